@@ -1,0 +1,38 @@
+"""Every error that the commands report, on one page.
+
+The text of an error is the line that the operator reads: what failed, on what, why, and what to do.  `code` is the exit
+code of the command that could not go on.  Exit codes everywhere: 0 fine; 1 "no" (no match, damage found); 2 could not do it.
+"""
+
+
+class CtrecorderError(Exception):
+    """Base of all errors that a user, a disk, a kernel or a stranger's file can cause."""
+
+    code = 2
+
+
+class UsageError(CtrecorderError):
+    """A bad option, argument or setting."""
+
+
+class KernelError(CtrecorderError):
+    """The kernel refused what recording needs (a socket, a group, a buffer, a dump)."""
+
+
+class ArchiveError(CtrecorderError):
+    """A file or folder that cannot be read, made or written."""
+
+
+class FormatError(CtrecorderError):
+    """Bytes that are no (whole) segment: `path` and `offset` say where, `reason` what was expected and found."""
+
+    def __init__(self, reason: str, *, path: str = "", offset: int = 0) -> None:
+        self.reason, self.path, self.offset = reason, path, offset
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        return f"{self.path or 'segment'}: at byte {self.offset}: {self.reason}"
+
+
+class MessageError(CtrecorderError):
+    """A netlink message that contradicts itself (a length past its end, no tuple)."""
