@@ -73,7 +73,8 @@ def run(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequenc
         except SystemExit as stop:  # argparse, after --help and --version
             return stop.code if isinstance(stop.code, int) else OK
         finally:
-            _flush_stdout()
+            if sys.stdout is not None:  # None: closed by the caller
+                sys.stdout.flush()
     except CtrecorderError as error:
         report(parser.prog, str(error))
         return error.code
@@ -102,7 +103,7 @@ def report(name: str, line: str) -> None:
 
 def describe(error: OSError) -> str:
     """The line for an operating system's error: on what, and why."""
-    on_what = error.filename if isinstance(error.filename, str) else os.fsdecode(error.filename or "input or output")
+    on_what = error.filename if isinstance(error.filename, str) else os.fsdecode(error.filename or "reading or writing")
     return f"{on_what}: {error.strerror or error}"
 
 
@@ -134,17 +135,6 @@ def _complete(parser: Parser) -> None:
     import argcomplete
 
     argcomplete.autocomplete(parser)
-
-
-def _flush_stdout() -> None:
-    """Write what `print` left in Python's buffer.  Raises OSError."""
-    if sys.stdout is None:  # closed by the caller
-        return
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        error.filename = "standard output"
-        raise
 
 
 def _discard_stdout() -> None:
