@@ -1,0 +1,80 @@
+# ctrecorder: everything that is done in a checkout.  `make` alone lists it.
+
+PYTHON = /usr/bin/python3
+SUITE ?= trixie
+
+# Debian packages, each named once, in Debian 12 and 13 alike.  RUN is what debian/control asks for; DEMO, CHECK and BENCH are
+# what the demonstration, the tests and the benchmarks need besides.
+RUN = python3 python3-numpy python3-zstandard python3-pyroute2 python3-systemd python3-cap-ng python3-argcomplete python3-tqdm
+DEMO = iproute2 nftables iputils-ping kmod procps
+CHECK = $(DEMO) python3-venv python3-pytest python3-hypothesis conntrack ulogd2 mandoc man-db bash-completion \
+	systemd-container mmdebstrap zstd dbus lintian debhelper dh-python pybuild-plugin-pyproject python3-setuptools
+BENCH = $(DEMO) gcc libc6-dev conntrack ulogd2 nfdump
+
+# The linters are not in Debian 12: pinned, from PyPI, in a folder of their own.  Nothing that is shipped or tested runs from there.
+RUFF = 0.14.6
+MYPY = 1.18.2
+VENV = .venv/ruff-$(RUFF)-mypy-$(MYPY)
+
+PYTEST = $(PYTHON) -B -m pytest
+# A folder of tests counts once it holds a test.
+TESTS = $(sort $(dir $(wildcard tests/unit/test_*.py tests/lab/test_*.py tests/faults/test_*.py tests/package/test_*.py)))
+
+# Exits 0 if all packages named are installed, otherwise installs what is missing; says what to do to who may not.
+install = $(SHELL) tests/install-packages.sh
+
+.PHONY: help deps check check-lint check-unit check-lab check-faults check-package check-other demo bench deb clean
+.NOTPARALLEL:
+
+help:
+	@echo 'As root, on Debian 12 or 13:'
+	@echo '  make demo      a client, a NAT router and a server in network namespaces, recorded and listed (10 s)'
+	@echo '  make check     every test: lint, unit, lab, faults, package (or one of them: make check-unit ...)'
+	@echo '  make bench     speed and memory, with the machine they were measured on'
+	@echo '  make deb       the Debian package, into build/'
+	@echo '  make deps      only what the above install by themselves, with apt'
+	@echo '  make check-other SUITE=trixie   the unit and lab tests inside another Debian release'
+	@echo '  make clean     removes what these made in the checkout'
+	@echo 'Nothing outside namespaces of their own is touched, but for the packages that are missing.'
+
+deps:
+	@$(install) $(RUN) $(CHECK) $(BENCH)
+
+# Lint first, it is the quickest to say no.  One run of pytest over all the rest: its summary is the last line.
+check: deps check-lint
+	$(PYTEST) $(TESTS)
+
+check-lint: | $(VENV)/done
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/python -m mypy --python-executable $(PYTHON)
+
+$(VENV)/done:
+	@$(install) python3-venv $(RUN)
+	rm -rf .venv && $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip --quiet --disable-pip-version-check install ruff==$(RUFF) mypy==$(MYPY) \
+		|| { echo 'make: ruff and mypy could not be fetched from PyPI; only `make check-lint` needs them' >&2; exit 1; }
+	@touch $@
+
+check-unit check-lab check-faults check-package: check-%:
+	@$(install) $(RUN) $(CHECK)
+	$(PYTEST) tests/$*
+
+check-other:
+	@$(install) mmdebstrap
+	tests/other-release.sh $(SUITE) make check-unit check-lab
+
+demo:
+	@$(install) $(RUN) $(DEMO)
+	@$(PYTHON) -B tests/demo/demo.py
+
+bench:
+	@$(install) $(RUN) $(BENCH)
+	@$(PYTHON) -B tests/bench/bench.py
+
+deb:
+	@$(install) $(RUN) $(CHECK)
+	debian/build build
+
+clean:
+	rm -rf .venv build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
