@@ -1,0 +1,109 @@
+"""From root to a user that can do one thing, CAP_NET_ADMIN, or none: and looking whether it is really so."""
+
+from __future__ import annotations
+
+import ctypes
+import grp
+import os
+import pwd
+from pathlib import Path
+
+import capng
+
+from ctrecorder.errors import KernelError, UsageError
+
+DEFAULT_USER = "ctrecorder"
+CAP_NET_ADMIN = 12  # linux/capability.h
+PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
+
+
+def drop_privileges(user: str | None, group: str | None, *, keep_net_admin: bool = True) -> str:
+    """Become `user` and `group` for good, with CAP_NET_ADMIN alone (a table dump needs it) or with nothing.
+
+    `user` None is the default user; if that does not exist (a checkout, not the package) this goes on as root.
+    `group` None is the user's own.  Not as root: changes nothing, but CAP_NET_ADMIN must be there if it is to be kept.
+
+    Returns the name of a default user that was missing, "" otherwise: the caller warns.  Raises UsageError for a user or
+    group that does not exist, KernelError if the change failed or did not hold: then the caller must end.
+    """
+    if os.geteuid() != 0:
+        _check_unprivileged(user, keep_net_admin)
+        return ""
+    uid, gid = _uid_gid(user or DEFAULT_USER)
+    if uid is None:
+        if user is not None:
+            raise UsageError(f"no user {user}: make it (useradd --system {user}), or name another with -U")
+        if group is not None:
+            raise UsageError(f"-G {group} needs a user: there is no user {DEFAULT_USER}; name one with -U")
+        return DEFAULT_USER
+    if group is not None:
+        gid = _gid(group)
+    keep = 1 << CAP_NET_ADMIN if keep_net_admin else 0
+    _change(uid, gid, keep_net_admin)
+    _verify(uid, gid, keep)
+    return ""
+
+
+def status_of(pid: int | str = "self") -> dict[str, str]:
+    """/proc/PID/status as a dict: "Uid" -> "0\\t0\\t0\\t0", "CapEff" -> 16 hex digits, ..."""
+    lines = Path(f"/proc/{pid}/status").read_text("ascii", "replace").splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def has_net_admin() -> bool:
+    """Whether this process may use CAP_NET_ADMIN (in its own user namespace)."""
+    return bool(int(status_of()["CapEff"], 16) >> CAP_NET_ADMIN & 1)
+
+
+def _check_unprivileged(user: str | None, keep_net_admin: bool) -> None:
+    if user is not None and _uid_gid(user)[0] != os.geteuid():
+        raise UsageError(f"cannot become user {user}: only root can; leave out -U")
+    if keep_net_admin and not has_net_admin():
+        raise KernelError("recording needs CAP_NET_ADMIN: run as root, or start ctrecord.service")
+
+
+def _uid_gid(user: str) -> tuple[int | None, int]:
+    """The uid and own gid of `user`, a name or a number that the user database knows; (None, 0) if there is none."""
+    try:
+        entry = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
+    except (KeyError, OverflowError, ValueError):
+        return None, 0
+    return entry.pw_uid, entry.pw_gid
+
+
+def _gid(group: str) -> int:
+    try:
+        return (grp.getgrgid(int(group)) if group.isdecimal() else grp.getgrnam(group)).gr_gid
+    except (KeyError, OverflowError, ValueError) as error:
+        raise UsageError(f"no group {group}: make it (groupadd --system {group}), or name another with -G") from error
+
+
+def _change(uid: int, gid: int, keep_net_admin: bool) -> None:
+    """Change ids, clear supplementary groups and the bounding set, and keep one capability at most."""
+    capng.capng_clear(capng.CAPNG_SELECT_BOTH)
+    if keep_net_admin:
+        capng.capng_update(capng.CAPNG_ADD, capng.CAPNG_EFFECTIVE | capng.CAPNG_PERMITTED, capng.CAP_NET_ADMIN)
+    result = capng.capng_change_id(uid, gid, capng.CAPNG_DROP_SUPP_GRP | capng.CAPNG_CLEAR_BOUNDING | capng.CAPNG_CLEAR_AMBIENT)
+    if result != 0:
+        raise KernelError(f"cannot become uid {uid}, gid {gid}: capng_change_id failed with {result}; start as root with all capabilities")
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise KernelError(f"cannot set no_new_privs: {os.strerror(ctypes.get_errno())}")
+
+
+def _verify(uid: int, gid: int, capabilities: int) -> None:
+    """Read back what the kernel says; KernelError at the first thing that is not as it must be."""
+    expected = {
+        "Uid": "\t".join([str(uid)] * 4),
+        "Gid": "\t".join([str(gid)] * 4),
+        "Groups": "",
+        "CapInh": f"{0:016x}",
+        "CapPrm": f"{capabilities:016x}",
+        "CapEff": f"{capabilities:016x}",
+        "CapBnd": f"{0:016x}",
+        "CapAmb": f"{0:016x}",
+        "NoNewPrivs": "1",
+    }
+    found = status_of()
+    for name, value in expected.items():
+        if found.get(name) != value:
+            raise KernelError(f"giving up privileges did not hold: {name} is {found.get(name)!r}, not {value!r}; not going on")
