@@ -1,0 +1,169 @@
+"""The specification of a conntrack message: plain Python, attribute by attribute.
+
+`survey` takes one netlink message and tells where its values lie; `walk` reads them there.  `decode` surveys the first
+message of each layout only, and gathers the values of all others of that layout with numpy.  Nothing here does I/O, and
+nothing trusts a length: what contradicts itself is a MessageError.
+
+What is accepted, as the kernel's nla_parse() does: attributes in any order, each of them optional except the addresses of
+the original tuple; unknown ones are skipped; of a repeated one the last counts; of a payload longer than its value the first bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import NamedTuple, TypeAlias
+
+from ctrecorder import uapi
+from ctrecorder.columns import ADDRESSES, BY_NAME, Event, bit, bits
+from ctrecorder.errors import MessageError
+
+MESSAGE_TYPES = (uapi.CT_NEW, uapi.CT_DELETE)
+
+# From an attribute's type to the field and its width in bytes, or to the attributes nested in it.
+Spec: TypeAlias = Mapping[int, "tuple[str, int] | Spec"]
+
+
+class Layout(NamedTuple):
+    """Where a message has what.  All messages with the same length and the same words at `headers` share it."""
+
+    family: int
+    event: int
+    known: int
+    fields: dict[str, tuple[int, int]]  # field -> byte offset and width of its (big-endian) value
+    headers: tuple[int, ...]  # byte offsets (multiples of 4) of the 4-byte words that decide all the above, in order
+
+
+def _ip(direction: str, family: int) -> Spec:
+    if family == uapi.AF_INET:
+        return {uapi.CTA_IP_V4_SRC: (f"{direction}_src", 4), uapi.CTA_IP_V4_DST: (f"{direction}_dst", 4)}
+    return {uapi.CTA_IP_V6_SRC: (f"{direction}_src", 16), uapi.CTA_IP_V6_DST: (f"{direction}_dst", 16)}
+
+
+def _tuple(direction: str, family: int) -> Spec:
+    """The attributes of CTA_TUPLE_ORIG or CTA_TUPLE_REPLY.  `icmp_type` and `icmp_code` together are the column `dport`."""
+    proto: dict[int, tuple[str, int] | Spec] = {
+        uapi.CTA_PROTO_SRC_PORT: (f"{direction}_sport", 2),
+        uapi.CTA_PROTO_DST_PORT: (f"{direction}_dport", 2),
+    }
+    if direction == "orig":
+        proto[uapi.CTA_PROTO_NUM] = ("l4proto", 1)
+    for base in (uapi.CTA_PROTO_ICMP_ID, uapi.CTA_PROTO_ICMPV6_ID):
+        proto[base] = (f"{direction}_sport", 2)
+        proto[base + 1] = (f"{direction}_icmp_type", 1)
+        proto[base + 2] = (f"{direction}_icmp_code", 1)
+    return {uapi.CTA_TUPLE_IP: _ip(direction, family), uapi.CTA_TUPLE_PROTO: proto, uapi.CTA_TUPLE_ZONE: (f"{direction}_zone", 2)}
+
+
+def _counters(direction: str) -> Spec:
+    return {uapi.CTA_COUNTERS_PACKETS: (f"{direction}_packets", 8), uapi.CTA_COUNTERS_BYTES: (f"{direction}_bytes", 8)}
+
+
+def _message(family: int) -> Spec:
+    return {
+        uapi.CTA_TUPLE_ORIG: _tuple("orig", family),
+        uapi.CTA_TUPLE_REPLY: _tuple("reply", family),
+        uapi.CTA_STATUS: ("status", 4),
+        uapi.CTA_PROTOINFO: {uapi.CTA_PROTOINFO_TCP: {uapi.CTA_PROTOINFO_TCP_STATE: ("tcp_state", 1)}},
+        uapi.CTA_MARK: ("mark", 4),
+        uapi.CTA_COUNTERS_ORIG: _counters("orig"),
+        uapi.CTA_COUNTERS_REPLY: _counters("reply"),
+        uapi.CTA_ID: ("id", 4),
+        uapi.CTA_ZONE: ("zone", 2),
+        uapi.CTA_TIMESTAMP: {uapi.CTA_TIMESTAMP_START: ("start", 8), uapi.CTA_TIMESTAMP_STOP: ("stop", 8)},
+        uapi.CTA_TIMESTAMP_EVENT: ("time", 8),
+    }
+
+
+SPECS: Mapping[int, Spec] = {family: _message(family) for family in (uapi.AF_INET, uapi.AF_INET6)}
+ICMP_FIELDS = ("icmp_type", "icmp_code")
+_NEW_FLAGS = uapi.NLM_F_CREATE | uapi.NLM_F_EXCL
+SIGNED = frozenset({"time", "start", "stop"})
+
+
+def event_of(kind: int, flags: int, existing: bool) -> int:
+    """The column `event` of a message with nlmsg_type `kind` and nlmsg_flags `flags`; `existing`: it answers a dump."""
+    if kind == uapi.CT_DELETE:
+        return Event.DESTROY
+    if existing:
+        return Event.EXISTING
+    return Event.NEW if flags & _NEW_FLAGS else Event.UPDATE
+
+
+def _attributes(message: bytes | memoryview, start: int, end: int, headers: list[int]) -> dict[int, tuple[int, int]]:
+    """The attributes in message[start:end]: type -> first and last-plus-one byte of the payload.  Appends to `headers`."""
+    found: dict[int, tuple[int, int]] = {}
+    while start < end:
+        if end - start < uapi.NLA_HDRLEN:
+            raise MessageError(f"{end - start} bytes at {start} are too few for an attribute")
+        length, kind = struct.unpack_from("=HH", message, start)
+        if not uapi.NLA_HDRLEN <= length <= end - start:
+            raise MessageError(f"attribute at byte {start} claims {length} bytes of {end - start}")
+        headers.append(start)
+        found[kind & uapi.NLA_TYPE_MASK] = (start + uapi.NLA_HDRLEN, start + length)
+        start += (length + 3) & ~3
+    return found
+
+
+def _collect(message: bytes | memoryview, start: int, end: int, spec: Spec, layout: Layout, headers: list[int]) -> None:
+    """Put into layout.fields what `spec` knows of the attributes in message[start:end]."""
+    for kind, (first, last) in _attributes(message, start, end, headers).items():
+        entry = spec.get(kind)
+        if entry is None:
+            continue
+        if not isinstance(entry, tuple):
+            _collect(message, first, last, entry, layout, headers)
+        elif last - first < entry[1]:
+            raise MessageError(f"{entry[0]} at byte {first} has {last - first} bytes of {entry[1]}")
+        else:
+            layout.fields[entry[0]] = (first, entry[1])
+
+
+def survey(message: bytes | memoryview, existing: bool = False) -> Layout:
+    """The layout of one netlink message (with at most 3 bytes of padding behind); MessageError if it is no sound conntrack message."""
+    if len(message) < uapi.NLMSG_HDRLEN + uapi.NFGENMSG_LEN:
+        raise MessageError(f"{len(message)} bytes are too few for a conntrack message")
+    length, kind, flags = struct.unpack_from("=IHH", message)
+    family = message[uapi.NLMSG_HDRLEN]
+    if not uapi.NLMSG_HDRLEN + uapi.NFGENMSG_LEN <= length <= len(message) < length + 4:
+        raise MessageError(f"message claims {length} bytes of {len(message)}")
+    if kind not in MESSAGE_TYPES:
+        raise MessageError(f"no conntrack message: type {kind:#x}")
+    if family not in SPECS:
+        raise MessageError(f"neither IPv4 nor IPv6: family {family}")
+    headers = [0, 4, uapi.NLMSG_HDRLEN]  # nlmsg_len; nlmsg_type and flags; nfgenmsg.  Sequence and pid may differ.
+    fields: dict[str, tuple[int, int]] = {}
+    layout = Layout(family, event_of(kind, flags, existing), 0, fields, ())
+    _collect(message, uapi.NLMSG_HDRLEN + uapi.NFGENMSG_LEN, length, SPECS[family], layout, headers)
+    for name in ADDRESSES[:2]:
+        if name not in fields:
+            raise MessageError(f"no {name} of family {family}")
+    return layout._replace(known=_known(fields), headers=tuple(sorted(headers)))
+
+
+def _known(fields: Mapping[str, tuple[int, int]]) -> int:
+    """The column `known` of a message with these fields."""
+    known = bit("event") | bits(name for name in fields if name in BY_NAME)
+    for direction in ("orig", "reply"):
+        if any(f"{direction}_{name}" in fields for name in ICMP_FIELDS):
+            known |= bit(f"{direction}_dport")
+    return known
+
+
+def walk(message: bytes | memoryview, existing: bool = False) -> dict[str, int | bytes]:
+    """The columns of one message: IPv4 addresses and all numbers as int, IPv6 addresses as 16 bytes.
+
+    `family`, `event` and `known` are always there, of the others those that the message tells (so `time` only with
+    CTA_TIMESTAMP_EVENT).  ICMP: the id is `sport`, type * 256 + code is `dport`.  MessageError as `survey`.
+    """
+    layout = survey(message, existing)
+    values: dict[str, int | bytes] = {"family": layout.family, "event": layout.event, "known": layout.known}
+    for name, (offset, width) in layout.fields.items():
+        payload = bytes(message[offset : offset + width])
+        values[name] = payload if width == 16 else int.from_bytes(payload, "big", signed=name in SIGNED)
+    for direction in ("orig", "reply"):
+        parts = [values.pop(f"{direction}_{name}", None) for name in ICMP_FIELDS]
+        if parts != [None, None]:
+            icmp_type, icmp_code = (part if isinstance(part, int) else 0 for part in parts)
+            values[f"{direction}_dport"] = icmp_type * 256 + icmp_code
+    return values
