@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder import uapi
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 
 class Event(IntEnum):
@@ -88,11 +89,12 @@ COLUMNS: tuple[Column, ...] = (
     Column(26, "end", "<i8", "ns UTC", "", "of a connection: its end, 0 while unknown"),
     Column(27, "start_source", "u1", "", "", "of a connection: 0 unknown, 1 kernel, 2 receipt, 3 bound (at or before)"),
     Column(28, "end_source", "u1", "", "", "of a connection: 0 unknown, 1 kernel, 2 receipt, 3 bound (at or before)"),
+    Column(29, "seen", "u1", "bits", "", "of a connection: which events made it: 1 NEW, 2 UPDATE, 4 DESTROY, 8 EXISTING"),
 )
 BY_NAME: Mapping[str, Column] = {column.name: column for column in COLUMNS}
 BY_ID: Mapping[int, Column] = {column.id: column for column in COLUMNS}
 
-CONNECTION_ONLY = frozenset({"end", "start_source", "end_source"})
+CONNECTION_ONLY = frozenset({"end", "start_source", "end_source", "seen"})
 EVENT_ONLY = frozenset({"time", "event", "stop"})
 ADDRESSES = ("orig_src", "orig_dst", "reply_src", "reply_dst")
 PORTS = ("orig_sport", "orig_dport", "reply_sport", "reply_dport")

@@ -1,0 +1,78 @@
+"""The key of a flow, (id, zones, tuple), and rows in its order.
+
+Pure.  A hash puts rows of one key together, a comparison of all columns proves it: two flows are never taken for one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrecorder import uapi
+from ctrecorder.columns import ADDRESSES, PORTS, TUPLE, Table
+
+KEY = ("id", "zone", "orig_zone", "reply_zone", *TUPLE)
+
+
+def sort(table: Table) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Rows by key, those of one key in their order.
+
+    Returns `order` (rows,), and `first` (rows,): True where a row of that order begins a key.
+    """
+    words, rows = _words(table), len(table)
+    place = np.uint64(max(rows - 1, 1).bit_length())
+    mask = np.uint64((1 << int(place)) - 1)
+    # One plain sort of hash and place in one number: faster than any argsort.
+    packed = (_hash(words) & ~mask) | np.arange(rows, dtype=np.uint64)
+    packed.sort()
+    order = (packed & mask).astype(np.int64)
+    first = np.ones(rows, np.bool_)
+    first[1:] = (packed[1:] >> place) != (packed[:-1] >> place)
+    alike = np.flatnonzero(~first)
+    here, before = order[alike], order[alike - 1]
+    if all(np.array_equal(word[here], word[before]) for word in words):
+        return order, first
+    # Two keys share a hash, by chance or by malice.
+    order = np.lexsort(words)
+    differ = np.zeros(max(rows - 1, 0), np.bool_)
+    for word in words:
+        differ |= word[order[1:]] != word[order[:-1]]
+    first[1:] = differ
+    return order, first
+
+
+def _words(table: Table) -> list[NDArray[np.uint64]]:
+    """The key of each row as 64-bit words, (rows,) each: rows have one key if and only if all words agree."""
+
+    def wide(name: str) -> NDArray[np.uint64]:
+        return table[name].astype(np.uint64)
+
+    words = [wide("l4proto") | wide("id") << np.uint64(32)]
+    ports = np.zeros(len(table), np.uint64)
+    for place, name in enumerate(PORTS):
+        ports |= wide(name) << np.uint64(16 * place)
+    words.append(ports)
+    zones = [name for name in ("zone", "orig_zone", "reply_zone") if name in table]
+    if zones:
+        word = np.zeros(len(table), np.uint64)
+        for place, name in enumerate(zones):
+            word |= wide(name) << np.uint64(16 * place)
+        words.append(word)
+    if table.family == uapi.AF_INET6:
+        for name in ADDRESSES:
+            halves = np.ascontiguousarray(table[name]).view("<u8").reshape(-1, 2)
+            words += [halves[:, 0].copy(), halves[:, 1].copy()]
+    else:
+        words += [wide("orig_src") | wide("orig_dst") << np.uint64(32), wide("reply_src") | wide("reply_dst") << np.uint64(32)]
+    return words
+
+
+def _hash(words: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    """A hash of each row whose high bits are good (multiply and fold)."""
+    total = np.zeros(len(words[0]), np.uint64)
+    for word in words:
+        total ^= word
+        total *= np.uint64(0x9E3779B97F4A7C15)
+        total ^= total >> np.uint64(29)
+    total *= np.uint64(0xBF58476D1CE4E5B9)
+    return total
