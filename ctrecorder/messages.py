@@ -225,3 +225,7 @@ def _fill(text: str, names: dict[str, str]) -> str:
     for name, value in names.items():
         text = text.replace("{" + name + "}", value)
     return text
+
+
+if __name__ == "__main__":
+    print(catalog(), end="")

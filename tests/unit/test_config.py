@@ -139,7 +139,7 @@ def test_the_shipped_file_is_the_table_and_says_the_defaults(tmp_path: Path) -> 
     shipped = (ROOT / "etc" / "ctrecorder.conf").read_text()
     assert shipped == settings.example(), "renew it: python3 -m ctrecorder.settings > etc/ctrecorder.conf"
     live = tmp_path / "live.conf"
-    live.write_text(re.sub(r"^#(\w+ =)", r"\1", shipped, flags=re.M))
+    live.write_text(re.sub(r"^#(\w+ =)", r"\1", shipped, flags=re.MULTILINE))
     assert config.check(str(live)) == []
     for section, declared in settings.SECTIONS.items():
         assert config.load(str(live), section) == {one.name: one.parse(one.default) for one in declared.settings}
@@ -148,8 +148,8 @@ def test_the_shipped_file_is_the_table_and_says_the_defaults(tmp_path: Path) -> 
 def test_ctrecorder_conf_5_tells_every_setting_as_the_table_does() -> None:
     page = (ROOT / "man" / "ctrecorder.conf.5").read_text()
     told: dict[tuple[str, str], str] = {}
-    for section, body in re.findall(r"^\.Ss The (\w+) section\n.*?^\.Bl .*?\n(.*?)^\.El", page, flags=re.M | re.S):
-        for name, default, words in re.findall(r"^\.It Cm (\w+) Ns = Ns (?:Ar|Li) (.*?)\n(.*?)(?=^\.It|\Z)", body, flags=re.M | re.S):
+    for section, body in re.findall(r"^\.Ss The (\w+) section\n.*?^\.Bl .*?\n(.*?)^\.El", page, flags=re.MULTILINE | re.DOTALL):
+        for name, default, words in re.findall(r"^\.It Cm (\w+) Ns = Ns (?:Ar|Li) (.*?)\n(.*?)(?=^\.It|\Z)", body, flags=re.MULTILINE | re.DOTALL):
             told[section, name] = f"{default}: {' '.join(words.split())}"
     said = "{0}: {1.meaning} {1.reason} Allowed: {1.allowed}{2}."
     assert told == {(name, one.name): said.format(one.default or "empty", one, settings.in_unit(one)) for name, one in ALL}

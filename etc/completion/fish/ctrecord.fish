@@ -1,0 +1,15 @@
+# fish completion of ctrecorder's commands: they answer themselves, by argcomplete's protocol on file descriptor 8.
+function __fish_ctrecorder
+    set -lx _ARGCOMPLETE 1
+    set -lx _ARGCOMPLETE_DFS \t
+    set -lx _ARGCOMPLETE_IFS \n
+    set -lx _ARGCOMPLETE_SUPPRESS_SPACE 1
+    set -lx _ARGCOMPLETE_SHELL fish
+    set -lx COMP_LINE (commandline -p)
+    set -lx COMP_POINT (string length (commandline -cp))
+    set -lx COMP_TYPE
+    (commandline -po)[1] 8>&1 9>&2 1>/dev/null 2>&1
+end
+for command in ctrecord ctlist cttest ctsqueeze ctexpire
+    complete --command $command --arguments '(__fish_ctrecorder)'
+end
