@@ -1,0 +1,172 @@
+"""Names and places of segments: templates, folders, safe opening, who is live.
+
+A folder is opened once and files in it by its descriptor, so that a folder or link that is swapped meanwhile cannot lead
+elsewhere.  A segment is told by its content, never by its name.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import stat
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from ctrecorder.errors import ArchiveError, FormatError, UsageError
+from ctrecorder.format import FRAME, Frame, Kind, parse_frame
+
+# Owner writes, group reads: reading the log is a group's right.
+MODE = 0o640
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+# A reader that asks whether a new segment is live holds its lock for microseconds.
+_LOCK_TRIES, _LOCK_PAUSE = 100, 0.01
+
+
+class ExistsError(ArchiveError):
+    """The name of the new segment is taken."""
+
+
+def split_template(template: str) -> tuple[str, str]:
+    """The folder and the strftime pattern of the names in it.  Raises UsageError for a template that could leave its folder."""
+    folder, pattern = os.path.split(template)
+    if "%" in folder:
+        raise UsageError(f"{template}: only the file's name may have %-codes, not its folder")
+    if not pattern:
+        raise UsageError(f"{template}: names a folder; give a file name too, for example {os.path.join(folder, 'ct-%Y%m%d-%H%M')}")
+    if "\0" in template:
+        raise UsageError("a template cannot hold a NUL")
+    return folder or ".", pattern
+
+
+def expand_template(template: str, time_ns: int) -> str:
+    """The path that `template` gives at `time_ns`, UTC.  Raises UsageError."""
+    folder, pattern = split_template(template)
+    moment = datetime.fromtimestamp(time_ns // 1_000_000_000, UTC)
+    # glibc takes %s for a local time, and the moment is in UTC.
+    pattern = re.sub(r"%(.)", lambda code: str(time_ns // 1_000_000_000) if code[1] == "s" else code[0], pattern)
+    name = moment.strftime(pattern)
+    if "/" in name or name in ("", ".", "..") or not name.isprintable() or len(os.fsencode(name)) > 255:
+        raise UsageError(f"{template}: gives {name!r}, which is no file name")
+    return os.path.join(folder, name)
+
+
+def first_free(path: str) -> str:
+    """`path`, or, while that name is taken, with -1, -2, ... before its suffix."""
+    stem, suffix = os.path.splitext(path)
+    candidate, number = path, 0
+    while os.path.lexists(candidate):
+        number += 1
+        candidate = f"{stem}-{number}{suffix}"
+    return candidate
+
+
+def create(path: str, mode: int = MODE) -> tuple[int, int]:
+    """Make the file `path`, which must not exist, and lock it: its descriptor, and its folder's.  Raises ArchiveError."""
+    folder_path, name = os.path.split(path)
+    try:
+        folder = os.open(folder_path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ArchiveError(f"{folder_path}: {_why(error)}: make the folder, or choose another with -f") from error
+    try:
+        descriptor = os.open(name, _CREATE, mode, dir_fd=folder)
+    except OSError as error:
+        os.close(folder)
+        if error.errno in (errno.EEXIST, errno.ELOOP):
+            raise ExistsError(f"{path}: exists already, and is never overwritten") from error
+        raise ArchiveError(f"{path}: cannot be made: {_why(error)}") from error
+    for _ in range(_LOCK_TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor, folder
+        except OSError:
+            time.sleep(_LOCK_PAUSE)
+    os.unlink(name, dir_fd=folder)
+    os.close(descriptor)
+    os.close(folder)
+    raise ArchiveError(f"{path}: another process keeps a lock on it")
+
+
+def is_live(descriptor: int) -> bool:
+    """If a recorder holds the lock of this open segment."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno == errno.EWOULDBLOCK
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False
+
+
+def open_file(path: str, folder: int | None = None) -> int:
+    """A descriptor for reading the regular file `path`; never waits (a FIFO is refused).  Raises ArchiveError."""
+    try:
+        descriptor = os.open(path, _READ, dir_fd=folder)
+    except OSError as error:
+        raise ArchiveError(f"{path}: {_why(error)}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ArchiveError(f"{path}: is not a file")
+    return descriptor
+
+
+def sniff(descriptor: int) -> Frame | None:
+    """The frame of the HEADER that the file begins with; None: it is no segment."""
+    try:
+        frame = parse_frame(os.pread(descriptor, FRAME.size, 0))
+    except FormatError:
+        return None
+    return frame if frame.kind == Kind.HEADER else None
+
+
+@dataclass
+class Found:
+    """What is in a folder, or was named: `segments` (by the time of their header), `foreign` (other files), `unreadable` (path and why)."""
+
+    segments: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+
+
+def find(paths: list[str]) -> Found:
+    """The segments among `paths`: each a file, or a folder whose files are meant (not those in folders below)."""
+    found = Found()
+    timed: list[tuple[int, str]] = []
+    for path in paths:
+        for name in _files(path, found):
+            try:
+                descriptor = open_file(name)
+            except ArchiveError as error:
+                found.unreadable.append((name, str(error)))
+                continue
+            try:
+                frame = sniff(descriptor)
+            except OSError as error:
+                found.unreadable.append((name, f"{name}: {_why(error)}"))
+                continue
+            finally:
+                os.close(descriptor)
+            if frame is None:
+                found.foreign.append(name)
+            else:
+                timed.append((frame.time_min, name))
+    found.segments = [name for _, name in sorted(timed)]
+    return found
+
+
+def _files(path: str, found: Found) -> list[str]:
+    """`path` itself, or the regular files in the folder `path`, by name."""
+    if not os.path.isdir(path):
+        return [path]
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entry.path for entry in entries if entry.is_file())
+    except OSError as error:
+        found.unreadable.append((path, f"{path}: {_why(error)}"))
+        return []
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or str(error)

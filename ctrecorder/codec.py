@@ -1,0 +1,399 @@
+"""A block's columns, read: from the payload of EVENTS or CONNECTIONS to a `Table`.  `encoder` writes what this reads.
+
+There are two forms.  ROWS is for small blocks: whole rows, one after the other, as one run; there is nearly no overhead, and
+thousands of such blocks are read as one.  COLUMNS is for all others: an index (directory and dictionaries), then a body for each
+column, so that a search reads the index, and then only the columns that it needs.  ctlog(5) is the specification.
+
+Nothing here does I/O.  The bytes are a stranger's: each length, count, width and number is checked before memory is taken for
+it; what is wrong raises FormatError with its offset in the payload.  Memory is bounded by `rows`, which `format` has checked.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from hashlib import blake2b
+from typing import NamedTuple
+
+import numpy as np
+
+from ctrecorder.columns import BY_ID, BY_NAME, Array, Table
+from ctrecorder.errors import FormatError
+from ctrecorder.runs import Buffer, unpack, unpack_planes
+
+# Forms of a payload, as the block's frame says.
+WHOLE = 0  # neither: JSON, or a footer
+FORM_COLUMNS = 1
+FORM_ROWS = 2
+
+# Encodings, in the order in which the writer applies them.
+SPARSE = 0x01  # only the rows whose `known` has the column's bit; the others are 0
+DIFFERENCE = 0x02  # to the partner column, in the same row
+SAME = 0x04  # index 0 says "as the partner", index N the dictionary's entry N - 1
+DICTIONARY = 0x08  # an index into the column's dictionary
+DELTA = 0x10  # to the item before
+CONSTANT = 0x20  # all items are 0, so that `low` is all: there is no body
+PLANES = 0x40  # the first byte of every item, then the second, ...
+ENCODINGS: Mapping[str, int] = {
+    "SPARSE": SPARSE,
+    "DIFFERENCE": DIFFERENCE,
+    "SAME": SAME,
+    "DICTIONARY": DICTIONARY,
+    "DELTA": DELTA,
+    "CONSTANT": CONSTANT,
+    "PLANES": PLANES,
+}
+
+HEAD = struct.Struct("<HHI")  # columns, 0, length of the index
+ENTRY = struct.Struct("<BBBBB3xIII4xqq16s")
+HASH_SIZE = 16
+# A power of ten times any item fits 64 bits, so that a scale is a time's resolution (us 3, ms 6, s 9) and nothing else.
+MAX_SCALE = 9
+WIDTHS = (1, 2, 4, 8)
+
+Fetch = Callable[[int, int], Buffer]
+
+
+class Entry(NamedTuple):
+    """A column's entry in the directory, as stored, and `place`, `dictionary_place`, `body_place`: offsets in the payload."""
+
+    id: int
+    encoding: int
+    width: int
+    partner: int
+    scale: int
+    entries: int
+    dictionary_length: int
+    body_length: int
+    low: int
+    high: int
+    hash: bytes
+    place: int = 0
+    dictionary_place: int = 0
+    body_place: int = 0
+
+    def store(self) -> bytes:
+        """The 56 bytes of the directory."""
+        return ENTRY.pack(*self[:11])
+
+
+class Bound(NamedTuple):
+    """What a block's index tells of a column: all its values are in low..high, and in one of `parts` (sorted, distinct) if there are any."""
+
+    low: int | bytes
+    high: int | bytes
+    parts: tuple[Array, ...] = ()
+
+
+def body_hash(body: Buffer) -> bytes:
+    """The hash of a column's body in its entry; the entry is under the frame's hash, and so the body is."""
+    return blake2b(body, digest_size=HASH_SIZE).digest()
+
+
+class Index:
+    """The index of a payload in form COLUMNS: `columns` maps names to entries; a column that is not there is all zero.
+
+    `data`: at least the index, from the payload's first byte; `payload_length` as the frame has it.  Ids that this version
+    does not know are passed over.  Raises FormatError.
+    """
+
+    def __init__(self, data: Buffer, family: int, rows: int, payload_length: int) -> None:
+        self.family, self.rows = family, rows
+        self.columns: dict[str, Entry] = {}
+        self._dictionaries: dict[str, Array] = {}
+        count, self.length = index_head(data, payload_length)
+        self._data = data
+        place = HEAD.size
+        dictionary_place = HEAD.size + count * ENTRY.size
+        body_place, before = self.length, 0
+        if dictionary_place > self.length or len(data) < self.length:
+            raise FormatError(f"a directory of {count} columns in an index of {self.length} bytes", offset=0)
+        for fields in ENTRY.iter_unpack(data[HEAD.size : dictionary_place]):
+            entry = Entry(*fields, place, dictionary_place, body_place)
+            if entry.id <= before:
+                raise FormatError(f"column {entry.id} after column {before}", offset=place)
+            before = entry.id
+            place += ENTRY.size
+            dictionary_place += entry.dictionary_length
+            body_place += entry.body_length
+            column = BY_ID.get(entry.id)
+            if column is not None:
+                _check(entry, column.dtype(family))
+                self.columns[column.name] = entry
+        if dictionary_place != self.length:
+            raise FormatError(f"dictionaries up to byte {dictionary_place} in an index of {self.length}", offset=0)
+        if body_place != payload_length:
+            raise FormatError(f"columns up to byte {body_place} in a payload of {payload_length}", offset=0)
+
+    def bound(self, name: str) -> Bound | None:
+        """What is known of the values of column `name` without reading it; None: nothing.  Raises FormatError."""
+        entry = self.columns.get(name)
+        if entry is None:
+            zero = np.zeros(1, BY_NAME[name].dtype(self.family))
+            return Bound(_scalar(zero[0]), _scalar(zero[0]), (zero,))
+        if entry.encoding & SAME:
+            partner = self.bound(_partner_name(entry))
+            if partner is None or not partner.parts:
+                return None
+            return _bound_of(self._with_zero(entry, (*partner.parts, self.dictionary(name))))
+        if entry.encoding & (DIFFERENCE | DELTA) and not entry.encoding & DICTIONARY:
+            return None
+        if entry.encoding & DIFFERENCE:
+            return None
+        dtype = BY_NAME[name].dtype(self.family)
+        if entry.encoding & DICTIONARY:
+            return _bound_of(self._with_zero(entry, (self.dictionary(name),)))
+        if dtype.kind == "S":
+            return _bound_of(self._with_zero(entry, (_wide_constant(entry),))) if entry.encoding & CONSTANT else None
+        ends = np.array([entry.low, entry.low if entry.encoding & CONSTANT else entry.high], np.int64).astype(dtype).tolist()
+        if entry.encoding & SPARSE:
+            ends.append(0)
+        return Bound(min(ends), max(ends))
+
+    def _with_zero(self, entry: Entry, parts: tuple[Array, ...]) -> tuple[Array, ...]:
+        return (*parts, np.zeros(1, parts[0].dtype)) if entry.encoding & SPARSE else parts
+
+    def dictionary(self, name: str) -> Array:
+        """The dictionary of column `name`: (entries,) of its dtype, ascending, distinct.  Raises FormatError."""
+        found = self._dictionaries.get(name)
+        if found is None:
+            found = self._dictionaries[name] = self._read_dictionary(self.columns[name], BY_NAME[name].dtype(self.family))
+        return found
+
+    def _read_dictionary(self, entry: Entry, dtype: np.dtype[np.generic]) -> Array:
+        """The entries are stored as planes of the differences (16-byte ones: exclusive or) to the entry before."""
+        place, count = entry.dictionary_place, entry.entries
+        if count == 0:
+            return np.zeros(0, dtype)
+        stored = self._data[place : place + entry.dictionary_length]
+        planes = unpack_planes(stored, dtype.itemsize, count, place)
+        if dtype.kind == "S":
+            values = np.bitwise_xor.accumulate(planes.view("<u8"), axis=0).view(dtype).reshape(count)
+        else:
+            values = np.cumsum(planes.view(unsigned(dtype)).reshape(count), dtype=unsigned(dtype)).view(dtype)
+        if not (values[1:] > values[:-1]).all():
+            raise FormatError(f"the dictionary of column {entry.id} does not ascend", offset=place)
+        return values
+
+
+def index_head(data: Buffer, payload_length: int) -> tuple[int, int]:
+    """The number of columns and the length of the index, from the first 8 bytes of a payload in form COLUMNS.  Raises FormatError."""
+    if len(data) < HEAD.size:
+        raise FormatError(f"a payload of {len(data)} bytes has no index", offset=0)
+    count, spare, length = HEAD.unpack_from(data)
+    if spare or not HEAD.size + count * ENTRY.size <= length <= payload_length:
+        raise FormatError(f"an index of {length} bytes for {count} columns in a payload of {payload_length}", offset=0)
+    return count, length
+
+
+def decode_columns(index: Index, fetch: Fetch, names: Iterable[str] | None = None, verify: bool = True) -> Table:
+    """The columns `names` (default: all that are there) as a table.
+
+    `fetch(offset, length)` gives bytes of the payload.  With `verify` each body is held against its hash.  Raises FormatError.
+    """
+    reader = _Columns(index, fetch, verify)
+    wanted = index.columns if names is None else [name for name in names if name in index.columns]
+    return Table(index.family, index.rows, {name: reader.values(name) for name in wanted})
+
+
+class _Columns:
+    """Decodes columns of one block; what others lean on (partners, `known`) is decoded once."""
+
+    def __init__(self, index: Index, fetch: Fetch, verify: bool) -> None:
+        self._index, self._fetch, self._verify = index, fetch, verify
+        self._done: dict[str, Array] = {}
+        self._open: set[str] = set()
+        self._selected: dict[int, Array] = {}
+
+    def values(self, name: str) -> Array:
+        found = self._done.get(name)
+        if found is None:
+            entry = self._index.columns.get(name)
+            dtype = BY_NAME[name].dtype(self._index.family)
+            if entry is None:
+                return np.broadcast_to(np.zeros((), dtype), (self._index.rows,))
+            if name in self._open:
+                raise FormatError(f"column {entry.id} leans on itself", offset=entry.place)
+            self._open.add(name)
+            found = self._done[name] = self._decode(entry, dtype)
+            self._open.discard(name)
+        return found
+
+    def _decode(self, entry: Entry, dtype: np.dtype[np.generic]) -> Array:
+        rows = self._index.rows
+        selected = self._rows_of(entry) if entry.encoding & SPARSE else None
+        count = rows if selected is None else len(selected)
+        if dtype.kind == "S" and not entry.encoding & DICTIONARY:
+            values = self._wide(entry, count)
+        elif entry.encoding & DICTIONARY:
+            values = self._look_up(entry, self._numbers(entry, count, np.dtype(np.int64)), selected)
+        else:
+            values = self._numbers(entry, count, unsigned(dtype)).view(dtype)
+        if entry.encoding & DIFFERENCE:
+            values = values + self._partner(entry, selected)
+        if selected is None:
+            return values
+        spread = np.zeros(rows, dtype)
+        spread[selected] = values
+        return spread
+
+    def _rows_of(self, entry: Entry) -> Array:
+        """The numbers of the rows whose `known` has the column's bit."""
+        if entry.id > 31:
+            raise FormatError(f"column {entry.id} has no bit in `known`", offset=entry.place)
+        found = self._selected.get(entry.id)
+        if found is None:
+            found = self._selected[entry.id] = np.flatnonzero(self.values("known") & np.uint32(1 << entry.id))
+        return found
+
+    def _partner(self, entry: Entry, selected: Array | None) -> Array:
+        values = self.values(_partner_name(entry))
+        return values if selected is None else values[selected]
+
+    def _body(self, entry: Entry) -> Buffer:
+        body = self._fetch(entry.body_place, entry.body_length)
+        if self._verify and body_hash(body) != entry.hash:
+            raise FormatError(f"the body of column {BY_ID[entry.id].name} does not match its hash", offset=entry.body_place)
+        return body
+
+    def _items(self, entry: Entry, count: int) -> Array:
+        """The (count,) unsigned items of the body."""
+        body, width = self._body(entry), entry.width
+        item = np.dtype(f"<u{width}")
+        if entry.encoding & PLANES:
+            return unpack_planes(body, width, count, entry.body_place).view(item).reshape(count)
+        return np.frombuffer(unpack(body, width * count, entry.body_place), item)
+
+    def _numbers(self, entry: Entry, count: int, dtype: np.dtype[np.generic]) -> Array:
+        """The items back to numbers of `dtype`, modulo its size: times the scale, plus `low`, and summed up if DELTA."""
+        low = np.array(entry.low, np.int64).astype(dtype)
+        if entry.encoding & CONSTANT:
+            numbers = np.full(count, low, dtype)
+        else:
+            numbers = self._items(entry, count).astype(dtype)
+            if entry.scale:
+                numbers *= dtype.type(10**entry.scale)
+            if entry.low:
+                numbers += low
+        if entry.encoding & DELTA and count:
+            numbers[0] = np.array(entry.high, np.int64).astype(dtype)
+            numbers = np.cumsum(numbers, dtype=dtype)
+        return numbers
+
+    def _look_up(self, entry: Entry, numbers: Array, selected: Array | None) -> Array:
+        dictionary = self._index.dictionary(BY_ID[entry.id].name)
+        same = bool(entry.encoding & SAME)
+        if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < len(dictionary) + same:
+            raise FormatError(f"an index outside the dictionary of column {entry.id}", offset=entry.body_place)
+        if not same:
+            return dictionary[numbers]
+        values = self._partner(entry, selected)
+        others = np.flatnonzero(numbers)
+        if len(others):
+            values = values.copy()
+            values[others] = dictionary[numbers[others] - 1]
+        return values
+
+    def _wide(self, entry: Entry, count: int) -> Array:
+        if entry.encoding & CONSTANT:
+            return np.broadcast_to(_wide_constant(entry), (count,))
+        return unpack_planes(self._body(entry), 16, count, entry.body_place).view("S16").reshape(count)
+
+
+def _check(entry: Entry, dtype: np.dtype[np.generic]) -> None:
+    """What an entry of a known column must hold to; raises FormatError."""
+    encoding = entry.encoding
+    wide = dtype.kind == "S" and not encoding & DICTIONARY
+    if encoding & ~sum(ENCODINGS.values()):
+        raise FormatError(f"column {entry.id} has encoding 0x{encoding:02x}: made by a newer version of ctrecorder", offset=entry.place)
+    wrong = (
+        (encoding & SAME and not encoding & DICTIONARY)
+        or (bool(encoding & (SAME | DIFFERENCE)) != (entry.partner != 0))
+        or (encoding & SAME and encoding & DIFFERENCE)
+        or (dtype.kind == "S" and encoding & DIFFERENCE)
+        or (wide and encoding & DELTA)
+        or (wide and not encoding & (CONSTANT | PLANES))
+        or (not encoding & DICTIONARY and (entry.entries or entry.dictionary_length))
+        or (encoding & CONSTANT and (entry.body_length or encoding & PLANES))
+        or entry.scale > MAX_SCALE
+    )
+    if not wrong and not encoding & CONSTANT:
+        limit = 8 if encoding & DICTIONARY else dtype.itemsize
+        wrong = entry.width != 16 if wide else entry.width not in WIDTHS or entry.width > limit
+    if wrong:
+        raise FormatError(f"the directory contradicts itself for column {entry.id}", offset=entry.place)
+    if entry.partner:
+        partner = BY_ID.get(entry.partner)
+        if partner is None or partner.kind != BY_ID[entry.id].kind:
+            raise FormatError(f"column {entry.id} cannot lean on column {entry.partner}", offset=entry.place)
+
+
+def _partner_name(entry: Entry) -> str:
+    return BY_ID[entry.partner].name
+
+
+def _wide_constant(entry: Entry) -> Array:
+    return np.frombuffer(struct.pack("<qq", entry.low, entry.high), "S16")
+
+
+def _scalar(value: np.generic) -> int | bytes:
+    """A value as a Python number; 16 bytes with the trailing NULs that numpy drops."""
+    return value.tobytes() if value.dtype.kind == "S" else int(value)
+
+
+def _bound_of(parts: tuple[Array, ...]) -> Bound | None:
+    filled = [part for part in parts if len(part)]
+    if not filled:
+        return None
+    return Bound(min(_scalar(part[0]) for part in filled), max(_scalar(part[-1]) for part in filled), tuple(filled))
+
+
+def unsigned(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
+    """The little-endian unsigned integer of the same size."""
+    return np.dtype(f"<u{dtype.itemsize}")
+
+
+def rows_layout(payload: Buffer, family: int) -> bytes:
+    """The first part of a payload in form ROWS, which names its columns; blocks with equal ones can be read as one.  Raises FormatError."""
+    count = payload[0] if len(payload) else 0
+    layout = bytes(payload[: 1 + 2 * count])
+    if len(layout) != 1 + 2 * count or not count:
+        raise FormatError(f"{len(payload)} bytes are too few for {count} columns", offset=0)
+    before = 0
+    for number in range(count):
+        identity, width = layout[1 + 2 * number], layout[2 + 2 * number]
+        column = BY_ID.get(identity)
+        if identity <= before or not width or (column is not None and column.dtype(family).itemsize != width):
+            raise FormatError(f"column {identity} of {width} bytes after column {before}", offset=1 + 2 * number)
+        before = identity
+    return layout
+
+
+def rows_records(payload: Buffer, layout: bytes, rows: int) -> Buffer:
+    """The records of a payload in form ROWS: `rows` times the widths of its `layout`.  Raises FormatError."""
+    return unpack(payload[len(layout) :], rows * sum(layout[2::2]), len(layout))
+
+
+def rows_table(layout: bytes, records: Buffer, family: int, names: Iterable[str] | None = None) -> Table:
+    """Records of one or more blocks as a table; the columns `names` (default: all that are there), each contiguous."""
+    offsets, at = {}, 0
+    for identity, width in zip(layout[1::2], layout[2::2], strict=True):
+        if identity in BY_ID:
+            offsets[BY_ID[identity].name] = at
+        at += width
+    wanted = [name for name in (offsets if names is None else names) if name in offsets]
+    formats = [BY_NAME[name].dtype(family) for name in wanted]
+    record = np.dtype({"names": wanted, "formats": formats, "offsets": [offsets[name] for name in wanted], "itemsize": at})
+    fields = np.frombuffer(records, record)
+    return Table(family, len(fields), {name: np.ascontiguousarray(fields[name]) for name in wanted})
+
+
+def decode_table(payload: Buffer, form: int, family: int, rows: int, names: Iterable[str] | None = None) -> Table:
+    """All of a payload, checked: the columns `names` (default: all) of `rows` rows.  Raises FormatError."""
+    if form == FORM_ROWS:
+        layout = rows_layout(payload, family)
+        return rows_table(layout, rows_records(payload, layout, rows), family, names)
+    index = Index(payload, family, rows, len(payload))
+    return decode_columns(index, lambda offset, length: payload[offset : offset + length], names)
+
+

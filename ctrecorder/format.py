@@ -1,0 +1,284 @@
+"""A segment's blocks: the frame, the JSON of HEADER, GAP and MARK, and the FOOTER.  ctlog(5) is the specification.
+
+`pack_block` makes a block, `parse_frame` and `check_hash` take one apart; `codec` and `encoder` do the payloads of EVENTS and
+CONNECTIONS.  Nothing here does I/O.  What is wrong with bytes raises FormatError with its offset from the block's first byte.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from hashlib import blake2b
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrecorder import uapi
+from ctrecorder.codec import FORM_COLUMNS, FORM_ROWS, HASH_SIZE, HEAD, WHOLE, index_head
+from ctrecorder.columns import Table
+from ctrecorder.errors import FormatError
+from ctrecorder.runs import Buffer
+
+MAGIC = b"\xc7CTB"
+VERSION = 1
+FRAME = struct.Struct("<4sBBBBIIqq16s16s")
+HASHED = FRAME.size - HASH_SIZE  # bytes of the frame that its hash covers
+NO_HASH = bytes(HASH_SIZE)
+
+
+class Kind(IntEnum):
+    """Kinds of blocks."""
+
+    HEADER = 1
+    EVENTS = 2
+    CONNECTIONS = 3
+    GAP = 4
+    MARK = 5
+    FOOTER = 6
+
+
+TABLES = (Kind.EVENTS, Kind.CONNECTIONS)
+
+REASONS: Mapping[str, str] = {
+    "overrun": "the kernel dropped events: the receive buffer was full",
+    "disk-full": "the disk was full",
+    "write-error": "the segment could not be written",
+    "stopped": "the recorder was stopped",
+    "crashed": "the recorder or the machine ended without closing the segment",
+    "clock": "the clock was set",
+    "not-recording": "nothing was recorded",
+}
+MARKS = ("start", "stop", "heartbeat", "dump", "clock")
+
+# Rows in a block as they are written: 65,536 take about 10 ms and 10 MiB to encode or decode.  Fewer compress worse; more delay live
+# events and make a search read more than it needs.
+ROWS_WRITTEN = 1 << 16
+# Rows that a reader accepts.  A table of all columns of 1,048,576 IPv6 rows is 150 MiB: what a reader can be made to take by a stranger's file.
+MAX_ROWS = 1 << 20
+# Rows up to which the form ROWS is smaller or reads faster than COLUMNS.
+ROWS_FORM_ROWS = 512
+# Bytes of a payload.  65,536 incompressible rows are 10 MiB; a footer of 64 MiB has 2,000,000 blocks.
+MAX_PAYLOAD = 64 << 20
+# Bytes of JSON: a header with every sysctl and two long lists is 4 KiB.
+MAX_JSON = 1 << 16
+
+# One record for each block before the footer.
+INDEX = np.dtype(
+    [
+        ("offset", "<u8"),
+        ("time_min", "<i8"),
+        ("time_max", "<i8"),
+        ("rows", "<u4"),
+        ("kind", "u1"),
+        ("family", "u1"),
+        ("form", "u1"),
+        ("spare", "u1"),
+    ]
+)
+# The last bytes of a closed segment: the offset of the footer's frame, the length of its JSON, a magic.
+TRAILER = struct.Struct("<QI4s")
+TRAILER_MAGIC = b"BTC\xc7"
+
+Json = dict[str, Any]
+
+
+class Frame(NamedTuple):
+    """The 64 bytes before a payload.  `length`: of the payload; `previous`: the hash of the block before."""
+
+    kind: int
+    family: int
+    form: int
+    rows: int
+    length: int
+    time_min: int
+    time_max: int
+    previous: bytes
+    hash: bytes
+
+
+def pack_block(
+    kind: Kind,
+    payload: bytes,
+    previous: bytes,
+    times: tuple[int, int],
+    *,
+    family: int = 0,
+    form: int = WHOLE,
+    rows: int = 0,
+    key: bytes = b"",
+) -> bytes:
+    """A whole block.  `times`: time_min and time_max, ns UTC.  `key`: of a sealed recording."""
+    head = FRAME.pack(MAGIC, kind, family, VERSION, form, rows, len(payload), *times, previous, NO_HASH)[:HASHED]
+    return b"".join((head, _hash(head, hashed_part(payload, form), key), payload))
+
+
+def hashed_part(payload: Buffer, form: int) -> Buffer:
+    """What of the payload the frame's hash covers: all; in form COLUMNS the index, which holds the hash of each column."""
+    return payload[: index_head(payload, len(payload))[1]] if form == FORM_COLUMNS else payload
+
+
+def _hash(head: Buffer, part: Buffer, key: bytes) -> bytes:
+    state = blake2b(head, digest_size=HASH_SIZE, key=key)
+    state.update(part)
+    return state.digest()
+
+
+def parse_frame(data: Buffer) -> Frame:
+    """The frame that `data` begins with.  Raises FormatError, also for numbers that no writer writes."""
+    if len(data) < FRAME.size:
+        raise FormatError(f"{len(data)} bytes are too few for a block", offset=0)
+    magic, kind, family, version, form, rows, length, time_min, time_max, previous, digest = FRAME.unpack_from(data)
+    if magic != MAGIC:
+        raise FormatError(f"no block here: it begins with {bytes(magic).hex()}, not {MAGIC.hex()}", offset=0)
+    if version != VERSION:
+        raise FormatError(f"a block of version {version}: made by a newer version of ctrecorder", offset=6)
+    if not Kind.HEADER <= kind <= Kind.FOOTER:
+        raise FormatError(f"a block of kind {kind}: made by a newer version of ctrecorder, or damaged", offset=4)
+    table = kind in TABLES
+    if table != (family in (uapi.AF_INET, uapi.AF_INET6)) or (not table and family):
+        raise FormatError(f"a block of kind {kind} with family {family}", offset=5)
+    if form not in ((FORM_COLUMNS, FORM_ROWS) if table else (WHOLE,)):
+        raise FormatError(f"a block of kind {kind} in form {form}", offset=7)
+    if rows > MAX_ROWS or (rows != 0) != table:
+        raise FormatError(f"a block of kind {kind} with {rows} rows", offset=8)
+    if length > MAX_PAYLOAD or (form == FORM_COLUMNS and length < HEAD.size):
+        raise FormatError(f"a payload of {length} bytes", offset=12)
+    if time_min > time_max:
+        raise FormatError(f"time_min {time_min} is after time_max {time_max}", offset=16)
+    return Frame(kind, family, form, rows, length, time_min, time_max, previous, digest)
+
+
+def check_hash(frame: Buffer, part: Buffer, key: bytes = b"") -> None:
+    """Raise FormatError unless the hash in `frame` (64 bytes) is that of the frame and of `part`, the payload's `hashed_part`."""
+    if _hash(frame[:HASHED], part, key) != frame[HASHED : FRAME.size]:
+        raise FormatError("the block does not match its hash", offset=0)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A time of which events are missing.  `lost`: how many, None when no one knows."""
+
+    begin: int
+    end: int
+    reason: str
+    lost: int | None = None
+    detail: str = ""
+
+    def payload(self) -> bytes:
+        """The payload of a GAP block."""
+        return dump_json({"reason": self.reason, "lost": self.lost, "detail": self.detail})
+
+    @classmethod
+    def parse(cls, frame: Frame, payload: Buffer) -> Gap:
+        """The gap of a GAP block.  Raises FormatError."""
+        fields = load_json(payload)
+        reason, lost, detail = fields.get("reason"), fields.get("lost"), fields.get("detail", "")
+        if not isinstance(reason, str) or not isinstance(detail, str):
+            raise FormatError("a GAP without a reason", offset=FRAME.size)
+        if lost is not None and (type(lost) is not int or not 0 <= lost < 1 << 63):
+            raise FormatError("a GAP whose `lost` is no count", offset=FRAME.size)
+        return cls(frame.time_min, frame.time_max, reason, lost, detail)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A moment, or (a dump) from begin to end.  `what`: one of MARKS, or a newer one; `facts`: JSON."""
+
+    begin: int
+    end: int
+    what: str
+    facts: Json
+
+    def payload(self) -> bytes:
+        """The payload of a MARK block."""
+        return dump_json({**self.facts, "what": self.what})
+
+    @classmethod
+    def parse(cls, frame: Frame, payload: Buffer) -> Mark:
+        """The mark of a MARK block.  Raises FormatError."""
+        facts = load_json(payload)
+        what = facts.pop("what", None)
+        if not isinstance(what, str):
+            raise FormatError("a MARK that does not say what it marks", offset=FRAME.size)
+        return cls(frame.time_min, frame.time_max, what, facts)
+
+
+def parse_header(payload: Buffer) -> Json:
+    """The facts of a HEADER block.  Raises FormatError."""
+    facts = load_json(payload)
+    if facts.get("format") != "ctlog":
+        raise FormatError("the header does not say that it is a ctlog", offset=FRAME.size)
+    for name in ("previous", "host", "boot_id", "program"):
+        if not isinstance(facts.get(name, ""), str | None):
+            raise FormatError(f"the header's `{name}` is no text", offset=FRAME.size)
+    return facts
+
+
+def dump_json(facts: Json) -> bytes:
+    """JSON as it is stored: UTF-8, keys sorted, no spaces; FormatError if it is over MAX_JSON."""
+    data = json.dumps(facts, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("utf-8", "replace")
+    if len(data) > MAX_JSON:
+        raise FormatError(f"{len(data)} bytes of JSON, more than the {MAX_JSON} of a block", offset=FRAME.size)
+    return data
+
+
+def load_json(data: Buffer) -> Json:
+    """The JSON object in `data`; FormatError if it is none."""
+    if len(data) > MAX_JSON:
+        raise FormatError(f"{len(data)} bytes of JSON, more than {MAX_JSON}", offset=FRAME.size)
+    try:
+        facts = json.loads(bytes(data), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"no JSON: {error}", offset=FRAME.size) from None
+    if not isinstance(facts, dict):
+        raise FormatError("no JSON object", offset=FRAME.size)
+    return facts
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def pack_footer(index: NDArray[np.void], totals: Json, offset: int) -> bytes:
+    """The payload of a FOOTER whose frame is at `offset`: `index` (INDEX records), `totals`, the trailer."""
+    text = dump_json(totals)
+    return b"".join((index.tobytes(), text, TRAILER.pack(offset, len(text), TRAILER_MAGIC)))
+
+
+def parse_trailer(data: Buffer) -> tuple[int, int] | None:
+    """The footer's offset and the length of its JSON, from the last 16 bytes of a segment; None: it is not closed."""
+    if len(data) != TRAILER.size:
+        return None
+    offset, length, magic = TRAILER.unpack(data)
+    return (offset, length) if magic == TRAILER_MAGIC and length <= MAX_JSON else None
+
+
+def parse_footer(payload: Buffer, offset: int) -> tuple[NDArray[np.void], Json]:
+    """The index and the totals of the FOOTER whose frame is at `offset`.  Raises FormatError."""
+    trailer = parse_trailer(payload[-TRAILER.size :])
+    if trailer is None or trailer[0] != offset:
+        raise FormatError("the footer's trailer does not lead to it", offset=FRAME.size)
+    length = len(payload) - TRAILER.size - trailer[1]
+    if length < 0 or length % INDEX.itemsize:
+        raise FormatError(f"an index of {length} bytes", offset=FRAME.size)
+    index = np.frombuffer(payload[:length], INDEX)
+    ends = np.append(index["offset"], np.uint64(offset))
+    if not len(index) or index["offset"][0] != 0 or not (ends[1:] >= ends[:-1] + np.uint64(FRAME.size)).all():
+        raise FormatError("the footer's index is not in order", offset=FRAME.size)
+    if (index["time_min"] > index["time_max"]).any() or (index["rows"] > MAX_ROWS).any():
+        raise FormatError("the footer's index contradicts itself", offset=FRAME.size)
+    return index, load_json(payload[length : length + trailer[1]])
+
+
+def block_times(kind: Kind, table: Table) -> tuple[int, int]:
+    """time_min and time_max of a block of `table`: of EVENTS the `time`, of CONNECTIONS `start` to `end`, as far as they are known."""
+    if kind == Kind.EVENTS:
+        times = table["time"]
+        return int(times.min()), int(times.max())
+    start, end = table["start"], table["end"]
+    first = np.where(start != 0, start, end)
+    return int(first.min()), int(np.maximum(first, end).max())
