@@ -1,0 +1,37 @@
+"""bench.py [NAME...]: runs tests/bench/bench_NAME.py, or all of them, and prints the machine and the figures.
+
+Each has `run(report)`.  Targets are those of DESIGN.md; nothing here is part of `make check`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "lab"), str(HERE.parents[1])]
+
+from report import Report, machine  # noqa: E402 - found by the path above
+
+
+def main(names: list[str]) -> int:
+    known = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        print(f"bench: no benchmark {', '.join(unknown)}: there are {', '.join(known)}", file=sys.stderr)
+        return 2
+    report = Report()
+    for line in machine():
+        print(line)
+    begin = time.monotonic()
+    for name in names or known:
+        importlib.import_module(f"bench_{name}").run(report)
+    report.summary()
+    print(f"{time.monotonic() - begin:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,166 @@
+"""What an event costs: ctrecord, a sink, `conntrack -E` and ulogd2, each with the same flood, in turns."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from load import BUFFER_KBYTES, FloodLab, Listener, large_table, set_event_buffer
+from report import Report
+from router import CHECKOUT, wait_until
+
+ROUNDS = 5
+# A cycle's events, NEW and DESTROY, fit the buffer: the slow listeners drop nothing, so that each is charged for the same work.
+FLOWS, CYCLES = 50_000, 6
+
+
+class Sink(Listener):
+    """Receives and throws away (sink.c): the floor."""
+
+    name = "sink (recvmmsg, thrown away)"
+    wait_ms = 50  # as long as ctrecord waits for a batch
+
+    def command(self) -> list[object]:
+        return [self.lab.sink, BUFFER_KBYTES, self.wait_ms]
+
+    def _totals(self) -> list[str]:
+        return self.output.read_text().splitlines()[1].split()
+
+    def events(self) -> int:
+        return int(self._totals()[0])
+
+    def drops(self) -> int:
+        return int(self._totals()[2])
+
+
+class Ctrecord(Listener):
+    """Ours, as an operator runs it, all columns."""
+
+    name = "ctrecord"
+
+    def command(self) -> list[object]:
+        template = self.folder / "%Y%m%d-%H%M%S.ctl"
+        return [CHECKOUT / "bin/ctrecord", "-F", "-U", "root", "-b", BUFFER_KBYTES, "-f", template]
+
+    def ready(self) -> None:
+        wait_until(lambda: "table recorded" in self.log.read_text(), "ctrecord recording")
+
+    def _counter(self, pattern: str) -> int:
+        return int(re.findall(pattern, self.log.read_text())[-1])
+
+    def events(self) -> int:
+        return self._counter(r"counters: (\d+) events")
+
+    def drops(self) -> int:
+        return self._counter(r"(\d+) lost")
+
+
+class Conntrack(Listener):
+    """conntrack-tools, to a file."""
+
+    name = "conntrack -E -o timestamp"
+
+    def command(self) -> list[object]:
+        return ["conntrack", "-E", "-e", "NEW,DESTROY", "-o", "timestamp"]
+
+    def ready(self) -> None:
+        # Its own -b sets, in 1.4.7, the buffer of another socket than the one that it reads events from.
+        set_event_buffer(self.process.pid, BUFFER_KBYTES)
+
+    def events(self) -> int:
+        return lines(self.output)
+
+
+class Ulogd(Listener):
+    """ulogd2, NFCT to GPRINT: an event a line, as it comes (no pairing in memory)."""
+
+    name = "ulogd2 NFCT -> GPRINT"
+
+    def command(self) -> list[object]:
+        plugins = Path(next(Path("/usr/lib").glob("*/ulogd")))
+        size = BUFFER_KBYTES << 10
+        self.printed = self.folder / "gprint"
+        config = self.folder / "ulogd.conf"
+        config.write_text(
+            f"""[global]
+logfile="{self.folder / "ulogd.log"}"
+loglevel=5
+plugin="{plugins / "ulogd_inpflow_NFCT.so"}"
+plugin="{plugins / "ulogd_output_GPRINT.so"}"
+stack=ct1:NFCT,gp1:GPRINT
+[ct1]
+hash_enable=0
+event_mask=5
+netlink_socket_buffer_size={size}
+netlink_socket_buffer_maxsize={size}
+[gp1]
+file="{self.printed}"
+timestamp=1
+"""
+        )
+        return ["ulogd", "-c", config]
+
+    def events(self) -> int:
+        return lines(self.printed)
+
+
+def lines(path: Path) -> int:
+    """How many lines the file has."""
+    count = 0
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            count += part.count(b"\n")
+    return count
+
+
+def one_round(lab: FloodLab, kind: type[Listener]) -> tuple[float, int, int | None]:
+    """CYCLES floods, each flow ended at once; the listener's CPU seconds from ready to done, the events it got, and its drops."""
+    listener = kind(lab)
+    for cycle in range(CYCLES):
+        lab.flood(cycle * FLOWS, FLOWS)
+        # By the kernel itself: of each end that a process caused, as by `conntrack -F`, conntrack -E looks up the name of the process.
+        lab.link_down()
+        listener.drain()
+    cpu = listener.settle()
+    listener.stop()
+    return cpu, listener.events(), listener.drops()
+
+
+def run(report: Report, kinds: Sequence[type[Listener]] = (Sink, Ctrecord, Conntrack, Ulogd)) -> None:
+    """Prints the table of costs and the ratios."""
+    report.heading("CPU an event")
+    report.note(
+        f"{CYCLES} times {FLOWS:,} new UDP flows through the NAT router, as fast as one core sends, then all ended at once; the sender"
+    )
+    report.note(
+        f"on one CPU, the listener on the other, in turns, medians of {ROUNDS} rounds; each with a buffer of {BUFFER_KBYTES >> 10} MiB, which one"
+    )
+    report.note("such load fits; CPU time is user + system of the whole process from subscribed to all done, over the events that it got")
+    costs: dict[type[Listener], list[float]] = {kind: [] for kind in kinds}
+    got = dict.fromkeys(kinds, 0)
+    drops: dict[type[Listener], int | None] = dict.fromkeys(kinds, 0)
+    with large_table(), tempfile.TemporaryDirectory(prefix="ctrecorder-bench-") as folder, FloodLab(Path(folder)) as lab:
+        for _ in range(ROUNDS):
+            for kind in kinds:
+                cpu, events, dropped = one_round(lab, kind)
+                costs[kind].append(cpu / events)
+                got[kind] += events
+                before = drops[kind]
+                drops[kind] = None if dropped is None or before is None else before + dropped
+    floor = statistics.median(costs[kinds[0]])
+    sent = 2 * FLOWS * CYCLES * ROUNDS
+    rows: list[list[object]] = []
+    for kind in kinds:
+        cost = sorted(costs[kind])
+        middle = statistics.median(cost)
+        share = f"{100 * got[kind] / sent:.1f} %"
+        spread = f"{cost[0] * 1e6:.2f} to {cost[-1] * 1e6:.2f}"
+        rows.append([kind.name, f"{middle * 1e6:.2f}", spread, f"{middle / floor:.2f}", share, "?" if drops[kind] is None else drops[kind]])
+    report.table(["", "us an event", "from .. to", "x sink", "got", "dropped"], rows)
+    ours = statistics.median(costs[Ctrecord])
+    report.figure("ctrecord over the sink (wanted: 1.5)", ours / floor, "times", most=1.8)
+    for kind in kinds[2:]:
+        report.figure(f"{kind.name} over ctrecord", statistics.median(costs[kind]) / ours, "times", least=5)

@@ -1,0 +1,38 @@
+#!/bin/bash
+# other-release.sh SUITE COMMAND...: runs COMMAND on a copy of this checkout inside another Debian release, as root.
+# The root is made once, bare, by mmdebstrap, and kept in $CTRECORDER_ROOTS (default /var/tmp/ctrecorder): what COMMAND
+# installs stays there.  Remove the folder to begin with a bare one again.
+set -eu -o pipefail
+suite=${1:?SUITE} && shift
+root=${CTRECORDER_ROOTS:-/var/tmp/ctrecorder}/$suite
+[ "$(id -u)" = 0 ] || { echo "other-release: needs root (it makes a chroot)" >&2; exit 1; }
+
+# The mirrors that this machine's apt uses, with the name of the other release.
+sources() {
+    local here
+    here=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
+        awk -v here="$here" -v suite="$suite" '$3 == "main" && $2 ~ "^" here "(-|$)" { sub(here, suite, $2); print "deb", $1, $2, $3 }' |
+        sort -u
+}
+
+if [ ! -e "$root/done" ]; then
+    apt-get -qq update
+    rm -rf "$root" && mkdir -p "$root"
+    sources | mmdebstrap --quiet --mode=root --variant=minbase --include=make,git,ca-certificates,iproute2 \
+        --aptopt='Acquire::Check-Valid-Until "false"' "$suite" "$root/root" - >&2
+    touch "$root/done"
+fi
+
+# What git knows and what it would add: not what another release's Python or linter left in the checkout.
+rm -rf "$root/root/src" && mkdir "$root/root/src"
+git ls-files -z --cached --others --exclude-standard | tar --null --ignore-failed-read -cf - -T - | tar -xf - -C "$root/root/src"
+[ ! -e /etc/resolv.conf ] || cp -L /etc/resolv.conf "$root/root/etc/resolv.conf"
+
+# Mounts of its own, gone when the command ends; the network is this machine's, for apt.
+exec unshare --mount --propagation private -- bash -c '
+    root=$1 && shift
+    mount -t proc proc "$root/proc" && mount --rbind /sys "$root/sys" && mount --rbind /dev "$root/dev"
+    mount -t tmpfs tmpfs "$root/run" && mount -t tmpfs tmpfs "$root/tmp"
+    exec chroot "$root" env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 CI="${CI:-}" sh -c "cd /src && exec \"\$@\"" sh "$@"
+' bash "$root/root" "$@" </dev/null
