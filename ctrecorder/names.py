@@ -1,0 +1,71 @@
+"""What values are called, and called for: protocols, events, status bits, TCP states, sources of a time.
+
+One spelling for all formats, completion and the command line: the kernel's, as `conntrack` has it.  No numpy here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ctrecorder import uapi
+from ctrecorder.errors import UsageError
+
+EVENTS = {1: "NEW", 2: "UPDATE", 3: "DESTROY", 4: "EXISTING"}
+# The bits of the column `seen`
+SEEN = {1: "NEW", 2: "UPDATE", 4: "DESTROY", 8: "EXISTING"}
+SOURCES = {0: "unknown", 1: "kernel", 2: "receipt", 3: "bound"}
+# The kernel's header calls it ICMPV6; getprotobyname(3) and the C ctrecorder say ipv6-icmp.
+_ALIASES = {"ipv6-icmp": 58, "icmp6": 58}
+_STATUS = {
+    value: name.removeprefix("IPS_") for name, value in vars(uapi).items() if name.startswith("IPS_") and value & (value - 1) == 0
+}
+
+
+def protocol(number: int) -> str:
+    """The name of an L4 protocol; its number where connection tracking has no tracker for it."""
+    return uapi.PROTOCOLS.get(number, str(number))
+
+
+def event(number: int) -> str:
+    """The name of an event; its number if it is none (a stranger's file)."""
+    return EVENTS.get(number, str(number))
+
+
+def tcp_state(number: int) -> str:
+    """The name of a state of the kernel's TCP tracker."""
+    return uapi.TCP_STATES[number] if number < len(uapi.TCP_STATES) else str(number)
+
+
+def status(bits: int) -> list[str]:
+    """The names of the status bits that are set, lowest first; what has no name is one hexadecimal number at the end."""
+    return _bits(bits, _STATUS)
+
+
+def seen(bits: int) -> list[str]:
+    """The names of the events that made a connection."""
+    return _bits(bits, SEEN)
+
+
+def _bits(bits: int, called: Mapping[int, str]) -> list[str]:
+    names = [name for bit, name in sorted(called.items()) if bits & bit]
+    rest = bits & ~sum(called)
+    return [*names, f"0x{rest:x}"] if rest else names
+
+
+def parse_protocol(text: str) -> int:
+    """The number of the L4 protocol `text`, a name or a number.  Raises UsageError."""
+    numbers = {**{name: number for number, name in uapi.PROTOCOLS.items()}, **_ALIASES}
+    found = numbers.get(text.lower())
+    if found is None and text.isascii() and text.isdigit() and len(text) <= 3 and int(text) < 256:
+        found = int(text)
+    if found is None:
+        raise UsageError(f"no such protocol '{text}': say {', '.join(uapi.PROTOCOLS.values())} or a number from 0 to 255")
+    return found
+
+
+def parse_event(text: str) -> int:
+    """The number of the event `text`.  Raises UsageError."""
+    for number, name in EVENTS.items():
+        if text.upper() == name:
+            return number
+    raise UsageError(f"no such event '{text}': say {', '.join(EVENTS.values()).lower()}")

@@ -1,0 +1,84 @@
+"""Events as `conntrack -E -o timestamp` (1.4.7) writes them, byte for byte but for what is not recorded.
+
+    [1795499806.521409]<TAB>[DESTROY] tcp      6 CLOSE src=10.9.0.2 dst=... sport=56968 dport=81 packets=1 bytes=60 [UNREPLIED] src=...
+
+Not recorded, so not shown: the timeout, the states of SCTP and DCCP, the process that caused the event.  Follows
+libnetfilter_conntrack's snprintf_default.c.  Pure; see `lines`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ctrecorder import fields, lines, names, uapi
+from ctrecorder.columns import Table
+from ctrecorder.lines import Mask, Words
+from ctrecorder.times import SECOND
+
+_GRE = 47
+
+
+def events(table: Table) -> bytearray:
+    """A line for each event of `table`; EXISTING rows are marked like the others, which conntrack never does."""
+    pieces: list[bytes | Words] = [b"[", lines.epoch(np.maximum(table["time"], 0)), b"]\t"]
+    code = table["event"].astype(np.uint16) << 8 | table["l4proto"]
+    pieces.append(lines.by_value(code, _head))
+    state = fields.both(fields.told(table, "tcp_state"), fields.protocol_is(table, uapi.IPPROTO_TCP))
+    if state is not False:
+        pieces += lines.only(state, lines.by_value(table["tcp_state"], lambda value: f" {names.tcp_state(value)}"))
+    pieces += _direction(table, "orig")
+    pieces += lines.only(fields.both(fields.told(table, "status"), fields.collapse(~fields.replied(table))), b" [UNREPLIED]")
+    pieces += _direction(table, "reply")
+    pieces.append(lines.by_value(table["status"] & np.uint32(uapi.IPS_ASSURED | uapi.IPS_OFFLOAD | uapi.IPS_HW_OFFLOAD), _flag))
+    for label, column in ((b" mark=", "mark"), (b" zone=", "zone"), (b" zone-orig=", "orig_zone"), (b" zone-reply=", "reply_zone")):
+        pieces += _number(table, fields.told(table, column), label, column)
+    pieces += _lifetime(table)
+    return lines.assemble(len(table), [*pieces, b"\n"])
+
+
+def _head(code: int) -> str:
+    protocol = uapi.PROTOCOLS.get(code & 0xFF, "unknown")
+    return f"{'[' + names.event(code >> 8) + ']':>9} {protocol:<8} {code & 0xFF}"
+
+
+def _flag(status: int) -> str:
+    """One flag: the first that holds."""
+    for bit, flag in ((uapi.IPS_HW_OFFLOAD, " [HW_OFFLOAD]"), (uapi.IPS_OFFLOAD, " [OFFLOAD]"), (uapi.IPS_ASSURED, " [ASSURED]")):
+        if status & bit:
+            return flag
+    return ""
+
+
+def _direction(table: Table, side: str) -> list[bytes | Words]:
+    """One direction: addresses, then ports, GRE's keys or ICMP's three numbers, then counters."""
+    pieces: list[bytes | Words] = [b" src=", fields.address(table, f"{side}_src"), b" dst=", fields.address(table, f"{side}_dst")]
+    told = fields.told(table, f"{side}_sport", f"{side}_dport")
+    icmp, gre = fields.icmp(table), fields.protocol_is(table, _GRE)
+    ports = fields.both(told, fields.neither(fields.either(icmp, gre)))
+    pieces += _number(table, ports, b" sport=", f"{side}_sport")
+    pieces += _number(table, ports, b" dport=", f"{side}_dport")
+    if (keys := fields.both(told, gre)) is not False:
+        for label, column in ((b" srckey=", f"{side}_sport"), (b" dstkey=", f"{side}_dport")):
+            pieces += [*lines.only(keys, label), *lines.only(keys, lines.by_value(table[column], hex))]
+    if (numbered := fields.both(told, icmp)) is not False:
+        for label, number in zip((b" type=", b" code=", b" id="), fields.icmp_parts(table, side), strict=True):
+            pieces += [*lines.only(numbered, label), *lines.only(numbered, number)]
+    counted = fields.told(table, f"{side}_packets", f"{side}_bytes")
+    pieces += _number(table, counted, b" packets=", f"{side}_packets")
+    return [*pieces, *_number(table, counted, b" bytes=", f"{side}_bytes")]
+
+
+def _number(table: Table, where: Mask, label: bytes, column: str) -> list[Words]:
+    """ `label` and the number in the rows `where`."""
+    if where is False:
+        return []
+    return [*lines.only(where, label), *lines.only(where, lines.decimal(table[column]))]
+
+
+def _lifetime(table: Table) -> list[Words]:
+    """The whole seconds from start to stop, where the kernel told both."""
+    where = fields.told(table, "start", "stop")
+    if where is False:
+        return []
+    seconds = (np.maximum(table["stop"] - table["start"], 0) // SECOND).astype(np.uint64)
+    return [*lines.only(where, b" delta-time="), *lines.only(where, lines.decimal(seconds))]
