@@ -88,9 +88,9 @@ WRITE_FAILED = Message(
 WRITE_RESUMED = Message(
     "ea19139a53f14adfb74f9ac357d075b0",
     NOTICE,
-    ("path", "lost", "seconds"),
+    ("path", "seconds"),
     "The recorder writes to {path} again",
-    "Writing had failed for {seconds} s. {lost} events did not fit in memory meanwhile and are in a GAP.",
+    "Writing had failed for {seconds} s. What did not fit in memory meanwhile is in a GAP.",
 )
 COUNTERS = Message(
     "22e2b0b779e54f4eb93659e5186384cd",

@@ -1,0 +1,100 @@
+"""ctrecord: record the connections that the kernel tracks."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+
+from ctrecorder.cli import common
+from ctrecorder.config import argument, check, merge
+
+SUMMARY = "Record the start and the end of every connection that the kernel tracks,\nwith addresses and ports before and after NAT."
+EXAMPLES = (
+    ("ctrecord -F -f /tmp/%Y%m%d-%H%M%S.ctlog", "record in the foreground, a new segment each hour"),
+    (
+        "ctrecord -f /var/log/ctrecorder/%Y%m%d-%H%M.ctlog -t 30 -p tcp,udp",
+        "a daemon: TCP and UDP, a new segment each half hour",
+    ),
+)
+
+
+def build_parser() -> common.Parser:
+    """The parser: an option that is not given is None, and `config` says its value."""
+    parser = common.Parser("ctrecord", SUMMARY, EXAMPLES, 8)
+    where = parser.add_argument_group("where to")
+    where.add_argument("-f", "--file", dest="template", metavar="TEMPLATE", help="name of segments, with strftime(3) fields, in UTC")
+    _add(where, "-t", "--rotate", "MINUTES", "a new segment at each multiple of so many minutes of the day (UTC)")
+    _add(where, "-B", "--rows", "EVENTS", "events in a block at most")
+    what = parser.add_argument_group("what")
+    _add(what, "-p", "--protocols", "PROTO,...", "only these: tcp, udp, icmp, ...")
+    what.add_argument("--nat-only", action="store_true", default=None, help="only translated connections")
+    what.add_argument("--updates", action="store_true", default=None, help="changes of state too")
+    _add(what, "-b", "--buffer", "KBYTES", "the kernel's buffer for events")
+    how = parser.add_argument_group("how to run")
+    how.add_argument(
+        "-c", "--config", metavar="CONFIG", help="configuration (default: /etc/ctrecorder/ctrecorder.conf)"
+    )
+    how.add_argument("--check-config", action="store_true", help="check the configuration file and exit")
+    how.add_argument("-F", "--foreground", action="store_true", help="stay in the foreground, log to stderr")
+    how.add_argument("-P", "--pidfile", metavar="PIDFILE", help="write the daemon's pid to this file")
+    _add(how, "-N", "--nice", "NICE", "nice value, -20 to 19")
+    _add(how, "-U", "--user", "USER", "become this user once subscribed")
+    _add(how, "-G", "--group", "GROUP", "and this group")
+    return parser
+
+
+def _add(group: argparse._ArgumentGroup, short: str, long: str, metavar: str, text: str) -> None:
+    name = long.removeprefix("--")
+    group.add_argument(short, long, metavar=metavar, type=argument("record", name), help=text)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ctrecord; returns its exit code."""
+    return common.run(build_parser(), record, argv)
+
+
+def record(args: argparse.Namespace) -> int:
+    """Check the configuration, or record."""
+    if args.check_config:
+        problems = check(args.config)
+        for problem in problems:
+            common.report("ctrecord", problem)
+        return common.FAILED if problems else common.OK
+    merge(args, "record")
+
+    from ctrecorder import privileges, service
+    from ctrecorder.messages import UNPRIVILEGED
+    from ctrecorder.recorder import SIGNALS, Recorder, Settings
+
+    log = service.Log("ctrecord")
+    service.set_nice(args.nice)
+    settings = Settings(
+        template=os.path.abspath(args.template),
+        rotate_minutes=args.rotate,
+        protocols=args.protocols,
+        nat_only=args.nat_only,
+        updates=args.updates,
+        resync=args.resync,
+        buffer_bytes=args.buffer << 10,
+        block_rows=args.rows,
+        memory_bytes=args.memory << 20,
+        mode=args.mode,
+    )
+    recorder = Recorder(settings, log)
+    recorder.open()
+    pidfile = service.PidFile(args.pidfile) if args.pidfile else None
+    missing = privileges.drop_privileges(args.user, args.group, keep_net_admin=args.resync)
+    if missing:
+        log.say(UNPRIVILEGED, f"there is no user {missing}: going on as root", user=missing)
+    with service.SignalPipe(SIGNALS) as signals:
+        recorder.start()
+        if not args.foreground:
+            service.daemonize(pidfile)
+            log.detach()
+        elif pidfile is not None:
+            pidfile.write()
+        recorder.run(signals)
+    if pidfile is not None:
+        pidfile.remove()
+    return common.OK
