@@ -274,11 +274,13 @@ def parse_footer(payload: Buffer, offset: int) -> tuple[NDArray[np.void], Json]:
     return index, load_json(payload[length : length + trailer[1]])
 
 
-def block_times(kind: Kind, table: Table) -> tuple[int, int]:
-    """time_min and time_max of a block of `table`: of EVENTS the `time`, of CONNECTIONS `start` to `end`, as far as they are known."""
-    if kind == Kind.EVENTS:
-        times = table["time"]
-        return int(times.min()), int(times.max())
-    start, end = table["start"], table["end"]
-    first = np.where(start != 0, start, end)
-    return int(first.min()), int(np.maximum(first, end).max())
+def row_times(kind: int, table: Table) -> NDArray[np.int64]:
+    """The time by which a row is ordered, (rows,): of EVENTS `time`, of CONNECTIONS `start`, while that is unknown `end`."""
+    return table["time"] if kind == Kind.EVENTS else np.where(table["start"] != 0, table["start"], table["end"])
+
+
+def block_times(kind: int, table: Table) -> tuple[int, int]:
+    """time_min and time_max of a block of `table`: no row is ordered before, none ends after."""
+    times = row_times(kind, table)
+    last = times if kind == Kind.EVENTS else np.maximum(times, table["end"])
+    return int(times.min()), int(last.max())

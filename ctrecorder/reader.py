@@ -221,6 +221,35 @@ class Segment:
         index = Index(payload, block.family, block.rows, frame.length)
         return decode_columns(index, lambda offset, length: payload[offset : offset + length], names)
 
+    def read_rows(self, blocks: Iterable[Block], names: Iterable[str] | None = None) -> list[Table]:
+        """Small blocks (of form ROWS, one family, in the file's order) as few tables: one for each run of blocks with the same columns.
+
+        A block that is damaged is passed over; its error is in `findings`.
+        """
+        tables: list[Table] = []
+        layout, records, family = b"", [], 0
+        window = Window(self)
+        for block in blocks:
+            try:
+                frame = window.frame(block.offset)
+                self._compare(block, frame)
+                data = window.bytes(block.offset, FRAME.size + frame.length)
+                payload = data[FRAME.size :]
+                check_hash(data, payload, self._key)
+                its_layout = rows_layout(payload, block.family)
+                its_records = rows_records(payload, its_layout, block.rows)
+            except FormatError as error:
+                self.findings.append(self._placed(error, block.offset))
+                continue
+            if its_layout != layout and records:
+                tables.append(rows_table(layout, b"".join(records), family, names))
+                records = []
+            layout, family = its_layout, block.family
+            records.append(its_records)
+        if records:
+            tables.append(rows_table(layout, b"".join(records), family, names))
+        return tables
+
     def ask(self, block: Block, names: Iterable[str] | None, question: Question) -> Table | None:
         """The columns `names` (and those that the question needs) of the rows that it wants; None if there are none.
 
@@ -265,17 +294,24 @@ class Segment:
     def frame_at(self, offset: int) -> Frame:
         """The frame at `offset`.  Raises FormatError, its offset from the block's first byte."""
         frame = parse_frame(self.pread(offset, FRAME.size))
+        self.check_end(offset, frame)
+        return frame
+
+    def check_end(self, offset: int, frame: Frame) -> None:
+        """Raise FormatError if the block at `offset` is longer than the file."""
         if offset + FRAME.size + frame.length > self.size:
             raise FormatError(f"a block of {FRAME.size + frame.length} bytes, of which {self.size - offset} are there", offset=0)
-        return frame
 
     def _frame_of(self, block: Block) -> Frame:
         """The frame of a block, which must be as the index says."""
         frame = self.frame_at(block.offset)
+        self._compare(block, frame)
+        return frame
+
+    def _compare(self, block: Block, frame: Frame) -> None:
         said = (frame.time_min, frame.time_max, frame.rows, frame.kind, frame.family, frame.form)
         if said != block[1:]:
             raise FormatError("the block is not the one that the footer tells of", offset=0)
-        return frame
 
     def _whole(self, offset: int, frame: Frame) -> Buffer:
         """The payload of a block whose hash covers all of it, checked."""
@@ -340,6 +376,29 @@ class Segment:
         return error if error.path else FormatError(error.reason, path=self.path, offset=offset + error.offset)
 
 
+class Window:
+    """Reads a segment's small blocks one after the other by few preads."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment = segment
+        self._data, self._begin = memoryview(b""), 0
+
+    def bytes(self, offset: int, length: int) -> memoryview:
+        """`length` bytes at `offset`.  Raises FormatError, its offset from there, if the file ends before."""
+        at = offset - self._begin
+        if not 0 <= at <= len(self._data) - length:
+            self._data, self._begin, at = memoryview(self._segment.pread(offset, max(_WINDOW, length))), offset, 0
+            if len(self._data) < length:
+                raise FormatError(f"the file ends {length - len(self._data)} bytes too early", offset=0)
+        return self._data[at : at + length]
+
+    def frame(self, offset: int) -> Frame:
+        """The frame at `offset`.  Raises FormatError, its offset from there."""
+        frame = parse_frame(self.bytes(offset, FRAME.size))
+        self._segment.check_end(offset, frame)
+        return frame
+
+
 class _Scan:
     """Follows a segment's frames.  `index`: INDEX records of what is whole.
 
@@ -349,7 +408,7 @@ class _Scan:
     def __init__(self, segment: Segment, live: bool) -> None:
         self._segment = segment
         self._records: list[tuple[int, ...]] = []
-        self._window, self._window_at = b"", 0
+        self._window = Window(segment)
         end = self._follow(0)
         while end < segment.size:
             good = next(segment._good_blocks(end + 1, segment.size), None)
@@ -378,14 +437,10 @@ class _Scan:
             offset += FRAME.size + frame.length
 
     def _frame(self, offset: int) -> Frame | None:
-        at = offset - self._window_at
-        if not 0 <= at <= len(self._window) - FRAME.size:
-            self._window, self._window_at, at = self._segment.pread(offset, _WINDOW), offset, 0
         try:
-            frame = parse_frame(memoryview(self._window)[at : at + FRAME.size])
+            return self._window.frame(offset)
         except FormatError:
             return None
-        return frame if offset + FRAME.size + frame.length <= self._segment.size else None
 
     def _matches(self, offset: int, frame: Frame) -> bool:
         try:
