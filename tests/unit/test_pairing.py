@@ -316,6 +316,13 @@ def test_a_row_of_a_dump_long_after_a_destroy_is_a_new_flow() -> None:
     assert spans(steps) == [(T, 2, T + 9, 2), (late, 3, 0, 0)]
 
 
+def test_an_open_flow_is_not_stale_in_a_later_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairing, "BATCH_ROWS", 1)
+    late = T + 9 + pairing.RACE_NS + 1
+    rows = [row(NEW, T), row(DESTROY, T + 9), row(EXISTING, late), row(EXISTING, late - 2), row(EXISTING, late)]
+    assert spans([[each] for each in rows]) == [(T, 2, T + 9, 2), (late, 3, 0, 0)]
+
+
 def test_another_kernel_start_is_no_stale_row() -> None:
     new, end = T + 3 * SECOND, T + 2 * SECOND
     steps: list[Step] = [[row(NEW, T), row(DESTROY, end, start=T, stop=end), row(EXISTING, new + 5, start=new)]]
