@@ -7,6 +7,7 @@ empty or the disk refuses; what the disk refused stays and is tried again.  Boun
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections import deque
@@ -73,7 +74,7 @@ class Spool:
         self._queue_bytes = 0
         self._writer: SegmentWriter | None = None
         self._previous: Tail | None = None
-        self._chain = ""
+        self._chain = self._refusal = ""
         self._opened_ns = self._closed_bytes = 0
 
     @property
@@ -228,7 +229,7 @@ class Spool:
     def _push(self, item: _Item) -> None:
         """Append to the queue; rows that do not fit any more are counted, and only their GAP is kept."""
         if item.rows and self._queue_bytes + item.size > self.memory_bytes and self.failing_since_ns:
-            self.gap(item.begin, item.end, "disk-full", item.rows, "no room in memory while the disk refused")
+            self.gap(item.begin, item.end, self._refusal, item.rows, "no room in memory while the disk refused")
             return
         self._queue.append(item)
         self._queue_bytes += item.size
@@ -270,6 +271,9 @@ class Spool:
         if self.failing_since_ns:
             return
         self.failing_since_ns = now_ns
+        cause = error.__cause__
+        full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+        self._refusal = "disk-full" if full else "write-error"
         text = f"cannot write: {error}; keeping up to {self.memory_bytes} bytes in memory, trying again each second"
         self.log.say(messages.WRITE_FAILED, text, path=self.path, error=str(error), held_bytes=self._queue_bytes)
 

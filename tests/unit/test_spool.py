@@ -1,0 +1,276 @@
+"""Rows, gaps and marks on their way to segments: with a real folder, and a real limit that makes writes fail."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ctrecorder import uapi
+from ctrecorder.columns import Event, Table
+from ctrecorder.errors import ArchiveError
+from ctrecorder.format import Kind
+from ctrecorder.place import DAY, MINUTE, SECOND, Place, newest
+from ctrecorder.reader import Segment
+from ctrecorder.service import Log
+from ctrecorder.spool import Spool
+
+NOON = 20_000 * DAY + 12 * 60 * MINUTE
+BIG = 64 << 20
+
+
+class Told(Log):
+    """A log that is read back."""
+
+    def __init__(self) -> None:
+        super().__init__("test")
+        self.lines: list[str] = []
+
+    def say(self, kind: object, text: str, **fields: object) -> None:
+        self.lines.append(text)
+
+
+def rows(first: int, count: int, family: int = uapi.AF_INET) -> Table:
+    """`count` NEW rows that differ in `id` and `time`, from `first` on; random addresses, so that they do not pack away."""
+    ids = np.arange(first, first + count, dtype=np.uint32)
+    random = np.random.default_rng(first)
+    columns = {
+        "time": NOON + ids.astype(np.int64),
+        "event": np.full(count, Event.NEW, np.uint8),
+        "id": ids,
+    }
+    if family == uapi.AF_INET:
+        columns["orig_src"] = random.integers(0, 2**32, count, np.uint32)
+    else:
+        columns["orig_src"] = np.frombuffer(random.bytes(16 * count), "S16")
+    return Table(family, count, columns)
+
+
+def spool(folder: Path, *, template: str = "%Y%m%d-%H%M.ctlog", block_rows: int = 65536, memory_bytes: int = BIG) -> Spool:
+    return Spool(Place(str(folder / template), 60, 0o640), block_rows, memory_bytes, lambda: {"host": "router"}, Told())
+
+
+def lines(of: Spool) -> list[str]:
+    assert isinstance(of.log, Told)
+    return of.log.lines
+
+
+def ids_of(path: str | Path) -> list[list[int]]:
+    """The ids in each block of EVENTS."""
+    with Segment(str(path)) as segment:
+        assert segment.findings == []
+        return [segment.read(block, ["id"])["id"].tolist() for block in segment.blocks_of(Kind.EVENTS)]
+
+
+def only(folder: Path) -> Path:
+    (path,) = folder.iterdir()
+    return path
+
+
+@contextlib.contextmanager
+def files_at_most(size: int) -> Iterator[None]:
+    """No file of this process can grow over `size` bytes: a write past it fails, half-way if it straddles it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("minutes", "now", "boundary"),
+    [
+        (60, NOON, NOON + 60 * MINUTE),
+        (60, NOON - 1, NOON),
+        (30, NOON + 29 * MINUTE, NOON + 30 * MINUTE),
+        (1440, NOON, 20_001 * DAY),
+        # 7 does not divide the day: the last period ends at midnight, and the count begins anew.
+        (7, 20_001 * DAY - MINUTE, 20_001 * DAY),
+        (7, 20_001 * DAY, 20_001 * DAY + 7 * MINUTE),
+    ],
+)
+def test_boundaries_are_multiples_of_the_day(minutes: int, now: int, boundary: int) -> None:
+    assert Place("/x/%H", minutes, 0o640).next_boundary(now) == boundary
+
+
+def test_a_name_that_exists_at_the_start_is_not_touched(tmp_path: Path) -> None:
+    there = tmp_path / "19700101-0000.ctlog"
+    there.write_text("precious")
+    ours = spool(tmp_path)
+    ours.open(0)
+    assert Path(ours.path).name == "19700101-0000-1.ctlog"
+    assert there.read_text() == "precious"
+
+
+def test_a_name_that_exists_at_rotation_keeps_the_old_segment(tmp_path: Path) -> None:
+    ours = spool(tmp_path)
+    ours.open(NOON)
+    old = ours.path
+    ours.add(rows(0, 3))
+    next_name = ours.place.path(NOON + 60 * MINUTE)
+    Path(next_name).write_text("precious")
+    assert not ours.rotate(NOON + 60 * MINUTE)
+    ours.add(rows(3, 2))
+    assert ours.close(NOON + 61 * MINUTE)
+    assert ids_of(old) == [[0, 1, 2], [3, 4]]
+    assert Path(next_name).read_text() == "precious"
+    assert f"going on in {old}: cannot open {next_name}: it exists already, and a segment is never overwritten" in lines(ours)
+
+
+def test_rotation_chains_the_segments(tmp_path: Path) -> None:
+    ours = spool(tmp_path)
+    ours.open(NOON)
+    first = ours.path
+    assert ours.rotate(NOON + 60 * MINUTE)
+    second = ours.path
+    assert ours.close(NOON + 61 * MINUTE)
+    with Segment(first) as one, Segment(second) as two:
+        assert two.previous_hash == one.last_hash
+        assert two.header["previous"] == Path(first).name
+        assert two.header["chain"] == one.header["chain"]
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_new_recorder_goes_on_in_the_chain_and_says_what_is_missing(tmp_path: Path, closed: bool) -> None:
+    before = spool(tmp_path)
+    before.open(NOON)
+    before.add(rows(0, 1))
+    before.flush(NOON + SECOND)
+    last = NOON + 2 * SECOND
+    if closed:
+        before.mark("stop", {}, last)
+        before.close(last)
+    else:
+        assert before._writer is not None
+        before.mark("heartbeat", {}, last)
+        before.flush(last)
+        before._writer.abandon()  # the kernel lets go of the lock of a process that died
+    after = spool(tmp_path)
+    after.open(NOON + 3 * 60 * MINUTE)
+    after.close(NOON + 3 * 60 * MINUTE)
+    with Segment(before.path) as one, Segment(after.path) as two:
+        assert one.state == ("closed" if closed else "crashed")
+        assert two.previous_hash == one.last_hash
+        (gap,) = two.gaps
+        assert (gap.reason, gap.lost) == ("stopped" if closed else "crashed", None)
+        assert (gap.begin, gap.end) == (last, NOON + 3 * 60 * MINUTE)
+
+
+def test_a_second_recorder_of_one_template_is_refused(tmp_path: Path) -> None:
+    first = spool(tmp_path)
+    first.open(NOON)
+    with pytest.raises(ArchiveError, match="another recorder writes it"):
+        spool(tmp_path).open(NOON + SECOND)
+    spool(tmp_path, template="udp-%H%M.ctlog").open(NOON)  # another template is another recorder's
+    assert newest(str(tmp_path / "none-%H.ctlog")) is None
+
+
+def test_blocks_hold_at_most_so_many_rows_in_order(tmp_path: Path) -> None:
+    ours = spool(tmp_path, block_rows=4)
+    ours.open(NOON)
+    ours.add(rows(0, 3))
+    assert ids_of(ours.path) == []
+    ours.add(rows(3, 3))  # does not fit the block: the first is written
+    assert ids_of(ours.path) == [[0, 1, 2]]
+    ours.add(rows(6, 9))
+    ours.flush(NOON)
+    assert ids_of(ours.path) == [[0, 1, 2], [3, 4, 5], [6, 7, 8, 9], [10, 11, 12, 13], [14]]
+
+
+def test_families_and_dumps_have_blocks_of_their_own(tmp_path: Path) -> None:
+    ours = spool(tmp_path)
+    ours.open(NOON)
+    ours.add(rows(0, 1))
+    ours.add(rows(10, 1, uapi.AF_INET6))
+    ours.add(rows(20, 1), existing=True)
+    ours.add(rows(1, 1))
+    ours.flush(NOON)
+    assert sorted(ids_of(ours.path)) == [[0, 1], [10], [20]]
+
+
+def test_a_mark_comes_after_the_rows_before_it(tmp_path: Path) -> None:
+    ours = spool(tmp_path)
+    ours.open(NOON)
+    ours.add(rows(0, 1))
+    ours.mark("dump", {"complete": True}, NOON, NOON + 1)
+    ours.add(rows(1, 1))
+    ours.close(NOON + 2)
+    with Segment(ours.path) as segment:
+        assert [block.kind for block in segment.blocks] == [Kind.HEADER, Kind.EVENTS, Kind.MARK, Kind.EVENTS]
+
+
+def test_gaps_of_one_reason_become_one(tmp_path: Path) -> None:
+    ours = spool(tmp_path)
+    ours.open(NOON)
+    ours.gap(NOON + 2, NOON + 3, "overrun", 5, "full")
+    ours.gap(NOON + 1, NOON + 7, "overrun", 6, "full")
+    ours.gap(NOON, NOON + 9, "stopped", None, "gone")
+    ours.flush(NOON + 10)
+    ours.gap(NOON + 11, NOON + 12, "overrun", 1, "full")
+    ours.close(NOON + 13)
+    with Segment(ours.path) as segment:
+        found = [(gap.begin - NOON, gap.end - NOON, gap.reason, gap.lost) for gap in segment.gaps]
+    assert found == [(1, 7, "overrun", 11), (0, 9, "stopped", None), (11, 12, "overrun", 1)]
+
+
+def test_what_the_disk_refused_is_written_once_when_it_takes_again(tmp_path: Path) -> None:
+    ours = spool(tmp_path, block_rows=1000)
+    ours.open(NOON)
+    ours.add(rows(0, 900))
+    assert ours.flush(NOON)
+    with files_at_most(only(tmp_path).stat().st_size + 100):  # not even a frame and a half
+        for first in range(900, 4500, 900):
+            ours.add(rows(first, 900))
+            assert not ours.flush(NOON)
+        assert ids_of(ours.path) == [list(range(900))]
+    assert ours.flush(NOON + 9 * SECOND)
+    assert sum(ids_of(ours.path), []) == list(range(4500))
+    assert len([line for line in lines(ours) if line.startswith("cannot write")]) == 1
+    assert lines(ours)[-1] == f"writing to {ours.path} again after 9 s"
+    with Segment(ours.path) as segment:
+        assert segment.gaps == []
+
+
+def test_what_did_not_fit_in_memory_is_counted_in_a_gap(tmp_path: Path) -> None:
+    one = sum(array.nbytes for array in rows(0, 900).columns.values())
+    ours = spool(tmp_path, block_rows=1000, memory_bytes=3 * one)
+    ours.open(NOON)
+    with files_at_most(only(tmp_path).stat().st_size):
+        for first in range(0, 4500, 900):
+            ours.add(rows(first, 900))
+            assert not ours.flush(NOON)
+    assert ours.close(NOON + SECOND)
+    assert sum(ids_of(ours.path), []) == list(range(2700))
+    with Segment(ours.path) as segment:
+        found = [(gap.begin - NOON, gap.end - NOON, gap.reason, gap.lost) for gap in segment.gaps]
+    assert found == [(2700, 4499, "write-error", 1800)]
+
+
+def test_a_segment_that_cannot_be_opened_is_tried_again(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    ours = spool(folder)
+    ours.open(NOON)
+    folder.rename(tmp_path / "away")
+    assert not ours.rotate(NOON + 60 * MINUTE)
+    ours.add(rows(0, 2))
+    assert not ours.flush(NOON + 60 * MINUTE)
+    folder.mkdir()
+    assert ours.flush(NOON + 61 * MINUTE)
+    ours.close(NOON + 61 * MINUTE)
+    assert ids_of(only(folder)) == [[0, 1]]
+    with Segment(str(only(folder))) as segment, Segment(str(only(tmp_path / "away"))) as old:
+        assert segment.previous_hash == old.last_hash
+
+
+def test_nothing_to_write_writes_nothing(tmp_path: Path) -> None:
+    ours = spool(tmp_path)
+    ours.open(NOON)
+    size = only(tmp_path).stat().st_size
+    assert ours.flush(NOON + SECOND)
+    assert only(tmp_path).stat().st_size == size
