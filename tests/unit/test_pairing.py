@@ -319,7 +319,7 @@ def test_a_row_of_a_dump_long_after_a_destroy_is_a_new_flow() -> None:
 def test_an_open_flow_is_not_stale_in_a_later_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pairing, "BATCH_ROWS", 1)
     late = T + 9 + pairing.RACE_NS + 1
-    rows = [row(NEW, T), row(DESTROY, T + 9), row(EXISTING, late), row(EXISTING, late - 2), row(EXISTING, late)]
+    rows = [row(NEW, T), row(DESTROY, T + 9), row(EXISTING, late), row(EXISTING, late - 2), row(EXISTING, late + 5)]
     assert spans([[each] for each in rows]) == [(T, 2, T + 9, 2), (late, 3, 0, 0)]
 
 
