@@ -132,13 +132,9 @@ def one_round(lab: FloodLab, kind: type[Listener]) -> tuple[float, int, int | No
 def run(report: Report, kinds: Sequence[type[Listener]] = (Sink, Ctrecord, Conntrack, Ulogd)) -> None:
     """Prints the table of costs and the ratios."""
     report.heading("CPU an event")
-    report.note(
-        f"{CYCLES} times {FLOWS:,} new UDP flows through the NAT router, as fast as one core sends, then all ended at once; the sender"
-    )
-    report.note(
-        f"on one CPU, the listener on the other, in turns, medians of {ROUNDS} rounds; each with a buffer of {BUFFER_KBYTES >> 10} MiB, which one"
-    )
-    report.note("such load fits; CPU time is user + system of the whole process from subscribed to all done, over the events that it got")
+    report.note(f"{CYCLES} times {FLOWS:,} new UDP flows through the NAT router, as fast as one core sends, then all ended at once;")
+    report.note("the sender on one CPU, the listener on the other, in turns; CPU time is user + system of the whole process, from")
+    report.note(f"subscribed to all done, over the events that it got; a buffer of {BUFFER_KBYTES >> 10} MiB each; median of {ROUNDS}")
     costs: dict[type[Listener], list[float]] = {kind: [] for kind in kinds}
     got = dict.fromkeys(kinds, 0)
     drops: dict[type[Listener], int | None] = dict.fromkeys(kinds, 0)

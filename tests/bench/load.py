@@ -130,9 +130,14 @@ class Listener:
         self.folder.mkdir()
         self.output, self.log = self.folder / "out", self.folder / "log"
         self.process = lab.router.spawn("taskset", "-c", LISTENER_CPU, *self.command(), stdout=self.output, stderr=self.log)
-        wait_until(lambda: event_sockets(self.process.pid), f"{self.name} subscribed to conntrack events")
+        wait_until(self._subscribed, f"{self.name} subscribed to conntrack events")
         self.ready()
         self.started = cpu_seconds(self.process.pid)
+
+    def _subscribed(self) -> bool:
+        if self.process.poll() is not None:
+            raise AssertionError(f"{self.name} ended with {self.process.returncode}: {self.log.read_text()}")
+        return bool(event_sockets(self.process.pid))
 
     def command(self) -> list[object]:
         """The program and its arguments."""

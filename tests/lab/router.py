@@ -74,9 +74,13 @@ def wait_until(done: Callable[[], T], what: str, seconds: float = 15) -> T:
 
 
 class EventSocket(NamedTuple):
-    """A netfilter netlink socket that has joined a group, of some process: its file descriptor there, bytes queued, events dropped."""
+    """A netfilter netlink socket that has joined a group, of some process.
+
+    Its file descriptor there, its netlink address, bytes queued, events dropped.
+    """
 
     fd: int
+    port: int
     queued: int
     drops: int
 
@@ -89,10 +93,10 @@ def event_sockets(pid: int) -> list[EventSocket]:
             fds[os.readlink(path)] = int(path.name)
     found = []
     for line in Path(f"/proc/{pid}/net/netlink").read_text().splitlines()[1:]:
-        _, protocol, _, groups, queued, _, _, _, drops, inode = line.split()
+        _, protocol, port, groups, queued, _, _, _, drops, inode = line.split()
         fd = fds.get(f"socket:[{inode}]")
         if fd is not None and int(protocol) == uapi.NETLINK_NETFILTER and int(groups, 16):
-            found.append(EventSocket(fd, int(queued), int(drops)))
+            found.append(EventSocket(fd, int(port), int(queued), int(drops)))
     return found
 
 
