@@ -1,0 +1,271 @@
+"""Questions: what is asked of a log, as masks over tables and as a "cannot be" for blocks that then need not be read.
+
+A question is a time window, protocols, events and terms, all of which must hold.  A term holds if one of its ends, each an address
+and a port column, is in its networks and its ports.  Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrecorder import uapi
+from ctrecorder.codec import Bound
+from ctrecorder.columns import Array, Event, Table, bits
+from ctrecorder.errors import UsageError
+from ctrecorder.times import BEGIN, END
+
+Bools = NDArray[np.bool_]
+
+ORIG_SRC, ORIG_DST = ("orig_src", "orig_sport"), ("orig_dst", "orig_dport")
+REPLY_SRC, REPLY_DST = ("reply_src", "reply_sport"), ("reply_dst", "reply_dport")
+ALL_ENDS = (ORIG_SRC, ORIG_DST, REPLY_SRC, REPLY_DST)
+_ICMP = (uapi.IPPROTO_ICMP, uapi.IPPROTO_ICMPV6)
+HAPPENED = frozenset((Event.NEW, Event.UPDATE, Event.DESTROY))
+EVERY_EVENT = frozenset(Event)
+
+
+@dataclass(frozen=True)
+class Network:
+    """The addresses of one prefix, from `low` to `high`, both included, as 4 or 16 bytes in network order."""
+
+    family: int
+    low: bytes
+    high: bytes
+
+
+@dataclass(frozen=True)
+class Term:
+    """Holds for a row if one of `ends` is in one of `networks` (none: any) and its port in one of the ranges `ports` (none: any)."""
+
+    networks: tuple[Network, ...] = ()
+    ports: tuple[tuple[int, int], ...] = ()
+    ends: tuple[tuple[str, str], ...] = ALL_ENDS
+
+
+class Bounds(Protocol):
+    """What a block's index tells of its columns."""
+
+    @property
+    def family(self) -> int:
+        """AF_INET or AF_INET6."""
+
+    def get(self, name: str) -> Bound | None:
+        """Bounds of the column's values; None: nothing is known."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked.  `since` and `until`: ns, the first included and the last not.  `protocols`: none means any.
+
+    `connections`: the rows are connections: those whose life touches the window are wanted, and `events` says nothing.
+    """
+
+    since: int = BEGIN
+    until: int = END
+    protocols: frozenset[int] = frozenset()
+    events: frozenset[int] = HAPPENED
+    terms: tuple[Term, ...] = ()
+    connections: bool = False
+
+    def __post_init__(self) -> None:
+        if self.until <= self.since:
+            raise UsageError("the time asked for ends before it begins: see --since and --until")
+
+    @property
+    def narrow(self) -> bool:
+        """If the rows are chosen by more than time and event."""
+        return bool(self.protocols or self.terms)
+
+    def of_connections(self) -> Question:
+        """The same, asked of connections."""
+        return replace(self, connections=True)
+
+    def of_flows(self) -> Question:
+        """All that was ever recorded of flows that could be wanted: what pairing needs."""
+        return replace(self, since=BEGIN, until=END, events=EVERY_EVENT)
+
+    def may_match_time(self, time_min: int, time_max: int) -> bool:
+        """If a block of these times can hold a wanted row.  A connection without an end outlives its block's times."""
+        return time_min < self.until and (self.connections or time_max >= self.since)
+
+    def may_match(self, bounds: Bounds) -> bool:
+        """If a block of these bounds can hold a wanted row."""
+        if self.protocols and not _may_be_in(bounds.get("l4proto"), [(number, number) for number in self.protocols]):
+            return False
+        if self.connections:
+            end = bounds.get("end") if self.since > BEGIN else None
+            if end is not None and not _may_be_in(end, [(0, 0), (self.since, END)]):
+                return False
+        elif not _may_be_in(bounds.get("event"), [(number, number) for number in self.events]):
+            return False
+        return all(any(_end_may_match(bounds, term, end) for end in term.ends) for term in self.terms)
+
+    def columns_needed(self) -> Iterable[str]:
+        """The columns that `mask` reads."""
+        names = [] if self.connections else ["event"]
+        if self.since > BEGIN or self.until < END:
+            names += ["start", "end"] if self.connections else ["time"]
+        if self.protocols or any(term.ports for term in self.terms):
+            names.append("l4proto")
+        for term in self.terms:
+            names += [address for address, _ in term.ends] if term.networks else []
+            names += [port for _, port in term.ends] if term.ports else []
+            names += ["known"] if _with_port_0(term) else []
+        return dict.fromkeys(names)
+
+    def mask(self, table: Table) -> Bools:
+        """Which rows are wanted, (rows,)."""
+        wanted = _touches(table, self.since, self.until) if self.connections else self._happened(table)
+        if self.protocols:
+            wanted = _and(wanted, _is_in(table["l4proto"], self.protocols))
+        for term in self.terms:
+            wanted = _and(wanted, _holds(table, term))
+        return np.ones(len(table), np.bool_) if wanted is None else wanted
+
+    def _happened(self, table: Table) -> Bools | None:
+        """The rows of the wanted events in the window; None: all."""
+        wanted = None
+        if self.since > BEGIN or self.until < END:
+            time = table["time"]
+            wanted = (time >= self.since) & (time < self.until)
+        return wanted if self.events == EVERY_EVENT else _and(wanted, _is_in(table["event"], self.events))
+
+
+def parse_network(text: str) -> Network:
+    """The addresses of "10.0.0.0/8", "10.0.0.0/255.0.0.0", "10.1.2.3", "2001:db8::/32", "[2001:db8::1]".
+
+    Bits of the host are dropped, as the mask says.  Raises UsageError.
+    """
+    import ipaddress
+
+    address, slash, mask = text.partition("/")
+    if address.startswith("[") and address.endswith("]"):
+        address = address[1:-1]
+    try:
+        if "%" in address:
+            raise ValueError("a zone is not recorded")
+        network = ipaddress.ip_network(f"{address}{slash}{mask}", strict=False)
+        if "." in mask and network.version == 4 and network.netmask != ipaddress.IPv4Address(mask):
+            raise ValueError("a mask with holes")
+    except ValueError:
+        example = "192.0.2.7, 192.0.2.0/24, 10.0.0.0/255.0.0.0 or 2001:db8::/32"
+        raise UsageError(f"no address or network '{text}': say for example {example}") from None
+    family = uapi.AF_INET if network.version == 4 else uapi.AF_INET6
+    return Network(family, network[0].packed, network[-1].packed)
+
+
+def parse_ports(text: str) -> tuple[int, int]:
+    """The first and the last port of "25" or "8000-8080".  Raises UsageError."""
+    low, dash, high = text.partition("-")
+    numbers = [int(word) if word.isascii() and word.isdigit() and len(word) <= 5 else -1 for word in ((low, high) if dash else (low, low))]
+    if not 0 <= numbers[0] <= numbers[1] < 1 << 16:
+        raise UsageError(f"no port '{text}': say a number from 0 to 65535, or two with a - between")
+    return numbers[0], numbers[1]
+
+
+def _and(first: Bools | None, second: Bools) -> Bools:
+    return second if first is None else first & second
+
+
+def _is_in(values: Array, wanted: Iterable[int]) -> Bools:
+    """Which of the bytes `values` are among `wanted`."""
+    chosen = np.zeros(256, np.bool_)
+    chosen[list(wanted)] = True
+    found: Bools = chosen[values]
+    return found
+
+
+def _touches(table: Table, since: int, until: int) -> Bools | None:
+    """The connections that lived in since..until; None: all.  One without an end lives on; one without a start is known at its end."""
+    if since <= BEGIN and until >= END:
+        return None
+    start, end = table["start"], table["end"]
+    touches: Bools = (np.where(start == 0, end, start) < until) & ((end == 0) | (end >= since))
+    return touches
+
+
+def _with_port_0(term: Term) -> bool:
+    """Port 0 is also what stands where there are no ports."""
+    return any(low == 0 for low, _ in term.ports)
+
+
+def _holds(table: Table, term: Term) -> Bools:
+    """Which rows the term holds for."""
+    networks = [network for network in term.networks if network.family == table.family]
+    found = np.zeros(len(table), np.bool_)
+    if term.networks and not networks:
+        return found
+    for address, port in term.ends:
+        here = None
+        if networks:
+            here = _any(_in_network(table[address], network) for network in networks)
+        if term.ports:
+            here = _and(here, _any((table[port] >= low) & (table[port] <= high) for low, high in term.ports))
+            if _with_port_0(term):
+                here &= (table["known"] & np.uint32(bits([port]))) != 0
+        found |= True if here is None else here
+    if term.ports:
+        found &= ~_is_in(table["l4proto"], _ICMP)
+    return found
+
+
+def _any(masks: Iterable[Bools]) -> Bools:
+    """At least one mask, or-ed."""
+    found: Bools = np.logical_or.reduce(list(masks))
+    return found
+
+
+def _in_network(addresses: Array, network: Network) -> Bools:
+    """Which addresses, (n,), are in the network."""
+    if network.family == uapi.AF_INET:
+        low, high = int.from_bytes(network.low, "big"), int.from_bytes(network.high, "big")
+        inside: Bools = addresses == low if low == high else (addresses >= low) & (addresses <= high)
+        return inside
+    # The two halves of the address, in the order of their bytes: a prefix's bits can be compared in any byte order.
+    halves = np.ascontiguousarray(addresses).view(np.uint64).reshape(len(addresses), 2)
+    first, last = np.frombuffer(network.low, np.uint64), np.frombuffer(network.high, np.uint64)
+    prefix = ~(first ^ last)
+    same = (halves & prefix) == (first & prefix)
+    both: Bools = same[:, 0] & same[:, 1]
+    return both
+
+
+def _end_may_match(bounds: Bounds, term: Term, end: tuple[str, str]) -> bool:
+    """If one end of a term can hold in a block."""
+    address, port = end
+    if term.networks:
+        networks = [network for network in term.networks if network.family == bounds.family]
+        if not networks or not _may_be_in(bounds.get(address), [_as_values(network) for network in networks]):
+            return False
+    return not term.ports or _may_be_in(bounds.get(port), list(term.ports))
+
+
+def _as_values(network: Network) -> tuple[int | bytes, int | bytes]:
+    """The network's ends as the values of an address column."""
+    if network.family == uapi.AF_INET:
+        return int.from_bytes(network.low, "big"), int.from_bytes(network.high, "big")
+    return network.low, network.high
+
+
+def _may_be_in(bound: Bound | None, ranges: Iterable[tuple[int | bytes, int | bytes]]) -> bool:
+    """If a value within `bound` can be in one of the `ranges`, both ends included."""
+    if bound is None:
+        return True
+    return any(_touch(bound.low, bound.high, low, high) and (not bound.parts or _any_part(bound.parts, low, high)) for low, high in ranges)
+
+
+def _touch(first: int | bytes, last: int | bytes, low: int | bytes, high: int | bytes) -> bool:
+    """If first..last and low..high overlap: all numbers, or all addresses of 16 bytes, whose trailing NULs numpy may have cut."""
+    if isinstance(first, bytes) and isinstance(last, bytes) and isinstance(low, bytes) and isinstance(high, bytes):
+        return first.ljust(16, b"\0") <= high and last.ljust(16, b"\0") >= low
+    return int(first) <= int(high) and int(last) >= int(low)
+
+
+def _any_part(parts: tuple[Array, ...], low: int | bytes, high: int | bytes) -> bool:
+    """If a value of the sorted `parts` is in low..high."""
+    return any(np.searchsorted(part, part.dtype.type(low)) < np.searchsorted(part, part.dtype.type(high), side="right") for part in parts)
