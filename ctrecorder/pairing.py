@@ -96,6 +96,11 @@ class Pairer:
         """A complete dump, whose rows were fed, ran from `begin_ns` to `end_ns`: what was not heard of since has ended."""
         return [table for flows in self._families.values() for table in flows.snapshot(begin_ns, end_ns)]
 
+    def earliest(self) -> int | None:
+        """The earliest start, ns, of a flow that is open or was not paired yet; None: there is none."""
+        starts = [flows.earliest() for flows in self._families.values()]
+        return min((start for start in starts if start is not None), default=None)
+
     def finish(self) -> list[Table]:
         """All that remains: the open flows (`end` 0, UNKNOWN), and those that a dump has ended (BOUND).  Starts afresh."""
         done = [table for flows in self._families.values() for table in flows.finish()]
@@ -194,6 +199,11 @@ class _Flows:
         if late.any():
             self._open = self._open.take(~late)
         return done
+
+    def earliest(self) -> int | None:
+        tables = [part.table for part in (self._open, *self._waiting) if len(part.table)]
+        starts = [np.where(table["start"] == 0, np.where(table["end"] == 0, table["time"], table["end"]), table["start"]) for table in tables]
+        return min((int(start.min()) for start in starts), default=None)
 
     def finish(self) -> list[Table]:
         done = self._pair()
