@@ -202,7 +202,7 @@ class _Flows:
 
     def earliest(self) -> int | None:
         tables = [part.table for part in (self._open, *self._waiting) if len(part.table)]
-        starts = [np.where(table["start"] == 0, np.where(table["end"] == 0, table["time"], table["end"]), table["start"]) for table in tables]
+        starts = [np.where(table["start"] == 0, table["time"], table["start"]) for table in tables]
         return min((int(start.min()) for start in starts), default=None)
 
     def finish(self) -> list[Table]:
