@@ -1,0 +1,95 @@
+"""What README.md shows is true: its commands run, its links lead somewhere, its make targets exist; and so does `make demo`."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from listeners import Recorder, ctlist
+from router import CHECKOUT, INSIDE, NETNS, SERVER, Lab, wait_until
+
+README = (CHECKOUT / "README.md").read_text()
+# Lines set off as code, without their comments.
+CODE = [line.split("  #")[0].strip() for line in README.splitlines() if line.startswith("    ")]
+
+
+def commands(name: str) -> list[str]:
+    found = [line for line in CODE if line.split()[0] == name]
+    assert found, f"README shows no {name}"
+    return found
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small archive."""
+    folder = tmp_path_factory.mktemp("readme")
+    with Lab() as lab:
+        recorder = Recorder(lab, folder / "log")
+        lab.tcp(INSIDE, (SERVER, 25))
+        lab.flush()
+        recorder.flush()
+        recorder.stop()
+    return folder / "log"
+
+
+@pytest.mark.parametrize("line", [*commands("ctlist"), *commands("cttest")])
+def test_commands_run(log: Path, line: str) -> None:
+    """On an archive instead of /var/log/ctrecorder; 1 is a question's honest no."""
+    name, *arguments = shlex.split(line)
+    done = subprocess.run([CHECKOUT / "bin" / name, *arguments, log], capture_output=True, text=True, timeout=30)
+    allowed = (0, 1) if "--who" in arguments else (0,)
+    assert done.returncode in allowed, done.stderr
+
+
+@pytest.mark.parametrize("line", commands("ctrecord"))
+def test_recording_by_hand(lab: Lab, tmp_path: Path, line: str) -> None:
+    """As shown, but into a folder of the test's own."""
+    arguments = [word.replace("/tmp/", f"{tmp_path}/") for word in shlex.split(line)[1:]]
+    stderr = tmp_path / "stderr"
+    recorder = lab.router.spawn(CHECKOUT / "bin/ctrecord", *arguments, stderr=stderr)
+    wait_until(lambda: "recording to" in stderr.read_text(), "ctrecord recording")
+    recorder.terminate()
+    assert recorder.wait(timeout=20) == 0
+
+
+def test_the_line_that_is_explained(log: Path) -> None:
+    """It has the form of those that ctlist prints."""
+    (example,) = [line for line in CODE if " src=" in line]
+    shape = re.compile(r"[\d.]+ [\d:.]+ [SE][+ ] \w+ +src=\S+:\d+ dst=\S+:\d+ src=\S+:\d+ dst=\S+:\d+")
+    assert shape.fullmatch(example)
+    lines = ctlist(log).stdout.splitlines()
+    assert len(lines) == 2
+    assert all(shape.fullmatch(line) for line in lines)
+
+
+def test_links() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert (CHECKOUT / target).is_file(), target
+
+
+def test_make_targets() -> None:
+    for line in [*commands("make"), *re.findall(r"`(make[^`]*)`", README)]:
+        done = subprocess.run(shlex.split(line.replace("make", "make -n", 1)), cwd=CHECKOUT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+def test_make_demo() -> None:
+    """The newcomer's first command: it ends well, shows every kind of connection, and leaves the log and nothing else."""
+    before = set(NETNS.iterdir())
+    done = subprocess.run(["make", "demo"], cwd=CHECKOUT, capture_output=True, text=True, timeout=120)
+    folder = re.search(r"/\S+/ctrecorder-demo-[^/\s]+", done.stdout)
+    try:
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert {path for path in set(NETNS.iterdir()) - before if path.name.startswith("ctrec-")} == set()
+        text = ctlist("-s", f"{folder[0]}/log" if folder else "").stdout
+        assert sum(line in done.stdout for line in (f"   {each}" for each in text.splitlines())) == 8
+        for part in (" tcp ", " udp ", " icmp ", " icmpv6 ", "dst=198.51.100.1:8080 src=192.168.1.80:80", INSIDE):
+            assert part in done.stdout
+    finally:
+        if folder:
+            shutil.rmtree(folder[0])
