@@ -134,6 +134,9 @@ def _complete(parser: Parser) -> None:
     """Answer the shell's completion and exit (argcomplete does)."""
     import argcomplete
 
+    from ctrecorder.cli import completers
+
+    completers.attach(parser)
     argcomplete.autocomplete(parser)
 
 

@@ -1,0 +1,67 @@
+"""What the shell is offered for a value: by its metavar, so that a parser says nothing of completion.
+
+Options and their `choices` argcomplete knows by itself.  No numpy, and no file is opened: an answer must be there within 0.15 s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterator
+
+from ctrecorder.settings import DEFAULT_FOLDER
+from ctrecorder.uapi import PROTOCOLS
+
+SUFFIX = ".ctlog"
+# Choices that no one reads are not worth the wait: what a folder has beyond is left out.
+MOST = 5000
+
+
+def attach(parser: argparse.ArgumentParser) -> None:
+    """Give each option and argument of `parser` the completer of its metavar."""
+    for action in parser._actions:
+        completer = BY_METAVAR.get(str(action.metavar))
+        if completer is not None:
+            vars(action)["completer"] = completer
+
+
+def protocols(prefix: str, **_: object) -> list[str]:
+    """Names of protocols, also after a comma: "tcp,u" is offered "tcp,udp" and "tcp,udplite"."""
+    before, comma, _last = prefix.rpartition(",")
+    taken = before.split(",")
+    return [f"{before}{comma}{name}" for name in PROTOCOLS.values() if name not in taken]
+
+
+def segments(prefix: str, **_: object) -> list[str]:
+    """Segments and folders that begin with `prefix`; with nothing typed yet, those of the default folder too."""
+    found = list(_entries(prefix))
+    if not prefix:
+        found += _entries(DEFAULT_FOLDER + "/")
+    return found
+
+
+def _entries(prefix: str) -> Iterator[str]:
+    folder, start = os.path.split(prefix)
+    try:
+        with os.scandir(folder or ".") as entries:
+            for count, entry in enumerate(entries):
+                if count == MOST:
+                    return
+                hidden = entry.name.startswith(".") and not start.startswith(".")
+                if entry.name.startswith(start) and not hidden:
+                    path = os.path.join(folder, entry.name)
+                    if entry.is_dir():
+                        yield path + "/"
+                    elif entry.name.endswith(SUFFIX):
+                        yield path
+    except OSError:
+        return  # a folder that cannot be read has nothing to offer
+
+
+BY_METAVAR: dict[str, Callable[..., list[str]]] = {
+    "PROTO": protocols,
+    "PROTO,...": protocols,
+    "PATH": segments,
+    "FILE": segments,
+    "DIR": segments,
+}

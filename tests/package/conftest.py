@@ -1,0 +1,60 @@
+"""The packages, built once, and a booted router of each release with the package installed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from booted import CHECKOUT, SUITES, Lab, Router, boot_sh
+
+PACK = """
+mkdir -p /tmp/tree && cd /srv/tree && tar -c --exclude=./build --exclude=./.git --exclude=./.venv . | tar -x -C /tmp/tree
+/tmp/tree/debian/build /srv/{out}
+"""
+
+
+@dataclass
+class Builds:
+    """`folder`, with tree/ (a copy of the checkout) and a folder for each build."""
+
+    folder: Path
+
+    def build(self, suite: str, out: str, prepare: str = "") -> Path:
+        """Build the package in `suite` into folder/out; `prepare` is shell, run in the copy of the tree first.  The .deb."""
+        script = PACK.format(out=out).replace("/tmp/tree/debian", f"cd /tmp/tree; {prepare or ':'}; /tmp/tree/debian")
+        boot_sh("sh", suite, script, bind=self.folder)
+        (package,) = (self.folder / out).glob("*.deb")
+        return package
+
+
+@pytest.fixture(scope="session")
+def builds(tmp_path_factory: pytest.TempPathFactory) -> Builds:
+    folder = tmp_path_factory.mktemp("builds")
+    ignored = shutil.ignore_patterns("__pycache__", "build", ".git", ".venv", ".*_cache", ".hypothesis")
+    shutil.copytree(CHECKOUT, folder / "tree", ignore=ignored)
+    folder.chmod(0o755)
+    return Builds(folder)
+
+
+@pytest.fixture(scope="session")
+def packages(builds: Builds) -> dict[str, Path]:
+    """The package, by the release that it was built in."""
+    return {suite: builds.build(suite, suite) for suite in SUITES}
+
+
+@pytest.fixture(scope="session", params=SUITES)
+def router(request: pytest.FixtureRequest, builds: Builds, packages: dict[str, Path]) -> Iterator[Router]:
+    """A router whose conntrack has the kernel's defaults, with the package installed by apt: the service runs."""
+    with Lab(sysctls={"nf_conntrack_events": 2, "nf_conntrack_timestamp": 0}) as lab, Router(lab, request.param, builds.folder) as router:
+        router.said = router.install(packages[router.suite])
+        yield router
+
+
+@pytest.fixture(params=SUITES)
+def bare(request: pytest.FixtureRequest, builds: Builds) -> Iterator[Router]:
+    """A router of its own for one test, without the package."""
+    with Lab() as lab, Router(lab, request.param, builds.folder) as router:
+        yield router

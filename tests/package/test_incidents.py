@@ -1,0 +1,128 @@
+"""What happens to an installed recorder: a hang, a crash, a bad configuration, the nightly jobs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from booted import LOGS, Router
+
+from ctrecorder import messages
+from router import INSIDE, SERVER
+
+CONF = "/etc/ctrecorder/ctrecorder.conf"
+DROP_IN = "/run/systemd/system/ctrecord.service.d/test.conf"
+
+
+def configure(router: Router, text: str) -> None:
+    """Make `text` the configuration (without restarting anything)."""
+    router.run("tee", CONF, stdin=text)
+
+
+@pytest.fixture
+def conffile(router: Router) -> Iterator[str]:
+    """The shipped configuration, put back afterwards, with the recorder on it."""
+    shipped = router.run("cat", CONF).stdout
+    yield shipped
+    configure(router, shipped)
+    router.run("systemctl", "restart", "ctrecord.service")
+
+
+def active(router: Router) -> bool:
+    return router.show("ctrecord.service", "ActiveState")["ActiveState"] == "active"
+
+
+def test_a_hung_recorder_is_killed_and_restarted_by_the_watchdog(router: Router) -> None:
+    router.sh(f"mkdir -p {DROP_IN.rpartition('/')[0]}; printf '[Service]\\nWatchdogSec=4\\nTimeoutAbortSec=2\\n' >{DROP_IN}")
+    router.sh("systemctl daemon-reload; systemctl restart ctrecord.service")
+    try:
+        pid = router.pid()
+        router.sh("sleep 6")
+        assert router.pid() == pid, "a recorder that is idle is not taken for a hung one"
+        router.sh(f"kill -STOP {pid}")
+        router.wait(lambda: active(router) and router.pid() not in (pid, "0"), "the restart")
+        assert "Watchdog timeout" in router.sh("journalctl -q -u ctrecord.service _PID=1 --output=cat")
+        assert router.show("ctrecord.service", "NRestarts")["NRestarts"] == "1"
+    finally:
+        router.sh(f"rm {DROP_IN}; systemctl daemon-reload; systemctl restart ctrecord.service; systemctl reset-failed")
+
+
+def test_a_killed_recorder_comes_back_and_its_hole_is_in_the_log(router: Router) -> None:
+    pid = router.pid()
+    router.sh(f"kill -KILL {pid}")
+    router.wait(lambda: active(router) and router.pid() not in (pid, "0"), "the restart")
+    port = router.lab.tcp(INSIDE, (SERVER, 25))
+    router.wait(lambda: router.lines("-p", port), "an event after the restart")
+    assert re.search(r"crash", router.run("ctlist", "--format", "csv").stderr)
+
+
+def test_a_bad_configuration_is_named_in_the_journal_and_mended_by_editing(router: Router, conffile: str) -> None:
+    configure(router, conffile.replace("#rotate = 60", "rotate = 0"))
+    line = f"{CONF}: line {conffile[: conffile.index('#rotate')].count(chr(10)) + 1}: rotate = 0: allowed is a whole number, 1 to 1440"
+    check = router.run("ctrecord", "--check-config", check=False)
+    assert (check.returncode, check.stderr.startswith(f"ctrecord: {line}")) == (2, True)
+    router.run("systemctl", "restart", "ctrecord.service", check=False)
+    router.wait(lambda: int(router.show("ctrecord.service", "NRestarts")["NRestarts"]) >= 1, "a second try")
+    assert line in router.sh("journalctl -q -u ctrecord.service -n 20 --output=cat")
+    configure(router, conffile)
+    router.wait(lambda: active(router), "the recorder, by itself, after the file was mended")
+
+
+def test_what_is_set_is_done(router: Router, conffile: str) -> None:
+    configure(router, f"[record]\ntemplate = {LOGS}/set-%s.ctlog\nprotocols = tcp\nnice = 5\nmode = 0600\nresync = no\n")
+    router.restart()
+    assert router.sh(f"ps -o ni= -p {router.pid()}").strip() == "5"
+    assert set(router.sh(f"stat -c %a {LOGS}/set-*.ctlog").split()) == {"600"}
+    udp, tcp = router.lab.udp(INSIDE, (SERVER, 53)), router.lab.tcp(INSIDE, (SERVER, 25))
+    segment = router.sh(f"ls {LOGS}/set-*.ctlog").strip()
+    router.wait(lambda: router.lines("-p", tcp, segment), "the TCP connection")
+    assert router.lines("-p", udp, segment) == []
+    # Without resync it needs no capability once it has subscribed.
+    status = router.sh(f"cat /proc/{router.pid()}/status")
+    assert re.search(r"^CapEff:\t0{16}$", status, flags=re.MULTILINE) or "CapEff:\t0000000000001000" in status
+
+
+def test_the_nightly_jobs_squeeze_and_delete_and_log_their_receipts(router: Router, conffile: str) -> None:
+    for _ in range(20):
+        router.lab.tcp(INSIDE, (SERVER, 25))
+    router.lab.flush()
+    router.wait(lambda: len(router.lines("--event", "destroy")) >= 20, "20 ends")
+    old = router.sh(f"ls -t {LOGS}/2*.ctlog | head -1").strip()
+    router.sh("sleep 1.1; systemctl reload ctrecord.service")
+    router.wait(lambda: router.sh(f"ls -t {LOGS}/2*.ctlog | head -1").strip() != old, "a new segment")
+    before = len(router.lines("-s"))
+
+    router.run("systemctl", "start", "ctsqueeze.service")
+    squeezed = router.journal(f"MESSAGE_ID={messages.SQUEEZED.id}", f"CTRECORDER_PATH={old}")
+    assert [entry["_SYSTEMD_UNIT"] for entry in squeezed] == ["ctsqueeze.service"]
+    assert int(squeezed[-1]["CTRECORDER_CONNECTIONS"]) >= 20
+    assert 0 < int(squeezed[-1]["CTRECORDER_BYTES_AFTER"]) < int(squeezed[-1]["CTRECORDER_BYTES_BEFORE"])
+    assert len(router.lines("-s")) == before
+    assert router.run("cttest", LOGS, check=False).returncode in (0, 1)
+    assert router.sh(f"stat -c '%A %U %G' {old}").strip() == "-rw-r----- ctrecorder ctrecorder"
+
+    configure(router, conffile.replace("#max_age = 90d", "max_age = 1s"))
+    router.run("systemctl", "start", "ctexpire.service")
+    (expired,) = router.journal(f"MESSAGE_ID={messages.EXPIRED.id}", f"CTRECORDER_PATH={old}")
+    assert re.fullmatch(r"[0-9a-f]{32}", expired["CTRECORDER_LAST_HASH"])
+    left = router.sh(f"ls {LOGS}").split()
+    assert old.rpartition("/")[2] not in left
+    assert left, "never the live one"
+    assert active(router)
+
+
+@pytest.mark.parametrize("job", ["ctsqueeze", "ctexpire"])
+def test_a_timer_that_fires_starts_its_job(router: Router, job: str) -> None:
+    started = "ExecMainStartTimestampMonotonic"
+    before = router.show(f"{job}.service", started)[started]
+    # The unit's own timer, with a time that comes at once.
+    folder = f"/run/systemd/system/{job}.timer.d"
+    router.sh(f"mkdir -p {folder}; printf '[Timer]\\nOnActiveSec=1s\\nRandomizedDelaySec=0\\nAccuracySec=10ms\\n' >{folder}/test.conf")
+    router.sh(f"systemctl daemon-reload; systemctl restart {job}.timer")
+    try:
+        router.wait(lambda: router.show(f"{job}.service", started)[started] != before, f"{job} started by its timer")
+        router.wait(lambda: router.show(f"{job}.service", "ActiveState")["ActiveState"] == "inactive", f"{job} to end")
+        assert router.show(f"{job}.service", "Result")["Result"] == "success"
+    finally:
+        router.sh(f"rm -r {folder}; systemctl daemon-reload; systemctl restart {job}.timer")
