@@ -1,8 +1,8 @@
 """A block's columns, read: from the payload of EVENTS or CONNECTIONS to a `Table`.  `encoder` writes what this reads.
 
-There are two forms.  ROWS is for small blocks: whole rows, one after the other, as one run; there is nearly no overhead, and
-thousands of such blocks are read as one.  COLUMNS is for all others: an index (directory and dictionaries), then a body for each
-column, so that a search reads the index, and then only the columns that it needs.  ctlog(5) is the specification.
+There are two forms.  SMALL, for blocks of few rows: all columns, plain, as one run; there is nearly no overhead, and thousands of
+such blocks are read as one table.  COLUMNS, for all others: an index (directory and dictionaries), then a body for each column, so
+that a search reads the index, and then only the columns that it needs.  ctlog(5) is the specification.
 
 Nothing here does I/O.  The bytes are a stranger's: each length, count, width and number is checked before memory is taken for
 it; what is wrong raises FormatError with its offset in the payload.  Memory is bounded by `rows`, which `format` has checked.
@@ -11,9 +11,9 @@ it; what is wrong raises FormatError with its offset in the payload.  Memory is 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from ctrecorder.runs import Buffer, unpack, unpack_planes
 # Forms of a payload, as the block's frame says.
 WHOLE = 0  # neither: JSON, or a footer
 FORM_COLUMNS = 1
-FORM_ROWS = 2
+FORM_SMALL = 2
 
 # Encodings, in the order in which the writer applies them.
 SPARSE = 0x01  # only the rows whose `known` has the column's bit; the others are 0
@@ -50,24 +50,26 @@ HASH_SIZE = 16
 # A power of ten times any item fits 64 bits, so that a scale is a time's resolution (us 3, ms 6, s 9) and nothing else.
 MAX_SCALE = 9
 WIDTHS = (1, 2, 4, 8)
+# Bytes of the columns of a block in form SMALL: the form is not for blocks that are larger, and a search must read all of it.
+MAX_SMALL = 1 << 20
 
 Fetch = Callable[[int, int], Buffer]
 
 
 class Entry(NamedTuple):
-    """A column's entry in the directory, as stored, and `place`, `dictionary_place`, `body_place`: offsets in the payload."""
+    """A column's entry in the directory; `place`, `dictionary_place`, `body_place` are offsets in the payload, and not stored."""
 
     id: int
     encoding: int
-    width: int
-    partner: int
-    scale: int
-    entries: int
-    dictionary_length: int
-    body_length: int
-    low: int
-    high: int
-    hash: bytes
+    width: int = 0  # bytes of an item
+    partner: int = 0  # the id of the column it leans on
+    scale: int = 0  # items count steps of this power of ten
+    entries: int = 0  # of the dictionary
+    dictionary_length: int = 0
+    body_length: int = 0
+    low: int = 0  # the least number, which item 0 stands for; with DELTA the least difference
+    high: int = 0  # the greatest number; with DELTA the first
+    hash: bytes = bytes(HASH_SIZE)  # of the body
     place: int = 0
     dictionary_place: int = 0
     body_place: int = 0
@@ -78,7 +80,7 @@ class Entry(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """What a block's index tells of a column: all its values are in low..high, and in one of `parts` (sorted, distinct) if there are any."""
+    """What the index tells of a column: values lie in low..high, and in one of `parts` (ascending, distinct) if there are any."""
 
     low: int | bytes
     high: int | bytes
@@ -109,7 +111,7 @@ class Index:
         if dictionary_place > self.length or len(data) < self.length:
             raise FormatError(f"a directory of {count} columns in an index of {self.length} bytes", offset=0)
         for fields in ENTRY.iter_unpack(data[HEAD.size : dictionary_place]):
-            entry = Entry(*fields, place, dictionary_place, body_place)
+            entry = Entry._make((*fields, place, dictionary_place, body_place))
             if entry.id <= before:
                 raise FormatError(f"column {entry.id} after column {before}", offset=place)
             before = entry.id
@@ -118,7 +120,7 @@ class Index:
             body_place += entry.body_length
             column = BY_ID.get(entry.id)
             if column is not None:
-                _check(entry, column.dtype(family))
+                _check(entry, column.dtype(family), rows)
                 self.columns[column.name] = entry
         if dictionary_place != self.length:
             raise FormatError(f"dictionaries up to byte {dictionary_place} in an index of {self.length}", offset=0)
@@ -127,31 +129,33 @@ class Index:
 
     def bound(self, name: str) -> Bound | None:
         """What is known of the values of column `name` without reading it; None: nothing.  Raises FormatError."""
+        dtype = BY_NAME[name].dtype(self.family)
+        zero = np.zeros(1, dtype)
         entry = self.columns.get(name)
         if entry is None:
-            zero = np.zeros(1, BY_NAME[name].dtype(self.family))
-            return Bound(_scalar(zero[0]), _scalar(zero[0]), (zero,))
-        if entry.encoding & SAME:
-            partner = self.bound(_partner_name(entry))
-            if partner is None or not partner.parts:
-                return None
-            return _bound_of(self._with_zero(entry, (*partner.parts, self.dictionary(name))))
-        if entry.encoding & (DIFFERENCE | DELTA) and not entry.encoding & DICTIONARY:
+            return _bound_of((zero,))
+        parts = self._parts(entry, dtype)
+        if parts is None:
             return None
+        if entry.encoding & SPARSE:
+            parts = (*parts, zero)
+        return _bound_of(parts) if entry.encoding & DICTIONARY else _bound_of(parts)._replace(parts=())
+
+    def _parts(self, entry: Entry, dtype: np.dtype[Any]) -> tuple[Array, ...] | None:
+        """Arrays, each ascending, that the column's values lie in, or (not DICTIONARY) between; None: not known."""
         if entry.encoding & DIFFERENCE:
             return None
-        dtype = BY_NAME[name].dtype(self.family)
         if entry.encoding & DICTIONARY:
-            return _bound_of(self._with_zero(entry, (self.dictionary(name),)))
+            partner = self.bound(BY_ID[entry.partner].name) if entry.encoding & SAME else None
+            if entry.encoding & SAME and (partner is None or not partner.parts):
+                return None
+            return (*(partner.parts if partner else ()), self.dictionary(BY_ID[entry.id].name))
+        if entry.encoding & DELTA or (dtype.kind == "S" and not entry.encoding & CONSTANT):
+            return None
         if dtype.kind == "S":
-            return _bound_of(self._with_zero(entry, (_wide_constant(entry),))) if entry.encoding & CONSTANT else None
-        ends = np.array([entry.low, entry.low if entry.encoding & CONSTANT else entry.high], np.int64).astype(dtype).tolist()
-        if entry.encoding & SPARSE:
-            ends.append(0)
-        return Bound(min(ends), max(ends))
-
-    def _with_zero(self, entry: Entry, parts: tuple[Array, ...]) -> tuple[Array, ...]:
-        return (*parts, np.zeros(1, parts[0].dtype)) if entry.encoding & SPARSE else parts
+            return (_wide_constant(entry),)
+        high = entry.low if entry.encoding & CONSTANT else entry.high
+        return (np.array([entry.low, high], np.int64).astype(dtype),)
 
     def dictionary(self, name: str) -> Array:
         """The dictionary of column `name`: (entries,) of its dtype, ascending, distinct.  Raises FormatError."""
@@ -160,7 +164,7 @@ class Index:
             found = self._dictionaries[name] = self._read_dictionary(self.columns[name], BY_NAME[name].dtype(self.family))
         return found
 
-    def _read_dictionary(self, entry: Entry, dtype: np.dtype[np.generic]) -> Array:
+    def _read_dictionary(self, entry: Entry, dtype: np.dtype[Any]) -> Array:
         """The entries are stored as planes of the differences (16-byte ones: exclusive or) to the entry before."""
         place, count = entry.dictionary_place, entry.entries
         if count == 0:
@@ -219,14 +223,14 @@ class _Columns:
             self._open.discard(name)
         return found
 
-    def _decode(self, entry: Entry, dtype: np.dtype[np.generic]) -> Array:
+    def _decode(self, entry: Entry, dtype: np.dtype[Any]) -> Array:
         rows = self._index.rows
         selected = self._rows_of(entry) if entry.encoding & SPARSE else None
         count = rows if selected is None else len(selected)
         if dtype.kind == "S" and not entry.encoding & DICTIONARY:
             values = self._wide(entry, count)
         elif entry.encoding & DICTIONARY:
-            values = self._look_up(entry, self._numbers(entry, count, np.dtype(np.int64)), selected)
+            values = self._look_up(entry, self._numbers(entry, count, np.dtype(np.uint32)), selected)
         else:
             values = self._numbers(entry, count, unsigned(dtype)).view(dtype)
         if entry.encoding & DIFFERENCE:
@@ -247,7 +251,7 @@ class _Columns:
         return found
 
     def _partner(self, entry: Entry, selected: Array | None) -> Array:
-        values = self.values(_partner_name(entry))
+        values = self.values(BY_ID[entry.partner].name)
         return values if selected is None else values[selected]
 
     def _body(self, entry: Entry) -> Buffer:
@@ -264,7 +268,7 @@ class _Columns:
             return unpack_planes(body, width, count, entry.body_place).view(item).reshape(count)
         return np.frombuffer(unpack(body, width * count, entry.body_place), item)
 
-    def _numbers(self, entry: Entry, count: int, dtype: np.dtype[np.generic]) -> Array:
+    def _numbers(self, entry: Entry, count: int, dtype: np.dtype[Any]) -> Array:
         """The items back to numbers of `dtype`, modulo its size: times the scale, plus `low`, and summed up if DELTA."""
         low = np.array(entry.low, np.int64).astype(dtype)
         if entry.encoding & CONSTANT:
@@ -300,7 +304,7 @@ class _Columns:
         return unpack_planes(self._body(entry), 16, count, entry.body_place).view("S16").reshape(count)
 
 
-def _check(entry: Entry, dtype: np.dtype[np.generic]) -> None:
+def _check(entry: Entry, dtype: np.dtype[Any], rows: int) -> None:
     """What an entry of a known column must hold to; raises FormatError."""
     encoding = entry.encoding
     wide = dtype.kind == "S" and not encoding & DICTIONARY
@@ -313,12 +317,13 @@ def _check(entry: Entry, dtype: np.dtype[np.generic]) -> None:
         or (dtype.kind == "S" and encoding & DIFFERENCE)
         or (wide and encoding & DELTA)
         or (wide and not encoding & (CONSTANT | PLANES))
-        or (not encoding & DICTIONARY and (entry.entries or entry.dictionary_length))
+        or bool(entry.entries) != bool(entry.dictionary_length)
+        or entry.entries > (rows if encoding & DICTIONARY else 0)
         or (encoding & CONSTANT and (entry.body_length or encoding & PLANES))
         or entry.scale > MAX_SCALE
     )
     if not wrong and not encoding & CONSTANT:
-        limit = 8 if encoding & DICTIONARY else dtype.itemsize
+        limit = 4 if encoding & DICTIONARY else dtype.itemsize
         wrong = entry.width != 16 if wide else entry.width not in WIDTHS or entry.width > limit
     if wrong:
         raise FormatError(f"the directory contradicts itself for column {entry.id}", offset=entry.place)
@@ -328,36 +333,30 @@ def _check(entry: Entry, dtype: np.dtype[np.generic]) -> None:
             raise FormatError(f"column {entry.id} cannot lean on column {entry.partner}", offset=entry.place)
 
 
-def _partner_name(entry: Entry) -> str:
-    return BY_ID[entry.partner].name
-
-
 def _wide_constant(entry: Entry) -> Array:
     return np.frombuffer(struct.pack("<qq", entry.low, entry.high), "S16")
 
 
-def _scalar(value: np.generic) -> int | bytes:
-    """A value as a Python number; 16 bytes with the trailing NULs that numpy drops."""
-    return value.tobytes() if value.dtype.kind == "S" else int(value)
+def _bound_of(parts: tuple[Array, ...]) -> Bound:
+    filled = tuple(part for part in parts if len(part))
+    return Bound(min(_scalar(part[:1]) for part in filled), max(_scalar(part[-1:]) for part in filled), filled)
 
 
-def _bound_of(parts: tuple[Array, ...]) -> Bound | None:
-    filled = [part for part in parts if len(part)]
-    if not filled:
-        return None
-    return Bound(min(_scalar(part[0]) for part in filled), max(_scalar(part[-1]) for part in filled), tuple(filled))
+def _scalar(one: Array) -> Any:
+    """The only value of an array as an int or as 16 bytes, with the trailing NULs that numpy drops."""
+    return one.tobytes() if one.dtype.kind == "S" else int(one[0])
 
 
-def unsigned(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
+def unsigned(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The little-endian unsigned integer of the same size."""
     return np.dtype(f"<u{dtype.itemsize}")
 
 
-def rows_layout(payload: Buffer, family: int) -> bytes:
-    """The first part of a payload in form ROWS, which names its columns; blocks with equal ones can be read as one.  Raises FormatError."""
+def small_layout(payload: Buffer, family: int) -> bytes:
+    """The first part of a payload in form SMALL, which names its columns; blocks in which it is equal can be read as one.  Raises FormatError."""
     count = payload[0] if len(payload) else 0
     layout = bytes(payload[: 1 + 2 * count])
-    if len(layout) != 1 + 2 * count or not count:
+    if not count or len(layout) != 1 + 2 * count:
         raise FormatError(f"{len(payload)} bytes are too few for {count} columns", offset=0)
     before = 0
     for number in range(count):
@@ -369,31 +368,32 @@ def rows_layout(payload: Buffer, family: int) -> bytes:
     return layout
 
 
-def rows_records(payload: Buffer, layout: bytes, rows: int) -> Buffer:
-    """The records of a payload in form ROWS: `rows` times the widths of its `layout`.  Raises FormatError."""
-    return unpack(payload[len(layout) :], rows * sum(layout[2::2]), len(layout))
+def small_run(payload: Buffer, layout: bytes, rows: int) -> Buffer:
+    """The columns of a payload in form SMALL, one after the other: for each of `layout`, `rows` times its width.  Raises FormatError."""
+    length = rows * sum(layout[2::2])
+    if length > MAX_SMALL:
+        raise FormatError(f"{rows} rows in form SMALL", offset=0)
+    return unpack(payload[len(layout) :], length, len(layout))
 
 
-def rows_table(layout: bytes, records: Buffer, family: int, names: Iterable[str] | None = None) -> Table:
-    """Records of one or more blocks as a table; the columns `names` (default: all that are there), each contiguous."""
-    offsets, at = {}, 0
+def small_table(layout: bytes, runs: Sequence[tuple[int, Buffer]], family: int, names: Iterable[str] | None = None) -> Table:
+    """One or more blocks with one `layout`, each its number of rows and its run, as a table of the columns `names` (default: all that are there)."""
+    wanted = None if names is None else set(names)
+    columns: dict[str, Array] = {}
+    before = 0
     for identity, width in zip(layout[1::2], layout[2::2], strict=True):
-        if identity in BY_ID:
-            offsets[BY_ID[identity].name] = at
-        at += width
-    wanted = [name for name in (offsets if names is None else names) if name in offsets]
-    formats = [BY_NAME[name].dtype(family) for name in wanted]
-    record = np.dtype({"names": wanted, "formats": formats, "offsets": [offsets[name] for name in wanted], "itemsize": at})
-    fields = np.frombuffer(records, record)
-    return Table(family, len(fields), {name: np.ascontiguousarray(fields[name]) for name in wanted})
+        column = BY_ID.get(identity)
+        if column is not None and (wanted is None or column.name in wanted):
+            parts = [run[rows * before : rows * (before + width)] for rows, run in runs]
+            columns[column.name] = np.frombuffer(parts[0] if len(parts) == 1 else b"".join(parts), column.dtype(family))
+        before += width
+    return Table(family, sum(rows for rows, _ in runs), columns)
 
 
 def decode_table(payload: Buffer, form: int, family: int, rows: int, names: Iterable[str] | None = None) -> Table:
-    """All of a payload, checked: the columns `names` (default: all) of `rows` rows.  Raises FormatError."""
-    if form == FORM_ROWS:
-        layout = rows_layout(payload, family)
-        return rows_table(layout, rows_records(payload, layout, rows), family, names)
+    """All of a payload, checked: the columns `names` (default: all that are there) of `rows` rows.  Raises FormatError."""
+    if form == FORM_SMALL:
+        layout = small_layout(payload, family)
+        return small_table(layout, [(rows, small_run(payload, layout, rows))], family, names)
     index = Index(payload, family, rows, len(payload))
     return decode_columns(index, lambda offset, length: payload[offset : offset + length], names)
-
-

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder import uapi
-from ctrecorder.codec import FORM_COLUMNS, FORM_ROWS, HASH_SIZE, HEAD, WHOLE, index_head
+from ctrecorder.codec import FORM_COLUMNS, FORM_SMALL, HASH_SIZE, HEAD, WHOLE, index_head
 from ctrecorder.columns import Table
 from ctrecorder.errors import FormatError
 from ctrecorder.runs import Buffer
@@ -57,11 +57,11 @@ MARKS = ("start", "stop", "heartbeat", "dump", "clock")
 # Rows in a block as they are written: 65,536 take about 10 ms and 10 MiB to encode or decode.  Fewer compress worse; more delay live
 # events and make a search read more than it needs.
 ROWS_WRITTEN = 1 << 16
-# Rows that a reader accepts.  A table of all columns of 1,048,576 IPv6 rows is 150 MiB: what a reader can be made to take by a stranger's file.
-MAX_ROWS = 1 << 20
-# Rows up to which the form ROWS is smaller or reads faster than COLUMNS.
-ROWS_FORM_ROWS = 512
-# Bytes of a payload.  65,536 incompressible rows are 10 MiB; a footer of 64 MiB has 2,000,000 blocks.
+# Rows that a reader accepts.  All columns of so many IPv6 rows are 46 MB, twice that while they are decoded: what a stranger's file can make a reader take.
+MAX_ROWS = 1 << 18
+# Rows up to which the form SMALL is the smaller one: the 56 bytes that COLUMNS needs for each column then weigh more than its encodings save.
+SMALL_ROWS = 256
+# Bytes of a payload.  262,144 rows of noise are 46 MB; a footer of 64 MiB tells of 2,000,000 blocks, a segment of 3 weeks of a block a second.
 MAX_PAYLOAD = 64 << 20
 # Bytes of JSON: a header with every sysctl and two long lists is 4 KiB.
 MAX_JSON = 1 << 16
@@ -141,7 +141,7 @@ def parse_frame(data: Buffer) -> Frame:
     table = kind in TABLES
     if table != (family in (uapi.AF_INET, uapi.AF_INET6)) or (not table and family):
         raise FormatError(f"a block of kind {kind} with family {family}", offset=5)
-    if form not in ((FORM_COLUMNS, FORM_ROWS) if table else (WHOLE,)):
+    if form not in ((FORM_COLUMNS, FORM_SMALL) if table else (WHOLE,)):
         raise FormatError(f"a block of kind {kind} in form {form}", offset=7)
     if rows > MAX_ROWS or (rows != 0) != table:
         raise FormatError(f"a block of kind {kind} with {rows} rows", offset=8)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder.codec import FORM_ROWS
+from ctrecorder.codec import FORM_SMALL
 from ctrecorder.columns import Table, concat
 from ctrecorder.errors import FormatError
 from ctrecorder.format import Kind, row_times
@@ -136,9 +136,9 @@ class _Merge:
     def _read(self, unit: _Unit) -> list[Table]:
         """The rows of a unit that are wanted, at most one table for each of its blocks."""
         segment, question = unit.segment, self._question
-        if unit.blocks[0].form == FORM_ROWS:
+        if unit.blocks[0].form == FORM_SMALL:
             needed = None if self._names is None else {*self._names, *(question.columns_needed() if question else ())}
-            tables = segment.read_rows(unit.blocks, needed)
+            tables = segment.read_small(unit.blocks, needed)
             if question is not None:
                 tables = [table.take(question.mask(table)) for table in tables]
             return [table for table in tables if len(table)]
@@ -197,7 +197,7 @@ def _units(whole: _Unit, kind: Kind, question: Question | None) -> Iterator[_Uni
             continue
         number += 1
         blocks = [block]
-        if block.form == FORM_ROWS:
+        if block.form == FORM_SMALL:
             blocks = small.setdefault(block.family, [])
             blocks.append(block)
             if sum(one.rows for one in blocks) < _JOINED_ROWS:

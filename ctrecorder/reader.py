@@ -18,15 +18,16 @@ from numpy.typing import NDArray
 from ctrecorder import archive
 from ctrecorder.codec import (
     FORM_COLUMNS,
-    FORM_ROWS,
+    FORM_SMALL,
     HEAD,
     Bound,
     Index,
     decode_columns,
+    decode_table,
     index_head,
-    rows_layout,
-    rows_records,
-    rows_table,
+    small_layout,
+    small_run,
+    small_table,
 )
 from ctrecorder.columns import Table
 from ctrecorder.errors import ArchiveError, FormatError
@@ -213,42 +214,46 @@ class Segment:
         frame = self._frame_of(block)
         data = memoryview(self._bytes(block.offset, FRAME.size + frame.length))
         payload = data[FRAME.size :]
-        if block.form == FORM_ROWS:
+        if block.form == FORM_SMALL:
             check_hash(data, payload, self._key)
-            layout = rows_layout(payload, block.family)
-            return rows_table(layout, rows_records(payload, layout, block.rows), block.family, names)
+            return decode_table(payload, FORM_SMALL, block.family, block.rows, names)
         check_hash(data, payload[: index_head(payload, frame.length)[1]], self._key)
         index = Index(payload, block.family, block.rows, frame.length)
         return decode_columns(index, lambda offset, length: payload[offset : offset + length], names)
 
-    def read_rows(self, blocks: Iterable[Block], names: Iterable[str] | None = None) -> list[Table]:
-        """Small blocks (of form ROWS, one family, in the file's order) as few tables: one for each run of blocks with the same columns.
+    def read_small(self, blocks: Iterable[Block], names: Iterable[str] | None = None) -> list[Table]:
+        """Blocks in form SMALL (of one family, in the file's order) as few tables: one for each run of blocks with the same columns.
 
         A block that is damaged is passed over; its error is in `findings`.
         """
         tables: list[Table] = []
-        layout, records, family = b"", [], 0
+        runs: list[tuple[int, Buffer]] = []
+        layout, family = b"", 0
         window = Window(self)
         for block in blocks:
             try:
-                frame = window.frame(block.offset)
-                self._compare(block, frame)
-                data = window.bytes(block.offset, FRAME.size + frame.length)
-                payload = data[FRAME.size :]
-                check_hash(data, payload, self._key)
-                its_layout = rows_layout(payload, block.family)
-                its_records = rows_records(payload, its_layout, block.rows)
+                its_layout, run = self._small(block, window)
             except FormatError as error:
                 self.findings.append(self._placed(error, block.offset))
                 continue
-            if its_layout != layout and records:
-                tables.append(rows_table(layout, b"".join(records), family, names))
-                records = []
+            if its_layout != layout and runs:
+                tables.append(small_table(layout, runs, family, names))
+                runs = []
             layout, family = its_layout, block.family
-            records.append(its_records)
-        if records:
-            tables.append(rows_table(layout, b"".join(records), family, names))
+            runs.append((block.rows, run))
+        if runs:
+            tables.append(small_table(layout, runs, family, names))
         return tables
+
+    def _small(self, block: Block, window: Window) -> tuple[bytes, Buffer]:
+        """Layout and run of a block in form SMALL."""
+        frame = window.frame(block.offset)
+        self._compare(block, frame)
+        data = window.bytes(block.offset, FRAME.size + frame.length)
+        payload = data[FRAME.size :]
+        check_hash(data, payload, self._key)
+        layout = small_layout(payload, block.family)
+        return layout, small_run(payload, layout, block.rows)
 
     def ask(self, block: Block, names: Iterable[str] | None, question: Question) -> Table | None:
         """The columns `names` (and those that the question needs) of the rows that it wants; None if there are none.
@@ -264,7 +269,7 @@ class Segment:
 
     def _ask(self, block: Block, names: Iterable[str] | None, question: Question) -> Table | None:
         needed = list(question.columns_needed())
-        if block.form == FORM_ROWS:
+        if block.form == FORM_SMALL:
             table = self._read(block, None if names is None else {*names, *needed})
             wanted = question.mask(table)
             return table.take(wanted) if wanted.any() else None

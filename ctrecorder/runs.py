@@ -8,7 +8,7 @@ account for.  The compressors are shared: not for several threads at once.
 from __future__ import annotations
 
 import struct
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import zstandard
@@ -24,7 +24,7 @@ _MAX_WINDOW = 1 << 23
 _WORTH = 64
 
 
-@lru_cache(maxsize=8)
+@cache
 def _compressor(level: int) -> zstandard.ZstdCompressor:
     return zstandard.ZstdCompressor(level=level, write_checksum=False, write_content_size=True)
 
@@ -32,9 +32,11 @@ def _compressor(level: int) -> zstandard.ZstdCompressor:
 _decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
 
 
-def pack(plain: bytes | memoryview | Array, level: int) -> bytes:
-    """`plain` (bytes, or a contiguous array) as it is stored: a zstd frame of `level`, or the same bytes where that saves nothing."""
-    view = memoryview(plain).cast("B")
+def pack(plain: Array, level: int) -> bytes:
+    """A contiguous array as it is stored: a zstd frame of `level`, or its bytes where that saves nothing, or `level` is 0 (noise: do not try)."""
+    if level == 0:
+        return plain.tobytes()
+    view = plain.view(np.uint8).data
     packed = _compressor(level).compress(view)
     return packed if len(packed) < len(view) - len(view) // _WORTH else bytes(view)
 

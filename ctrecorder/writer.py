@@ -1,7 +1,7 @@
 """A segment, written: blocks appended to a file that holds a flock until it is closed.
 
-A block is one write.  A write that fails is undone (the file is cut back to its last whole block) and raises WriteError: the same call can be made
-again.  Nothing is synced but by `sync` and `close`: what a power cut may take is the kernel's to say.
+A block is one write.  A call whose write fails is undone (the file is cut back to where it was before the call) and raises
+WriteError: the same call can be made again.  Nothing is synced but by `sync` and `close`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 
 from ctrecorder import __version__, archive
-from ctrecorder.codec import FORM_COLUMNS, FORM_ROWS, WHOLE
+from ctrecorder.codec import FORM_COLUMNS, FORM_SMALL, WHOLE
 from ctrecorder.columns import Table
-from ctrecorder.encoder import LIVE, Plan, encode_columns, encode_rows
+from ctrecorder.encoder import LIVE, Plan, encode_columns, encode_small
 from ctrecorder.errors import ArchiveError
 from ctrecorder.format import (
     FRAME,
     HASHED,
     INDEX,
     NO_HASH,
-    ROWS_FORM_ROWS,
+    SMALL_ROWS,
     ROWS_WRITTEN,
     Gap,
     Kind,
@@ -37,11 +37,11 @@ from ctrecorder.format import (
 
 
 class WriteError(ArchiveError):
-    """A write failed and was undone.  `errno` says why; `rows`: of the table of `append`, this many are written."""
+    """A write failed and was undone; `errno` says why."""
 
-    def __init__(self, message: str, errno: int, rows: int = 0) -> None:
-        super().__init__(message)
-        self.errno, self.rows = errno, rows
+    def __init__(self, path: str, error: OSError) -> None:
+        super().__init__(f"{path}: cannot be written: {error.strerror}")
+        self.errno = error.errno
 
 
 class SegmentWriter:
@@ -84,15 +84,17 @@ class SegmentWriter:
         return self
 
     def append(self, table: Table, *, kind: Kind = Kind.EVENTS, level: int = 1, plan: Plan = LIVE) -> None:
-        """Write `table` as one block, or more if it is over 65,536 rows.  Raises WriteError."""
+        """Write `table` as one block, or as several if it is over 65,536 rows; all of it, or nothing.  Raises WriteError."""
+        before = self._state()
         for first in range(0, len(table), ROWS_WRITTEN):
             part = table if len(table) <= ROWS_WRITTEN else table.slice(first, first + ROWS_WRITTEN)
-            small = len(part) <= ROWS_FORM_ROWS and kind == Kind.EVENTS
-            payload = encode_rows(part, level) if small else encode_columns(part, level, plan)
+            small = len(part) <= SMALL_ROWS and kind == Kind.EVENTS
+            payload = encode_small(part, level) if small else encode_columns(part, level, plan)
+            form = FORM_SMALL if small else FORM_COLUMNS
             try:
-                self._append(kind, payload, block_times(kind, part), part.family, FORM_ROWS if small else FORM_COLUMNS, len(part))
-            except WriteError as error:
-                error.rows = first
+                self._append(kind, payload, block_times(kind, part), part.family, form, len(part))
+            except WriteError:
+                self._undo(before)
                 raise
             self.rows += len(part)
 
@@ -110,18 +112,20 @@ class SegmentWriter:
         try:
             os.fdatasync(self._descriptor)
         except OSError as error:
-            raise self._error(error) from error
+            raise WriteError(self.path, error) from error
 
     def close(self, totals: Mapping[str, Any] | None = None) -> bytes:
-        """Write the FOOTER, sync file and folder, let go of the lock; returns the last hash.  Raises WriteError: then it is still open."""
+        """Write the FOOTER, sync file and folder, let go of the lock; returns the last hash.  Raises WriteError: then it is open as before."""
         index = self._index[: self.blocks]
         times = (int(index["time_min"].min()), int(index["time_max"].max()))
+        before = self._state()
         self._append(Kind.FOOTER, pack_footer(index, {**(totals or {}), "rows": self.rows}, self.size), times)
         try:
             os.fsync(self._descriptor)
             os.fsync(self._folder)
         except OSError as error:
-            raise self._error(error) from error
+            self._undo(before)
+            raise WriteError(self.path, error) from error
         self._release()
         return self.last_hash
 
@@ -139,8 +143,8 @@ class SegmentWriter:
             while written < len(block):
                 written += os.pwrite(self._descriptor, memoryview(block)[written:], self.size + written)
         except OSError as error:
-            self._cut()
-            raise self._error(error) from error
+            self._undo(self._state())
+            raise WriteError(self.path, error) from error
         if self.blocks == len(self._index):
             self._index = np.concatenate((self._index, np.zeros_like(self._index)))
         self._index[self.blocks] = (self.size, *times, rows, kind, family, form, 0)
@@ -148,15 +152,16 @@ class SegmentWriter:
         self.size += len(block)
         self.last_hash = block[HASHED : FRAME.size]
 
-    def _cut(self) -> None:
-        """Cut off what a failed write left; if even that fails, before the next write."""
+    def _state(self) -> tuple[int, int, int, bytes]:
+        return self.size, self.rows, self.blocks, self.last_hash
+
+    def _undo(self, state: tuple[int, int, int, bytes]) -> None:
+        """Back to an earlier state: what came after is cut off, now, or if even that fails, before the next write."""
+        self.size, self.rows, self.blocks, self.last_hash = state
         try:
             os.ftruncate(self._descriptor, self.size)
         except OSError:
             self._torn = True
-
-    def _error(self, error: OSError) -> WriteError:
-        return WriteError(f"{self.path}: cannot be written: {error.strerror}", error.errno or 0)
 
     def _release(self) -> None:
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
