@@ -8,8 +8,6 @@ import os
 import pwd
 from pathlib import Path
 
-import capng
-
 from ctrecorder.errors import KernelError, UsageError
 
 DEFAULT_USER = "ctrecorder"
@@ -80,6 +78,9 @@ def _gid(group: str) -> int:
 
 def _change(uid: int, gid: int, keep_net_admin: bool) -> None:
     """Change ids, clear supplementary groups and the bounding set, and keep one capability at most."""
+    # Loaded only where it is needed: Debian 13's binding (0.8.5, by SWIG) can crash an interpreter that ends with it loaded.
+    import capng
+
     capng.capng_clear(capng.CAPNG_SELECT_BOTH)
     if keep_net_admin:
         capng.capng_update(capng.CAPNG_ADD, capng.CAPNG_EFFECTIVE | capng.CAPNG_PERMITTED, capng.CAP_NET_ADMIN)
