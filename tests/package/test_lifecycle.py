@@ -50,9 +50,7 @@ def test_upgrade_keeps_everything_and_records_its_gap(bare: Router, builds: Buil
     other = next(suite for suite in SUITES if suite != bare.suite)
     bare.install(older(builds, packages[other]))
     bare.sh(f"sed -i 's/^#rotate = 60/rotate = 30/' {CONF}")
-    bare.sh(
-        "printf '[record]\\ntemplate = /var/log/ctrecorder/udp-%%Y%%m%%d-%%H%%M%%S.ctlog\\nprotocols = udp\\n' >/etc/ctrecorder/udp.conf"
-    )
+    bare.run("tee", "/etc/ctrecorder/udp.conf", stdin=f"[record]\ntemplate = {LOGS}/udp-%s.ctlog\nprotocols = udp\n")
     bare.sh("systemctl restart ctrecord.service; systemctl enable --now ctrecord@udp.service 2>&1")
     before = talk(bare)
     bare.wait(lambda: before in destroyed(bare), "the connection before the upgrade")

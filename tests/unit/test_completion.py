@@ -52,10 +52,8 @@ def ask(line: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
         "_ARGCOMPLETE_IFS": "\n",
         "_ARGCOMPLETE_SUPPRESS_SPACE": "1",
     }
-    command = f"exec {line.split()[0]} 8>&1 9>&2 >/dev/null"
-    return subprocess.run(
-        ["sh", "-c", command], capture_output=True, env={**os.environ, **question, **environment}, timeout=20, check=False
-    )
+    command = ["sh", "-c", f"exec {line.split()[0]} 8>&1 9>&2 >/dev/null"]
+    return subprocess.run(command, capture_output=True, env={**os.environ, **question, **environment}, timeout=20, check=False)
 
 
 def test_bash_offers_options_and_completes_the_only_one(home: Path) -> None:

@@ -292,6 +292,17 @@ def test_each_kind_of_message_has_an_id_of_its_own_and_names_only_its_fields() -
         assert named <= set(kind.fields), name
 
 
+def test_ctrecorder_7_lists_every_kind_with_its_id_and_fields() -> None:
+    page = (ROOT / "man" / "ctrecorder.7").read_text()
+    journal = page[page.index(".Sh THE JOURNAL") : page.index(".Sh FILES")]
+    told = re.findall(r"^\.It Sy (\S+) No ([0-9a-f]{32})\n((?:[^.].*\n)*)", journal, flags=re.MULTILINE)
+    kinds = messages.kinds().items()
+    expected = [(name.lower().replace("_", "-"), kind.id, [field.upper() for field in kind.fields]) for name, kind in kinds]
+    assert [(name, number, words.replace(",", " ").split()) for name, number, words in told] == expected
+    for quoted in set(re.findall(r"\b[0-9a-f]{32}\b", "".join(path.read_text() for path in (ROOT / "man").iterdir()))):
+        assert quoted in {kind.id for kind in messages.kinds().values()}
+
+
 def test_whoever_says_something_gives_fields_that_its_kind_has() -> None:
     """Read from the sources: a field that no one listed would be in no man page and in no catalog."""
     kinds = messages.kinds()

@@ -1,0 +1,37 @@
+"""Completion as installed: bash finds it through bash-completion, zsh and fish in their vendors' folders."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from booted import LOGS, Router
+
+
+def tab(router: Router, shell: str, line: str) -> list[str]:
+    words: list[str] = json.loads(router.run("python3", "/srv/tree/tests/package/press_tab.py", shell, line).stdout)
+    return words
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("ctrecord --ro", {"--rotate", "--rows"}),
+        ("ctlist --format ", {"text", "classic", "conntrack", "json", "csv"}),
+        ("ctlist --event ", {"new", "update", "destroy", "existing"}),
+        ("ctsqueeze --resolution ", {"us", "ms", "s"}),
+        ("cttest --doc", {"--doctor"}),
+        ("ctexpire --max-", {"--max-age", "--max-size"}),
+    ],
+)
+def test_options_and_choices_are_offered(router: Router, shell: str, line: str, words: set[str]) -> None:
+    assert words <= set(tab(router, shell, line))
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_segments_are_offered_after_f(router: Router, shell: str) -> None:
+    segments = router.sh(f"ls {LOGS}/*.ctlog").split()
+    shown = set(tab(router, shell, f"ctlist -f {LOGS}/"))
+    names = {word.rpartition("/")[2] for word in shown} | shown
+    assert {segment.rpartition("/")[2] for segment in segments} <= names
