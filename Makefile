@@ -11,10 +11,10 @@ CHECK = $(DEMO) python3-venv python3-pytest python3-hypothesis conntrack ulogd2 
 	systemd-container mmdebstrap zstd dbus lintian debhelper dh-python pybuild-plugin-pyproject python3-setuptools
 BENCH = $(DEMO) gcc libc6-dev conntrack ulogd2 nfdump
 
-# The linters are not in Debian 12: pinned, from PyPI, in a folder of their own.  Nothing that is shipped or tested runs from there.
-RUFF = 0.14.6
-MYPY = 1.18.2
-VENV = .venv/ruff-$(RUFF)-mypy-$(MYPY)
+# Linters, and the libraries whose types mypy reads: pinned, from PyPI, so that both releases give one answer (Debian 12 has no ruff, each
+# has another mypy, and each numpy other types).  Nothing that is shipped or tested runs from there.
+LINTERS = ruff==0.14.6 mypy==1.18.2 numpy==2.2.4 zstandard==0.23.0
+VENV = .venv/$(subst ==,-,$(subst $(eval) ,_,$(LINTERS)))
 
 PYTEST = $(PYTHON) -B -m pytest
 # A folder of tests counts once it holds a test.
@@ -46,13 +46,13 @@ check: deps check-lint
 
 check-lint: | $(VENV)/done
 	$(VENV)/bin/ruff check
-	$(VENV)/bin/python -m mypy --python-executable $(PYTHON)
+	$(VENV)/bin/python -m mypy
 
 $(VENV)/done:
-	@$(install) python3-venv $(RUN)
+	@$(install) python3-venv
 	rm -rf .venv && $(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/pip --quiet --disable-pip-version-check install ruff==$(RUFF) mypy==$(MYPY) \
-		|| { echo 'make: ruff and mypy could not be fetched from PyPI; only `make check-lint` needs them' >&2; exit 1; }
+	@$(VENV)/bin/pip --quiet --disable-pip-version-check install $(LINTERS) \
+		|| { echo 'make: the linters could not be fetched from PyPI; only `make check-lint` needs them' >&2; exit 1; }
 	@touch $@
 
 check-unit check-lab check-faults check-package: check-%:

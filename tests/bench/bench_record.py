@@ -42,7 +42,7 @@ class Ctrecord(Listener):
     name = "ctrecord"
 
     def command(self) -> list[object]:
-        template = self.folder / "%Y%m%d-%H%M%S.ctl"
+        template = self.folder / "%Y%m%d-%H%M%S.ctlog"
         return [CHECKOUT / "bin/ctrecord", "-F", "-U", "root", "-b", BUFFER_KBYTES, "-f", template]
 
     def ready(self) -> None:
