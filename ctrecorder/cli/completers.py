@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+from ctrecorder.names import EVENTS
 from ctrecorder.settings import DEFAULT_FOLDER
 from ctrecorder.uapi import PROTOCOLS
 
@@ -26,10 +27,13 @@ def attach(parser: argparse.ArgumentParser) -> None:
 
 
 def protocols(prefix: str, **_: object) -> list[str]:
-    """Names of protocols, also after a comma: "tcp,u" is offered "tcp,udp" and "tcp,udplite"."""
-    before, comma, _last = prefix.rpartition(",")
-    taken = before.split(",")
-    return [f"{before}{comma}{name}" for name in PROTOCOLS.values() if name not in taken]
+    """Names of protocols, as a list with commas."""
+    return _listed(prefix, PROTOCOLS.values())
+
+
+def events(prefix: str, **_: object) -> list[str]:
+    """Names of events, as a list with commas."""
+    return _listed(prefix, [name.lower() for name in EVENTS.values()])
 
 
 def segments(prefix: str, **_: object) -> list[str]:
@@ -38,6 +42,13 @@ def segments(prefix: str, **_: object) -> list[str]:
     if not prefix:
         found += _entries(DEFAULT_FOLDER + "/")
     return found
+
+
+def _listed(prefix: str, names: Iterable[str]) -> list[str]:
+    """`names`, also after a comma: of tcp and udp, "tcp," is offered "tcp,udp"."""
+    before, comma, _last = prefix.rpartition(",")
+    taken = before.split(",")
+    return [f"{before}{comma}{name}" for name in names if name not in taken]
 
 
 def _entries(prefix: str) -> Iterator[str]:
@@ -61,6 +72,8 @@ def _entries(prefix: str) -> Iterator[str]:
 BY_METAVAR: dict[str, Callable[..., list[str]]] = {
     "PROTO": protocols,
     "PROTO,...": protocols,
+    "EVENT": events,
+    "EVENT,...": events,
     "PATH": segments,
     "FILE": segments,
     "DIR": segments,
