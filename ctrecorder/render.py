@@ -1,8 +1,9 @@
 """Tables become text in one of the formats of ctlist.
 
-    writer = Renderer("text", utc=False)
-    for tables in ...:                       # tables of one stretch of time, each sorted, IPv4 and IPv6 apart
-        for text in writer.events(tables):
+    renderer = Renderer("text", connections=False, utc=False)
+    write(renderer.head)
+    for tables, order in query.events(archive, renderer.columns):
+        for text in renderer.lines(tables, order):
             write(text)
 
 Pure; 0.25 us an event as text, 0.7 as conntrack's, 0.9 as CSV, 1.3 as JSON (IPv4, one core).
@@ -17,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder import render_conntrack, render_records, render_text
-from ctrecorder.columns import Table
+from ctrecorder.columns import BY_NAME, CONNECTION_ONLY, EVENT_ONLY, TUPLE, Table
 from ctrecorder.errors import UsageError
+from ctrecorder.format import Kind, row_times
 
 # Rows that are made text at once.  Their words take about 2 MiB as text, 8 as JSON: fewer rows pay numpy's call overhead (10 ns a row
 # at 8,192), more leave the cache.
@@ -28,34 +30,47 @@ _Lines = Callable[[Table], bytearray]
 
 
 class Renderer:
-    """The lines of one format.  `utc`: times of text and classic in UTC, not in local time; the others do not ask."""
+    """The lines of one format.
 
-    def __init__(self, form: str, *, utc: bool) -> None:
+    `connections`: the rows are connections, not events.  `utc`: times of text and classic in UTC, not in local time; the others do not ask.
+    """
+
+    def __init__(self, form: str, *, connections: bool, utc: bool) -> None:
         """`form`: one of `FORMATS`.  Raises UsageError."""
         if form not in FORMATS:
             raise UsageError(f"no such format '{form}': say {', '.join(FORMATS)}")
-        self.form = form
-        self._utc = utc
-
-    def head(self, *, connections: bool) -> bytes:
-        """What stands before all lines."""
-        if self.form != "csv":
-            return b""
-        return render_records.csv_head(render_records.CONNECTION_KEYS if connections else render_records.EVENT_KEYS)
-
-    def events(self, tables: Sequence[Table]) -> Iterator[bytes | bytearray]:
-        """The lines of the events of all `tables`, each in order of `time`, in that order."""
-        return _in_order(tables, "time", self._lines(0))
-
-    def connections(self, tables: Sequence[Table]) -> Iterator[bytes | bytearray]:
-        """The lines of the connections of all `tables`, each in order of `start`, in that order.  Raises UsageError."""
-        return _in_order(tables, "start", self._lines(1))
-
-    def _lines(self, connections: int) -> _Lines:
-        made = FORMATS[self.form][connections]
+        made = FORMATS[form][connections]
         if made is None:
-            raise UsageError(f"the format {self.form} has events only: leave out -s or take another format")
-        return partial(made, utc=self._utc)
+            raise UsageError(f"the format {form} has events only: leave out -s or take another format")
+        self._form, self._connections = form, connections
+        self._made: _Lines = partial(made, utc=utc)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the lines are made of."""
+        if self._form in ("text", "classic"):
+            return _CONNECTION_TEXT if self._connections else _EVENT_TEXT
+        return tuple(name for name in BY_NAME if name not in (EVENT_ONLY if self._connections else CONNECTION_ONLY))
+
+    @property
+    def head(self) -> bytes:
+        """What stands before all lines."""
+        if self._form != "csv":
+            return b""
+        return render_records.csv_head(render_records.CONNECTION_KEYS if self._connections else render_records.EVENT_KEYS)
+
+    def lines(self, tables: Sequence[Table], order: NDArray[np.intp] | None = None) -> Iterator[bytes | bytearray]:
+        """The lines of the rows of `tables`, each in order of time.
+
+        `order`: (all rows,), which row of the tables laid end to end comes next; None: that of time.
+        """
+        full = [table for table in tables if len(table)]
+        if len(full) < 2:
+            return _one_family(full, self._made)
+        if order is None:
+            kind = Kind.CONNECTIONS if self._connections else Kind.EVENTS
+            order = np.argsort(np.concatenate([row_times(kind, table) for table in full]), kind="stable")
+        return _in_order(full, order, self._made)
 
 
 def _without_zone(made: _Lines) -> Callable[..., bytearray]:
@@ -71,18 +86,21 @@ FORMATS: dict[str, tuple[Callable[..., bytearray], Callable[..., bytearray] | No
     "csv": (_without_zone(render_records.csv_events), _without_zone(render_records.csv_connections)),
 }
 
+# What text and classic show; the others show all.
+_EVENT_TEXT = ("time", "event", *TUPLE, "status", "known")
+_CONNECTION_TEXT = ("start", "start_source", "end", "end_source", *TUPLE, "status", "known")
 
-def _in_order(tables: Sequence[Table], key: str, made: _Lines) -> Iterator[bytes | bytearray]:
-    """The lines of all rows, by the time `key`, a chunk at a time; rows of equal time in the order of `tables`."""
-    full = [table for table in tables if len(table)]
-    if len(full) == 1:
-        for first in range(0, len(full[0]), CHUNK):
-            yield made(full[0].slice(first, first + CHUNK))
-        return
-    if not full:
-        return
+
+def _one_family(tables: Sequence[Table], made: _Lines) -> Iterator[bytes | bytearray]:
+    """The lines of all rows, a chunk at a time."""
+    for table in tables:
+        for first in range(0, len(table), CHUNK):
+            yield made(table.slice(first, first + CHUNK))
+
+
+def _in_order(full: Sequence[Table], order: NDArray[np.intp], made: _Lines) -> Iterator[bytes]:
+    """The lines of all rows in that order, a chunk at a time."""
     # A cut of CHUNK rows of all tables holds, of each table, a run of its own rows.
-    order = np.argsort(np.concatenate([table[key] for table in full]), kind="stable")
     sizes = np.array([len(table) for table in full])
     owner = np.repeat(np.arange(len(full)), sizes)[order]
     done = np.zeros(len(full), np.int64)

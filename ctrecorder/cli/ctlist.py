@@ -1,0 +1,132 @@
+"""ctlist: list recorded connections, and ask which there were."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from ctrecorder import names
+from ctrecorder.cli import common
+from ctrecorder.errors import UsageError
+from ctrecorder.settings import DEFAULT_FOLDER
+
+if TYPE_CHECKING:
+    from ctrecorder.filter import Question
+    from ctrecorder.query import Archive
+    from ctrecorder.render import Renderer
+
+SUMMARY = """\
+List recorded connections, of all segments in order of time, or those asked for.
+An option that is given again, or has a list with commas, means: any of these."""
+EXAMPLES = (
+    ("ctlist -i 192.0.2.7 -p 25 --since yesterday", "who talked to or from 192.0.2.7 and port 25, since yesterday 0:00"),
+    ("ctlist -s --format json /var/log/ctrecorder | jq .", "one object for each connection"),
+)
+FORMATS = ("text", "classic", "conntrack", "json", "csv")
+
+
+def build_parser() -> common.Parser:
+    """The parser; what its values mean is found out in `listing`, with numpy."""
+    parser = common.Parser("ctlist", SUMMARY, EXAMPLES, 1)
+    where = parser.add_argument_group("what to read")
+    where.add_argument("paths", nargs="*", metavar="PATH", help=f"segment, or folder of them (default: {DEFAULT_FOLDER})")
+    where.add_argument("-f", "--file", dest="files", action="append", default=[], metavar="PATH", help="the same, as an option")
+    what = parser.add_argument_group("what to list")
+    what.add_argument("-i", "--ip", action="append", default=[], metavar="IP/MASK", help="address or network at any of the four ends")
+    what.add_argument("-p", "--port", action="append", default=[], metavar="PORT", help="port or range of them at any of the four ends")
+    what.add_argument("--proto", action="append", default=[], metavar="PROTO,...", help="protocols: tcp, udp, icmp, ...")
+    what.add_argument(
+        "--event", action="append", default=[], metavar="EVENT,...", help="new, update, destroy (the default: these three), existing"
+    )
+    what.add_argument("--since", metavar="TIME", help="from then on: 2026-11-23, '2026-11-23 18:17', 18:17, -2h, yesterday")
+    what.add_argument("--until", metavar="TIME", help="up to the end of it: 2026-11-23 is the whole day")
+    how = parser.add_argument_group("how to list")
+    how.add_argument("-s", "--squeeze", action="store_true", help="a line for each connection, not for each event")
+    how.add_argument("-H", "--headers", action="store_true", help="only the segments' headers")
+    how.add_argument("--format", choices=FORMATS, default="text", help="%(choices)s (default: %(default)s)")
+    how.add_argument("--utc", action="store_true", help="times are UTC, not local, as given and as shown")
+    how.add_argument("-v", "--verbose", action="store_true", help="say on stderr what was read and what was skipped")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ctlist; returns its exit code."""
+    return common.run(build_parser(), listing, argv)
+
+
+def listing(args: argparse.Namespace) -> int:
+    """List: 0, or 1 if something was asked for and is not there, or 2 if not all could be read."""
+    from ctrecorder import archive, query, render
+
+    question = ask(args, time.time_ns())
+    renderer = render.Renderer(args.format, connections=args.squeeze, utc=args.utc)
+    found = archive.find([*args.paths, *args.files] or [DEFAULT_FOLDER])
+    for path in found.foreign:
+        common.report("ctlist", f"{path}: not a segment of ctrecorder")
+    for _, why in found.unreadable:
+        common.report("ctlist", why)
+    if not (found.segments or found.foreign or found.unreadable):
+        common.report("ctlist", f"{', '.join([*args.paths, *args.files] or [DEFAULT_FOLDER])}: no segments here; is ctrecord running?")
+        return common.FAILED
+    opened = query.open_archive(found.segments, question)
+    rows = show_headers(opened, args.format) if args.headers else show(opened, renderer, args)
+    for finding in opened.findings:
+        common.report("ctlist", str(finding))
+    if found.foreign or found.unreadable or opened.findings:
+        return common.FAILED
+    asked = args.ip or args.port or args.proto or args.event or args.since or args.until
+    return common.NO if asked and not rows else common.OK
+
+
+def ask(args: argparse.Namespace, now: int) -> Question:
+    """The question that the arguments put.  Raises UsageError."""
+    from ctrecorder import times
+    from ctrecorder.filter import HAPPENED, Question, Term, parse_network, parse_ports
+
+    terms = []
+    if args.ip:
+        terms.append(Term(networks=tuple(parse_network(word) for word in _words(args.ip))))
+    if args.port:
+        terms.append(Term(ports=tuple(parse_ports(word) for word in _words(args.port))))
+    if args.event and args.squeeze:
+        raise UsageError("--event chooses among events, -s lists connections: leave one of them out")
+    return Question(
+        since=times.parse_span(args.since, now, utc=args.utc)[0] if args.since else times.BEGIN,
+        until=times.parse_span(args.until, now, utc=args.utc)[1] if args.until else times.END,
+        protocols=frozenset(names.parse_protocol(word) for word in _words(args.proto)),
+        events=frozenset(names.parse_event(word) for word in _words(args.event)) or HAPPENED,
+        terms=tuple(terms),
+    )
+
+
+def show(opened: Archive, renderer: Renderer, args: argparse.Namespace) -> int:
+    """Write the lines, and what the answer lacks; returns the number of lines."""
+    from ctrecorder import query
+
+    for gap in [*opened.gaps(), *opened.silences(time.time_ns())]:
+        common.report("ctlist", query.describe_gap(gap, utc=args.utc))
+    common.write_out(renderer.head)
+    rows = 0
+    for tables, order in (query.connections if args.squeeze else query.events)(opened, renderer.columns):
+        rows += sum(map(len, tables))
+        for text in renderer.lines(tables, order):
+            common.write_out(text)
+    return rows
+
+
+def show_headers(opened: Archive, form: str) -> int:
+    """Write the headers; returns how many."""
+    from ctrecorder import render_header
+
+    for segment in opened.segments:
+        hashes = {"previous_hash": segment.previous_hash.hex(), "last_hash": segment.last_hash.hex()}
+        facts: dict[str, object] = {"state": segment.state, **segment.header, **hashes}
+        common.write_out((render_header.as_json if form == "json" else render_header.text)(segment.path, facts).encode())
+    return len(opened.segments)
+
+
+def _words(options: Iterable[str]) -> list[str]:
+    """The items of all lists with commas."""
+    return [word.strip() for option in options for word in option.split(",")]

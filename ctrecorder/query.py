@@ -1,0 +1,273 @@
+"""Answers: joins reader, merge, filter and pairing into the rows that ctlist shows, in order of time.
+
+`open_archive`, then its `gaps` and `silences` (what the answer lacks), then `events` or `connections`; what turned out damaged is
+in `Archive.findings`.
+
+Events come from raw segments as they are, and from squeezed ones as the start and the end of each connection: squeezing changes
+no listing, but that UPDATEs are gone.  Connections come from pairing events, and squeezed parts of connections, in the order in
+which they were recorded.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ctrecorder import pairing, times, uapi
+from ctrecorder.codec import FORM_SMALL
+from ctrecorder.columns import Array, Event, Source, Table, bit, bits
+from ctrecorder.errors import FormatError
+from ctrecorder.filter import Question
+from ctrecorder.format import REASONS, Gap, Kind, Mark, row_times
+from ctrecorder.merge import Batch, merge
+from ctrecorder.pairing import Pairer
+from ctrecorder.reader import Block, Segment
+from ctrecorder.sorter import Sorter
+from ctrecorder.text import count
+
+# Rows of small blocks that are read and paired at once: what pairing waits for.
+_JOINED_ROWS = pairing.BATCH_ROWS
+# The reader reads up to the last block; a recorder writes within a second what it hears, and the clocks of two moments differ a little.
+_QUIET_NS = 2 * times.SECOND
+# What neither the start nor the end of a connection tells as an event.
+_NO_EVENT = ("start", "end", "start_source", "end_source", "seen", "stop")
+_LATE_VALUES = ("orig_packets", "orig_bytes", "reply_packets", "reply_bytes", "tcp_state")
+
+
+@dataclass
+class Archive:
+    """The open `segments` that can tell of the question, by the time of their first row; `failed`: files that no one can read as one.
+
+    `first` and `last`: the earliest and latest time, ns, of all segments that were looked at; `live`: whether one is being written.
+    """
+
+    question: Question
+    segments: list[Segment] = field(default_factory=list)
+    failed: list[FormatError] = field(default_factory=list)
+    first: int = times.END
+    last: int = times.BEGIN
+    live: bool = False
+
+    @property
+    def findings(self) -> list[FormatError]:
+        """What is damaged, so far as it was come across."""
+        return [*self.failed, *(finding for segment in self.segments for finding in segment.findings)]
+
+    def gaps(self) -> list[Gap]:
+        """The gaps that touch the window, by their beginning."""
+        since, until = self.question.since, self.question.until
+        found = {gap for segment in self.segments for gap in segment.gaps if gap.begin < until and gap.end >= since}
+        return sorted(found, key=lambda gap: (gap.begin, gap.end))
+
+    def silences(self, now: int) -> list[Gap]:
+        """The times of the window, up to `now`, before the first and after the last segment; none if no window was asked for."""
+        since, until = self.question.since, min(self.question.until, now)
+        if (self.question.since, self.question.until) == (times.BEGIN, times.END) or self.first > self.last:
+            return []
+        found = []
+        if times.BEGIN < since < self.first - _QUIET_NS:
+            found.append(Gap(since, min(self.first, until), "not-recording"))
+        if until > self.last + _QUIET_NS and not self.live:
+            found.append(Gap(max(self.last, since), until, "not-recording"))
+        return found
+
+
+def open_archive(paths: Iterable[str], question: Question) -> Archive:
+    """Open those segments among `paths` that can tell of the question.
+
+    Those after the window are among them if the question is narrow: connections may end there.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a year of hourly segments is 8,760 files
+    archive = Archive(question)
+    for path in paths:
+        try:
+            segment = Segment(path)
+        except FormatError as error:
+            archive.failed.append(error)
+            continue
+        first, last = segment.times if len(segment.index) else (times.END, times.BEGIN)
+        archive.first, archive.last = min(archive.first, first), max(archive.last, last)
+        archive.live |= segment.state == "live"
+        if (last < question.since and not segment.findings) or (first >= question.until and not question.narrow):
+            segment.close()
+        else:
+            archive.segments.append(segment)
+    archive.segments.sort(key=_first_time)
+    return archive
+
+
+def events(archive: Archive, names: Iterable[str]) -> Iterator[Batch]:
+    """The events that the question wants, with at least the columns `names`, in order of time."""
+    question, segments = archive.question, archive.segments
+    recorded = merge(segments, names, question, Kind.EVENTS)
+    if not any((segment.index["kind"] == Kind.CONNECTIONS).any() for segment in segments):
+        yield from recorded
+        return
+    # Connections come in order of start: all events before the start of the last one are known.
+    sorter = Sorter(lambda table: row_times(Kind.EVENTS, table))
+    squeezed = merge(segments, dict.fromkeys((*names, *pairing.SPAN, "known")), question.of_connections(), Kind.CONNECTIONS)
+    reached = times.BEGIN
+    for batch in recorded:
+        first = min(int(table["time"][0]) for table in batch.tables)
+        last = max(int(table["time"][-1]) for table in batch.tables)
+        while reached <= last:
+            paired = next(squeezed, None)
+            reached = times.END if paired is None else _add_events(sorter, paired, question)
+            yield from _batches(sorter, min(reached, first))
+        if len(sorter):
+            for table in batch.tables:
+                sorter.add(table)
+            yield from _batches(sorter, last + 1)
+        else:
+            yield batch
+    for paired in squeezed:
+        yield from _batches(sorter, _add_events(sorter, paired, question))
+    yield from _batches(sorter, times.END)
+
+
+def connections(archive: Archive, names: Iterable[str]) -> Iterator[Batch]:
+    """The connections that lived in the window, with at least the columns `names`, in order of start.
+
+    Pairing begins with the first segment that touches the window (each begins with a dump of the table), and goes on after the
+    window, if the question is narrow, until all that is wanted has ended.  A raw segment's connections wait for the end of all
+    reading: an older one may still be open.
+    """
+    question = archive.question
+    wanted, needed = question.of_connections(), dict.fromkeys((*names, *sorted(pairing.NEEDS)))
+    sorter = Sorter(lambda table: row_times(Kind.CONNECTIONS, table))
+    pairers: dict[str, Pairer] = {}
+    raw = False
+    for number, segment in enumerate(archive.segments):
+        if _first_time(segment) >= question.until and not _any_open(pairers, question.until):
+            break
+        later = _first_time(archive.segments[number + 1]) if number + 1 < len(archive.segments) else times.END
+        raw = raw or bool((segment.index["kind"] == Kind.EVENTS).any())
+        # Each recording pairs by itself: a dump of one recorder says nothing of the flows of another.
+        pairer = pairers.setdefault(str(segment.header.get("chain", segment.path)), Pairer())
+        for item, ahead in _in_file_order(segment, needed, question.of_flows()):
+            done = pairer.snapshot(item.begin, item.end) if isinstance(item, Mark) else pairer.feed(item)
+            _add_wanted(sorter, done, wanted)
+            if not raw:
+                opened = [opened for each in pairers.values() if (opened := each.earliest()) is not None]
+                yield from _batches(sorter, min([later, ahead, *opened]))
+    for pairer in pairers.values():
+        _add_wanted(sorter, pairer.finish(), wanted)
+    yield from _batches(sorter, times.END)
+
+
+def describe_gap(gap: Gap, *, utc: bool) -> str:
+    """One line for a gap: how many events are missing, from when to when, and why."""
+    span = f"{times.text(gap.begin, utc=utc)} to {times.text(gap.end, utc=utc)}{' UTC' if utc else ''}"
+    lost = "events lost" if gap.lost is None else f"{count(gap.lost, 'event')} lost"
+    why = REASONS.get(gap.reason, gap.reason)
+    if gap.reason in ("stopped", "crashed", "not-recording"):
+        return f"not recording from {span}: {why}"
+    return f"gap: {lost} from {span}: {why}"
+
+
+def _first_time(segment: Segment) -> int:
+    return segment.times[0] if len(segment.index) else times.END
+
+
+def _any_open(pairers: dict[str, Pairer], until: int) -> bool:
+    """If a flow that began before `until` has not ended."""
+    return any((opened := pairer.earliest()) is not None and opened < until for pairer in pairers.values())
+
+
+def _add_wanted(sorter: Sorter, tables: Iterable[Table], wanted: Question) -> None:
+    for table in tables:
+        sorter.add(table.take(wanted.mask(table)))
+
+
+def _batches(sorter: Sorter, before: int) -> Iterator[Batch]:
+    for tables in sorter.ready(before):
+        yield Batch(tables, None)
+
+
+def _add_events(sorter: Sorter, paired: Batch, question: Question) -> int:
+    """Add the events of a batch of connections that are wanted; returns the time before which no more will come."""
+    for table in paired.tables:
+        for found in _events_of(table):
+            sorter.add(found.take(question.mask(found)))
+    return max(int(row_times(Kind.CONNECTIONS, table)[-1]) for table in paired.tables)
+
+
+def _events_of(table: Table) -> Iterator[Table]:
+    """The starts and the ends of connections, as far as they were heard, as events."""
+    heard = {
+        Event.NEW: ((table["seen"] & pairing.NEW) != 0) & _exact(table["start_source"]),
+        Event.DESTROY: ((table["seen"] & pairing.DESTROY) != 0) & _exact(table["end_source"]),
+    }
+    for event, rows in heard.items():
+        side = "start" if event == Event.NEW else "end"
+        part = table.take(rows)
+        columns = {name: array for name, array in part.columns.items() if name not in _NO_EVENT}
+        known, kernel = part["known"] | np.uint32(bit("event")), part[f"{side}_source"] == Source.KERNEL
+        columns["time"], columns["event"] = part[side], np.full(len(part), event, np.uint8)
+        known = np.where(kernel, known | np.uint32(bit("time")), known)
+        if event == Event.NEW:
+            columns = {name: array for name, array in columns.items() if name not in _LATE_VALUES}
+            columns["status"] = part["status"] & np.uint32(uapi.IPS_NAT_MASK)
+            known = known & ~np.uint32(bits((*_LATE_VALUES, "start", "stop")))
+        else:
+            columns["stop"] = np.where(kernel, part["end"], 0)
+            known = np.where(kernel, known | np.uint32(bit("stop")), known)
+            exact = part["start_source"] == Source.KERNEL
+            columns["start"] = np.where(exact, part["start"], 0)
+            known = np.where(exact, known | np.uint32(bit("start")), known & ~np.uint32(bit("start")))
+        yield Table(part.family, len(part), {**columns, "known": known.astype(np.uint32)})
+
+
+def _exact(source: Array) -> Array:
+    """Which times are those of an event, not bounds."""
+    exact: Array = (source == Source.KERNEL) | (source == Source.RECEIPT)
+    return exact
+
+
+def _in_file_order(segment: Segment, names: Iterable[str], question: Question) -> Iterator[tuple[Table | Mark, int]]:
+    """The rows that the question wants and the complete dumps, as they were recorded, each with the earliest time of the blocks after it.
+
+    Small blocks are joined as far as no dump lies between; the families then change places, which pairing does not mind.
+    """
+    blocks = segment.blocks_of(Kind.EVENTS, Kind.CONNECTIONS, Kind.MARK)
+    starts = np.array([block.time_min for block in blocks] + [times.END], np.int64)
+    ahead = np.minimum.accumulate(starts[::-1])[::-1][1:].tolist()
+    dumps = {(mark.begin, mark.end): mark for mark in segment.marks if mark.what == "dump" and mark.facts.get("complete") is True}
+    joined: dict[int, list[Block]] = {}
+    for block, after in zip(blocks, ahead, strict=True):
+        if block.kind == Kind.MARK:
+            dump = dumps.get((block.time_min, block.time_max))
+            if dump is not None:
+                yield from ((table, 0) for table in _read_joined(segment, joined, names, question))
+                yield dump, after
+        elif block.form == FORM_SMALL and block.kind == Kind.EVENTS:
+            small = joined.setdefault(block.family, [])
+            small.append(block)
+            if sum(one.rows for one in small) >= _JOINED_ROWS:
+                yield from ((table, 0) for table in _read_joined(segment, joined, names, question))
+        else:
+            yield from ((table, 0) for table in _read_joined(segment, joined, names, question))
+            table = _ask(segment, block, names, question.of_connections() if block.kind == Kind.CONNECTIONS else question)
+            if table is not None:
+                yield table, after
+    yield from ((table, 0) for table in _read_joined(segment, joined, names, question))
+
+
+def _ask(segment: Segment, block: Block, names: Iterable[str], question: Question) -> Table | None:
+    """The wanted rows of a block; None: there are none, or it is damaged."""
+    try:
+        return segment.ask(block, names, question)
+    except FormatError as error:
+        segment.findings.append(error)
+        return None
+
+
+def _read_joined(segment: Segment, joined: dict[int, list[Block]], names: Iterable[str], question: Question) -> list[Table]:
+    """The wanted rows of the small blocks that were put aside."""
+    found = [table for blocks in joined.values() for table in segment.read_small(blocks, {*names, *question.columns_needed()})]
+    joined.clear()
+    return [table.take(question.mask(table)) for table in found]

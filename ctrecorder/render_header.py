@@ -1,0 +1,31 @@
+"""A segment's header, for a person or as JSON.  Its facts are a recorder's, or a stranger's: nothing of them reaches a terminal raw."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ctrecorder.text import printable
+
+
+def text(path: str, facts: Mapping[str, Any]) -> str:
+    """The path, then a line for each fact."""
+    width = max(map(len, facts), default=0)
+    lines = [f"  {printable(name + ':'):<{width + 1}} {printable(_value(value))}" for name, value in facts.items()]
+    return "\n".join([f"{printable(path)}:", *lines]) + "\n"
+
+
+def as_json(path: str, facts: Mapping[str, Any]) -> str:
+    """One object on one line, in ASCII."""
+    return json.dumps({"path": path, **facts}) + "\n"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={_value(each)}" for name, each in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_value, value))
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    return str(value)

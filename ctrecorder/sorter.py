@@ -1,0 +1,166 @@
+"""Rows that come in almost any order, given out in order of time, in bounded memory.
+
+Rows wait in memory; when more than `HELD_ROWS` do, all of them go to a temporary file, sorted (a run), and runs are merged as they
+are given out.  The file has no name and lies in the folder that TMPDIR names, else in /tmp or /var/tmp.  It takes 60 to 120 bytes a row.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrecorder.columns import Array, Table, concat
+from ctrecorder.errors import ArchiveError
+
+Key = Callable[[Table], NDArray[np.int64]]
+
+# 20 columns of 524,288 rows are 50 MiB.  Fewer go to the disk earlier; more are memory that a router may not have.
+HELD_ROWS = 1 << 19
+# Rows of a run that are read at once: of 100,000,000 rows, in 190 runs, 780,000 are in memory.  Fewer read in tiny pieces.
+_PART_ROWS = 1 << 12
+
+
+class Sorter:
+    """`add` tables of any family, then take what is due by `ready`; `key(table)`: (rows,) int64, the time that orders."""
+
+    def __init__(self, key: Key, held_rows: int = HELD_ROWS) -> None:
+        self._key, self._held_rows = key, held_rows
+        self._held: list[Table] = []
+        self._rows = 0
+        self._least = 0
+        self._runs: list[_Run] = []
+        self._file: IO[bytes] | None = None
+
+    def __len__(self) -> int:
+        """The rows that wait, on disk too."""
+        return self._rows + sum(run.rows for run in self._runs)
+
+    def add(self, table: Table) -> None:
+        """Take rows in any order.  Raises ArchiveError if they must go to a temporary file and cannot."""
+        if not len(table):
+            return
+        least = int(self._key(table).min())
+        self._least = min(self._least, least) if self._held else least
+        self._held.append(table)
+        self._rows += len(table)
+        if self._rows > self._held_rows:
+            self._spill()
+
+    def ready(self, before: int) -> Iterator[list[Table]]:
+        """Give out the rows whose time is less than `before`: lists of tables, one a family, each in order, each list after the other.
+
+        To be taken to the end before rows are added again.
+        """
+        runs = [*self._runs, *self._take_held(before)]
+        while True:
+            due = [run for run in runs if run.first() < before]
+            if not due:
+                break
+            cut = min([before - 1, *(run.last() for run in due)])
+            parts = [part for run in due if len(part := run.take(cut))]
+            families = sorted({part.family for part in parts})
+            yield [_sorted(concat([part for part in parts if part.family == family]), self._key) for family in families]
+        self._runs = [run for run in self._runs if run.rows]
+
+    def _take_held(self, before: int) -> list[_Run]:
+        """The rows in memory that are due, as runs."""
+        if not self._held or self._least >= before:
+            return []
+        due, held = [], []
+        for table in self._held:
+            is_due = self._key(table) < before
+            if is_due.all():
+                due.append(table)
+            elif is_due.any():
+                due.append(table.take(is_due))
+                held.append(table.take(~is_due))
+            else:
+                held.append(table)
+        self._held, self._rows = held, sum(map(len, held))
+        self._least = min((int(self._key(table).min()) for table in held), default=0)
+        return self._sorted_runs(due)
+
+    def _sorted_runs(self, tables: list[Table]) -> list[_Run]:
+        """All rows as one run in memory for each family."""
+        families = sorted({table.family for table in tables})
+        return [_Run(self._key, _sorted(concat([table for table in tables if table.family == family]), self._key)) for family in families]
+
+    def _spill(self) -> None:
+        """Move all rows that wait in memory to the file."""
+        try:
+            file = self._file = self._file or tempfile.TemporaryFile(prefix="ctrecorder-")  # noqa: SIM115 -- lives as long as the sorter
+            for run in self._sorted_runs(self._held):
+                run.store(file)
+                self._runs.append(run)
+        except OSError as error:
+            raise ArchiveError(
+                f"{tempfile.gettempdir()}: cannot sort there: {error.strerror}; set TMPDIR to a folder with more room, or ask for less"
+            ) from error
+        self._held, self._rows = [], 0
+
+
+class _Run:
+    """Sorted rows of one family, in memory or in a file; `rows`: those not yet taken."""
+
+    def __init__(self, key: Key, table: Table) -> None:
+        self._key, self.rows = key, len(table)
+        self._table, self._times = table, key(table)
+        self._rest: list[_Part] = []
+
+    def store(self, file: IO[bytes]) -> None:
+        """Move the rows to the end of `file`; keep a part's worth."""
+        for first in range(_PART_ROWS, self.rows, _PART_ROWS):
+            self._rest.append(_Part(self._table.slice(first, first + _PART_ROWS), file))
+        # A copy: a view would keep all of the rows.
+        self._table = self._table.take(np.arange(min(_PART_ROWS, self.rows)))
+        self._times = self._key(self._table)
+
+    def first(self) -> int:
+        """The time of the next row; past all times if there is none."""
+        return int(self._times[0]) if len(self._times) else 2**63 - 1
+
+    def last(self) -> int:
+        """The time up to which all rows are at hand."""
+        return int(self._times[-1]) if self._rest else 2**63 - 1
+
+    def take(self, cut: int) -> Table:
+        """The next rows, up to those of the time `cut`, that are at hand."""
+        count = int(np.searchsorted(self._times, cut, side="right"))
+        taken = self._table.slice(0, count)
+        self._table, self._times = self._table.slice(count, len(self._times)), self._times[count:]
+        self.rows -= count
+        if not len(self._times) and self._rest:
+            self._table = self._rest.pop(0).load()
+            self._times = self._key(self._table)
+        return taken
+
+
+class _Part:
+    """Rows in a file: each column's bytes, one after the other."""
+
+    def __init__(self, table: Table, file: IO[bytes]) -> None:
+        self._family, self._rows, self._file = table.family, len(table), file
+        self._place = file.seek(0, 2)
+        self._columns = [(name, array.dtype) for name, array in table.columns.items()]
+        file.writelines(np.ascontiguousarray(array).tobytes() for array in table.columns.values())
+
+    def load(self) -> Table:
+        """The rows.  Raises ArchiveError if they are not there any more."""
+        self._file.seek(self._place)
+        columns: dict[str, Array] = {}
+        for name, dtype in self._columns:
+            data = self._file.read(self._rows * dtype.itemsize)
+            if len(data) < self._rows * dtype.itemsize:
+                raise ArchiveError(f"{tempfile.gettempdir()}: the temporary file that is sorted in lost its end")
+            columns[name] = np.frombuffer(data, dtype)
+        return Table(self._family, self._rows, columns)
+
+
+def _sorted(table: Table, key: Key) -> Table:
+    """The rows in order of time; equal ones as they stand."""
+    times = key(table)
+    return table if (times[1:] >= times[:-1]).all() else table.take(np.argsort(times, kind="stable"))
