@@ -267,7 +267,7 @@ def parse_footer(payload: Buffer, offset: int) -> tuple[NDArray[np.void], Json]:
         raise FormatError(f"an index of {length} bytes", offset=FRAME.size)
     index = np.frombuffer(payload[:length], INDEX)
     ends = np.append(index["offset"], np.uint64(offset))
-    if not len(index) or index["offset"][0] != 0 or not (ends[1:] >= ends[:-1] + np.uint64(FRAME.size)).all():
+    if not len(index) or index["offset"][0] != 0 or not (ends[1:] > ends[:-1]).all():
         raise FormatError("the footer's index is not in order", offset=FRAME.size)
     if (index["time_min"] > index["time_max"]).any() or (index["rows"] > MAX_ROWS).any():
         raise FormatError("the footer's index contradicts itself", offset=FRAME.size)
