@@ -48,7 +48,7 @@ def read(terminal: int, enough: int, end: str = "") -> str:
 def press_tab(shell: str, line: str) -> list[str]:
     """The words on the screen after `line` and TAB."""
     if shell == "fish":  # it draws its screen anew all the time, but can be asked
-        said = subprocess.run(["fish", "--no-config", "-c", f"complete --do-complete '{line}'"], capture_output=True, text=True, check=True)
+        said = subprocess.run(["fish", "-c", f"complete --do-complete '{line}'"], capture_output=True, text=True, check=True)
         return [row.split("\t")[0] for row in said.stdout.splitlines()]
     command, prepare = SHELLS[shell]
     with tempfile.TemporaryDirectory() as home:

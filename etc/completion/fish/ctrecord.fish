@@ -8,8 +8,9 @@ function __fish_ctrecorder
     set -lx COMP_LINE (commandline -p)
     set -lx COMP_POINT (string length (commandline -cp))
     set -lx COMP_TYPE
-    (commandline -po)[1] 8>&1 9>&2 1>/dev/null 2>&1
+    set -l asked (commandline -po)
+    $asked[1] 8>&1 9>&2 1>/dev/null 2>&1
 end
 for command in ctrecord ctlist cttest ctsqueeze ctexpire
-    complete --command $command --arguments '(__fish_ctrecorder)'
+    complete --command $command --no-files --arguments '(__fish_ctrecorder)'
 end
