@@ -15,12 +15,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ctrecorder import pairing, times, uapi
 from ctrecorder.codec import FORM_SMALL
 from ctrecorder.columns import Array, Event, Source, Table, bit, bits
 from ctrecorder.errors import FormatError
-from ctrecorder.filter import Question
+from ctrecorder.filter import Bounds, Question
 from ctrecorder.format import REASONS, Gap, Kind, Mark, row_times
 from ctrecorder.merge import Batch, merge
 from ctrecorder.pairing import Pairer
@@ -38,13 +39,57 @@ _LATE_VALUES = ("orig_packets", "orig_bytes", "reply_packets", "reply_bytes", "t
 
 
 @dataclass
+class Effort:
+    """What an answer took; small blocks that are read together count as one."""
+
+    segments: int = 0
+    segments_outside: int = 0
+    blocks_outside: int = 0
+    blocks_without: int = 0
+    blocks_read: int = 0
+    rows_read: int = 0
+    rows_wanted: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"{count(self.segments, 'segment')} read, {self.segments_outside:,} skipped; "
+            f"blocks: {self.blocks_outside:,} skipped by time, {self.blocks_without:,} by their index, {self.blocks_read:,} read; "
+            f"{count(self.rows_read, 'row')} read, {self.rows_wanted:,} wanted"
+        )
+
+
+@dataclass(frozen=True)
+class _Counted(Question):
+    """A question that counts what it is asked."""
+
+    effort: Effort = field(default_factory=Effort, compare=False)
+
+    def may_match_time(self, time_min: int, time_max: int) -> bool:
+        found = super().may_match_time(time_min, time_max)
+        self.effort.blocks_outside += not found
+        return found
+
+    def may_match(self, bounds: Bounds) -> bool:
+        found = super().may_match(bounds)
+        self.effort.blocks_without += not found
+        return found
+
+    def mask(self, table: Table) -> NDArray[np.bool_]:
+        found = super().mask(table)
+        self.effort.blocks_read += 1
+        self.effort.rows_read += len(found)
+        self.effort.rows_wanted += int(np.count_nonzero(found))
+        return found
+
+
+@dataclass
 class Archive:
     """The open `segments` that can tell of the question, by the time of their first row; `failed`: files that no one can read as one.
 
     `first` and `last`: the earliest and latest time, ns, of all segments that were looked at; `live`: whether one is being written.
     """
 
-    question: Question
+    question: _Counted
     segments: list[Segment] = field(default_factory=list)
     failed: list[FormatError] = field(default_factory=list)
     first: int = times.END
@@ -82,13 +127,15 @@ def open_archive(paths: Iterable[str], question: Question) -> Archive:
     """
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a year of hourly segments is 8,760 files
-    archive = Archive(question)
+    archive = Archive(_Counted(**vars(question)))
+    known = 0
     for path in paths:
         try:
             segment = Segment(path)
         except FormatError as error:
             archive.failed.append(error)
             continue
+        known += 1
         first, last = segment.times if len(segment.index) else (times.END, times.BEGIN)
         archive.first, archive.last = min(archive.first, first), max(archive.last, last)
         archive.live |= segment.state == "live"
@@ -96,6 +143,8 @@ def open_archive(paths: Iterable[str], question: Question) -> Archive:
             segment.close()
         else:
             archive.segments.append(segment)
+    effort = archive.question.effort
+    effort.segments, effort.segments_outside = len(archive.segments), known - len(archive.segments)
     archive.segments.sort(key=_first_time)
     return archive
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,11 +104,11 @@ def _in_order(full: Sequence[Table], order: NDArray[np.intp], made: _Lines) -> I
     # A cut of CHUNK rows of all tables holds, of each table, a run of its own rows.
     sizes = np.array([len(table) for table in full])
     owner = np.repeat(np.arange(len(full)), sizes)[order]
-    done = np.zeros(len(full), np.int64)
+    done: NDArray[np.int64] = np.zeros(len(full), np.int64)
     for first in range(0, len(order), CHUNK):
         cut = owner[first : first + CHUNK]
         counts = np.bincount(cut, minlength=len(full))
-        begins, done = done, done + counts
+        begins, done = done, (done + counts).astype(np.int64)
         runs = zip(full, begins.tolist(), done.tolist(), strict=True)
         texts = [made(table.slice(begin, end)) if end > begin else bytearray() for table, begin, end in runs]
         yield _interleave(texts, cut)
@@ -120,7 +121,7 @@ def _interleave(texts: list[bytearray], owner: NDArray[np.int64]) -> bytes:
     taken, lines = [0] * len(texts), [0] * len(texts)
     pieces: list[bytearray] = []
     previous = -1
-    for place, whose in zip(last.tolist(), owner[last].tolist(), strict=True):
+    for place, whose in zip(cast("list[int]", last.tolist()), cast("list[int]", owner[last].tolist()), strict=True):
         lines[whose] += place - previous
         end = int(ends[whose][lines[whose] - 1])
         pieces.append(texts[whose][taken[whose] : end])

@@ -64,9 +64,9 @@ def _json(table: Table, keys: tuple[str, ...]) -> bytearray:
         where = _where(table, key, keys is CONNECTION_KEYS)
         if where is False:
             continue
-        opening, closing = ('["', '"]') if key in _LISTS else ('"', '"') if _is_text(key) else ("", "")
+        opening, closing = ("[", "]") if key in _LISTS else ('"', '"') if _is_text(key) else ("", "")
         pieces += lines.only(where, f'{"," if place > proto else ""}"{key}":{opening}'.encode())
-        pieces += lines.only(where, _words(table, key, '","'))
+        pieces += lines.only(where, _words(table, key, lambda items: ",".join(f'"{item}"' for item in items)))
         pieces += lines.only(where, f'{closing}{"," if place < proto else ""}'.encode())
     return lines.assemble(len(table), [*pieces, b"}\n"])
 
@@ -76,7 +76,7 @@ def _csv(table: Table, keys: tuple[str, ...]) -> bytearray:
     for key in keys:
         where = _where(table, key, keys is CONNECTION_KEYS)
         if where is not False:
-            pieces += lines.only(where, _words(table, key, "|"))
+            pieces += lines.only(where, _words(table, key, "|".join))
         pieces.append(b",")
     return lines.assemble(len(table), [*pieces[:-1], b"\n"])
 
@@ -99,8 +99,8 @@ def _where(table: Table, key: str, connections: bool) -> Mask:
     return fields.told(table, key)
 
 
-def _words(table: Table, key: str, joint: str) -> Words:
-    """The value of the key, with `joint` between the items of a list."""
+def _words(table: Table, key: str, joined: Callable[[list[str]], str]) -> Words:
+    """The value of the key; `joined` makes a list's items one text."""
     if key in _TIMES:
         return lines.rfc3339(table[key])
     if key in ADDRESSES:
@@ -109,7 +109,7 @@ def _words(table: Table, key: str, joint: str) -> Words:
         column, name = _NAMED[key]
         return lines.by_value(table[column], name)
     if key in _LISTS:
-        return lines.by_value(table[key], lambda value: joint.join(_LISTS[key](value)))
+        return lines.by_value(table[key], lambda value: joined(_LISTS[key](value)))
     if key in _ICMP:
         side, _, part = key.split("_")
         return fields.icmp_parts(table, side)[("type", "code", "id").index(part)]

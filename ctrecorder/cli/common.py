@@ -107,7 +107,7 @@ def describe(error: OSError) -> str:
     return f"{on_what}: {error.strerror or error}"
 
 
-def write_out(data: bytes) -> None:
+def write_out(data: bytes | bytearray) -> None:
     """Write all of `data` to stdout, past Python's buffer, which would copy it.  Raises OSError."""
     view = memoryview(data)
     try:

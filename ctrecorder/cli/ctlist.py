@@ -74,6 +74,8 @@ def listing(args: argparse.Namespace) -> int:
     rows = show_headers(opened, args.format) if args.headers else show(opened, renderer, args)
     for finding in opened.findings:
         common.report("ctlist", str(finding))
+    if args.verbose:
+        common.report("ctlist", str(opened.question.effort))
     if found.foreign or found.unreadable or opened.findings:
         return common.FAILED
     asked = args.ip or args.port or args.proto or args.event or args.since or args.until
