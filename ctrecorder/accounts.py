@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder import __version__, messages, netlink, service, uapi
+from ctrecorder import __version__, hooks, messages, netlink, service, uapi
 from ctrecorder.columns import Event, Table
 from ctrecorder.service import Log
 
@@ -68,7 +68,7 @@ def say_obstacles(log: Log, asked_bytes: int, events: netlink.EventSocket) -> No
             found = "not there" if value is None else value
             text = f"net.netfilter.{name} is {found}: {why}; sysctl -w net.netfilter.{name}={wanted}"
             log.say(messages.SYSCTL, text, name=f"net.netfilter.{name}", value=found, wanted=wanted)
-    if netlink.asleep():
+    if hooks.asleep():
         text = "connection tracking is asleep in this network namespace: no firewall or NAT rule uses it, so there are no events"
         log.say(messages.ASLEEP, text)
 

@@ -8,154 +8,228 @@ Nothing here does I/O; no bytes whatever make it raise, or read outside their me
 from __future__ import annotations
 
 import struct
-from collections import OrderedDict
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder import uapi, walker
-from ctrecorder.columns import Array, Table
+from ctrecorder.columns import COLUMNS, Array, Table
 from ctrecorder.errors import MessageError
 
-# Bytes of a slot.  The greatest conntrack event without a security context takes about 600 (IPv6 with a master, helper, labels,
-# sequence adjustment, synproxy, everything counted); SELinux and Smack contexts stay under 256.  Truncated beyond, and counted.
-STRIDE = 1024
+# Bytes of a slot.  The greatest conntrack event takes about 600 (IPv6 with a master, a helper, labels, sequence adjustment,
+# synproxy, all counters) and a security context of up to 256 (Smack; SELinux has less).  A longer one would be refused and counted.
+# Not a power of two: 1,024 would put the same field of all messages into a few sets of the CPU's cache, and gathering takes twice as long.
+STRIDE = 1088
 
+Slots: TypeAlias = NDArray[np.uint8]  # (n, stride): a message a row, C-contiguous, stride a multiple of 4
+Lengths: TypeAlias = NDArray[np.uint32]  # (n,): the bytes used
+Columns: TypeAlias = dict[str, Array]
 
-class Split(NamedTuple):
-    """What `split` found in one datagram of a dump."""
-
-    slots: NDArray[np.uint8]  # (n, STRIDE)
-    lengths: NDArray[np.uint32]  # (n,)
-    done: bool  # NLMSG_DONE: the dump is over
-    error: int  # errno of an NLMSG_ERROR, or of the NLMSG_DONE; 0 if none
-    interrupted: bool  # NLM_F_DUMP_INTR: the table changed under the dump, entries may be missing
-    oversized: int  # messages longer than a slot, or past the datagram's end: not in `slots`
+DUMP_ENDS = (uapi.NLMSG_DONE, uapi.NLMSG_ERROR)
 
 
 class _Plan:
-    """How to gather the messages of one layout: word indices of its headers, their values, and where the fields are."""
+    """How to gather the messages of one layout."""
 
     def __init__(self, message: bytes, layout: walker.Layout) -> None:
-        words = np.frombuffer(message[: len(message) & ~3], np.uint32)
         self.layout = layout
-        self.head = np.array(layout.headers) // 4
-        self.expected = words[self.head][:, None]
+        self.length = len(message)
+        self._headers = np.array(layout.headers) // 4
+        self._expected = np.frombuffer(message, np.uint32, self.length // 4)[self._headers][:, np.newaxis]
+        dtypes = {column.name: column.dtype(layout.family) for column in COLUMNS}
+        for direction in ("orig", "reply"):
+            dtypes |= {f"{direction}_{name}": np.dtype(np.uint8) for name in walker.ICMP_FIELDS}
+        self._fields = [(name, offset, dtypes[name]) for name, (offset, _) in layout.fields.items()]
 
-    def matches(self, words: NDArray[np.uint32]) -> NDArray[np.bool_]:
-        """Which of `words` (n, any) have this layout."""
-        return (words.T[self.head] == self.expected).all(axis=0)
+    def matches(self, slots: Slots) -> NDArray[np.bool_]:
+        """Which of the messages in `slots`, all of the plan's length, have its layout: (n,)."""
+        same: NDArray[np.bool_] = slots.view(np.uint32).T[self._headers] == self._expected
+        # The first is nearly always all there is to know, and costs a fifth of the second.
+        matching: NDArray[np.bool_] = np.ones(len(slots), np.bool_) if same.all() else same.all(axis=0)
+        return matching
 
-    def gather(self, words: NDArray[np.uint32]) -> dict[str, Array]:
-        """The columns of `words` (n, any), all of this layout; `event` and `known` are not among them."""
-        octets = words.view(np.uint8)
-        columns: dict[str, Array] = {}
-        for name, (offset, width) in self.layout.fields.items():
-            payload = np.ascontiguousarray(octets[:, offset : offset + width])
-            if width == 16:
-                columns[name] = payload.view("S16")[:, 0]
-            else:
-                kind = "i" if name in walker.SIGNED else "u"
-                columns[name] = payload.view(f">{kind}{width}")[:, 0].astype(f"<{kind}{width}")
+    def gather(self, slots: Slots) -> Columns:
+        """The columns that the messages in `slots`, all of this layout, tell."""
+        rows, stride = slots.shape
+        columns: Columns = {
+            "event": np.broadcast_to(np.uint8(self.layout.event), (rows,)),
+            "known": np.broadcast_to(np.uint32(self.layout.known), (rows,)),
+        }
+        columns |= {
+            name: np.ndarray((rows,), dtype.newbyteorder(">"), slots, offset, (stride,)).astype(dtype)
+            for name, offset, dtype in self._fields
+        }
         for direction in ("orig", "reply"):
             parts = [columns.pop(f"{direction}_{name}", None) for name in walker.ICMP_FIELDS]
             if parts != [None, None]:
-                high, low = (np.zeros(len(words), np.uint8) if part is None else part for part in parts)
-                columns[f"{direction}_dport"] = high.astype(np.uint16) << 8 | low
+                icmp_type, icmp_code = (np.zeros(rows, np.uint16) if part is None else part.astype(np.uint16) for part in parts)
+                columns[f"{direction}_dport"] = icmp_type * np.uint16(256) + icmp_code
         return columns
 
 
 class _Piece(NamedTuple):
-    """Rows of a batch that share a layout: their numbers in it, ascending, and their columns."""
+    """Messages of a batch that share a layout."""
 
-    rows: NDArray[np.intp]
-    plan: _Plan
-    columns: dict[str, Array]
+    rows: NDArray[np.intp]  # their numbers in the batch, ascending
+    family: int
+    columns: Columns
 
 
 class Decoder:
-    """Decodes batches and remembers up to `max_layouts` layouts (a router shows about 20; the least recently used goes)."""
+    """Decodes batches; remembers up to `max_layouts` layouts (a router shows about 20) and forgets all when there are more."""
 
     def __init__(self, max_layouts: int = 256) -> None:
         self.rejected = 0  # messages that are no sound conntrack message
         self.first_rejection = ""  # why the first of them was
         self.ignored = 0  # messages of other types
         self._max_layouts = max_layouts
-        self._plans: OrderedDict[tuple[bool, bytes], _Plan] = OrderedDict()
+        self._plans: dict[tuple[int, bool], list[_Plan]] = {}
+        self._learned = 0
 
-    def decode(
-        self, slots: NDArray[np.uint8], lengths: NDArray[np.uint32], received_ns: int | NDArray[np.int64], existing: bool = False
-    ) -> list[Table]:
-        """The messages in `slots` (n, STRIDE) of `lengths` (n,) bytes as at most one Table a family, rows in order of arrival.
+    def decode(self, slots: Slots, lengths: Lengths, received_ns: int | NDArray[np.int64], existing: bool = False) -> list[Table]:
+        """The messages in `slots` as at most one Table a family, in order of arrival.
 
-        `received_ns`: time of receipt (one, or (n,)), the `time` of a message without CTA_TIMESTAMP_EVENT.  `existing`: they answer a dump.
+        received_ns: one or (n,), the `time` of those without CTA_TIMESTAMP_EVENT; existing: they answer a dump of the table.
+        The tables keep no reference to the arguments.
         """
-        words = slots.view(np.uint32)
+        if not len(lengths):
+            return []
         pieces: list[_Piece] = []
-        remaining = np.arange(len(lengths))
-        while len(remaining):
-            first = int(remaining[0])
-            message = slots[first, : lengths[first]].tobytes()
-            try:
-                layout = walker.survey(message, existing)
-            except MessageError as error:
-                if len(message) >= 20 and struct.unpack_from("=H", message, 4)[0] not in walker.MESSAGE_TYPES:
-                    self.ignored += 1
-                else:
-                    self.rejected += 1
-                    self.first_rejection = self.first_rejection or str(error)
-                remaining = remaining[1:]
+        keys = _keys(slots, lengths)
+        rows = np.arange(len(lengths))
+        while len(rows):
+            same = keys[rows] == keys[rows[0]]
+            whole = len(rows) == len(keys) and same.all()
+            length = int(lengths[rows[0]])
+            group = rows[same]
+            block = slots if whole else slots[:, : (length + 3) & ~3][group]
+            for plan, found, messages in self._by_layout(block, length, (int(keys[rows[0]]), existing)):
+                numbers = group[found]
+                columns = plan.gather(messages)
+                if "time" not in columns:
+                    columns["time"] = np.broadcast_to(np.asarray(received_ns, "<i8"), keys.shape)[numbers]
+                pieces.append(_Piece(numbers, plan.layout.family, columns))
+            rows = rows[~same]
+        families = sorted({piece.family for piece in pieces})
+        return [_assemble(family, [piece for piece in pieces if piece.family == family], len(lengths)) for family in families]
+
+    def _by_layout(self, slots: Slots, length: int, key: tuple[int, bool]) -> Iterator[tuple[_Plan, NDArray[np.intp], Slots]]:
+        """Messages that agree in `key`, and so in their `length`, by layout: the plan, their numbers in `slots`, and they themselves."""
+        numbers = np.arange(len(slots))
+        known = list(self._plans.get(key, ()))
+        while len(numbers):
+            plan = known.pop() if known else self._learn(slots[0, :length].tobytes(), length, key)
+            if plan is None:
+                numbers, slots = numbers[1:], slots[1:]
                 continue
-            plan = _Plan(message, layout)
-            same = plan.matches(words[remaining]) & (lengths[remaining] == len(message))
-            rows, remaining = remaining[same], remaining[~same]
-            pieces.append(_Piece(rows, plan, plan.gather(words[rows])))
-        return [_assemble(family, pieces, received_ns) for family in walker.SPECS if any(p.plan.layout.family == family for p in pieces)]
+            match = plan.matches(slots)
+            if match.all():
+                yield plan, numbers, slots
+                return
+            if match.any():
+                yield plan, numbers[match], slots[match]
+                numbers, slots = numbers[~match], slots[~match]
+
+    def _learn(self, message: bytes, length: int, key: tuple[int, bool]) -> _Plan | None:
+        """The plan of this message's layout, from now on known; None if it is no conntrack message, which is counted."""
+        try:
+            if len(message) < length:
+                raise MessageError(f"{length} bytes do not fit a slot of {len(message)}")
+            layout = walker.survey(message, key[1])
+        except MessageError as error:
+            if length >= uapi.NLMSG_HDRLEN and struct.unpack_from("=H", message, 4)[0] not in walker.MESSAGE_TYPES:
+                self.ignored += 1
+            else:
+                self.rejected += 1
+                self.first_rejection = self.first_rejection or str(error)
+            return None
+        if self._learned == self._max_layouts:
+            self._plans.clear()
+            self._learned = 0
+        self._learned += 1
+        plan = _Plan(message, layout)
+        self._plans.setdefault(key, []).append(plan)
+        return plan
 
 
-def _assemble(family: int, pieces: list[_Piece], received_ns: int | NDArray[np.int64]) -> Table:
-    pieces = [piece for piece in pieces if piece.plan.layout.family == family]
-    order = np.sort(np.concatenate([piece.rows for piece in pieces]))
-    names = dict.fromkeys(name for piece in pieces for name in piece.columns)
-    columns: dict[str, Array] = {}
-    table = Table(family, len(order), columns)
-    for name in ("time", "event", "known", *names):
-        if name not in columns:
-            columns[name] = np.array(table[name])
-    if isinstance(received_ns, np.ndarray):
-        columns["time"][:] = received_ns[order]
-    else:
-        columns["time"][:] = received_ns
+def _keys(slots: Slots, lengths: Lengths) -> NDArray[np.uint64]:
+    """(n,): equal where length, nlmsg_type, nlmsg_flags and family are."""
+    words = slots.view(np.uint32)
+    keys = lengths.astype(np.uint64) << np.uint64(40)
+    keys |= slots[:, uapi.NLMSG_HDRLEN].astype(np.uint64) << np.uint64(32)
+    keys |= words[:, 1]
+    return keys
+
+
+def _assemble(family: int, pieces: list[_Piece], batch: int) -> Table:
+    """The pieces of one family out of a batch of so many messages, as one table in order of arrival."""
+    if len(pieces) == 1:
+        return Table(family, len(pieces[0].rows), pieces[0].columns)
+    arrived = np.zeros(batch, np.bool_)
     for piece in pieces:
-        at = np.searchsorted(order, piece.rows)
-        columns["event"][at] = piece.plan.layout.event
-        columns["known"][at] = piece.plan.layout.known
-        for name, values in piece.columns.items():
-            columns[name][at] = values
-    return table
+        arrived[piece.rows] = True
+    places = np.cumsum(arrived) - 1
+    rows = int(places[-1]) + 1
+    columns: Columns = {}
+    for column in COLUMNS:
+        parts = [piece for piece in pieces if column.name in piece.columns]
+        if parts:
+            columns[column.name] = np.zeros(rows, column.dtype(family))
+        for piece in parts:
+            columns[column.name][places[piece.rows]] = piece.columns[column.name]
+    return Table(family, rows, columns)
 
 
-def split(datagram: bytes | memoryview) -> Split:
-    """The messages of one datagram of a dump, for `Decoder.decode(..., existing=True)`.  Never raises."""
-    starts: list[tuple[int, int]] = []
-    done, error, interrupted, oversized, at = False, 0, False, 0, 0
-    while at + uapi.NLMSG_HDRLEN <= len(datagram):
-        length, kind, flags = struct.unpack_from("=IHH", datagram, at)
-        if not uapi.NLMSG_HDRLEN <= length <= len(datagram) - at:
-            oversized += 1
-            break
-        interrupted |= bool(flags & uapi.NLM_F_DUMP_INTR)
-        if kind in (uapi.NLMSG_DONE, uapi.NLMSG_ERROR):
-            done = True
-            error = -struct.unpack_from("=i", datagram, at + uapi.NLMSG_HDRLEN)[0] if length >= uapi.NLMSG_HDRLEN + 4 else 0
-        elif length > STRIDE:
-            oversized += 1
-        else:
-            starts.append((at, length))
+class Split(NamedTuple):
+    """What `split` found in the bytes of a dump."""
+
+    slots: Slots
+    lengths: Lengths
+    done: bool  # NLMSG_DONE or NLMSG_ERROR: the dump is over
+    error: int  # the errno that came with it; 0 if none
+    interrupted: bool  # NLM_F_DUMP_INTR: the table changed under the dump, entries may be missing
+    unsound: int  # messages longer than STRIDE, or with a length that contradicts the bytes: not in `slots`
+
+
+def messages(answer: bytes | memoryview) -> Iterator[tuple[int, int, int, int]]:
+    """The netlink messages in one datagram, or in several that are padded to 4 bytes each: offset, length, nlmsg_type, nlmsg_flags.
+
+    Length 0 is the last one: the bytes from there on contradict themselves.
+    """
+    at, end = 0, len(answer)
+    unpack = struct.Struct("=IHH").unpack_from
+    while at + uapi.NLMSG_HDRLEN <= end:
+        length, kind, flags = unpack(answer, at)
+        if not uapi.NLMSG_HDRLEN <= length <= end - at:
+            yield at, 0, 0, 0
+            return
+        yield at, length, kind, flags
         at += (length + 3) & ~3
-    slots = np.zeros((len(starts), STRIDE), np.uint8)
-    octets = np.frombuffer(datagram, np.uint8)
-    for slot, (first, length) in zip(slots, starts, strict=True):
-        slot[:length] = octets[first : first + length]
-    return Split(slots, np.array([length for _, length in starts], np.uint32), done, error, interrupted, oversized)
+
+
+def end_of_dump(answer: bytes | memoryview, at: int, length: int) -> int:
+    """The errno in a message of DUMP_ENDS; 0 if there is none."""
+    return -int(struct.unpack_from("=i", answer, at + uapi.NLMSG_HDRLEN)[0]) if length >= uapi.NLMSG_HDRLEN + 4 else 0
+
+
+def split(answer: bytes | memoryview) -> Split:
+    """The messages of a dump's datagrams (see `messages`) for `Decoder.decode`.  Never raises."""
+    starts: list[int] = []
+    lengths: list[int] = []
+    done, interrupted, error, unsound = False, False, 0, 0
+    for at, length, kind, flags in messages(answer):
+        interrupted |= bool(flags & uapi.NLM_F_DUMP_INTR)
+        if kind in DUMP_ENDS:
+            done, error = True, end_of_dump(answer, at, length)
+        elif not 0 < length <= STRIDE:
+            unsound += 1
+        else:
+            starts.append(at)
+            lengths.append(length)
+    width = (max(lengths, default=0) + 3) // 4
+    words = np.zeros((len(answer) + 3) // 4 + width, np.uint32)
+    words.view(np.uint8)[: len(answer)] = np.frombuffer(answer, np.uint8)
+    slots = words[np.array(starts, np.intp)[:, np.newaxis] // 4 + np.arange(width)].view(np.uint8)
+    return Split(slots, np.array(lengths, np.uint32), done, error, interrupted, unsound)

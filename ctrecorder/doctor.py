@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctrecorder import config, netlink, privileges, uapi
+from ctrecorder import config, hooks, netlink, privileges, uapi
 from ctrecorder.accounts import WANTED_SYSCTLS
 from ctrecorder.settings import Value
 from ctrecorder.spool import HEARTBEAT_NS
@@ -86,7 +86,7 @@ def look_at_kernel() -> Iterator[Finding]:
             yield Finding(f"this kernel has no net.netfilter.{name}: {why}", "boot a kernel with CONFIG_NF_CONNTRACK_TIMESTAMP")
         elif value != wanted:
             yield Finding(f"net.netfilter.{name} is {value}: {why}", f"sysctl -w net.netfilter.{name}={wanted}")
-    if netlink.asleep():
+    if hooks.asleep():
         mend = (
             "load the router's NAT rules, or only: nft 'table inet wake { chain forward { type filter hook forward priority 0; "
             "ct state new counter; }; }'"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import select
 import socket
 import struct
 import time
@@ -17,24 +16,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ctrecorder import uapi
-from ctrecorder.decode import STRIDE, Split, split
+from ctrecorder.decode import DUMP_ENDS, STRIDE, Split, end_of_dump, messages, split
 from ctrecorder.errors import KernelError
 
-# Messages a recvmmsg() may take: the kernel's own limit (UIO_MAXIOV).
+# Messages that a recvmmsg() may take: the kernel's own limit (UIO_MAXIOV).
 BATCH = 1024
 # A dump comes in datagrams of at most 32 KiB (netlink_dump() in net/netlink/af_netlink.c); twice that is never truncated.
 DUMP_BYTES = 65536
+# An answer that has not come by then never will: a dump begins at once.
+ANSWER_SECONDS = 5.0
+# What malloc may keep of freed memory: a batch of 4,096 events takes about 2 MiB in arrays.
+KEPT_BYTES = 8 << 20
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 
 _SYSCTLS = Path("/proc/sys/net/netfilter")
 _PERMISSION = "needs CAP_NET_ADMIN; run as root or start ctrecord.service"
 
-# struct sockaddr_nl (linux/netlink.h); struct iovec, struct msghdr, struct mmsghdr (recvmmsg(2)), aligned as C does
+# struct sockaddr_nl (linux/netlink.h); struct iovec, struct mmsghdr with its struct msghdr (recvmmsg(2)): aligned as C does
 _SOCKADDR = np.dtype([("family", "u2"), ("pad", "u2"), ("pid", "u4"), ("groups", "u4")])
 _IOVEC = np.dtype([("base", np.uintp), ("len", np.uintp)])
-_MMSGHDR = np.dtype(
+_MSGHDR = np.dtype(
     [
         ("name", np.uintp),
         ("namelen", "u4"),
@@ -43,17 +46,16 @@ _MMSGHDR = np.dtype(
         ("control", np.uintp),
         ("controllen", np.uintp),
         ("flags", "i4"),
-        ("len", "u4"),
     ],
     align=True,
 )
-if _MMSGHDR.itemsize == 56:  # 64 bits: struct msghdr is padded to 56 bytes, and msg_len comes behind
-    _MMSGHDR = np.dtype({"names": _MMSGHDR.names, "formats": [_MMSGHDR[n] for n in _MMSGHDR.names or ()],
-                         "offsets": [0, 8, 16, 24, 32, 40, 48, 56], "itemsize": 64})
+_MMSGHDR = np.dtype([("hdr", _MSGHDR), ("len", "u4")], align=True)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.recvmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
 _libc.recvmmsg.restype = ctypes.c_int
+# Taken once: Python looks a flag of `socket` up in an enum each time.
+_MSG_TRUNC, _MSG_DONTWAIT = int(socket.MSG_TRUNC), int(socket.MSG_DONTWAIT)
 
 
 class SlotBuffer:
@@ -67,16 +69,24 @@ class SlotBuffer:
         self.slots = np.zeros((rows, STRIDE), np.uint8)
         self.lengths = np.zeros(rows, np.uint32)
         self.received = np.zeros(rows, np.int64)
-        self.senders = np.zeros(rows, _SOCKADDR)
-        self.headers = np.zeros(rows, _MMSGHDR)
-        self._vectors = np.zeros(rows, _IOVEC)
         index = np.arange(rows, dtype=np.uintp)
-        self._vectors["base"] = self.slots.ctypes.data + index * STRIDE
-        self._vectors["len"] = STRIDE
-        self.headers["name"] = self.senders.ctypes.data + index * _SOCKADDR.itemsize
-        self.headers["namelen"] = _SOCKADDR.itemsize
-        self.headers["iov"] = self._vectors.ctypes.data + index * _IOVEC.itemsize
-        self.headers["iovlen"] = 1
+        senders = np.zeros(rows, _SOCKADDR)
+        vectors = np.zeros(rows, _IOVEC)
+        vectors["base"] = self.slots.ctypes.data + index * STRIDE
+        vectors["len"] = STRIDE
+        table = np.zeros(rows, _MMSGHDR)
+        header = table["hdr"]
+        header["name"] = senders.ctypes.data + index * _SOCKADDR.itemsize
+        header["namelen"] = _SOCKADDR.itemsize  # the kernel writes it back, and always the same
+        header["iov"] = vectors.ctypes.data + index * _IOVEC.itemsize
+        header["iovlen"] = 1
+        self._kept = (senders, vectors, table)  # the kernel has their addresses
+        self.pids, self.flags, self.sizes = senders["pid"], header["flags"], table["len"]
+        self._table_at = table.ctypes.data
+
+    def address(self, row: int) -> int:
+        """Where the struct mmsghdr of this row is."""
+        return self._table_at + row * _MMSGHDR.itemsize
 
     def clear(self) -> None:
         """Forget what was received."""
@@ -148,34 +158,38 @@ class EventSocket:
         Messages that are refused are not kept.  Never waits.
         """
         first = buffer.used
-        room = min(BATCH, buffer.rows - first)
-        headers = buffer.headers[first : first + room]
-        count = -1
-        while count < 0:
-            count = _libc.recvmmsg(self.fileno(), headers.ctypes.data, room, socket.MSG_DONTWAIT, None)
-            if count < 0:
-                code = ctypes.get_errno()
-                if code in (errno.EAGAIN, errno.ENOBUFS):  # ENOBUFS: what was lost is in drops()
-                    return 0
-                if code != errno.EINTR:
-                    raise KernelError(f"cannot receive conntrack events: {os.strerror(code)}")
-        headers = headers[:count]
+        count = self._recvmmsg(buffer.address(first), min(BATCH, buffer.rows - first))
         last = first + count
-        kernel = buffer.senders["pid"][first:last] == 0
-        whole = headers["flags"] & socket.MSG_TRUNC == 0
-        headers["namelen"] = _SOCKADDR.itemsize
-        buffer.lengths[first:last] = headers["len"]
-        keep = kernel & whole
-        if not keep.all():
-            self.foreign += count - int(np.count_nonzero(kernel))
-            self.truncated += int(np.count_nonzero(kernel & ~whole))
-            kept = first + np.flatnonzero(keep)
-            last = first + len(kept)
-            buffer.slots[first:last] = buffer.slots[kept]
-            buffer.lengths[first:last] = buffer.lengths[kept]
+        buffer.lengths[first:last] = buffer.sizes[first:last]
+        if buffer.pids[first:last].any() or (buffer.flags[first:last] & _MSG_TRUNC).any():
+            last = self._refuse(buffer, first, last)
         buffer.received[first:last] = time.time_ns()
         buffer.used = last
-        return int(count)
+        return count
+
+    def _recvmmsg(self, messages: int, room: int) -> int:
+        """recvmmsg() into `room` struct mmsghdr at that address; 0 if nothing is queued."""
+        while True:
+            count: int = _libc.recvmmsg(self.fileno(), messages, room, _MSG_DONTWAIT, None)
+            if count >= 0:
+                return count
+            code = ctypes.get_errno()
+            if code in (errno.EAGAIN, errno.ENOBUFS):  # ENOBUFS: what was lost is in drops()
+                return 0
+            if code != errno.EINTR:
+                raise KernelError(f"cannot receive conntrack events: {os.strerror(code)}")
+
+    def _refuse(self, buffer: SlotBuffer, first: int, last: int) -> int:
+        """Count what is refused of the slots first..last-1, close the ranks, and return the new `last`."""
+        kernel = buffer.pids[first:last] == 0
+        whole = buffer.flags[first:last] & _MSG_TRUNC == 0
+        self.foreign += int(np.count_nonzero(~kernel))
+        self.truncated += int(np.count_nonzero(kernel & ~whole))
+        kept = first + np.flatnonzero(kernel & whole)
+        last = first + len(kept)
+        buffer.slots[first:last] = buffer.slots[kept]
+        buffer.lengths[first:last] = buffer.lengths[kept]
+        return last
 
     def drops(self) -> int:
         """Events that the kernel dropped for this socket since it was opened."""
@@ -196,17 +210,12 @@ class DumpSocket:
     def __init__(self) -> None:
         self.foreign = 0  # datagrams refused because a process sent them
         self._socket = _open()
-        self._sequence = 0
-        self._datagram = bytearray(DUMP_BYTES)
+        self._answer = bytearray()
 
     def request(self, family: int = uapi.AF_UNSPEC) -> None:
-        """Ask for the table (AF_UNSPEC: of both families).  Not while a dump is under way."""
-        self._sequence += 1
-        flags = uapi.NLM_F_REQUEST | uapi.NLM_F_DUMP
-        length = uapi.NLMSG_HDRLEN + uapi.NFGENMSG_LEN
-        message = struct.pack("=IHHIIBBH", length, uapi.CT_GET, flags, self._sequence, 0, family, 0, 0)
+        """Ask for the table (AF_UNSPEC: of both families).  Not while a dump is under way.  KernelError if the kernel refuses."""
         try:
-            self._socket.sendto(message, (0, 0))
+            self._socket.sendto(_dump_request(uapi.CT_GET, family), (0, 0))
         except OSError as error:
             raise KernelError(f"cannot dump the conntrack table: {error.strerror}") from error
 
@@ -214,46 +223,74 @@ class DumpSocket:
         """For poll()."""
         return self._socket.fileno()
 
-    def read(self) -> Split | None:
-        """The next datagram (about 150 entries); None if there is none yet.  KernelError if the kernel refused the dump."""
-        try:
-            count, _, flags, sender = self._socket.recvmsg_into([self._datagram])
-        except (BlockingIOError, InterruptedError):
+    def read(self, datagrams: int = 1) -> Split | None:
+        """The entries (some 150 each) of up to so many datagrams; None if there are none now.  KernelError if the kernel refused the dump.
+
+        Several at once are decoded at less cost; each takes the kernel about 0.1 ms and DUMP_BYTES of memory here.
+        """
+        if len(self._answer) < datagrams * DUMP_BYTES:
+            self._answer = bytearray(datagrams * DUMP_BYTES)
+        used = cut = 0
+        for _ in range(datagrams):
+            size, flags = self._receive(memoryview(self._answer)[used : used + DUMP_BYTES])
+            if size == 0:
+                break
+            cut += bool(flags & _MSG_TRUNC)
+            used += (size + 3) & ~3
+        if used == 0:
             return None
+        found = split(memoryview(self._answer)[:used])
+        if found.error:
+            reason = _PERMISSION if found.error == errno.EPERM else os.strerror(found.error)
+            raise KernelError(f"cannot dump the conntrack table: {reason}")
+        return found._replace(unsound=found.unsound + cut)
+
+    def _receive(self, room: memoryview) -> tuple[int, int]:
+        """Size and flags of the next datagram of the kernel; (0, 0) if there is none."""
+        try:
+            size, _, flags, sender = self._socket.recvmsg_into([room])
+        except (BlockingIOError, InterruptedError):
+            return 0, 0
         except OSError as error:
             raise KernelError(f"cannot dump the conntrack table: {error.strerror}") from error
         if sender[0] != 0:
             self.foreign += 1
-            return None
-        found = split(memoryview(self._datagram)[:count])
-        if found.error:
-            reason = _PERMISSION if found.error == errno.EPERM else os.strerror(found.error)
-            raise KernelError(f"cannot dump the conntrack table: {reason}")
-        if flags & socket.MSG_TRUNC:
-            found = found._replace(oversized=found.oversized + 1)
-        return found
+            return 0, 0
+        return size, flags
 
     def close(self) -> None:
         """Close the socket; a dump under way is given up."""
         self._socket.close()
 
 
-def dump(family: int = uapi.AF_UNSPEC, timeout_seconds: float = 10.0) -> Iterator[Split]:
-    """One dump of the table, waiting for each datagram up to `timeout_seconds`; KernelError if it does not come."""
-    source = DumpSocket()
+def ask(kind: int, family: int, attributes: bytes = b"") -> Iterator[bytes]:
+    """The answers to a dump request of nfnetlink: of each message the attributes.  KernelError if the kernel refuses, or is silent.
+
+    kind: subsystem << 8 | message.
+    """
+    source = _open()
     try:
-        source.request(family)
+        source.settimeout(ANSWER_SECONDS)
+        source.sendto(_dump_request(kind, family, attributes), (0, 0))
         while True:
-            if not select.select([source], [], [], timeout_seconds)[0]:
-                raise KernelError(f"cannot dump the conntrack table: no answer for {timeout_seconds:g} s")
-            found = source.read()
-            if found is None:
-                continue
-            yield found
-            if found.done:
-                return
+            answer, _, _, sender = source.recvmsg(DUMP_BYTES)
+            for at, length, kind, _ in messages(answer if sender[0] == 0 else b""):
+                if kind in DUMP_ENDS:
+                    error = end_of_dump(answer, at, length)
+                    if error:
+                        raise KernelError(f"the kernel refused a dump: {os.strerror(error)}")
+                    return
+                yield answer[at + uapi.NLMSG_HDRLEN + uapi.NFGENMSG_LEN : at + length]
+    except OSError as error:
+        raise KernelError(f"cannot ask the kernel: {error}") from error
     finally:
         source.close()
+
+
+def _dump_request(kind: int, family: int, attributes: bytes = b"") -> bytes:
+    """A request with nlmsghdr, nfgenmsg and `attributes`."""
+    length = uapi.NLMSG_HDRLEN + uapi.NFGENMSG_LEN + len(attributes)
+    return struct.pack("=IHHIIBBH", length, kind, uapi.NLM_F_REQUEST | uapi.NLM_F_DUMP, 0, 0, family, 0, 0) + attributes
 
 
 def _open() -> socket.socket:
@@ -277,3 +314,15 @@ def sysctl(name: str) -> int | None:
 def table_count() -> int | None:
     """Entries in this namespace's conntrack table; None if there is no connection tracking."""
     return sysctl("nf_conntrack_count")
+
+
+def keep_freed_memory() -> None:
+    """Have this process's malloc keep what is freed, up to KEPT_BYTES, instead of giving it back to the kernel after every batch.
+
+    Otherwise the arrays of a batch are mapped anew each time, and their page faults cost as much as decoding them.
+    Where the C library has no mallopt() nothing happens.
+    """
+    mallopt = getattr(_libc, "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, KEPT_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)

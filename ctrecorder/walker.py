@@ -11,7 +11,7 @@ the original tuple; unknown ones are skipped; of a repeated one the last counts;
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
 from ctrecorder import uapi
@@ -22,6 +22,7 @@ MESSAGE_TYPES = (uapi.CT_NEW, uapi.CT_DELETE)
 
 # From an attribute's type to the field and its width in bytes, or to the attributes nested in it.
 Spec: TypeAlias = Mapping[int, "tuple[str, int] | Spec"]
+Fields: TypeAlias = dict[str, tuple[int, int]]  # field -> byte offset and width of its (big-endian) value
 
 
 class Layout(NamedTuple):
@@ -30,7 +31,7 @@ class Layout(NamedTuple):
     family: int
     event: int
     known: int
-    fields: dict[str, tuple[int, int]]  # field -> byte offset and width of its (big-endian) value
+    fields: Fields
     headers: tuple[int, ...]  # byte offsets (multiples of 4) of the 4-byte words that decide all the above, in order
 
 
@@ -90,33 +91,37 @@ def event_of(kind: int, flags: int, existing: bool) -> int:
     return Event.NEW if flags & _NEW_FLAGS else Event.UPDATE
 
 
-def _attributes(message: bytes | memoryview, start: int, end: int, headers: list[int]) -> dict[int, tuple[int, int]]:
-    """The attributes in message[start:end]: type -> first and last-plus-one byte of the payload.  Appends to `headers`."""
-    found: dict[int, tuple[int, int]] = {}
+def attributes(message: bytes | memoryview, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """The attributes in message[start:end]: type without its flags, first and last-plus-one byte of the payload.
+
+    MessageError if a length contradicts another.
+    """
     while start < end:
         if end - start < uapi.NLA_HDRLEN:
             raise MessageError(f"{end - start} bytes at {start} are too few for an attribute")
         length, kind = struct.unpack_from("=HH", message, start)
         if not uapi.NLA_HDRLEN <= length <= end - start:
             raise MessageError(f"attribute at byte {start} claims {length} bytes of {end - start}")
-        headers.append(start)
-        found[kind & uapi.NLA_TYPE_MASK] = (start + uapi.NLA_HDRLEN, start + length)
+        yield kind & uapi.NLA_TYPE_MASK, start + uapi.NLA_HDRLEN, start + length
         start += (length + 3) & ~3
-    return found
 
 
-def _collect(message: bytes | memoryview, start: int, end: int, spec: Spec, layout: Layout, headers: list[int]) -> None:
-    """Put into layout.fields what `spec` knows of the attributes in message[start:end]."""
-    for kind, (first, last) in _attributes(message, start, end, headers).items():
+def _collect(message: bytes | memoryview, start: int, end: int, spec: Spec, fields: Fields, headers: list[int]) -> None:
+    """Put into `fields` what `spec` knows of the attributes in message[start:end], and into `headers` where all of them begin."""
+    found: dict[int, tuple[int, int]] = {}
+    for kind, first, last in attributes(message, start, end):
+        headers.append(first - uapi.NLA_HDRLEN)
+        found[kind] = first, last
+    for kind, (first, last) in found.items():
         entry = spec.get(kind)
         if entry is None:
             continue
         if not isinstance(entry, tuple):
-            _collect(message, first, last, entry, layout, headers)
+            _collect(message, first, last, entry, fields, headers)
         elif last - first < entry[1]:
             raise MessageError(f"{entry[0]} at byte {first} has {last - first} bytes of {entry[1]}")
         else:
-            layout.fields[entry[0]] = (first, entry[1])
+            fields[entry[0]] = (first, entry[1])
 
 
 def survey(message: bytes | memoryview, existing: bool = False) -> Layout:
@@ -132,16 +137,15 @@ def survey(message: bytes | memoryview, existing: bool = False) -> Layout:
     if family not in SPECS:
         raise MessageError(f"neither IPv4 nor IPv6: family {family}")
     headers = [0, 4, uapi.NLMSG_HDRLEN]  # nlmsg_len; nlmsg_type and flags; nfgenmsg.  Sequence and pid may differ.
-    fields: dict[str, tuple[int, int]] = {}
-    layout = Layout(family, event_of(kind, flags, existing), 0, fields, ())
-    _collect(message, uapi.NLMSG_HDRLEN + uapi.NFGENMSG_LEN, length, SPECS[family], layout, headers)
+    fields: Fields = {}
+    _collect(message, uapi.NLMSG_HDRLEN + uapi.NFGENMSG_LEN, length, SPECS[family], fields, headers)
     for name in ADDRESSES[:2]:
         if name not in fields:
             raise MessageError(f"no {name} of family {family}")
-    return layout._replace(known=_known(fields), headers=tuple(sorted(headers)))
+    return Layout(family, event_of(kind, flags, existing), _known(fields), fields, tuple(sorted(headers)))
 
 
-def _known(fields: Mapping[str, tuple[int, int]]) -> int:
+def _known(fields: Fields) -> int:
     """The column `known` of a message with these fields."""
     known = bit("event") | bits(name for name in fields if name in BY_NAME)
     for direction in ("orig", "reply"):

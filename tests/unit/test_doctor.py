@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrecorder import doctor, netlink, privileges, settings, uapi
+from ctrecorder import doctor, hooks, netlink, privileges, settings, uapi
 from ctrecorder.doctor import Finding
 
 RECORD = {one.name: one.parse(one.default) for one in settings.SECTIONS["record"].settings}
@@ -111,7 +111,7 @@ def test_without_nft_the_doctor_says_that_it_did_not_look(monkeypatch: pytest.Mo
 )
 def test_what_the_kernel_lacks_is_found(monkeypatch: pytest.MonkeyPatch, sysctls: dict[str, int], asleep: bool, found: list[str]) -> None:
     monkeypatch.setattr(netlink, "sysctl", sysctls.get)
-    monkeypatch.setattr(netlink, "asleep", lambda: asleep)
+    monkeypatch.setattr(hooks, "asleep", lambda: asleep)
     said = mends(list(doctor.look_at_kernel()))
     assert len(said) == len(found)
     assert all(mend.startswith(start) for mend, start in zip(said, found, strict=True))
