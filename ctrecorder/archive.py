@@ -15,8 +15,11 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from ctrecorder import legacy_format
 from ctrecorder.errors import ArchiveError, FormatError, UsageError
 from ctrecorder.format import FRAME, Frame, Kind, parse_frame
+from ctrecorder.legacy_format import HEADER_BYTES
+from ctrecorder.packed import Stream
 
 # Owner writes, group reads: reading the log is a group's right.
 MODE = 0o640
@@ -121,6 +124,17 @@ def sniff(descriptor: int) -> Frame | None:
     return frame if frame.kind == Kind.HEADER else None
 
 
+def legacy_start(descriptor: int) -> int | None:
+    """When the C ctrecorder's file that is open here began, ns (0 if its format is not known); None: it is none.  Raises OSError."""
+    head = Stream(descriptor).read(HEADER_BYTES)
+    if not head.startswith(legacy_format.MAGIC):
+        return None
+    try:
+        return legacy_format.parse_header(head, "").start_ns
+    except FormatError:
+        return 0  # whoever opens it says why
+
+
 @dataclass
 class Found:
     """What is in a folder, or was named: `segments` (by the time of their header), `foreign` (other files), `unreadable` (path and why)."""
@@ -143,15 +157,16 @@ def find(paths: list[str]) -> Found:
                 continue
             try:
                 frame = sniff(descriptor)
+                begun = legacy_start(descriptor) if frame is None else frame.time_min
             except OSError as error:
                 found.unreadable.append((name, f"{name}: {_why(error)}"))
                 continue
             finally:
                 os.close(descriptor)
-            if frame is None:
+            if begun is None:
                 found.foreign.append(name)
             else:
-                timed.append((frame.time_min, name))
+                timed.append((begun, name))
     found.segments = [name for _, name in sorted(timed)]
     return found
 

@@ -26,6 +26,7 @@ from ctrecorder.format import REASONS, Gap, Kind, Mark, row_times
 from ctrecorder.merge import Batch, merge
 from ctrecorder.pairing import Pairer
 from ctrecorder.reader import Block, Segment
+from ctrecorder.segments import open_segment
 from ctrecorder.sorter import Sorter
 from ctrecorder.text import count
 
@@ -131,7 +132,7 @@ def open_archive(paths: Iterable[str], question: Question) -> Archive:
     known = 0
     for path in paths:
         try:
-            segment = Segment(path)
+            segment = open_segment(path)
         except FormatError as error:
             archive.failed.append(error)
             continue
