@@ -63,7 +63,7 @@ class _Plan:
         }
         for direction in ("orig", "reply"):
             parts = [columns.pop(f"{direction}_{name}", None) for name in walker.ICMP_FIELDS]
-            if parts != [None, None]:
+            if any(part is not None for part in parts):
                 icmp_type, icmp_code = (np.zeros(rows, np.uint16) if part is None else part.astype(np.uint16) for part in parts)
                 columns[f"{direction}_dport"] = icmp_type * np.uint16(256) + icmp_code
         return columns
