@@ -134,9 +134,9 @@ class BlockFile:
 class Scan:
     """A segment's blocks, followed from the first; behind damage from the next whole one.
 
-    `index`: INDEX records of the blocks that are there, without the FOOTER; `last_hash` of the last block; `findings`; `torn`: the finding that a
-    crash would leave at the end.  A frame is believed if the next one names its hash, otherwise only if it matches it itself: a damaged length leads
-    nowhere.  Payloads are not looked at otherwise.
+    `index`: INDEX records of the blocks that are there, without the FOOTER; `last_hash` of the last block; `findings`; `torn`: the one
+    that a crash leaves at the end.  A frame is believed if the next one names its hash, otherwise only if it matches it itself: a
+    damaged length leads nowhere.  Payloads are not looked at otherwise.
     """
 
     def __init__(self, file: BlockFile) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -353,19 +354,23 @@ def unsigned(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def small_layout(payload: Buffer, family: int) -> bytes:
-    """The first part of a payload in form SMALL, which names its columns; blocks in which it is equal can be read as one.  Raises FormatError."""
+    """The first part of a payload in form SMALL, which names its columns; blocks with equal ones are read as one.  Raises FormatError."""
     count = payload[0] if len(payload) else 0
     layout = bytes(payload[: 1 + 2 * count])
     if not count or len(layout) != 1 + 2 * count:
         raise FormatError(f"{len(payload)} bytes are too few for {count} columns", offset=0)
+    _check_layout(layout, family)
+    return layout
+
+
+@lru_cache(maxsize=64)  # one for each set of columns that events come with; a search meets each of them thousands of times
+def _check_layout(layout: bytes, family: int) -> None:
     before = 0
-    for number in range(count):
-        identity, width = layout[1 + 2 * number], layout[2 + 2 * number]
+    for number, (identity, width) in enumerate(zip(layout[1::2], layout[2::2], strict=True)):
         column = BY_ID.get(identity)
         if identity <= before or not width or (column is not None and column.dtype(family).itemsize != width):
             raise FormatError(f"column {identity} of {width} bytes after column {before}", offset=1 + 2 * number)
         before = identity
-    return layout
 
 
 def small_run(payload: Buffer, layout: bytes, rows: int) -> Buffer:
@@ -377,7 +382,7 @@ def small_run(payload: Buffer, layout: bytes, rows: int) -> Buffer:
 
 
 def small_table(layout: bytes, runs: Sequence[tuple[int, Buffer]], family: int, names: Iterable[str] | None = None) -> Table:
-    """One or more blocks with one `layout`, each its number of rows and its run, as a table of the columns `names` (default: all that are there)."""
+    """One or more blocks of one `layout`, each its number of rows and its run, as a table of the columns `names` (default: all)."""
     wanted = None if names is None else set(names)
     columns: dict[str, Array] = {}
     before = 0

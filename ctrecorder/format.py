@@ -57,11 +57,12 @@ MARKS = ("start", "stop", "heartbeat", "dump", "clock")
 # Rows in a block as they are written: 65,536 take about 10 ms and 10 MiB to encode or decode.  Fewer compress worse; more delay live
 # events and make a search read more than it needs.
 ROWS_WRITTEN = 1 << 16
-# Rows that a reader accepts.  All columns of so many IPv6 rows are 46 MB, twice that while they are decoded: what a stranger's file can make a reader take.
+# Rows that a reader accepts.  All columns of so many IPv6 rows are 46 MB, twice that while they are decoded: that much a
+# stranger's file can make a reader take.
 MAX_ROWS = 1 << 18
-# Rows up to which the form SMALL is the smaller one: the 56 bytes that COLUMNS needs for each column then weigh more than its encodings save.
+# Rows up to which the form SMALL is the smaller one: the 56 bytes of each column's entry in COLUMNS outweigh what encodings save.
 SMALL_ROWS = 256
-# Bytes of a payload.  262,144 rows of noise are 46 MB; a footer of 64 MiB tells of 2,000,000 blocks, a segment of 3 weeks of a block a second.
+# Bytes of a payload.  262,144 rows of noise are 46 MB; a footer of 64 MiB tells of 2,000,000 blocks: a block a second for 3 weeks.
 MAX_PAYLOAD = 64 << 20
 # Bytes of JSON: a header with every sysctl and two long lists is 4 KiB.
 MAX_JSON = 1 << 16

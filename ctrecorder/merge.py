@@ -1,18 +1,18 @@
 """Many segments in one order of time, in bounded memory.
 
-Blocks overlap in time: two families are written side by side, the kernel's times are out of order by a little, a connection's
-block can span hours.  So blocks are taken in the order of their earliest time, and what is earlier than the earliest time of all
-blocks not yet taken is in order and is given out.
+Blocks overlap in time: two families are written side by side, the kernel's times are a little out of order, a block of connections
+can span hours.  So blocks are taken in the order of their earliest time, and what is earlier than all that was not taken yet is
+in order and is given out.
 
-Memory: the rows that wait are at most `HELD_ROWS`, whatever the archive holds.  If more blocks overlap than that, the later half of what waits is
-dropped and its blocks are read again when their time has come: the order is the same, it only takes longer.
+The rows that wait take `HELD_BYTES` at most, and one block besides, whatever the archive holds.  Where more than that overlaps, the
+later half of what waits is dropped, and its blocks are read again when their time has come: the order is the same, it takes longer.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -24,8 +24,9 @@ from ctrecorder.errors import FormatError
 from ctrecorder.format import Kind, row_times
 from ctrecorder.reader import Block, Question, Segment
 
-# Rows that wait at most, before one more block: 12 columns of them are 60 MB (IPv6: 110 MB).  Where more overlap, some blocks are read twice.
-HELD_ROWS = 1 << 20
+# Bytes that rows which wait take: 1,500,000 of what a line of text needs, 16 full blocks of IPv6 with all columns.  With fewer, blocks
+# that overlap are read twice sooner; with more, a small router feels it.
+HELD_BYTES = 64 << 20
 # Rows of a batch at most.  Below it a consumer's cost by the batch shows, above it a batch leaves the cache.
 BATCH_ROWS = 1 << 16
 # Rows of small blocks that are read as one, as far as their number goes: so many that the cost by the table no longer shows.
@@ -50,14 +51,15 @@ class Batch(NamedTuple):
 class _Unit:
     """What is read at once: a block, or small blocks of one family that lie near each other.
 
-    `time`: none of its rows that are still to come is earlier.  `floor`: its rows before that time were given out.
+    `time`: none of its rows that are still to come is earlier.  Of its rows those of times from `since` on, before `until`, are meant.
     """
 
     time: int
     number: int
-    floor: int = field(compare=False)
     segment: Segment = field(compare=False)
     blocks: list[Block] = field(compare=False)
+    since: int = field(compare=False, default=-_NEVER)
+    until: int = field(compare=False, default=_NEVER)
 
 
 class _Held(NamedTuple):
@@ -67,8 +69,23 @@ class _Held(NamedTuple):
     table: Table
     times: NDArray[np.int64]
 
+    @property
+    def bytes(self) -> int:
+        return len(self.times) * (8 + sum(array.itemsize for array in self.table.columns.values()))
+
     def part(self, first: int, last: int) -> _Held:
-        return _Held(self.unit, self.table.slice(first, last), self.times[first:last])
+        """Rows first..last-1; as a copy if they are the lesser part, so that they do not keep the memory of all."""
+        table, times = self.table.slice(first, last), self.times[first:last]
+        if 2 * len(times) < len(self.times):
+            copies = {name: array.copy() for name, array in table.columns.items()}
+            return _Held(self.unit, Table(table.family, len(table), copies), times.copy())
+        return _Held(self.unit, table, times)
+
+    def between(self, since: int, until: int) -> _Held:
+        """The rows of times from `since` on, before `until`."""
+        first = int(np.searchsorted(self.times, since)) if len(self.times) and since > self.times[0] else 0
+        last = int(np.searchsorted(self.times, until)) if len(self.times) and until <= self.times[-1] else len(self.times)
+        return self.part(first, last)
 
 
 def merge(
@@ -76,22 +93,22 @@ def merge(
     names: Iterable[str] | None = None,
     question: Question | None = None,
     kind: Kind = Kind.EVENTS,
-    held_rows: int = HELD_ROWS,
+    held_bytes: int = HELD_BYTES,
 ) -> Iterator[Batch]:
     """All rows of `kind` in `segments` that `question` wants (default: all), with the columns `names` (default: all), in order of time.
 
     The time of an event is `time`, of a connection `start` (`end` while the start is unknown).  Equal times stay in the order of the
-    segments and their blocks as far as `held_rows` allows.  A damaged block is passed over; its error is in its segment's `findings`.
+    segments and their blocks as far as `held_bytes` allows.  A damaged block is passed over; its error is in its segment's `findings`.
     """
-    return _Merge(segments, names, question, kind, held_rows).batches()
+    return _Merge(segments, names, question, kind, held_bytes).batches()
 
 
 class _Merge:
     def __init__(
-        self, segments: Sequence[Segment], names: Iterable[str] | None, question: Question | None, kind: Kind, held_rows: int
+        self, segments: Sequence[Segment], names: Iterable[str] | None, question: Question | None, kind: Kind, held_bytes: int
     ) -> None:
         self._names = None if names is None else list(dict.fromkeys((*names, *_KEYS[kind])))
-        self._question, self._kind, self._held_rows = question, kind, held_rows
+        self._question, self._kind, self._held_bytes = question, kind, held_bytes
         self._held: list[_Held] = []
         self._rows = 0
         self._ceiling = _NEVER  # rows from this time on are not held now, but read again when it has come
@@ -100,7 +117,7 @@ class _Merge:
             times = segment.index["time_min"][segment.index["kind"] == kind]
             if len(times):
                 # The segment stands for its blocks until its time has come.
-                self._heap.append(_Unit(int(times.min()), number << 32, -_NEVER, segment, []))
+                self._heap.append(_Unit(int(times.min()), number << 32, segment, []))
         heapq.heapify(self._heap)
 
     def batches(self) -> Iterator[Batch]:
@@ -110,7 +127,7 @@ class _Merge:
                 self._take(heapq.heappop(self._heap))
                 taken += 1
             yield from _batches(self._ready(self._horizon()))
-            while self._rows > self._held_rows:
+            while sum(one.bytes for one in self._held) > self._held_bytes:
                 yield from self._shrink()
 
     def _horizon(self) -> int:
@@ -125,13 +142,11 @@ class _Merge:
             return
         if unit.time >= self._ceiling:
             self._ceiling = _NEVER
-        for table in self._read(unit):
-            times = row_times(self._kind, table)
-            if len(times) > 1 and not (times[1:] >= times[:-1]).all():
-                order = np.argsort(times, kind="stable")
-                table, times = table.take(order), times[order]
-            first = int(np.searchsorted(times, unit.floor)) if unit.floor > -_NEVER else 0
-            self._hold(_Held(unit, table, times).part(first, len(times)))
+        tables = [table for table in self._read(unit) if len(table)]
+        if tables:
+            table = concat(tables)
+            held = _in_order(unit, table, row_times(self._kind, table))
+            self._hold(held.between(unit.since, unit.until))
 
     def _read(self, unit: _Unit) -> list[Table]:
         """The rows of a unit that are wanted, at most one table for each of its blocks."""
@@ -141,7 +156,7 @@ class _Merge:
             tables = segment.read_small(unit.blocks, needed)
             if question is not None:
                 tables = [table.take(question.mask(table)) for table in tables]
-            return [table for table in tables if len(table)]
+            return tables
         try:
             found = segment.ask(unit.blocks[0], self._names, question) if question else segment.read(unit.blocks[0], self._names)
         except FormatError as error:
@@ -151,27 +166,21 @@ class _Merge:
 
     def _hold(self, held: _Held) -> None:
         """Hold what is before the ceiling; the rest is to be read again."""
-        if not len(held.times):
-            return
-        kept = len(held.times)
-        if int(held.times[-1]) >= self._ceiling:
-            kept = int(np.searchsorted(held.times, self._ceiling))
-            again = held.unit
-            heapq.heappush(self._heap, _Unit(int(held.times[kept]), again.number, self._ceiling, again.segment, again.blocks))
-        if kept:
-            self._held.append(held.part(0, kept))
-            self._rows += kept
+        later = held.between(self._ceiling, _NEVER)
+        if len(later.times):
+            again = replace(later.unit, time=int(later.times[0]), since=self._ceiling)
+            heapq.heappush(self._heap, again)
+            held = held.between(-_NEVER, self._ceiling)
+            held = held._replace(unit=replace(held.unit, until=self._ceiling))
+        if len(held.times):
+            self._held.append(held)
+            self._rows += len(held.times)
 
     def _ready(self, horizon: int) -> list[_Held]:
         """Take what is held from before `horizon` out, in the order of the units."""
-        ready, held = [], []
-        for one in self._held:
-            cut = len(one.times) if int(one.times[-1]) < horizon else int(np.searchsorted(one.times, horizon))
-            if cut:
-                ready.append(one.part(0, cut))
-            if cut < len(one.times):
-                held.append(one.part(cut, len(one.times)))
-        self._held = held
+        ready = [one.between(-_NEVER, horizon) for one in self._held]
+        held = [one.between(horizon, _NEVER) for one in self._held]
+        ready, self._held = ([one for one in some if len(one.times)] for some in (ready, held))
         self._rows -= sum(len(one.times) for one in ready)
         return sorted(ready, key=lambda one: one.unit.number)
 
@@ -188,28 +197,36 @@ class _Merge:
             self._hold(one)
 
 
+def _in_order(unit: _Unit, table: Table, times: NDArray[np.int64]) -> _Held:
+    if (times[1:] >= times[:-1]).all():
+        return _Held(unit, table, times)
+    order = np.argsort(times, kind="stable")
+    return _Held(unit, table.take(order), times[order])
+
+
 def _units(whole: _Unit, kind: Kind, question: Question | None) -> Iterator[_Unit]:
     """The units of a segment."""
     small: dict[int, list[Block]] = {}
+    rows: dict[int, int] = {}
     number = whole.number
     for block in whole.segment.blocks_of(kind):
         if question is not None and not question.may_match_time(block.time_min, block.time_max):
             continue
         number += 1
-        blocks = [block]
-        if block.form == FORM_SMALL:
-            blocks = small.setdefault(block.family, [])
-            blocks.append(block)
-            if sum(one.rows for one in blocks) < _JOINED_ROWS:
-                continue
-            del small[block.family]
-        yield _unit(whole.segment, number, blocks)
+        if block.form != FORM_SMALL:
+            yield _unit(whole.segment, number, [block])
+            continue
+        small.setdefault(block.family, []).append(block)
+        rows[block.family] = rows.get(block.family, 0) + block.rows
+        if rows[block.family] >= _JOINED_ROWS:
+            rows[block.family] = 0
+            yield _unit(whole.segment, number, small.pop(block.family))
     for blocks in small.values():
         yield _unit(whole.segment, number, blocks)
 
 
 def _unit(segment: Segment, number: int, blocks: list[Block]) -> _Unit:
-    return _Unit(min(block.time_min for block in blocks), number, -_NEVER, segment, blocks)
+    return _Unit(min(block.time_min for block in blocks), number, segment, blocks)
 
 
 def _batches(ready: list[_Held]) -> Iterator[Batch]:
@@ -246,9 +263,7 @@ def _joined(parts: list[_Held]) -> _Held:
     """All rows of one family as one table in order of time."""
     if len(parts) == 1:
         return parts[0]
-    times = np.concatenate([one.times for one in parts])
-    order = np.argsort(times, kind="stable")
-    return _Held(parts[0].unit, concat([one.table for one in parts]).take(order), times[order])
+    return _in_order(parts[0].unit, concat([one.table for one in parts]), np.concatenate([one.times for one in parts]))
 
 
 def _interleaved(held: list[_Held]) -> Iterator[Batch]:

@@ -81,12 +81,12 @@ class Block(NamedTuple):
 class Segment:
     """An open segment.
 
-    `header`: its facts; {} if they are damaged.  `state`: "live" while a recorder holds its lock, "closed" with a whole footer, else "crashed".
-    `index`: INDEX records of all blocks but the footer.  `previous_hash`: the last hash of the segment before; `last_hash`: its own.
-    `totals`: of the footer.  `findings`: what is wrong, as far as it was come across.  `torn`: that one of the findings that a crash leaves.
+    `header`: its facts; {} if they are damaged.  `state`: "live" while a recorder holds its lock, "closed" with a whole footer, else
+    "crashed".  `index`: INDEX records of all blocks but the footer.  `previous_hash`: the last hash of the segment before; `last_hash`: its
+    own.  `totals`: of the footer.  `findings`: what is wrong, as far as it was come across.  `torn`: the one that a crash leaves.
 
-    `key`: of a sealed recording; without it a sealed one is read, but not checked.  Opening raises ArchiveError if the file cannot be read,
-    FormatError if it is no segment.
+    `key`: of a sealed recording; without it a sealed one is read, but not checked.  Opening raises ArchiveError if the file cannot be
+    read, FormatError if it is no segment.
     """
 
     state: Literal["live", "closed", "crashed"]

@@ -18,7 +18,7 @@ from ctrecorder.errors import FormatError
 
 Buffer = bytes | memoryview
 
-# zstd's own window for 8 MiB of input at its highest level.  No run is longer (1,048,576 rows of 8 bytes), and a frame that asks for more is refused.
+# zstd's own window at its highest levels.  No run is longer (262,144 rows of 16 bytes), and a frame that asks for more is refused.
 _MAX_WINDOW = 1 << 23
 # A frame must save 1/64, or it is not worth its decompression.
 _WORTH = 64
@@ -33,7 +33,7 @@ _decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
 
 
 def pack(plain: Array, level: int) -> bytes:
-    """A contiguous array as it is stored: a zstd frame of `level`, or its bytes where that saves nothing, or `level` is 0 (noise: do not try)."""
+    """A contiguous array as it is stored: a zstd frame of `level`, or its bytes where that saves nothing or `level` is 0."""
     if level == 0:
         return plain.tobytes()
     view = plain.view(np.uint8).data
@@ -60,7 +60,10 @@ def unpack(stored: Buffer, plain_length: int, offset: int) -> Buffer:
 
 
 def pack_planes(items: Array, level: int) -> bytes:
-    """`items` (n,) of a w-byte dtype as w lengths (u32) and w runs of n bytes: all first bytes, all second bytes, ...  A run that is all zero has length 0."""
+    """`items` (n,) of a w-byte dtype as w lengths (u32) and w runs of n bytes: all first bytes, then all second bytes, ...
+
+    A run that is all zero has length 0.
+    """
     width, count = items.dtype.itemsize, len(items)
     bytes_of = np.ascontiguousarray(items).view(np.uint8).reshape(count, width)
     runs = []
