@@ -104,13 +104,13 @@ def _in_order(full: Sequence[Table], order: NDArray[np.intp], made: _Lines) -> I
     # A cut of CHUNK rows of all tables holds, of each table, a run of its own rows.
     sizes = np.array([len(table) for table in full])
     owner = np.repeat(np.arange(len(full)), sizes)[order]
-    done: NDArray[np.int64] = np.zeros(len(full), np.int64)
+    begins = [0] * len(full)
     for first in range(0, len(order), CHUNK):
         cut = owner[first : first + CHUNK]
-        counts = np.bincount(cut, minlength=len(full))
-        begins, done = done, (done + counts).astype(np.int64)
-        runs = zip(full, begins.tolist(), done.tolist(), strict=True)
+        ends = [begin + int(count) for begin, count in zip(begins, np.bincount(cut, minlength=len(full)), strict=True)]
+        runs = zip(full, begins, ends, strict=True)
         texts = [made(table.slice(begin, end)) if end > begin else bytearray() for table, begin, end in runs]
+        begins = ends
         yield _interleave(texts, cut)
 
 

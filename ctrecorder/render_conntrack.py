@@ -76,9 +76,9 @@ def _number(table: Table, where: Mask, label: bytes, column: str) -> list[Words]
 
 
 def _lifetime(table: Table) -> list[Words]:
-    """The whole seconds from start to stop, where the kernel told both."""
+    """The seconds from start to stop, each cut to whole ones, where the kernel told both."""
     where = fields.told(table, "start", "stop")
     if where is False:
         return []
-    seconds = (np.maximum(table["stop"] - table["start"], 0) // SECOND).astype(np.uint64)
+    seconds = np.maximum(table["stop"] // SECOND - table["start"] // SECOND, 0).astype(np.uint64)
     return [*lines.only(where, b" delta-time="), *lines.only(where, lines.decimal(seconds))]
