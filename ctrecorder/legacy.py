@@ -20,7 +20,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from ctrecorder import uapi
+from ctrecorder import names, uapi
 from ctrecorder.blocks import BlockFile
 from ctrecorder.codec import FORM_COLUMNS, WHOLE
 from ctrecorder.columns import Table
@@ -79,7 +79,7 @@ class LegacySegment(Segment):
         self.header = {
             "chain": f"{self.facts.host} {self.facts.protocol}",  # what pairs: the files of one host and protocol
             "host": self.facts.host,
-            "protocols": [self.facts.protocol],
+            "protocols": [names.protocol(self.facts.l4proto)],
             "utc_offset": self.facts.utc_offset,
             "legacy": asdict(self.facts),
         }

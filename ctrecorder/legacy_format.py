@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -120,6 +120,16 @@ def parse_header(data: bytes, path: str) -> Header:
     if flags and flags not in SQUEEZED_FLAGS:
         raise FormatError(f"flags {flags:#010x} are not known", path=path, offset=14)
     return Header(flags, l4proto, host.split(b"\0")[0].decode("utf-8", "backslashreplace"), *numbers)
+
+
+def header_of(facts: object) -> Header | None:
+    """The header whose fields are `facts`, as a segment that was made of such a file keeps them; None if they are none."""
+    if not isinstance(facts, dict) or facts.keys() != {field.name for field in fields(Header)}:
+        return None
+    numbers = [value for name, value in facts.items() if name != "host"]
+    if not isinstance(facts["host"], str) or not all(type(number) is int and 0 <= abs(number) < 1 << 32 for number in numbers):
+        return None
+    return Header(**facts)
 
 
 def to_table(records: Records, header: Header, names: Iterable[str] | None = None) -> Table:

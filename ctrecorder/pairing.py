@@ -16,6 +16,8 @@ back), so the order of arrival decides.  In it, of one key:
 - A DESTROY heard before its NEW (possible for some microseconds, on two CPUs) stays a connection without a start; the flow of
   the NEW is ended by the next dump.
 
+- Where no id and not the whole tuple was told, many flows of one key are open at once: `alike` tells them apart.
+
 Times: the kernel's (KERNEL) win over the time of the event (RECEIPT), that over a BOUND.  Of status, mark, counters and TCP state
 the last that were `known` are kept.
 """
@@ -27,7 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder import keys
+from ctrecorder import alike, keys
 from ctrecorder.columns import Array, Event, Source, Table, bit, bits, concat
 from ctrecorder.keys import KEY
 
@@ -221,6 +223,7 @@ class _Flows:
         ended = _Pieces.concat(self._ended) if (batch.table["seen"] == EXISTING).any() else self._empty
         work = _Pieces.concat([ended, self._open, batch])
         carried = len(work.table) - len(batch.table)
+        work.table = _tell_apart(work, len(ended.table))
         flows = _group(work, len(ended.table), carried)
         self._remember(batch)
         self._open = flows.take_open(work)
@@ -234,6 +237,13 @@ class _Flows:
         recent.table = recent.table.select((*KEY, "start", "start_source", "seen", "time"))
         kept = [part for part in self._ended if len(part.row) and part.row[-1] >= oldest]
         self._ended = [*kept, recent]
+
+
+def _tell_apart(work: _Pieces, remembered: int) -> Table:
+    """The rows, with numbers for ids where flows look alike.  The first `remembered` are ends of the past, which have no part in it."""
+    begins, ends = ((work.table["seen"] & event) != 0 for event in (NEW, DESTROY))
+    ends[:remembered] = begins[:remembered]
+    return alike.number(work.table, work.row, begins, ends)
 
 
 def _connections(table: Table) -> Table:

@@ -36,6 +36,8 @@ _JOINED_ROWS = pairing.BATCH_ROWS
 _QUIET_NS = 2 * times.SECOND
 # What neither the start nor the end of a connection tells as an event.
 _NO_EVENT = ("start", "end", "start_source", "end_source", "seen", "stop")
+# Added to a time, it is behind all times of 32-bit seconds.
+_BEHIND = 1 << 62
 _LATE_VALUES = ("orig_packets", "orig_bytes", "reply_packets", "reply_bytes", "tcp_state")
 
 
@@ -179,8 +181,10 @@ def events(archive: Archive, names: Iterable[str]) -> Iterator[Batch]:
     yield from _batches(sorter, times.END)
 
 
-def connections(archive: Archive, names: Iterable[str]) -> Iterator[Batch]:
+def connections(archive: Archive, names: Iterable[str], *, by_end: bool = False) -> Iterator[Batch]:
     """The connections that lived in the window, with at least the columns `names`, in order of start.
+
+    `by_end`: in order of their ends instead, and behind them those whose end was not heard, as the C ctrecorder lists them.
 
     Pairing begins with the first segment that touches the window (each begins with a dump of the table), and goes on after the
     window, if the question is narrow, until all that is wanted has ended.  A raw segment's connections wait for the end of all
@@ -188,9 +192,10 @@ def connections(archive: Archive, names: Iterable[str]) -> Iterator[Batch]:
     """
     question = archive.question
     wanted, needed = question.of_connections(), dict.fromkeys((*names, *sorted(pairing.NEEDS)))
-    sorter = Sorter(lambda table: row_times(Kind.CONNECTIONS, table))
+    key = _end_times if by_end else _start_times
+    sorter = Sorter(key)
     pairers: dict[str, Pairer] = {}
-    raw = False
+    raw = by_end
     for number, segment in enumerate(archive.segments):
         if _first_time(segment) >= question.until and not _any_open(pairers, question.until):
             break
@@ -206,7 +211,14 @@ def connections(archive: Archive, names: Iterable[str]) -> Iterator[Batch]:
                 yield from _batches(sorter, min([later, ahead, *opened]))
     for pairer in pairers.values():
         _add_wanted(sorter, pairer.finish(), wanted)
-    yield from _batches(sorter, times.END)
+    for tables in sorter.ready(times.END):
+        yield Batch(tables, np.argsort(np.concatenate([key(table) for table in tables]), kind="stable") if len(tables) > 1 else None)
+
+
+def only_connections(archive: Archive) -> bool:
+    """If all segments are squeezed, and there are any."""
+    kinds = [np.unique(segment.index["kind"]) for segment in archive.segments]
+    return any(Kind.CONNECTIONS in each for each in kinds) and not any(Kind.EVENTS in each for each in kinds)
 
 
 def describe_gap(gap: Gap, *, utc: bool) -> str:
@@ -221,6 +233,16 @@ def describe_gap(gap: Gap, *, utc: bool) -> str:
 
 def _first_time(segment: Segment) -> int:
     return segment.times[0] if len(segment.index) else times.END
+
+
+def _start_times(table: Table) -> NDArray[np.int64]:
+    """(rows,): the time that orders connections: of the start, or of the end while that is unknown."""
+    return row_times(Kind.CONNECTIONS, table)
+
+
+def _end_times(table: Table) -> NDArray[np.int64]:
+    """(rows,): the time of the end, if it was heard; the others follow behind all those by the time of their start."""
+    return np.where(_exact(table["end_source"]), table["end"], _start_times(table) + _BEHIND)
 
 
 def _any_open(pairers: dict[str, Pairer], until: int) -> bool:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ctrecorder import legacy_format
 from ctrecorder.text import printable
 
 
@@ -19,6 +20,12 @@ def text(path: str, facts: Mapping[str, Any]) -> str:
 def as_json(path: str, facts: Mapping[str, Any]) -> str:
     """One object on one line, in ASCII."""
     return json.dumps({"path": path, **facts}) + "\n"
+
+
+def classic(facts: Mapping[str, Any]) -> str | None:
+    """What `ctrecorder -H` printed, in local time; None: the segment was not recorded by the C ctrecorder."""
+    header = legacy_format.header_of(facts.get("legacy"))
+    return None if header is None else header.classic()
 
 
 def _value(value: Any) -> str:

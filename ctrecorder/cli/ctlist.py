@@ -71,6 +71,9 @@ def listing(args: argparse.Namespace) -> int:
         common.report("ctlist", f"{', '.join([*args.paths, *args.files] or [DEFAULT_FOLDER])}: no segments here; is ctrecord running?")
         return common.FAILED
     opened = query.open_archive(found.segments, question)
+    if args.format == "classic" and not args.squeeze and query.only_connections(opened):
+        args.squeeze = True  # as the C ctrecorder lists its squeezed files
+        renderer = render.Renderer(args.format, connections=True, utc=args.utc)
     rows = show_headers(opened, args.format) if args.headers else show(opened, renderer, args)
     for finding in opened.findings:
         common.report("ctlist", str(finding))
@@ -110,8 +113,12 @@ def show(opened: Archive, renderer: Renderer, args: argparse.Namespace) -> int:
     for gap in [*opened.gaps(), *opened.silences(time.time_ns())]:
         common.report("ctlist", query.describe_gap(gap, utc=args.utc))
     common.write_out(renderer.head)
+    if args.squeeze:
+        batches = query.connections(opened, renderer.columns, by_end=args.format == "classic")
+    else:
+        batches = query.events(opened, renderer.columns)
     rows = 0
-    for tables, order in (query.connections if args.squeeze else query.events)(opened, renderer.columns):
+    for tables, order in batches:
         rows += sum(map(len, tables))
         for text in renderer.lines(tables, order):
             common.write_out(text)
@@ -125,7 +132,8 @@ def show_headers(opened: Archive, form: str) -> int:
     for segment in opened.segments:
         hashes = {"previous_hash": segment.previous_hash.hex(), "last_hash": segment.last_hash.hex()}
         facts: dict[str, object] = {"state": segment.state, **segment.header, **hashes}
-        common.write_out((render_header.as_json if form == "json" else render_header.text)(segment.path, facts).encode())
+        classic = render_header.classic(segment.header) if form == "classic" else None
+        common.write_out((classic or (render_header.as_json if form == "json" else render_header.text)(segment.path, facts)).encode())
     return len(opened.segments)
 
 
