@@ -69,6 +69,22 @@ SEGMENT_KEPT = Message(
     "A segment is never overwritten. If the name exists already, make the template finer (ctrecorder.conf(5), template)\n"
     "or the rotation slower; if the folder is full or gone, see the reason: {reason}. Nothing is lost meanwhile.",
 )
+SEGMENT_MOVED = Message(
+    "52c110dfef13434c8f986d2321a8f50a",
+    WARNING,
+    ("path",),
+    "The segment {path} is not in its place any more",
+    "Its file was moved, or another folder or disk was put in the place of its folder. The recorder has closed it where it is now and\n"
+    "goes on in a new segment, in the place that the template names. Nothing is lost, but cttest(1) will miss the one that was moved.",
+)
+SEGMENT_RESTORED = Message(
+    "eb56b6dfe9944f369eece3ef16d09951",
+    WARNING,
+    ("path", "deleted"),
+    "The segment {deleted} was deleted while it was being written",
+    "The recorder still had the file open and has put all of it back, as {path}. Who deleted it is not known. To delete\n"
+    "old segments use ctexpire(8): it never takes one that is being written, and leaves a receipt.",
+)
 GAP = Message(
     "f1ec565f821e46e797e4006f092c035a",
     WARNING,
@@ -97,7 +113,8 @@ COUNTERS = Message(
     INFO,
     ("events", "new", "update", "destroy", "existing", "lost", "refused", "bytes", "path"),
     "The recorder's counters",
-    "Counted since its start. `lost` is what the kernel dropped for want of buffer; `refused` are messages that did not come\n"
+    "Counted since its start. `lost` is what the kernel dropped for want of buffer, and what found no room in memory while a disk\n"
+    "refused; `refused` are messages that did not come\n"
     "from the kernel.",
 )
 DUMP = Message(
@@ -137,7 +154,15 @@ CLOCK = Message(
     WARNING,
     ("step_seconds",),
     "The clock was stepped by {step_seconds} s",
-    "Times before and after the step do not compare. A MARK in the log tells the step. Let a time daemon keep the clock.",
+    "Times before and after the step do not compare. A MARK in the log tells the step, and a GAP which times never were or came\n"
+    "twice. Let a time daemon keep the clock.",
+)
+SLEPT = Message(
+    "747bad5f035f425f823de68e5c3a6efb",
+    NOTICE,
+    ("seconds",),
+    "The machine slept for {seconds} s",
+    "It was suspended. There were no connections meanwhile, and a GAP in the log says so.",
 )
 REFUSED = Message(
     "28c2d552b8f340fc92d0689cf18a5188",

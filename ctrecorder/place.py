@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ctrecorder import archive
-from ctrecorder.errors import ArchiveError
+from ctrecorder.errors import ArchiveError, FormatError
+from ctrecorder.format import FRAME, MAX_JSON, TRAILER, Json, check_hash, parse_header, parse_trailer
 from ctrecorder.reader import Segment
 
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
 DAY = 24 * 60 * MINUTE
+# A recorder that starts holds its folder for milliseconds, some 100 us for each segment there.
+_CLAIM_SECONDS = 10
+_CLAIM_PAUSE = 0.02
 
 
 @dataclass(frozen=True)
@@ -21,34 +31,109 @@ class Place:
     rotate_minutes: int
     mode: int
 
+    @property
+    def folder(self) -> str:
+        return archive.split_template(self.template)[0]
+
     def path(self, now_ns: int) -> str:
         return archive.expand_template(self.template, now_ns)
 
-    def next_boundary(self, now_ns: int) -> int:
-        """The first moment after `now_ns`, ns UTC, at which a new segment is due."""
+    def period(self, now_ns: int) -> tuple[int, int]:
+        """The period that `now_ns` is in: its first moment, and the first of the next, ns UTC."""
         period, into_day = self.rotate_minutes * MINUTE, now_ns % DAY
-        return now_ns - into_day + min((into_day // period + 1) * period, DAY)
+        midnight = now_ns - into_day
+        begin = into_day // period * period
+        return midnight + begin, midnight + min(begin + period, DAY)
 
 
-@dataclass(frozen=True)
-class Tail:
-    """The end of a segment that the next one is chained to; `closed`: in order, with a footer."""
+class Tail(NamedTuple):
+    """The end of a segment that the next one is chained to; `closed`: in order, with a footer.
+
+    `sequence`: its number in the chain.  `time`: of its last block, ns UTC.
+    """
 
     path: str
     last_hash: bytes
     chain: str
-    time_max: int
+    sequence: int
+    time: int
     closed: bool
 
 
+@contextmanager
+def claimed(folder: str) -> Iterator[None]:
+    """Hold `folder` against other recorders that start there: of two with one template, one sees the other's segment.
+
+    Raises ArchiveError if it cannot be had.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ArchiveError(f"{folder}: {error.strerror}: make the folder, or choose another with -f") from error
+    try:
+        _lock(descriptor, folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: str) -> None:
+    end = time.monotonic() + _CLAIM_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise ArchiveError(f"{folder}: another process keeps a lock on this folder") from error
+            time.sleep(_CLAIM_PAUSE)
+
+
 def newest(template: str) -> Tail | None:
-    """The newest segment that was recorded under `template`, live ones too: ArchiveError if a recorder still writes it."""
+    """The last segment of the chain that was recorded under `template`; ArchiveError if a recorder still writes one.
+
+    By its number in the chain, not by its time: a clock that was wrong has dated segments of years to come.
+    """
     folder, pattern = archive.split_template(template)
-    for path in reversed(archive.find([folder]).segments):
-        with Segment(path) as segment:
-            if segment.header.get("template") != pattern:
-                continue
-            if segment.state == "live":
-                raise ArchiveError(f"{path}: another recorder writes it; stop that one, or record under another template")
-            return Tail(path, segment.last_hash, str(segment.header.get("chain", "")), segment.times[1], segment.state == "closed")
-    return None
+    found = []
+    for age, path in enumerate(archive.find([folder]).segments):
+        header, live = _glance(path)
+        if header.get("template") != pattern:
+            continue
+        if live:
+            raise ArchiveError(f"{path}: another recorder writes it; stop that one, or record under another template")
+        found.append((_sequence(header), age, path))
+    return _tail(max(found)[2]) if found else None
+
+
+def _tail(path: str) -> Tail:
+    with Segment(path) as segment:
+        header = segment.header
+        last = int(segment.index["time_max"][-1])
+        return Tail(path, segment.last_hash, str(header.get("chain", "")), _sequence(header), last, segment.state == "closed")
+
+
+def _sequence(header: Json) -> int:
+    sequence = header.get("sequence", 0)
+    return sequence if isinstance(sequence, int) else 0
+
+
+def _glance(path: str) -> tuple[Json, bool]:
+    """The header of a segment ({} if it is damaged or gone), and whether a recorder writes it: no more of the file is read."""
+    try:
+        descriptor = archive.open_file(path)
+    except ArchiveError:
+        return {}, False
+    try:
+        frame = archive.sniff(descriptor)
+        if frame is None or frame.length > MAX_JSON:
+            return {}, False
+        data = os.pread(descriptor, FRAME.size + frame.length, 0)
+        check_hash(data, data[FRAME.size :])
+        size = os.fstat(descriptor).st_size
+        closed = parse_trailer(os.pread(descriptor, TRAILER.size, max(size - TRAILER.size, 0))) is not None
+        return parse_header(data[FRAME.size :]), not closed and archive.is_live(descriptor)
+    except (FormatError, OSError):
+        return {}, False
+    finally:
+        os.close(descriptor)

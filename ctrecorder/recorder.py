@@ -10,16 +10,17 @@ import os
 import select
 import signal
 import socket
-import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from ctrecorder import __version__, accounts, bpf, messages, netlink, service
 from ctrecorder.accounts import Counters
+from ctrecorder.clock import SECOND, Change, Clock
 from ctrecorder.columns import bit
 from ctrecorder.decode import Decoder
-from ctrecorder.place import SECOND, Place
+from ctrecorder.place import Place
+from ctrecorder.series import Series
 from ctrecorder.service import Log, SignalPipe
 from ctrecorder.snapshot import RESYNC_DELAY_NS, Snapshot
 from ctrecorder.spool import HEARTBEAT_NS, Spool
@@ -39,8 +40,6 @@ MOST_EVENTS_A_SECOND = 1_000_000
 # What was received is in the log, and can be listed, after so long.
 FLUSH_NS = SECOND
 STATUS_NS = 10 * SECOND
-# NTP slews a clock by at most 500 ppm: half a second between two flushes is a step.
-CLOCK_STEP_NS = SECOND // 2
 HEADER_SYSCTLS = ("nf_conntrack_events", "nf_conntrack_timestamp", "nf_conntrack_acct")
 
 
@@ -61,46 +60,59 @@ class Settings:
 
 
 class Recorder:
-    """`open` with privileges, `start` without, `run` until SIGTERM or SIGINT."""
+    """`open` with privileges, `start` without, `run` until SIGTERM or SIGINT.
 
-    def __init__(self, settings: Settings, log: Log) -> None:
+    What is due is due by the monotonic clock, whatever happens to the wall clock; only segments begin by that one.
+    """
+
+    def __init__(self, settings: Settings, log: Log, clock: Clock | None = None) -> None:
         self.settings, self.log = settings, log
         self.counters = Counters()
-        place = Place(settings.template, settings.rotate_minutes, settings.mode)
-        self._spool = Spool(place, settings.block_rows, settings.memory_bytes, self._facts, log)
+        self._clock = clock or Clock()
+        self._place = Place(settings.template, settings.rotate_minutes, settings.mode)
+        self._series = Series(self._place, self._facts, log)
+        self._spool = Spool(self._series, settings.block_rows, settings.memory_bytes, self.counters, log)
         self._decoder = Decoder()
         self._slots = netlink.SlotBuffer(SLOTS)
         self._stopping = self._dated = False
-        self._flush_due = self._boundary = self._status_due = 0  # ns UTC; 0: nothing is due
-        self._drops_seen = self._unread_seen = self._foreign_seen = 0
-        self._looked_ns = 0  # when nothing was lost yet
-        self._clock_offset = 0  # realtime minus monotonic, ns
+        self._flush_due = 0  # monotonic ns, as all that are due; 0: nothing is
+        self._status_due = self._heartbeat_due = self._clock.monotonic()
+        self._period = (0, 0)  # ns UTC: a new segment begins when the wall clock is not in it any more
+        self._drops_seen = self._unread_seen = self._foreign_seen = self._opened_seen = 0
+        self._looked_ns = 0  # ns UTC, when nothing was lost yet
         self._status = (0, 0)  # when, and how many events by then
+        self._fixed_facts = {"host": socket.gethostname(), "boot_id": _boot_id(), "kernel": os.uname().release}
 
     def open(self) -> None:
         """Subscribe.  Raises KernelError; needs CAP_NET_ADMIN, and for a large buffer that of the initial user namespace."""
         settings = self.settings
         program = bpf.event_filter(settings.protocols, settings.nat_only)
         self._events = netlink.EventSocket(settings.buffer_bytes, settings.updates, program)
-        self._snapshot = Snapshot(netlink.DumpSocket(), settings.protocols, settings.nat_only, self.counters, self._spool, self.log)
+        self._snapshot = Snapshot(settings.protocols, settings.nat_only, self.counters, self._spool, self._clock, self.log)
 
     def start(self) -> None:
         """Open the first segment; say what is recorded, and what is in the way.  Raises ArchiveError."""
-        now = time.time_ns()
-        self._clock_offset = now - time.monotonic_ns()
-        self._looked_ns = now
+        self._clock.look()
+        now = self._looked_ns = self._clock.wall()
         self._spool.open(now)
-        self._boundary = self._spool.place.next_boundary(now)
+        self._period = self._place.period(now)
         self._spool.mark("start", {"version": __version__}, now)
-        self._spool.flush(now)
         accounts.say_started(self.log, self._spool.path, self.settings.protocols, self._events.buffer_bytes)
         accounts.say_obstacles(self.log, self.settings.buffer_bytes, self._events)
-        if self.settings.resync:
-            self._snapshot.want("start", now)
+        self._flush()
 
     def run(self, signals: SignalPipe) -> None:
-        """Record until told to stop; then close the segment in order and say the counters."""
+        """Record until told to stop; then close the segment in order and say the counters.
+
+        Raises KernelError if the kernel will not give any more: what came until then is in the log.
+        """
         service.notify("READY=1")
+        try:
+            self._loop(signals)
+        finally:
+            self._stop()
+
+    def _loop(self, signals: SignalPipe) -> None:
         events = select.poll()
         events.register(signals, select.POLLIN)
         events.register(self._events, select.POLLIN)
@@ -117,16 +129,13 @@ class Recorder:
                 self._receive()
             self._handle(signals.read())
             self._do_what_is_due()
-        self._stop()
 
     def _milliseconds(self) -> int:
         """How long to wait for events: until the next thing is due, rounded up."""
-        dues = (self._flush_due, self._boundary, self._status_due, self._snapshot.due_ns, self._heartbeat_due())
-        wait = min(due for due in dues if due) - time.time_ns()
+        dues = (self._flush_due, self._status_due, self._heartbeat_due, self._snapshot.due)
+        wait = min(due for due in dues if due) - self._clock.monotonic()
+        wait = min(wait, self._period[1] - self._clock.wall())
         return max(wait // 1_000_000 + 1, 0)
-
-    def _heartbeat_due(self) -> int:
-        return self._spool.last_write_ns + HEARTBEAT_NS
 
     def _batch_wait(self) -> float:
         """Seconds to wait for a batch to form."""
@@ -135,20 +144,22 @@ class Recorder:
         return min(wait, capacity / 2 / MOST_EVENTS_A_SECOND)
 
     def _do_what_is_due(self) -> None:
-        now = time.time_ns()
-        self._check_clock(now)
-        if self._snapshot.active or 0 < self._snapshot.due_ns <= now:
-            self._snapshot.step(now)
-            self._flush_soon(now)
-        if 0 < self._boundary <= now:
-            self._rotate(now)
-        if 0 < self._flush_due <= now or self._heartbeat_due() <= now:
-            self._flush(now)
+        change = self._clock.look()
+        if change is not None:
+            self._tell_of_clock(change)
+        now = self._clock.monotonic()
+        if self._snapshot.active or 0 < self._snapshot.due <= now:
+            self._snapshot.step()
+            self._flush_soon()
+        if not self._period[0] <= self._clock.wall() < self._period[1]:
+            self._rotate()
+        if 0 < self._flush_due <= now or self._heartbeat_due <= now:
+            self._flush()
         if self._status_due <= now:
             self._report_status(now)
 
-    def _flush_soon(self, now: int) -> None:
-        self._flush_due = self._flush_due or now + FLUSH_NS
+    def _flush_soon(self) -> None:
+        self._flush_due = self._flush_due or self._clock.monotonic() + FLUSH_NS
 
     def _receive(self) -> None:
         """Take what the kernel has queued; decode whenever the slots are full."""
@@ -157,9 +168,8 @@ class Recorder:
             if self._slots.used == self._slots.rows:
                 self._decode()
             taken = self._events.receive(self._slots)
-        now = time.time_ns()
-        self._flush_soon(now)
-        self._check_loss(now)
+        self._flush_soon()
+        self._check_loss()
 
     def _decode(self) -> None:
         slots, used = self._slots, slice(0, self._slots.used)
@@ -169,22 +179,22 @@ class Recorder:
             self._spool.add(table)
         slots.clear()
 
-    def _check_loss(self, now: int) -> None:
+    def _check_loss(self) -> None:
         """Count what the kernel dropped since the last look."""
-        dropped = self._events.drops() - self._drops_seen
+        now, dropped = self._clock.wall(), self._events.drops() - self._drops_seen
         if dropped:
             self._drops_seen += dropped
             self._lose(now, "overrun", dropped, f"the receive buffer of {self._events.buffer_bytes >> 10} KiB was full")
         self._looked_ns = now
 
-    def _check_refused(self, now: int) -> None:
+    def _check_refused(self) -> None:
         """Count messages that are not in the log: those of a process never should be; those that could not be read are a loss."""
         unread = self._events.truncated + self._decoder.rejected
         if unread > self._unread_seen:
             why = self._decoder.first_rejection or "longer than a slot"
-            self._lose(now, "unreadable", unread - self._unread_seen, f"messages of the kernel could not be read: {why}")
+            self._lose(self._clock.wall(), "unreadable", unread - self._unread_seen, f"messages of the kernel could not be read: {why}")
             self._unread_seen = self.counters.unreadable = unread
-        foreign = self._events.foreign
+        foreign = self._events.foreign + self._snapshot.foreign
         if foreign > self._foreign_seen:
             count = foreign - self._foreign_seen
             self.log.say(messages.REFUSED, f"refused {count} messages that a process sent, not the kernel", refused=count)
@@ -194,57 +204,73 @@ class Recorder:
         """A GAP, and a dump soon: it shows the connections whose start was lost, and ends those whose end was."""
         self.counters.lost += count
         self._spool.gap(min(self._looked_ns, now), now, reason, count, detail)
-        self._flush_soon(now)
+        self._flush_soon()
+        self._want_dump("after a loss", RESYNC_DELAY_NS)
+
+    def _want_dump(self, reason: str, delay_ns: int = 0) -> None:
         if self.settings.resync:
-            self._snapshot.want("after a loss", now + RESYNC_DELAY_NS)
+            self._snapshot.want(reason, self._clock.monotonic() + delay_ns)
 
-    def _check_clock(self, now: int) -> None:
-        """A MARK for a step of the clock: times before and after it do not compare, and what is due is due anew."""
-        offset = now - time.monotonic_ns()
-        step, self._clock_offset = offset - self._clock_offset, offset
-        if abs(step) < CLOCK_STEP_NS:
-            return
-        self.log.say(messages.CLOCK, f"the clock was stepped by {step / SECOND:+.3f} s", step_seconds=f"{step / SECOND:.3f}")
-        self._spool.mark("clock", {"step_ns": step}, now)
-        self._spool.last_write_ns = self._looked_ns = self._status_due = self._flush_due = now
-        self._snapshot.clock_stepped(step)
-        self._boundary = self._spool.place.next_boundary(now)
+    def _tell_of_clock(self, change: Change) -> None:
+        """Times before and after a step do not compare: a MARK, and a GAP for those that never were or that come twice."""
+        before, now, step, asleep = change
+        if asleep:
+            text = f"the machine slept for {asleep / SECOND:.0f} s"
+            self.log.say(messages.SLEPT, text, seconds=f"{asleep / SECOND:.0f}")
+            self._spool.gap(before, before + asleep, "not-recording", 0, "the machine was suspended")
+        if step:
+            self.log.say(messages.CLOCK, f"the clock was stepped by {step / SECOND:+.3f} s", step_seconds=f"{step / SECOND:.3f}")
+            self._decode()  # what came before the step is written before the MARK
+            self._spool.mark("clock", {"step_ns": step}, now)
+            which = "forward: these times never were" if step > 0 else "back: these times come twice"
+            self._spool.gap(min(before, now), max(before, now), "clock", 0, f"the clock was set {which}")
+        self._looked_ns = now
+        self._flush_soon()
 
-    def _flush(self, now: int) -> None:
+    def _flush(self) -> None:
         self._decode()
-        self._check_refused(now)
-        if self._spool.idle and self._heartbeat_due() <= now:
+        self._check_refused()
+        now = self._clock.wall()
+        if self._heartbeat_due <= self._clock.monotonic() and self._spool.idle:
             self._spool.mark("heartbeat", {}, now)
-        written = self._spool.flush(now)
-        self._flush_due = 0 if written else time.time_ns() + FLUSH_NS
+        written = not self._spool.idle
+        whole = self._spool.flush(now)
+        after = self._clock.monotonic()
+        self._flush_due = 0 if whole else after + FLUSH_NS
+        if written or not whole:
+            self._heartbeat_due = after + HEARTBEAT_NS
+        if self._series.opened > self._opened_seen:
+            self._want_dump("new segment" if self._opened_seen else "start")
+            self._opened_seen = self._series.opened
 
-    def _rotate(self, now: int) -> None:
-        """Begin a new segment, with a dump of the table so that it answers for its own period."""
+    def _rotate(self) -> None:
+        """Begin a new segment: it answers for its own period, for a dump of the table follows."""
         self._receive()
-        self._flush(now)
-        if self._spool.rotate(now) and self.settings.resync:
-            self._snapshot.want("new segment", now)
-        self._boundary = self._spool.place.next_boundary(now)
+        self._decode()
+        now = self._clock.wall()
+        self._spool.rotate(now)
+        self._period = self._place.period(now)
+        self._flush()
 
     def _handle(self, signals: list[int]) -> None:
         for number in signals:
             if number == signal.SIGHUP:
-                service.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-                self._rotate(time.time_ns())
+                service.notify("RELOADING=1", f"MONOTONIC_USEC={self._clock.monotonic() // 1000}")
+                self._rotate()
                 service.notify("READY=1")
             elif number == signal.SIGUSR1:
                 self._receive()
-                self._flush(time.time_ns())
+                self._flush()
                 self._say_counters()
             else:
                 self._stopping = True
 
     def _stop(self) -> None:
         service.notify("STOPPING=1")
-        self._receive()
-        now = time.time_ns()
-        self._flush(now)
-        path = self._spool.path
+        if self._stopping:
+            self._receive()
+        self._flush()
+        now, path = self._clock.wall(), self._spool.path
         self._spool.mark("stop", {"events": self.counters.total, "lost": self.counters.lost}, now)
         closed = "is closed" if self._spool.close(now) else "could not be closed"
         self._say_counters()
@@ -252,7 +278,7 @@ class Recorder:
         self.log.say(messages.STOPPED, text, path=path, events=self.counters.total, lost=self.counters.lost)
 
     def _say_counters(self) -> None:
-        accounts.say_counters(self.log, self.counters, self._spool.path, self._spool.bytes_written)
+        accounts.say_counters(self.log, self.counters, self._spool.path, self._series.bytes_written)
 
     def _report_status(self, now: int) -> None:
         before, events_before = self._status
@@ -265,12 +291,18 @@ class Recorder:
         """The facts of a segment's header."""
         settings = self.settings
         return {
-            "host": socket.gethostname(),
-            "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip(),
-            "kernel": os.uname().release,
+            **self._fixed_facts,
             "protocols": accounts.protocol_names(settings.protocols),
             "updates": settings.updates,
             "nat_only": settings.nat_only,
             "buffer_bytes": self._events.buffer_bytes,
             "sysctls": {name: netlink.sysctl(name) for name in HEADER_SYSCTLS},
         }
+
+
+def _boot_id() -> str | None:
+    """Which boot of the machine this is; None if the kernel does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return None

@@ -12,11 +12,11 @@ import numpy as np
 
 from ctrecorder import messages, uapi
 from ctrecorder.accounts import Counters
+from ctrecorder.clock import SECOND, Clock
 from ctrecorder.columns import Table
 from ctrecorder.decode import Decoder
 from ctrecorder.errors import KernelError
 from ctrecorder.netlink import DumpSocket
-from ctrecorder.place import SECOND
 from ctrecorder.service import Log
 from ctrecorder.spool import Spool
 
@@ -27,19 +27,23 @@ DATAGRAMS_A_STEP = 16
 RESYNC_DELAY_NS = 5 * SECOND
 # The kernel answers a dump at once; no datagram for so long means that it never will.
 STALL_NS = 30 * SECOND
+# A dump that was not complete is tried again, so often: a table that is resized each time will not be the next time either.
+TRIES = 3
 
 
 class Snapshot:
     """At most one dump at a time; rows that the recorder does not record are left out as the event socket's filter does."""
 
-    def __init__(self, socket: DumpSocket, protocols: Collection[int], nat_only: bool, counters: Counters, spool: Spool, log: Log) -> None:
-        self._socket, self._counters, self._spool, self._log = socket, counters, spool, log
+    def __init__(self, protocols: Collection[int], nat_only: bool, counters: Counters, spool: Spool, clock: Clock, log: Log) -> None:
+        self._socket, self._counters, self._spool, self._clock, self._log = DumpSocket(), counters, spool, clock, log
         self._protocols, self._nat_only = np.array(sorted(protocols), np.uint8), nat_only
         self._decoder = Decoder()
-        self._begin = self._last_step = self._due = 0
+        self._begin = 0  # ns UTC; 0: no dump is under way
+        self._last_step = self._due = 0  # monotonic ns
         self._reason = ""
-        self._rows = self._unsound = self._rejected_before = 0
+        self._tries = self._rows = self._unsound = self._rejected_before = self._cut_before = 0
         self._interrupted = False
+        self._foreign_before = 0
 
     @property
     def active(self) -> bool:
@@ -47,63 +51,82 @@ class Snapshot:
         return self._begin != 0
 
     @property
-    def due_ns(self) -> int:
-        """When the next dump is to begin, ns UTC; 0 if none is wanted."""
+    def due(self) -> int:
+        """When the next dump is to begin, monotonic ns; 0 if none is wanted."""
         return 0 if self.active else self._due
+
+    @property
+    def foreign(self) -> int:
+        """Messages refused because a process sent them."""
+        return self._foreign_before + self._socket.foreign
 
     def fileno(self) -> int:
         """Readable while a dump has more to say."""
         return self._socket.fileno()
 
-    def want(self, reason: str, when_ns: int) -> None:
-        """Ask for a dump at `when_ns`, or as soon after it as the one under way is over."""
-        self._due, self._reason = when_ns, reason
+    def want(self, reason: str, when: int) -> None:
+        """Ask for a dump at `when`, monotonic ns, or as soon after it as the one under way is over."""
+        self._due, self._reason, self._tries = when, reason, TRIES
 
-    def clock_stepped(self, step_ns: int) -> None:
-        """Move all moments by `step_ns`, as the clock did."""
-        moments = (self._begin, self._last_step, self._due)
-        self._begin, self._last_step, self._due = (moment and max(moment + step_ns, 1) for moment in moments)
-
-    def step(self, now_ns: int) -> None:
+    def step(self) -> None:
         """Begin a dump that is due, or read some more of the one under way."""
         try:
             if not self.active:
-                if self._due and now_ns >= self._due:
-                    self._request(now_ns)
+                if 0 < self._due <= self._clock.monotonic():
+                    self._request()
                 return
             for _ in range(DATAGRAMS_A_STEP):
-                if not self._read(now_ns):
+                if not self._read():
                     break
         except KernelError as error:
-            self._finish(now_ns, complete=False, detail=str(error))
+            self._renew()
+            self._finish(complete=False, detail=str(error))
 
-    def _request(self, now_ns: int) -> None:
-        self._begin, self._last_step, self._due = now_ns, now_ns, 0
+    def _request(self) -> None:
+        self._begin, self._last_step, self._due = self._clock.wall(), self._clock.monotonic(), 0
+        self._tries -= 1
         self._rows = self._unsound = 0
-        self._rejected_before = self._decoder.rejected
+        self._rejected_before, self._cut_before = self._decoder.rejected, self._spool.cut_dumps
         self._interrupted = False
         self._socket.request()
 
-    def _read(self, now_ns: int) -> bool:
+    def _renew(self) -> None:
+        """Another socket: what the old one has still to say of the dump that failed must not be taken for the next one."""
+        old, self._socket = self._socket, DumpSocket()
+        self._foreign_before += old.foreign
+        old.close()
+
+    def _read(self) -> bool:
         """One datagram; False if there is none now or the dump is over."""
-        found = self._socket.read()
+        now, found = self._clock.monotonic(), self._socket.read()
         if found is None:
-            if now_ns - self._last_step > STALL_NS:
+            if now - self._last_step > STALL_NS:
                 raise KernelError("the dump of the conntrack table has stalled")
             return False
-        self._last_step = now_ns
+        self._last_step = now
         self._interrupted |= found.interrupted
         self._unsound += found.unsound
-        for table in self._decoder.decode(found.slots, found.lengths, now_ns, existing=True):
+        for table in self._decoder.decode(found.slots, found.lengths, self._clock.wall(), existing=True):
             kept = self._wanted(table)
             self._rows += len(kept)
             self._counters.add(kept)
             self._spool.add(kept, existing=True)
         if found.done:
-            rejected = self._decoder.rejected - self._rejected_before
-            self._finish(now_ns, complete=not (self._interrupted or self._unsound or rejected), detail=self._reason)
+            self._spool.pack()
+            lacks = self._lacks()
+            self._finish(not lacks, lacks or self._reason)
             return False
         return True
+
+    def _lacks(self) -> str:
+        """Why the dump that was read is not complete; "" if it is."""
+        if self._interrupted:
+            return "the table was rebuilt meanwhile"
+        if self._unsound or self._decoder.rejected > self._rejected_before:
+            return "some entries could not be read"
+        if self._spool.cut_dumps > self._cut_before:
+            return "no room in memory while the disk refused"
+        return ""
 
     def _wanted(self, table: Table) -> Table:
         if len(self._protocols):
@@ -112,11 +135,13 @@ class Snapshot:
             table = table.take(table["status"] & uapi.IPS_NAT_MASK != 0)
         return table
 
-    def _finish(self, now_ns: int, complete: bool, detail: str) -> None:
-        begin, self._begin = self._begin, 0
+    def _finish(self, complete: bool, detail: str) -> None:
+        begin, self._begin, now = self._begin, 0, self._clock.wall()
         facts = {"rows": self._rows, "complete": complete, "detail": detail}
-        self._spool.mark("dump", facts, begin, now_ns)
-        seconds = max(now_ns - begin, 0) / SECOND
+        self._spool.mark("dump", facts, begin, now)
+        seconds = max(now - begin, 0) / SECOND
         whole = "" if complete else f", not complete: {detail}"
         text = f"table recorded: {self._rows} connections in {seconds:.3f} s{whole}"
         self._log.say(messages.DUMP, text, rows=self._rows, complete=complete, seconds=f"{seconds:.3f}")
+        if not complete and self._tries and not self._due:
+            self._due = self._clock.monotonic() + RESYNC_DELAY_NS

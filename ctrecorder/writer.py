@@ -1,39 +1,31 @@
 """A segment, written: blocks appended to a file that holds a flock until it is closed.
 
 A block is one write.  A call whose write fails is undone (the file is cut back to where it was before the call) and raises
-WriteError: the same call can be made again.  Nothing is synced but by `sync` and `close`.
+WriteError: the same call can be made again.  Only `sync`, `close` and `create` sync; a sync that fails says nothing about what is on the
+disk since the last one (fsync(2): the kernel may have thrown the pages away), so `rollback` goes back to that one, and the
+caller writes again what came after.
 """
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
 import time
 from collections.abc import Mapping
-from typing import Any
+from enum import Enum
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ctrecorder import __version__, archive
-from ctrecorder.codec import FORM_COLUMNS, FORM_SMALL, WHOLE
 from ctrecorder.columns import Table
-from ctrecorder.encoder import LIVE, Plan, encode_columns, encode_small
+from ctrecorder.drafts import Draft, gap_draft, header_draft, mark_draft, table_drafts
+from ctrecorder.encoder import LIVE, Plan
 from ctrecorder.errors import ArchiveError
-from ctrecorder.format import (
-    FRAME,
-    HASHED,
-    INDEX,
-    NO_HASH,
-    SMALL_ROWS,
-    ROWS_WRITTEN,
-    Gap,
-    Kind,
-    Mark,
-    block_times,
-    dump_json,
-    pack_block,
-    pack_footer,
-)
+from ctrecorder.format import FRAME, HASHED, INDEX, NO_HASH, Kind, pack_block, pack_footer
+
+# Bytes that are copied at once when a deleted segment is put back.
+_COPY = 1 << 20
 
 
 class WriteError(ArchiveError):
@@ -44,15 +36,36 @@ class WriteError(ArchiveError):
         self.errno = error.errno
 
 
-class SegmentWriter:
-    """A live segment.  `path`, `size` (bytes), `rows` (of all tables), `blocks`, `last_hash` (of the last block) tell where it stands."""
+class Whereabouts(Enum):
+    """Where the file of an open segment is, as its path tells."""
 
-    def __init__(self, path: str, descriptor: int, folder: int, key: bytes) -> None:
+    HERE = "here"
+    MOVED = "moved"
+    DELETED = "deleted"
+
+
+class State(NamedTuple):
+    """How far a segment is written."""
+
+    size: int
+    rows: int
+    blocks: int
+    last_hash: bytes
+
+
+class SegmentWriter:
+    """A live segment.  `path`, `size` (bytes), `rows` (of all tables), `blocks`, `last_hash` (of the last block) tell where it
+    stands; `synced`: how far it is on the disk for sure.
+    """
+
+    def __init__(self, path: str, descriptor: int, folder: int, key: bytes = b"") -> None:
         self.path, self.size, self.rows, self.blocks = path, 0, 0, 0
         self.last_hash = NO_HASH
         self._descriptor, self._folder, self._key = descriptor, folder, key
         self._index = np.zeros(64, INDEX)
         self._torn = False
+        self.synced = State(0, 0, 0, NO_HASH)
+        self.first_frame = b""  # of the HEADER: with its hash, what tells this segment from all others
 
     @classmethod
     def create(
@@ -68,7 +81,8 @@ class SegmentWriter:
         """Make the segment `path` and write its HEADER.
 
         `header`: the facts of ctlog(5); `format`, `program` and `sealed` are filled in.  `previous_hash`: the last hash of the segment that
-        `header["previous"]` names.  Raises ArchiveError, an `archive.ExistsError` if the name is taken.
+        `header["previous"]` names.  The file and its name are on the disk when this returns.  Raises ArchiveError, an
+        `archive.ExistsError` if the name is taken.
         """
         descriptor, folder = archive.create(path, mode)
         self = cls(path, descriptor, folder, key)
@@ -76,9 +90,10 @@ class SegmentWriter:
         now = time.time_ns() if time_ns is None else time_ns
         facts = {"previous": None, **header, "format": "ctlog", "program": f"ctrecorder {__version__}", "sealed": bool(key)}
         try:
-            self._append(Kind.HEADER, dump_json(facts), (now, now))
+            self.write(header_draft(facts, now))
+            self._sync_all()
         except BaseException:
-            os.unlink(os.path.basename(path), dir_fd=folder)
+            _remove(path, folder)
             self._release()
             raise
         return self
@@ -86,26 +101,20 @@ class SegmentWriter:
     def append(self, table: Table, *, kind: Kind = Kind.EVENTS, level: int = 1, plan: Plan = LIVE) -> None:
         """Write `table` as one block, or as several if it is over 65,536 rows; all of it, or nothing.  Raises WriteError."""
         before = self._state()
-        for first in range(0, len(table), ROWS_WRITTEN):
-            part = table if len(table) <= ROWS_WRITTEN else table.slice(first, first + ROWS_WRITTEN)
-            small = len(part) <= SMALL_ROWS and kind == Kind.EVENTS
-            payload = encode_small(part, level) if small else encode_columns(part, level, plan)
-            form = FORM_SMALL if small else FORM_COLUMNS
-            try:
-                self._append(kind, payload, block_times(kind, part), part.family, form, len(part))
-            except WriteError:
-                self._undo(before)
-                raise
-            self.rows += len(part)
+        try:
+            for draft in table_drafts(table, kind, level, plan):
+                self.write(draft)
+        except WriteError:
+            self._undo(before)
+            raise
 
     def gap(self, begin_ns: int, end_ns: int, reason: str, lost: int | None, detail: str = "") -> None:
         """Write a GAP.  Raises WriteError."""
-        self._append(Kind.GAP, Gap(begin_ns, end_ns, reason, lost, detail).payload(), (begin_ns, max(begin_ns, end_ns)))
+        self.write(gap_draft(begin_ns, end_ns, reason, lost, detail))
 
     def mark(self, what: str, facts: Mapping[str, Any], begin_ns: int, end_ns: int | None = None) -> None:
         """Write a MARK of a moment, or from begin to end.  Raises WriteError."""
-        end = begin_ns if end_ns is None else max(begin_ns, end_ns)
-        self._append(Kind.MARK, Mark(begin_ns, end, what, dict(facts)).payload(), (begin_ns, end))
+        self.write(mark_draft(what, facts, begin_ns, end_ns))
 
     def sync(self) -> None:
         """Have all blocks on the disk.  Raises WriteError."""
@@ -113,49 +122,103 @@ class SegmentWriter:
             os.fdatasync(self._descriptor)
         except OSError as error:
             raise WriteError(self.path, error) from error
+        self.synced = self._state()
+
+    def rollback(self) -> None:
+        """Go back to what was synced: what was written since is cut off, and is the caller's to write again.
+
+        Where it cannot be cut now, it is before the next write.
+        """
+        self._undo(self.synced)
+
+    def whereabouts(self) -> Whereabouts:
+        """If the path still leads to this file.  What cannot be told counts as HERE."""
+        try:
+            there = os.stat(self.path, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return Whereabouts.HERE
+            there = None
+        ours = os.fstat(self._descriptor)
+        if there is not None and os.path.samestat(there, ours):
+            return Whereabouts.HERE
+        return Whereabouts.MOVED if ours.st_nlink else Whereabouts.DELETED
+
+    def restore(self, path: str, mode: int = archive.MODE) -> None:
+        """Put a segment that was deleted back, as `path`, which must not exist, and go on there.  Raises ArchiveError."""
+        descriptor, folder = archive.create(path, mode)
+        try:
+            # Asked for at once: a disk that is too full says so before anything is copied.
+            os.posix_fallocate(descriptor, 0, self.size)
+            for offset in range(0, self.size, _COPY):
+                _write_all(descriptor, os.pread(self._descriptor, min(_COPY, self.size - offset), offset), offset)
+            os.fsync(descriptor)
+            os.fsync(folder)
+        except OSError as error:
+            _remove(path, folder)
+            _release(descriptor, folder)
+            raise WriteError(path, error) from error
+        _release(self._descriptor, self._folder)
+        self.path, self._descriptor, self._folder = path, descriptor, folder
+        self.synced, self._torn = self._state(), False
 
     def close(self, totals: Mapping[str, Any] | None = None) -> bytes:
-        """Write the FOOTER, sync file and folder, let go of the lock; returns the last hash.  Raises WriteError: then it is open as before."""
+        """Write the FOOTER, sync file and folder, let go of the lock; returns the last hash.
+
+        Raises WriteError: then it is open as before.
+        """
         index = self._index[: self.blocks]
         times = (int(index["time_min"].min()), int(index["time_max"].max()))
         before = self._state()
-        self._append(Kind.FOOTER, pack_footer(index, {**(totals or {}), "rows": self.rows}, self.size), times)
+        self.write(Draft(Kind.FOOTER, pack_footer(index, {**(totals or {}), "rows": self.rows}, self.size), times))
         try:
-            os.fsync(self._descriptor)
-            os.fsync(self._folder)
-        except OSError as error:
+            self._sync_all()
+        except WriteError:
             self._undo(before)
-            raise WriteError(self.path, error) from error
+            raise
         self._release()
         return self.last_hash
 
     def abandon(self) -> None:
-        """Close the file as it is, without a footer: as a crash would leave it."""
+        """Close the file without a footer, as a crash would leave it; what was not synced is cut off, if that can be."""
+        self.rollback()
         self._release()
 
-    def _append(self, kind: Kind, payload: bytes, times: tuple[int, int], family: int = 0, form: int = WHOLE, rows: int = 0) -> None:
+    def write(self, draft: Draft) -> None:
+        """Append a block.  Raises WriteError."""
+        kind, payload, times, family, form, rows = draft
         block = pack_block(kind, payload, self.last_hash, times, family=family, form=form, rows=rows, key=self._key)
         try:
             if self._torn:
                 os.ftruncate(self._descriptor, self.size)
                 self._torn = False
-            written = os.pwrite(self._descriptor, block, self.size)
-            while written < len(block):
-                written += os.pwrite(self._descriptor, memoryview(block)[written:], self.size + written)
+            _write_all(self._descriptor, block, self.size)
         except OSError as error:
             self._undo(self._state())
             raise WriteError(self.path, error) from error
+        if not self.blocks:
+            self.first_frame = block[: FRAME.size]
         if self.blocks == len(self._index):
             self._index = np.concatenate((self._index, np.zeros_like(self._index)))
         self._index[self.blocks] = (self.size, *times, rows, kind, family, form, 0)
         self.blocks += 1
+        self.rows += rows
         self.size += len(block)
         self.last_hash = block[HASHED : FRAME.size]
 
-    def _state(self) -> tuple[int, int, int, bytes]:
-        return self.size, self.rows, self.blocks, self.last_hash
+    def _sync_all(self) -> None:
+        """Have the file and its name on the disk."""
+        try:
+            os.fsync(self._descriptor)
+            os.fsync(self._folder)
+        except OSError as error:
+            raise WriteError(self.path, error) from error
+        self.synced = self._state()
 
-    def _undo(self, state: tuple[int, int, int, bytes]) -> None:
+    def _state(self) -> State:
+        return State(self.size, self.rows, self.blocks, self.last_hash)
+
+    def _undo(self, state: State) -> None:
         """Back to an earlier state: what came after is cut off, now, or if even that fails, before the next write."""
         self.size, self.rows, self.blocks, self.last_hash = state
         try:
@@ -164,6 +227,28 @@ class SegmentWriter:
             self._torn = True
 
     def _release(self) -> None:
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        os.close(self._descriptor)
-        os.close(self._folder)
+        _release(self._descriptor, self._folder)
+
+
+def _write_all(descriptor: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _remove(path: str, folder: int) -> None:
+    """Remove a file that was just made; on a disk that fails it may stay, empty."""
+    try:
+        os.unlink(os.path.basename(path), dir_fd=folder)
+    except OSError:
+        pass
+
+
+def _release(descriptor: int, folder: int) -> None:
+    """Close both; an error of a disk that is gone is no news here."""
+    for one in (descriptor, folder):
+        try:
+            os.close(one)
+        except OSError:
+            pass
