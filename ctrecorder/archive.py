@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 from ctrecorder import legacy_format
 from ctrecorder.errors import ArchiveError, FormatError, UsageError
-from ctrecorder.format import FRAME, Frame, Kind, parse_frame
+from ctrecorder.format import FRAME, MAGIC, TRAILER, Frame, Kind, parse_frame, parse_trailer
 from ctrecorder.legacy_format import HEADER_BYTES
 from ctrecorder.packed import Stream
 
@@ -25,6 +25,8 @@ from ctrecorder.packed import Stream
 MODE = 0o640
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+# A block is looked for in so many first bytes of a file that does not begin with a header; a header is a few hundred.
+_SEARCH = 1 << 16
 # A reader that asks whether a new segment is live holds its lock for microseconds.
 _LOCK_TRIES, _LOCK_PAUSE = 100, 0.01
 
@@ -124,6 +126,12 @@ def sniff(descriptor: int) -> Frame | None:
     return frame if frame.kind == Kind.HEADER else None
 
 
+def _has_blocks(descriptor: int) -> bool:
+    """If there is a block's magic near the beginning of the file, or a footer at its end: it is a segment, whatever else is wrong."""
+    end = os.fstat(descriptor).st_size - TRAILER.size
+    return MAGIC in os.pread(descriptor, _SEARCH, 0) or parse_trailer(os.pread(descriptor, TRAILER.size, max(end, 0))) is not None
+
+
 def legacy_start(descriptor: int) -> int | None:
     """When the C ctrecorder's file that is open here began, ns (0 if its format is not known); None: it is none.  Raises OSError."""
     head = Stream(descriptor).read(HEADER_BYTES)
@@ -158,6 +166,8 @@ def find(paths: list[str]) -> Found:
             try:
                 frame = sniff(descriptor)
                 begun = legacy_start(descriptor) if frame is None else frame.time_min
+                if begun is None and _has_blocks(descriptor):
+                    begun = 0  # a segment whose first block is damaged: whoever opens it says so
             except OSError as error:
                 found.unreadable.append((name, f"{name}: {_why(error)}"))
                 continue
@@ -172,12 +182,12 @@ def find(paths: list[str]) -> Found:
 
 
 def _files(path: str, found: Found) -> list[str]:
-    """`path` itself, or the regular files in the folder `path`, by name."""
+    """`path` itself, or the regular files in the folder `path`, by name; hidden ones are not meant (ctsqueeze writes such)."""
     if not os.path.isdir(path):
         return [path]
     try:
         with os.scandir(path) as entries:
-            return sorted(entry.path for entry in entries if entry.is_file())
+            return sorted(entry.path for entry in entries if entry.is_file() and not entry.name.startswith("."))
     except OSError as error:
         found.unreadable.append((path, f"{path}: {_why(error)}"))
         return []

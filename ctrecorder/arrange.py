@@ -1,0 +1,130 @@
+"""How connections lie in a squeezed segment: rounded, shelved by how long they lived, sorted so that like stands by like.
+
+Pure.  A block holds connections that ended one after the other and lived about equally long, so that its times prune.  Inside it
+they stand by addresses, port and start: addresses cost nearly nothing there, and starts ascend.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrecorder import pairing
+from ctrecorder.columns import Array, Source, Table, bit, concat
+from ctrecorder.encoder import Plan, Scheme
+from ctrecorder.format import ROWS_WRITTEN
+
+RESOLUTIONS = {"us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+
+# Connections that lived up to so long share a shelf, so that one that lived a day does not make a block of an hour seem a day
+# long.  Each shelf ends with a block that is not full, so there are few.  What has no start or no end has a shelf of its own.
+SHELVES_NS = (15 * 60 * 10**9, 6 * 3600 * 10**9)
+_PARTS = len(SHELVES_NS) + 1
+# A shelf with fewer rows at the end joins the next one: a block of few rows costs more than it prunes.
+_FEW_ROWS = 4096
+
+_ADDRESS, _FEW, _COUNTER = Scheme(dictionary=1, delta=True), Scheme(dictionary=16), Scheme(sparse=True)
+SQUEEZED: Plan = {
+    "time": Scheme(partner="start", scale=True),
+    "orig_src": _ADDRESS,
+    "orig_dst": _ADDRESS,
+    "reply_src": Scheme(partner="orig_dst", dictionary=1),
+    "reply_dst": Scheme(partner="orig_src", dictionary=1),
+    "orig_dport": Scheme(dictionary=4),
+    "reply_sport": Scheme(partner="orig_dport"),
+    "reply_dport": Scheme(partner="orig_sport"),
+    "id": Scheme(planes=False, level=0),
+    "status": _FEW,
+    "zone": _FEW,
+    "mark": _FEW,
+    "start": Scheme(delta=True, scale=True),
+    "end": Scheme(partner="start", scale=True),
+    "known": _FEW,
+    "orig_zone": _FEW,
+    "reply_zone": _FEW,
+    "orig_packets": _COUNTER,
+    "orig_bytes": _COUNTER,
+    "reply_packets": _COUNTER,
+    "reply_bytes": _COUNTER,
+    "tcp_state": _COUNTER,
+}
+
+
+def is_part(table: Table) -> NDArray[np.bool_]:
+    """(rows,): what may go on in another segment: its start or its end was not seen, so that it must keep its id."""
+    both = pairing.NEW | pairing.DESTROY
+    part: NDArray[np.bool_] = (table["seen"] & both) != both
+    return part
+
+
+def round_times(table: Table, resolution_ns: int) -> Table:
+    """`start` and `time` rounded down, `end` up, to multiples of `resolution_ns`: what was open at a moment still is."""
+    columns = dict(table.columns)
+    for name in ("start", "time"):
+        if name in columns:
+            columns[name] = columns[name] // resolution_ns * resolution_ns
+    if "end" in columns:
+        columns["end"] = -(-columns["end"] // resolution_ns) * resolution_ns
+    return Table(table.family, len(table), columns)
+
+
+def drop_ids(table: Table) -> Table:
+    """The table without the kernel's ids (4 random bytes a connection), and `known` without their bit."""
+    columns: dict[str, Array] = {name: array for name, array in table.columns.items() if name != "id"}
+    columns["known"] = table["known"] & np.uint32(~bit("id") & 0xFFFFFFFF)
+    return Table(table.family, len(table), columns)
+
+
+class Shelves:
+    """Collects connections until a block is full.  Memory: less than two blocks for each shelf and family."""
+
+    def __init__(self, resolution_ns: int, keep_ids: bool) -> None:
+        self._resolution, self._keep_ids = resolution_ns, keep_ids
+        self._held: dict[tuple[int, int], list[Table]] = {}
+
+    def add(self, table: Table) -> list[Table]:
+        """Take connections; return the blocks that became full, of exactly ROWS_WRITTEN rows."""
+        full = []
+        table = round_times(table, self._resolution)
+        shelves = _shelf(table)
+        for shelf in np.unique(shelves).tolist():
+            part = table.take(shelves == shelf)
+            if shelf < _PARTS and not self._keep_ids:
+                part = drop_ids(part)
+            key = (shelf, table.family)
+            held = self._held.setdefault(key, [])
+            held.append(part)
+            if sum(map(len, held)) >= ROWS_WRITTEN:
+                whole = concat(held)
+                last = len(whole) // ROWS_WRITTEN * ROWS_WRITTEN
+                full += [_sorted(whole.slice(first, first + ROWS_WRITTEN), shelf) for first in range(0, last, ROWS_WRITTEN)]
+                self._held[key] = [whole.slice(last, len(whole))]
+        return full
+
+    def finish(self) -> list[Table]:
+        """The blocks that are not full, and nothing is left."""
+        held, self._held = self._held, {}
+        blocks = []
+        for family in sorted({family for _, family in held}):
+            waiting: list[Table] = []
+            for shelf in range(_PARTS + 1):
+                waiting += held.get((shelf, family), [])
+                rows = sum(map(len, waiting))
+                if rows and (rows >= _FEW_ROWS or shelf >= _PARTS - 1):
+                    whole = concat(waiting)
+                    blocks += [_sorted(whole.slice(first, first + ROWS_WRITTEN), shelf) for first in range(0, rows, ROWS_WRITTEN)]
+                    waiting = []
+        return blocks
+
+
+def _shelf(table: Table) -> NDArray[np.int64]:
+    """(rows,): the shelf of each connection; `_PARTS` for parts."""
+    start = np.where(table["start_source"] == Source.UNKNOWN, table["end"], table["start"])
+    shelf = np.searchsorted(np.array(SHELVES_NS), table["end"] - start)
+    return np.where(is_part(table), _PARTS, shelf)
+
+
+def _sorted(table: Table, shelf: int) -> Table:
+    """Rows of a block in their order.  Parts of one key stay in order of arrival, by which they join again."""
+    order = (table["orig_dport"], table["orig_dst"], table["orig_src"])
+    return table.take(np.lexsort(order if shelf == _PARTS else (table["start"], *order)))

@@ -1,0 +1,60 @@
+"""ctsqueeze: pair starts with ends, and rewrite closed segments small."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from ctrecorder.cli import common
+from ctrecorder.config import argument, merge
+from ctrecorder.errors import UsageError
+
+SUMMARY = "Pair the start of each connection with its end, and rewrite closed segments small.\nWhat was recorded is all there afterwards."
+EXAMPLES = (
+    ("ctsqueeze", "all closed segments of /var/log/ctrecorder"),
+    ("ctsqueeze --resolution ms /srv/log", "those of another folder, with times to 1 ms"),
+    ("ctsqueeze -f a.ctlog -o small.ctlog", "one segment, to a new file"),
+)
+# Beyond it zstd gains nothing on a segment and takes minutes.
+LEVELS = range(1, 20)
+
+
+def build_parser() -> common.Parser:
+    """The parser: an option that is not given is None, and `config` says its value."""
+    parser = common.Parser("ctsqueeze", SUMMARY, EXAMPLES, 8)
+    what = parser.add_argument_group("what")
+    what.add_argument("folder", nargs="?", metavar="DIR", help="every closed segment in this folder (default: that of the configuration)")
+    what.add_argument("-f", "--file", metavar="SEGMENT", help="this segment alone")
+    what.add_argument("-o", "--output", metavar="NEW", help="with -f: write to this new file, and let the segment be")
+    how = parser.add_argument_group("how")
+    how.add_argument("-c", "--config", metavar="CONFIG", help="configuration (default: /etc/ctrecorder/ctrecorder.conf)")
+    how.add_argument("--resolution", metavar="UNIT", type=argument("squeeze", "resolution"), help="how exact times stay: us, ms or s")
+    how.add_argument("--level", metavar="LEVEL", type=int, choices=LEVELS, default=9, help="of zstd, 1 to 19 (default: 9)")
+    how.add_argument("--keep", action="store_true", default=None, help="keep what is replaced, in the folder `replaced`")
+    how.add_argument("--keep-ids", action="store_true", help="keep the kernel's ids (4 bytes a connection)")
+    how.add_argument("-j", "--jobs", metavar="N", type=int, default=1, help="segments at once (default: 1)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ctsqueeze; returns its exit code."""
+    return common.run(build_parser(), squeeze, argv)
+
+
+def squeeze(args: argparse.Namespace) -> int:
+    """Squeeze one segment, or an archive."""
+    if args.output and not args.file:
+        raise UsageError("-o names the new file of one segment: give that with -f")
+    if args.file and args.folder:
+        raise UsageError("give a folder, or a segment with -f, not both")
+    if args.jobs < 1:
+        raise UsageError("-j: at least 1")
+    merge(args, "squeeze")
+
+    from ctrecorder.service import Log
+    from ctrecorder.squeeze import Settings
+    from ctrecorder.squeeze_archive import Work
+
+    settings = Settings(args.resolution, args.level, args.keep_ids, args.keep)
+    work = Work(settings, args.jobs, Log("ctsqueeze"))
+    return work.one(args.file, args.output) if args.file else work.folder(args.folder)

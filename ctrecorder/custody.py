@@ -1,0 +1,140 @@
+"""Who replaces or removes a segment: one at a time, never a live one, and leaving word of what it was.
+
+Whoever replaces or removes a segment holds its lock, the same that a recorder holds while it writes.  So ctsqueeze and ctexpire
+can run twice, at once, and beside recorders and readers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from ctrecorder.errors import ArchiveError
+from ctrecorder.format import NO_HASH, Json
+from ctrecorder.reader import Segment
+
+# A reader that asks whether a segment is live holds its lock for microseconds.
+_LOCK_TRIES, _LOCK_PAUSE = 20, 0.01
+_FIELDS = {"name": str, "last_hash": str, "rows": int, "bytes": int, "state": str, "program": str}
+_ASIDE = re.compile(r"\.squeezing-([0-9]+)")
+
+
+class BusyError(ArchiveError):
+    """The segment is live, or another command is at work on it, or it has just been replaced."""
+
+
+@contextlib.contextmanager
+def custody(path: str, opened: int | None = None) -> Iterator[os.stat_result]:
+    """Hold the lock of the segment `path`; gives its status.
+
+    `opened`: a descriptor of the file that it must be.  Raises BusyError, or ArchiveError if it cannot be opened (a symlink too).
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        why = "is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        raise ArchiveError(f"{path}: {why}") from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ArchiveError(f"{path}: is not a file")
+        _lock(descriptor, path)
+        if not is_still(path, status) or (opened is not None and not os.path.samestat(os.fstat(opened), status)):
+            raise BusyError(f"{path}: has just been replaced or removed")
+        yield status
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, path: str) -> None:
+    for _ in range(_LOCK_TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if error.errno != errno.EWOULDBLOCK:
+                raise ArchiveError(f"{path}: cannot be locked: {error.strerror}") from error
+            time.sleep(_LOCK_PAUSE)
+    raise BusyError(f"{path}: is being recorded, or another command is at work on it")
+
+
+def is_still(path: str, status: os.stat_result) -> bool:
+    """If `path` names the file of `status`."""
+    try:
+        return os.path.samestat(os.stat(path, follow_symlinks=False), status)
+    except OSError:
+        return False
+
+
+def sync_folder(path: str) -> None:
+    """Have the names in the folder `path` on the disk.  Raises OSError."""
+    descriptor = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def aside(path: str, status: os.stat_result) -> str:
+    """Where the successor of the segment `path` is written: a hidden name beside it, which its lock makes ours alone."""
+    return os.path.join(os.path.dirname(path), f".squeezing-{status.st_ino}")
+
+
+def clear_leavings(folder: str) -> None:
+    """Remove what interrupted runs left in `folder`, as far as no segment is there that it could still belong to.  Raises ArchiveError."""
+    try:
+        with os.scandir(folder) as entries:
+            inodes = {entry.inode(): entry.name for entry in entries}
+        for name in inodes.values():
+            match = _ASIDE.fullmatch(name)
+            if match and int(match[1]) not in inodes:
+                os.unlink(os.path.join(folder, name))
+    except FileNotFoundError:
+        pass  # another run was faster
+    except OSError as error:
+        raise ArchiveError(f"{folder}: {error.strerror}") from error
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """A segment whose successor this is, as the successor's header names it.
+
+    `state`: "closed" or "crashed" (then its last bytes may have been no whole block).
+    """
+
+    name: str
+    last_hash: str
+    rows: int
+    bytes: int
+    state: str
+    program: str
+
+    def json(self) -> Json:
+        return asdict(self)
+
+
+def replaced_by(header: Json) -> list[Replaced]:
+    """What the segment with this header replaces, the recorded one first; [] if it was recorded so.
+
+    A chain may name any of their hashes, or the segment's own.  What is no such entry (a stranger's header) is left out.
+    """
+    listed = header.get("replaces")
+    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    return [Replaced(**{name: entry[name] for name in _FIELDS}) for entry in entries if _is_whole(entry)]
+
+
+def _is_whole(entry: Json) -> bool:
+    return all(type(entry.get(name)) is kind for name, kind in _FIELDS.items())
+
+
+def hashes(segment: Segment) -> list[str]:
+    """The last hashes, in hex, by which the next segment may name this one: its own, and those of what it replaces."""
+    own = [segment.last_hash.hex()] if segment.last_hash != NO_HASH else []
+    return own + [entry.last_hash for entry in replaced_by(segment.header)]
