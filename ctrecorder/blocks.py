@@ -134,8 +134,8 @@ class BlockFile:
 class Scan:
     """A segment's blocks, followed from the first; behind damage from the next whole one.
 
-    `index`: INDEX records of the blocks that are there, without the FOOTER; `last_hash` of the last block; `findings`; `torn`: the one
-    that a crash leaves at the end.  A frame is believed if the next one names its hash, otherwise only if it matches it itself: a
+    `index`: INDEX records of the blocks that are there, without FOOTERs, whose offsets are `footers`; `last_hash` of the last block;
+    `findings`; `torn`: the one that a crash leaves at the end.  A frame is believed if the next one names its hash, otherwise only if it matches it itself: a
     damaged length leads nowhere.  Payloads are not looked at otherwise.
     """
 
@@ -143,6 +143,7 @@ class Scan:
         self._file = file
         self._records: list[tuple[int, ...]] = []
         self.last_hash = NO_HASH
+        self.footers: list[int] = []
         self.findings: list[FormatError] = []
         self.torn: FormatError | None = None
         self._follow_all()
@@ -194,7 +195,9 @@ class Scan:
 
     def _take(self, offset: int, frame: Frame) -> None:
         self.last_hash = frame.hash
-        if frame.kind != Kind.FOOTER:
+        if frame.kind == Kind.FOOTER:
+            self.footers.append(offset)
+        else:
             self._records.append((offset, frame.time_min, frame.time_max, frame.rows, frame.kind, frame.family, frame.form, 0))
 
     def _is_torn(self, offset: int) -> bool:

@@ -1,0 +1,261 @@
+"""Checking: every block of a segment, its order in it, and the order of segments.
+
+`check` is what cttest does.  `examine` looks at one segment: each block against its hash, each column of it decoded, what frames, index
+and footer say against what is there, the chain of hashes from the first block to the last.  `check_chains` looks at how segments
+follow each other.
+
+A live segment is checked as far as it is written.  One that a crash left is whole if it ends with a whole block, or with the beginning of
+one: that is said, but is no damage.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ctrecorder import archive, custody
+from ctrecorder.blocks import Scan
+from ctrecorder.codec import FORM_COLUMNS
+from ctrecorder.columns import Table
+from ctrecorder.errors import CtrecorderError, FormatError
+from ctrecorder.format import FRAME, NO_HASH, TABLES, Gap, Json, Kind, Mark, block_times
+from ctrecorder.reader import Block, Segment
+from ctrecorder.segments import open_segment
+from ctrecorder.text import count
+from ctrecorder.times import text
+
+Say = Callable[[str], None]
+
+WHOLE, DAMAGED, UNCHECKED = 0, 1, 2
+# Offset of the hash of the block before in a frame: what a broken chain is told of.
+_PREVIOUS_AT = 32
+# Files of a folder that are no segments: so many are named.
+_NAMED = 5
+
+
+@dataclass
+class Examined:
+    """What is known of a segment after `examine`.  `findings`: damage.  `notes`: what is to be said, but is none."""
+
+    path: str
+    state: str
+    header: Json
+    previous_hash: str
+    hashes: list[str]
+    blocks: int = 0
+    rows: int = 0
+    gaps: int = 0
+    times: tuple[int, int] = (0, 0)
+    findings: list[FormatError] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return os.path.basename(self.path)
+
+    @property
+    def chain(self) -> str:
+        return str(self.header.get("chain", ""))
+
+    @property
+    def sequence(self) -> int:
+        sequence = self.header.get("sequence")
+        return sequence if isinstance(sequence, int) else 0
+
+    def summary(self) -> str:
+        """One line: what it is, and what it holds."""
+        verdict = f"damaged, {count(len(self.findings), 'finding')}" if self.findings else "whole"
+        since, until = (text(time, utc=True) for time in self.times)
+        holds = f"{count(self.blocks, 'block')}, {count(self.rows, 'row')}" + (f", {count(self.gaps, 'gap')}" if self.gaps else "")
+        return f"{self.path}: {verdict}, {self.state}: {holds}, {since} to {until} UTC"
+
+
+def check(paths: Sequence[str], say: Say, *, quiet: bool = False, key: bytes = b"") -> int:
+    """Check the segments among `paths` (files, or folders of them) and say what was found, a line each; returns the exit code.
+
+    WHOLE; DAMAGED if anything is; otherwise UNCHECKED if a file could not be checked.  `quiet`: only damage and what could not be checked.
+    """
+    found = archive.find(list(paths))
+    unchecked = [why for _, why in found.unreadable]
+    unchecked += [f"{path}: not a segment of ctrecorder" for path in found.foreign if path in paths]
+    notes = _passed_over([path for path in found.foreign if path not in paths])
+    examined = []
+    for path in found.segments:
+        try:
+            one = examine(path, key)
+        except CtrecorderError as error:
+            unchecked.append(str(error))
+            continue
+        examined.append(one)
+        for finding in one.findings:
+            say(str(finding))
+        if not quiet:
+            for line in (*one.notes, one.summary()):
+                say(line)
+    broken, chain_notes = check_chains(examined)
+    for finding in broken:
+        say(str(finding))
+    for line in unchecked:
+        say(line)
+    damaged = {one.path for one in examined if one.findings} | {finding.path for finding in broken}
+    if not quiet:
+        for line in (*chain_notes, *notes, _total(len(examined), len(damaged), len(unchecked))):
+            say(line)
+    return DAMAGED if damaged else UNCHECKED if unchecked or not examined else WHOLE
+
+
+def _passed_over(paths: list[str]) -> list[str]:
+    if not paths:
+        return []
+    more = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
+    return [f"passed over, no segments: {', '.join(paths[:_NAMED])}{more}"]
+
+
+def _total(examined: int, damaged: int, unchecked: int) -> str:
+    words = [f"{count(examined, 'segment')} checked: {examined - damaged:,} whole, {damaged:,} damaged"]
+    if unchecked:
+        words.append(f"{count(unchecked, 'file')} could not be checked")
+    return "; ".join(words)
+
+
+def examine(path: str, key: bytes = b"") -> Examined:
+    """Check one segment.  Raises ArchiveError if it cannot be read, FormatError if it is none."""
+    with open_segment(path) as segment:
+        one = Examined(path, segment.state, segment.header, segment.previous_hash.hex(), custody.hashes(segment))
+        if "legacy" in segment.header:
+            one.notes.append(f"{path}: of the C ctrecorder, which wrote no checksums: only its structure was checked")
+        else:
+            _check_order(segment, one)
+        for block in segment.blocks:
+            _check_block(segment, block, one)
+        one.findings[:0] = [finding for finding in segment.findings if finding is not segment.torn]
+        if segment.torn is not None and segment.state == "crashed":
+            one.notes.append(f"{segment.torn}: torn off by a crash")
+        _count(segment, one)
+    return one
+
+
+def _count(segment: Segment, one: Examined) -> None:
+    one.blocks = len(segment.index)
+    one.rows = int(segment.index["rows"].sum())
+    one.gaps = int(np.count_nonzero(segment.index["kind"] == Kind.GAP))
+    if len(segment.index):
+        one.times = segment.times
+    told = segment.totals.get("rows", one.rows)
+    if told != one.rows:
+        one.findings.append(FormatError(f"the footer tells of {told} rows, there are {one.rows}", path=one.path, offset=segment.size))
+
+
+def _check_order(segment: Segment, one: Examined) -> None:
+    """The frames from first to last: that they are those that the footer tells of, and each follows on the one before."""
+    file = segment.file
+    scan = Scan(file)
+    ends = {footer for footer in scan.footers if segment.state != "closed" or footer != scan.footers[-1]}
+    if segment.state == "closed":
+        one.findings += scan.findings
+        if not np.array_equal(scan.index, segment.index):
+            segment.index = scan.index
+            one.findings.append(file.wrong("the footer does not tell of the blocks that are there", scan.footers[-1]))
+    one.findings += [file.wrong("a footer that is not the end", footer) for footer in sorted(ends)]
+    if segment.sealed and file.key is None:
+        one.notes.append(f"{one.path}: sealed; without its key only its structure was checked")
+    before, end = b"", 0
+    for offset in sorted([*scan.index["offset"].tolist(), *scan.footers]):
+        frame = file.frame(offset)
+        if (frame.kind == Kind.HEADER) != (offset == 0):
+            one.findings.append(file.wrong("a header" if offset else "the first block is no header", offset))
+        if before and end == offset and frame.previous != before:
+            one.findings.append(file.wrong("does not follow on the block before it", offset + _PREVIOUS_AT))
+        before, end = frame.hash, offset + FRAME.size + frame.length
+
+
+def _check_block(segment: Segment, block: Block, one: Examined) -> None:
+    try:
+        if "legacy" in segment.header:
+            if block.kind in TABLES:
+                segment.read(block)
+        elif block.kind in TABLES:
+            _check_table(segment, block, segment.read(block))
+        else:
+            frame = segment.frame(block)
+            payload = segment.file.payload(block.offset, frame)
+            if block.kind == Kind.GAP:
+                Gap.parse(frame, payload)
+            elif block.kind == Kind.MARK:
+                Mark.parse(frame, payload)
+    except FormatError as error:
+        one.findings.append(segment.file.placed(error, block.offset))
+
+
+def _check_table(segment: Segment, block: Block, table: Table) -> None:
+    """The rows of a block against what its frame and its index say of them.  Raises FormatError."""
+    least, greatest = block_times(block.kind, table)
+    if (least, greatest) != (block.time_min, block.time_max):
+        raise FormatError(f"its rows are of {least} to {greatest}, its frame says {block.time_min} to {block.time_max}", offset=16)
+    if block.form != FORM_COLUMNS:
+        return
+    index = segment.read_index(block)
+    for name, entry in index.columns.items():
+        bound, values = index.bound(name), table[name]
+        # A dictionary's values are its own; addresses of 16 bytes have no other bound.
+        if bound is None or bound.parts or isinstance(bound.low, bytes) or isinstance(bound.high, bytes):
+            continue
+        if not bound.low <= int(values.min()) <= int(values.max()) <= bound.high:
+            raise FormatError(f"column {name} has values outside the bounds in its entry", offset=FRAME.size + entry.place)
+
+
+def check_chains(segments: Iterable[Examined]) -> tuple[list[FormatError], list[str]]:
+    """Whether segments follow each other as they were recorded: findings, and notes.
+
+    Each names the one before it by its last hash.  Where it is not there although earlier ones are, or ends with another hash, the chain
+    is broken; before the earliest of a chain there may be some that have expired.
+    """
+    chains: dict[str, list[Examined]] = {}
+    for one in segments:
+        if one.chain and "legacy" not in one.header:
+            chains.setdefault(one.chain, []).append(one)
+    findings: list[FormatError] = []
+    notes: list[str] = []
+    for members in chains.values():
+        members.sort(key=lambda one: (one.sequence, one.times))
+        _check_chain(members, findings, notes)
+    return findings, notes
+
+
+def _check_chain(members: list[Examined], findings: list[FormatError], notes: list[str]) -> None:
+    by_hash: dict[str, Examined] = {}
+    for one in members:
+        twins = {by_hash[one_hash].path for one_hash in one.hashes if one_hash in by_hash}
+        findings += [_broken(one, f"holds the same as {twin}") for twin in sorted(twins)]
+        by_hash.update(dict.fromkeys(one.hashes, one))
+    followers: dict[str, Examined] = {}
+    for place, one in enumerate(members):
+        if one.previous_hash == NO_HASH.hex():
+            if place:
+                findings.append(_broken(one, f"begins its recording anew, although {members[0].name} is earlier"))
+            continue
+        before = by_hash.get(one.previous_hash)
+        if before is None:
+            _tell_missing(one, members, place, findings, notes)
+        elif before.path in followers:
+            findings.append(_broken(one, f"follows on {before.name}, and so does {followers[before.path].name}"))
+        else:
+            followers[before.path] = one
+
+
+def _tell_missing(one: Examined, members: list[Examined], place: int, findings: list[FormatError], notes: list[str]) -> None:
+    """The segment before `one` is not there: say what that means."""
+    name = str(one.header.get("previous") or "the segment before it")
+    if any(member.name == name for member in members):
+        findings.append(_broken(one, f"{name} does not end as it did: {name} was cut short, changed or replaced"))
+    elif place:
+        findings.append(_broken(one, f"{name}, before it, is missing"))
+    else:
+        notes.append(f"{one.path}: the recording begins earlier; {name}, before it, is not here (expired?)")
+
+
+def _broken(one: Examined, what: str) -> FormatError:
+    return FormatError(what, path=one.path, offset=_PREVIOUS_AT)
