@@ -42,6 +42,7 @@ class Kind(IntEnum):
 
 
 TABLES = (Kind.EVENTS, Kind.CONNECTIONS)
+_KINDS = frozenset(Kind)
 
 REASONS: Mapping[str, str] = {
     "overrun": "the kernel dropped events: the receive buffer was full",
@@ -129,7 +130,10 @@ def _hash(head: Buffer, part: Buffer, key: bytes) -> bytes:
 
 
 def parse_frame(data: Buffer) -> Frame:
-    """The frame that `data` begins with.  Raises FormatError, also for numbers that no writer writes."""
+    """The frame that `data` begins with.  Raises FormatError, also for numbers that no writer writes.
+
+    A kind that this version does not know is no error: a reader passes such a block over.
+    """
     if len(data) < FRAME.size:
         raise FormatError(f"{len(data)} bytes are too few for a block", offset=0)
     magic, kind, family, version, form, rows, length, time_min, time_max, previous, digest = FRAME.unpack_from(data)
@@ -137,15 +141,13 @@ def parse_frame(data: Buffer) -> Frame:
         raise FormatError(f"no block here: it begins with {bytes(magic).hex()}, not {MAGIC.hex()}", offset=0)
     if version != VERSION:
         raise FormatError(f"a block of version {version}: made by a newer version of ctrecorder", offset=6)
-    if not Kind.HEADER <= kind <= Kind.FOOTER:
-        raise FormatError(f"a block of kind {kind}: made by a newer version of ctrecorder, or damaged", offset=4)
-    table = kind in TABLES
-    if table != (family in (uapi.AF_INET, uapi.AF_INET6)) or (not table and family):
-        raise FormatError(f"a block of kind {kind} with family {family}", offset=5)
-    if form not in ((FORM_COLUMNS, FORM_SMALL) if table else (WHOLE,)):
-        raise FormatError(f"a block of kind {kind} in form {form}", offset=7)
-    if rows > MAX_ROWS or (rows != 0) != table:
-        raise FormatError(f"a block of kind {kind} with {rows} rows", offset=8)
+    if kind in TABLES:
+        if family not in (uapi.AF_INET, uapi.AF_INET6) or form not in (FORM_COLUMNS, FORM_SMALL):
+            raise FormatError(f"a block of kind {kind} with family {family} in form {form}", offset=5)
+        if not 0 < rows <= MAX_ROWS:
+            raise FormatError(f"a block of kind {kind} with {rows} rows", offset=8)
+    elif form != WHOLE or kind == 0 or (kind in _KINDS and (family or rows)):
+        raise FormatError(f"a block of kind {kind} with family {family}, {rows} rows, in form {form}", offset=4)
     if length > MAX_PAYLOAD or (form == FORM_COLUMNS and length < HEAD.size):
         raise FormatError(f"a payload of {length} bytes", offset=12)
     if time_min > time_max:
