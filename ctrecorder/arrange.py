@@ -50,21 +50,17 @@ SQUEEZED: Plan = {
 }
 
 
-def is_part(table: Table) -> NDArray[np.bool_]:
-    """(rows,): what may go on in another segment: its start or its end was not seen, so that it must keep its id."""
-    both = pairing.NEW | pairing.DESTROY
-    part: NDArray[np.bool_] = (table["seen"] & both) != both
-    return part
-
-
 def round_times(table: Table, resolution_ns: int) -> Table:
-    """`start` and `time` rounded down, `end` up, to multiples of `resolution_ns`: what was open at a moment still is."""
+    """`start` rounded down, `end` and `time` up, to multiples of `resolution_ns`.
+
+    So what was open at a moment still is, and what a dump showed was still heard of after that dump began.
+    """
     columns = dict(table.columns)
-    for name in ("start", "time"):
+    if "start" in columns:
+        columns["start"] = columns["start"] // resolution_ns * resolution_ns
+    for name in ("end", "time"):
         if name in columns:
-            columns[name] = columns[name] // resolution_ns * resolution_ns
-    if "end" in columns:
-        columns["end"] = -(-columns["end"] // resolution_ns) * resolution_ns
+            columns[name] = -(-columns[name] // resolution_ns) * resolution_ns
     return Table(table.family, len(table), columns)
 
 
@@ -121,7 +117,7 @@ def _shelf(table: Table) -> NDArray[np.int64]:
     """(rows,): the shelf of each connection; `_PARTS` for parts."""
     start = np.where(table["start_source"] == Source.UNKNOWN, table["end"], table["start"])
     shelf = np.searchsorted(np.array(SHELVES_NS), table["end"] - start)
-    return np.where(is_part(table), _PARTS, shelf)
+    return np.where(pairing.is_whole(table), shelf, _PARTS)
 
 
 def _sorted(table: Table, shelf: int) -> Table:

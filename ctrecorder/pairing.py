@@ -67,7 +67,7 @@ class Pairer:
 
     Memory: the open flows (bounded by the conntrack table that was recorded), as many waiting rows or `BATCH_ROWS`, and the keys
     of what ended in the last `RACE_ROWS` rows.  A connection's table has the columns KEY, VALUES (those that were fed), SPAN
-    and `known`; of flows without an end also `time`, when last heard of.
+    and `known`; while it may go on also `time`, when last heard of.
     """
 
     def __init__(self) -> None:
@@ -76,15 +76,14 @@ class Pairer:
     def feed(self, table: Table) -> list[Table]:
         """Take the next rows in order of arrival; return connections that ended (now or in earlier rows), in no set order.
 
-        `table` holds events, or connections (as squeezed: no column `event`), of which those with both NEW and DESTROY are
-        returned as they are and the others are parts that join what they belong to.
+        `table` holds events, or connections (as squeezed: no column `event`), of which the whole ones are
+        returned as they are and the parts join what they belong to.
         """
         done = []
         if "event" in table:
             pieces = _pieces_of_events(table)
         else:
-            whole = (table["seen"] & (NEW | DESTROY)) == (NEW | DESTROY)
-            whole |= table["seen"] == 0
+            whole = is_whole(table)
             if whole.all():
                 return [table] if len(table) else []
             if whole.any():
@@ -115,16 +114,17 @@ class _Pieces:
     """Parts of connections, rows of `table`.
 
     `time` is when last heard of, `heard` (rows,) the time of the last row that went in, `row` (rows,) its number in the order of
-    arrival, `exact` (rows,) whether that time is the kernel's.
+    arrival, `exact` (rows,) whether that time is the kernel's, `ended` (rows,) whether the flow ended with it.
     """
 
     table: Table
     heard: Ints
     row: Ints
     exact: Bools
+    ended: Bools
 
     def take(self, index: Array) -> _Pieces:
-        return _Pieces(self.table.take(index), self.heard[index], self.row[index], self.exact[index])
+        return _Pieces(self.table.take(index), self.heard[index], self.row[index], self.exact[index], self.ended[index])
 
     @staticmethod
     def concat(parts: list[_Pieces]) -> _Pieces:
@@ -134,6 +134,7 @@ class _Pieces:
             np.concatenate([part.heard for part in parts]),
             np.concatenate([part.row for part in parts]),
             np.concatenate([part.exact for part in parts]),
+            np.concatenate([part.ended for part in parts]),
         )
 
 
@@ -154,7 +155,19 @@ def _pieces_of_events(table: Table) -> _Pieces:
     columns |= {"time": time, "start": start, "start_source": source, "end": end, "end_source": end_source, "seen": _SEEN[event]}
     columns["known"] = known & np.uint32(~_EVENT_BITS & 0xFFFFFFFF)
     exact = (known & bit("time")) != 0
-    return _Pieces(Table(table.family, rows, columns), time, np.zeros(rows, np.int64), exact)
+    return _Pieces(Table(table.family, rows, columns), time, np.zeros(rows, np.int64), exact, ended)
+
+
+def has_ended(table: Table) -> Bools:
+    """(rows,): which connections have ended for sure: by DESTROY, or by a BOUND that no later row can lift (they have no `time`)."""
+    ended: Bools = ((table["seen"] & DESTROY) != 0) | ((table["end_source"] == Source.BOUND) & (table["time"] == 0))
+    return ended
+
+
+def is_whole(table: Table) -> Bools:
+    """(rows,): which connections began and ended in what was paired; the others are parts, which may join others."""
+    whole: Bools = (((table["seen"] & NEW) != 0) & has_ended(table)) | (table["seen"] == 0)
+    return whole
 
 
 def _pieces_of_connections(table: Table) -> _Pieces:
@@ -162,7 +175,7 @@ def _pieces_of_connections(table: Table) -> _Pieces:
     last = np.maximum(table["time"], np.maximum(table["start"], table["end"])).astype(np.int64)
     names = (*KEY, *VALUES, *SPAN, "known")
     part = Table(table.family, len(table), {**table.select(names).columns, "time": last})
-    return _Pieces(part, last, np.zeros(len(table), np.int64), np.zeros(len(table), np.bool_))
+    return _Pieces(part, last, np.zeros(len(table), np.int64), np.zeros(len(table), np.bool_), has_ended(table))
 
 
 class _Flows:
@@ -283,12 +296,11 @@ class _Grouped:
             known = table["known"][rows]
             columns["known"] = np.bitwise_or.reduceat(known, offsets)
             _fill_in(table, columns, rows, known, offsets)
-        return _Pieces(Table(table.family, len(flows), columns), work.heard[last], work.row[last], work.exact[last])
+        return _Pieces(Table(table.family, len(flows), columns), work.heard[last], work.row[last], work.exact[last], work.ended[last])
 
     def _ended(self, work: _Pieces) -> Bools:
-        """(flows,): whether the last row is a DESTROY."""
-        last = self.order[np.append(self.at[1:], len(self.order)) - 1]
-        ended: Bools = (work.table["seen"][last] & DESTROY) != 0
+        """(flows,): whether the last row is an end."""
+        ended: Bools = work.ended[self.order[np.append(self.at[1:], len(self.order)) - 1]]
         return ended
 
     def take_open(self, work: _Pieces) -> _Pieces:
@@ -361,7 +373,7 @@ def _stale(work: _Pieces, order: Ints, first: Bools, pure: Bools, carried: int) 
     waiting = pure & (order >= carried)
     other = _last_other(first, waiting)
     after = np.flatnonzero(waiting & (other >= 0))
-    after = after[(table["seen"][order[other[after]]] & DESTROY) != 0]
+    after = after[work.ended[order[other[after]]]]
     here, there = order[after], order[other[after]]
     close = (row[here] - row[there] <= RACE_ROWS) & (np.abs(heard[here] - heard[there]) <= RACE_NS)
     both = (table["start_source"][here] == Source.KERNEL) & (table["start_source"][there] == Source.KERNEL)
@@ -379,7 +391,7 @@ def _begins(work: _Pieces, order: Ints, first: Bools, seen: Array, pure: Bools, 
     """(rows,): whether a row of `order` begins a flow."""
     table, heard = work.table, work.heard
     ended = np.zeros(len(order), np.bool_)
-    ended[1:] = (seen[:-1] & DESTROY) != 0
+    ended[1:] = work.ended[order[:-1]]
     new = (seen & NEW) != 0
     begins: Bools = first | ended | (order < carried) | new
     before = np.append(order[:1], order[:-1])

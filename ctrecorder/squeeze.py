@@ -223,12 +223,21 @@ def _replace(path: str, aside: str, keep: bool) -> None:
             kept = os.path.join(folder, KEPT)
             with contextlib.suppress(FileExistsError):
                 os.mkdir(kept, 0o750)
-            os.link(path, os.path.join(kept, name), follow_symlinks=False)
+            _keep(path, os.path.join(kept, name))
             custody.sync_folder(kept)
         os.rename(aside, path)
         custody.sync_folder(folder)
     except OSError as error:
         raise ArchiveError(f"{path}: cannot be replaced: {error.strerror}") from error
+
+
+def _keep(path: str, kept: str) -> None:
+    """Give the old segment a second name, unless an interrupted run has done so.  Raises OSError."""
+    try:
+        os.link(path, kept, follow_symlinks=False)
+    except FileExistsError:
+        if not custody.is_still(kept, os.stat(path)):
+            raise
 
 
 def _publish(aside: str, output: str) -> None:

@@ -216,6 +216,25 @@ def test_connections_join_across_segments_that_were_paired_apart() -> None:
     assert found == slow(list(segments))
 
 
+def test_a_part_that_another_flow_ended_does_not_go_on() -> None:
+    """A flow without a DESTROY, ended by the next of its key: a DESTROY in a later segment is that of yet another flow."""
+    apart, pairer = Pairer(), Pairer()
+    apart.feed(table([row(NEW, T), row(NEW, T + 5), row(DESTROY, T + 9)]))
+    done = [whole for part in apart.finish() for whole in pairer.feed(part)]
+    done += pairer.feed(table([row(DESTROY, T + 20)])) + pairer.finish()
+    assert rows_of(done) == slow([[row(NEW, T), row(NEW, T + 5), row(DESTROY, T + 9), row(DESTROY, T + 20)]])
+
+
+def test_a_part_with_a_sure_end_ends_the_flow_that_it_is_part_of() -> None:
+    minute = 60 * SECOND
+    segments = [[row(NEW, T)], [row(EXISTING, T + minute), row(NEW, T + 2 * minute)]]
+    pairer, done = Pairer(), []
+    for rows in segments:
+        apart = Pairer()
+        done += [whole for part in apart.feed(table(rows)) + apart.finish() for whole in pairer.feed(part)]
+    assert rows_of(done + pairer.finish()) == slow(list(segments))
+
+
 def test_an_open_part_that_a_later_dump_lacks_is_bounded() -> None:
     apart, pairer = Pairer(), Pairer()
     apart.feed(table([row(NEW, T), row(UPDATE, T + 50, id=9)]))
