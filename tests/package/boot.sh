@@ -5,7 +5,8 @@
 #   boot.sh exec NAME CMD [ARG]  run CMD inside, in a clean environment; its stdio and exit status are passed on
 #   boot.sh down NAME            halt it and remove all that is left of it
 #   boot.sh sh   SUITE CMD       run a shell command in a copy-on-write chroot of the build root; BIND is on /srv
-# BIND is a folder of this machine, seen inside as /srv, and writable.  Roots are kept in /var/tmp/ctrecorder-roots.
+# BIND is a folder of this machine, seen inside as /srv, and writable.  What is written elsewhere is gone after down, but with
+# ROOT, a folder, it is kept there: a machine that is switched off and on.  Debian's roots are kept in /var/tmp/ctrecorder-roots.
 # Needs root, systemd-container, mmdebstrap and zstd.  What cannot be done is said, and is exit 1: nothing is skipped.
 set -eu -o pipefail
 CACHE=/var/tmp/ctrecorder-roots RUN=${TMPDIR:-/tmp}/ctrecorder-boot
@@ -64,23 +65,29 @@ sweep() {  # NAME: end what is left in the cgroups made for this container, and 
     done
     [ ! -d "$folder" ] || echo "boot.sh: $folder is still busy" >&2
   done
-  rm -rf "${RUN:?}/$1" "/run/systemd/nspawn/propagate/$1"
+  ! mountpoint -q "$RUN/$1/root" || umount "$RUN/$1/root"
+  rm -rf --one-file-system "${RUN:?}/$1" "/run/systemd/nspawn/propagate/$1"
 }
 
 up() {  # NAME SUITE
-  local name=$1 i state wrapper options=(--volatile=overlay)
+  local name=$1 tree i state wrapper options=(--volatile=overlay)
   [ "$(id -u)" = 0 ] || die "only root can boot a container"
   command -v systemd-nspawn >/dev/null || die "no systemd-nspawn: apt-get install systemd-container"
   [ -e "/run/netns/$name" ] || die "no network namespace $name"
   root router "$2"
-  sweep "$name"; mkdir -p "$RUN/$name"
+  sweep "$name"; mkdir -p "$RUN/$name"; tree=$BASE
+  if [ -n "${ROOT:-}" ]; then
+    options=() tree=$RUN/$name/root
+    mkdir -p "$ROOT/upper" "$ROOT/work" "$tree"
+    mount -t overlay -o "lowerdir=$BASE,upperdir=$ROOT/upper,workdir=$ROOT/work" ctrecorder "$tree"
+  fi
   [ -z "${BIND:-}" ] || options+=("--bind=$BIND:/srv")
   ip -n "$name" link set lo up
   export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
   (
     for group in $(cgroups); do mkdir -p "$group/ctrecorder-$name"; echo "$BASHPID" >"$group/ctrecorder-$name/cgroup.procs"; done
     echo "$BASHPID" >"$RUN/$name/pid"
-    exec setsid systemd-nspawn -D "$BASE" --boot -M "$name" --register=no --keep-unit \
+    exec setsid systemd-nspawn -D "$tree" --boot -M "$name" --register=no --keep-unit \
       --network-namespace-path="/run/netns/$name" --capability=all --system-call-filter='bpf keyctl' \
       --console=pipe --link-journal=no --resolv-conf=off --timezone=off "${options[@]}"
   ) </dev/null >"$RUN/$name/log" 2>&1 &
@@ -127,5 +134,5 @@ case ${1:-} in
   exec) shift; execute "$@" ;;
   down) down "$2" ;;
   sh) chrooted "$2" "$3" ;;
-  *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 1 ;;
+  *) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 1 ;;
 esac

@@ -5,44 +5,73 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+
+from router import Lab, wait_until
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parents[1]
-sys.path.insert(0, str(HERE.parent / "lab"))
-
-from router import Lab, wait_until  # noqa: E402  (after the path is known)
-
 BOOT = str(HERE / "boot.sh")
 SUITES = ("bookworm", "trixie")
 LOGS = "/var/log/ctrecorder"
+# A root is made in two minutes; all else takes seconds.
+MOST_SECONDS = 900
 Done = subprocess.CompletedProcess[str]
 
 
-def boot_sh(*words: str, bind: Path | None = None, stdin: str = "", check: bool = True, timeout: float = 600) -> Done:
+def boot_sh(*words: str, bind: Path | None = None, root: Path | None = None, stdin: str = "", check: bool = True) -> Done:
     """boot.sh; with `check`, a failure is an AssertionError that shows what it said."""
-    environment = {**os.environ, "BIND": str(bind or "")}
-    done = subprocess.run([BOOT, *words], input=stdin, capture_output=True, text=True, timeout=timeout, env=environment, check=False)
+    environment = {**os.environ, "BIND": str(bind or ""), "ROOT": str(root or "")}
+    done = subprocess.run([BOOT, *words], input=stdin, capture_output=True, text=True, timeout=MOST_SECONDS, env=environment, check=False)
     if check and done.returncode:
         raise AssertionError(f"{' '.join(words[2:])}: exit {done.returncode}:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
     return done
 
 
-class Router:
-    """The booted router.  `folder` of this machine is its /srv."""
+# Builds a copy: the tree is other people's as well.
+PACK = """
+mkdir -p /tmp/tree && cd /srv/tree && tar -c . | tar -x -C /tmp/tree
+/tmp/tree/debian/build /srv/{out}
+"""
 
-    def __init__(self, lab: Lab, suite: str, folder: Path) -> None:
-        self.lab, self.suite, self.folder = lab, suite, folder
+
+@dataclass
+class Builds:
+    """`folder`, with tree/ (a copy of the checkout) and a folder for each build."""
+
+    folder: Path
+
+    def build(self, suite: str, out: str, prepare: str = "") -> Path:
+        """Build the package in `suite` into folder/out; `prepare` is shell, run in the copy of the tree first.  The .deb."""
+        script = PACK.format(out=out).replace("/tmp/tree/debian", f"cd /tmp/tree; {prepare or ':'}; /tmp/tree/debian")
+        boot_sh("sh", suite, script, bind=self.folder)
+        (package,) = (self.folder / out).glob("*.deb")
+        return package
+
+
+class Router:
+    """The booted router.  `folder` of this machine is its /srv; with a `root` of its own it can be switched off and on."""
+
+    def __init__(self, lab: Lab, suite: str, folder: Path, root: Path | None = None) -> None:
+        self.lab, self.suite, self.folder, self.root = lab, suite, folder, root
         self.name = lab.router.name
         self.said = ""  # what apt said at the installation
 
     def __enter__(self) -> Router:
-        boot_sh("up", self.name, self.suite, bind=self.folder)
+        self.switch_on()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.switch_off()
+
+    def switch_on(self) -> None:
+        """Boot, and wait until all that starts at boot has started."""
+        boot_sh("up", self.name, self.suite, bind=self.folder, root=self.root)
+
+    def switch_off(self) -> None:
+        """Halt in order."""
         boot_sh("down", self.name)
 
     def run(self, *command: object, stdin: str = "", check: bool = True) -> Done:

@@ -4,36 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from booted import CHECKOUT, SUITES, Lab, Router, boot_sh
+from booted import CHECKOUT, SUITES, Builds, Router
 
-PACK = """
-mkdir -p /tmp/tree && cd /srv/tree && tar -c --exclude=./build --exclude=./.git --exclude=./.venv . | tar -x -C /tmp/tree
-/tmp/tree/debian/build /srv/{out}
-"""
-
-
-@dataclass
-class Builds:
-    """`folder`, with tree/ (a copy of the checkout) and a folder for each build."""
-
-    folder: Path
-
-    def build(self, suite: str, out: str, prepare: str = "") -> Path:
-        """Build the package in `suite` into folder/out; `prepare` is shell, run in the copy of the tree first.  The .deb."""
-        script = PACK.format(out=out).replace("/tmp/tree/debian", f"cd /tmp/tree; {prepare or ':'}; /tmp/tree/debian")
-        boot_sh("sh", suite, script, bind=self.folder)
-        (package,) = (self.folder / out).glob("*.deb")
-        return package
+from router import Lab
 
 
 @pytest.fixture(scope="session")
 def builds(tmp_path_factory: pytest.TempPathFactory) -> Builds:
     folder = tmp_path_factory.mktemp("builds")
-    ignored = shutil.ignore_patterns("__pycache__", "build", ".git", ".venv", ".*_cache", ".hypothesis")
+    ignored = shutil.ignore_patterns("__pycache__", ".git", ".venv", ".*_cache", ".hypothesis")
     shutil.copytree(CHECKOUT, folder / "tree", ignore=ignored)
     folder.chmod(0o755)
     return Builds(folder)

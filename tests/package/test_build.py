@@ -10,9 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from booted import CHECKOUT, SUITES, boot_sh
-
-from conftest import Builds
+from booted import CHECKOUT, SUITES, Builds, boot_sh
 
 # What is imported, and the Debian package that has it.
 MODULES = {
@@ -69,11 +67,12 @@ def test_lintian_has_nothing_to_say(suite: str, builds: Builds, packages: dict[s
 
 
 def test_an_override_of_lintian_has_its_reason_above_it() -> None:
-    for path in [*CHECKOUT.glob("debian/*.lintian-overrides"), CHECKOUT / "debian" / "source" / "lintian-overrides"]:
-        before = ""
-        for line in path.read_text().splitlines() if path.exists() else ():
+    paths = list((CHECKOUT / "debian").rglob("*lintian-overrides"))
+    assert paths
+    for path in paths:
+        lines = path.read_text().splitlines()
+        for before, line in zip(["", *lines], lines, strict=False):
             assert line.startswith("#") or before.startswith("#"), f"{path.name}: {line}"
-            before = line
 
 
 @pytest.mark.parametrize("suite", SUITES)

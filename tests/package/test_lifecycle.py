@@ -7,9 +7,8 @@ import re
 import subprocess
 from pathlib import Path
 
-from booted import LOGS, SUITES, Router
+from booted import LOGS, SUITES, Builds, Router
 
-from conftest import Builds
 from ctrecorder import messages
 from router import INSIDE, SERVER
 
