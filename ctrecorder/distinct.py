@@ -22,13 +22,17 @@ _SLOT_BITS = 16
 # Below that the slots cost more than sorting.
 _SORTED_ROWS = 4096
 # Knuth's multiplicative hash: 2**32 and 2**64 by the golden ratio, made odd.
+_SIGN = np.uint64(1 << 63)  # turned over, numbers with a sign sort as those without
 _GOLDEN_32, _GOLDEN_64 = np.uint32(2654435761), np.uint64(11400714819323198485)
 
 
 def distinct(values: Array) -> tuple[Array, Places]:
-    """`values`: (n,), n > 0, unsigned or S16.  Returns the distinct ones, ascending, (k,), and the place of each row's among them, (n,)."""
+    """`values`: (n,), n > 0, integers or S16.  Returns the distinct ones, ascending, (k,), and the place of each row's among them, (n,)."""
     if values.dtype.kind == "S":
         return _distinct_wide(values)
+    if values.dtype.kind == "i":
+        ordered, places = distinct(values.view(np.uint64) ^ _SIGN)
+        return (ordered ^ _SIGN).view(np.int64), places
     few = _distinct_few(values)
     if few is not None:
         return few

@@ -189,14 +189,15 @@ class Encoder:
 
     def _use_dictionary(self, draft: _Draft) -> bool:
         """Replace values by their places in a dictionary; False: the scheme does not want one of so many entries."""
-        scheme, values = draft.scheme, draft.values
+        scheme = draft.scheme
         if not scheme.dictionary:
             return False
+        values = draft.values.view(draft.column.dtype(self._table.family))
         partner = self._partner(draft)
         if partner is None:
             entries, places = distinct(values)
         else:
-            others = np.flatnonzero(values != partner.view(values.dtype))
+            others = np.flatnonzero(values != partner)
             entries = np.zeros(0, values.dtype)
             places = np.zeros(len(values), np.uint32)
             if len(others):
@@ -258,7 +259,8 @@ def _pack_dictionary(entries: Array, level: int) -> bytes:
         steps = numbers.copy()
         steps[1:] ^= numbers[:-1]
         return pack_planes(steps.view("S16").reshape(-1), level)
-    return pack_planes(np.diff(entries, prepend=entries.dtype.type(0)), level)
+    numbers = entries.view(unsigned(entries.dtype))
+    return pack_planes(np.diff(numbers, prepend=numbers.dtype.type(0)), level)
 
 
 def _narrowest(spread: int) -> str:

@@ -1,0 +1,203 @@
+"""A reader written from ctlog(5) alone: plain Python, no numpy, nothing of ctrecorder.  It is what the page is held against the code with.
+
+It believes what it reads: damage raises whatever it raises.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from dataclasses import dataclass, field
+from typing import Any
+
+import zstandard
+
+SIZES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "i64": 8}
+# The page's table of columns: id, name, type.
+COLUMNS = """
+1 time i64, 2 event u8, 3 l4proto u8, 4 orig_src address, 5 orig_dst address, 6 reply_src address, 7 reply_dst address,
+8 orig_sport u16, 9 orig_dport u16, 10 reply_sport u16, 11 reply_dport u16, 12 id u32, 13 status u32, 14 zone u16, 15 mark u32,
+16 start i64, 17 stop i64, 18 orig_packets u64, 19 orig_bytes u64, 20 reply_packets u64, 21 reply_bytes u64, 22 tcp_state u8,
+23 known u32, 24 orig_zone u16, 25 reply_zone u16, 26 end i64, 27 start_source u8, 28 end_source u8, 29 seen u8
+"""
+NAMES = {int(number): (name, kind) for number, name, kind in (entry.split() for entry in COLUMNS.replace("\n", " ").split(","))}
+SPARSE, DIFFERENCE, SAME, DICTIONARY, DELTA, CONSTANT, PLANES = 1, 2, 4, 8, 16, 32, 64
+
+Value = int | bytes
+
+
+@dataclass
+class Block:
+    kind: int
+    family: int
+    rows: int
+    time_min: int
+    time_max: int
+    previous: bytes
+    hash: bytes
+    offset: int
+    columns: dict[str, list[Value]] = field(default_factory=dict)
+    json: dict[str, Any] = field(default_factory=dict)
+
+
+def read(data: bytes, key: bytes = b"") -> list[Block]:
+    """All blocks of a segment, each checked against its hash, and that it follows on the one before."""
+    blocks: list[Block] = []
+    offset = 0
+    while offset < len(data):
+        magic, kind, family, version, form, rows, length, *times = struct.unpack_from("<4sBBBBIIqq", data, offset)
+        previous, digest = data[offset + 32 : offset + 48], data[offset + 48 : offset + 64]
+        payload = data[offset + 64 : offset + 64 + length]
+        assert (magic, version, len(payload)) == (b"\xc7\x43\x54\x42", 1, length)
+        hashed = payload[: struct.unpack_from("<HHI", payload)[2]] if form == 1 else payload
+        state = hashlib.blake2b(data[offset : offset + 48] + hashed, digest_size=16, key=key)
+        assert state.digest() == digest
+        assert not blocks or blocks[-1].hash == previous
+        block = Block(kind, family, rows, times[0], times[1], previous, digest, offset)
+        if form == 1:
+            block.columns = Columns(payload, family, rows).all()
+        elif form == 2:
+            block.columns = small(payload, family, rows)
+        elif kind != 6:
+            block.json = json.loads(payload)
+        blocks.append(block)
+        offset += 64 + length
+    return blocks
+
+
+def footer(data: bytes) -> tuple[list[tuple[int, ...]], dict[str, Any], int]:
+    """Records, totals and offset of the footer, found from the end."""
+    offset, length, magic = struct.unpack("<QI4s", data[-16:])
+    assert magic == b"\x42\x54\x43\xc7"
+    payload = data[offset + 64 :]
+    records = payload[: len(payload) - 16 - length]
+    return list(struct.iter_unpack("<QqqIBBBB", records)), json.loads(payload[len(records) : -16]), offset
+
+
+def run(stored: bytes, plain_length: int) -> bytes:
+    if len(stored) == plain_length:
+        return stored
+    assert len(stored) < plain_length
+    plain = zstandard.ZstdDecompressor().decompress(stored)
+    assert len(plain) == plain_length
+    return plain
+
+
+def planes(stored: bytes, width: int, count: int) -> list[bytes]:
+    lengths = struct.unpack_from(f"<{width}I", stored)
+    at, found = 4 * width, []
+    for length in lengths:
+        found.append(run(stored[at : at + length], count) if length else bytes(count))
+        at += length
+    assert at == len(stored)
+    return [bytes(plane[item] for plane in found) for item in range(count)]
+
+
+def split(plain: bytes, width: int) -> list[bytes]:
+    return [plain[at : at + width] for at in range(0, len(plain), width)]
+
+
+def typed(values: list[bytes], kind: str) -> list[Value]:
+    if kind == "address" and values and len(values[0]) == 16:
+        return list(values)
+    return [int.from_bytes(value, "little", signed=kind == "i64") for value in values]
+
+
+def small(payload: bytes, family: int, rows: int) -> dict[str, list[Value]]:
+    count = payload[0]
+    pairs = struct.unpack_from("BB" * count, payload, 1)
+    plain = run(payload[1 + 2 * count :], rows * sum(pairs[1::2]))
+    found, at = {}, 0
+    for number, width in zip(pairs[::2], pairs[1::2], strict=True):
+        if number in NAMES:
+            name, kind = NAMES[number]
+            found[name] = typed(split(plain[at : at + rows * width], width), kind)
+        at += rows * width
+    return found
+
+
+class Columns:
+    """A payload in form COLUMNS."""
+
+    def __init__(self, payload: bytes, family: int, rows: int) -> None:
+        self.payload, self.family, self.rows = payload, family, rows
+        count, zero, length = struct.unpack_from("<HHI", payload)
+        assert zero == 0
+        entries = [struct.unpack_from("<BBBBB3xIII4xqq16s", payload, 8 + 56 * number) for number in range(count)]
+        dictionary, body = 8 + 56 * count, length
+        self.entries = {}
+        for entry in entries:
+            dictionary_length, body_length = entry[6:8]
+            self.entries[entry[0]] = (*entry, payload[dictionary : dictionary + dictionary_length], payload[body : body + body_length])
+            dictionary, body = dictionary + dictionary_length, body + body_length
+        assert (dictionary, body) == (length, len(payload))
+
+    def all(self) -> dict[str, list[Value]]:
+        return {NAMES[number][0]: self.column(number) for number in self.entries if number in NAMES}
+
+    def kind(self, number: int) -> tuple[str, int]:
+        """Type and bytes of a column."""
+        kind = NAMES[number][1]
+        return kind, SIZES[kind] if kind != "address" else 4 if self.family == 2 else 16
+
+    def column(self, number: int) -> list[Value]:
+        kind, size = self.kind(number)
+        zero: Value = bytes(16) if size == 16 else 0
+        if number not in self.entries:
+            return [zero] * self.rows
+        _, encoding, width, partner, scale, entries, _, _, low, high, digest, stored_dictionary, body = self.entries[number]
+        if body:
+            assert hashlib.blake2b(body, digest_size=16).digest() == digest
+        rows = list(range(self.rows))
+        if encoding & SPARSE:
+            rows = [row for row, known in enumerate(self.column(23)) if int(known) >> number & 1]
+        count = len(rows)
+        partners = [self.column(partner)[row] for row in rows] if partner else []
+        if size == 16 and not encoding & DICTIONARY:
+            if encoding & CONSTANT:
+                values: list[Value] = [struct.pack("<qq", low, high)] * count
+            else:
+                values = list(planes(body, 16, count))
+        else:
+            bits = 32 if encoding & DICTIONARY else 8 * size
+            if encoding & CONSTANT:
+                items = [0] * count
+            else:
+                parts = planes(body, width, count) if encoding & PLANES else split(run(body, count * width), width)
+                items = [int.from_bytes(part, "little") for part in parts]
+            numbers = [(item * 10**scale + low) % 2**bits for item in items]
+            if encoding & DELTA and numbers:
+                numbers[0] = high % 2**bits
+                for place in range(1, count):
+                    numbers[place] = (numbers[place] + numbers[place - 1]) % 2**bits
+            if encoding & DICTIONARY:
+                known_values = self.dictionary(stored_dictionary, entries, kind, size)
+                if encoding & SAME:
+                    values = [known_values[place - 1] if place else partners[row] for row, place in enumerate(numbers)]
+                else:
+                    values = [known_values[place] for place in numbers]
+            else:
+                values = typed([place.to_bytes(size, "little") for place in numbers], kind)
+        if encoding & DIFFERENCE:
+            sums = [(int(value) + int(other)) % 2 ** (8 * size) for value, other in zip(values, partners, strict=True)]
+            values = typed([total.to_bytes(size, "little") for total in sums], kind)
+        column = [zero] * self.rows
+        for row, value in zip(rows, values, strict=True):
+            column[row] = value
+        return column
+
+    @staticmethod
+    def dictionary(stored: bytes, entries: int, kind: str, size: int) -> list[Value]:
+        if not entries:
+            return []
+        steps = planes(stored, size, entries)
+        values, before = [], bytes(size)
+        for step in steps:
+            if size == 16:
+                before = bytes(left ^ right for left, right in zip(before, step, strict=True))
+            else:
+                total = int.from_bytes(before, "little") + int.from_bytes(step, "little")
+                before = (total % 2 ** (8 * size)).to_bytes(size, "little")
+            values.append(before)
+        return typed(values, kind)
