@@ -159,9 +159,16 @@ def events(archive: Archive, names: Iterable[str]) -> Iterator[Batch]:
     if not any((segment.index["kind"] == Kind.CONNECTIONS).any() for segment in segments):
         yield from recorded
         return
-    # Connections come in order of start: all events before the start of the last one are known.
-    sorter = Sorter(lambda table: row_times(Kind.EVENTS, table))
     squeezed = merge(segments, dict.fromkeys((*names, *pairing.SPAN, "known")), question.of_connections(), Kind.CONNECTIONS)
+    with Sorter(lambda table: row_times(Kind.EVENTS, table)) as sorter:
+        yield from _with_squeezed(recorded, squeezed, sorter, question)
+
+
+def _with_squeezed(recorded: Iterator[Batch], squeezed: Iterator[Batch], sorter: Sorter, question: Question) -> Iterator[Batch]:
+    """The events of both in one order of time.
+
+    Connections come in order of start: all events before the start of the last one are known.
+    """
     reached = times.BEGIN
     for batch in recorded:
         first = min(int(table["time"][0]) for table in batch.tables)
@@ -190,12 +197,21 @@ def connections(archive: Archive, names: Iterable[str], *, by_end: bool = False)
     window, if the question is narrow, until all that is wanted has ended.  A raw segment's connections wait for the end of all
     reading: an older one may still be open.
     """
+    key = _end_times if by_end else _start_times
+    with Sorter(key) as sorter:
+        for before in _pair(archive, names, sorter):
+            if not by_end:
+                yield from _batches(sorter, before)
+        for tables in sorter.ready(times.END):
+            yield Batch(tables, np.argsort(np.concatenate([key(table) for table in tables]), kind="stable") if len(tables) > 1 else None)
+
+
+def _pair(archive: Archive, names: Iterable[str], sorter: Sorter) -> Iterator[int]:
+    """Add the wanted connections to `sorter`; yields times, before which no more will start."""
     question = archive.question
     wanted, needed = question.of_connections(), dict.fromkeys((*names, *sorted(pairing.NEEDS)))
-    key = _end_times if by_end else _start_times
-    sorter = Sorter(key)
     pairers: dict[str, Pairer] = {}
-    raw = by_end
+    raw = False
     for number, segment in enumerate(archive.segments):
         if _first_time(segment) >= question.until and not _any_open(pairers, question.until):
             break
@@ -208,11 +224,9 @@ def connections(archive: Archive, names: Iterable[str], *, by_end: bool = False)
             _add_wanted(sorter, done, wanted)
             if not raw:
                 opened = [opened for each in pairers.values() if (opened := each.earliest()) is not None]
-                yield from _batches(sorter, min([later, ahead, *opened]))
+                yield min([later, ahead, *opened])
     for pairer in pairers.values():
         _add_wanted(sorter, pairer.finish(), wanted)
-    for tables in sorter.ready(times.END):
-        yield Batch(tables, np.argsort(np.concatenate([key(table) for table in tables]), kind="stable") if len(tables) > 1 else None)
 
 
 def only_connections(archive: Archive) -> bool:

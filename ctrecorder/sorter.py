@@ -25,7 +25,10 @@ _PART_ROWS = 1 << 12
 
 
 class Sorter:
-    """`add` tables of any family, then take what is due by `ready`; `key(table)`: (rows,) int64, the time that orders."""
+    """`add` tables of any family, then take what is due by `ready`; `key(table)`: (rows,) int64, the time that orders.
+
+    Leaving its `with` closes the temporary file, if there is one.
+    """
 
     def __init__(self, key: Key, held_rows: int = HELD_ROWS) -> None:
         self._key, self._held_rows = key, held_rows
@@ -34,6 +37,13 @@ class Sorter:
         self._least = 0
         self._runs: list[_Run] = []
         self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> Sorter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._file is not None:
+            self._file.close()
 
     def __len__(self) -> int:
         """The rows that wait, on disk too."""
