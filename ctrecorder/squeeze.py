@@ -21,6 +21,7 @@ from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.format import Gap, Json, Kind, Mark
 from ctrecorder.pairing import Pairer
 from ctrecorder.reader import Block, Segment
+from ctrecorder.segments import open_segment
 from ctrecorder.tally import Tally
 from ctrecorder.writer import SegmentWriter
 
@@ -70,7 +71,7 @@ def squeeze(path: str, settings: Settings, output: str | None = None, progress: 
     squeezed, FormatError for a damaged one, ArchiveError for what the disk refuses; then nothing has changed.
     """
     # Opened before its lock is taken: that lock would make a crashed segment look live.
-    with Segment(path) as old:
+    with open_segment(path) as old:
         if is_squeezed(old):
             return None
         if old.state == "live":
@@ -153,7 +154,10 @@ def _copy(old: Segment, writer: SegmentWriter, settings: Settings, marks: list[M
     following = iter(marks)
     for tables, is_mark in _in_order(old, progress):
         for table in tables:
-            tally.heard(table)
+            if "event" in table:
+                tally.heard(table)
+            else:
+                tally.told(table)
             for done in pairer.feed(table):
                 put(shelves.add(done))
         mark = next(following) if is_mark else None
@@ -167,7 +171,7 @@ def _copy(old: Segment, writer: SegmentWriter, settings: Settings, marks: list[M
 
 
 def _in_order(old: Segment, progress: Progress | None) -> Iterator[tuple[list[Table], bool]]:
-    """Tables of events in the order of the file, and whether a MARK follows them.
+    """Tables of events (of the C ctrecorder's squeezed files: connections) in the order of the file, and whether a MARK follows them.
 
     Small blocks are read together, of each family by themselves: pairing looks at no other order.
     """
@@ -183,8 +187,6 @@ def _in_order(old: Segment, progress: Progress | None) -> Iterator[tuple[list[Ta
         if progress is not None:
             progress(block.offset - read)
             read = block.offset
-        if block.kind == Kind.CONNECTIONS:
-            raise FormatError("connections in a segment that is not squeezed", path=old.path, offset=block.offset)
         if block.kind == Kind.MARK:
             yield take(), True
         elif block.form == FORM_SMALL:
