@@ -31,7 +31,7 @@ _XTABLES = frozenset(
         *(b"SNAT", b"DNAT", b"MASQUERADE", b"REDIRECT", b"NETMAP", b"CONNMARK", b"CONNSECMARK", b"CT", b"SYNPROXY"),
     }
 )
-_LEGACY_TABLES = (Path("/proc/net/ip_tables_names"), Path("/proc/net/ip6_tables_names"))
+_LEGACY_TABLES = (Path("/proc/thread-self/net/ip_tables_names"), Path("/proc/thread-self/net/ip6_tables_names"))
 
 
 def asleep() -> bool | None:
