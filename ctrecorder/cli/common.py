@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -49,7 +50,7 @@ class Parser(argparse.ArgumentParser):
             lines += [f"  {command}", f"      {purpose}"]
         lines += ["", f"manual: man {section} {name}"]
         super().__init__(
-            prog=name, description=summary, epilog="\n".join(lines), formatter_class=_Formatter, allow_abbrev=False, add_help=False
+            prog=name, description=_wrapped(summary), epilog="\n".join(lines), formatter_class=_Formatter, allow_abbrev=False, add_help=False
         )
         self.general = self.add_argument_group("general")
         self.general.add_argument("-h", "--help", action="help", help="show this help and exit")
@@ -116,6 +117,11 @@ def write_out(data: bytes | bytearray) -> None:
     except OSError as error:
         error.filename = "standard output"
         raise
+
+
+def _wrapped(text: str) -> str:
+    """Each line of `text` as lines that fit."""
+    return "\n".join(textwrap.fill(line, HELP_COLUMNS - 1) for line in text.splitlines())
 
 
 def _join_values(words: Sequence[str]) -> list[str]:
