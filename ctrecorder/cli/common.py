@@ -50,11 +50,17 @@ class Parser(argparse.ArgumentParser):
             lines += [f"  {command}", f"      {purpose}"]
         lines += ["", f"manual: man {section} {name}"]
         super().__init__(
-            prog=name, description=_wrapped(summary), epilog="\n".join(lines), formatter_class=_Formatter, allow_abbrev=False, add_help=False
+            prog=name,
+            description=_wrapped(summary),
+            epilog="\n".join(lines),
+            formatter_class=_Formatter,
+            allow_abbrev=False,
+            add_help=False,
         )
         self.general = self.add_argument_group("general")
         self.general.add_argument("-h", "--help", action="help", help="show this help and exit")
-        self.general.add_argument("--version", action="version", version=f"{name} (ctrecorder) {__version__}", help="show the version and exit")
+        version = f"{name} (ctrecorder) {__version__}"
+        self.general.add_argument("--version", action="version", version=version, help="show the version and exit")
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError: the one line that a bad argument ends in."""

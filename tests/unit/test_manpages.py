@@ -37,7 +37,7 @@ def test_mandoc_finds_nothing(path: Path) -> None:
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_every_page_has_examples_and_its_own_name(path: Path) -> None:
     text = path.read_text()
-    assert re.search(r"^\.Sh EXAMPLES\n(?:.+\n)*\.D[l1] ", text, re.MULTILINE) or re.search(r"^\.Sh EXAMPLES\n(?:.+\n)*\.Bd ", text, re.MULTILINE)
+    assert re.search(r"^\.Sh EXAMPLES\n(?:.+\n)*\.(?:D[l1]|Bd) ", text, re.MULTILINE)
     assert re.search(r"^\.Dt (\S+) (\d)$", text, re.MULTILINE)[0] == f".Dt {path.stem.upper()} {path.suffix[1:]}"
 
 
