@@ -61,13 +61,13 @@ def test_options_are_the_parsers(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_is_a_page_of_80_columns_with_two_examples(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_is_a_page_of_80_columns_with_examples(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     lines = parser_of(command).format_help().splitlines()
     assert max(map(len, lines)) <= HELP_COLUMNS
     assert len(lines) <= HELP_LINES
     examples = lines[lines.index("examples:") :]
-    assert sum(line.startswith(f"  {command} ") for line in examples) == 2
+    assert sum(line.startswith(f"  {command}") for line in examples) >= 2
 
 
 @pytest.mark.parametrize("command", COMMANDS)
