@@ -35,9 +35,8 @@ class _Plan:
 
     def __init__(self, message: bytes, layout: walker.Layout) -> None:
         self.layout = layout
-        self.length = len(message)
         self._headers = np.array(layout.headers) // 4
-        self._expected = np.frombuffer(message, np.uint32, self.length // 4)[self._headers][:, np.newaxis]
+        self._expected = np.frombuffer(message, np.uint32, len(message) // 4)[self._headers][:, np.newaxis]
         dtypes = {column.name: column.dtype(layout.family) for column in COLUMNS}
         for direction in ("orig", "reply"):
             dtypes |= {f"{direction}_{name}": np.dtype(np.uint8) for name in walker.ICMP_FIELDS}
@@ -45,9 +44,9 @@ class _Plan:
 
     def matches(self, slots: Slots) -> NDArray[np.bool_]:
         """Which of the messages in `slots`, all of the plan's length, have its layout: (n,)."""
-        same: NDArray[np.bool_] = slots.view(np.uint32).T[self._headers] == self._expected
+        same = np.equal(slots.view(np.uint32).T[self._headers], self._expected)
         # The first is nearly always all there is to know, and costs a fifth of the second.
-        matching: NDArray[np.bool_] = np.ones(len(slots), np.bool_) if same.all() else same.all(axis=0)
+        matching: NDArray[np.bool_] = np.ones(len(slots), np.bool_) if same.all() else np.logical_and.reduce(same, axis=0)
         return matching
 
     def gather(self, slots: Slots) -> Columns:
@@ -98,7 +97,7 @@ class Decoder:
             return []
         pieces: list[_Piece] = []
         keys = _keys(slots, lengths)
-        rows = np.arange(len(lengths))
+        rows: NDArray[np.intp] = np.arange(len(lengths))
         while len(rows):
             same = keys[rows] == keys[rows[0]]
             whole = len(rows) == len(keys) and same.all()
@@ -117,7 +116,7 @@ class Decoder:
 
     def _by_layout(self, slots: Slots, length: int, key: tuple[int, bool]) -> Iterator[tuple[_Plan, NDArray[np.intp], Slots]]:
         """Messages that agree in `key`, and so in their `length`, by layout: the plan, their numbers in `slots`, and they themselves."""
-        numbers = np.arange(len(slots))
+        numbers: NDArray[np.intp] = np.arange(len(slots))
         known = list(self._plans.get(key, ()))
         while len(numbers):
             plan = known.pop() if known else self._learn(slots[0, :length].tobytes(), length, key)
