@@ -91,7 +91,7 @@ def planes(stored: bytes, width: int, count: int) -> list[bytes]:
         found.append(run(stored[at : at + length], count) if length else bytes(count))
         at += length
     assert at == len(stored)
-    return [bytes(plane[item] for plane in found) for item in range(count)]
+    return [bytes(item) for item in zip(*found, strict=True)]
 
 
 def split(plain: bytes, width: int) -> list[bytes]:
@@ -127,6 +127,7 @@ class Columns:
         entries = [struct.unpack_from("<BBBBB3xIII4xqq16s", payload, 8 + 56 * number) for number in range(count)]
         dictionary, body = 8 + 56 * count, length
         self.entries = {}
+        self.done: dict[int, list[Value]] = {}
         for entry in entries:
             dictionary_length, body_length = entry[6:8]
             self.entries[entry[0]] = (*entry, payload[dictionary : dictionary + dictionary_length], payload[body : body + body_length])
@@ -142,11 +143,16 @@ class Columns:
         return kind, SIZES[kind] if kind != "address" else 4 if self.family == 2 else 16
 
     def column(self, number: int) -> list[Value]:
+        if number not in self.done:
+            self.done[number] = self.decode(number)
+        return self.done[number]
+
+    def decode(self, number: int) -> list[Value]:
         kind, size = self.kind(number)
         zero: Value = bytes(16) if size == 16 else 0
         if number not in self.entries:
             return [zero] * self.rows
-        _, encoding, width, partner, scale, entries, _, _, low, high, digest, stored_dictionary, body = self.entries[number]
+        _, encoding, _, partner, _, entries, _, _, low, high, digest, stored_dictionary, body = self.entries[number]
         if body:
             assert hashlib.blake2b(body, digest_size=16).digest() == digest
         rows = list(range(self.rows))
@@ -160,17 +166,7 @@ class Columns:
             else:
                 values = list(planes(body, 16, count))
         else:
-            bits = 32 if encoding & DICTIONARY else 8 * size
-            if encoding & CONSTANT:
-                items = [0] * count
-            else:
-                parts = planes(body, width, count) if encoding & PLANES else split(run(body, count * width), width)
-                items = [int.from_bytes(part, "little") for part in parts]
-            numbers = [(item * 10**scale + low) % 2**bits for item in items]
-            if encoding & DELTA and numbers:
-                numbers[0] = high % 2**bits
-                for place in range(1, count):
-                    numbers[place] = (numbers[place] + numbers[place - 1]) % 2**bits
+            numbers = self.numbers(number, count, 32 if encoding & DICTIONARY else 8 * size)
             if encoding & DICTIONARY:
                 known_values = self.dictionary(stored_dictionary, entries, kind, size)
                 if encoding & SAME:
@@ -186,6 +182,20 @@ class Columns:
         for row, value in zip(rows, values, strict=True):
             column[row] = value
         return column
+
+    def numbers(self, number: int, count: int, bits: int) -> list[int]:
+        _, encoding, width, _, scale, _, _, _, low, high, _, _, body = self.entries[number]
+        if encoding & CONSTANT:
+            items = [0] * count
+        else:
+            parts = planes(body, width, count) if encoding & PLANES else split(run(body, count * width), width)
+            items = [int.from_bytes(part, "little") for part in parts]
+        numbers = [(item * 10**scale + low) % 2**bits for item in items]
+        if encoding & DELTA and numbers:
+            numbers[0] = high % 2**bits
+            for place in range(1, count):
+                numbers[place] = (numbers[place] + numbers[place - 1]) % 2**bits
+        return numbers
 
     @staticmethod
     def dictionary(stored: bytes, entries: int, kind: str, size: int) -> list[Value]:

@@ -1,0 +1,128 @@
+"""Makes the segments in tests/data/golden, which every later version must read.  Run once for each version of the format:
+
+    /usr/bin/python3 -m tests.data.make_golden
+
+It refuses to overwrite.  Beside each segment stands what is in it, taken from what was written, not from what was read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctrecorder.arrange import SQUEEZED
+from ctrecorder.codec import FORM_COLUMNS
+from ctrecorder.columns import Array, Table
+from ctrecorder.drafts import Draft
+from ctrecorder.encoder import LIVE, Plan, encode_columns
+from ctrecorder.format import NO_HASH, VERSION, Kind, block_times
+from ctrecorder.writer import SegmentWriter
+from tests.unit import tables
+from tests.unit.tables import CONNECTION_COLUMNS, EVENT_COLUMNS, FAMILIES, NOON, SECOND
+
+GOLDEN = Path(__file__).parent / "golden"
+KEY = b"a key for tests alone"
+HEADER = {
+    "host": "router.example",
+    "boot_id": "00000000-0000-4000-8000-000000000000",
+    "kernel": "6.12.0",
+    "protocols": [],
+    "nat_only": False,
+    "updates": True,
+    "buffer_bytes": 67108864,
+    "sysctls": {"net.netfilter.nf_conntrack_events": 1},
+    "template": "v1-%s.ctlog",
+    "chain": "0123456789abcdef",
+}
+
+
+def plain(values: Array) -> list[int | str]:
+    """A column as JSON: numbers; 16 bytes in hex."""
+    if values.dtype.kind != "S":
+        return values.tolist()
+    data = np.ascontiguousarray(values).tobytes()
+    return [data[at : at + 16].hex() for at in range(0, len(data), 16)]
+
+
+class Golden:
+    """A segment and what it holds."""
+
+    def __init__(self, name: str, header: dict[str, Any], previous_hash: bytes = NO_HASH, key: bytes = b"") -> None:
+        self.path = GOLDEN / f"{name}.ctlog"
+        self.writer = SegmentWriter.create(str(self.path), {**HEADER, **header}, previous_hash, time_ns=NOON, key=key)
+        self.blocks: list[dict[str, Any]] = []
+
+    def table(self, kind: Kind, table: Table, plan: Plan | None = None) -> None:
+        """Rows as the recorder would write them, or in form COLUMNS by `plan`."""
+        if plan is None:
+            self.writer.append(table)
+        else:
+            payload = encode_columns(table, 3, plan)
+            self.writer.write(Draft(kind, payload, block_times(kind, table), table.family, FORM_COLUMNS, len(table)))
+        columns = {name: plain(array) for name, array in table.columns.items() if np.ascontiguousarray(array).tobytes().strip(b"\0")}
+        self.blocks.append({"kind": kind, "family": table.family, "rows": len(table), "columns": columns})
+
+    def gap(self, begin: int, end: int, reason: str, lost: int | None, detail: str) -> None:
+        self.writer.gap(begin, end, reason, lost, detail)
+        self.blocks.append({"kind": Kind.GAP, "begin": begin, "end": end, "json": {"reason": reason, "lost": lost, "detail": detail}})
+
+    def mark(self, what: str, facts: dict[str, Any], begin: int, end: int) -> None:
+        self.writer.mark(what, facts, begin, end)
+        self.blocks.append({"kind": Kind.MARK, "begin": begin, "end": end, "json": {"what": what, **facts}})
+
+    def finish(self, closed: bool = True) -> bytes:
+        """Close it, or leave it as a crash would, with half a block at its end; returns its last hash."""
+        if closed:
+            last_hash = self.writer.close({"events": sum(block.get("rows", 0) for block in self.blocks)})
+        else:
+            last_hash, size = self.writer.last_hash, self.writer.size
+            self.writer.append(tables.events(FAMILIES[0], 9))
+            self.writer.sync()
+            os.truncate(self.path, (size + self.writer.size) // 2)
+        facts = {"last_hash": last_hash.hex(), "closed": closed, "blocks": self.blocks}
+        self.path.with_suffix(".json").write_text(json.dumps(facts, separators=(",", ":")) + "\n")
+        return last_hash
+
+
+def fill(golden: Golden) -> None:
+    """Blocks of every kind, in every form, with every column and every encoding."""
+    golden.mark("start", {"version": "1.0.0"}, NOON, NOON)
+    for family in FAMILIES:
+        golden.table(Kind.EVENTS, tables.events(family, 5, seed=1))
+    golden.gap(NOON, NOON + SECOND, "overrun", 123, "the receive buffer was full")
+    for family in FAMILIES:
+        golden.table(Kind.EVENTS, tables.events(family, 40, seed=2, kinds=5), LIVE)
+        golden.table(Kind.EVENTS, tables.extremes(family, 3, EVENT_COLUMNS), {})
+        constant = tables.events(family, 1, seed=3)
+        golden.table(Kind.EVENTS, constant.take(np.zeros(6, np.intp)), LIVE)
+    for family in FAMILIES:
+        for step in (1000, SECOND):
+            golden.table(Kind.CONNECTIONS, tables.connections(family, 40, seed=4, kinds=5, step=step), SQUEEZED)
+        golden.table(Kind.CONNECTIONS, tables.connections(family, 40, seed=5, kinds=40), {})
+        golden.table(Kind.CONNECTIONS, tables.extremes(family, 3, CONNECTION_COLUMNS).slice(1, 3), {})
+    golden.mark("dump", {"rows": 45, "complete": True, "detail": ""}, NOON, NOON + SECOND)
+    golden.gap(NOON + SECOND, NOON + 2 * SECOND, "not-recording", None, 'é\n"')
+
+
+def main() -> None:
+    if any(GOLDEN.glob(f"v{VERSION}-*")):
+        sys.exit(f"{GOLDEN} has files of version {VERSION}: they are kept for ever")
+    GOLDEN.mkdir(exist_ok=True)
+    closed = Golden(f"v{VERSION}-closed", {"sequence": 1})
+    fill(closed)
+    last_hash = closed.finish()
+    crashed = Golden(f"v{VERSION}-crashed", {"sequence": 2, "previous": closed.path.name}, last_hash)
+    fill(crashed)
+    crashed.finish(closed=False)
+    sealed = Golden(f"v{VERSION}-sealed", {"chain": "fedcba9876543210", "sequence": 1}, key=KEY)
+    fill(sealed)
+    sealed.finish()
+
+
+if __name__ == "__main__":
+    main()
