@@ -45,10 +45,16 @@ def _in_turn(begins: Bools, first: Bools) -> Ints:
     """The numbers of rows by key (`first` of each), each a start or an end: starts are counted, an end has that of the earliest left."""
     group = np.cumsum(first) - 1
     at = np.flatnonzero(first)[group]
-    begun, ended = (np.cumsum(rows) - (np.cumsum(rows) - rows)[at] for rows in (begins, ~begins))
+    begun, ended = _count(begins, at), _count(~begins, at)
     # What is open falls below its least so far, and below 0, with each end that has no start.  One running minimum serves all
     # keys, because each is moved below all values of the one before.
     below = group * (2 * len(begins) + 2)
     without = -np.minimum(np.minimum.accumulate(begun - ended - below) + below, 0)
     is_without = without > np.where(first, 0, np.roll(without, 1))
     return np.where(begins, begun, np.where(is_without, _NO_START + without, ended - without))
+
+
+def _count(rows: Bools, at: Ints) -> Ints:
+    """(rows,): how many of `rows` are True up to each, from the row `at` on."""
+    total = np.cumsum(rows)
+    return total - (total - rows)[at]

@@ -100,7 +100,8 @@ class Steps:
                 yield from self._run(place, records[:kept])
                 place += kept * self._size
                 break
-            earliest = question - self._size + 1 if good else question
+            # What wrote squeezed files stopped at an error, so that they can only end too early.
+            earliest = question - self._size + 1 if good and self._layout == EVENT else question
             last = around.second(question - self._size) if good else self._sec
             found, judged = around.find(earliest, question, last, end)
             if found < question:
@@ -146,11 +147,11 @@ class _Surroundings:
     """Where in `data` a record can begin, at any byte.  Nothing is computed before the first question."""
 
     def __init__(self, layout: np.dtype[np.void], data: bytes, back: int, ahead: int) -> None:
-        self._size, self._back, self._ahead = layout.itemsize, back, ahead
+        self._size, self._back, self._ahead, self._length = layout.itemsize, back, ahead, len(data)
         # One record at every byte: they overlap, and no byte is copied.
         self._all: Records = np.ndarray((max(len(data) - self._size + 1, 0),), layout, data, strides=(1,))
-        self._possible: Bools | None = None
-        self._places = np.empty(0, np.intp)
+        self._possible = np.zeros(0, np.bool_)
+        self._places = np.zeros(0, np.intp)
 
     def second(self, place: int) -> int:
         """The time, in s, of the record at `place`."""
@@ -162,61 +163,65 @@ class _Surroundings:
         Returns (place, True); or (place, False) if there is none before `end` and none can begin before `place`.  `earliest`
         is before `question` if the record before it may be a cut one, which the next overlaps.
         """
-        if self._possible is None:
+        if len(self._possible) < len(self._all):
             self._possible = _can_be(self._all)
             self._places = np.flatnonzero(self._possible)
+        step: int | None = question
         while question < end:
             first, after = np.searchsorted(self._places, (earliest, question + _LOOK * self._size))
             if first == len(self._places):
                 return max(question, len(self._all)), False
             if first == after:
                 earliest = question = int(self._places[first])
-                continue
-            found = self._choose(self._places[first:after], question, last)
-            if found is not None:
-                return found, True
-            earliest = question = question + _LOOK * self._size
-        return question, False
+            else:
+                found = self._choose(self._places[first:after], step, last)
+                if found is not None:
+                    return found, True
+                earliest = question = question + _LOOK * self._size
+            step = None
+        return min(question, self._length), False
 
-    def _choose(self, places: NDArray[np.intp], question: int, last: int) -> int | None:
+    def _choose(self, places: NDArray[np.intp], step: int | None, last: int) -> int | None:
         """The one of `places` at which records go on; None if none of them is more than chance.
 
-        It is the first whose time is near `last`; or of those that it overlaps, the one with the longest row of records.  But the record
-        at `question` itself goes on if its row is longer still: then the clock was set.
+        It is the first whose time is near `last`; or, of those that overlap it, the one with the longest row of records.  Without
+        such a one, it is that with the longest row.  But the one in step (`step`, if it is one of them) is left only for a longer row.
         """
         seconds, rows = _seconds(self._all[places]), self._rows(places)
-        here = np.flatnonzero(places == question)
-        row_here = int(rows[here[0]]) if len(here) else 0
+        here = np.flatnonzero(places == step) if step is not None else np.zeros(0, np.intp)
         near = np.flatnonzero(self._near(seconds - last))
         if len(near):
             rivals = near[places[near] < places[near[0]] + self._size]
-            best = rivals[rows[rivals].argmax()]
-            same_step = places[best] > question and (places[best] - question) % self._size == 0
-            if row_here > rows[best] or (row_here and same_step):
-                return question
-            return int(places[best])
-        if row_here:
-            rows[here[0]] += 1  # of two equal rows, the one in step
-        best = np.lexsort((np.abs(seconds - last), -rows))[0]
-        return int(places[best]) if rows[best] >= _FAR_ROW or (row_here and places[best] == question) else None
+            best, enough = rivals[rows[rivals].argmax()], True
+        else:
+            best = np.lexsort((np.abs(seconds - last), -rows))[0]
+            enough = bool(rows[best] >= _FAR_ROW)
+        if len(here) and step is not None:
+            in_step = (places[best] - step) % self._size == 0
+            # A lone record elsewhere is chance where the next one in step can be, whatever its time.
+            lone = rows[best] == 1 and bool((places == step + self._size).any())
+            if in_step or not enough or lone or rows[here[0]] > rows[best]:
+                return step
+        return int(places[best]) if enough else None
 
     def _rows(self, places: NDArray[np.intp]) -> NDArray[np.intp]:
-        """(n,): how many records stand in a row at each of `places`, each near the one before; at most _ROW."""
+        """(n,): how many records stand in a row at each of `places`, each with a time near that of the one before; at most _ROW.
+
+        Those with the very same time do not count: what looks like records can be bytes that merely repeat.
+        """
         rows = np.ones(len(places), np.intp)
-        alive, seconds = np.arange(len(places)), _seconds(self._all[places])
+        alive, moments = np.arange(len(places)), _moments(self._all[places])
         for ahead in range(1, _ROW):
             following = places[alive] + ahead * self._size
             inside = following < len(self._all)
             alive, following = alive[inside], following[inside]
-            next_seconds = _seconds(self._all[following])
-            going_on = self._is_possible(following) & self._near(next_seconds - seconds[alive])
-            alive = alive[going_on]
-            seconds[alive] = next_seconds[going_on]
-            rows[alive] += 1
+            following_moments = _moments(self._all[following])
+            difference = following_moments - moments[alive]
+            going_on = self._possible[following] & self._near(difference // _SECOND_US)
+            alive, difference = alive[going_on], difference[going_on]
+            moments[alive] = following_moments[going_on]
+            rows[alive] += difference != 0
         return rows
-
-    def _is_possible(self, places: NDArray[np.intp]) -> Bools:
-        return np.zeros(len(places), np.bool_) if self._possible is None else self._possible[places]
 
     def _near(self, difference: Seconds) -> Bools:
         return (difference >= -self._back) & (difference <= self._ahead)
@@ -227,8 +232,21 @@ def _can_be(records: Records) -> Bools:
     if records.dtype == EVENT:
         fine: Bools = _TYPES[records["type"]] & (records["usec"] < _SECOND_US)
         return fine
-    told: Bools = (records["start_sec"] != 0) | (records["end_sec"] != 0)
+    start, end = (records[f"{name}_sec"].astype(np.int64) for name in ("start", "end"))
+    life: Bools = np.abs(end - start) <= _NEAR_CONNECTION[1]
+    some_unknown = (start == 0) != (end == 0)
+    told: Bools = (life | some_unknown) & (end + start > 0)
     return told & (records["start_usec"] < _SECOND_US) & (records["end_usec"] < _SECOND_US)
+
+
+def _moments(records: Records) -> Seconds:
+    """(n,): the time of each of `records`, us UTC, as `_seconds` has it."""
+    if records.dtype == EVENT:
+        usec = records["usec"]
+    else:
+        usec = np.where(records["end_sec"] != 0, records["end_usec"], records["start_usec"])
+    moments: Seconds = _seconds(records) * _SECOND_US + usec
+    return moments
 
 
 def _seconds(records: Records) -> Seconds:
