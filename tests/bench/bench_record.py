@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from load import BUFFER_KBYTES, FloodLab, Listener, large_table, set_event_buffer
 from report import Report
@@ -14,7 +15,7 @@ from router import CHECKOUT, wait_until
 
 ROUNDS = 5
 # A cycle's events, NEW and DESTROY, fit the buffer: the slow listeners drop nothing, so that each is charged for the same work.
-FLOWS, CYCLES = 50_000, 6
+FLOWS, CYCLES = 50_000, 4
 
 
 class Sink(Listener):
@@ -107,6 +108,9 @@ timestamp=1
         return lines(self.printed)
 
 
+KINDS: tuple[type[Listener], ...] = (Sink, Ctrecord, Conntrack, Ulogd)
+
+
 def lines(path: Path) -> int:
     """How many lines the file has."""
     count = 0
@@ -116,47 +120,69 @@ def lines(path: Path) -> int:
     return count
 
 
-def one_round(lab: FloodLab, kind: type[Listener]) -> tuple[float, int, int | None]:
-    """CYCLES floods, each flow ended at once; the listener's CPU seconds from ready to done, the events it got, and its drops."""
+class Sample(NamedTuple):
+    """One listener's round."""
+
+    cost: float  # CPU seconds an event
+    got: int  # events
+    dropped: int | None
+
+
+def one_round(lab: FloodLab, kind: type[Listener], end: Callable[[], None]) -> Sample:
+    """CYCLES floods, each ended at once by `end`; the CPU from ready to all done."""
     listener = kind(lab)
     for cycle in range(CYCLES):
         lab.flood(cycle * FLOWS, FLOWS)
-        # By the kernel itself: of each end that a process caused, as by `conntrack -F`, conntrack -E looks up the name of the process.
-        lab.link_down()
+        end()
         listener.drain()
     cpu = listener.settle()
     listener.stop()
-    return cpu, listener.events(), listener.drops()
+    events = listener.events()
+    return Sample(cpu / events, events, listener.drops())
 
 
-def run(report: Report, kinds: Sequence[type[Listener]] = (Sink, Ctrecord, Conntrack, Ulogd)) -> None:
-    """Prints the table of costs and the ratios."""
+def compare(report: Report, lab: FloodLab, end: Callable[[], None]) -> dict[type[Listener], float]:
+    """ROUNDS rounds of all in turns; prints the table; the median costs."""
+    samples: dict[type[Listener], list[Sample]] = {kind: [] for kind in KINDS}
+    for _ in range(ROUNDS):
+        for kind in KINDS:
+            samples[kind].append(one_round(lab, kind, end))
+    medians = {kind: statistics.median(sample.cost for sample in samples[kind]) for kind in KINDS}
+    rows: list[list[object]] = []
+    for kind, found in samples.items():
+        costs = sorted(sample.cost * 1e6 for sample in found)
+        share = sum(sample.got for sample in found) / (2 * FLOWS * CYCLES * ROUNDS)
+        dropped = "?" if found[0].dropped is None else sum(sample.dropped or 0 for sample in found)
+        rows.append(
+            [
+                kind.name,
+                f"{medians[kind] * 1e6:.2f}",
+                f"{costs[0]:.2f} to {costs[-1]:.2f}",
+                f"{medians[kind] / medians[Sink]:.2f}",
+                f"{share:.1%}",
+                dropped,
+            ]
+        )
+    report.table(["", "us an event", "from .. to", "x sink", "got", "dropped"], rows)
+    return medians
+
+
+def run(report: Report) -> None:
+    """Prints the tables of costs and the ratios."""
     report.heading("CPU an event")
     report.note(f"{CYCLES} times {FLOWS:,} new UDP flows through the NAT router, as fast as one core sends, then all ended at once;")
     report.note("the sender on one CPU, the listener on the other, in turns; CPU time is user + system of the whole process, from")
     report.note(f"subscribed to all done, over the events that it got; a buffer of {BUFFER_KBYTES >> 10} MiB each; median of {ROUNDS}")
-    costs: dict[type[Listener], list[float]] = {kind: [] for kind in kinds}
-    got = dict.fromkeys(kinds, 0)
-    drops: dict[type[Listener], int | None] = dict.fromkeys(kinds, 0)
     with large_table(), tempfile.TemporaryDirectory(prefix="ctrecorder-bench-") as folder, FloodLab(Path(folder)) as lab:
-        for _ in range(ROUNDS):
-            for kind in kinds:
-                cpu, events, dropped = one_round(lab, kind)
-                costs[kind].append(cpu / events)
-                got[kind] += events
-                before = drops[kind]
-                drops[kind] = None if dropped is None or before is None else before + dropped
-    floor = statistics.median(costs[kinds[0]])
-    sent = 2 * FLOWS * CYCLES * ROUNDS
-    rows: list[list[object]] = []
-    for kind in kinds:
-        cost = sorted(costs[kind])
-        middle = statistics.median(cost)
-        share = f"{100 * got[kind] / sent:.1f} %"
-        spread = f"{cost[0] * 1e6:.2f} to {cost[-1] * 1e6:.2f}"
-        rows.append([kind.name, f"{middle * 1e6:.2f}", spread, f"{middle / floor:.2f}", share, "?" if drops[kind] is None else drops[kind]])
-    report.table(["", "us an event", "from .. to", "x sink", "got", "dropped"], rows)
-    ours = statistics.median(costs[Ctrecord])
-    report.figure("ctrecord over the sink (wanted: 1.5)", ours / floor, "times", most=1.8)
-    for kind in kinds[2:]:
-        report.figure(f"{kind.name} over ctrecord", statistics.median(costs[kind]) / ours, "times", least=5)
+        print("\n  ended by `conntrack -F`: of each such end conntrack -E looks up the process that caused it")
+        medians = compare(report, lab, lab.flush)
+        ours = medians[Ctrecord]
+        report.figure("ctrecord over the sink (wanted: 1.5)", ours / medians[Sink], "times", most=1.8)
+        for kind in (Conntrack, Ulogd):
+            report.figure(f"{kind.name} over ctrecord", medians[kind] / ours, "times", least=5)
+        print("\n  ended by the kernel, as a link goes down: no process to look up")
+        medians = compare(report, lab, lab.link_down)
+        ours = medians[Ctrecord]
+        report.figure("ctrecord over the sink (wanted: 1.5)", ours / medians[Sink], "times", most=1.8)
+        for kind in (Conntrack, Ulogd):
+            report.figure(f"{kind.name} over ctrecord", medians[kind] / ours, "times")

@@ -233,6 +233,8 @@ class Lab:
             *_addresses("eth0", *(f"{a}/64" for a in (SERVER6, SERVER6_2))),
             namespace=outside,
         )
+        # Where connection tracking is a module: its sysctls come with it.
+        self.router.run("modprobe", "-q", "nf_conntrack", check=False)
         self.router.sysctl(**self._sysctls)
         if not self._asleep:
             self.router.run("nft", "-f", "-", stdin=RULES)

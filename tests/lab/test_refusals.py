@@ -72,7 +72,7 @@ def test_a_namespace_that_is_asleep(tmp_path: Path) -> None:
     with Lab(asleep=True) as lab:
         recorder = Recorder(lab, tmp_path / "log")
         recorder.wait("asleep")
-        lab.tcp(INSIDE, (SERVER, 25))
+        lab.udp(INSIDE, (SERVER, 53), replied=False)
         recorder.flush()
         recorder.stop()
     assert listed(tmp_path / "log") == []
