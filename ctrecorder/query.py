@@ -10,6 +10,7 @@ which they were recorded.
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from ctrecorder import pairing, times, uapi
 from ctrecorder.codec import FORM_SMALL
 from ctrecorder.columns import Array, Event, Source, Table, bit, bits
-from ctrecorder.errors import FormatError
+from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError
 from ctrecorder.filter import Bounds, Question
 from ctrecorder.format import REASONS, Gap, Kind, Mark, row_times
 from ctrecorder.merge import Batch, merge
@@ -94,14 +95,14 @@ class Archive:
 
     question: _Counted
     segments: list[Segment] = field(default_factory=list)
-    failed: list[FormatError] = field(default_factory=list)
+    failed: list[CtrecorderError] = field(default_factory=list)
     first: int = times.END
     last: int = times.BEGIN
     live: bool = False
 
     @property
-    def findings(self) -> list[FormatError]:
-        """What is damaged, so far as it was come across."""
+    def findings(self) -> list[CtrecorderError]:
+        """What is damaged or cannot be read, so far as it was come across."""
         return [*self.failed, *(finding for segment in self.segments for finding in segment.findings)]
 
     def gaps(self) -> list[Gap]:
@@ -124,7 +125,7 @@ class Archive:
 
 
 def open_archive(paths: Iterable[str], question: Question) -> Archive:
-    """Open those segments among `paths` that can tell of the question.
+    """Open those segments among `paths` that can tell of the question, each once, by whatever paths it is named.
 
     Those after the window are among them if the question is narrow: connections may end there.
     """
@@ -132,10 +133,10 @@ def open_archive(paths: Iterable[str], question: Question) -> Archive:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a year of hourly segments is 8,760 files
     archive = Archive(_Counted(**vars(question)))
     known = 0
-    for path in paths:
+    for path in {os.path.realpath(path): path for path in paths}.values():
         try:
             segment = open_segment(path)
-        except FormatError as error:
+        except (FormatError, ArchiveError) as error:
             archive.failed.append(error)
             continue
         known += 1

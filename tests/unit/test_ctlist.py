@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from rows import Row, event, table
 
+from ctrecorder import archive
 from ctrecorder.cli import ctlist
 from ctrecorder.filter import EVERY_EVENT
 from ctrecorder.format import NO_HASH, Kind
@@ -113,6 +114,8 @@ def test_files_and_folders_named_once_in_any_order(run: Run, recording: Recordin
     first, second = recording.segment("a", [at(1)]), recording.segment("b", [at(2, kind=3)])
     assert [line[27] for line in run(second, "-f", first)[1]] == ["S", "E"]
     assert len(run(second)[1]) == 1
+    (recording.folder.parent / "link").symlink_to(recording.folder)
+    assert len(run(recording.folder, first, recording.folder.parent / "link", first)[1]) == 2
 
 
 def flows(count: int) -> list[Row]:
@@ -286,6 +289,22 @@ def test_files_that_are_none_are_named_and_the_rest_is_listed(run: Run, recordin
     code, out, err = run(good, recording.folder / "missing")
     assert (code, len(out)) == (2, 1)
     assert err == [f"ctlist: {recording.folder}/missing: No such file or directory"]
+
+
+def test_a_segment_that_goes_meanwhile_is_named(run: Run, recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ctexpire may run between the look into the folder and the opening."""
+    first = recording.segment("a", [at(1)])
+    recording.segment("b", [at(2, 2)])
+    find = archive.find
+
+    def find_and_expire(paths: list[str]) -> archive.Found:
+        found = find(paths)
+        first.unlink()
+        return found
+
+    monkeypatch.setattr(archive, "find", find_and_expire)
+    code, out, err = run(recording.folder)
+    assert (code, len(out), err) == (2, 1, [f"ctlist: {first}: No such file or directory"])
 
 
 def test_a_folder_without_segments(run: Run, tmp_path: Path) -> None:
