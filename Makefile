@@ -8,7 +8,7 @@ SUITE ?= trixie
 RUN = python3 python3-numpy python3-zstandard python3-pyroute2 python3-systemd python3-cap-ng python3-argcomplete python3-tqdm
 DEMO = iproute2 nftables iputils-ping kmod procps
 CHECK = $(DEMO) python3-venv python3-pytest python3-hypothesis conntrack ulogd2 mandoc man-db bash-completion \
-	systemd-container mmdebstrap zstd dbus lintian debhelper dh-python pybuild-plugin-pyproject python3-setuptools
+	systemd-container e2fsprogs btrfs-progs faketime util-linux mmdebstrap zstd dbus lintian debhelper dh-python pybuild-plugin-pyproject python3-setuptools
 BENCH = $(DEMO) gcc libc6-dev conntrack ulogd2 nfdump
 
 # Linters, and the libraries whose types mypy reads: pinned, from PyPI, so that both releases give one answer (Debian 12 has no ruff, each

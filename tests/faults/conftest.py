@@ -1,0 +1,39 @@
+"""A fresh lab with traffic for each test, and the table of all faults at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from faulttable import Table
+from router import Lab
+from traffic import Traffic
+
+_table = Table()
+
+
+@pytest.fixture(scope="session")
+def table() -> Table:
+    return _table
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """Client, NAT router and server, awake, with events, counters and timestamps on."""
+    with Lab() as built:
+        yield built
+
+
+@pytest.fixture
+def traffic(lab: Lab) -> Iterator[Traffic]:
+    made = Traffic(lab)
+    yield made
+    made.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _table.rows:
+        terminalreporter.section("faults")
+        for line in _table.text():
+            terminalreporter.line(line)

@@ -1,0 +1,112 @@
+"""Real disks that really fail: small file systems on loop devices and in memory, made and removed by a test."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+FS_IOC_SHUTDOWN = 0x8004587D  # linux/fs.h, _IOR('X', 125, __u32)
+NO_LOG_FLUSH = 2  # EXT4_GOING_FLAGS_NOLOGFLUSH: what the cable pulled out would do
+
+
+def run(*command: object) -> str:
+    """Runs `command`; AssertionError with its stderr if it fails."""
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=30)
+    if done.returncode:
+        raise AssertionError(f"{' '.join(map(str, command))}: exit {done.returncode}: {done.stderr.strip()}")
+    return done.stdout
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, *arguments: object) -> Iterator[Path]:
+    """`mount ARGUMENTS folder`, until the end of the block."""
+    folder.mkdir(exist_ok=True)
+    run("mount", *arguments, folder)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=False, capture_output=True)
+
+
+@contextlib.contextmanager
+def loop(image: Path) -> Iterator[str]:
+    """A loop device over the file `image`."""
+    device = run("losetup", "--find", "--show", image).strip()
+    try:
+        yield device
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=False, capture_output=True)
+
+
+def tmpfs(folder: Path, kbytes: int, inodes: int = 100) -> contextlib.AbstractContextManager[Path]:
+    """A file system in memory of so many KiB and files."""
+    return mounted(folder, "-t", "tmpfs", "-o", f"size={kbytes}k,nr_inodes={inodes}", "tmpfs")
+
+
+class Ext4:
+    """A small ext4 on a loop device, on `folder`, whose disk can break and be mounted anew."""
+
+    def __init__(self, folder: Path, kbytes: int = 8192, options: str = "errors=remount-ro", journal: bool = True) -> None:
+        self.folder = folder
+        self.image = folder.with_suffix(".img")
+        self._options = options
+        self._stack = contextlib.ExitStack()
+        run("truncate", "-s", f"{kbytes}K", self.image)
+        run("mkfs.ext4", "-q", "-F", "-m", 0, "-O", "has_journal" if journal else "^has_journal", self.image)
+        self.mount()
+
+    def mount(self) -> None:
+        """Mount it by a loop device of its own: a file system that is shut down stays so while it is in use."""
+        self.device = self._stack.enter_context(loop(self.image))
+        self._stack.enter_context(mounted(self.folder, "-o", self._options, self.device))
+
+    def __enter__(self) -> Ext4:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+        self.image.unlink(missing_ok=True)
+
+    def error(self) -> None:
+        """The kernel finds the file system damaged, and makes it read-only."""
+        Path("/sys/fs/ext4", Path(self.device).name, "trigger_fs_error").write_text("a test")
+
+    def cut_power(self) -> None:
+        """Nothing reaches the disk any more, and every call fails with EIO."""
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.ioctl(folder, FS_IOC_SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
+        finally:
+            os.close(folder)
+
+    def replace(self) -> None:
+        """The disk is there again, checked and mounted anew, as an operator or a reboot would do."""
+        run("umount", "--lazy", self.folder)
+        done = subprocess.run(["e2fsck", "-p", "-f", self.image], capture_output=True, text=True)
+        assert done.returncode in (0, 1), done.stdout + done.stderr
+        self.mount()
+
+
+def fill(folder: Path, leave: int = 0) -> Path:
+    """Fill the file system of `folder` with one file, but for `leave` bytes.  Remove it to make room."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(1 << 16))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+        with contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(512))
+        os.fsync(file.fileno())
+        if leave:
+            os.ftruncate(file.fileno(), os.fstat(file.fileno()).st_size - leave)
+    return filler

@@ -1,0 +1,244 @@
+"""A disk that is full, slow to say no, read-only, broken or gone: the recorder goes on by itself, and nothing is lost but by count."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from disks import Ext4, fill, loop, mounted, run, tmpfs
+from faulttable import Table
+from router import Lab, wait_until
+from traffic import Account, Tough, Traffic, cttest
+
+
+def grown(folder: Path) -> int:
+    """Bytes of all segments."""
+    return sum(path.stat().st_size for path in folder.glob("*.ctlog"))
+
+
+@contextlib.contextmanager
+def ext4(folder: Path) -> Iterator[Path]:
+    with Ext4(folder) as disk:
+        yield disk.folder
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
+@pytest.mark.parametrize("leave", [0, 4096, 10_000], ids=["at once", "half-way", "later"])
+def test_disk_full(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table, kind: str, leave: int) -> None:
+    """Full, at the next write or half-way through a block; then there is room again: all is in the log, in order."""
+    with tmpfs(tmp_path / "log", 4096) if kind == "tmpfs" else ext4(tmp_path / "log") as folder:
+        recorder = Tough(lab, folder)
+        with traffic.steady(3000):
+            recorder.synced()
+            filler = fill(folder, leave)
+            recorder.wait("cannot write")
+            time.sleep(1.2)  # at least one more flush finds it full
+            filler.unlink()
+            recorder.wait("again after")
+        recorder.synced()
+        recorder.stop()
+        account = Account(traffic, folder)
+        account.whole()
+        cttest(folder)
+        table.add(f"disk full, {kind}, {leave} bytes left", account)
+    assert "No space left" in recorder.log
+
+
+def test_no_room_for_the_next_segment(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table) -> None:
+    """The file system takes no more files: the old segment is closed, the events wait in memory for the next one."""
+    with tmpfs(tmp_path / "log", 4096, inodes=3) as folder:
+        recorder = Tough(lab, folder)
+        (folder / "taken").touch()
+        with traffic.steady(1000):
+            recorder.synced()
+            recorder.rotate()
+            recorder.wait("cannot write")
+            time.sleep(0.5)
+            (folder / "taken").unlink()
+            recorder.wait("new segment", 2)
+        recorder.synced()
+        recorder.stop()
+        account = Account(traffic, folder)
+        account.whole()
+        cttest(folder)
+        assert len(recorder.segments) == 2
+        table.add("no room for the next segment", account)
+
+
+def test_memory_is_bounded(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table) -> None:
+    """More than fits in memory while the disk is full: the rest is counted, to the event."""
+    with tmpfs(tmp_path / "log", 2048) as folder:
+        recorder = Tough(lab, folder, "-B", 1000, memory=1)
+        recorder.synced()
+        filler = fill(folder)
+        for _ in range(3):
+            traffic.burst(50_000)
+            wait_until(lambda: "cannot write" in recorder.log, "the full disk noticed")
+            recorder.synced()
+            lab.flush()
+        filler.unlink()
+        run("mount", "-o", "remount,size=65536k", folder)
+        recorder.wait("again after")
+        recorder.synced()
+        said = recorder.stop()
+        account = Account(traffic, folder)
+        ended = Account(traffic, folder, event="destroy")
+        (gap,) = [gap for gap in account.gaps if gap.lost != 0]
+        assert gap.reason == "disk-full"
+        assert gap.lost == len(account.missing) + len(ended.missing)
+        assert f"{gap.lost} lost" in said
+        assert len(account.found) > 5_000  # 1 MiB holds tens of thousands
+        cttest(folder)
+        table.add("disk full, and memory too", account)
+
+
+@pytest.mark.parametrize("how", ["EIO", "read-only"])
+def test_disk_breaks(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table, how: str) -> None:
+    """Every call fails, until the disk is checked and mounted anew: what was not synced is written again, none of it twice."""
+    with Ext4(tmp_path / "log") as disk:
+        recorder = Tough(lab, disk.folder)
+        with traffic.steady(3000):
+            recorder.synced()
+            time.sleep(0.3)
+            disk.cut_power() if how == "EIO" else disk.error()
+            recorder.wait("cannot write")
+            time.sleep(1.2)
+            disk.replace()
+            recorder.wait("again after")
+        recorder.synced()
+        recorder.stop()
+        account = Account(traffic, disk.folder)
+        account.whole()
+        assert len(list(disk.folder.glob("*.ctlog"))) == 2
+        cttest(disk.folder)
+        table.add(f"disk breaks: {how}", account)
+    assert ("Input/output error" if how == "EIO" else "Read-only file system") in recorder.log
+
+
+def test_sync_fails(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table) -> None:
+    """The disk takes what is written and then cannot keep it, as a thin volume that runs out: only fsync(2) says so, once."""
+    with tmpfs(tmp_path / "pool", 16384) as pool, Ext4(pool / "log", 8192, "errors=continue", journal=False) as disk:
+        recorder = Tough(lab, disk.folder)
+        with traffic.steady(3000):
+            recorder.synced()
+            filler = fill(pool)
+            recorder.wait("cannot write")
+            time.sleep(1.2)
+            filler.unlink()
+            recorder.wait("again after")
+        recorder.synced()
+        recorder.stop()
+        account = Account(traffic, disk.folder)
+        account.whole()
+        disk.replace()  # what is read now comes from the disk
+        cttest(disk.folder)
+        assert Account(traffic, disk.folder).missing == []
+        table.add("fsync fails", account)
+        assert "Input/output error" in recorder.log
+
+
+def test_quota(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table) -> None:
+    """EDQUOT, by btrfs: what is full is a share of the disk; then the share is raised."""
+    image = tmp_path / "disk.img"
+    run("truncate", "-s", "128M", image)
+    run("mkfs.btrfs", "-q", image)
+    with loop(image) as device, mounted(tmp_path / "disk", device) as disk:
+        run("btrfs", "quota", "enable", disk)
+        run("btrfs", "subvolume", "create", disk / "log")
+        recorder = Tough(lab, disk / "log")
+        with traffic.steady(3000):
+            recorder.synced()
+            run("btrfs", "qgroup", "limit", "4M", disk / "log")
+            filler = fill(disk / "log")
+            recorder.wait("cannot write")
+            filler.unlink()
+            recorder.wait("again after")
+        recorder.synced()
+        recorder.stop()
+        account = Account(traffic, disk / "log")
+        account.whole()
+        cttest(disk / "log")
+        table.add("quota", account)
+        assert "quota exceeded" in recorder.log
+
+
+def away(folder: Path) -> None:
+    folder.rename(folder.with_name("away"))
+
+
+def deleted(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def file_deleted(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def file_moved(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.rename(path.with_name(f"moved-{path.name}"))
+
+
+def symlinked(folder: Path) -> None:
+    away(folder)
+    (folder.parent / "other").mkdir()
+    folder.symlink_to("other")
+
+
+def moved_behind_symlink(folder: Path) -> None:
+    """As an operator does who moves the log to a larger disk."""
+    away(folder)
+    folder.symlink_to("away")
+
+
+@pytest.mark.parametrize("how", [away, deleted, file_deleted, file_moved, symlinked, moved_behind_symlink], ids=lambda how: how.__name__)
+def test_folder_gone(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table, how: Callable[[Path], None]) -> None:
+    """Moved or deleted under the recorder: nothing is lost, and it records where it should once it can."""
+    folder = tmp_path / "log"
+    folder.mkdir()
+    recorder = Tough(lab, folder)
+    with traffic.steady(2000):
+        recorder.synced()
+        how(folder)
+        if not folder.exists():
+            recorder.wait("has no place")
+            folder.mkdir()
+        if how is not moved_behind_symlink:
+            recorder.wait("put back as" if how in (deleted, file_deleted) else "not in its place")
+        time.sleep(0.3)
+    recorder.synced()
+    recorder.stop()
+    away_from_it = [tmp_path / "away"] if (tmp_path / "away").exists() and folder.resolve().name != "away" else []
+    account = Account(traffic, folder, *away_from_it)
+    account.whole()
+    assert list(folder.glob("*.ctlog"))
+    table.add(f"folder: {how.__name__.replace('_', ' ')}", account)
+
+
+def test_out_of_descriptors(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table) -> None:
+    """No descriptor is left for the next segment; then there is."""
+    folder = tmp_path / "log"
+    folder.mkdir()
+    recorder = Tough(lab, folder)
+    with traffic.steady(2000):
+        recorder.synced()
+        run("prlimit", f"--pid={recorder.process.pid}", "--nofile=4:1024")
+        recorder.rotate()
+        recorder.wait("cannot write")
+        time.sleep(1.2)
+        run("prlimit", f"--pid={recorder.process.pid}", "--nofile=1024:1024")
+        recorder.wait("again after")
+    recorder.synced()
+    recorder.stop()
+    account = Account(traffic, folder)
+    account.whole()
+    cttest(folder)
+    assert len(recorder.segments) == 2
+    assert "Too many open files" in recorder.log
+    table.add("out of file descriptors", account)
