@@ -27,6 +27,8 @@ _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 # A block is looked for in so many first bytes of a file that does not begin with a header; a header is a few hundred.
 _SEARCH = 1 << 16
+# What ctexpire keeps in an archive (`retention`): neither segments nor strangers.
+SIDE_FILES = frozenset(("ctexpire.holds", "ctexpire.receipts"))
 # A reader that asks whether a new segment is live holds its lock for microseconds.
 _LOCK_TRIES, _LOCK_PAUSE = 100, 0.01
 
@@ -187,7 +189,8 @@ def _files(path: str, found: Found) -> list[str]:
         return [path]
     try:
         with os.scandir(path) as entries:
-            return sorted(entry.path for entry in entries if entry.is_file() and not entry.name.startswith("."))
+            names = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
+        return [os.path.join(path, name) for name in sorted(names) if name not in SIDE_FILES]
     except OSError as error:
         found.unreadable.append((path, f"{path}: {_why(error)}"))
         return []

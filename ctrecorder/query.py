@@ -88,7 +88,7 @@ class _Counted(Question):
 
 @dataclass
 class Archive:
-    """The open `segments` that can tell of the question, by the time of their first row; `failed`: files that no one can read as one.
+    """The open `segments` that can tell of the question, in their order of recording; `failed`: files that no one can read as one.
 
     `first` and `last`: the earliest and latest time, ns, of all segments that were looked at; `live`: whether one is being written.
     """
@@ -141,7 +141,7 @@ def open_archive(paths: Iterable[str], question: Question) -> Archive:
             continue
         known += 1
         first, last = segment.times if len(segment.index) else (times.END, times.BEGIN)
-        archive.first, archive.last = min(archive.first, first), max(archive.last, last)
+        archive.first, archive.last = min(archive.first, _begun(segment)), max(archive.last, last)
         archive.live |= segment.state == "live"
         if (last < question.since and not segment.findings) or (first >= question.until and not question.narrow):
             segment.close()
@@ -149,7 +149,7 @@ def open_archive(paths: Iterable[str], question: Question) -> Archive:
             archive.segments.append(segment)
     effort = archive.question.effort
     effort.segments, effort.segments_outside = len(archive.segments), known - len(archive.segments)
-    archive.segments.sort(key=_first_time)
+    archive.segments.sort(key=_begun)
     return archive
 
 
@@ -213,13 +213,14 @@ def _pair(archive: Archive, names: Iterable[str], sorter: Sorter) -> Iterator[in
     wanted, needed = question.of_connections(), dict.fromkeys((*names, *sorted(pairing.NEEDS)))
     pairers: dict[str, Pairer] = {}
     raw = False
-    for number, segment in enumerate(archive.segments):
+    firsts = np.array([_first_time(segment) for segment in archive.segments] + [times.END], np.int64)
+    following = np.minimum.accumulate(firsts[::-1])[::-1][1:].tolist()
+    for later, segment in zip(following, archive.segments, strict=True):
         if _first_time(segment) >= question.until and not _any_open(pairers, question.until):
             break
-        later = _first_time(archive.segments[number + 1]) if number + 1 < len(archive.segments) else times.END
         raw = raw or bool((segment.index["kind"] == Kind.EVENTS).any())
         # Each recording pairs by itself: a dump of one recorder says nothing of the flows of another.
-        pairer = pairers.setdefault(str(segment.header.get("chain", segment.path)), Pairer())
+        pairer = pairers.setdefault(str(segment.header.get("chain", segment.header.get("recording", segment.path))), Pairer())
         for item, ahead in _in_file_order(segment, needed, question.of_flows()):
             done = pairer.snapshot(item.begin, item.end) if isinstance(item, Mark) else pairer.feed(item)
             _add_wanted(sorter, done, wanted)
@@ -244,6 +245,11 @@ def describe_gap(gap: Gap, *, utc: bool) -> str:
     if gap.reason in ("stopped", "crashed", "not-recording"):
         return f"not recording from {span}: {why}"
     return f"gap: {lost} from {span}: {why}"
+
+
+def _begun(segment: Segment) -> int:
+    """When the recording of the segment began: connections in it may have started long before."""
+    return int(segment.index["time_min"][0]) if len(segment.index) else times.END
 
 
 def _first_time(segment: Segment) -> int:

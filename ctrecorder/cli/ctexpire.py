@@ -14,11 +14,11 @@ from ctrecorder.errors import UsageError
 if TYPE_CHECKING:
     from ctrecorder.service import Log
 
-SUMMARY = "Delete segments that are too old or too many, oldest first, and keep those under a hold.\nEach deletion leaves a receipt."
+SUMMARY = "Delete segments that are too old or too many, oldest first, but none under a hold.\nEach deletion leaves a receipt."
 EXAMPLES = (
     ("ctexpire --max-age 90d --dry-run", "what would go"),
     ("ctexpire --min-free 5% /srv/log", "the oldest, until 5% of the disk are free"),
-    ("ctexpire --hold --since 2026-11-23 --until 2026-11-24 --reason 'case 17'", "keep what touches two days"),
+    ("ctexpire --hold --since 2026-11-23 --reason 'case 17'", "keep what touches that day, or is later"),
     ("ctexpire --release 1", "let it go again"),
 )
 

@@ -22,6 +22,7 @@ List recorded connections, of all segments in order of time, or those asked for.
 An option that is given again, or has a list with commas, means: any of these."""
 EXAMPLES = (
     ("ctlist -i 192.0.2.7 -p 25 --since yesterday", "who talked to or from 192.0.2.7 and port 25, since yesterday 0:00"),
+    ("ctlist --who 192.0.2.1:40000 --at '2026-11-23 18:17:30' --to 203.0.113.9", "who was behind this public address and port"),
     ("ctlist -s --format json /var/log/ctrecorder | jq .", "one object for each connection"),
 )
 FORMATS = ("text", "classic", "conntrack", "json", "csv")
@@ -42,6 +43,11 @@ def build_parser() -> common.Parser:
     )
     what.add_argument("--since", metavar="TIME", help="from then on: 2026-11-23, '2026-11-23 18:17', 18:17, -2h, yesterday")
     what.add_argument("--until", metavar="TIME", help="up to the end of it: 2026-11-23 is the whole day")
+    who = parser.add_argument_group("who held an address")
+    who.add_argument("--who", metavar="ADDRESS:PORT", help="list all who held this public address and port at --at")
+    who.add_argument("--at", metavar="TIME", help="as --since: '2026-11-23 18:17:30' is that whole second")
+    who.add_argument("--tolerance", metavar="SECONDS", type=float, help="what a clock may be wrong, before and after (default: 1)")
+    who.add_argument("--to", metavar="ADDRESS:PORT", help="only those who talked to this remote address")
     how = parser.add_argument_group("how to list")
     how.add_argument("-s", "--squeeze", action="store_true", help="a line for each connection, not for each event")
     how.add_argument("-H", "--headers", action="store_true", help="only the segments' headers")
@@ -58,6 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def listing(args: argparse.Namespace) -> int:
     """List: 0, or 1 if something was asked for and is not there, or 2 if not all could be read."""
+    if args.who or args.at or args.to or args.tolerance is not None:
+        from ctrecorder.cli import who
+
+        return who.answer(args)
     from ctrecorder import archive, query, render
 
     question = ask(args, time.time_ns())

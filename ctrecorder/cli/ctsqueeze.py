@@ -9,7 +9,7 @@ from ctrecorder.cli import common
 from ctrecorder.config import argument, merge
 from ctrecorder.errors import UsageError
 
-SUMMARY = "Pair the start of each connection with its end, and rewrite closed segments small.\nWhat was recorded is all there afterwards."
+SUMMARY = "Pair the start of each connection with its end; rewrite closed segments small.\nWhat was recorded is all there afterwards."
 EXAMPLES = (
     ("ctsqueeze", "all closed segments of /var/log/ctrecorder"),
     ("ctsqueeze --resolution ms /srv/log", "those of another folder, with times to 1 ms"),

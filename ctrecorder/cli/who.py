@@ -1,0 +1,79 @@
+"""ctlist --who: who held a public address and port at a time."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import TYPE_CHECKING
+
+from ctrecorder import names
+from ctrecorder.cli import common
+from ctrecorder.errors import UsageError
+from ctrecorder.settings import DEFAULT_FOLDER
+
+if TYPE_CHECKING:
+    from ctrecorder import who
+    from ctrecorder.format import Gap
+
+DEFAULT_TOLERANCE = 1.0
+MOST_TOLERANCE = 7 * 86_400.0  # beyond a week it is no tolerance
+
+
+def answer(args: argparse.Namespace) -> int:
+    """List the candidates, then say whether the log covers that time whole: 0, 1 if there are none, 2 if not all could be read."""
+    from ctrecorder import query, render_who, who
+
+    asked = ask(args, time.time_ns())
+    found = who.ask([*args.paths, *args.files] or [DEFAULT_FOLDER], asked, time.time_ns())
+    for table in found.tables:
+        for one in render_who.candidates(table, *who.roles(table, asked)):
+            line = render_who.as_json(one) if args.format == "json" else render_who.text(one, utc=args.utc)
+            common.write_out(f"{line}\n".encode())
+    if args.format == "json":
+        lines = [json.dumps({"candidates": len(found), "complete": not found.gaps, "gaps": [_gap(gap) for gap in found.gaps]})]
+    else:
+        lines = [f"not complete: {query.describe_gap(gap, utc=args.utc)}" for gap in found.gaps] or [
+            "complete: the log covers that time whole"
+        ]
+        if not len(found):
+            lines.insert(0, "nobody")
+    common.write_out("".join(f"{line}\n" for line in lines).encode())
+    for finding in found.findings:
+        common.report("ctlist", str(finding))
+    if args.verbose:
+        common.report("ctlist", str(found.effort))
+    if found.findings:
+        return common.FAILED
+    return common.OK if len(found) else common.NO
+
+
+def _gap(gap: Gap) -> dict[str, object]:
+    from ctrecorder.render_who import rfc3339
+
+    return {"begin": rfc3339(gap.begin), "end": rfc3339(gap.end), "reason": gap.reason, "lost": gap.lost}
+
+
+def ask(args: argparse.Namespace, now: int) -> who.Asked:
+    """The question that the arguments put.  Raises UsageError."""
+    from ctrecorder import times, who
+
+    if not args.who or not args.at:
+        raise UsageError("--who ADDRESS:PORT and --at TIME belong together; --tolerance and --to go with them")
+    if args.ip or args.port or args.event or args.since or args.until or args.squeeze or args.headers:
+        raise UsageError("--who goes with --at, --tolerance, --to, --proto, --format text or json, --utc and -v only")
+    if args.format not in ("text", "json"):
+        raise UsageError("--who answers in --format text or json")
+    tolerance = DEFAULT_TOLERANCE if args.tolerance is None else args.tolerance
+    if not 0 <= tolerance <= MOST_TOLERANCE:
+        raise UsageError("--tolerance: from 0 to 604800 seconds")
+    begin, end = times.parse_span(args.at, now, utc=args.utc)
+    spread = int(tolerance * times.SECOND)
+    protocols = [word.strip() for option in args.proto for word in option.split(",")]
+    return who.Asked(
+        who.parse_end(args.who),
+        max(begin - spread, times.BEGIN),
+        min(max(end, begin + 1) + spread, times.END),
+        who.parse_end(args.to) if args.to else None,
+        frozenset(names.parse_protocol(word) for word in protocols),
+    )
