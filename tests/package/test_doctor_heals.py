@@ -44,7 +44,11 @@ FAULTS = {
         mends=False,
     ),
     "folder open": Fault(f"chmod 755 {LOGS}", "is open to everyone"),
-    "silent": Fault(f"touch -d '10 minutes ago' {LOGS}/*", "nothing was written", undo="systemctl restart ctrecord.service"),
+    "hung": Fault(
+        f"systemctl kill --signal=STOP ctrecord.service; touch -d '10 minutes ago' {LOGS}/*",
+        "nothing was written",
+        undo="systemctl restart ctrecord.service",
+    ),
     "no folder": Fault(
         f"mv {LOGS} /run/logs; systemctl stop ctrecord.service",
         f"{LOGS} is not there",
