@@ -20,6 +20,8 @@ from ctrecorder.runs import Buffer
 
 # What one pread takes while blocks are followed or a magic is looked for: some hundreds of small blocks.
 _WINDOW = 1 << 18
+# What is longer is read by itself: reading on would take a window for each.
+_LITTLE = 1 << 14
 # A stranger's file can be full of magics.  Looking for whole blocks hashes so many times the file's size at most, then gives up.
 _HASH_FACTOR = 4
 
@@ -81,7 +83,8 @@ class BlockFile:
 
     def check(self, offset: int, frame: Frame) -> None:
         """Hold what the hash of the block at `offset` covers against it.  Raises FormatError."""
-        data = self.read(offset, FRAME.size + self._hashed(offset, frame))
+        length = FRAME.size + self._hashed(offset, frame)
+        data = self.read(offset, length) if length > _LITTLE else self.read_on(offset, length)
         self.check_hash(data, data[FRAME.size :])
 
     def check_hash(self, frame: Buffer, part: Buffer) -> None:
@@ -93,7 +96,7 @@ class BlockFile:
         """How much of the payload the frame's hash covers: all, or in form COLUMNS the index."""
         if frame.form != FORM_COLUMNS:
             return frame.length
-        return index_head(self.read(offset + FRAME.size, HEAD.size), frame.length)[1]
+        return index_head(self.read_on(offset + FRAME.size, HEAD.size), frame.length)[1]
 
     def whole_blocks(self, first: int, last: int) -> Iterator[int]:
         """Offsets in first..last-1 at which a block begins that matches its hash.  Raises FormatError if there are too many that do not."""
@@ -135,8 +138,8 @@ class Scan:
     """A segment's blocks, followed from the first; behind damage from the next whole one.
 
     `index`: INDEX records of the blocks that are there, without FOOTERs, whose offsets are `footers`; `last_hash` of the last block;
-    `findings`; `torn`: the one that a crash leaves at the end.  A frame is believed if the next one names its hash, otherwise only if it matches it itself: a
-    damaged length leads nowhere.  Payloads are not looked at otherwise.
+    `findings`; `torn`: the one that a crash leaves at the end.  No frame is
+    believed that does not match its hash: damage leads nowhere, and hides nothing.  Payloads are not looked at otherwise.
     """
 
     def __init__(self, file: BlockFile) -> None:
@@ -166,32 +169,15 @@ class Scan:
 
     def _follow(self, offset: int) -> int:
         """Take blocks from `offset` on; returns the offset of the first that is not whole."""
-        before: Frame | None = None
-        begin = offset
-        while True:
-            frame = self._frame(offset)
-            if before is not None:
-                confirmed = frame is not None and frame.previous == before.hash
-                if not confirmed and not self._matches(begin, before):
-                    return begin
-                self._take(begin, before)
-            if frame is None:
-                return offset
-            before, begin = frame, offset
+        while offset < self._file.size:
+            try:
+                frame = self._file.frame(offset)
+                self._file.check(offset, frame)
+            except FormatError:
+                break
+            self._take(offset, frame)
             offset += FRAME.size + frame.length
-
-    def _frame(self, offset: int) -> Frame | None:
-        try:
-            return self._file.frame(offset)
-        except FormatError:
-            return None
-
-    def _matches(self, offset: int, frame: Frame) -> bool:
-        try:
-            self._file.check(offset, frame)
-        except FormatError:
-            return False
-        return True
+        return offset
 
     def _take(self, offset: int, frame: Frame) -> None:
         self.last_hash = frame.hash

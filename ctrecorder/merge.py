@@ -213,14 +213,14 @@ def _units(whole: _Unit, kind: Kind, question: Question | None) -> Iterator[_Uni
         if question is not None and not question.may_match_time(block.time_min, block.time_max):
             continue
         number += 1
+        if block.family in small and (block.form != FORM_SMALL or rows[block.family] >= _JOINED_ROWS):
+            yield _unit(whole.segment, number - 1, small.pop(block.family))
         if block.form != FORM_SMALL:
             yield _unit(whole.segment, number, [block])
             continue
+        before = rows[block.family] if block.family in small else 0
         small.setdefault(block.family, []).append(block)
-        rows[block.family] = rows.get(block.family, 0) + block.rows
-        if rows[block.family] >= _JOINED_ROWS:
-            rows[block.family] = 0
-            yield _unit(whole.segment, number, small.pop(block.family))
+        rows[block.family] = before + block.rows
     for blocks in small.values():
         yield _unit(whole.segment, number, blocks)
 
