@@ -45,6 +45,8 @@ class LegacySegment(Segment):
     and no footer.  Raises as `Segment` does.
     """
 
+    hashed = False
+
     def __init__(self, path: str) -> None:
         self.path = path
         self.findings: list[FormatError] = []
@@ -77,7 +79,9 @@ class LegacySegment(Segment):
         self.index = np.array(self._entries, INDEX)
         self.state = "live" if live else "crashed" if self.torn else "closed"
         self.header = {
-            "chain": f"{self.facts.host} {self.facts.protocol}",  # what pairs: the files of one host and protocol
+            "format": "CTNL",
+            # Flows go on from file to file of one host and protocol: they pair as one recording.
+            "recording": f"{self.facts.host} {self.facts.protocol}",
             "host": self.facts.host,
             "protocols": [names.protocol(self.facts.l4proto)],
             "utc_offset": self.facts.utc_offset,

@@ -90,6 +90,7 @@ class Segment:
     """
 
     state: Literal["live", "closed", "crashed"]
+    hashed = True  # whether its blocks have hashes, so that damage is found; a file of the C ctrecorder has none
 
     def __init__(self, path: str, key: bytes = b"") -> None:
         self.path = path

@@ -125,7 +125,7 @@ def examine(path: str, key: bytes = b"") -> Examined:
     """Check one segment.  Raises ArchiveError if it cannot be read, FormatError if it is none."""
     with open_segment(path) as segment:
         one = Examined(path, segment.state, segment.header, segment.previous_hash.hex(), custody.hashes(segment))
-        if "legacy" in segment.header:
+        if not segment.hashed:
             one.notes.append(f"{path}: of the C ctrecorder, which wrote no checksums: only its structure was checked")
         else:
             _check_order(segment, one)
@@ -174,7 +174,7 @@ def _check_order(segment: Segment, one: Examined) -> None:
 
 def _check_block(segment: Segment, block: Block, one: Examined) -> None:
     try:
-        if "legacy" in segment.header:
+        if not segment.hashed:
             if block.kind in TABLES:
                 segment.read(block)
         elif block.kind in TABLES:
@@ -215,7 +215,7 @@ def check_chains(segments: Iterable[Examined]) -> tuple[list[FormatError], list[
     """
     chains: dict[str, list[Examined]] = {}
     for one in segments:
-        if one.chain and "legacy" not in one.header:
+        if one.chain:
             chains.setdefault(one.chain, []).append(one)
     findings: list[FormatError] = []
     notes: list[str] = []
