@@ -50,6 +50,7 @@ REASONS: Mapping[str, str] = {
     "write-error": "the segment could not be written",
     "stopped": "the recorder was stopped",
     "crashed": "the recorder or the machine ended without closing the segment",
+    "unreadable": "messages of the kernel could not be read",
     "clock": "the clock was set",
     "not-recording": "nothing was recorded",
 }

@@ -27,13 +27,14 @@ from router import CHECKOUT, INSIDE, SERVER, Lab, event_sockets, wait_until
 BASE = int(ipaddress.IPv4Address("198.18.0.0"))
 PORTS = 1 << 15  # of each address, from FIRST_PORT on
 FIRST_PORT = 1024
+ADDRESSES = [str(ipaddress.IPv4Address(BASE + at)) for at in range(256)]
 # A clock step or a busy machine may put some ms between a datagram and its event.
 SLACK_NS = 50_000_000
 
 
 def endpoint(number: int) -> tuple[str, int]:
     """Where flow `number` goes."""
-    return str(ipaddress.IPv4Address(BASE + number // PORTS)), FIRST_PORT + number % PORTS
+    return ADDRESSES[number // PORTS], FIRST_PORT + number % PORTS
 
 
 def number_of(address: str, port: int) -> int:
@@ -149,10 +150,17 @@ def cttest(*paths: Path | str, code: int = 0) -> str:
 class Tough(Recorder):
     """A recorder in the router that is started again as a service would be, with settings of a file and an environment."""
 
-    def __init__(self, lab: Lab, folder: Path, *options: object, environment: dict[str, object] | None = None, **settings: object) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        folder: Path,
+        *options: object,
+        environment: dict[str, object] | None = None,
+        name: str = "ctrecord",
+        **settings: object,
+    ) -> None:
         self._lab, self.folder, self._options = lab, folder, options
-        self._stderr = folder.parent / f"{folder.name}.stderr"
-        self._config = folder.parent / f"{folder.name}.conf"
+        self._stderr, self._config = folder.parent / f"{name}.stderr", folder.parent / f"{name}.conf"
         self._config.write_text("[record]\n" + "".join(f"{name} = {value}\n" for name, value in settings.items()))
         self._environment = [f"{name}={value}" for name, value in (environment or {}).items()]
         self.start()
