@@ -12,11 +12,11 @@ from ctrecorder.legacy import LegacySegment
 from ctrecorder.reader import Segment
 
 
-def open_segment(path: str) -> Segment:
-    """The recording in the file `path`.  Raises ArchiveError if it cannot be read, FormatError if it is none."""
+def open_segment(path: str, key: bytes = b"") -> Segment:
+    """The recording in the file `path`; `key`: of a sealed one.  Raises ArchiveError if it cannot be read, FormatError if it is none."""
     descriptor = archive.open_file(path)
     try:
         legacy = archive.legacy_start(descriptor) is not None
     finally:
         os.close(descriptor)
-    return LegacySegment(path) if legacy else Segment(path)
+    return LegacySegment(path) if legacy else Segment(path, key)

@@ -123,7 +123,7 @@ def _total(examined: int, damaged: int, unchecked: int) -> str:
 
 def examine(path: str, key: bytes = b"") -> Examined:
     """Check one segment.  Raises ArchiveError if it cannot be read, FormatError if it is none."""
-    with open_segment(path) as segment:
+    with open_segment(path, key) as segment:
         one = Examined(path, segment.state, segment.header, segment.previous_hash.hex(), custody.hashes(segment))
         if not segment.hashed:
             one.notes.append(f"{path}: of the C ctrecorder, which wrote no checksums: only its structure was checked")
