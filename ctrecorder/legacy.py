@@ -154,7 +154,9 @@ class LegacySegment(Segment):
         self.findings.append(error)
 
     def _wrong(self, fault: Fault, stream: Stream) -> FormatError:
-        return self.file.wrong(fault.reason + (", counted in the unpacked data" if stream.kind else ""), fault.offset)
+        if stream.kind and fault.partial:
+            return self.file.wrong(fault.reason, self.file.size)  # an offset is one of the file, as `torn` is used
+        return self.file.wrong(fault.reason + (" (all counted in the unpacked data)" if stream.kind else ""), fault.offset)
 
     @property
     def gaps(self) -> list[Gap]:
