@@ -106,7 +106,8 @@ def test_a_full_table(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table) 
     assert account.found >= set(range(started, account.sent))
     seconds = re.findall(r"table recorded: [\d,]+ connections in ([\d.]+) s", said)
     live = set(range(started, account.sent))
-    table.note(f"dumps of {FLOWS:,} flows beside {LIVE_RATE:,} new ones a second: {' s, '.join(seconds)} s, at most {peak >> 10} MiB resident")
+    took = " and ".join(f"{each} s" for each in seconds)
+    table.note(f"dumps of {FLOWS:,} flows beside {LIVE_RATE:,} new ones a second: {took}, at most {peak >> 10} MiB resident")
     table.add_row("a table of 262,144 flows, at start and rotation", sent=len(live), found=len(account.found & live))
     assert peak < 200 * 1024
 
