@@ -168,6 +168,22 @@ def test_squeezing_changes_no_listing_but_updates(run: Run, recording: Recording
     assert run(recording.folder, "--event", "destroy")[1] == run(raw.folder, "--event", "destroy")[1]
 
 
+def test_events_of_a_squeezed_connection_tell_what_was_told_then(run: Run, recording: Recording) -> None:
+    """No counters and no replies at the start; no start where none was heard, although its time is known."""
+    counters = {"orig_packets": 5, "orig_bytes": 300, "reply_packets": 4, "reply_bytes": 240, "tcp_state": 7}
+    ended = at(5, 1, 3, status=0x39E, mark=9, start=BEGIN, stop=BEGIN + 5 * S, **counters)
+    squeezed([at(0.001, 1, status=0x198), ended, at(1, 2, 4, start=BEGIN), at(2, 2, 3, start=BEGIN)], recording, "s")
+    start, first_end, end = [json.loads(line) for line in run("--format", "json", recording.folder)[1]]
+    assert (start["event"], start["time"], start["id"]) == ("NEW", "2026-11-23T17:37:17.000000000Z", 1)  # the kernel's time
+    assert not {"start", "stop", "seen", "end", *counters} & set(start)
+    assert start["status"] == ["SRC_NAT"]
+    assert (first_end["event"], first_end["id"]) == ("DESTROY", 2)
+    assert {name: end[name] for name in ("event", "mark", "orig_packets", "reply_bytes", "start", "stop", "tcp_state")} == {
+        "event": "DESTROY", "mark": 9, "orig_packets": 5, "reply_bytes": 240, "tcp_state": "TIME_WAIT",
+        "start": "2026-11-23T17:37:17.000000000Z", "stop": "2026-11-23T17:37:22.000000000Z",
+    }  # fmt: skip
+
+
 def test_connections_of_raw_and_squeezed_segments_are_the_same(run: Run, recording: Recording) -> None:
     rows = flows(150)
     raw, mixed = other(recording, "raw"), other(recording, "mixed")
@@ -199,6 +215,12 @@ def test_what_was_there_already_and_what_vanished(run: Run, recording: Recording
     }  # fmt: skip
     assert found[1]["end"] == "2026-11-23T17:43:57.200000000Z"
     assert [line[54:56] for line in run("-s", recording.folder)[1]] == ["k<", "<<", "<r", "rr"]
+
+
+def test_a_start_that_is_only_told_at_the_end_is_in_order(run: Run, recording: Recording) -> None:
+    """The NEW was lost, and the kernel tells at the DESTROY that the connection is older than others that were complete by then."""
+    recording.segment("a", [at(1, 1), at(2, 1, 3)], ("dump", 2.1, 2.2), [at(3, 2, 3, start=BEGIN - 5 * S, stop=BEGIN)])
+    assert [json.loads(line)["orig_sport"] for line in run("-s", "--format", "json", recording.folder)[1]] == [1002, 1001]
 
 
 def test_recorders_in_one_folder_do_not_end_each_others_flows(run: Run, recording: Recording) -> None:
@@ -277,6 +299,19 @@ def test_a_window_that_was_not_recorded_says_so(run: Run, recording: Recording) 
         "ctlist: not recording from 2026.11.23 17:38:57.000000 to 2026.11.23 17:45:38.000000: nothing was recorded",
     ]
     assert len(run("--since", after, recording.folder)[2]) == 1
+
+
+def test_a_recorder_that_is_alive_is_recording_now(run: Run, recording: Recording) -> None:
+    """Nothing happened for a while, and that is known; once it is stopped, it is not."""
+    begin = time.time_ns() - 300 * S
+    writer = SegmentWriter.create(str(recording.folder / "a"), {"chain": "c"}, time_ns=begin)
+    writer.append(table([event(time=begin), event(time=begin + 200 * S)]))
+    writer.sync()
+    assert [(code, len(out), err) for code, out, err in [run("--since", "-150s", recording.folder)]] == [(0, 1, [])]
+    writer.close()
+    code, out, err = run("--since", "-150s", recording.folder)
+    assert (code, len(out), len(err)) == (0, 1, 1)
+    assert err[0].endswith("nothing was recorded")
 
 
 def test_files_that_are_none_are_named_and_the_rest_is_listed(run: Run, recording: Recording) -> None:
@@ -393,6 +428,14 @@ def test_a_closed_pipe_is_no_error(recording: Recording) -> None:
     line = f"ctlist {recording.folder} | head -n 1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=True)
     assert (len(done.stdout.splitlines()), done.stdout.splitlines()[1], done.stderr) == (2, "0", "")
+
+
+def test_help_into_a_closed_pipe_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(["ctlist", "-h"], stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize(("where", "said"), [(">/dev/full", "No space left"), (">&-", "Bad file descriptor")])
