@@ -22,9 +22,10 @@ from ctrecorder.accounts import WANTED_SYSCTLS
 from ctrecorder.settings import Value
 from ctrecorder.spool import HEARTBEAT_NS
 
-UNIT = "ctrecord.service"
+UNIT, INSTANCES = "ctrecord.service", "ctrecord@*.service"
+PROPERTIES = "LoadState,ActiveState,SubState,MainPID,NRestarts,UnitFileState"
+TMPFILES = "/usr/lib/tmpfiles.d/ctrecorder.conf"
 TIMERS = {"ctsqueeze.timer": "segments stay large", "ctexpire.timer": "nothing is deleted"}
-PERSISTENT = "/etc/sysctl.d/40-ctrecorder.conf"
 # The recorder writes at least a heartbeat: after three that are missing it is not the clock's or the disk's hiccup.
 SILENT_SECONDS = 3 * HEARTBEAT_NS // 1_000_000_000
 FREE_SHARE, FREE_BYTES = 0.05, 256 << 20
@@ -95,27 +96,23 @@ def look_at_kernel() -> Iterator[Finding]:
 
 
 def look_at_unit(settings: dict[str, Value]) -> Iterator[Finding]:
-    """Whether the recorder runs, and with the capability that it needs."""
+    """Whether the recorder runs, and with the capability that it needs; further recorders (ctrecord@NAME) too."""
     if not _systemd():
         if not _someone_listens():
             yield Finding("no recorder runs: no process listens to connection events", "ctrecord")
         return
-    shown = _properties(UNIT, "LoadState", "ActiveState", "SubState", "MainPID", "NRestarts", "UnitFileState")
-    if shown.get("LoadState") != "loaded":
+    main = _properties(UNIT)
+    if main.get("LoadState") != "loaded":
         if not _someone_listens():
             yield Finding(f"{UNIT} is not there, and no process listens to connection events", "apt-get install ctrecorder")
         return
-    if shown.get("UnitFileState") not in ("enabled", "enabled-runtime"):
-        yield Finding(f"{UNIT} is {shown.get('UnitFileState')}: nothing is recorded after the next boot", f"systemctl enable {UNIT}")
-    if shown.get("ActiveState") == "active":
-        yield from _look_at_process(shown.get("MainPID", "0"), settings)
-    elif shown.get("SubState") == "auto-restart" or shown.get("ActiveState") == "activating":
-        words = _last_words()
-        yield Finding(
-            f"{UNIT} does not come up, {shown.get('NRestarts')} tries{words}", f"mend what it says, then: systemctl restart {UNIT}"
-        )
-    else:
-        yield Finding(f"{UNIT} is {shown.get('ActiveState')}: nothing is recorded{_last_words()}", f"systemctl restart {UNIT}")
+    further = (_run("systemctl", "list-units", "--all", "--plain", "--no-legend", INSTANCES) or "").split("\n")
+    instances = [line.split()[0] for line in further if line.strip()]
+    # Who runs further recorders may have switched off the first.
+    if not instances or main["ActiveState"] != "inactive" or main["UnitFileState"] != "disabled":
+        yield from _look_at_recorder(UNIT, main, settings)
+    for unit in instances:
+        yield from _look_at_recorder(unit, _properties(unit), settings)
 
 
 def look_at_log(folder: str) -> Iterator[Finding]:
@@ -124,7 +121,8 @@ def look_at_log(folder: str) -> Iterator[Finding]:
         others = os.stat(folder).st_mode & 0o007
         newest = max((entry.stat().st_mtime for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False)), default=None)
     except FileNotFoundError:
-        yield Finding(f"{folder} is not there", f"systemd-tmpfiles --create ctrecorder.conf; systemctl restart {UNIT}")
+        packaged = f"systemd-tmpfiles --create ctrecorder.conf && systemctl restart {UNIT}"
+        yield Finding(f"{folder} is not there", packaged if os.path.exists(TMPFILES) else f"mkdir -m 750 {folder}")
         return
     except PermissionError:
         yield Finding(f"{folder} may not be looked into", "run as root or as a member of the group ctrecorder: cttest --doctor")
@@ -229,12 +227,25 @@ def look_at_timers() -> Iterator[Finding]:
     if not _systemd():
         return
     for timer, harm in TIMERS.items():
-        shown = _properties(timer, "LoadState", "ActiveState")
+        shown = _properties(timer)
         if shown.get("LoadState") == "loaded" and shown.get("ActiveState") != "active":
             yield Finding(f"{timer} is off: {harm}", f"systemctl enable --now {timer}")
 
 
-def _look_at_process(pid: str, settings: dict[str, Value]) -> Iterator[Finding]:
+def _look_at_recorder(unit: str, shown: dict[str, str], settings: dict[str, Value]) -> Iterator[Finding]:
+    """One recorder, with the properties that systemd shows of it."""
+    if shown.get("UnitFileState") not in ("enabled", "enabled-runtime"):
+        yield Finding(f"{unit} is {shown.get('UnitFileState')}: nothing is recorded after the next boot", f"systemctl enable {unit}")
+    if shown.get("ActiveState") == "active":
+        yield from _look_at_process(unit, shown.get("MainPID", "0"), settings)
+    elif shown.get("SubState") == "auto-restart" or shown.get("ActiveState") == "activating":
+        what = f"{unit} does not come up, {shown.get('NRestarts')} tries{_last_words(unit)}"
+        yield Finding(what, f"mend what it says, then: systemctl restart {unit}")
+    else:
+        yield Finding(f"{unit} is {shown.get('ActiveState')}: nothing is recorded{_last_words(unit)}", f"systemctl restart {unit}")
+
+
+def _look_at_process(unit: str, pid: str, settings: dict[str, Value]) -> Iterator[Finding]:
     """What the running recorder may do: without CAP_NET_ADMIN it cannot dump the table."""
     try:
         status = privileges.status_of(pid)
@@ -242,7 +253,7 @@ def _look_at_process(pid: str, settings: dict[str, Value]) -> Iterator[Finding]:
         return  # it ended this moment: the next look sees it
     if settings["resync"] and not int(status["CapEff"], 16) >> privileges.CAP_NET_ADMIN & 1:
         what = f"the recorder (pid {pid}) lacks CAP_NET_ADMIN: it cannot find again what a loss hid"
-        yield Finding(what, f"systemctl revert {UNIT} && systemctl restart {UNIT}")
+        yield Finding(what, f"systemctl revert {unit} && systemctl restart {unit}")
 
 
 def _iptables_tables() -> list[str]:
@@ -267,15 +278,15 @@ def _systemd() -> bool:
     return os.path.isdir("/run/systemd/system")
 
 
-def _properties(unit: str, *names: str) -> dict[str, str]:
-    """systemctl's properties of a unit; {} if it cannot be asked."""
-    said = _run("systemctl", "show", unit, "--property=" + ",".join(names)) or ""
+def _properties(unit: str) -> dict[str, str]:
+    """systemctl's PROPERTIES of a unit; {} if it cannot be asked."""
+    said = _run("systemctl", "show", unit, f"--property={PROPERTIES}") or ""
     return dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
 
 
-def _last_words() -> str:
+def _last_words(unit: str) -> str:
     """What the recorder said last, with a colon before it; "" if nothing is known."""
-    said = _run("journalctl", "--unit", UNIT, "--lines=1", "--output=cat", "--quiet", "SYSLOG_IDENTIFIER=ctrecord")
+    said = _run("journalctl", f"--unit={unit}", "--lines=1", "--output=cat", "--quiet", "SYSLOG_IDENTIFIER=ctrecord")
     return f": {said.strip()}" if said and said.strip() else ""
 
 

@@ -7,6 +7,7 @@
 #   boot.sh sh   SUITE CMD       run a shell command in a copy-on-write chroot of the build root; BIND is on /srv
 # BIND is a folder of this machine, seen inside as /srv, and writable.  What is written elsewhere is gone after down, but with
 # ROOT, a folder, it is kept there: a machine that is switched off and on.  Debian's roots are kept in /var/tmp/ctrecorder-roots.
+# KIND=build boots the root in which packages are built and autopkgtest is.
 # Needs root, systemd-container, mmdebstrap and zstd.  What cannot be done is said, and is exit 1: nothing is skipped.
 set -eu -o pipefail
 CACHE=/var/tmp/ctrecorder-roots RUN=${TMPDIR:-/tmp}/ctrecorder-boot
@@ -74,7 +75,7 @@ up() {  # NAME SUITE
   [ "$(id -u)" = 0 ] || die "only root can boot a container"
   command -v systemd-nspawn >/dev/null || die "no systemd-nspawn: apt-get install systemd-container"
   [ -e "/run/netns/$name" ] || die "no network namespace $name"
-  root router "$2"
+  root "${KIND:-router}" "$2"
   sweep "$name"; mkdir -p "$RUN/$name"; tree=$BASE
   if [ -n "${ROOT:-}" ]; then
     options=() tree=$RUN/$name/root
@@ -134,5 +135,5 @@ case ${1:-} in
   exec) shift; execute "$@" ;;
   down) down "$2" ;;
   sh) chrooted "$2" "$3" ;;
-  *) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 1 ;;
+  *) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 1 ;;
 esac

@@ -21,9 +21,9 @@ MOST_SECONDS = 900
 Done = subprocess.CompletedProcess[str]
 
 
-def boot_sh(*words: str, bind: Path | None = None, root: Path | None = None, stdin: str = "", check: bool = True) -> Done:
-    """boot.sh; with `check`, a failure is an AssertionError that shows what it said."""
-    environment = {**os.environ, "BIND": str(bind or ""), "ROOT": str(root or "")}
+def boot_sh(*words: str, stdin: str = "", check: bool = True, **settings: object) -> Done:
+    """boot.sh, with its `settings` (BIND, ROOT, KIND); with `check`, a failure is an AssertionError that shows what it said."""
+    environment = {**os.environ, **{name: str(value) for name, value in settings.items()}}
     done = subprocess.run([BOOT, *words], input=stdin, capture_output=True, text=True, timeout=MOST_SECONDS, env=environment, check=False)
     if check and done.returncode:
         raise AssertionError(f"{' '.join(words[2:])}: exit {done.returncode}:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
@@ -46,16 +46,16 @@ class Builds:
     def build(self, suite: str, out: str, prepare: str = "") -> Path:
         """Build the package in `suite` into folder/out; `prepare` is shell, run in the copy of the tree first.  The .deb."""
         script = PACK.format(out=out).replace("/tmp/tree/debian", f"cd /tmp/tree; {prepare or ':'}; /tmp/tree/debian")
-        boot_sh("sh", suite, script, bind=self.folder)
+        boot_sh("sh", suite, script, BIND=self.folder)
         (package,) = (self.folder / out).glob("*.deb")
         return package
 
 
 class Router:
-    """The booted router.  `folder` of this machine is its /srv; with a `root` of its own it can be switched off and on."""
+    """The booted router.  `folder` of this machine is its /srv; with a ROOT of its own it can be switched off and on."""
 
-    def __init__(self, lab: Lab, suite: str, folder: Path, root: Path | None = None) -> None:
-        self.lab, self.suite, self.folder, self.root = lab, suite, folder, root
+    def __init__(self, lab: Lab, suite: str, folder: Path, **settings: object) -> None:
+        self.lab, self.suite, self.folder, self.settings = lab, suite, folder, settings
         self.name = lab.router.name
         self.said = ""  # what apt said at the installation
 
@@ -68,7 +68,7 @@ class Router:
 
     def switch_on(self) -> None:
         """Boot, and wait until all that starts at boot has started."""
-        boot_sh("up", self.name, self.suite, bind=self.folder, root=self.root)
+        boot_sh("up", self.name, self.suite, BIND=self.folder, **self.settings)
 
     def switch_off(self) -> None:
         """Halt in order."""

@@ -109,6 +109,17 @@ def test_each_fault_is_found_and_mended(healthy: Router, name: str) -> None:
     healthy.wait(lambda: not findings(healthy), "health after the fault is undone")
 
 
+def test_further_recorders_are_looked_at_and_may_replace_the_first(healthy: Router) -> None:
+    healthy.run("tee", "/etc/ctrecorder/all.conf", stdin=f"[record]\ntemplate = {LOGS}/all-%s.ctlog\n")
+    healthy.sh("systemctl disable -q --now ctrecord.service 2>&1; systemctl enable -q --now ctrecord@all.service 2>&1")
+    try:
+        assert findings(healthy) == {}
+        healthy.sh("systemctl stop ctrecord@all.service; systemctl disable -q ctrecord@all.service 2>&1")
+        assert [what for what in findings(healthy) if what.startswith("ctrecord.service is inactive: nothing is recorded")]
+    finally:
+        healthy.sh("systemctl disable -q --now ctrecord@all.service 2>&1; rm /etc/ctrecorder/all.conf")
+
+
 def test_a_gap_in_rights_is_said(healthy: Router) -> None:
     done = healthy.run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "cttest", "--doctor", check=False)
     assert done.returncode == 1

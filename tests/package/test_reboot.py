@@ -35,7 +35,7 @@ WantedBy=sysinit.target
 def machine(request: pytest.FixtureRequest, builds: Builds, packages: dict[str, Path], tmp_path: Path) -> Iterator[Router]:
     """A router with a disk, and the package on it."""
     try:
-        with Lab() as lab, Router(lab, request.param, builds.folder, tmp_path / "root") as router:
+        with Lab() as lab, Router(lab, request.param, builds.folder, ROOT=tmp_path / "root") as router:
             router.install(packages[router.suite])
             yield router
     finally:

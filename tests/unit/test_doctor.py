@@ -170,11 +170,12 @@ def test_a_capped_buffer_is_found_where_the_kernel_caps_it(monkeypatch: pytest.M
 
 
 def test_a_recorder_without_its_capability_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert list(doctor._look_at_process(str(os.getpid()), RECORD)) == []
+    assert list(doctor._look_at_process("ctrecord.service", str(os.getpid()), RECORD)) == []
     monkeypatch.setattr(privileges, "status_of", lambda pid: {"CapEff": "0" * 16})
-    (finding,) = doctor._look_at_process("4711", RECORD)
+    (finding,) = doctor._look_at_process("ctrecord@x.service", "4711", RECORD)
     assert finding.what.startswith("the recorder (pid 4711) lacks CAP_NET_ADMIN")
-    assert list(doctor._look_at_process("4711", {**RECORD, "resync": False})) == [], "without resync it needs none"
+    assert finding.mend == "systemctl revert ctrecord@x.service && systemctl restart ctrecord@x.service"
+    assert list(doctor._look_at_process("ctrecord@x.service", "4711", {**RECORD, "resync": False})) == [], "without resync it needs none"
 
 
 def test_a_bad_configuration_comes_first_and_alone(tmp_path: Path) -> None:
