@@ -38,7 +38,7 @@ def loss(report: Report, lab: FloodLab) -> None:
     report.figure("dropped by the kernel", recorder.drops(), most=0)
     for event in ("new", "destroy"):
         output = lab.folder / "listed"
-        timed([CHECKOUT / "bin/ctlist", "--event", event, *recorder.folder.glob("*.ctlog")], output)
+        timed([CHECKOUT / "bin/ctlist", "--event", event, recorder.archive], output)
         count = lines(output)
         report.figure(f"{event.upper()} events in the log", count, least=FLOWS)
         if count > FLOWS:

@@ -41,10 +41,21 @@ class Ctrecord(Listener):
     """Ours, as an operator runs it, all columns."""
 
     name = "ctrecord"
+    buffer_kbytes = BUFFER_KBYTES
+
+    @property
+    def archive(self) -> Path:
+        """The folder of its segments."""
+        return self.folder / "archive"
+
+    def segments(self) -> list[Path]:
+        """Its segments, oldest first."""
+        return sorted(self.archive.iterdir())
 
     def command(self) -> list[object]:
-        template = self.folder / "%Y%m%d-%H%M%S.ctlog"
-        return [CHECKOUT / "bin/ctrecord", "-F", "-U", "root", "-b", BUFFER_KBYTES, "-f", template]
+        self.archive.mkdir()
+        template = self.archive / "%Y%m%d-%H%M%S.ctlog"
+        return [CHECKOUT / "bin/ctrecord", "-F", "-U", "root", "-b", self.buffer_kbytes, "-f", template]
 
     def ready(self) -> None:
         wait_until(lambda: "table recorded" in self.log.read_text(), "ctrecord recording")

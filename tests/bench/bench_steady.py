@@ -28,7 +28,7 @@ def run(report: Report) -> None:
         load(lab, begin + SECONDS)
         share = (cpu_seconds(recorder.process.pid) - cpu) / (time.monotonic() - begin)
         report.figure("CPU of ctrecord, of one core", 100 * share, "%", most=2)
-        ages = asked(lab, recorder.folder)
+        ages = asked(lab, recorder.archive)
         report.note(f"{ASKS} single events, asked for with ctlist, which takes a while itself, until they were there:")
         report.figure("greatest age of an event when it was listed", max(ages), "s", most=2)
         recorder.stop()
@@ -44,7 +44,7 @@ def load(lab: FloodLab, until: float) -> None:
         number += RATE
 
 
-def asked(lab: FloodLab, folder: Path) -> list[float]:
+def asked(lab: FloodLab, archive: Path) -> list[float]:
     """The ages of ASKS events when ctlist first showed them, in seconds."""
     background = threading.Thread(target=load, args=(lab, time.monotonic() + 2.5 * ASKS))
     background.start()
@@ -55,7 +55,7 @@ def asked(lab: FloodLab, folder: Path) -> list[float]:
         lab.udp(INSIDE, (SERVER, 53), sport=port)
         output = lab.folder / "asked"
         while not (output.exists() and output.stat().st_size):
-            timed([CHECKOUT / "bin/ctlist", "-p", port, folder], output, allowed=(0, 1))
+            timed([CHECKOUT / "bin/ctlist", "-p", port, archive], output, allowed=(0, 1))
         ages.append(time.time() - event)
         output.unlink()
         time.sleep(0.37)  # at another moment of the recorder's second

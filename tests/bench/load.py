@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ TABLE_BUCKETS, TABLE_MAX = 1 << 20, 1 << 22
 SYS_PIDFD_GETFD = 438  # asm-generic/unistd.h: the same on every architecture
 _libc = ctypes.CDLL(None, use_errno=True)
 LIMITS = Path("/proc/sys/net/netfilter")
+LOCK = Path("/run/lock/ctrecorder-bench")
 GATEWAY, OUTER = "198.51.99.2", "198.51.99.1"
 
 
@@ -40,17 +42,19 @@ def build(name: str, folder: Path) -> Path:
 
 @contextlib.contextmanager
 def large_table() -> Iterator[None]:
-    """Raises nf_conntrack_max and the hash size, which all namespaces share, and puts them back."""
+    """Raises nf_conntrack_max and the hash size, which all namespaces share, and puts them back.  One at a time: others wait."""
     wanted = {"nf_conntrack_buckets": TABLE_BUCKETS, "nf_conntrack_max": TABLE_MAX}
-    before = {name: (LIMITS / name).read_text() for name in wanted}
-    try:
-        for name, value in wanted.items():
-            if int(before[name]) < value:
-                (LIMITS / name).write_text(str(value))
-        yield
-    finally:
-        for name, value in before.items():
-            (LIMITS / name).write_text(value)
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = {name: (LIMITS / name).read_text() for name in wanted}
+        try:
+            for name, value in wanted.items():
+                if int(before[name]) < value:
+                    (LIMITS / name).write_text(str(value))
+            yield
+        finally:
+            for name, value in before.items():
+                (LIMITS / name).write_text(value)
 
 
 class FloodLab(Lab):
