@@ -51,6 +51,7 @@ REASONS: Mapping[str, str] = {
     "stopped": "the recorder was stopped",
     "crashed": "the recorder or the machine ended without closing the segment",
     "unreadable": "messages of the kernel could not be read",
+    "damaged": "the log was damaged there, and what it said is lost",
     "clock": "the clock was set",
     "not-recording": "nothing was recorded",
 }

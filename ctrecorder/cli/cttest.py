@@ -15,6 +15,7 @@ Check segments: every block, its order, and that the segments follow each other 
 Exit 0: all whole; 1: damaged; 2: could not be checked."""
 EXAMPLES = (
     ("cttest", f"all segments of {DEFAULT_FOLDER}"),
+    ("cttest --repair damaged.ctlog -o saved.ctlog", "save what is whole of a damaged segment"),
     ("cttest --doctor", "why nothing, or not all, is recorded on this machine, and what mends it"),
     ("cttest -q /srv/log", "say only what is wrong, with this folder"),
 )
@@ -26,6 +27,9 @@ def build_parser() -> common.Parser:
     options = parser.add_argument_group("options")
     options.add_argument("paths", nargs="*", metavar="PATH", help=f"segment, or folder of them (default: {DEFAULT_FOLDER})")
     options.add_argument("-q", "--quiet", action="store_true", help="say only what is damaged or could not be checked")
+    repair = parser.add_argument_group("repair")
+    repair.add_argument("--repair", metavar="FILE", help="save what is whole of a damaged segment; FILE itself stays as it is")
+    repair.add_argument("-o", "--output", metavar="NEW", help="the segment to write it to")
     machine = parser.add_argument_group("this machine")
     machine.add_argument("--doctor", action="store_true", help="say why nothing, or not all, is recorded here, and what mends it")
     machine.add_argument("-c", "--config", metavar="CONFIG", help="configuration (default: /etc/ctrecorder/ctrecorder.conf)")
@@ -41,12 +45,31 @@ def test(args: argparse.Namespace) -> int:
     """Check the segments that are named, or the machine."""
     if args.doctor:
         return examine(args)
+    if args.repair or args.output:
+        return save(args)
     from ctrecorder import verify
 
     def say(line: str) -> None:
         print(printable(line))
 
     return verify.check(args.paths or [DEFAULT_FOLDER], say, quiet=args.quiet)
+
+
+def save(args: argparse.Namespace) -> int:
+    """Write what is whole of a damaged segment to a new one; 1 if something was missing."""
+    if not (args.repair and args.output) or args.paths:
+        raise UsageError("say which segment to repair and where to write what is whole of it: --repair FILE -o NEW")
+
+    from ctrecorder import repair
+    from ctrecorder.text import count
+
+    repaired = repair.repair(args.repair, args.output)
+    for finding in repaired.findings:
+        print(printable(str(finding)))
+    if not args.quiet:
+        missing = f"{count(repaired.holes, 'gap')} where something is missing" if repaired.holes else "nothing is missing"
+        print(printable(f"{args.output}: {count(repaired.rows, 'row')} saved, {missing}"))
+    return common.NO if repaired.holes or repaired.findings else common.OK
 
 
 def examine(args: argparse.Namespace) -> int:
