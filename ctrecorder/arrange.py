@@ -23,7 +23,9 @@ _PARTS = len(SHELVES_NS) + 1
 # A shelf with fewer rows at the end joins the next one: a block of few rows costs more than it prunes.
 _FEW_ROWS = 4096
 
-_ADDRESS, _FEW, _COUNTER = Scheme(dictionary=1, delta=True), Scheme(dictionary=16), Scheme(sparse=True)
+# Fewer numbers do not pay for the table of their ranges (some 40 of 9 bytes).
+_RANGES = 1024
+_ADDRESS, _FEW, _COUNTER = Scheme(dictionary=1, delta=True), Scheme(dictionary=16), Scheme(sparse=True, ranges=_RANGES)
 SQUEEZED: Plan = {
     "time": Scheme(partner="start", scale=True),
     "orig_src": _ADDRESS,
@@ -37,8 +39,8 @@ SQUEEZED: Plan = {
     "status": _FEW,
     "zone": _FEW,
     "mark": _FEW,
-    "start": Scheme(delta=True, scale=True),
-    "end": Scheme(partner="start", scale=True),
+    "start": Scheme(delta=True, scale=True, ranges=_RANGES),
+    "end": Scheme(partner="start", scale=True, ranges=_RANGES),
     "known": _FEW,
     "orig_zone": _FEW,
     "reply_zone": _FEW,
@@ -46,7 +48,7 @@ SQUEEZED: Plan = {
     "orig_bytes": _COUNTER,
     "reply_packets": _COUNTER,
     "reply_bytes": _COUNTER,
-    "tcp_state": _COUNTER,
+    "tcp_state": Scheme(sparse=True),
 }
 
 

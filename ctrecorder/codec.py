@@ -20,6 +20,7 @@ import numpy as np
 
 from ctrecorder.columns import BY_ID, BY_NAME, Array, Table
 from ctrecorder.errors import FormatError
+from ctrecorder.ranges import unpack_ranges
 from ctrecorder.runs import Buffer, unpack, unpack_planes
 
 # Forms of a payload, as the block's frame says.
@@ -35,6 +36,7 @@ DICTIONARY = 0x08  # an index into the column's dictionary
 DELTA = 0x10  # to the item before
 CONSTANT = 0x20  # all items are 0, so that `low` is all: there is no body
 PLANES = 0x40  # the first byte of every item, then the second, ...
+RANGES = 0x80  # which range each item is in, and where in it
 ENCODINGS: Mapping[str, int] = {
     "SPARSE": SPARSE,
     "DIFFERENCE": DIFFERENCE,
@@ -43,10 +45,11 @@ ENCODINGS: Mapping[str, int] = {
     "DELTA": DELTA,
     "CONSTANT": CONSTANT,
     "PLANES": PLANES,
+    "RANGES": RANGES,
 }
 
 HEAD = struct.Struct("<HHI")  # columns, 0, length of the index
-ENTRY = struct.Struct("<BBBBB3xIII4xqq16s")
+ENTRY = struct.Struct("<BHBBB2xIII4xqq16s")
 HASH_SIZE = 16
 # A power of ten times any item fits 64 bits, so that a scale is a time's resolution (us 3, ms 6, s 9) and nothing else.
 MAX_SCALE = 9
@@ -262,8 +265,10 @@ class _Columns:
         return body
 
     def _items(self, entry: Entry, count: int) -> Array:
-        """The (count,) unsigned items of the body."""
+        """The (count,) unsigned items of the body (in ranges: modulo 2**64)."""
         body, width = self._body(entry), entry.width
+        if entry.encoding & RANGES:
+            return unpack_ranges(body, count, entry.body_place).view(np.uint64)
         item = np.dtype(f"<u{width}")
         if entry.encoding & PLANES:
             return unpack_planes(body, width, count, entry.body_place).view(item).reshape(count)
@@ -310,7 +315,7 @@ def _check(entry: Entry, dtype: np.dtype[Any], rows: int) -> None:
     encoding = entry.encoding
     wide = dtype.kind == "S" and not encoding & DICTIONARY
     if encoding & ~sum(ENCODINGS.values()):
-        raise FormatError(f"column {entry.id} has encoding 0x{encoding:02x}: made by a newer version of ctrecorder", offset=entry.place)
+        raise FormatError(f"column {entry.id} has encoding 0x{encoding:04x}: made by a newer version of ctrecorder", offset=entry.place)
     wrong = (
         (encoding & SAME and not encoding & DICTIONARY)
         or (bool(encoding & (SAME | DIFFERENCE)) != (entry.partner != 0))
@@ -320,12 +325,16 @@ def _check(entry: Entry, dtype: np.dtype[Any], rows: int) -> None:
         or (wide and not encoding & (CONSTANT | PLANES))
         or bool(entry.entries) != bool(entry.dictionary_length)
         or entry.entries > (rows if encoding & DICTIONARY else 0)
-        or (encoding & CONSTANT and (entry.body_length or encoding & PLANES))
+        or (encoding & CONSTANT and (entry.body_length or encoding & (PLANES | RANGES)))
+        or (encoding & RANGES and (wide or encoding & (DICTIONARY | PLANES)))
         or entry.scale > MAX_SCALE
     )
     if not wrong and not encoding & CONSTANT:
         limit = 4 if encoding & DICTIONARY else dtype.itemsize
-        wrong = entry.width != 16 if wide else entry.width not in WIDTHS or entry.width > limit
+        if encoding & RANGES:
+            wrong = entry.width != 0
+        else:
+            wrong = entry.width != 16 if wide else entry.width not in WIDTHS or entry.width > limit
     if wrong:
         raise FormatError(f"the directory contradicts itself for column {entry.id}", offset=entry.place)
     if entry.partner:

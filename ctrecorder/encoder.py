@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder.codec import CONSTANT, DELTA, DICTIONARY, DIFFERENCE, ENTRY, HEAD, PLANES, SAME, SPARSE, Entry, body_hash, unsigned
+from ctrecorder.codec import CONSTANT, DELTA, DICTIONARY, DIFFERENCE, ENTRY, HEAD, PLANES, RANGES, SAME, SPARSE, Entry, body_hash, unsigned
 from ctrecorder.columns import BY_NAME, COLUMNS, Array, Column, Table
 from ctrecorder.distinct import Places, distinct
+from ctrecorder.ranges import GREATEST, pack_ranges
 from ctrecorder.runs import pack, pack_planes
 
 
@@ -31,6 +32,7 @@ class Scheme:
     level: int | None = None  # of zstd; None: the block's; 0: noise, do not try
     sparse: bool = False  # leave out the rows in which it is not known
     scale: bool = False  # look for a common power of ten
+    ranges: int = 0  # 64-bit numbers of many magnitudes: in ranges, if there are at least so many; 0: never
 
 
 Plan = Mapping[str, Scheme]
@@ -233,6 +235,10 @@ class Encoder:
         if low == high:
             draft.note(CONSTANT)
             return draft.part()
+        if 0 < draft.scheme.ranges <= len(numbers) and numbers.dtype.itemsize == 8:
+            above = 0 if draft.entry.encoding & (DELTA | DIFFERENCE) else low
+            if low - above > -GREATEST and high - above < GREATEST:
+                return self._encode_ranges(draft, (numbers - _modulo(above, numbers)).view(np.int64), above)
         items = numbers - _modulo(low, numbers) if low else numbers
         spread = high - low
         if draft.scheme.scale:
@@ -240,6 +246,13 @@ class Encoder:
             draft.note(scale=scale)
             items, spread = items // items.dtype.type(10**scale), spread // 10**scale
         return self._encode_items(draft, items.astype(_narrowest(spread), copy=False))
+
+    def _encode_ranges(self, draft: _Draft, items: NDArray[np.int64], above: int) -> Part:
+        """Items of either sign, above `above`, as ranges; lives end at whole seconds and a little more, so these may be peaks."""
+        scale = _common_scale(items) if draft.scheme.scale else 0
+        step = 10 ** (9 - scale) if draft.entry.encoding & DIFFERENCE and not draft.entry.encoding & DELTA else 0
+        draft.note(RANGES, low=signed64(above), scale=scale)
+        return draft.part(pack_ranges(items // 10**scale, self._level, step))
 
     def _encode_items(self, draft: _Draft, items: Array) -> Part:
         level = self._level if draft.scheme.level is None else draft.scheme.level

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ctrecorder import archive, custody, pairing, query, times
 from ctrecorder.columns import TUPLE, Source, Table
-from ctrecorder.errors import ArchiveError, FormatError, UsageError
+from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError, UsageError
 from ctrecorder.filter import ORIG_DST, ORIG_SRC, REPLY_DST, Question, Term, parse_network, parse_ports
 from ctrecorder.format import FRAME, TRAILER, Gap, parse_frame, parse_trailer
 from ctrecorder.query import Archive
@@ -50,7 +50,7 @@ class Answer:
 
     tables: list[Table]
     gaps: list[Gap]
-    findings: list[FormatError]
+    findings: list[CtrecorderError]
     effort: query.Effort
 
     def __len__(self) -> int:

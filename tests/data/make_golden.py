@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,8 @@ def fill(golden: Golden) -> None:
     for family in FAMILIES:
         for step in (1000, SECOND):
             golden.table(Kind.CONNECTIONS, tables.connections(family, 40, seed=4, kinds=5, step=step), SQUEEZED)
+        in_ranges = {name: replace(scheme, ranges=min(scheme.ranges, 1)) for name, scheme in SQUEEZED.items()}
+        golden.table(Kind.CONNECTIONS, tables.connections(family, 40, seed=6, kinds=5), in_ranges)
         golden.table(Kind.CONNECTIONS, tables.connections(family, 40, seed=5, kinds=40), {})
         golden.table(Kind.CONNECTIONS, tables.extremes(family, 3, CONNECTION_COLUMNS).slice(1, 3), {})
     golden.mark("dump", {"rows": 45, "complete": True, "detail": ""}, NOON, NOON + SECOND)

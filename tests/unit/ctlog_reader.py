@@ -22,7 +22,7 @@ COLUMNS = """
 23 known u32, 24 orig_zone u16, 25 reply_zone u16, 26 end i64, 27 start_source u8, 28 end_source u8, 29 seen u8
 """
 NAMES = {int(number): (name, kind) for number, name, kind in (entry.split() for entry in COLUMNS.replace("\n", " ").split(","))}
-SPARSE, DIFFERENCE, SAME, DICTIONARY, DELTA, CONSTANT, PLANES = 1, 2, 4, 8, 16, 32, 64
+SPARSE, DIFFERENCE, SAME, DICTIONARY, DELTA, CONSTANT, PLANES, RANGES = 1, 2, 4, 8, 16, 32, 64, 128
 
 Value = int | bytes
 
@@ -94,6 +94,28 @@ def planes(stored: bytes, width: int, count: int) -> list[bytes]:
     return [bytes(item) for item in zip(*found, strict=True)]
 
 
+def ranges(body: bytes, count: int) -> list[int]:
+    (amount,) = struct.unpack_from("<H", body)
+    table = [struct.unpack_from("<qB", body, 2 + 9 * number) for number in range(amount)]
+    at = 2 + 9 * amount
+    (length,) = struct.unpack_from("<I", body, at)
+    numbers = list(run(body[at + 4 : at + 4 + length], count))
+    at += 4 + length
+    found = [0] * count
+    for number, (origin, bits) in enumerate(table):
+        items = [item for item in range(count) if numbers[item] == number]
+        size = bits // 8
+        packed = body[at + size * len(items) : at + size * len(items) + (bits % 8 * len(items) + 7) // 8]
+        stream = int.from_bytes(packed, "little")
+        for place, item in enumerate(items):
+            low = int.from_bytes(body[at + size * place : at + size * (place + 1)], "little")
+            high = stream >> bits % 8 * place & (1 << bits % 8) - 1
+            found[item] = origin + low + (high << 8 * size)
+        at += size * len(items) + len(packed)
+    assert at == len(body)
+    return found
+
+
 def split(plain: bytes, width: int) -> list[bytes]:
     return [plain[at : at + width] for at in range(0, len(plain), width)]
 
@@ -124,7 +146,7 @@ class Columns:
         self.payload, self.family, self.rows = payload, family, rows
         count, zero, length = struct.unpack_from("<HHI", payload)
         assert zero == 0
-        entries = [struct.unpack_from("<BBBBB3xIII4xqq16s", payload, 8 + 56 * number) for number in range(count)]
+        entries = [struct.unpack_from("<BHBBB2xIII4xqq16s", payload, 8 + 56 * number) for number in range(count)]
         dictionary, body = 8 + 56 * count, length
         self.entries = {}
         self.done: dict[int, list[Value]] = {}
@@ -187,6 +209,8 @@ class Columns:
         _, encoding, width, _, scale, _, _, _, low, high, _, _, body = self.entries[number]
         if encoding & CONSTANT:
             items = [0] * count
+        elif encoding & RANGES:
+            items = ranges(body, count)
         else:
             parts = planes(body, width, count) if encoding & PLANES else split(run(body, count * width), width)
             items = [int.from_bytes(part, "little") for part in parts]

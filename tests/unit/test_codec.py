@@ -247,7 +247,7 @@ def broken(payload: bytes, at: int, *patch: bytes) -> bytes:
 def test_an_unknown_encoding_is_refused_as_newer() -> None:
     payload = encode_columns(tables.events(uapi.AF_INET, 100))
     with pytest.raises(FormatError, match="newer version") as caught:
-        index_of(broken(payload, HEAD.size + 1, b"\x80"), uapi.AF_INET, 100)
+        index_of(broken(payload, HEAD.size + 1, b"\x00\x01"), uapi.AF_INET, 100)
     assert caught.value.offset == HEAD.size
 
 
@@ -261,11 +261,11 @@ def lies() -> Iterator[tuple[str, int, bytes]]:
         yield what, HEAD.size + offset, huge
     yield "id", HEAD.size, b"\x00"
     yield "id", HEAD.size, b"\x1d"
-    yield "width", HEAD.size + 2, b"\x03"
-    yield "width", HEAD.size + 2, b"\x10"
-    yield "partner", HEAD.size + 3, b"\x01"
-    yield "scale", HEAD.size + 4, b"\x0a"
-    for encoding in range(1, 128):
+    yield "width", HEAD.size + 3, b"\x03"
+    yield "width", HEAD.size + 3, b"\x10"
+    yield "partner", HEAD.size + 4, b"\x01"
+    yield "scale", HEAD.size + 5, b"\x0a"
+    for encoding in range(1, 256):
         yield f"encoding {encoding}", HEAD.size + 1, bytes([encoding])
 
 

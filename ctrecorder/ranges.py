@@ -1,0 +1,129 @@
+"""Numbers of many magnitudes, close to their entropy: which range each is in, as a byte that zstd packs, and where in it, as bits.
+
+For times that a byte plane packs badly: steps between starts, lives of connections (a life is a timeout and a little more).  A
+range is an origin and a width in bits, and they are chosen by the numbers, so a peak costs few bits wherever it is.  ctlog(5) is the
+specification.  Pure; the bytes that `unpack_ranges` reads are a stranger's.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrecorder.errors import FormatError
+from ctrecorder.runs import Buffer, pack, unpack
+
+Numbers = NDArray[np.int64]
+
+_HEAD = struct.Struct("<H")
+_RANGE = np.dtype([("origin", "<i8"), ("bits", "u1")])
+_LENGTH = struct.Struct("<I")
+MOST_RANGES = 256
+# A number in the middle of where it could be is worth a range of its own from this share of all on; so many at most.
+_PEAK_SHARE, _MOST_PEAKS = 1 / 32, 8
+# Numbers from -2**62 up to below 2**62; what is beyond is not for this module.
+GREATEST = 1 << 62
+_POWERS = [1 << exponent for exponent in range(62)]
+_BELOW = [-GREATEST, *(-power for power in reversed(_POWERS))]
+
+
+def pack_ranges(numbers: Numbers, level: int, step: int = 0) -> bytes:
+    """`numbers`, (n,), from -GREATEST to below GREATEST, as stored.
+
+    `step`: multiples of it may be peaks, as timeouts are whole seconds; 0: none are.
+    """
+    edges = _edges(_peaks(numbers, step))
+    place = (np.searchsorted(edges, numbers, side="right") - 1).astype(np.uint8)
+    counts = np.bincount(place, minlength=len(edges))
+    used = np.flatnonzero(counts)
+    ranges = np.zeros(len(used), _RANGE)
+    ranges["origin"] = edges[used]
+    ends = np.append(edges[1:], GREATEST)[used]
+    ranges["bits"] = [int(end - origin - 1).bit_length() for origin, end in zip(ranges["origin"].tolist(), ends.tolist(), strict=True)]
+    renamed = np.zeros(len(edges), np.uint8)
+    renamed[used] = np.arange(len(used))
+    kinds = renamed[place]
+    rest = (numbers - edges[place]).view(np.uint64)
+    order = np.argsort(kinds, kind="stable")
+    parts, at = [], 0
+    for bits, count in zip(ranges["bits"].tolist(), counts[used].tolist(), strict=True):
+        parts.append(_pack_bits(rest[order[at : at + count]], bits))
+        at += count
+    run = pack(kinds, level)
+    return b"".join((_HEAD.pack(len(ranges)), ranges.tobytes(), _LENGTH.pack(len(run)), run, *parts))
+
+
+def unpack_ranges(stored: Buffer, count: int, offset: int) -> Numbers:
+    """The (count,) numbers that `stored` holds; FormatError at `offset` if it does not hold them."""
+    amount = _HEAD.unpack_from(stored)[0] if len(stored) >= _HEAD.size else 0
+    at = _HEAD.size + amount * _RANGE.itemsize
+    if not 0 < amount <= MOST_RANGES or len(stored) < at + _LENGTH.size:
+        raise FormatError(f"{amount} ranges in {len(stored)} bytes", offset=offset)
+    ranges = np.frombuffer(stored[_HEAD.size : at], _RANGE)
+    length = _LENGTH.unpack_from(stored, at)[0]
+    at += _LENGTH.size
+    if length > len(stored) - at or (ranges["bits"] > 64).any():
+        raise FormatError("ranges that contradict themselves", offset=offset)
+    kinds = np.frombuffer(unpack(stored[at : at + length], count, offset + at), np.uint8)
+    at += length
+    counts = np.bincount(kinds, minlength=amount)
+    if len(counts) > amount:
+        raise FormatError(f"a number in range {len(counts) - 1} of {amount}", offset=offset)
+    sizes = counts * (ranges["bits"] // 8) + -(-(counts * (ranges["bits"] % 8)) // 8)
+    if int(sizes.sum()) != len(stored) - at:
+        raise FormatError(f"ranges of {int(sizes.sum())} bytes in {len(stored) - at}", offset=offset)
+    found = np.empty(count, np.uint64)
+    row = 0
+    for bits, rows, size in zip(ranges["bits"].tolist(), counts.tolist(), sizes.tolist(), strict=True):
+        found[row : row + rows] = _unpack_bits(stored[at : at + size], bits, rows)
+        row, at = row + rows, at + size
+    numbers = np.empty(count, np.uint64)
+    numbers[np.argsort(kinds, kind="stable")] = found
+    numbers += ranges["origin"].view(np.uint64)[kinds]
+    return numbers.view(np.int64)
+
+
+def _peaks(numbers: Numbers, step: int) -> list[int]:
+    """Multiples of `step` right behind which there are many of the numbers."""
+    if not step:
+        return []
+    # A sample of some thousands tells a share of 1/32 well enough.
+    sample = numbers[:: max(len(numbers) // 4096, 1)]
+    found, counts = np.unique(sample // step, return_counts=True)
+    often = np.flatnonzero((counts >= len(sample) * _PEAK_SHARE) & (found > 0))
+    chosen = often[np.argsort(-counts[often], kind="stable")][:_MOST_PEAKS]
+    return sorted((found[chosen] * step).tolist())
+
+
+def _edges(peaks: list[int]) -> Numbers:
+    """Where ranges begin: at powers of two around 0, and behind each peak up to the next."""
+    edges = [*_BELOW, 0]
+    for base, end in zip([0, *peaks], [*peaks, GREATEST], strict=True):
+        edges += [base] if base else []
+        edges += [base + power for power in _POWERS if base + power < end]
+    # A range of one row costs nothing but its 9 bytes, so there may be many; but they must fit a byte.
+    return np.array(edges if len(edges) <= MOST_RANGES else _edges(peaks[1:]), np.int64)
+
+
+def _pack_bits(rest: NDArray[np.uint64], bits: int) -> bytes:
+    """The low `bits` of each: whole bytes row by row, then what is left, bit by bit, the lowest first."""
+    whole, left = divmod(bits, 8)
+    lanes = rest.view(np.uint8).reshape(-1, 8)
+    packed = lanes[:, :whole].tobytes()
+    if left:
+        packed += np.packbits(np.unpackbits(lanes[:, whole : whole + 1], axis=1, bitorder="little")[:, :left], bitorder="little").tobytes()
+    return packed
+
+
+def _unpack_bits(stored: Buffer, bits: int, count: int) -> NDArray[np.uint64]:
+    whole, left = divmod(bits, 8)
+    lanes = np.zeros((count, 8), np.uint8)
+    split = count * whole
+    if whole:
+        lanes[:, :whole] = np.frombuffer(stored[:split], np.uint8).reshape(count, whole)
+    if left:
+        unpacked = np.unpackbits(np.frombuffer(stored[split:], np.uint8), count=count * left, bitorder="little").reshape(count, left)
+        lanes[:, whole] = np.packbits(unpacked, axis=1, bitorder="little")[:, 0]
+    return lanes.view(np.uint64).reshape(count)
