@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from ctrecorder import uapi
 
 DEFAULT_FOLDER = "/var/log/ctrecorder"
+RESOLUTIONS = ("us", "ms", "s")
 
 Value = str | int | float | bool | tuple[int, ...] | None
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -265,7 +266,7 @@ _SQUEEZE = (
         "us, ms or s",
         "How exact times stay in a squeezed segment.",
         "Times are the largest part of it: ms saves a third. Abuse reports are exact to a second at best.",
-        _choice("us", "ms", "s"),
+        _choice(*RESOLUTIONS),
     ),
     Setting(
         "keep",

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 
 from ctrecorder.names import EVENTS
-from ctrecorder.settings import DEFAULT_FOLDER
+from ctrecorder.settings import DEFAULT_FOLDER, RESOLUTIONS
 from ctrecorder.uapi import PROTOCOLS
 
 SUFFIX = ".ctlog"
@@ -34,6 +34,11 @@ def protocols(prefix: str, **_: object) -> list[str]:
 def events(prefix: str, **_: object) -> list[str]:
     """Names of events, as a list with commas."""
     return _listed(prefix, [name.lower() for name in EVENTS.values()])
+
+
+def resolutions(prefix: str, **_: object) -> list[str]:
+    """How exact times stay."""
+    return list(RESOLUTIONS)
 
 
 def segments(prefix: str, **_: object) -> list[str]:
@@ -76,5 +81,7 @@ BY_METAVAR: dict[str, Callable[..., list[str]]] = {
     "EVENT,...": events,
     "PATH": segments,
     "FILE": segments,
+    "SEGMENT": segments,
     "DIR": segments,
+    "UNIT": resolutions,
 }

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from booted import CHECKOUT, SUITES, Builds, boot_sh
+from booted import BOOT, CHECKOUT, SUITES, Builds, boot_sh
 
 # What is imported, and the Debian package that has it.
 MODULES = {
@@ -98,3 +100,15 @@ def test_further_recorders_run_as_the_first_one() -> None:
         ("Description=Connection recorder", "Description=Connection recorder %i"),
         ("ExecStart=/usr/bin/ctrecord --foreground", "ExecStart=/usr/bin/ctrecord --foreground --config /etc/ctrecorder/%i.conf"),
     ]
+
+
+def test_a_machine_that_cannot_boot_containers_says_so_and_fails(tmp_path: Path) -> None:
+    for tool in ("bash", "id", "dirname"):
+        (tmp_path / tool).symlink_to(shutil.which(tool) or "")
+    for command, path, why in (
+        ([BOOT, "up", "x", "bookworm"], str(tmp_path), "no systemd-nspawn: apt-get install systemd-container"),
+        ([BOOT, "up", "no-such-namespace", "bookworm"], os.environ["PATH"], "no network namespace no-such-namespace"),
+        (["setpriv", "--reuid=65534", "--clear-groups", BOOT, "up", "x", "bookworm"], os.environ["PATH"], "only root can boot a container"),
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": path}, check=False)
+        assert (done.returncode, done.stderr.strip()) == (1, f"boot.sh: {why}")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from booted import LOGS, Router
+from booted import CHECKOUT, LOGS, Router
 
 from ctrecorder import messages
 from router import INSIDE, SERVER
@@ -83,6 +83,24 @@ def test_what_is_set_is_done(router: Router, conffile: str) -> None:
     # Without resync it needs no capability once it has subscribed.
     status = router.sh(f"cat /proc/{router.pid()}/status")
     assert re.search(r"^CapEff:\t0{16}$", status, flags=re.MULTILINE) or "CapEff:\t0000000000001000" in status
+
+
+def test_the_log_may_be_in_another_folder_as_the_manual_has_it(router: Router, conffile: str) -> None:
+    page = (CHECKOUT / "man" / "ctrecorder.conf.5").read_text().partition(".Sh ANOTHER FOLDER")[2]
+    commands = page.partition(".Bd -literal -offset indent\n")[2].partition(".Ed")[0].replace("\\e", "\\")
+    router.sh(re.sub(r"^# ", "", commands, flags=re.MULTILINE).replace("/srv/log", "/opt/log"))
+    folder = "folder = /opt/log\n"
+    configure(router, f"[record]\ntemplate = /opt/log/%s.ctlog\n[squeeze]\n{folder}[expire]\n{folder}")
+    try:
+        router.restart()
+        port = router.lab.tcp(INSIDE, (SERVER, 25))
+        router.wait(lambda: router.lines("-p", port, "/opt/log"), "the connection in the other folder")
+        router.sh("sleep 1.1; systemctl reload ctrecord.service; sleep 1")
+        router.sh("systemctl start ctsqueeze.service ctexpire.service")
+        assert len(router.journal(f"MESSAGE_ID={messages.SQUEEZED.id}", "_SYSTEMD_UNIT=ctsqueeze.service")) >= 1
+        assert "/opt/log/" in router.journal(f"MESSAGE_ID={messages.SQUEEZED.id}")[-1]["CTRECORDER_PATH"]
+    finally:
+        router.sh("rm -r /etc/systemd/system/ctrecord.service.d /etc/systemd/system/ct*e.service.d; systemctl daemon-reload")
 
 
 def test_the_nightly_jobs_squeeze_and_delete_and_log_their_receipts(router: Router, conffile: str) -> None:
