@@ -22,6 +22,8 @@ from ctrecorder.runs import Buffer
 _WINDOW = 1 << 18
 # What is longer is read by itself: reading on would take a window for each.
 _LITTLE = 1 << 14
+# Records that are gathered before they become an array.
+_GATHERED = 1 << 12
 # A stranger's file can be full of magics.  Looking for whole blocks hashes so many times the file's size at most, then gives up.
 _HASH_FACTOR = 4
 
@@ -145,12 +147,13 @@ class Scan:
     def __init__(self, file: BlockFile) -> None:
         self._file = file
         self._records: list[tuple[int, ...]] = []
+        self._parts: list[NDArray[np.void]] = []
         self.last_hash = NO_HASH
         self.footers: list[int] = []
         self.findings: list[FormatError] = []
         self.torn: FormatError | None = None
         self._follow_all()
-        self.index: NDArray[np.void] = np.array(self._records, INDEX)
+        self.index: NDArray[np.void] = np.concatenate([*self._parts, np.array(self._records, INDEX)])
 
     def _follow_all(self) -> None:
         file = self._file
@@ -185,6 +188,9 @@ class Scan:
             self.footers.append(offset)
         else:
             self._records.append((offset, frame.time_min, frame.time_max, frame.rows, frame.kind, frame.family, frame.form, 0))
+            if len(self._records) == _GATHERED:  # a tuple takes ten times what its record does
+                self._parts.append(np.array(self._records, INDEX))
+                self._records.clear()
 
     def _is_torn(self, offset: int) -> bool:
         """If the bytes from `offset` on are the beginning of the next block, or zeros, as file systems leave them after a power cut."""

@@ -65,8 +65,10 @@ ROWS_WRITTEN = 1 << 16
 MAX_ROWS = 1 << 18
 # Rows up to which the form SMALL is the smaller one: the 56 bytes of each column's entry in COLUMNS outweigh what encodings save.
 SMALL_ROWS = 256
-# Bytes of a payload.  262,144 rows of noise are 46 MB; a footer of 64 MiB tells of 2,000,000 blocks: a block a second for 3 weeks.
+# Bytes of a payload.  262,144 rows of noise are 46 MB.
 MAX_PAYLOAD = 64 << 20
+# Blocks that a footer tells of: 3 days of a block a second, 8 MiB in the recorder's memory.  With more, a footer has no records.
+MAX_INDEXED = 1 << 18
 # Bytes of JSON: a header with every sysctl and two long lists is 4 KiB.
 MAX_JSON = 1 << 16
 
@@ -263,16 +265,16 @@ def parse_trailer(data: Buffer) -> tuple[int, int] | None:
 
 
 def parse_footer(payload: Buffer, offset: int) -> tuple[NDArray[np.void], Json]:
-    """The index and the totals of the FOOTER whose frame is at `offset`.  Raises FormatError."""
+    """The index (without a record if it has none) and the totals of the FOOTER whose frame is at `offset`.  Raises FormatError."""
     trailer = parse_trailer(payload[-TRAILER.size :])
     if trailer is None or trailer[0] != offset:
         raise FormatError("the footer's trailer does not lead to it", offset=FRAME.size)
     length = len(payload) - TRAILER.size - trailer[1]
-    if length < 0 or length % INDEX.itemsize:
+    if length % INDEX.itemsize or not 0 <= length <= MAX_INDEXED * INDEX.itemsize:
         raise FormatError(f"an index of {length} bytes", offset=FRAME.size)
     index = np.frombuffer(payload[:length], INDEX)
     ends = np.append(index["offset"], np.uint64(offset))
-    if not len(index) or index["offset"][0] != 0 or not (ends[1:] > ends[:-1]).all():
+    if (len(index) and index["offset"][0] != 0) or not (ends[1:] > ends[:-1]).all():
         raise FormatError("the footer's index is not in order", offset=FRAME.size)
     if (index["time_min"] > index["time_max"]).any() or (index["rows"] > MAX_ROWS).any():
         raise FormatError("the footer's index contradicts itself", offset=FRAME.size)

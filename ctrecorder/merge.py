@@ -114,7 +114,8 @@ class _Merge:
         self._ceiling = _NEVER  # rows from this time on are not held now, but read again when it has come
         self._heap: list[_Unit] = []
         for number, segment in enumerate(segments):
-            times = segment.index["time_min"][segment.index["kind"] == kind]
+            index = segment.index
+            times = index["time_min"][index["kind"] == kind]
             if len(times):
                 # The segment stands for its blocks until its time has come.
                 self._heap.append(_Unit(int(times.min()), number << 32, segment, []))

@@ -35,6 +35,9 @@ from ctrecorder.runs import Buffer
 
 # A file whose first block is damaged is still a segment if there is a whole block in its first so many bytes.
 _SEARCH = 1 << 20
+# Records of an index that are kept in memory, 128 KiB; a longer one (a day of a block a second has 2.7 MB) is read again when it
+# is asked for, so that a year of segments can be open.
+_KEPT_RECORDS = 1 << 12
 # What is read of a block when only its index is wanted: most are not larger.
 _INDEX_READ = 1 << 14
 
@@ -82,8 +85,8 @@ class Segment:
     """An open segment.
 
     `header`: its facts; {} if they are damaged.  `state`: "live" while a recorder holds its lock, "closed" with a whole footer, else
-    "crashed".  `index`: INDEX records of all blocks but the footer.  `previous_hash`: the last hash of the segment before; `last_hash`: its
-    own.  `totals`: of the footer.  `findings`: what is wrong, as far as it was come across.  `torn`: the one that a crash leaves.
+    "crashed".  `previous_hash`: the last hash of the segment before; `last_hash`: its own.  `totals`: of the footer.  `findings`: what is
+    wrong, as far as it was come across.  `torn`: the one that a crash leaves.
 
     `key`: of a sealed recording; without it a sealed one is read, but not checked.  Opening raises ArchiveError if the file cannot be
     read, FormatError if it is no segment.
@@ -99,6 +102,8 @@ class Segment:
         self.header: Json = {}
         self.totals: Json = {}
         self.previous_hash = self.last_hash = NO_HASH
+        self._footer_at = 0
+        self._index: NDArray[np.void] | None = None
         self.file = BlockFile(path)
         try:
             self._read_header(key)
@@ -150,24 +155,42 @@ class Segment:
         trailer = parse_trailer(self.file.pread(max(self.size - TRAILER.size, 0), TRAILER.size))
         if trailer is None or trailer[0] >= self.size:
             return False
-        offset = trailer[0]
+        self._footer_at = trailer[0]
         try:
-            frame = self.file.frame(offset)
-            if frame.kind != Kind.FOOTER or offset + FRAME.size + frame.length != self.size:
-                raise FormatError("the trailer at the end does not lead to a footer", offset=0)
-            self.index, self.totals = parse_footer(self.file.payload(offset, frame), offset)
+            index, self.totals, self.last_hash = self._load_footer()
         except FormatError as error:
-            self.findings.append(self.file.placed(error, offset))
+            self.findings.append(self.file.placed(error, self._footer_at))
             return False
-        self.state, self.last_hash = "closed", frame.hash
+        self.state, self._index = "closed", index if len(index) <= _KEPT_RECORDS else None
+        if not len(index):
+            self._scan()
         return True
+
+    def _load_footer(self) -> tuple[NDArray[np.void], Json, bytes]:
+        """Index, totals and hash of the footer.  Raises FormatError."""
+        frame = self.file.frame(self._footer_at)
+        if frame.kind != Kind.FOOTER or self._footer_at + FRAME.size + frame.length != self.size:
+            raise FormatError("the trailer at the end does not lead to a footer", offset=0)
+        return *parse_footer(self.file.payload(self._footer_at, frame), self._footer_at), frame.hash
 
     def _follow(self) -> None:
         # Asked first: a segment that is closed between the two is then called live, not crashed.
         self.state = "live" if archive.is_live(self.file.descriptor) else "crashed"
+        self._scan()
+
+    def _scan(self) -> None:
         scan = Scan(self.file)
         self.index, self.last_hash, self.torn = scan.index, scan.last_hash, scan.torn
-        self.findings += [finding for finding in scan.findings if self.state == "crashed" or finding is not scan.torn]
+        self.findings += [finding for finding in scan.findings if self.state != "live" or finding is not scan.torn]
+
+    @property
+    def index(self) -> NDArray[np.void]:
+        """INDEX records of all blocks but the footer.  Raises FormatError if the file was changed since it was opened."""
+        return self._load_footer()[0] if self._index is None else self._index
+
+    @index.setter
+    def index(self, index: NDArray[np.void]) -> None:
+        self._index = index
 
     @property
     def blocks(self) -> list[Block]:
@@ -176,13 +199,14 @@ class Segment:
 
     def blocks_of(self, *kinds: int) -> list[Block]:
         """The blocks of these kinds, in the file's order."""
-        chosen = self.index[np.isin(self.index["kind"], kinds)]
-        return [Block(*record) for record in chosen[list(Block._fields)].tolist()]
+        index = self.index
+        return [Block(*record) for record in index[np.isin(index["kind"], kinds)][list(Block._fields)].tolist()]
 
     @property
     def times(self) -> tuple[int, int]:
         """The least time_min and the greatest time_max of all blocks, ns UTC."""
-        return int(self.index["time_min"].min()), int(self.index["time_max"].max())
+        index = self.index
+        return int(index["time_min"].min()), int(index["time_max"].max())
 
     @property
     def gaps(self) -> list[Gap]:

@@ -22,7 +22,7 @@ from ctrecorder.columns import Table
 from ctrecorder.drafts import Draft, gap_draft, header_draft, mark_draft, table_drafts
 from ctrecorder.encoder import LIVE, Plan
 from ctrecorder.errors import ArchiveError
-from ctrecorder.format import FRAME, HASHED, INDEX, NO_HASH, Kind, pack_block, pack_footer
+from ctrecorder.format import FRAME, HASHED, INDEX, MAX_INDEXED, NO_HASH, Kind, pack_block, pack_footer
 
 # Bytes that are copied at once when a deleted segment is put back.
 _COPY = 1 << 20
@@ -45,12 +45,16 @@ class Whereabouts(Enum):
 
 
 class State(NamedTuple):
-    """How far a segment is written."""
+    """How far a segment is written; `times`: the least and the greatest of its blocks."""
 
     size: int
     rows: int
     blocks: int
     last_hash: bytes
+    times: tuple[int, int]
+
+
+_EMPTY = State(0, 0, 0, NO_HASH, (2**63 - 1, -(2**63)))
 
 
 class SegmentWriter:
@@ -64,7 +68,8 @@ class SegmentWriter:
         self._descriptor, self._folder, self._key = descriptor, folder, key
         self._index = np.zeros(64, INDEX)
         self._torn = False
-        self.synced = State(0, 0, 0, NO_HASH)
+        self._times = _EMPTY.times
+        self.synced = _EMPTY
         self.first_frame = b""  # of the HEADER: with its hash, what tells this segment from all others
 
     @classmethod
@@ -167,10 +172,9 @@ class SegmentWriter:
 
         Raises WriteError: then it is open as before.
         """
-        index = self._index[: self.blocks]
-        times = (int(index["time_min"].min()), int(index["time_max"].max()))
+        index = self._index[: self.blocks if self.blocks <= MAX_INDEXED else 0]
         before = self._state()
-        self.write(Draft(Kind.FOOTER, pack_footer(index, {**(totals or {}), "rows": self.rows}, self.size), times))
+        self.write(Draft(Kind.FOOTER, pack_footer(index, {**(totals or {}), "rows": self.rows}, self.size), self._times))
         try:
             self._sync_all()
         except WriteError:
@@ -198,9 +202,11 @@ class SegmentWriter:
             raise WriteError(self.path, error) from error
         if not self.blocks:
             self.first_frame = block[: FRAME.size]
-        if self.blocks == len(self._index):
+        if self.blocks == len(self._index) < MAX_INDEXED:
             self._index = np.concatenate((self._index, np.zeros_like(self._index)))
-        self._index[self.blocks] = (self.size, *times, rows, kind, family, form, 0)
+        if self.blocks < MAX_INDEXED:
+            self._index[self.blocks] = (self.size, *times, rows, kind, family, form, 0)
+        self._times = min(self._times[0], times[0]), max(self._times[1], times[1])
         self.blocks += 1
         self.rows += rows
         self.size += len(block)
@@ -216,11 +222,11 @@ class SegmentWriter:
         self.synced = self._state()
 
     def _state(self) -> State:
-        return State(self.size, self.rows, self.blocks, self.last_hash)
+        return State(self.size, self.rows, self.blocks, self.last_hash, self._times)
 
     def _undo(self, state: State) -> None:
         """Back to an earlier state: what came after is cut off, now, or if even that fails, before the next write."""
-        self.size, self.rows, self.blocks, self.last_hash = state
+        self.size, self.rows, self.blocks, self.last_hash, self._times = state
         try:
             os.ftruncate(self._descriptor, self.size)
         except OSError:

@@ -87,6 +87,10 @@ def test_the_footer() -> None:
     assert trailer["12"][2] == f"the bytes {form.TRAILER_MAGIC.hex(' ')}"
 
 
+def test_the_footer_of_very_many_blocks() -> None:
+    assert f"more than {form.MAX_INDEXED:,} blocks" in PAGE.read_text()
+
+
 def test_the_names_and_numbers() -> None:
     assert {name: int(value) for value, (name, _) in table("value", "kind").items()} == {kind.name: kind.value for kind in Kind}
     assert {name: int(value) for value, (name, _) in table("value", "name").items()} == dict(codec.ENCODINGS)

@@ -463,3 +463,17 @@ def test_a_block_is_a_record_of_the_index(tmp_path: Path) -> None:
         assert isinstance(small, Block)
         assert (small.form, small.rows, large.form, large.rows) == (FORM_SMALL, 2, 1, 257)
         assert small.time_max < NOON + SECOND * 1000
+
+
+def test_a_long_index_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A year of segments can be open; what an index says is read again, and held against its hash again."""
+    path = tmp_path / "a"
+    write(path, [tables.events(uapi.AF_INET, 3, seed) for seed in range(50)])
+    monkeypatch.setattr("ctrecorder.reader._KEPT_RECORDS", 10)
+    with Segment(str(path)) as segment:
+        assert segment._index is None
+        assert len(segment.index) == 53
+        assert rows_of(segment) == 150
+        os.truncate(path, segment.size - 1)
+        with pytest.raises(FormatError):
+            len(segment.index)

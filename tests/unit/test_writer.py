@@ -270,3 +270,25 @@ def test_times_are_those_of_the_rows(writer: SegmentWriter) -> None:
         read = segment.read(connections)
         assert connections.time_min == np.where(read["start"] != 0, read["start"], read["end"]).min()
         assert connections.time_max == max(read["end"].max(), read["start"].max())
+
+
+def test_a_segment_of_very_many_blocks_has_no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recorder's memory is bounded also where it never rotates; such a segment is followed by its frames."""
+    monkeypatch.setattr("ctrecorder.writer.MAX_INDEXED", 128)
+    for blocks in (127, 128, 129, 300):
+        path = str(tmp_path / str(blocks))
+        writer = SegmentWriter.create(path, {}, time_ns=NOON)
+        for row in range(blocks - 1):
+            writer.append(EVENTS.slice(row, row + 1))
+        assert writer._index.nbytes <= 128 * 32
+        last_hash = writer.close()
+        with Segment(path) as segment:
+            assert (segment.state, segment.findings, segment.last_hash) == ("closed", [], last_hash)
+            assert len(segment.index) == blocks
+            assert segment.totals == {"rows": blocks - 1}
+        assert ids(path) == EVENTS["id"][: blocks - 1].tolist()
+    assert verify.check([str(tmp_path / "300")], print) == verify.WHOLE
+    data = bytearray((tmp_path / "300").read_bytes())
+    data[3000] ^= 1
+    (tmp_path / "300").write_bytes(data)
+    assert verify.check([str(tmp_path / "300")], print) == verify.DAMAGED
