@@ -230,5 +230,7 @@ def split(answer: bytes | memoryview) -> Split:
     width = (max(lengths, default=0) + 3) // 4
     words = np.zeros((len(answer) + 3) // 4 + width, np.uint32)
     words.view(np.uint8)[: len(answer)] = np.frombuffer(answer, np.uint8)
-    slots = words[np.array(starts, np.intp)[:, np.newaxis] // 4 + np.arange(width)].view(np.uint8)
+    # A row for each word that a message may begin at: taking rows copies each as one piece.
+    windows = np.ndarray((len(words) - width + 1, width), np.uint32, words, strides=(4, 4))
+    slots = windows[np.array(starts, np.intp) // 4].view(np.uint8)
     return Split(slots, np.array(lengths, np.uint32), done, error, interrupted, unsound)

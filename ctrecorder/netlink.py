@@ -27,9 +27,6 @@ BATCH = 1024
 DUMP_BYTES = 65536
 # An answer that has not come by then never will: a dump begins at once.
 ANSWER_SECONDS = 5.0
-# What malloc may keep of freed memory: a batch of 4,096 events takes about 2 MiB in arrays.
-KEPT_BYTES = 8 << 20
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 
 _SYSCTLS = Path("/proc/sys/net/netfilter")
 _PERMISSION = "needs CAP_NET_ADMIN; run as root or start ctrecord.service"
@@ -274,8 +271,8 @@ def ask(kind: int, family: int, attributes: bytes = b"") -> Iterator[bytes]:
         source.sendto(_dump_request(kind, family, attributes), (0, 0))
         while True:
             answer, _, _, sender = source.recvmsg(DUMP_BYTES)
-            for at, length, kind, _ in messages(answer if sender[0] == 0 else b""):
-                if kind in DUMP_ENDS:
+            for at, length, type_, _ in messages(answer if sender[0] == 0 else b""):
+                if type_ in DUMP_ENDS:
                     error = end_of_dump(answer, at, length)
                     if error:
                         raise KernelError(f"the kernel refused a dump: {os.strerror(error)}")
@@ -314,15 +311,3 @@ def sysctl(name: str) -> int | None:
 def table_count() -> int | None:
     """Entries in this namespace's conntrack table; None if there is no connection tracking."""
     return sysctl("nf_conntrack_count")
-
-
-def keep_freed_memory() -> None:
-    """Have this process's malloc keep what is freed, up to KEPT_BYTES, instead of giving it back to the kernel after every batch.
-
-    Otherwise the arrays of a batch are mapped anew each time, and their page faults cost as much as decoding them.
-    Where the C library has no mallopt() nothing happens.
-    """
-    mallopt = getattr(_libc, "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, KEPT_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
