@@ -11,18 +11,19 @@ one: that is said, but is no damage.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ctrecorder import archive, custody
+from ctrecorder import archive, custody, retention
 from ctrecorder.blocks import Scan
 from ctrecorder.codec import FORM_COLUMNS
 from ctrecorder.columns import Table
-from ctrecorder.errors import CtrecorderError, FormatError
+from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError
 from ctrecorder.format import FRAME, NO_HASH, TABLES, Gap, Json, Kind, Mark, block_times
 from ctrecorder.reader import Block, Segment
+from ctrecorder.retention import Receipt
 from ctrecorder.segments import open_segment
 from ctrecorder.text import count
 from ctrecorder.times import text
@@ -95,7 +96,7 @@ def check(paths: Sequence[str], say: Say, *, quiet: bool = False, key: bytes = b
         if not quiet:
             for line in (*one.notes, one.summary()):
                 say(line)
-    broken, chain_notes = check_chains(examined)
+    broken, chain_notes = check_chains(examined, _receipts(found.segments, unchecked))
     for finding in broken:
         say(str(finding))
     for line in unchecked:
@@ -105,6 +106,17 @@ def check(paths: Sequence[str], say: Say, *, quiet: bool = False, key: bytes = b
         for line in (*chain_notes, *notes, _total(len(examined), len(damaged), len(unchecked))):
             say(line)
     return DAMAGED if damaged else UNCHECKED if unchecked or not examined else WHOLE
+
+
+def _receipts(paths: Iterable[str], unchecked: list[str]) -> list[Receipt]:
+    """What ctexpire deleted from the folders of `paths`."""
+    found = []
+    for folder in sorted({os.path.dirname(path) for path in paths}):
+        try:
+            found += retention.receipts(folder or ".")
+        except ArchiveError as error:
+            unchecked.append(str(error))
+    return found
 
 
 def _passed_over(paths: list[str]) -> list[str]:
@@ -207,54 +219,74 @@ def _check_table(segment: Segment, block: Block, table: Table) -> None:
             raise FormatError(f"column {name} has values outside the bounds in its entry", offset=FRAME.size + entry.place)
 
 
-def check_chains(segments: Iterable[Examined]) -> tuple[list[FormatError], list[str]]:
+def check_chains(segments: Iterable[Examined], receipts: Iterable[Receipt] = ()) -> tuple[list[FormatError], list[str]]:
     """Whether segments follow each other as they were recorded: findings, and notes.
 
-    Each names the one before it by its last hash.  Where it is not there although earlier ones are, or ends with another hash, the chain
-    is broken; before the earliest of a chain there may be some that have expired.
+    Each names the one before it by its last hash.  That one is there, or ctexpire's receipt of it is; else the chain is broken.
+    Where there is no receipt at all (a folder that was copied), what is before the earliest segment of a chain may have expired.
     """
+    expired = {one_hash: receipt for receipt in receipts for one_hash in receipt.hashes}
     chains: dict[str, list[Examined]] = {}
     for one in segments:
-        if one.chain:
+        if one.chain and "legacy" not in one.header:
             chains.setdefault(one.chain, []).append(one)
     findings: list[FormatError] = []
     notes: list[str] = []
     for members in chains.values():
         members.sort(key=lambda one: (one.sequence, one.times))
-        _check_chain(members, findings, notes)
+        chain = _Chain(members, expired)
+        findings += chain.findings
+        notes += chain.notes
     return findings, notes
 
 
-def _check_chain(members: list[Examined], findings: list[FormatError], notes: list[str]) -> None:
-    by_hash: dict[str, Examined] = {}
-    for one in members:
-        twins = {by_hash[one_hash].path for one_hash in one.hashes if one_hash in by_hash}
-        findings += [_broken(one, f"holds the same as {twin}") for twin in sorted(twins)]
-        by_hash.update(dict.fromkeys(one.hashes, one))
-    followers: dict[str, Examined] = {}
-    for place, one in enumerate(members):
-        if one.previous_hash == NO_HASH.hex():
-            if place:
-                findings.append(_broken(one, f"begins its recording anew, although {members[0].name} is earlier"))
-            continue
-        before = by_hash.get(one.previous_hash)
-        if before is None:
-            _tell_missing(one, members, place, findings, notes)
-        elif before.path in followers:
-            findings.append(_broken(one, f"follows on {before.name}, and so does {followers[before.path].name}"))
-        else:
+class _Chain:
+    """The segments of one recording, in their order: `findings`, `notes`."""
+
+    def __init__(self, members: list[Examined], expired: Mapping[str, Receipt]) -> None:
+        self.findings: list[FormatError] = []
+        self.notes: list[str] = []
+        self._members, self._expired = members, expired
+        self._by_hash: dict[str, Examined] = {}
+        for one in members:
+            for twin in sorted({self._by_hash[known].path for known in one.hashes if known in self._by_hash}):
+                self._find(one, f"holds the same as {twin}")
+            self._by_hash.update(dict.fromkeys(one.hashes, one))
+        followers: dict[str, Examined] = {}
+        for place, one in enumerate(members):
+            before = self._before(one, place)
+            if before is None:
+                continue
+            if before.path in followers:
+                self._find(one, f"follows on {before.name}, and so does {followers[before.path].name}")
             followers[before.path] = one
 
+    def _before(self, one: Examined, place: int) -> Examined | None:
+        """The segment that `one` follows on, past those that have expired; None if there is none, which is told of."""
+        name, wanted = str(one.header.get("previous") or "the segment before it"), one.previous_hash
+        deleted: Receipt | None = None
+        seen = set()
+        while wanted not in self._by_hash and wanted in self._expired and wanted not in seen:
+            seen.add(wanted)
+            deleted = self._expired[wanted]
+            name, wanted = deleted.previous or "the segment before it", deleted.previous_hash
+        if wanted in self._by_hash:
+            return self._by_hash[wanted]
+        if wanted == NO_HASH.hex():
+            if place:
+                self._find(one, f"begins its recording anew, although {self._members[0].name} is earlier")
+        elif deleted is None and any(member.name == name for member in self._members):
+            self._find(one, f"{name} does not end as it did: {name} was cut short, changed or replaced")
+        elif place or (self._expired and deleted is None):
+            self._find(one, f"{name}, before it, is missing")
+        elif deleted is None:
+            self.notes.append(f"{one.path}: the recording begins earlier; {name}, before it, is not here (expired?)")
+        if deleted is not None and place == 0:
+            self.notes.append(f"{one.path}: the recording begins earlier; what is before it has expired, as ctexpire's receipts say")
+        return None
 
-def _tell_missing(one: Examined, members: list[Examined], place: int, findings: list[FormatError], notes: list[str]) -> None:
-    """The segment before `one` is not there: say what that means."""
-    name = str(one.header.get("previous") or "the segment before it")
-    if any(member.name == name for member in members):
-        findings.append(_broken(one, f"{name} does not end as it did: {name} was cut short, changed or replaced"))
-    elif place:
-        findings.append(_broken(one, f"{name}, before it, is missing"))
-    else:
-        notes.append(f"{one.path}: the recording begins earlier; {name}, before it, is not here (expired?)")
+    def _find(self, one: Examined, what: str) -> None:
+        self.findings.append(_broken(one, what))
 
 
 def _broken(one: Examined, what: str) -> FormatError:

@@ -21,6 +21,7 @@ from ctrecorder.columns import Table
 from ctrecorder.drafts import Draft
 from ctrecorder.encoder import encode_columns, encode_small
 from ctrecorder.format import FRAME, NO_HASH, Kind, pack_block, parse_frame
+from ctrecorder.retention import Receipt, add_receipt
 from ctrecorder.writer import SegmentWriter
 from tests.unit import tables
 from tests.unit.tables import NOON, SECOND
@@ -235,6 +236,52 @@ def test_the_first_that_is_there_may_follow_on_one_that_expired(tmp_path: Path) 
     heard = Heard(tmp_path)
     assert heard.code == verify.WHOLE
     assert f"{paths[1]}: the recording begins earlier; 0.ctlog, before it, is not here (expired?)" in heard.lines
+
+
+def expire(path: Path) -> None:
+    """Delete a segment as ctexpire does: with a receipt."""
+    one = verify.examine(str(path))
+    previous = str(one.header.get("previous") or "")
+    add_receipt(str(path.parent), Receipt(path.name, 0, 1, one.rows, 1, one.hashes, previous, one.previous_hash, NOON, "age"))
+    path.unlink()
+
+
+def test_one_that_expired_is_told_from_one_that_is_missing(tmp_path: Path) -> None:
+    """By ctexpire's receipts, which stand in for the segments in the chain, at its beginning and inside it."""
+    paths = chain(tmp_path, 6)
+    expire(paths[0])
+    expire(paths[1])
+    heard = Heard(tmp_path)
+    assert heard.code == verify.WHOLE
+    assert f"{paths[2]}: the recording begins earlier; what is before it has expired, as ctexpire's receipts say" in heard.lines
+    expire(paths[3])
+    expire(paths[4])
+    assert Heard(tmp_path).code == verify.WHOLE
+    paths[2].unlink()
+    heard = Heard(tmp_path)
+    assert heard.code == verify.WHOLE  # the receipts lead back to it, and nothing that is there says that it was kept
+    paths[5].rename(tmp_path / "away")
+    (tmp_path / "away").unlink()
+    assert Heard(tmp_path).code == verify.UNCHECKED
+
+
+def test_one_without_a_receipt_is_missing_where_there_are_receipts(tmp_path: Path) -> None:
+    paths = chain(tmp_path, 4)
+    expire(paths[0])
+    paths[1].unlink()
+    heard = Heard(tmp_path)
+    assert heard.code == verify.DAMAGED
+    assert f"{paths[2]}: at byte 32: 1.ctlog, before it, is missing" in heard.lines
+
+
+def test_a_receipt_does_not_cover_what_lies_before_it(tmp_path: Path) -> None:
+    """2 has expired, 1 was taken away."""
+    paths = chain(tmp_path, 4)
+    expire(paths[2])
+    paths[1].unlink()
+    heard = Heard(tmp_path)
+    assert heard.code == verify.DAMAGED
+    assert f"{paths[3]}: at byte 32: 1.ctlog, before it, is missing" in heard.lines
 
 
 def test_a_segment_that_is_missing_in_the_middle_is_found(tmp_path: Path) -> None:
