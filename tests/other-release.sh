@@ -29,10 +29,12 @@ rm -rf "$root/root/src" && mkdir "$root/root/src"
 git ls-files -z --cached --others --exclude-standard | tar --null --ignore-failed-read -cf - -T - | tar -xf - -C "$root/root/src"
 [ ! -e /etc/resolv.conf ] || cp -L /etc/resolv.conf "$root/root/etc/resolv.conf"
 
-# Mounts of its own, gone when the command ends; the network is this machine's, for apt.
+# Mounts of its own, gone when the command ends; the network is this machine's, for apt.  The new root is a mount, not a chroot: ip-netns(8)
+# asks for one.
 exec unshare --mount --propagation private -- bash -c '
     root=$1 && shift
-    mount -t proc proc "$root/proc" && mount --rbind /sys "$root/sys" && mount --rbind /dev "$root/dev"
-    mount -t tmpfs tmpfs "$root/run" && mount -t tmpfs tmpfs "$root/tmp"
-    exec chroot "$root" env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 CI="${CI:-}" sh -c "cd /src && exec \"\$@\"" sh "$@"
+    mount --bind "$root" "$root" && cd "$root"
+    mount -t proc proc proc && mount --rbind /sys sys && mount --rbind /dev dev && mount -t tmpfs tmpfs run && mount -t tmpfs tmpfs tmp
+    mkdir -p run/old && pivot_root . run/old && umount -l /run/old && rmdir /run/old && cd /src
+    exec env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 CI="${CI:-}" "$@"
 ' bash "$root/root" "$@" </dev/null

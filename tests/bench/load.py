@@ -7,10 +7,8 @@ CPUs a second listener would take the time of the first.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -20,14 +18,12 @@ from pathlib import Path
 
 from ctrecorder import uapi
 from measure import cpu_seconds
-from router import Lab, event_sockets, wait_until
+from router import Lab, borrowed, event_sockets, wait_until
 
 SENDER_CPU, LISTENER_CPU = 0, 1
 BUFFER_KBYTES = 65536  # every listener's netlink receive buffer: 64 MiB, which the kernel doubles
 # Room for the largest flood (a hash bucket takes 8 bytes, an entry about 320 while it lives).
 TABLE_BUCKETS, TABLE_MAX = 1 << 20, 1 << 22
-SYS_PIDFD_GETFD = 438  # asm-generic/unistd.h: the same on every architecture
-_libc = ctypes.CDLL(None, use_errno=True)
 LIMITS = Path("/proc/sys/net/netfilter")
 LOCK = Path("/run/lock/ctrecorder-bench")
 GATEWAY, OUTER = "198.51.99.2", "198.51.99.1"
@@ -185,14 +181,7 @@ def queued_bytes(pid: int) -> int:
 
 
 def set_event_buffer(pid: int, kbytes: int) -> None:
-    """Gives the event sockets of another process a receive buffer of `kbytes`, through pidfd_getfd(2)."""
-    process = os.pidfd_open(pid)
-    try:
-        for each in event_sockets(pid):
-            fd = _libc.syscall(SYS_PIDFD_GETFD, process, each.fd, 0)
-            if fd < 0:
-                raise OSError(ctypes.get_errno(), "pidfd_getfd")
-            with socket.socket(fileno=fd) as ours:
-                ours.setsockopt(socket.SOL_SOCKET, uapi.SO_RCVBUFFORCE, kbytes << 10)
-    finally:
-        os.close(process)
+    """Gives the event sockets of another process a receive buffer of `kbytes`."""
+    for each in event_sockets(pid):
+        with borrowed(pid, each.fd) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, uapi.SO_RCVBUFFORCE, kbytes << 10)

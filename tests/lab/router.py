@@ -61,6 +61,7 @@ T = TypeVar("T")
 Endpoint = tuple[str, int]
 _libc = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
+_SYS_PIDFD_GETFD = 438  # asm-generic/unistd.h: the same on every architecture
 
 
 def wait_until(done: Callable[[], T], what: str, seconds: float = 15) -> T:
@@ -98,6 +99,20 @@ def event_sockets(pid: int) -> list[EventSocket]:
         if fd is not None and int(protocol) == uapi.NETLINK_NETFILTER and int(groups, 16):
             found.append(EventSocket(fd, int(port), int(queued), int(drops)))
     return found
+
+
+@contextlib.contextmanager
+def borrowed(pid: int, fd: int) -> Iterator[socket.socket]:
+    """The socket that is file descriptor `fd` of process `pid`, by pidfd_getfd(2): the same socket, also for its options."""
+    process = os.pidfd_open(pid)
+    try:
+        ours = _libc.syscall(_SYS_PIDFD_GETFD, process, fd, 0)
+        if ours < 0:
+            raise OSError(ctypes.get_errno(), "pidfd_getfd")
+    finally:
+        os.close(process)
+    with socket.socket(fileno=ours) as sock:
+        yield sock
 
 
 class Namespace:

@@ -21,6 +21,8 @@ class Clockwork:
 
     def __init__(self, lab: Lab, folder: Path) -> None:
         self.lab = lab
+        # What is open must stay open till then.
+        lab.router.sysctl(nf_conntrack_udp_timeout=600, nf_conntrack_udp_timeout_stream=600)
         self.started = time.time()
         self.recorder = Recorder(lab, folder, "-t", 1, template="%H%M.ctlog")
         lab.udp(INSIDE, (SERVER, 1))
