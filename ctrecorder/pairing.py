@@ -59,6 +59,8 @@ _SEEN[list(Event)] = [1 << (event - 1) for event in Event]
 NEW, UPDATE, DESTROY, EXISTING = (int(_SEEN[event]) for event in Event)
 _START_SOURCE = np.full(256, Source.BOUND, np.uint8)
 _START_SOURCE[[Event.NEW, Event.DESTROY]] = Source.RECEIPT, Source.UNKNOWN
+# Columns of a connection that are not simply its last part's
+_OF_ALL_PARTS = frozenset(("seen", "time", "start", "start_source", "known"))
 _RANK = np.array([0, 3, 2, 1] + [0] * 252, np.int64)  # of a Source: how good it is
 
 
@@ -278,17 +280,22 @@ class _Grouped:
     closed: Bools
     closed_at: Ints
 
-    def _merge(self, work: _Pieces, flows: Ints) -> _Pieces:
-        """The parts of each of `flows` as one."""
+    def _merge(self, work: _Pieces, flows: Ints) -> tuple[Ints, _Pieces]:
+        """The flows in the order of their last parts (so memory is read from front to back), and the parts of each as one."""
         table = work.table
-        starts, stops = self.at[flows], np.append(self.at[1:], len(self.order))[flows]
+        ends = np.append(self.at[1:], len(self.order))
+        flow_of = np.full(len(table), -1, np.int64)
+        flow_of[self.order[ends[flows] - 1]] = flows
+        flows = flow_of[flow_of >= 0]
+        starts, stops = self.at[flows], ends[flows]
         lengths = stops - starts
         last = self.order[stops - 1]
         # The rows of these flows alone, one after the other.
         offsets = np.cumsum(lengths) - lengths
         rows = self.order[np.arange(int(lengths.sum())) + np.repeat(starts - offsets, lengths)]
-        columns: dict[str, Array] = {name: array[last] for name, array in table.columns.items()}
-        if len(flows) and len(rows) > len(flows):
+        several = len(rows) > len(flows)
+        columns: dict[str, Array] = {name: array[last] for name, array in table.columns.items() if not several or name not in _OF_ALL_PARTS}
+        if several:
             columns["seen"] = np.bitwise_or.reduceat(table["seen"][rows], offsets)
             columns["time"] = np.maximum.reduceat(table["time"][rows], offsets)
             best = rows[_best_start(table["start_source"][rows], offsets)]
@@ -296,7 +303,8 @@ class _Grouped:
             known = table["known"][rows]
             columns["known"] = np.bitwise_or.reduceat(known, offsets)
             _fill_in(table, columns, rows, known, offsets)
-        return _Pieces(Table(table.family, len(flows), columns), work.heard[last], work.row[last], work.exact[last], work.ended[last])
+        whole = Table(table.family, len(flows), columns)
+        return flows, _Pieces(whole, work.heard[last], work.row[last], work.exact[last], work.ended[last])
 
     def _ended(self, work: _Pieces) -> Bools:
         """(flows,): whether the last row is an end."""
@@ -305,13 +313,13 @@ class _Grouped:
 
     def take_open(self, work: _Pieces) -> _Pieces:
         """The flows that stay open."""
-        return self._merge(work, np.flatnonzero(~(self.skip | self.closed | self._ended(work))))
+        return self._merge(work, np.flatnonzero(~(self.skip | self.closed | self._ended(work))))[1]
 
     def take_done(self, work: _Pieces) -> Table:
         """The flows that ended, each with its end."""
         ended = self._ended(work)
-        flows = np.flatnonzero((self.closed | ended) & ~self.skip)
-        table = self._merge(work, flows).table
+        flows, merged = self._merge(work, np.flatnonzero((self.closed | ended) & ~self.skip))
+        table = merged.table
         cut = ~ended[flows] & (table["end_source"] == Source.UNKNOWN)
         if cut.any():
             ends = np.where(cut, self.closed_at[flows], table["end"])

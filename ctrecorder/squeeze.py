@@ -39,7 +39,7 @@ class Settings:
     """`resolution`: of times, a key of RESOLUTIONS.  `level`: of zstd.  `keep_ids`: the kernel's.  `keep`: the old one, in KEPT."""
 
     resolution: str = "us"
-    level: int = 9
+    level: int = 6
     keep_ids: bool = False
     keep: bool = False
 

@@ -29,7 +29,7 @@ def build_parser() -> common.Parser:
     how = parser.add_argument_group("how")
     how.add_argument("-c", "--config", metavar="CONFIG", help="configuration (default: /etc/ctrecorder/ctrecorder.conf)")
     how.add_argument("--resolution", metavar="UNIT", type=argument("squeeze", "resolution"), help="how exact times stay: us, ms or s")
-    how.add_argument("--level", metavar="LEVEL", type=int, choices=LEVELS, default=9, help="of zstd, 1 to 19 (default: 9)")
+    how.add_argument("--level", metavar="LEVEL", type=int, choices=LEVELS, default=6, help="of zstd, 1 to 19 (default: 6)")
     how.add_argument("--keep", action="store_true", default=None, help="keep what is replaced, in the folder `replaced`")
     how.add_argument("--keep-ids", action="store_true", help="keep the kernel's ids (4 bytes a connection)")
     how.add_argument("-j", "--jobs", metavar="N", type=int, default=1, help="segments at once (default: 1)")
