@@ -11,8 +11,7 @@ back), so the order of arrival decides.  In it, of one key:
 - A dump runs beside the events, through another socket, so an EXISTING row may come out of order by as much as is under way.
   Before its NEW: that NEW joins the flow.  After its DESTROY: that row is stale and makes no flow.  See `RACE_NS`, `RACE_ROWS`.
 - A flow that a complete dump lacks ended at or before the dump's end (BOUND).  Its DESTROY may still be under way, and then
-  says it better: the flow waits for it until a later dump (`LATE_NS`).  (A dump leaves out what has timed out and is not yet
-  collected.)
+  says it better: the flow waits for it until a later dump (`LATE_NS`).  (A dump leaves out what waits to be collected.)
 - A DESTROY heard before its NEW (possible for some microseconds, on two CPUs) stays a connection without a start; the flow of
   the NEW is ended by the next dump.
 
@@ -160,6 +159,10 @@ def _pieces_of_events(table: Table) -> _Pieces:
     return _Pieces(Table(table.family, rows, columns), time, np.zeros(rows, np.int64), exact, ended)
 
 
+def _without_time(table: Table) -> Table:
+    return table.select([name for name in table.columns if name != "time"])
+
+
 def has_ended(table: Table) -> Bools:
     """(rows,): which connections have ended for sure: by DESTROY, or by a BOUND that no later row can lift (they have no `time`)."""
     ended: Bools = ((table["seen"] & DESTROY) != 0) | ((table["end_source"] == Source.BOUND) & (table["time"] == 0))
@@ -207,7 +210,7 @@ class _Flows:
         bound = gone & (table["end_source"] == Source.BOUND)
         late = bound & (np.abs(begin_ns - table["end"]) > LATE_NS)
         if late.any():
-            done.append(_connections(table.take(late)))
+            done.append(_without_time(table.take(late)))
         fresh = gone & ~bound
         if fresh.any():
             ends = np.where(fresh, end_ns, table["end"])
@@ -243,7 +246,7 @@ class _Flows:
         self._remember(batch)
         self._open = flows.take_open(work)
         done = flows.take_done(work)
-        return [_connections(done)] if len(done) else []
+        return [_without_time(done)] if len(done) else []
 
     def _remember(self, batch: _Pieces) -> None:
         """Keep the ends of the last `RACE_ROWS` rows; of each only what `_stale` and the key need."""
@@ -259,11 +262,6 @@ def _tell_apart(work: _Pieces, remembered: int) -> Table:
     begins, ends = ((work.table["seen"] & event) != 0 for event in (NEW, DESTROY))
     ends[:remembered] = begins[:remembered]
     return alike.number(work.table, work.row, begins, ends)
-
-
-def _connections(table: Table) -> Table:
-    """Connections that have an end do not need `time`."""
-    return table.select([name for name in table.columns if name != "time"])
 
 
 @dataclass
