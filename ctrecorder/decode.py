@@ -23,7 +23,9 @@ from ctrecorder.errors import MessageError
 # Not a power of two: 1,024 would put the same field of all messages into a few sets of the CPU's cache, and gathering takes twice as long.
 STRIDE = 1088
 
-Slots: TypeAlias = NDArray[np.uint8]  # (n, stride): a message a row, C-contiguous, stride a multiple of 4
+_LEAST = uapi.NLMSG_HDRLEN + uapi.NFGENMSG_LEN  # bytes of the least conntrack message
+
+Slots: TypeAlias = NDArray[np.uint8]  # (n, stride): a message a row, C-contiguous, stride a multiple of 4 and at least _LEAST
 Lengths: TypeAlias = NDArray[np.uint32]  # (n,): the bytes used
 Columns: TypeAlias = dict[str, Array]
 
@@ -154,9 +156,9 @@ class Decoder:
 
 
 def _keys(slots: Slots, lengths: Lengths) -> NDArray[np.uint64]:
-    """(n,): equal where length, nlmsg_type, nlmsg_flags and family are."""
+    """(n,): equal where length (all beyond the slot being one), nlmsg_type, nlmsg_flags and family are."""
     words = slots.view(np.uint32)
-    keys = lengths.astype(np.uint64) << np.uint64(40)
+    keys = np.minimum(lengths, slots.shape[1] + 1).astype(np.uint64) << np.uint64(40)
     keys |= slots[:, uapi.NLMSG_HDRLEN].astype(np.uint64) << np.uint64(32)
     keys |= words[:, 1]
     return keys
@@ -227,7 +229,7 @@ def split(answer: bytes | memoryview) -> Split:
         else:
             starts.append(at)
             lengths.append(length)
-    width = (max(lengths, default=0) + 3) // 4
+    width = (max([_LEAST, *lengths]) + 3) // 4
     words = np.zeros((len(answer) + 3) // 4 + width, np.uint32)
     words.view(np.uint8)[: len(answer)] = np.frombuffer(answer, np.uint8)
     # A row for each word that a message may begin at: taking rows copies each as one piece.

@@ -198,6 +198,9 @@ def test_a_length_beyond_the_slot_is_refused() -> None:
     lengths[1] += 2
     assert [len(table) for table in decoder.decode(slots, lengths, 0)] == [1]
     assert decoder.rejected == 3
+    lengths[:] = lengths[0], lengths[0] + 2**24
+    assert [len(table) for table in decoder.decode(slots, lengths, 0)] == [1]
+    assert decoder.rejected == 4
 
 
 def test_an_empty_batch() -> None:
@@ -314,6 +317,13 @@ def test_what_is_unsound_in_a_dump_is_counted() -> None:
     assert (found.unsound, len(found.slots), found.done) == (1, 2, True)
     found = split(dumped(SAMPLES[0], struct.pack("=IHHII", 4000, uapi.CT_NEW, 0, 0, 0)))
     assert (found.unsound, len(found.slots), found.done) == (1, 1, False)
+
+
+def test_a_dump_with_nothing_but_a_header() -> None:
+    found = split(struct.pack("=IHHII", 16, 1, 0, 0, 0))
+    decoder = Decoder()
+    assert decoder.decode(found.slots, found.lengths, RECEIVED, existing=True) == []
+    assert (decoder.ignored, decoder.rejected) == (1, 0)
 
 
 @given(st.binary(max_size=200))
