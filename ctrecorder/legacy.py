@@ -85,6 +85,7 @@ class LegacySegment(Segment):
             "host": self.facts.host,
             "protocols": [names.protocol(self.facts.l4proto)],
             "utc_offset": self.facts.utc_offset,
+            "losses": "not counted",
             "legacy": asdict(self.facts),
         }
 

@@ -45,13 +45,15 @@ class Asked:
 class Answer:
     """`tables`: candidates, each table in order of start, with the columns of `COLUMNS`, and `roles` for each.
 
-    `gaps`: what is missing from the log at that time; none: it is complete.  `findings`: what is damaged.
+    `gaps`: what is missing from the log at that time; none: it is complete, as far as is known if not all losses were `counted`.
+    `findings`: what is damaged.
     """
 
     tables: list[Table]
     gaps: list[Gap]
     findings: list[CtrecorderError]
     effort: query.Effort
+    counted: bool
 
     def __len__(self) -> int:
         return sum(map(len, self.tables))
@@ -93,7 +95,8 @@ def ask(paths: list[str], asked: Asked, now: int) -> Answer:
             tables = list(_candidates(opened, asked, dumps))
             begins, ends = _outside(tables, dumps)
             if not (begins and more_before) and not (ends and more_after):
-                return Answer(tables, _missing(opened, asked, dumps, now), opened.findings, opened.question.effort)
+                missing, counted = _missing(opened, asked, dumps, now), _is_counted(opened, asked)
+                return Answer(tables, missing, opened.findings, opened.question.effort, counted)
         finally:
             for segment in opened.segments:
                 segment.close()
@@ -238,6 +241,12 @@ def _missing(opened: Archive, asked: Asked, dumps: _Dumps, now: int) -> list[Gap
     begin, known = dumps.last_before(np.array([asked.since], np.int64))
     window.question = replace(window.question, since=int(begin[0]) if known[0] else asked.since)
     return sorted({*window.gaps(), *lacking}, key=lambda gap: (gap.begin, gap.end))
+
+
+def _is_counted(opened: Archive, asked: Asked) -> bool:
+    """If all that was recorded then was recorded by one who counts what it loses."""
+    touching = [one for one in opened.segments if one.times[0] < asked.until and one.times[1] >= asked.since]
+    return all(one.header.get("losses") != "not counted" for one in touching)
 
 
 def _holes(opened: Archive, asked: Asked) -> Iterator[Gap]:

@@ -31,10 +31,13 @@ def answer(args: argparse.Namespace) -> int:
             line = render_who.as_json(one) if args.format == "json" else render_who.text(one, utc=args.utc)
             common.write_out(f"{line}\n".encode())
     if args.format == "json":
-        lines = [json.dumps({"candidates": len(found), "complete": not found.gaps, "gaps": [_gap(gap) for gap in found.gaps]})]
+        complete = False if found.gaps else True if found.counted else None
+        lines = [json.dumps({"candidates": len(found), "complete": complete, "gaps": [_gap(gap) for gap in found.gaps]})]
     else:
         lines = [f"not complete: {query.describe_gap(gap, utc=args.utc)}" for gap in found.gaps] or [
             "complete: the log covers that time whole"
+            if found.counted
+            else "complete as far as is known: the C ctrecorder did not count the events that it lost"
         ]
         if not len(found):
             lines.insert(0, "nobody")

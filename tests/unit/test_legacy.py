@@ -231,6 +231,52 @@ def test_a_clock_that_was_set_is_no_fault() -> None:
         assert not faults
 
 
+# Its addresses and ports are, from the last byte of the first one on, another record of the time START.
+_DOUBLE = (0x0A000001, START >> 16, (START & 0xFFFF) << 16 | 2, 80, 0x0A000002, 80, 0x0A000001, 5)
+
+
+def test_bytes_that_merely_repeat_are_no_records() -> None:
+    """ICMP between two hosts has only addresses, of which two look like a record of the first hour of 1970; and that is when it is."""
+    ends = (0x0A090001, 0, 0x0A090002, 0, 0x0A090002, 0, 0x0A090001, 0)
+    clock = [*range(60, 90), *range(START, START + 90)]
+    records = [Old(1, sec, number, ends).pack() for number, sec in enumerate(clock)]
+    found, faults = cut_up(b"".join(records), proto=1)
+    assert found == b"".join(records)
+    assert not faults
+    found, faults = cut_up(b"".join(records[:40]) + records[40][:15] + b"".join(records[41:]), proto=1)
+    assert found == b"".join(records[:40] + records[41:])
+
+
+def test_a_lone_record_elsewhere_is_chance() -> None:
+    """The clock is set twice; one of the records then holds bytes that could be one of the old time."""
+    events = old.traffic(60)
+    events[30:] = [event._replace(sec=event.sec + 200_000_000) for event in events[30:]]
+    events[31:] = [event._replace(sec=event.sec + 200_000_000) for event in events[31:]]
+    events[30] = events[30]._replace(ends=_DOUBLE)
+    records = b"".join(event.pack() for event in events)
+    assert cut_up(records) == (records, [])
+
+
+def test_the_longer_row_wins_where_two_overlap() -> None:
+    """The part that is left of a cut record holds bytes that could be one too."""
+    records = [event.pack() for event in old.traffic(60)]
+    cut = Old(1, START + 10, 1, _DOUBLE).pack()
+    for length in range(21, 33):
+        found, faults = cut_up(b"".join(records[:30]) + cut[:length] + b"".join(records[31:]))
+        assert found == b"".join(records[:30] + records[31:])
+        assert [fault.length for fault in faults] == [length]
+
+
+def test_one_possible_record_in_a_hole_is_chance() -> None:
+    records = [event.pack() for event in old.traffic(400)]
+    lone = Old(1, 5, 5, (0,) * 8).pack()
+    for before in (3300, 3301, 70_000):
+        hole = bytes(before) + lone + bytes(5000)
+        found, faults = cut_up(b"".join(records[:200]) + hole + b"".join(records[200:]))
+        assert found == b"".join(records)
+        assert [fault.length for fault in faults] == [len(hole)]
+
+
 def test_one_changed_byte_costs_one_record() -> None:
     records = [event.pack() for event in old.traffic(300)]
     for place, value in ((0, 0), (0, 9), (1, 0), (5, 0xFF)):  # type, seconds, microseconds

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from ctrecorder import times
-from ctrecorder.cli import ctlist
+from ctrecorder.cli import ctlist, cttest
 from tests.unit import c_ctrecorder as old
 from tests.unit.c_ctrecorder import RAW, SAMPLES, SQUEEZED
 
@@ -75,6 +75,17 @@ def printed(path: Path, kind: str, zone: ZoneInfo) -> str:
 
 def ids(path: Path) -> str:
     return path.name.removeprefix("legacy-014-")
+
+
+@pytest.fixture
+def check(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Runs cttest: its exit code, stdout and stderr."""
+
+    def check(*args: object) -> tuple[int, str, str]:
+        code = cttest.main([str(arg) for arg in args])
+        return code, *capfd.readouterr()
+
+    return check
 
 
 @pytest.mark.parametrize("path", [*RAW, *SQUEEZED], ids=ids)
@@ -169,3 +180,41 @@ def test_a_folder_of_all_kinds_and_one_that_is_foreign(tmp_path: Path, run: Run,
     assert told[0].startswith("ctlist: gap: events lost from 2026.11.23 18:17:")
     assert "ctlist: d: at byte 4: format 3 of the C ctrecorder is not known, only format 2 (0.1.3 to 0.1.6)" in told
     assert any(line.startswith("ctlist: c: at byte 916: 13 bytes that can be no records") for line in told)
+
+
+def test_who_says_that_losses_were_not_counted(run: Run, utc: None) -> None:
+    path = SAMPLES / "legacy-014-tcp.ct"
+    code, text, errors = run("--who", "10.9.0.3:53663", "--at", "2026-11-23 18:17:20", path)
+    lines = text.splitlines()
+    assert (code, len(lines), errors) == (0, 2, "")
+    assert lines[0].startswith("10.9.0.1:53663 held 10.9.0.3:53663 (tcp) from 2026.11.23 18:17:18.618611 (receipt) to ")
+    assert lines[1] == "complete as far as is known: the C ctrecorder did not count the events that it lost"
+    _, text, _ = run("--who", "10.9.0.3:53663", "--at", "2026-11-23 18:17:20", "--format", "json", path)
+    assert json.loads(text.splitlines()[-1]) == {"candidates": 1, "complete": None, "gaps": []}
+
+
+def test_cttest_on_whole_and_cut_files(check: Run, tmp_path: Path) -> None:
+    """A cut end is what a crash leaves: it is said, but no damage."""
+    path = tmp_path / "old.ct"
+    path.write_bytes((SAMPLES / "legacy-014-tcp.ct").read_bytes()[:-1])
+    code, text, errors = check(path, SAMPLES / "legacy-014-udp.ct.squeezed")
+    assert (code, errors) == (0, "")
+    lines = text.replace(f"{tmp_path}/", "").replace(f"{SAMPLES}/", "").splitlines()
+    assert "old.ct: at byte 5965: the last record is cut: 32 of 33 bytes are there: torn off by a crash" in lines
+    assert any(line.startswith("old.ct: whole, crashed: 4 blocks, 173 rows, 1 gap, 2026.11.23 18:17:17.331590 to ") for line in lines)
+    assert "legacy-014-udp.ct.squeezed: of the C ctrecorder, which wrote no checksums: only its structure was checked" in lines
+    assert lines[-1] == "2 segments checked: 2 whole, 0 damaged"
+
+
+def test_cttest_on_one_out_of_step_and_a_foreign_one(check: Run, tmp_path: Path) -> None:
+    data = (SAMPLES / "legacy-014-tcp.ct").read_bytes()
+    (tmp_path / "a").write_bytes(data[:4000] + data[4051:])
+    (tmp_path / "b").write_bytes(data[:7] + b"\1" + data[8:])
+    code, text, errors = check("-q", tmp_path)
+    assert (code, errors) == (1, "")
+    assert text.replace(f"{tmp_path}/", "").splitlines() == [
+        "a: at byte 3985: 15 bytes that can be no records (times or types that cannot be); in step again at byte 4000",
+        "b: at byte 4: format 1 of the C ctrecorder is not known, only format 2 (0.1.3 to 0.1.6)",
+    ]
+    (tmp_path / "a").unlink()
+    assert check("-q", tmp_path)[0] == 2
