@@ -15,6 +15,9 @@ BENCH = $(DEMO) gcc libc6-dev conntrack ulogd2 nfdump
 # has another mypy, and each numpy other types).  Nothing that is shipped or tested runs from there.
 LINTERS = ruff==0.14.6 mypy==1.18.2 numpy==2.2.4 zstandard==0.23.0
 VENV = .venv/$(subst ==,-,$(subst $(eval) ,_,$(LINTERS)))
+# The fuzzer, which Debian does not have: for tests/faults alone.
+ATHERIS = atheris==3.0.0
+FUZZER = .venv/$(subst ==,-,$(ATHERIS))
 
 PYTEST = $(PYTHON) -B -m pytest
 # The quick ones first.
@@ -41,7 +44,7 @@ deps:
 	@$(install) $(RUN) $(CHECK) $(BENCH)
 
 # Lint first, it is the quickest to say no.  One run of pytest over all the rest: its summary is the last line.
-check: deps check-lint
+check: deps check-lint $(FUZZER)/done
 	$(PYTEST) $(TESTS)
 
 check-lint: | $(VENV)/done
@@ -55,6 +58,12 @@ $(VENV)/done:
 		|| { echo 'make: the linters could not be fetched from PyPI; only `make check-lint` needs them' >&2; exit 1; }
 	@touch $@
 
+$(FUZZER)/done: | $(VENV)/done
+	@$(VENV)/bin/pip --quiet --disable-pip-version-check install --target $(FUZZER) $(ATHERIS) \
+		|| { echo 'make: atheris could not be fetched from PyPI; only `make check-faults` needs it' >&2; exit 1; }
+	@touch $@
+
+check-faults: $(FUZZER)/done
 check-unit check-lab check-faults check-package: check-%:
 	@$(install) $(RUN) $(CHECK)
 	$(PYTEST) tests/$*

@@ -6,9 +6,9 @@ hash is never returned: it becomes a finding, and the rest is still read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ from ctrecorder.format import (
     parse_trailer,
 )
 from ctrecorder.runs import Buffer
+
+_Note = TypeVar("_Note", Gap, Mark)
 
 # A file whose first block is damaged is still a segment if there is a whole block in its first so many bytes.
 _SEARCH = 1 << 20
@@ -211,18 +213,19 @@ class Segment:
     @property
     def gaps(self) -> list[Gap]:
         """All GAPs that can be read."""
-        return [Gap.parse(frame, payload) for frame, payload in self._payloads(Kind.GAP)]
+        return list(self._notes(Kind.GAP, Gap.parse))
 
     @property
     def marks(self) -> list[Mark]:
         """All MARKs that can be read."""
-        return [Mark.parse(frame, payload) for frame, payload in self._payloads(Kind.MARK)]
+        return list(self._notes(Kind.MARK, Mark.parse))
 
-    def _payloads(self, kind: Kind) -> Iterator[tuple[Frame, Buffer]]:
+    def _notes(self, kind: Kind, parse: Callable[[Frame, Buffer], _Note]) -> Iterator[_Note]:
+        """The blocks of a kind, parsed; the error of one that cannot be is in `findings`."""
         for block in self.blocks_of(kind):
             try:
                 frame = self.frame(block)
-                yield frame, self.file.payload(block.offset, frame)
+                yield parse(frame, self.file.payload(block.offset, frame))
             except FormatError as error:
                 self.findings.append(self.file.placed(error, block.offset))
 

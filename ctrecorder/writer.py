@@ -16,6 +16,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ctrecorder import __version__, archive
 from ctrecorder.columns import Table
@@ -66,7 +67,7 @@ class SegmentWriter:
         self.path, self.size, self.rows, self.blocks = path, 0, 0, 0
         self.last_hash = NO_HASH
         self._descriptor, self._folder, self._key = descriptor, folder, key
-        self._index = np.zeros(64, INDEX)
+        self._index: NDArray[np.void] = np.zeros(64, INDEX)
         self._torn = False
         self._times = _EMPTY.times
         self.synced = _EMPTY

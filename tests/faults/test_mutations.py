@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from conntrack_messages import recorded
 from numpy.typing import NDArray
 
-from conntrack_messages import recorded
 from ctrecorder import walker
 from ctrecorder.columns import Table as Columns
 from ctrecorder.decode import STRIDE, Decoder

@@ -1,0 +1,107 @@
+"""What a stranger's segment may do to the reader and the commands: nothing but be refused.
+
+    PYTHONPATH=.:tests/faults:.venv/atheris-3.0.0 python3 tests/faults/fuzz.py FOLDER -max_total_time=3600
+
+lets atheris look for one that does more; FOLDER keeps what it found interesting, a file `crash-*` here is what it found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import sys
+from pathlib import Path
+
+
+def exercise(path: Path) -> None:
+    """Read all of a file, list it in every way, check it, squeeze it.  Raises whatever is not a refusal in order."""
+    from ctrecorder.cli import ctlist, ctsqueeze, cttest
+
+    read_all(path)
+    squeezed = path.with_name("squeezed")
+    commands = [
+        (cttest.main, [str(path)]),
+        (ctlist.main, [str(path), "--event", "new,destroy,existing"]),
+        (ctlist.main, [str(path), "-s", "--format", "json", "-i", "10.0.0.0/8", "-i", "fd00::/8", "-p", "7"]),
+        (ctlist.main, [str(path), "-H"]),
+        (ctsqueeze.main, ["-f", str(path), "-o", str(squeezed)]),
+    ]
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        codes = [command(arguments) for command, arguments in commands]
+        if codes[-1] == 0:
+            codes.append(cttest.main([str(squeezed)]))
+            if codes[-1]:
+                raise AssertionError(f"what ctsqueeze made is not whole: {said.getvalue()}")
+            squeezed.unlink()
+    text = said.getvalue()
+    if "Traceback" in text or "out of memory" in text:
+        raise AssertionError(text)
+    if squeezed.exists():
+        raise AssertionError("ctsqueeze failed, and left a file")
+    if re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text):
+        raise AssertionError(f"a control character reaches the terminal: {text!r}")
+
+
+def read_all(path: Path) -> None:
+    """Every block, by the reader alone."""
+    from ctrecorder.errors import CtrecorderError
+    from ctrecorder.format import TABLES
+    from ctrecorder.segments import open_segment
+
+    try:
+        segment = open_segment(str(path))
+    except CtrecorderError:
+        return
+    with segment:
+        for block in segment.blocks_of(*TABLES):
+            with contextlib.suppress(CtrecorderError):
+                segment.read(block)
+        assert segment.gaps is not None
+        assert segment.marks is not None
+
+
+def main() -> None:
+    import atheris
+
+    with atheris.instrument_imports(include=["ctrecorder"]):
+        import ctrecorder.cli.ctlist
+        import ctrecorder.cli.ctsqueeze
+        import ctrecorder.cli.cttest
+        import ctrecorder.query
+        import ctrecorder.render
+        import ctrecorder.segments
+        import ctrecorder.squeeze_archive
+        import ctrecorder.verify  # noqa: F401
+    from forge import kept, reseal, seeds
+
+    corpus = Path(sys.argv[1])
+    corpus.mkdir(parents=True, exist_ok=True)
+    for number, data in enumerate([*seeds(), *(path.read_bytes() for path in kept())]):
+        (corpus / f"seed-{number}").write_bytes(data)
+    path = Path(f"/dev/shm/ctrecorder-fuzz-{os.getpid()}")
+    path.mkdir()
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+
+    def one(data: bytes) -> None:
+        # The first byte says whether a stranger made the hashes right, or a disk changed bytes.
+        (path / "segment").write_bytes(reseal(data[1:]) if data[:1] < b"\xc0" else data[1:])
+        exercise(path / "segment")
+
+    def mutate(data: bytes, most: int, seed: int) -> bytes:
+        return atheris.Mutate(data, most)
+
+    try:
+        atheris.Setup([sys.argv[0], *sys.argv[1:], "-max_len=20000"], one, custom_mutator=mutate)
+        atheris.Fuzz()
+    finally:
+        for each in path.iterdir():
+            each.unlink()
+        path.rmdir()
+
+
+if __name__ == "__main__":
+    main()
