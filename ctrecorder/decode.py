@@ -233,6 +233,6 @@ def split(answer: bytes | memoryview) -> Split:
     words = np.zeros((len(answer) + 3) // 4 + width, np.uint32)
     words.view(np.uint8)[: len(answer)] = np.frombuffer(answer, np.uint8)
     # A row for each word that a message may begin at: taking rows copies each as one piece.
-    windows = np.ndarray((len(words) - width + 1, width), np.uint32, words, strides=(4, 4))
+    windows: NDArray[np.uint32] = np.ndarray((len(words) - width + 1, width), np.uint32, words, strides=(4, 4))
     slots = windows[np.array(starts, np.intp) // 4].view(np.uint8)
     return Split(slots, np.array(lengths, np.uint32), done, error, interrupted, unsound)
