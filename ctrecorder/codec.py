@@ -282,7 +282,7 @@ class _Columns:
         else:
             numbers = self._items(entry, count).astype(dtype)
             if entry.scale:
-                numbers *= dtype.type(10**entry.scale)
+                numbers *= np.array(10**entry.scale, np.int64).astype(dtype)
             if entry.low:
                 numbers += low
         if entry.encoding & DELTA and count:
