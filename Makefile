@@ -2,6 +2,7 @@
 
 PYTHON = /usr/bin/python3
 SUITE ?= trixie
+.DEFAULT_GOAL = help
 
 # Debian packages, each named once, in Debian 12 and 13 alike.  RUN is what debian/control asks for; DEMO, CHECK and BENCH are
 # what the demonstration, the tests and the benchmarks need besides.
@@ -26,7 +27,10 @@ TESTS = tests/unit tests/lab tests/faults tests/package
 # Exits 0 if all packages named are installed, otherwise installs what is missing; says what to do to who may not.
 install = $(SHELL) tests/install-packages.sh
 
-.PHONY: help deps check check-lint check-unit check-lab check-faults check-package check-other demo bench deb clean
+# What makes network namespaces.
+check check-lab check-faults check-package check-other demo bench: root
+
+.PHONY: root help deps check check-lint check-unit check-lab check-faults check-package check-other demo bench deb clean
 .NOTPARALLEL:
 
 help:
@@ -40,6 +44,9 @@ help:
 	@echo '  make clean     removes what these made in the checkout'
 	@echo 'Nothing outside namespaces of their own is touched, but for the packages that are missing.'
 
+root:
+	@[ "$$(id -u)" = 0 ] || { echo 'make: $(MAKECMDGOALS) makes network namespaces, as root: su -, or sudo make $(MAKECMDGOALS)' >&2; exit 1; }
+
 deps:
 	@$(install) $(RUN) $(CHECK) $(BENCH)
 
@@ -49,11 +56,11 @@ check: deps check-lint $(FUZZER)/done
 
 check-lint: | $(VENV)/done
 	$(VENV)/bin/ruff check
-	$(VENV)/bin/python -m mypy
+	$(VENV)/bin/python -m mypy --cache-dir $(VENV)/mypy
 
 $(VENV)/done:
 	@$(install) python3-venv
-	rm -rf .venv && $(PYTHON) -m venv $(VENV)
+	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/pip --quiet --disable-pip-version-check install $(LINTERS) \
 		|| { echo 'make: the linters could not be fetched from PyPI; only `make check-lint` needs them' >&2; exit 1; }
 	@touch $@
