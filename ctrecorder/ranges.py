@@ -74,15 +74,13 @@ def unpack_ranges(stored: Buffer, count: int, offset: int) -> Numbers:
     sizes = counts * (ranges["bits"] // 8) + -(-(counts * (ranges["bits"] % 8)) // 8)
     if int(sizes.sum()) != len(stored) - at:
         raise FormatError(f"ranges of {int(sizes.sum())} bytes in {len(stored) - at}", offset=offset)
-    found = np.empty(count, np.uint64)
-    row = 0
-    for bits, rows, size in zip(ranges["bits"].tolist(), counts.tolist(), sizes.tolist(), strict=True):
-        found[row : row + rows] = _unpack_bits(stored[at : at + size], bits, rows)
+    found, row = np.empty(count, np.uint64), 0
+    for (origin, bits), rows, size in zip(ranges.tolist(), counts.tolist(), sizes.tolist(), strict=True):
+        np.add(_unpack_bits(stored[at : at + size], bits, rows), np.uint64(origin % (1 << 64)), out=found[row : row + rows])
         row, at = row + rows, at + size
-    numbers = np.empty(count, np.uint64)
-    numbers[np.argsort(kinds, kind="stable")] = found
-    numbers += ranges["origin"].view(np.uint64)[kinds]
-    return numbers.view(np.int64)
+    numbers = np.empty(count, np.int64)
+    numbers[np.argsort(kinds, kind="stable")] = found.view(np.int64)
+    return numbers
 
 
 def _peaks(numbers: Numbers, step: int) -> list[int]:
@@ -113,17 +111,31 @@ def _pack_bits(rest: NDArray[np.uint64], bits: int) -> bytes:
     lanes = rest.view(np.uint8).reshape(-1, 8)
     packed = lanes[:, :whole].tobytes()
     if left:
-        packed += np.packbits(np.unpackbits(lanes[:, whole : whole + 1], axis=1, bitorder="little")[:, :left], bitorder="little").tobytes()
+        # Eight of them fill `left` bytes.
+        groups = np.zeros((-(-len(rest) // 8), 8), np.uint64)
+        groups.reshape(-1)[: len(rest)] = rest >> np.uint64(8 * whole)
+        words = np.bitwise_or.reduce(groups << _shifts(left), axis=1)
+        packed += words.view(np.uint8).reshape(-1, 8)[:, :left].tobytes()[: -(-len(rest) * left // 8)]
     return packed
 
 
 def _unpack_bits(stored: Buffer, bits: int, count: int) -> NDArray[np.uint64]:
     whole, left = divmod(bits, 8)
-    lanes = np.zeros((count, 8), np.uint8)
     split = count * whole
+    lanes = np.zeros((count, 8), np.uint8)
     if whole:
         lanes[:, :whole] = np.frombuffer(stored[:split], np.uint8).reshape(count, whole)
+    found: NDArray[np.uint64] = lanes.view(np.uint64).reshape(count)
     if left:
-        unpacked = np.unpackbits(np.frombuffer(stored[split:], np.uint8), count=count * left, bitorder="little").reshape(count, left)
-        lanes[:, whole] = np.packbits(unpacked, axis=1, bitorder="little")[:, 0]
-    return lanes.view(np.uint64).reshape(count)
+        filled = np.zeros(-(-count // 8) * left, np.uint8)
+        filled[: len(stored) - split] = np.frombuffer(stored[split:], np.uint8)
+        words = np.zeros((len(filled) // left, 8), np.uint8)
+        words[:, :left] = filled.reshape(-1, left)
+        groups = words.view(np.uint64) >> _shifts(left) & np.uint64((1 << left) - 1)
+        found |= groups.reshape(-1)[:count] << np.uint64(8 * whole)
+    return found
+
+
+def _shifts(left: int) -> NDArray[np.uint64]:
+    """(1, 8): how far each of eight items of `left` bits is from the lowest bit."""
+    return np.arange(0, 8 * left, left, dtype=np.uint64).reshape(1, 8)
