@@ -129,11 +129,10 @@ class LegacySegment(Segment):
             records = run.records[first : first + ROWS_WRITTEN]
             earliest, latest = record_times(records)
             offset = run.offset + first * records.dtype.itemsize
-            before, begin, end, rows, kind, *_ = self._entries[-1]
-            if kind in TABLES and before + rows * records.dtype.itemsize == offset and rows + len(records) <= ROWS_WRITTEN:
+            before, begin, end, rows, kind, *_ = self._entries[-1]  # a GAP, if it does not follow on it
+            if kind in TABLES and rows + len(records) <= ROWS_WRITTEN:
                 self._entries.pop()
-                offset, earliest, latest = before, min(begin, earliest), max(end, latest)
-                self._note(before, earliest, latest, kind, rows + len(records))
+                self._note(before, min(begin, earliest), max(end, latest), kind, rows + len(records))
             else:
                 self._note(offset, earliest, latest, Kind.CONNECTIONS if self.facts.squeezed else Kind.EVENTS, len(records))
         return record_times(run.records[-1:])[1]

@@ -166,7 +166,7 @@ class _Surroundings:
         if len(self._possible) < len(self._all):
             self._possible = _can_be(self._all)
             self._places = np.flatnonzero(self._possible)
-        step: int | None = question
+        step = question
         while question < end:
             first, after = np.searchsorted(self._places, (earliest, question + _LOOK * self._size))
             if first == len(self._places):
@@ -178,17 +178,16 @@ class _Surroundings:
                 if found is not None:
                     return found, True
                 earliest = question = question + _LOOK * self._size
-            step = None
         return min(question, self._length), False
 
-    def _choose(self, places: NDArray[np.intp], step: int | None, last: int) -> int | None:
+    def _choose(self, places: NDArray[np.intp], step: int, last: int) -> int | None:
         """The one of `places` at which records go on; None if none of them is more than chance.
 
         It is the first whose time is near `last`; or, of those that overlap it, the one with the longest row of records.  Without
         such a one, it is that with the longest row.  But the one in step (`step`, if it is one of them) is left only for a longer row.
         """
         seconds, rows = _seconds(self._all[places]), self._rows(places)
-        here = np.flatnonzero(places == step) if step is not None else np.zeros(0, np.intp)
+        here = np.flatnonzero(places == step)
         near = np.flatnonzero(self._near(seconds - last))
         if len(near):
             rivals = near[places[near] < places[near[0]] + self._size]
@@ -196,7 +195,7 @@ class _Surroundings:
         else:
             best = np.lexsort((np.abs(seconds - last), -rows))[0]
             enough = bool(rows[best] >= _FAR_ROW)
-        if len(here) and step is not None:
+        if len(here):
             in_step = (places[best] - step) % self._size == 0
             # A lone record elsewhere is chance where the next one in step can be, whatever its time.
             lone = rows[best] == 1 and bool((places == step + self._size).any())

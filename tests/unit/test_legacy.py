@@ -231,6 +231,15 @@ def test_a_clock_that_was_set_is_no_fault() -> None:
         assert not faults
 
 
+def test_two_records_behind_a_cut_late_in_a_long_piece() -> None:
+    """So few are only records because their time is near that of the last one."""
+    events = [event._replace(sec=START + 20_000 * number) for number, event in enumerate(old.traffic(60))]
+    records = [event.pack() for event in events]
+    found, faults = cut_up(b"".join(records[:57]) + records[57][:20] + b"".join(records[58:]))
+    assert found == b"".join(records[:57] + records[58:])
+    assert [fault.length for fault in faults] == [20]
+
+
 # Its addresses and ports are, from the last byte of the first one on, another record of the time START.
 _DOUBLE = (0x0A000001, START >> 16, (START & 0xFFFF) << 16 | 2, 80, 0x0A000002, 80, 0x0A000001, 5)
 
