@@ -85,6 +85,28 @@ def test_what_is_set_is_done(router: Router, conffile: str) -> None:
     assert re.search(r"^CapEff:\t0{16}$", status, flags=re.MULTILINE) or "CapEff:\t0000000000001000" in status
 
 
+def test_root_starts_it_by_hand_and_it_gives_up_what_it_does_not_need(router: Router) -> None:
+    # A unit without any sandbox holds the daemon: what a command here leaves behind is killed otherwise.
+    command = f"ctrecord -f {LOGS}/hand-%s.ctlog -P /run/hand.pid"
+    router.run("systemd-run", "--unit=hand", "--property=Type=forking", "--property=PIDFile=/run/hand.pid", *command.split())
+    pid = router.run("cat", "/run/hand.pid").stdout.strip()
+    try:
+        status = dict(line.split(":\t", 1) for line in router.run("cat", f"/proc/{pid}/status").stdout.splitlines() if ":\t" in line)
+        uid = router.run("id", "-u", "ctrecorder").stdout.strip()
+        assert status["Uid"].split() == [uid] * 4
+        assert [status[name] for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")] == [f"{1 << 12:016x}"] * 2 + ["0" * 16] * 2
+        assert (status["Groups"].split(), status["NoNewPrivs"], status["PPid"]) == ([], "1", "1")
+        again = router.run(*command.split(), check=False)
+        assert (again.returncode, again.stderr) == (2, f"ctrecord: already running as pid {pid}: /run/hand.pid is locked\n")
+        port = router.lab.tcp(INSIDE, (SERVER, 25))
+        router.wait(lambda: router.lines("-p", port, *router.sh(f"ls {LOGS}/hand-*").split()), "the connection in its own segment")
+    finally:
+        router.sh(f"kill {pid}")
+    # A daemon speaks to the journal.
+    router.wait(lambda: router.journal(f"MESSAGE_ID={messages.STOPPED.id}", f"_PID={pid}"), "its last word")
+    router.sh(f"rm {LOGS}/hand-*")
+
+
 def test_the_log_may_be_in_another_folder_as_the_manual_has_it(router: Router, conffile: str) -> None:
     page = (CHECKOUT / "man" / "ctrecorder.conf.5").read_text().partition(".Sh ANOTHER FOLDER")[2]
     commands = page.partition(".Bd -literal -offset indent\n")[2].partition(".Ed")[0].replace("\\e", "\\")

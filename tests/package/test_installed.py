@@ -35,6 +35,15 @@ def test_apt_starts_the_recorder_and_both_timers(router: Router) -> None:
     assert router.sh("systemctl --failed --no-legend --plain") == ""
 
 
+def test_the_jobs_stand_back_and_do_not_all_run_at_once(router: Router) -> None:
+    for name in ("ctsqueeze", "ctexpire"):
+        shown = router.show(f"{name}.service", "CPUSchedulingPolicy", "IOSchedulingClass", "Nice")
+        assert shown == {"CPUSchedulingPolicy": "5", "IOSchedulingClass": "3", "Nice": "19"}, "SCHED_IDLE, IOPRIO_CLASS_IDLE"
+        timer = router.show(f"{name}.timer", "RandomizedDelayUSec", "Persistent")
+        assert timer["RandomizedDelayUSec"] != "0"
+        assert timer["Persistent"] == "yes"
+
+
 def test_it_runs_as_its_own_user_with_one_capability(router: Router) -> None:
     status = dict(line.split(":\t", 1) for line in router.run("cat", f"/proc/{router.pid()}/status").stdout.splitlines() if ":\t" in line)
     uid, gid = (router.run("id", option, "ctrecorder").stdout.strip() for option in ("-u", "-g"))

@@ -94,7 +94,7 @@ def test_remove_keeps_the_segments_and_purge_takes_all(bare: Router, packages: d
     bare.run("apt-get", "purge", "-y", "ctrecorder")
     left = "/var/log/ctrecorder /etc/ctrecorder /usr/lib/python3/dist-packages/ctrecorder /var/lib/systemd/timers/stamp-ctsqueeze.timer"
     assert bare.sh(f"ls -d {left} 2>/dev/null", check=False) == ""
-    assert bare.sh("find /etc/systemd /usr/lib/systemd /var/lib/systemd/deb-systemd-helper-enabled -name 'ct*'") == ""
+    assert bare.sh("find /etc/systemd /usr/lib/systemd /var/lib/systemd/deb-systemd-helper-enabled -name 'ct[res][!l]*'") == ""
     assert bare.sh("systemctl --failed --no-legend --plain") == ""
 
 
