@@ -118,10 +118,7 @@ class LegacySegment(Segment):
         steps = Steps(self.facts, HEADER_BYTES)
         while data := stream.read(ROWS_WRITTEN * self.facts.layout.itemsize):
             yield from steps.feed(data)
-        for found in steps.close():
-            # What the unpacker could not finish is no record that was cut.
-            if not (isinstance(found, Fault) and found.partial and stream.error):
-                yield found
+        yield from steps.close()
 
     def _note_run(self, run: Run) -> int:
         """Note the blocks of `run`; what follows on a block that is not full joins it.  Returns the time of the last record."""

@@ -233,11 +233,11 @@ def test_a_clock_that_was_set_is_no_fault() -> None:
 
 def test_two_records_behind_a_cut_late_in_a_long_piece() -> None:
     """So few are only records because their time is near that of the last one."""
-    events = [event._replace(sec=START + 20_000 * number) for number, event in enumerate(old.traffic(60))]
+    events = [event._replace(sec=START + 20_000 * number) for number, event in enumerate(old.traffic(300))]
     records = [event.pack() for event in events]
-    found, faults = cut_up(b"".join(records[:57]) + records[57][:20] + b"".join(records[58:]))
-    assert found == b"".join(records[:57] + records[58:])
-    assert [fault.length for fault in faults] == [20]
+    found, faults = cut_up(b"".join(records[:57]) + records[57][:20] + b"".join(records[58:60]) + records[60][:9] + b"".join(records[61:]))
+    assert found == b"".join(records[:57] + records[58:60] + records[61:])
+    assert [fault.length for fault in faults] == [20, 9]
 
 
 # Its addresses and ports are, from the last byte of the first one on, another record of the time START.
