@@ -68,6 +68,15 @@ sweep() {  # NAME: end what is left in the cgroups made for this container, and 
   done
   ! mountpoint -q "$RUN/$1/root" || umount "$RUN/$1/root"
   rm -rf --one-file-system "${RUN:?}/$1" "/run/systemd/nspawn/propagate/$1"
+  rmdir "$RUN" 2>/dev/null || true
+}
+
+sweep_dead() {  # what runs of the tests that were killed have left: their pid is in the name
+  local folder name pid
+  for folder in "$RUN"/ctrec-*; do
+    name=${folder##*/}; pid=${name#ctrec-}; pid=${pid%%-*}
+    [ ! -d "$folder" ] || [ -d "/proc/$pid" ] || sweep "$name"
+  done
 }
 
 up() {  # NAME SUITE
@@ -76,7 +85,7 @@ up() {  # NAME SUITE
   command -v systemd-nspawn >/dev/null || die "no systemd-nspawn: apt-get install systemd-container"
   [ -e "/run/netns/$name" ] || die "no network namespace $name"
   root "${KIND:-router}" "$2"
-  sweep "$name"; mkdir -p "$RUN/$name"; tree=$BASE
+  sweep_dead; sweep "$name"; mkdir -p "$RUN/$name"; tree=$BASE
   if [ -n "${ROOT:-}" ]; then
     options=() tree=$RUN/$name/root
     mkdir -p "$ROOT/upper" "$ROOT/work" "$tree"

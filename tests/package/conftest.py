@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> Builds:
 @pytest.fixture(scope="session")
 def packages(builds: Builds) -> dict[str, Path]:
     """The package, by the release that it was built in."""
-    return {suite: builds.build(suite, suite) for suite in SUITES}
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(SUITES, pool.map(builds.build, SUITES, SUITES), strict=True))
 
 
 @pytest.fixture(scope="session", params=SUITES)
