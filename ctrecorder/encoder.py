@@ -42,7 +42,7 @@ _ADDRESS = Scheme(dictionary=1)
 _FEW = Scheme(dictionary=16)
 _COUNTER = Scheme(sparse=True)
 # For the recorder: one try for each column, what costs little and gives much.  Measured on 1.1 million events of a university's
-# network (17 B and 0.16 us an event with all columns; the ids, source ports and lowest bytes of times are noise, 8 of the 17 bytes).
+# network, all columns: 18.5 bytes and 0.16 us an event.  10 of the bytes are noise: ids, source ports, the low bytes of times.
 LIVE: Plan = {
     "time": Scheme(delta=True),
     "orig_src": _ADDRESS,

@@ -20,7 +20,8 @@ from ctrecorder.codec import FORM_COLUMNS, FORM_SMALL
 from ctrecorder.columns import Table
 from ctrecorder.drafts import Draft
 from ctrecorder.encoder import encode_columns, encode_small
-from ctrecorder.format import FRAME, NO_HASH, Kind, pack_block, parse_frame
+from ctrecorder.format import FRAME, NO_HASH, Kind, pack_block, pack_footer, parse_frame
+from ctrecorder.reader import Segment
 from ctrecorder.retention import Receipt, add_receipt
 from ctrecorder.writer import SegmentWriter
 from tests.unit import tables
@@ -195,6 +196,22 @@ def forged(path: Path, table: Table, payload: bytes, form: int, times: tuple[int
     writer.close()
 
 
+def test_a_footer_that_hides_a_block_is_found(tmp_path: Path) -> None:
+    """With right checksums: whoever believes it would never see those rows."""
+    path = tmp_path / "a"
+    segment(path)
+    with Segment(str(path)) as whole:
+        index = np.delete(whole.index, 2)
+    blocks = blocks_of(path.read_bytes())
+    at = sum(map(len, blocks[:-1]))
+    frame = parse_frame(blocks[-1])
+    footer = pack_block(Kind.FOOTER, pack_footer(index, {}, at), frame.previous, (frame.time_min, frame.time_max))
+    path.write_bytes(b"".join([*blocks[:-1], footer]))
+    heard = Heard(path)
+    assert heard.code == verify.DAMAGED
+    assert f"{path}: at byte {at}: the footer does not tell of the blocks that are there" in heard.lines
+
+
 def test_a_frame_whose_times_are_not_its_rows_is_found(tmp_path: Path) -> None:
     """A search by time would pass it over."""
     table = tables.events(uapi.AF_INET, 300)
@@ -345,14 +362,14 @@ def test_a_recording_goes_on_after_a_crash(tmp_path: Path) -> None:
 
 
 def test_a_sealed_recording(tmp_path: Path) -> None:
-    """Checked with its key; without it only its structure is, and that is said."""
+    """Checked with its key; without it only its structure is, which is no check."""
     segment(tmp_path / "a", key=b"key")
     with_key = Heard(tmp_path, key=b"key")
     assert len(with_key.lines) == 2
     assert with_key.lines[-1] == "1 segment checked: 1 whole, 0 damaged"
     without = Heard(tmp_path)
-    assert without.code == verify.WHOLE
-    assert "sealed; without its key only its structure was checked" in without.text
+    assert without.code == verify.UNCHECKED
+    assert "is sealed: without its key (--key) only its structure could be checked" in without.text
     assert Heard(tmp_path, key=b"other").code == verify.UNCHECKED
 
 
