@@ -89,8 +89,10 @@ def _lock(descriptor: int, folder: str) -> None:
             time.sleep(_CLAIM_PAUSE)
 
 
-def newest(template: str) -> Tail | None:
+def newest(template: str, key: bytes = b"") -> Tail | None:
     """The last segment of the chain that was recorded under `template`; ArchiveError if a recorder still writes one.
+
+    `key`: with which segments are sealed now.  One that was sealed with another is followed all the same, unchecked.
 
     By its number in the chain, not by its time: a clock that was wrong has dated segments of years to come.
     """
@@ -103,14 +105,22 @@ def newest(template: str) -> Tail | None:
         if live:
             raise ArchiveError(f"{path}: another recorder writes it; stop that one, or record under another template")
         found.append((_sequence(header), age, path))
-    return _tail(max(found)[2]) if found else None
+    return _tail(max(found)[2], key) if found else None
 
 
-def _tail(path: str) -> Tail:
-    with Segment(path) as segment:
+def _tail(path: str, key: bytes) -> Tail:
+    with _open(path, key) as segment:
         header = segment.header
-        last = int(segment.index["time_max"][-1])
+        # Of events the last block tells when the recording ended, whatever the clock did before; squeezed blocks are in another order.
+        last = segment.times[1] if "squeezed" in header else int(segment.index["time_max"][-1])
         return Tail(path, segment.last_hash, str(header.get("chain", "")), _sequence(header), last, segment.state == "closed")
+
+
+def _open(path: str, key: bytes) -> Segment:
+    try:
+        return Segment(path, key)
+    except FormatError:
+        return Segment(path)
 
 
 def _sequence(header: Json) -> int:
@@ -129,10 +139,12 @@ def _glance(path: str) -> tuple[Json, bool]:
         if frame is None or frame.length > MAX_JSON:
             return {}, False
         data = os.pread(descriptor, FRAME.size + frame.length, 0)
-        check_hash(data, data[FRAME.size :])
+        header = parse_header(data[FRAME.size :])
+        if header.get("sealed") is not True:
+            check_hash(data, data[FRAME.size :])
         size = os.fstat(descriptor).st_size
         closed = parse_trailer(os.pread(descriptor, TRAILER.size, max(size - TRAILER.size, 0))) is not None
-        return parse_header(data[FRAME.size :]), not closed and archive.is_live(descriptor)
+        return header, not closed and archive.is_live(descriptor)
     except (FormatError, OSError):
         return {}, False
     finally:

@@ -145,12 +145,20 @@ class Segment:
             header = parse_header(data[FRAME.size :])
             if header.get("sealed") is True:
                 file.key = key or None
-            file.check_hash(data, data[FRAME.size :])
+            self._check_header(data)
             self.header, self.previous_hash = header, frame.previous
         except FormatError as error:
             if next(file.whole_blocks(0, min(self.size, _SEARCH)), None) is None:
                 raise file.wrong(f"not a segment of ctrecorder: {error.reason}", error.offset) from None
             self.findings.append(file.placed(error, 0))
+
+    def _check_header(self, data: memoryview) -> None:
+        try:
+            self.file.check_hash(data, data[FRAME.size :])
+        except FormatError as error:
+            if self.file.key:
+                raise FormatError("the header does not match its hash: damaged, or sealed with another key", offset=0) from error
+            raise
 
     def _read_footer(self) -> bool:
         """Take index and totals from the footer; False: there is none that is whole."""

@@ -14,7 +14,7 @@ from ctrecorder.arrange import SQUEEZED
 from ctrecorder.custody import BusyError, Replaced, replaced_by
 from ctrecorder.drafts import Draft, gap_draft, mark_draft, table_drafts
 from ctrecorder.encoder import LIVE
-from ctrecorder.errors import FormatError
+from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.format import FRAME, TABLES, Json, Kind
 from ctrecorder.reader import Segment
 from ctrecorder.segments import open_segment
@@ -30,17 +30,20 @@ class Repaired:
     findings: list[FormatError]
 
 
-def repair(path: str, output: str) -> Repaired:
+def repair(path: str, output: str, key: bytes = b"") -> Repaired:
     """Write what is whole of `path` to `output`, which must not exist.
 
-    Raises BusyError for a segment that is being written, FormatError for what is none, ArchiveError for what the disk refuses.
+    `key`: of a sealed segment; the new one is sealed with it.  Raises BusyError for a segment that is being written, FormatError for
+    what is none, ArchiveError for what the disk refuses.
     """
-    with open_segment(path) as old:
+    with open_segment(path, key) as old:
+        if old.sealed and not key:
+            raise ArchiveError(f"{path}: is sealed, and cannot be made anew without its key: give it with --key")
         if old.state == "live":
             raise BusyError(f"{path}: is being recorded")
         salvage = _Salvage(old) if old.hashed else _Records(old)
         begun = int(old.index["time_min"][0]) if len(old.index) else 0
-        writer = SegmentWriter.create(output, _header(old), old.previous_hash, time_ns=begun)
+        writer = SegmentWriter.create(output, _header(old), old.previous_hash, time_ns=begun, key=key if old.sealed else b"")
         try:
             for draft in salvage.drafts():
                 writer.write(draft)

@@ -52,7 +52,7 @@ class Series:
     def start(self, now_ns: int) -> Tail | None:
         """Open the first segment, chained to the newest one that is there; returns the end of that one."""
         with claimed(self.place.folder):
-            tail = self._previous = newest(self.place.template)
+            tail = self._previous = newest(self.place.template, self._key)
             self._chain = tail.chain if tail else secrets.token_hex(8)
             self.writer = self._open(now_ns)
         return tail
@@ -147,8 +147,9 @@ class Series:
         writer = SegmentWriter.create(path, facts, previous_hash, self.place.mode, time_ns=now_ns, key=self._key)
         self._opened_ns = now_ns
         self.opened += 1
-        name = tail.path if tail else ""
-        self.log.say(messages.SEGMENT_OPENED, f"new segment {path}", path=path, previous=name, previous_hash=previous_hash.hex())
+        name, ended = (tail.path, previous_hash.hex()) if tail else ("", "")
+        text = f"new segment {path}" + (f", after {name} with last hash {ended}" if tail else "")
+        self.log.say(messages.SEGMENT_OPENED, text, path=path, previous=name, previous_hash=ended)
         return writer
 
     def _ended(self, writer: SegmentWriter, last_hash: bytes, now_ns: int, closed: bool) -> None:

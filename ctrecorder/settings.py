@@ -90,6 +90,14 @@ def _template(text: str) -> str:
     return _path(text)
 
 
+def _key(text: str) -> str:
+    if text.startswith("credential:"):
+        if not re.fullmatch(r"credential:[A-Za-z0-9_.-]{1,64}", text):
+            raise ValueError
+        return text
+    return _path(text)
+
+
 def _name(text: str) -> str | None:
     if text and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}", text):
         raise ValueError
@@ -195,11 +203,11 @@ _RECORD = (
     ),
     Setting(
         "rows",
-        "65536",
+        "16384",
         "events",
         "a whole number, 1 to 65536",
         "A block of the log holds at most so many events.",
-        "A larger block packs better, a smaller one loses less when the disk damages it. Each second a block is written in any case.",
+        "A larger block packs a little better, but takes memory: 65536 needs 12 MiB more. Each second a block is written in any case.",
         _number(1, 65536),
     ),
     Setting(
@@ -308,10 +316,34 @@ _EXPIRE = (
         _or_none(size_or_share),
     ),
 )
+_SEAL = (
+    Setting(
+        "key",
+        "",
+        "",
+        "a full path, or credential: and the name of a systemd credential; empty: not sealed",
+        "The file with the key that seals new segments: nobody may read it but root, or the recorder.",
+        "Sealed hashes cannot be made anew by who has not got the key. Lost, it takes with it every proof, but no record.",
+        _or_none(_key),
+    ),
+)
+_QUERY = (
+    Setting(
+        "audit",
+        "on",
+        "",
+        "off, on or require-reason",
+        "Each question of ctlist goes to the journal: who asked what, why, and how many rows came.",
+        "For those who are honest: who may read the segments can read them with other programs too. Some laws want a reason each time.",
+        _choice("off", "on", "require-reason"),
+    ),
+)
 SECTIONS: Mapping[str, Section] = {
     "record": Section("ctrecord", _RECORD),
     "squeeze": Section("ctsqueeze", _SQUEEZE),
     "expire": Section("ctexpire", _EXPIRE),
+    "seal": Section("ctrecord, ctsqueeze and cttest", _SEAL),
+    "query": Section("ctlist", _QUERY),
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ctrecorder import custody
 from ctrecorder.arrange import RESOLUTIONS, SQUEEZED, Shelves
@@ -36,12 +36,16 @@ Notes = tuple[list[Gap], list[Mark]]
 
 @dataclass(frozen=True)
 class Settings:
-    """`resolution`: of times, a key of RESOLUTIONS.  `level`: of zstd.  `keep_ids`: the kernel's.  `keep`: the old one, in KEPT."""
+    """`resolution`: of times, a key of RESOLUTIONS.  `level`: of zstd.  `keep_ids`: the kernel's.  `keep`: the old one, in KEPT.
+
+    `key`: with which the old one is sealed, if it is, and the new one will be; b"": not.
+    """
 
     resolution: str = "us"
     level: int = 6
     keep_ids: bool = False
     keep: bool = False
+    key: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,11 @@ def squeeze(path: str, settings: Settings, output: str | None = None, progress: 
     squeezed, FormatError for a damaged one, ArchiveError for what the disk refuses; then nothing has changed.
     """
     # Opened before its lock is taken: that lock would make a crashed segment look live.
-    with open_segment(path) as old:
+    with open_segment(path, settings.key) as old:
         if is_squeezed(old):
             return None
+        if old.sealed and not settings.key:
+            raise ArchiveError(f"{path}: is sealed, and cannot be made anew without its key: give it with --key")
         if old.state == "live":
             raise custody.BusyError(f"{path}: is being recorded")
         gaps, marks = old.gaps, old.marks
@@ -84,7 +90,7 @@ def squeeze(path: str, settings: Settings, output: str | None = None, progress: 
                 os.unlink(aside)  # an interrupted run's; the lock says that no one writes it
             try:
                 tally = _write(old, aside, settings, status, (gaps, marks), progress)
-                result = _compare(old, aside, tally, (gaps, marks))
+                result = _compare(old, aside, tally, (gaps, marks), settings.key)
                 if output is None:
                     _replace(path, aside, settings.keep)
                 else:
@@ -115,7 +121,7 @@ def _write(old: Segment, aside: str, settings: Settings, status: os.stat_result,
     header: Json = {**old.header, "replaces": [*(one.json() for one in custody.replaced_by(old.header)), replaced.json()]}
     header["squeezed"] = {"resolution": settings.resolution, "ids": settings.keep_ids, "torn": torn_bytes(old)}
     begun = int(old.index["time_min"][0])
-    writer = SegmentWriter.create(aside, header, old.previous_hash, status.st_mode & 0o777, time_ns=begun)
+    writer = SegmentWriter.create(aside, header, old.previous_hash, status.st_mode & 0o777, time_ns=begun, key=settings.key)
     try:
         _own(aside, status)
         tally = _copy(old, writer, settings, notes[1], progress)
@@ -201,10 +207,10 @@ def _in_order(old: Segment, progress: Progress | None) -> Iterator[tuple[list[Ta
         progress(old.size - read)
 
 
-def _compare(old: Segment, aside: str, tally: Tally, notes: Notes) -> Result:
+def _compare(old: Segment, aside: str, tally: Tally, notes: Notes, key: bytes) -> Result:
     """Read the new segment back and hold it against the old one.  Raises ArchiveError if anything is not there."""
     found = Tally()
-    with Segment(aside) as new:
+    with Segment(aside, key) as new:
         for block in new.blocks_of(Kind.CONNECTIONS):
             table = new.read(block)
             found.told(table)

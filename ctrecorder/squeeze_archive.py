@@ -92,6 +92,7 @@ class Work:
         if result.state == "crashed":
             text += "; the recorder had crashed in it: squeezed up to its last whole block"
             text += f", {result.torn:,} bytes after that were none" if result.torn else ""
+        text += f"; last hash {result.last_hash}, before {result.replaced_hash}"
         self.log.say(
             messages.SQUEEZED,
             text,

@@ -29,6 +29,7 @@ from ctrecorder.text import count
 from ctrecorder.times import text
 
 Say = Callable[[str], None]
+Findings = tuple[list[FormatError], list[str]]  # findings, and notes
 
 WHOLE, DAMAGED, UNCHECKED = 0, 1, 2
 # Offset of the hash of the block before in a frame: what a broken chain is told of.
@@ -49,6 +50,7 @@ class Examined:
     blocks: int = 0
     rows: int = 0
     gaps: int = 0
+    sealed: bool = False
     times: tuple[int, int] = (0, 0)
     findings: list[FormatError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -74,10 +76,14 @@ class Examined:
         return f"{self.path}: {verdict}, {self.state}: {holds}, {since} to {until} UTC"
 
 
-def check(paths: Sequence[str], say: Say, *, quiet: bool = False, key: bytes = b"") -> int:
+Compare = Callable[[list[Examined]], Findings]
+
+
+def check(paths: Sequence[str], say: Say, *, quiet: bool = False, key: bytes = b"", compare: Compare | None = None) -> int:
     """Check the segments among `paths` (files, or folders of them) and say what was found, a line each; returns the exit code.
 
     WHOLE; DAMAGED if anything is; otherwise UNCHECKED if a file could not be checked.  `quiet`: only damage and what could not be checked.
+    `key`: of sealed segments, which cannot be checked without it.  `compare`: what else to hold them against.
     """
     found = archive.find(list(paths))
     unchecked = [why for _, why in found.unreadable]
@@ -91,12 +97,14 @@ def check(paths: Sequence[str], say: Say, *, quiet: bool = False, key: bytes = b
             unchecked.append(str(error))
             continue
         examined.append(one)
+        if one.sealed and not key:
+            unchecked.append(f"{path}: is sealed: without its key (--key) only its structure could be checked")
         for finding in one.findings:
             say(str(finding))
         if not quiet:
             for line in (*one.notes, one.summary()):
                 say(line)
-    broken, chain_notes = check_chains(examined, _receipts(found.segments, unchecked))
+    broken, chain_notes = _check_all(examined, _receipts(paths, unchecked), key, compare)
     for finding in broken:
         say(str(finding))
     for line in unchecked:
@@ -108,15 +116,39 @@ def check(paths: Sequence[str], say: Say, *, quiet: bool = False, key: bytes = b
     return DAMAGED if damaged else UNCHECKED if unchecked or not examined else WHOLE
 
 
+def _check_all(examined: list[Examined], receipts: list[Receipt], key: bytes, compare: Compare | None) -> Findings:
+    """What is only seen when all segments are there."""
+    broken, notes = check_chains(examined, receipts)
+    if key:
+        broken += _unsealed(examined)
+    if compare is not None:
+        more, more_notes = compare(examined)
+        broken, notes = broken + more, notes + more_notes
+    return broken, notes
+
+
 def _receipts(paths: Iterable[str], unchecked: list[str]) -> list[Receipt]:
-    """What ctexpire deleted from the folders of `paths`."""
+    """What ctexpire deleted from the folders among `paths`."""
     found = []
-    for folder in sorted({os.path.dirname(path) for path in paths}):
+    for folder in filter(os.path.isdir, paths):
         try:
-            found += retention.receipts(folder or ".")
+            found += retention.receipts(folder)
         except ArchiveError as error:
             unchecked.append(str(error))
     return found
+
+
+def _unsealed(segments: Iterable[Examined]) -> list[FormatError]:
+    """Segments that the key says nothing of: neither they nor one that follows on them is sealed."""
+    sealed: dict[str, int] = {}
+    for one in segments:
+        if one.sealed:
+            sealed[one.chain] = max(sealed.get(one.chain, one.sequence), one.sequence)
+    return [
+        FormatError("is not sealed, nor is one that follows on it", path=one.path, offset=0)
+        for one in segments
+        if not one.sealed and "legacy" not in one.header and one.sequence >= sealed.get(one.chain, 0)
+    ]
 
 
 def _passed_over(paths: list[str]) -> list[str]:
@@ -137,6 +169,7 @@ def examine(path: str, key: bytes = b"") -> Examined:
     """Check one segment.  Raises ArchiveError if it cannot be read, FormatError if it is none."""
     with open_segment(path, key) as segment:
         one = Examined(path, segment.state, segment.header, segment.previous_hash.hex(), custody.hashes(segment))
+        one.sealed = segment.sealed
         if not segment.hashed:
             one.notes.append(f"{path}: of the C ctrecorder, which wrote no checksums: only its structure was checked")
         else:
@@ -172,8 +205,6 @@ def _check_order(segment: Segment, one: Examined) -> None:
             segment.index = scan.index
             one.findings.append(file.wrong("the footer does not tell of the blocks that are there", scan.footers[-1]))
     one.findings += [file.wrong("a footer that is not the end", footer) for footer in sorted(ends)]
-    if segment.sealed and file.key is None:
-        one.notes.append(f"{one.path}: sealed; without its key only its structure was checked")
     before, end = b"", 0
     for offset in sorted([*scan.index["offset"].tolist(), *scan.footers]):
         frame = file.frame(offset)
@@ -237,7 +268,22 @@ def check_chains(segments: Iterable[Examined], receipts: Iterable[Receipt] = ())
         chain = _Chain(members, expired)
         findings += chain.findings
         notes += chain.notes
-    return findings, notes
+    return findings + _strangers(chains.values()), notes
+
+
+def _strangers(chains: Iterable[list[Examined]]) -> list[FormatError]:
+    """Segments of another recording than most with their template in their folder: a recorder goes on in the chain that is there."""
+    places: dict[tuple[str, str], list[list[Examined]]] = {}
+    for members in chains:
+        template = members[0].header.get("template")
+        if isinstance(template, str) and template:
+            places.setdefault((os.path.dirname(members[0].path), template), []).append(members)
+    findings = []
+    for (_, template), found in places.items():
+        found.sort(key=len)
+        what = f"is of another recording than {count(len(found[-1]), 'segment')} here, which have the same template {template}"
+        findings += [_broken(one, what) for members in found[:-1] for one in members]
+    return findings
 
 
 class _Chain:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from ctrecorder.errors import UsageError
 from ctrecorder.settings import DEFAULT_FOLDER
 
 if TYPE_CHECKING:
+    from ctrecorder.audit import Audit
     from ctrecorder.filter import Question
     from ctrecorder.query import Archive
     from ctrecorder.render import Renderer
@@ -53,21 +55,37 @@ def build_parser() -> common.Parser:
     how.add_argument("-H", "--headers", action="store_true", help="only the segments' headers")
     how.add_argument("--format", choices=FORMATS, default="text", help="%(choices)s (default: %(default)s)")
     how.add_argument("--utc", action="store_true", help="times are UTC, not local, as given and as shown")
+    how.add_argument("--reason", metavar="TEXT", help="why you ask: it goes to the journal with the question")
     how.add_argument("-v", "--verbose", action="store_true", help="say on stderr what was read and what was skipped")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ctlist; returns its exit code."""
-    return common.run(build_parser(), listing, argv)
+    return common.run(build_parser(), lambda args: answer(args, sys.argv[1:] if argv is None else argv), argv)
 
 
-def listing(args: argparse.Namespace) -> int:
+def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
+    """Answer, and leave an entry in the journal of who asked, and how many rows came."""
+    from ctrecorder.audit import Audit
+    from ctrecorder.config import load
+
+    audit = Audit(str(load(None, "query")["audit"]), words, args.reason)
+    try:
+        if args.who or args.at or args.to or args.tolerance is not None:
+            from ctrecorder.cli import who
+
+            code = who.answer(args, audit)
+        else:
+            code = listing(args, audit)
+        audit.complete = True
+        return code
+    finally:
+        audit.record()
+
+
+def listing(args: argparse.Namespace, audit: Audit) -> int:
     """List: 0, or 1 if something was asked for and is not there, or 2 if not all could be read."""
-    if args.who or args.at or args.to or args.tolerance is not None:
-        from ctrecorder.cli import who
-
-        return who.answer(args)
     from ctrecorder import archive, query, render
 
     question = ask(args, time.time_ns())
@@ -84,7 +102,7 @@ def listing(args: argparse.Namespace) -> int:
     if args.format == "classic" and not args.squeeze and query.only_connections(opened):
         args.squeeze = True  # as the C ctrecorder lists its squeezed files
         renderer = render.Renderer(args.format, connections=True, utc=args.utc)
-    rows = show_headers(opened, args.format) if args.headers else show(opened, renderer, args)
+    rows = show_headers(opened, args.format) if args.headers else show(opened, renderer, args, audit)
     for finding in opened.findings:
         common.report("ctlist", str(finding))
     if args.verbose:
@@ -116,8 +134,8 @@ def ask(args: argparse.Namespace, now: int) -> Question:
     )
 
 
-def show(opened: Archive, renderer: Renderer, args: argparse.Namespace) -> int:
-    """Write the lines, and what the answer lacks; returns the number of lines."""
+def show(opened: Archive, renderer: Renderer, args: argparse.Namespace, audit: Audit) -> int:
+    """Write the lines, and what the answer lacks; returns the number of lines, which `audit` counts too."""
     from ctrecorder import query
 
     for gap in [*opened.gaps(), *opened.silences(time.time_ns())]:
@@ -127,12 +145,11 @@ def show(opened: Archive, renderer: Renderer, args: argparse.Namespace) -> int:
         batches = query.connections(opened, renderer.columns, by_end=args.format == "classic")
     else:
         batches = query.events(opened, renderer.columns)
-    rows = 0
     for tables, order in batches:
-        rows += sum(map(len, tables))
+        audit.rows += sum(map(len, tables))
         for text in renderer.lines(tables, order):
             common.write_out(text)
-    return rows
+    return audit.rows
 
 
 def show_headers(opened: Archive, form: str) -> int:

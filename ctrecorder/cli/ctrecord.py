@@ -63,7 +63,7 @@ def record(args: argparse.Namespace) -> int:
         return common.FAILED if problems else common.OK
     merge(args, "record")
 
-    from ctrecorder import privileges, service
+    from ctrecorder import privileges, sealing, service
     from ctrecorder.messages import UNPRIVILEGED
     from ctrecorder.recorder import SIGNALS, Recorder, Settings
 
@@ -80,6 +80,7 @@ def record(args: argparse.Namespace) -> int:
         block_rows=args.rows,
         memory_bytes=args.memory << 20,
         mode=args.mode,
+        key=sealing.find_key(None, args.config),
     )
     recorder = Recorder(settings, log)
     recorder.open()

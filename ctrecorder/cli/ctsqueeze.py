@@ -32,6 +32,7 @@ def build_parser() -> common.Parser:
     how.add_argument("--level", metavar="LEVEL", type=int, choices=LEVELS, default=6, help="of zstd, 1 to 19 (default: 6)")
     how.add_argument("--keep", action="store_true", default=None, help="keep what is replaced, in the folder `replaced`")
     how.add_argument("--keep-ids", action="store_true", help="keep the kernel's ids (4 bytes a connection)")
+    how.add_argument("--key", metavar="FILE", help="the key of sealed segments (default: that of the configuration)")
     how.add_argument("-j", "--jobs", metavar="N", type=int, default=1, help="segments at once (default: 1)")
     return parser
 
@@ -51,10 +52,11 @@ def squeeze(args: argparse.Namespace) -> int:
         raise UsageError("-j: at least 1")
     merge(args, "squeeze")
 
+    from ctrecorder.sealing import find_key
     from ctrecorder.service import Log
     from ctrecorder.squeeze import Settings
     from ctrecorder.squeeze_archive import Work
 
-    settings = Settings(args.resolution, args.level, args.keep_ids, args.keep)
+    settings = Settings(args.resolution, args.level, args.keep_ids, args.keep, find_key(args.key, args.config))
     work = Work(settings, args.jobs, Log("ctsqueeze"))
     return work.one(args.file, args.output) if args.file else work.folder(args.folder)

@@ -16,6 +16,7 @@ Exit 0: all whole; 1: damaged; 2: could not be checked."""
 EXAMPLES = (
     ("cttest", f"all segments of {DEFAULT_FOLDER}"),
     ("cttest --repair damaged.ctlog -o saved.ctlog", "save what is whole of a damaged segment"),
+    ("cttest --anchors journal", "and that it is what the recorder logged, not made anew"),
     ("cttest --doctor", "why nothing, or not all, is recorded on this machine, and what mends it"),
     ("cttest -q /srv/log", "say only what is wrong, with this folder"),
 )
@@ -27,6 +28,9 @@ def build_parser() -> common.Parser:
     options = parser.add_argument_group("options")
     options.add_argument("paths", nargs="*", metavar="PATH", help=f"segment, or folder of them (default: {DEFAULT_FOLDER})")
     options.add_argument("-q", "--quiet", action="store_true", help="say only what is damaged or could not be checked")
+    proof = parser.add_argument_group("proof")
+    proof.add_argument("--anchors", metavar="FILE", help="hold it against what was logged: a log file, or `journal`")
+    proof.add_argument("--key", metavar="FILE", help="the key of sealed segments (default: that of the configuration)")
     repair = parser.add_argument_group("repair")
     repair.add_argument("--repair", metavar="FILE", help="save what is whole of a damaged segment; FILE itself stays as it is")
     repair.add_argument("-o", "--output", metavar="NEW", help="the segment to write it to")
@@ -47,12 +51,14 @@ def test(args: argparse.Namespace) -> int:
         return examine(args)
     if args.repair or args.output:
         return save(args)
-    from ctrecorder import verify
+    from ctrecorder import anchors, sealing, verify
 
     def say(line: str) -> None:
         print(printable(line))
 
-    return verify.check(args.paths or [DEFAULT_FOLDER], say, quiet=args.quiet)
+    paths = args.paths or [DEFAULT_FOLDER]
+    compare = anchors.against(args.anchors, paths) if args.anchors else None
+    return verify.check(paths, say, quiet=args.quiet, key=sealing.find_key(args.key, args.config), compare=compare)
 
 
 def save(args: argparse.Namespace) -> int:
@@ -60,10 +66,10 @@ def save(args: argparse.Namespace) -> int:
     if not (args.repair and args.output) or args.paths:
         raise UsageError("say which segment to repair and where to write what is whole of it: --repair FILE -o NEW")
 
-    from ctrecorder import repair
+    from ctrecorder import repair, sealing
     from ctrecorder.text import count
 
-    repaired = repair.repair(args.repair, args.output)
+    repaired = repair.repair(args.repair, args.output, sealing.find_key(args.key, args.config))
     for finding in repaired.findings:
         print(printable(str(finding)))
     if not args.quiet:

@@ -14,18 +14,20 @@ from ctrecorder.settings import DEFAULT_FOLDER
 
 if TYPE_CHECKING:
     from ctrecorder import who
+    from ctrecorder.audit import Audit
     from ctrecorder.format import Gap
 
 DEFAULT_TOLERANCE = 1.0
 MOST_TOLERANCE = 7 * 86_400.0  # beyond a week it is no tolerance
 
 
-def answer(args: argparse.Namespace) -> int:
+def answer(args: argparse.Namespace, audit: Audit) -> int:
     """List the candidates, then say whether the log covers that time whole: 0, 1 if there are none, 2 if not all could be read."""
     from ctrecorder import query, render_who, who
 
     asked = ask(args, time.time_ns())
     found = who.ask([*args.paths, *args.files] or [DEFAULT_FOLDER], asked, time.time_ns())
+    audit.rows = len(found)
     for table in found.tables:
         for one in render_who.candidates(table, *who.roles(table, asked)):
             line = render_who.as_json(one) if args.format == "json" else render_who.text(one, utc=args.utc)

@@ -12,6 +12,7 @@ import io
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -29,7 +30,7 @@ def exercise(path: Path) -> None:
         (ctsqueeze.main, ["-f", str(path), "-o", str(squeezed)]),
     ]
     said = io.StringIO()
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said), as_in_a_process():
         codes = [command(arguments) for command, arguments in commands]
         if codes[-1] == 0:
             codes.append(cttest.main([str(squeezed)]))
@@ -43,6 +44,16 @@ def exercise(path: Path) -> None:
         raise AssertionError("ctsqueeze failed, and left a file")
     if re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text):
         raise AssertionError(f"a control character reaches the terminal: {text!r}")
+
+
+@contextlib.contextmanager
+def as_in_a_process() -> Iterator[None]:
+    """Close what a command leaves open, as the end of its process does."""
+    before = set(os.listdir("/proc/self/fd"))
+    yield
+    for fd in set(os.listdir("/proc/self/fd")) - before:
+        with contextlib.suppress(OSError):
+            os.close(int(fd))
 
 
 def read_all(path: Path) -> None:

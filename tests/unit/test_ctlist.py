@@ -457,4 +457,5 @@ def test_listing_does_not_load_what_it_does_not_need(recording: Recording) -> No
     line = f"import sys; from ctrecorder.cli import ctlist; ctlist.main([{str(recording.folder)!r}]); print(*sorted(sys.modules))"
     root = Path(ctlist.__file__).parents[2]
     done = subprocess.run(["/usr/bin/python3", "-c", line], capture_output=True, text=True, cwd=root, timeout=60, check=True)
-    assert not {"pyroute2", "argcomplete", "systemd", "ctrecorder.recorder", "ctrecorder.decode"} & set(done.stdout.split())
+    # systemd is for the entry in the journal, after the answer.
+    assert not {"pyroute2", "argcomplete", "ctrecorder.recorder", "ctrecorder.decode"} & set(done.stdout.split())

@@ -1,0 +1,69 @@
+"""The key of a sealed recording: from a file that its owner alone can read, or from a systemd credential.
+
+With a key the hashes of blocks are keyed BLAKE2b: who has not got it can neither make nor change a block, and cannot check one.
+Who checks needs the same key, so he could have forged it too: the key proves something to those who share it, and to nobody else.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from hashlib import blake2b
+
+from ctrecorder.config import load
+from ctrecorder.errors import UsageError
+
+CREDENTIAL = "credential:"
+# 128 bits that nobody can guess; `openssl rand -hex 32` is twice that.
+LEAST_BYTES = 16
+MOST_BYTES = 4096
+
+
+def read_key(where: str | None) -> bytes:
+    """The key that the setting `key` names: a path, or credential:NAME; b"" if it is empty.  Raises UsageError.
+
+    Any bytes will do; a line's end at their end does not count.  The key is their BLAKE2b, 64 bytes: no content is too long for it.
+    """
+    if not where:
+        return b""
+    if where.startswith(CREDENTIAL):
+        content = _read(os.path.join(_credentials(where), where.removeprefix(CREDENTIAL)), private=False)
+    else:
+        content = _read(where, private=True)
+    content = content.rstrip(b"\r\n")
+    if len(content) < LEAST_BYTES:
+        raise UsageError(f"{where}: a key of {len(content)} bytes can be guessed: make one with `openssl rand -hex 32`")
+    return blake2b(content).digest()
+
+
+def find_key(named: str | None, config_path: str | None) -> bytes:
+    """The key that an option named, otherwise the one of the configuration; b"" if there is none.  Raises UsageError."""
+    configured = load(config_path, "seal")["key"]
+    return read_key(named or (str(configured) if configured else None))
+
+
+def _credentials(where: str) -> str:
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not folder:
+        raise UsageError(f"{where}: there are no credentials here: the unit must have LoadCredential={where.removeprefix(CREDENTIAL)}:FILE")
+    return folder
+
+
+def _read(path: str, private: bool) -> bytes:
+    """The content of a key file.  `private`: nobody but its owner, who is root or this user, may read it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(f"{path}: the key cannot be read: {error.strerror}") from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UsageError(f"{path}: is no key: not a file")
+        if private and (status.st_mode & 0o077 or status.st_uid not in (0, os.geteuid())):
+            raise UsageError(f"{path}: is no secret: others may read it, or own it; chown root {path}; chmod 600 {path}")
+        content = os.read(descriptor, MOST_BYTES + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > MOST_BYTES:
+        raise UsageError(f"{path}: is no key: longer than {MOST_BYTES} bytes")
+    return content
