@@ -112,6 +112,8 @@ def test_expired_segments_leave_the_rest_whole(lab: Lab, tmp_path: Path) -> None
     sh(CHECKOUT / "bin/ctsqueeze", folder)
     sh(CHECKOUT / "bin/ctexpire", "--max-size", "1", folder)
     assert len(list(folder.glob("*.ctlog"))) == 1
+    recorder.wait("table recorded", 2)
+    recorder.flush()
     (one,) = who(folder, joined(PUBLIC, str(port)), time.time())
     assert end(one, "inside") == joined(INSIDE, str(port))
     assert one["start_source"] in ("kernel", "bound")
