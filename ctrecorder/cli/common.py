@@ -11,6 +11,7 @@ where `list_connections(args)` imports what it needs, does the job and returns t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import shutil
@@ -104,8 +105,10 @@ def report(name: str, line: str) -> None:
     """Write "name: line" on stderr, as one line without a control character."""
     try:
         print(f"{name}: {printable(line)}", file=sys.stderr, flush=True)
-    except OSError:
-        pass  # stderr is closed or full: there is no one left to tell
+    except (OSError, ValueError):
+        # stderr is full or closed: there is no one left to tell.  What waits to be written would make Python 3.13 end with code 120.
+        with contextlib.suppress(OSError):
+            sys.stderr.close()
 
 
 def describe(error: OSError) -> str:
