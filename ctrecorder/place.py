@@ -18,8 +18,9 @@ from ctrecorder.reader import Segment
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
 DAY = 24 * 60 * MINUTE
-# A recorder that starts holds its folder for milliseconds, some 100 us for each segment there.
-_CLAIM_SECONDS = 10
+# A recorder that starts holds its folder for milliseconds, some 100 us for each segment there.  ctexpire may hold it for minutes, and
+# whoever may read it for as long as he likes: to record is worth more than to be sure that no other starts in the same moment.
+_CLAIM_SECONDS = 5
 _CLAIM_PAUSE = 0.02
 
 
@@ -64,28 +65,26 @@ class Tail(NamedTuple):
 def claimed(folder: str) -> Iterator[None]:
     """Hold `folder` against other recorders that start there: of two with one template, one sees the other's segment.
 
-    Raises ArchiveError if it cannot be had.
+    Waits for its lock, but not for ever.  Raises ArchiveError if there is no such folder.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise ArchiveError(f"{folder}: {error.strerror}: make the folder, or choose another with -f") from error
     try:
-        _lock(descriptor, folder)
+        _lock(descriptor)
         yield
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, folder: str) -> None:
+def _lock(descriptor: int) -> None:
     end = time.monotonic() + _CLAIM_SECONDS
-    while True:
+    while time.monotonic() < end:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
-        except OSError as error:
-            if time.monotonic() > end:
-                raise ArchiveError(f"{folder}: another process keeps a lock on this folder") from error
+        except OSError:
             time.sleep(_CLAIM_PAUSE)
 
 

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from ctrecorder import archive
 from ctrecorder.format import REASONS, Gap
 from ctrecorder.reader import Segment
 from listeners import Recorder
@@ -132,7 +133,7 @@ class Account:
 
 def gaps_of(path: Path) -> list[Gap]:
     """The GAPs of a segment; none of a file that is no segment."""
-    if not path.is_file() or path.stat().st_size < 64:
+    if str(path) not in archive.find([str(path)]).segments:
         return []
     with Segment(str(path)) as segment:
         return segment.gaps

@@ -1,0 +1,104 @@
+"""Everything at once, for most of a minute: a recorder that begins segments; in loops two ctsqueeze, ctexpire, ctlist and cttest."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from ctrecorder import retention
+from faulttable import Table
+from router import CHECKOUT, Lab
+from traffic import Account, Tough, Traffic, cttest
+
+SECONDS = 40
+SEGMENT_SECONDS = 2
+# What a command may say while others are at work: that a segment went meanwhile, or is being worked on.
+HARMLESS = re.compile(
+    r"squeezed |deleted |No such file|has just been replaced|is being recorded|another command is at work|no segments here"
+)
+
+
+class Loop:
+    """A command in a loop: how often it ran, with which exit codes, and every line that it said on stderr."""
+
+    def __init__(self, *command: object) -> None:
+        self.command = list(map(str, command))
+        self.codes: Counter[int] = Counter()
+        self.lines: list[str] = []
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(0.05):
+            done = subprocess.run([CHECKOUT / "bin" / self.command[0], *self.command[1:]], capture_output=True, text=True, timeout=60)
+            self.codes[done.returncode] += 1
+            self.lines += done.stderr.splitlines()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+
+@contextlib.contextmanager
+def loops(*commands: tuple[object, ...]) -> Iterator[list[Loop]]:
+    running = [Loop(*command) for command in commands]
+    try:
+        yield running
+    finally:
+        for each in running:
+            each.stop()
+
+
+def test_all_commands_at_once(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table) -> None:
+    """No event is lost but with a segment that has a receipt; nothing ends badly; what is left is whole, and as it was logged."""
+    folder = tmp_path / "log"
+    folder.mkdir()
+    recorder = Tough(lab, folder)
+    with (
+        loops(
+            ("ctsqueeze", folder),
+            ("ctsqueeze", "--resolution", "ms", folder),
+            ("ctexpire", "--max-age", "9000d", "--max-size", "150K", folder),
+            ("ctlist", "-s", "--format", "csv", folder),
+            ("cttest", "-q", folder),
+        ) as running,
+        traffic.steady(400),
+    ):
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            time.sleep(SEGMENT_SECONDS)
+            lab.flush()  # else each segment begins with a dump of all
+            recorder.rotate()
+    recorder.synced()
+    said = recorder.stop()
+    assert "gap (" not in said
+
+    for loop in running:
+        strange = [line for line in loop.lines if not HARMLESS.search(line)]
+        assert not strange, f"{loop.command[0]}: {strange[:3]}"
+        assert loop.codes.total() > 5, loop.command
+    squeezed, _, expired, _, checked = running
+    assert squeezed.codes.keys() <= {0}
+    assert expired.codes.keys() <= {0}
+    assert 1 not in checked.codes, checked.codes
+
+    account = Account(traffic, folder)
+    receipts = retention.receipts(str(folder))
+    assert receipts
+    assert not account.twice
+    for number in account.missing:
+        first, last = traffic.sent[number]
+        assert any(one.since - 10**9 <= last and first <= one.until for one in receipts), f"flow {number} is nowhere"
+    anchors = tmp_path / "anchors"
+    anchors.write_text("\n".join([*said.splitlines(), *(line for loop in running for line in loop.lines)]) + "\n")
+    cttest("--anchors", anchors, folder)
+    runs = sum(loop.codes.total() for loop in running)
+    table.add("all commands at once, beside a recorder", account, tried=runs)
+    table.note(f"lost there: all in {len(receipts)} segments that ctexpire deleted, each with a receipt")
