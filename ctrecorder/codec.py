@@ -176,7 +176,7 @@ class Index:
         stored = self._data[place : place + entry.dictionary_length]
         planes = unpack_planes(stored, dtype.itemsize, count, place)
         if dtype.kind == "S":
-            values = np.bitwise_xor.accumulate(planes.view("<u8"), axis=0).view(dtype).reshape(count)
+            values: Array = np.bitwise_xor.accumulate(planes.view("<u8"), axis=0).view(dtype).reshape(count)
         else:
             values = np.cumsum(planes.view(unsigned(dtype)).reshape(count), dtype=unsigned(dtype)).view(dtype)
         if not (values[1:] > values[:-1]).all():

@@ -268,9 +268,9 @@ def _pack_dictionary(entries: Array, level: int) -> bytes:
     if not len(entries):
         return b""
     if entries.dtype.kind == "S":
-        numbers = entries.view("<u8").reshape(-1, 2)
-        steps = numbers.copy()
-        steps[1:] ^= numbers[:-1]
+        halves: Array = entries.view("<u8").reshape(-1, 2)
+        steps = halves.copy()
+        steps[1:] ^= halves[:-1]
         return pack_planes(steps.view("S16").reshape(-1), level)
     numbers = entries.view(unsigned(entries.dtype))
     return pack_planes(np.diff(numbers, prepend=numbers.dtype.type(0)), level)

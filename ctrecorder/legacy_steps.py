@@ -150,8 +150,8 @@ class _Surroundings:
         self._size, self._back, self._ahead, self._length = layout.itemsize, back, ahead, len(data)
         # One record at every byte: they overlap, and no byte is copied.
         self._all: Records = np.ndarray((max(len(data) - self._size + 1, 0),), layout, data, strides=(1,))
-        self._possible = np.zeros(0, np.bool_)
-        self._places = np.zeros(0, np.intp)
+        self._possible: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self._places: NDArray[np.intp] = np.zeros(0, np.intp)
 
     def second(self, place: int) -> int:
         """The time, in s, of the record at `place`."""

@@ -385,7 +385,7 @@ def _stale(work: _Pieces, order: Ints, first: Bools, pure: Bools, carried: int) 
     both = (table["start_source"][here] == Source.KERNEL) & (table["start_source"][there] == Source.KERNEL)
     close &= ~(both & (np.abs(table["start"][here] - table["start"][there]) > SKEW_NS))
     # A row that is not stale begins a flow, and the rows behind it belong to that.
-    fresh = np.full(len(order), -1, np.int64)
+    fresh: Array = np.full(len(order), -1, np.int64)
     fresh[after[~close]] = after[~close]
     fresh = np.maximum.accumulate(fresh)
     stale = np.zeros(len(order), np.bool_)

@@ -48,7 +48,7 @@ def pack_ranges(numbers: Numbers, level: int, step: int = 0) -> bytes:
     rest = (numbers - edges[place]).view(np.uint64)
     order = np.argsort(kinds, kind="stable")
     parts, at = [], 0
-    for bits, count in zip(ranges["bits"].tolist(), counts[used].tolist(), strict=True):
+    for bits, count in zip(map(int, ranges["bits"]), map(int, counts[used]), strict=True):
         parts.append(_pack_bits(rest[order[at : at + count]], bits))
         at += count
     run = pack(kinds, level)
@@ -75,7 +75,7 @@ def unpack_ranges(stored: Buffer, count: int, offset: int) -> Numbers:
     if int(sizes.sum()) != len(stored) - at:
         raise FormatError(f"ranges of {int(sizes.sum())} bytes in {len(stored) - at}", offset=offset)
     found, row = np.empty(count, np.uint64), 0
-    for (origin, bits), rows, size in zip(ranges.tolist(), counts.tolist(), sizes.tolist(), strict=True):
+    for (origin, bits), rows, size in zip(ranges.tolist(), map(int, counts), map(int, sizes), strict=True):
         np.add(_unpack_bits(stored[at : at + size], bits, rows), np.uint64(origin % (1 << 64)), out=found[row : row + rows])
         row, at = row + rows, at + size
     numbers = np.empty(count, np.int64)
@@ -92,7 +92,7 @@ def _peaks(numbers: Numbers, step: int) -> list[int]:
     found, counts = np.unique(sample // step, return_counts=True)
     often = np.flatnonzero((counts >= len(sample) * _PEAK_SHARE) & (found > 0))
     chosen = often[np.argsort(-counts[often], kind="stable")][:_MOST_PEAKS]
-    return sorted((found[chosen] * step).tolist())
+    return sorted(map(int, found[chosen] * step))
 
 
 def _edges(peaks: list[int]) -> Numbers:
