@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FS_IOC_SHUTDOWN = 0x8004587D  # linux/fs.h, _IOR('X', 125, __u32)
-NO_LOG_FLUSH = 2  # EXT4_GOING_FLAGS_NOLOGFLUSH: what the cable pulled out would do
+# EXT4_GOING_FLAGS_DEFAULT: all that was written goes to the disk first; _NOLOGFLUSH: nothing does, as if the cable were pulled out
+ALL_TO_DISK, NOTHING_TO_DISK = 0, 2
 
 
 def run(*command: object) -> str:
@@ -77,11 +78,11 @@ class Ext4:
         """The kernel finds the file system damaged, and makes it read-only."""
         Path("/sys/fs/ext4", Path(self.device).name, "trigger_fs_error").write_text("a test")
 
-    def cut_power(self) -> None:
+    def cut_power(self, first: int = NOTHING_TO_DISK) -> None:
         """Nothing reaches the disk any more, and every call fails with EIO."""
         folder = os.open(self.folder, os.O_RDONLY)
         try:
-            fcntl.ioctl(folder, FS_IOC_SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
+            fcntl.ioctl(folder, FS_IOC_SHUTDOWN, struct.pack("I", first))
         finally:
             os.close(folder)
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from disks import Ext4, fill, loop, mounted, run, tmpfs
+from disks import ALL_TO_DISK, Ext4, fill, loop, mounted, run, tmpfs
 from faulttable import Table
+from history import History
 from router import Lab, wait_until
 from traffic import Account, Tough, Traffic, cttest
 
@@ -119,6 +120,29 @@ def test_disk_breaks(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table, h
         cttest(disk.folder)
         table.add(f"disk breaks: {how}", account)
     assert ("Input/output error" if how == "EIO" else "Read-only file system") in recorder.log
+
+
+def test_disk_breaks_and_has_kept_all(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table) -> None:
+    """What was written and not synced is on the disk after all when it comes back: it is not there twice."""
+    with Ext4(tmp_path / "log") as disk:
+        recorder = Tough(lab, disk.folder, "-B", 100)
+        traffic.burst(10)
+        recorder.synced()
+        (segment,) = disk.folder.glob("*.ctlog")
+        size = segment.stat().st_size
+        traffic.burst(20_000)  # more than is received at once: blocks are written before they are synced
+        wait_until(lambda: segment.stat().st_size > size, "blocks")
+        disk.cut_power(ALL_TO_DISK)
+        recorder.wait("cannot write")
+        disk.replace()
+        traffic.burst(10)
+        recorder.wait("again after")
+        recorder.synced()
+        recorder.stop()
+        account = Account(traffic, disk.folder)
+        account.whole()
+        cttest(disk.folder)
+        table.add("disk breaks, and has kept all", account)
 
 
 def test_sync_fails(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table) -> None:
@@ -244,3 +268,18 @@ def test_out_of_descriptors(lab: Lab, traffic: Traffic, tmp_path: Path, table: T
     assert len(recorder.segments) == 2
     assert "Too many open files" in recorder.log
     table.add("out of file descriptors", account)
+
+
+def test_ctsqueeze_on_a_full_disk(tmp_path: Path, table: Table) -> None:
+    """It says so and lets every segment be; when there is room it does what it could not."""
+    with tmpfs(tmp_path / "disk", 4096) as disk:
+        history = History(disk / "log")
+        before = {path.name: path.read_bytes() for path in history.folder.iterdir()}
+        filler = fill(disk)
+        with pytest.raises(AssertionError, match="No space left on device"):
+            history.run("ctsqueeze", history.folder)
+        assert {path.name: path.read_bytes() for path in history.folder.iterdir()} == before
+        filler.unlink()
+        history.run("ctsqueeze", history.folder)
+        assert "5 whole" in cttest("--anchors", history.anchors, history.folder)
+    table.add_row("ctsqueeze on a full disk", tried=len(history.paths))
