@@ -1,7 +1,7 @@
 """How connections lie in a squeezed segment: rounded, shelved by how long they lived, sorted so that like stands by like.
 
 Pure.  A block holds connections that ended one after the other and lived about equally long, so that its times prune.  Inside it
-they stand by addresses, port and start: addresses cost nearly nothing there, and starts ascend.
+they stand by protocol, addresses, port and start: addresses cost nearly nothing there, and starts ascend.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from ctrecorder.encoder import Plan, Scheme
 from ctrecorder.format import ROWS_WRITTEN
 
 RESOLUTIONS = {"us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+
+# What lists show of a time, ns; they cut off the rest.
+_SHOWN = 1_000
 
 # Connections that lived up to so long share a shelf, so that one that lived a day does not make a block of an hour seem a day
 # long.  Each shelf ends with a block that is not full, so there are few.  What has no start or no end has a shelf of its own.
@@ -55,14 +58,16 @@ SQUEEZED: Plan = {
 def round_times(table: Table, resolution_ns: int) -> Table:
     """`start` rounded down, `end` and `time` up, to multiples of `resolution_ns`.
 
-    So what was open at a moment still is, and what a dump showed was still heard of after that dump began.
+    So what was open at a moment still is, and what a dump showed was still heard of after that dump began.  What `end` has below a
+    microsecond is cut off before: lists and questions have no more, so at 1 us they say what they said before.
     """
     columns = dict(table.columns)
     if "start" in columns:
         columns["start"] = columns["start"] // resolution_ns * resolution_ns
-    for name in ("end", "time"):
-        if name in columns:
-            columns[name] = -(-columns[name] // resolution_ns) * resolution_ns
+    if "end" in columns:
+        columns["end"] = -(-(columns["end"] // _SHOWN * _SHOWN) // resolution_ns) * resolution_ns
+    if "time" in columns:
+        columns["time"] = -(-columns["time"] // resolution_ns) * resolution_ns
     return Table(table.family, len(table), columns)
 
 
@@ -85,7 +90,7 @@ class Shelves:
         full = []
         table = round_times(table, self._resolution)
         shelves = _shelf(table)
-        for shelf in np.unique(shelves).tolist():
+        for shelf in map(int, np.unique(shelves)):
             part = table.take(shelves == shelf)
             if shelf < _PARTS and not self._keep_ids:
                 part = drop_ids(part)
@@ -124,5 +129,5 @@ def _shelf(table: Table) -> NDArray[np.int64]:
 
 def _sorted(table: Table, shelf: int) -> Table:
     """Rows of a block in their order.  Parts of one key stay in order of arrival, by which they join again."""
-    order = (table["orig_dport"], table["orig_dst"], table["orig_src"])
+    order = (table["orig_dport"], table["orig_dst"], table["orig_src"], table["l4proto"])
     return table.take(np.lexsort(order if shelf == _PARTS else (table["start"], *order)))

@@ -38,16 +38,26 @@ def table_drafts(table: Table, kind: Kind = Kind.EVENTS, level: int = 1, plan: P
     drafts = []
     for first in range(0, len(table), ROWS_WRITTEN):
         part = table if len(table) <= ROWS_WRITTEN else table.slice(first, first + ROWS_WRITTEN)
-        small = len(part) <= SMALL_ROWS and kind == Kind.EVENTS
-        payload = encode_small(part, level) if small else encode_columns(part, level, plan)
-        form = FORM_SMALL if small else FORM_COLUMNS
+        form, payload = _encoded(part, kind, level, plan)
         drafts.append(Draft(kind, payload, block_times(kind, part), part.family, form, len(part)))
     return drafts
+
+
+def _encoded(table: Table, kind: Kind, level: int, plan: Plan) -> tuple[int, bytes]:
+    """Form and payload.  Who writes connections has the time to try both forms."""
+    small = encode_small(table, level) if len(table) <= SMALL_ROWS else b""
+    columns = encode_columns(table, level, plan) if not small or kind == Kind.CONNECTIONS else b""
+    return (FORM_SMALL, small) if small and (not columns or len(small) < len(columns)) else (FORM_COLUMNS, columns)
 
 
 def header_draft(facts: Mapping[str, Any], time_ns: int) -> Draft:
     """A HEADER."""
     return Draft(Kind.HEADER, dump_json(dict(facts)), (time_ns, time_ns))
+
+
+def addresses_draft(payload: bytes, times: tuple[int, int]) -> Draft:
+    """An ADDRESSES: `payload` of a `bloom.Collector`, `times` of all blocks before."""
+    return Draft(Kind.ADDRESSES, payload, times)
 
 
 def gap_draft(begin_ns: int, end_ns: int, reason: str, lost: int | None, detail: str = "") -> Draft:

@@ -58,6 +58,13 @@ class Bounds(Protocol):
         """Bounds of the column's values; None: nothing is known."""
 
 
+class Addresses(Protocol):
+    """What a segment tells of its addresses."""
+
+    def may_hold(self, address: bytes) -> bool:
+        """If this one, of 4 or 16 bytes in network order, can be among them."""
+
+
 @dataclass(frozen=True)
 class Question:
     """What is asked.  `since` and `until`: ns, the first included and the last not.  `protocols`: none means any.
@@ -88,6 +95,15 @@ class Question:
     def of_flows(self) -> Question:
         """All that was ever recorded of flows that could be wanted: what pairing needs."""
         return replace(self, since=BEGIN, until=END, events=EVERY_EVENT)
+
+    @property
+    def names_addresses(self) -> bool:
+        """If one of the terms asks for single addresses only: then `may_match_addresses` can say no."""
+        return any(_single(term) for term in self.terms)
+
+    def may_match_addresses(self, addresses: Addresses) -> bool:
+        """If a segment with these addresses can hold a wanted row."""
+        return all(any(addresses.may_hold(network.low) for network in term.networks) for term in self.terms if _single(term))
 
     def may_match_time(self, time_min: int, time_max: int) -> bool:
         """If a block of these times can hold a wanted row.  A connection without an end outlives its block's times."""
@@ -166,6 +182,11 @@ def parse_ports(text: str) -> tuple[int, int]:
     if not 0 <= numbers[0] <= numbers[1] < 1 << 16:
         raise UsageError(f"no port '{text}': say a number from 0 to 65535, or two with a - between")
     return numbers[0], numbers[1]
+
+
+def _single(term: Term) -> bool:
+    """If it asks for one of some addresses, no network."""
+    return bool(term.networks) and all(network.low == network.high for network in term.networks)
 
 
 def _and(first: Bools | None, second: Bools) -> Bools:

@@ -39,6 +39,7 @@ class Kind(IntEnum):
     GAP = 4
     MARK = 5
     FOOTER = 6
+    ADDRESSES = 7
 
 
 TABLES = (Kind.EVENTS, Kind.CONNECTIONS)

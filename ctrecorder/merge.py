@@ -210,6 +210,8 @@ def _units(whole: _Unit, kind: Kind, question: Question | None) -> Iterator[_Uni
     small: dict[int, list[Block]] = {}
     rows: dict[int, int] = {}
     number = whole.number
+    if question is not None and not whole.segment.may_match(question):
+        return
     for block in whole.segment.blocks_of(kind):
         if question is not None and not question.may_match_time(block.time_min, block.time_max):
             continue

@@ -22,7 +22,7 @@ from ctrecorder import pairing, times, uapi
 from ctrecorder.codec import FORM_SMALL
 from ctrecorder.columns import Array, Event, Source, Table, bit, bits
 from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError
-from ctrecorder.filter import Bounds, Question
+from ctrecorder.filter import Addresses, Bounds, Question
 from ctrecorder.format import REASONS, Gap, Kind, Mark, row_times
 from ctrecorder.merge import Batch, merge
 from ctrecorder.pairing import Pairer
@@ -48,6 +48,7 @@ class Effort:
 
     segments: int = 0
     segments_outside: int = 0
+    segments_without: int = 0
     blocks_outside: int = 0
     blocks_without: int = 0
     blocks_read: int = 0
@@ -56,7 +57,7 @@ class Effort:
 
     def __str__(self) -> str:
         return (
-            f"{count(self.segments, 'segment')} read, {self.segments_outside:,} skipped; "
+            f"{count(self.segments, 'segment')} read, {self.segments_outside:,} skipped by time, {self.segments_without:,} by their addresses; "
             f"blocks: {self.blocks_outside:,} skipped by time, {self.blocks_without:,} by their index, {self.blocks_read:,} read; "
             f"{count(self.rows_read, 'row')} read, {self.rows_wanted:,} wanted"
         )
@@ -67,6 +68,11 @@ class _Counted(Question):
     """A question that counts what it is asked."""
 
     effort: Effort = field(default_factory=Effort, compare=False)
+
+    def may_match_addresses(self, addresses: Addresses) -> bool:
+        found = super().may_match_addresses(addresses)
+        self.effort.segments_without += not found
+        return found
 
     def may_match_time(self, time_min: int, time_max: int) -> bool:
         found = super().may_match_time(time_min, time_max)
@@ -221,7 +227,10 @@ def _pair(archive: Archive, names: Iterable[str], sorter: Sorter) -> Iterator[in
         raw = raw or bool((segment.index["kind"] == Kind.EVENTS).any())
         # Each recording pairs by itself: a dump of one recorder says nothing of the flows of another.
         pairer = pairers.setdefault(str(segment.header.get("chain", segment.header.get("recording", segment.path))), Pairer())
-        for item, ahead in _in_file_order(segment, needed, question.of_flows()):
+        has_rows = segment.may_match(question)
+        if not has_rows and pairer.earliest() is None:
+            continue  # its dumps would end nothing
+        for item, ahead in _in_file_order(segment, needed, question.of_flows(), has_rows):
             done = pairer.snapshot(item.begin, item.end) if isinstance(item, Mark) else pairer.feed(item)
             _add_wanted(sorter, done, wanted)
             if not raw:
@@ -321,12 +330,15 @@ def _exact(source: Array) -> Array:
     return exact
 
 
-def _in_file_order(segment: Segment, names: Iterable[str], question: Question) -> Iterator[tuple[Table | Mark, int]]:
-    """The rows that the question wants and the complete dumps, as they were recorded, each with the earliest time of the blocks after it.
+def _in_file_order(segment: Segment, names: Iterable[str], question: Question, has_rows: bool) -> Iterator[tuple[Table | Mark, int]]:
+    """The rows (if it `has_rows`) that the question wants and the complete dumps, as they were recorded.
+
+    Each with the earliest time of the blocks after it.
 
     Small blocks are joined as far as no dump lies between; the families then change places, which pairing does not mind.
     """
-    blocks = segment.blocks_of(Kind.EVENTS, Kind.CONNECTIONS, Kind.MARK)
+    kinds = (Kind.EVENTS, Kind.CONNECTIONS, Kind.MARK) if has_rows else (Kind.MARK,)
+    blocks = segment.blocks_of(*kinds)
     starts = np.array([block.time_min for block in blocks] + [times.END], np.int64)
     ahead = np.minimum.accumulate(starts[::-1])[::-1][1:].tolist()
     dumps = {(mark.begin, mark.end): mark for mark in segment.marks if mark.what == "dump" and mark.facts.get("complete") is True}

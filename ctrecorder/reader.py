@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder import archive
 from ctrecorder.blocks import BlockFile, Scan
+from ctrecorder.bloom import Bloom
 from ctrecorder.codec import FORM_SMALL, Bound, Index, decode_columns, decode_table, index_head, small_layout, small_run, small_table
 from ctrecorder.columns import Table
 from ctrecorder.errors import FormatError
@@ -46,6 +47,13 @@ _INDEX_READ = 1 << 14
 
 class Question(Protocol):
     """What is asked: a `filter.Question`.  It may say yes too often, but never no to a row that it wants."""
+
+    @property
+    def names_addresses(self) -> bool:
+        """If `may_match_addresses` can say no."""
+
+    def may_match_addresses(self, addresses: Bloom) -> bool:
+        """If a segment with these addresses can hold a row that is wanted."""
 
     def may_match_time(self, time_min: int, time_max: int) -> bool:
         """If a block of these times can hold a row that is wanted."""
@@ -81,6 +89,12 @@ class Block(NamedTuple):
     kind: int
     family: int
     form: int
+
+
+def _as_blocks(index: NDArray[np.void]) -> list[Block]:
+    """INDEX records as Blocks."""
+    records: Any = index[list(Block._fields)].tolist()
+    return list(map(Block._make, records))
 
 
 class Segment:
@@ -205,12 +219,14 @@ class Segment:
     @property
     def blocks(self) -> list[Block]:
         """All blocks but the footer, in the file's order."""
-        return [Block(*record) for record in self.index[list(Block._fields)].tolist()]
+        return _as_blocks(self.index)
 
     def blocks_of(self, *kinds: int) -> list[Block]:
         """The blocks of these kinds, in the file's order."""
         index = self.index
-        return [Block(*record) for record in index[np.isin(index["kind"], kinds)][list(Block._fields)].tolist()]
+        chosen = np.zeros(256, np.bool_)
+        chosen[list(kinds)] = True
+        return _as_blocks(index[chosen[index["kind"]]])
 
     @property
     def times(self) -> tuple[int, int]:
@@ -276,6 +292,17 @@ class Segment:
         self.file.check_hash(data, data[FRAME.size :])
         layout = small_layout(data[FRAME.size :], block.family)
         return layout, small_run(data[FRAME.size :], layout, block.rows)
+
+    def may_match(self, question: Question) -> bool:
+        """If a row that is wanted can be in the segment, as its ADDRESSES tell; a damaged one tells nothing, and is in `findings`."""
+        if not question.names_addresses:
+            return True
+        for block in self.blocks_of(Kind.ADDRESSES):
+            try:
+                return question.may_match_addresses(Bloom(self.file.payload(block.offset, self.frame(block))))
+            except FormatError as error:
+                self.findings.append(self.file.placed(error, block.offset))
+        return True
 
     def ask(self, block: Block, names: Iterable[str] | None, question: Question) -> Table | None:
         """The rows of a block that are wanted, with the columns `names` and those that the question needs; None if there are none.

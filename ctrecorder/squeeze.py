@@ -17,6 +17,7 @@ from ctrecorder.arrange import RESOLUTIONS, SQUEEZED, Shelves
 from ctrecorder.codec import FORM_SMALL
 from ctrecorder.columns import Table
 from ctrecorder.custody import Replaced
+from ctrecorder.drafts import addresses_draft
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.format import Gap, Json, Kind, Mark
 from ctrecorder.pairing import Pairer
@@ -131,6 +132,8 @@ def _write(old: Segment, aside: str, settings: Settings, status: os.stat_result,
             writer.gap(gap.begin, gap.end, gap.reason, gap.lost, gap.detail)
         for mark in notes[1]:
             writer.mark(mark.what, mark.facts, mark.begin, mark.end)
+        if addresses := tally.addresses.payload():
+            writer.write(addresses_draft(addresses, writer.times))
         writer.close({"events": rows, "connections": tally.connections})
     except BaseException:
         writer.abandon()
@@ -215,7 +218,8 @@ def _compare(old: Segment, aside: str, tally: Tally, notes: Notes, key: bytes) -
             table = new.read(block)
             found.told(table)
             found.whole(table)
-        same = found == tally and (new.gaps, new.marks) == notes and new.previous_hash == old.previous_hash
+        stored = [bytes(new.file.payload(block.offset, new.frame(block))) for block in new.blocks_of(Kind.ADDRESSES)]
+        same = found == tally and stored == [payload for payload in (found.addresses.payload(),) if payload] and (new.gaps, new.marks) == notes and new.previous_hash == old.previous_hash
         if not same or new.findings or new.state != "closed":
             raise ArchiveError(f"{old.path}: the squeezed segment does not say what this one does; this one stays (please report it)")
         events, torn = int(old.index["rows"].sum()), torn_bytes(old)

@@ -6,12 +6,13 @@ against mistakes and bad disks; against people there are the hashes of the block
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder import pairing
+from ctrecorder.bloom import Collector
 from ctrecorder.columns import COLUMNS, TUPLE, Event, Table
 
 _WORDS = NDArray[np.uint64]
@@ -21,7 +22,7 @@ _FLOW = ("zone", "orig_zone", "reply_zone", *TUPLE)
 
 @dataclass
 class Tally:
-    """Of a segment: how many NEW and DESTROY were heard, and of which flows; how many connections, and all that they say."""
+    """Of a segment: how many NEW and DESTROY were heard, and of which flows; how many connections, all that they say, their addresses."""
 
     news: int = 0
     ends: int = 0
@@ -29,6 +30,7 @@ class Tally:
     ends_sum: int = 0
     connections: int = 0
     connections_sum: int = 0
+    addresses: Collector = field(default_factory=Collector, compare=False)
 
     def heard(self, table: Table) -> None:
         """Add events as they were recorded."""
@@ -42,6 +44,7 @@ class Tally:
     def whole(self, table: Table) -> None:
         """Add connections with all that their columns say."""
         self.connections += len(table)
+        self.addresses.add(table)
         self.connections_sum = _add(self.connections_sum, row_hashes(table, [column.name for column in COLUMNS]))
 
     def _add_flows(self, table: Table, new: NDArray[np.bool_], end: NDArray[np.bool_]) -> None:

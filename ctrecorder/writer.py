@@ -104,6 +104,11 @@ class SegmentWriter:
             raise
         return self
 
+    @property
+    def times(self) -> tuple[int, int]:
+        """The least time_min and the greatest time_max of its blocks."""
+        return self._times
+
     def append(self, table: Table, *, kind: Kind = Kind.EVENTS, level: int = 1, plan: Plan = LIVE) -> None:
         """Write `table` as one block, or as several if it is over 65,536 rows; all of it, or nothing.  Raises WriteError."""
         before = self._state()

@@ -16,7 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ctrecorder.arrange import SQUEEZED, Shelves
+from ctrecorder.bloom import Collector
 from ctrecorder.columns import Event, Source, Table, bit
+from ctrecorder.drafts import addresses_draft
+from ctrecorder.format import Kind
 from ctrecorder.writer import SegmentWriter
 
 SECOND = 1_000_000_000
@@ -106,3 +110,13 @@ def record(path: Path, table: Table) -> None:
     for first in range(0, len(table), 1 << 16):
         writer.append(table.slice(first, first + (1 << 16)))
     writer.close()
+
+
+def put(writer: SegmentWriter, table: Table, resolution_ns: int, level: int) -> None:
+    """Write connections as ctsqueeze does."""
+    shelves, addresses = Shelves(resolution_ns, keep_ids=False), Collector()
+    for block in shelves.add(table) + shelves.finish():
+        addresses.add(block)
+        writer.append(block, kind=Kind.CONNECTIONS, level=level, plan=SQUEEZED)
+    if payload := addresses.payload():
+        writer.write(addresses_draft(payload, writer.times))

@@ -145,9 +145,7 @@ def build(folder: Path) -> int:
         flows["orig_sport"] = flows["reply_dport"] = ((flows["orig_sport"].astype(np.uint32) * 7 + number) % 64_512 + 1024).astype("<u2")
         path = folder / f"{number:05}.ctlog"
         writer = SegmentWriter.create(str(path), {"host": "bench", "chain": "bench"}, previous, time_ns=begin + shift)
-        shelves = Shelves(1000, keep_ids=False)
-        for block in shelves.add(archive_flows.connections(flows)) + shelves.finish():
-            writer.append(block, kind=Kind.CONNECTIONS, level=1, plan=SQUEEZED)
+        archive_flows.put(writer, archive_flows.connections(flows), 1000, level=1)
         writer.mark("dump", {"rows": 0, "complete": True}, begin + shift + 1, begin + shift + 1000)
         writer.mark("heartbeat", {}, begin + shift + 3600 * SECOND - 1)
         previous = writer.close()
@@ -161,9 +159,7 @@ def peer(report: Report, folder: Path) -> None:
     flows = archive_flows.made(PEER_FLOWS, seconds=10 * 7750)
     ours = folder / "ours.ctlog"
     writer = SegmentWriter.create(str(ours), {"host": "bench", "chain": "peer"}, time_ns=archive_flows.BEGIN)
-    shelves = Shelves(1_000_000, keep_ids=False)
-    for block in shelves.add(archive_flows.connections(flows)) + shelves.finish():
-        writer.append(block, kind=Kind.CONNECTIONS, level=Settings().level, plan=SQUEEZED)
+    archive_flows.put(writer, archive_flows.connections(flows), 1_000_000, Settings().level)
     writer.close()
     theirs = folder / "nfcapd"
     theirs.mkdir()

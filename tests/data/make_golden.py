@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from ctrecorder import bloom
 from ctrecorder.arrange import SQUEEZED
 from ctrecorder.codec import FORM_COLUMNS
-from ctrecorder.columns import Array, Table
+from ctrecorder.columns import Array, Event, Table
 from ctrecorder.drafts import Draft
 from ctrecorder.encoder import LIVE, Plan, encode_columns
 from ctrecorder.format import NO_HASH, VERSION, Kind, block_times
+from ctrecorder.squeeze import Settings, squeeze
 from ctrecorder.writer import SegmentWriter
 from tests.unit import tables
 from tests.unit.tables import CONNECTION_COLUMNS, EVENT_COLUMNS, FAMILIES, NOON, SECOND
@@ -65,6 +67,10 @@ class Golden:
         else:
             payload = encode_columns(table, 3, plan)
             self.writer.write(Draft(kind, payload, block_times(kind, table), table.family, FORM_COLUMNS, len(table)))
+        self.note(kind, table)
+
+    def note(self, kind: Kind, table: Table) -> None:
+        """That a table was written."""
         columns = {name: plain(array) for name, array in table.columns.items() if np.ascontiguousarray(array).tobytes().strip(b"\0")}
         self.blocks.append({"kind": kind, "family": table.family, "rows": len(table), "columns": columns})
 
@@ -85,9 +91,13 @@ class Golden:
             self.writer.append(tables.events(FAMILIES[0], 9))
             self.writer.sync()
             os.truncate(self.path, (size + self.writer.size) // 2)
+        self.describe(last_hash, closed)
+        return last_hash
+
+    def describe(self, last_hash: bytes, closed: bool) -> None:
+        """Write what is in it beside it."""
         facts = {"last_hash": last_hash.hex(), "closed": closed, "blocks": self.blocks}
         self.path.with_suffix(".json").write_text(json.dumps(facts, separators=(",", ":")) + "\n")
-        return last_hash
 
 
 def fill(golden: Golden) -> None:
@@ -112,6 +122,31 @@ def fill(golden: Golden) -> None:
     golden.gap(NOON + SECOND, NOON + 2 * SECOND, "not-recording", None, 'é\n"')
 
 
+def squeezed(name: str, previous_hash: bytes) -> None:
+    """A segment that ctsqueeze wrote, with ADDRESSES, small as it is; what was written is noted on the way."""
+    golden = Golden(name, {"sequence": 2, "previous": "v1-before.ctlog"}, previous_hash)
+    for family in FAMILIES:
+        new = tables.events(family, 400, seed=7, kinds=60)
+        golden.writer.append(Table(family, 400, {**new.columns, "event": np.full(400, Event.NEW, np.uint8)}))
+        end = {**new.columns, "event": np.full(400, Event.DESTROY, np.uint8), "time": new["time"] + SECOND + np.arange(400) * 1_000_003}
+        golden.writer.append(Table(family, 400, end).slice(9, 400))
+    golden.gap(NOON, NOON + SECOND, "overrun", 123, "the receive buffer was full")
+    golden.mark("dump", {"rows": 0, "complete": False}, NOON, NOON + SECOND)
+    golden.writer.close()
+    notes, golden.blocks = golden.blocks, []
+    append, bloom.LEAST_ROWS = SegmentWriter.append, 1
+
+    def noted(writer: SegmentWriter, table: Table, *, kind: Kind, level: int, plan: Plan) -> None:
+        append(writer, table, kind=kind, level=level, plan=plan)
+        golden.note(kind, table)
+
+    SegmentWriter.append = noted  # type: ignore[assignment]
+    result = squeeze(str(golden.path), Settings())
+    assert result is not None
+    golden.blocks += [*notes, {"kind": Kind.ADDRESSES}]
+    golden.describe(bytes.fromhex(result.last_hash), True)
+
+
 def main() -> None:
     if any(GOLDEN.glob(f"v{VERSION}-*")):
         sys.exit(f"{GOLDEN} has files of version {VERSION}: they are kept for ever")
@@ -125,6 +160,7 @@ def main() -> None:
     sealed = Golden(f"v{VERSION}-sealed", {"chain": "fedcba9876543210", "sequence": 1}, key=KEY)
     fill(sealed)
     sealed.finish()
+    squeezed(f"v{VERSION}-squeezed", last_hash)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ class Block:
     offset: int
     columns: dict[str, list[Value]] = field(default_factory=dict)
     json: dict[str, Any] = field(default_factory=dict)
+    bloom: bytes = b""
 
 
 def read(data: bytes, key: bytes = b"") -> list[Block]:
@@ -59,6 +60,8 @@ def read(data: bytes, key: bytes = b"") -> list[Block]:
             block.columns = Columns(payload, family, rows).all()
         elif form == 2:
             block.columns = small(payload, family, rows)
+        elif kind == 7:
+            block.bloom = payload
         elif kind != 6:
             block.json = json.loads(payload)
         blocks.append(block)
@@ -73,6 +76,24 @@ def footer(data: bytes) -> tuple[list[tuple[int, ...]], dict[str, Any], int]:
     payload = data[offset + 64 :]
     records = payload[: len(payload) - 16 - length]
     return list(struct.iter_unpack("<QqqIBBBB", records)), json.loads(payload[len(records) : -16]), offset
+
+
+def may_hold(bloom: bytes, address: bytes) -> bool:
+    """What an ADDRESSES says of an address in network order."""
+    _, places = struct.unpack_from("<IBxxx", bloom)
+    bits = int.from_bytes(bloom[8:], "little")
+    if len(address) == 4:
+        key = mix(int.from_bytes(address, "big"))
+    else:
+        first, second = struct.unpack("<QQ", address)
+        key = mix(mix(first) ^ second)
+    return all(bits >> (key % 2**32 + number * (key >> 32)) % (8 * len(bloom[8:])) & 1 for number in range(places))
+
+
+def mix(number: int) -> int:
+    number = (number ^ number >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    number = (number ^ number >> 27) * 0x94D049BB133111EB % 2**64
+    return number ^ number >> 31
 
 
 def run(stored: bytes, plain_length: int) -> bytes:

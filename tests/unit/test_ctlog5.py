@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ctrecorder import codec, uapi, verify
+from ctrecorder import bloom, codec, uapi, verify
 from ctrecorder import format as form
 from ctrecorder.arrange import SQUEEZED
-from ctrecorder.columns import BY_NAME, COLUMNS, Column, Table
+from ctrecorder.columns import ADDRESSES, BY_NAME, COLUMNS, Column, Table
 from ctrecorder.encoder import LIVE, Plan
 from ctrecorder.format import FRAME, INDEX, TRAILER, Kind
 from ctrecorder.reader import Segment
@@ -64,7 +64,7 @@ def rows_of(cells: dict[str, list[str]]) -> list[tuple[int, int]]:
 
 
 def test_the_frame() -> None:
-    frame, entry = [rows for rows in tables_of_page() if rows[0][:3] == ["offset", "size", "field"]]
+    frame, entry = [rows for rows in tables_of_page() if rows[0][:3] == ["offset", "size", "field"] and rows[1][2] != "addresses"]
     assert [(int(row[0]), int(row[1])) for row in frame[1:]] == layout(FRAME.format)
     assert [row[2] for row in frame[1:]] == ["magic", "kind", "family", "version", *form.Frame._fields[2:]]
     assert frame[1][3] == f"the bytes {form.MAGIC.hex(' ')}"
@@ -74,6 +74,27 @@ def test_the_frame() -> None:
     assert [(int(row[0]), int(row[1])) for row in entry[1:]] == layout(codec.ENTRY.format)
     assert [row[2] for row in entry[1:] if row[2] != "-"] == list(codec.Entry._fields[:11])
     assert f"at most {codec.MAX_SCALE}" in entry[5][3]
+
+
+def test_the_addresses(tmp_path: Path) -> None:
+    """The page's reader finds each address of a segment in its filter, and says of others what the program says."""
+    told = [rows for rows in tables_of_page() if "field" in rows[0] and rows[1][2] == "addresses"]
+    assert [(int(row[0]), row[1]) for row in told[0][1:]] == [*((at, str(size)) for at, size in layout(bloom._HEAD.format)), (8, "-")]
+    assert f"of {bloom.LEAST_ROWS:,} rows or more and {bloom.MOST_ADDRESSES:,} addresses" in PAGE.read_text()
+    random = np.random.default_rng(1)
+    for family in FAMILIES:
+        collector = bloom.Collector()
+        table = tables.connections(family, 5000, kinds=2000)
+        collector.add(table)
+        payload = collector.payload()
+        assert payload is not None
+        values = table["orig_src"][:500]
+        data = values.tobytes() if family == uapi.AF_INET6 else values.astype(">u4").tobytes()
+        size = len(data) // 500
+        assert all(ctlog_reader.may_hold(payload, data[at : at + size]) for at in range(0, len(data), size))
+        others = [random.bytes(size) for _ in range(500)]
+        found = bloom.Bloom(payload)
+        assert [ctlog_reader.may_hold(payload, each) for each in others] == [found.may_hold(each) for each in others]
 
 
 def test_the_footer() -> None:
@@ -217,6 +238,18 @@ def test_golden_segments_are_read_by_the_page(path: Path) -> None:
         assert (block.kind, block.family, block.rows) == (expected["kind"], expected["family"], expected["rows"])
         assert without_zeros(block.columns) == expected["columns"]
         assert block.json == expected["json"]
+
+
+def test_the_golden_squeezed_segment_has_the_addresses_of_its_rows() -> None:
+    (path,) = [path for path in GOLDEN if "squeezed" in path.stem]
+    blocks = ctlog_reader.read(path.read_bytes())
+    (addresses,) = [block for block in blocks if block.kind == Kind.ADDRESSES]
+    told = {(block.family, value) for block in blocks for name in ADDRESSES for value in block.columns.get(name, [])}
+    assert len(told) > 100
+    for family, value in told:
+        address = value if isinstance(value, bytes) else value.to_bytes(4, "big")
+        assert len(address) == (4 if family == uapi.AF_INET else 16)
+        assert ctlog_reader.may_hold(addresses.bloom, address)
 
 
 def test_golden_segments_use_every_encoding_and_column() -> None:

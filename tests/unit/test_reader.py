@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ctrecorder import uapi
+from ctrecorder.bloom import Bloom
 from ctrecorder.codec import FORM_SMALL, Bound
 from ctrecorder.columns import Table
 from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError
@@ -346,6 +347,11 @@ class Ask:
     def __init__(self, wanted: NDArray[np.generic], since: int = -(2**63)) -> None:
         self.wanted, self.since = wanted, since
         self.indexed = self.masked = 0
+
+    names_addresses = False
+
+    def may_match_addresses(self, addresses: Bloom) -> bool:
+        return True
 
     def may_match_time(self, time_min: int, time_max: int) -> bool:
         return time_max >= self.since

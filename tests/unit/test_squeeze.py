@@ -66,12 +66,12 @@ def without_ids(bag: Counter[tuple[Any, ...]]) -> Counter[tuple[Any, ...]]:
 
 
 def rounded(bag: Counter[tuple[Any, ...]], unit: int) -> Counter[tuple[Any, ...]]:
-    """Connections without ids, with `start` rounded down and `end` up."""
+    """Connections without ids, with `start` rounded down and `end`, cut to whole microseconds, up."""
     start, end = RESULT.index("start"), RESULT.index("end")
     result: Counter[tuple[Any, ...]] = Counter()
     for each, count in bag.items():
         changed = list(each)
-        changed[start], changed[end] = each[start] // unit * unit, -(-each[end] // unit) * unit
+        changed[start], changed[end] = each[start] // unit * unit, -(-(each[end] // 1000 * 1000) // unit) * unit
         result[tuple(changed)] += count
     return result
 

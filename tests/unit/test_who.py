@@ -115,15 +115,19 @@ def found(folder: Path, asked: Asked) -> tuple[set[tuple[Any, ...]], who.Answer]
     return set(facts), answer
 
 
-def truth(network: list[Flow], asked: Asked, unit: int, last: int) -> set[tuple[Any, ...]]:
+def truth(network: list[Flow], asked: Asked, last: int) -> set[tuple[Any, ...]]:
     wanted = set()
     public, to = asked.public, asked.to
     for flow in network:
         holds = _is(flow.public, public) and (to is None or _is(flow.remote, to))
         if holds and flow.start < asked.until and flow.end >= asked.since:
             end = flow.end if flow.end < last else 0
-            wanted.add((text_of(flow.inside), text_of(flow.remote), flow.inbound, flow.start // unit * unit, -(-end // unit) * unit))
+            wanted.add((text_of(flow.inside), text_of(flow.remote), flow.inbound, flow.start, end))
     return wanted
+
+
+def _cut(facts: set[tuple[Any, ...]], unit: int) -> set[tuple[Any, ...]]:
+    return {(*one[:3], one[3] // unit * unit, one[4] // unit * unit) for one in facts}
 
 
 def _is(end: tuple[int, int], term: Any) -> bool:
@@ -147,9 +151,8 @@ def test_all_candidates_and_no_others(tmp_path: Path, stamped: bool, squeezed: A
         to = who.parse_end(text_of(target.remote)) if random.random() < 0.3 else None
         asked = Asked(who.parse_end(text_of(target.public)), at, at + 2 * SECOND, to)
         got, answer = found(tmp_path, asked)
-        wanted = truth(network, asked, 1, T + 6 * HOUR)
-        rounded = {(*one[:3], one[3] // unit * unit, -(-one[4] // unit) * unit) for one in got}
-        assert rounded == {(*one[:3], one[3] // unit * unit, -(-one[4] // unit) * unit) for one in wanted}
+        wanted = truth(network, asked, T + 6 * HOUR)
+        assert _cut(got, unit) == _cut(wanted, unit)
         assert not answer.gaps
         several += len(wanted) > 1
     assert several > 10
