@@ -14,12 +14,14 @@ import stat
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from ctrecorder import legacy_format
 from ctrecorder.errors import ArchiveError, FormatError, UsageError
 from ctrecorder.format import FRAME, MAGIC, TRAILER, Frame, Kind, parse_frame, parse_trailer
 from ctrecorder.legacy_format import HEADER_BYTES
 from ctrecorder.packed import Stream
+from ctrecorder.times import BEGIN, END
 
 # Owner writes, group reads: reading the log is a group's right.
 MODE = 0o640
@@ -27,6 +29,8 @@ _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 # A block is looked for in so many first bytes of a file that does not begin with a header; a header is a few hundred.
 _SEARCH = 1 << 16
+# A footer of up to a hundred blocks is in so many last bytes of a file.
+_TAIL = 1 << 12
 # What ctexpire keeps in an archive (`retention`): neither segments nor strangers.
 SIDE_FILES = frozenset(("ctexpire.holds", "ctexpire.receipts"))
 # A reader that asks whether a new segment is live holds its lock for microseconds.
@@ -145,17 +149,32 @@ def legacy_start(descriptor: int) -> int | None:
         return 0  # whoever opens it says why
 
 
+class Span(NamedTuple):
+    """When a segment begins and ends, ns UTC, by its first and last frame; what these do not tell is BEGIN and END."""
+
+    path: str
+    begin: int
+    end: int
+
+
 @dataclass
 class Found:
-    """What is in a folder, or was named: `segments` (by the time of their header), `foreign` (other files), `unreadable` (path and why)."""
+    """What is in a folder, or was named.
+
+    `segments` (by the time of their header), `spans` of these (if asked for), `foreign` (other files), `unreadable` (path and why).
+    """
 
     segments: list[str] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
 
-def find(paths: list[str]) -> Found:
-    """The segments among `paths`: each a file, or a folder whose files are meant (not those in folders below)."""
+def find(paths: list[str], *, spans: bool = False) -> Found:
+    """The segments among `paths`: each a file, or a folder whose files are meant (not those in folders below).
+
+    `spans`: also when each begins and ends; no hash is looked at for that, so it can only say what is worth reading.
+    """
     found = Found()
     timed: list[tuple[int, str]] = []
     for path in paths:
@@ -170,6 +189,8 @@ def find(paths: list[str]) -> Found:
                 begun = legacy_start(descriptor) if frame is None else frame.time_min
                 if begun is None and _has_blocks(descriptor):
                     begun = 0  # a segment whose first block is damaged: whoever opens it says so
+                if spans and begun is not None:
+                    found.spans.append(_span(name, descriptor, frame))
             except OSError as error:
                 found.unreadable.append((name, f"{name}: {_why(error)}"))
                 continue
@@ -181,6 +202,24 @@ def find(paths: list[str]) -> Found:
                 timed.append((begun, name))
     found.segments = [name for _, name in sorted(timed)]
     return found
+
+
+def _span(path: str, descriptor: int, header: Frame | None) -> Span:
+    unknown = Span(path, BEGIN, END)
+    if header is None:
+        return unknown
+    size = os.fstat(descriptor).st_size
+    first = max(size - _TAIL, 0)
+    tail = os.pread(descriptor, _TAIL, first)
+    trailer = parse_trailer(tail[-TRAILER.size :])
+    if trailer is None or trailer[0] >= size:
+        return unknown._replace(begin=header.time_min)
+    at = trailer[0] - first
+    try:
+        footer = parse_frame(tail[at:] if at >= 0 else os.pread(descriptor, FRAME.size, trailer[0]))
+    except FormatError:
+        return unknown
+    return Span(path, min(header.time_min, footer.time_min), max(header.time_min, footer.time_max))
 
 
 def _files(path: str, found: Found) -> list[str]:

@@ -20,6 +20,8 @@ from ctrecorder.runs import Buffer
 
 # What one pread takes while blocks are followed or a magic is looked for: some hundreds of small blocks.
 _WINDOW = 1 << 18
+# What one pread takes where reading does not go on behind what was read last.
+_GLANCE = 1 << 12
 # What is longer is read by itself: reading on would take a window for each.
 _LITTLE = 1 << 14
 # Records that are gathered before they become an array.
@@ -65,7 +67,8 @@ class BlockFile:
         """The same, where much of the file is read in little pieces from front to back."""
         at = offset - self._begin
         if not 0 <= at <= len(self._data) - length:
-            self._data, self._begin, at = memoryview(self.pread(offset, max(_WINDOW, length))), offset, 0
+            ahead = _WINDOW if 0 < at <= len(self._data) else _GLANCE
+            self._data, self._begin, at = memoryview(self.pread(offset, max(ahead, length))), offset, 0
             if len(self._data) < length:
                 raise FormatError(f"the file ends {length - len(self._data)} bytes too early", offset=0)
         return self._data[at : at + length]

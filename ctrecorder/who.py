@@ -10,7 +10,6 @@ recording, the one before and the one after; then as many more as the candidates
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -19,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder import archive, custody, pairing, query, times
+from ctrecorder.archive import Span
 from ctrecorder.columns import TUPLE, Source, Table
-from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError, UsageError
+from ctrecorder.errors import ArchiveError, CtrecorderError, UsageError
 from ctrecorder.filter import ORIG_DST, ORIG_SRC, REPLY_DST, Question, Term, parse_network, parse_ports
-from ctrecorder.format import FRAME, TRAILER, Gap, parse_frame, parse_trailer
+from ctrecorder.format import Gap
 from ctrecorder.query import Archive
 
 # Where a candidate began or ended outside of the segments that were read, so many times more of them are.
@@ -82,13 +82,12 @@ def parse_end(text: str) -> Term:
 
 def ask(paths: list[str], asked: Asked, now: int) -> Answer:
     """The answer from the segments and folders `paths`.  Raises ArchiveError if there are none."""
-    found = archive.find(paths)
+    found = archive.find(paths, spans=True)
     if not found.segments:
         raise ArchiveError(f"{', '.join(paths)}: no segments here; is ctrecord running?")
-    spans = [_span(path) for path in found.segments]
     before, after = 1, 1
     while True:
-        chosen, more_before, more_after = _choose(spans, asked, before, after)
+        chosen, more_before, more_after = _choose(found.spans, asked, before, after)
         opened = _open(chosen, asked)
         try:
             dumps = _Dumps(opened)
@@ -103,35 +102,7 @@ def ask(paths: list[str], asked: Asked, now: int) -> Answer:
         before, after = before * (_FURTHER if begins else 1), after * (_FURTHER if ends else 1)
 
 
-class _Span(NamedTuple):
-    """When a segment begins and ends, by its first and last frame; `end` is times.END if it has no footer."""
-
-    path: str
-    begin: int
-    end: int
-
-
-def _span(path: str) -> _Span:
-    """Read without a look at the hashes: it only decides what is read, and whoever reads looks."""
-    try:
-        descriptor = archive.open_file(path)
-    except ArchiveError:
-        return _Span(path, times.BEGIN, times.END)
-    try:
-        size = os.fstat(descriptor).st_size
-        begin = parse_frame(os.pread(descriptor, FRAME.size, 0)).time_min
-        trailer = parse_trailer(os.pread(descriptor, TRAILER.size, max(size - TRAILER.size, 0)))
-        if trailer is None or trailer[0] >= size:
-            return _Span(path, begin, times.END)
-        footer = parse_frame(os.pread(descriptor, FRAME.size, trailer[0]))
-        return _Span(path, min(begin, footer.time_min), max(begin, footer.time_max))
-    except (FormatError, OSError):
-        return _Span(path, times.BEGIN, times.END)
-    finally:
-        os.close(descriptor)
-
-
-def _choose(spans: list[_Span], asked: Asked, before: int, after: int) -> tuple[list[str], bool, bool]:
+def _choose(spans: list[Span], asked: Asked, before: int, after: int) -> tuple[list[str], bool, bool]:
     """The paths of those that touch the time, `before` more that are earlier and `after` later; whether there are still more.
 
     Recordings side by side have as many segments in an hour, so what is near in time is counted, not what is next in the list.
