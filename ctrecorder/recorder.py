@@ -14,7 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ctrecorder import __version__, accounts, bpf, messages, netlink, service
+from ctrecorder import __version__, accounts, bpf, messages, names, netlink, service
 from ctrecorder.accounts import Counters
 from ctrecorder.clock import SECOND, Change, Clock
 from ctrecorder.columns import bit
@@ -293,7 +293,7 @@ class Recorder:
         settings = self.settings
         return {
             **self._fixed_facts,
-            "protocols": accounts.protocol_names(settings.protocols),
+            "protocols": [names.protocol(number) for number in sorted(settings.protocols)],
             "updates": settings.updates,
             "nat_only": settings.nat_only,
             "buffer_bytes": self._events.buffer_bytes,
