@@ -86,7 +86,7 @@ def test_steps(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table, minutes
     assert account.told.count("the clock was set") == len(steps)
     cttest(folder)
     # A leap out of its hour or day begins a new segment, if there is none of that second yet.
-    assert len({path.name[:4] for path in recorder.segments}) == 3
+    assert len({path.name[:4] for path in recorder.segments}) >= 3
     table.add(f"clock set by an hour and by years, {'hourly' if minutes == 60 else 'daily'} segments", account, tried=len(steps))
 
 
