@@ -2,7 +2,8 @@
 
     PYTHONPATH=.:tests/faults:.venv/atheris-3.0.0 python3 tests/faults/fuzz.py FOLDER -max_total_time=3600
 
-lets atheris look for one that does more; FOLDER keeps what it found interesting, a file `crash-*` here is what it found.
+lets atheris look for one that does more.  FOLDER keeps what it found interesting, FOLDER.scratch the last one; what did more is
+a file `crash-*` here, and goes to tests/data/fuzz.
 """
 
 from __future__ import annotations
@@ -92,8 +93,8 @@ def main() -> None:
     corpus.mkdir(parents=True, exist_ok=True)
     for number, data in enumerate([*seeds(), *(path.read_bytes() for path in kept())]):
         (corpus / f"seed-{number}").write_bytes(data)
-    path = Path(f"/dev/shm/ctrecorder-fuzz-{os.getpid()}")
-    path.mkdir()
+    path = corpus.with_name(f"{corpus.name}.scratch")
+    path.mkdir(exist_ok=True)
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
 
@@ -105,13 +106,8 @@ def main() -> None:
     def mutate(data: bytes, most: int, seed: int) -> bytes:
         return atheris.Mutate(data, most)
 
-    try:
-        atheris.Setup([sys.argv[0], *sys.argv[1:], "-max_len=20000"], one, custom_mutator=mutate)
-        atheris.Fuzz()
-    finally:
-        for each in path.iterdir():
-            each.unlink()
-        path.rmdir()
+    atheris.Setup([sys.argv[0], *sys.argv[1:], "-max_len=20000"], one, custom_mutator=mutate)
+    atheris.Fuzz()
 
 
 if __name__ == "__main__":
