@@ -64,7 +64,7 @@ FAULTS = {
     ),
     "timer off": Fault("systemctl disable -q --now ctexpire.timer 2>&1", "ctexpire.timer is off: nothing is deleted"),
     "bad setting": Fault(
-        "cp /etc/ctrecorder/ctrecorder.conf /run/conf; echo 'min_fre = 1' >>/etc/ctrecorder/ctrecorder.conf",
+        "cp /etc/ctrecorder/ctrecorder.conf /run/conf; printf '[expire]\\nmin_fre = 1\\n' >/etc/ctrecorder/ctrecorder.conf",
         "no setting min_fre in [expire] (did you mean min_free?)",
         undo="cat /run/conf >/etc/ctrecorder/ctrecorder.conf",
         mends=False,
