@@ -1,4 +1,4 @@
-"""A block's columns, read: from the payload of EVENTS or CONNECTIONS to a `Table`.  `encoder` writes what this reads.
+"""The payload of EVENTS or CONNECTIONS: its index, and the form SMALL.  `lazy` reads the columns, `encoder` writes what both read.
 
 There are two forms.  SMALL, for blocks of few rows: all columns, plain, as one run; there is nearly no overhead, and thousands of
 such blocks are read as one table.  COLUMNS, for all others: an index (directory and dictionaries), then a body for each column, so
@@ -11,7 +11,7 @@ it; what is wrong raises FormatError with its offset in the payload.  Memory is 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -20,7 +20,6 @@ import numpy as np
 
 from ctrecorder.columns import BY_ID, BY_NAME, Array, Table
 from ctrecorder.errors import FormatError
-from ctrecorder.ranges import unpack_ranges
 from ctrecorder.runs import Buffer, unpack, unpack_planes
 
 # Forms of a payload, as the block's frame says.
@@ -56,8 +55,6 @@ MAX_SCALE = 9
 WIDTHS = (1, 2, 4, 8)
 # Bytes of the columns of a block in form SMALL: the form is not for blocks that are larger, and a search must read all of it.
 MAX_SMALL = 1 << 20
-
-Fetch = Callable[[int, int], Buffer]
 
 
 class Entry(NamedTuple):
@@ -157,7 +154,7 @@ class Index:
         if entry.encoding & DELTA or (dtype.kind == "S" and not entry.encoding & CONSTANT):
             return None
         if dtype.kind == "S":
-            return (_wide_constant(entry),)
+            return (wide_constant(entry),)
         high = entry.low if entry.encoding & CONSTANT else entry.high
         return (np.array([entry.low, high], np.int64).astype(dtype),)
 
@@ -194,122 +191,6 @@ def index_head(data: Buffer, payload_length: int) -> tuple[int, int]:
     return count, length
 
 
-def decode_columns(index: Index, fetch: Fetch, names: Iterable[str] | None = None, verify: bool = True) -> Table:
-    """The columns `names` (default: all that are there) as a table.
-
-    `fetch(offset, length)` gives bytes of the payload.  With `verify` each body is held against its hash.  Raises FormatError.
-    """
-    reader = _Columns(index, fetch, verify)
-    wanted = index.columns if names is None else [name for name in names if name in index.columns]
-    return Table(index.family, index.rows, {name: reader.values(name) for name in wanted})
-
-
-class _Columns:
-    """Decodes columns of one block; what others lean on (partners, `known`) is decoded once."""
-
-    def __init__(self, index: Index, fetch: Fetch, verify: bool) -> None:
-        self._index, self._fetch, self._verify = index, fetch, verify
-        self._done: dict[str, Array] = {}
-        self._open: set[str] = set()
-        self._selected: dict[int, Array] = {}
-
-    def values(self, name: str) -> Array:
-        found = self._done.get(name)
-        if found is None:
-            entry = self._index.columns.get(name)
-            dtype = BY_NAME[name].dtype(self._index.family)
-            if entry is None:
-                return np.broadcast_to(np.zeros((), dtype), (self._index.rows,))
-            if name in self._open:
-                raise FormatError(f"column {entry.id} leans on itself", offset=entry.place)
-            self._open.add(name)
-            found = self._done[name] = self._decode(entry, dtype)
-            self._open.discard(name)
-        return found
-
-    def _decode(self, entry: Entry, dtype: np.dtype[Any]) -> Array:
-        rows = self._index.rows
-        selected = self._rows_of(entry) if entry.encoding & SPARSE else None
-        count = rows if selected is None else len(selected)
-        if dtype.kind == "S" and not entry.encoding & DICTIONARY:
-            values = self._wide(entry, count)
-        elif entry.encoding & DICTIONARY:
-            values = self._look_up(entry, self._numbers(entry, count, np.dtype(np.uint32)), selected)
-        else:
-            values = self._numbers(entry, count, unsigned(dtype)).view(dtype)
-        if entry.encoding & DIFFERENCE:
-            values = values + self._partner(entry, selected)
-        if selected is None:
-            return values
-        spread = np.zeros(rows, dtype)
-        spread[selected] = values
-        return spread
-
-    def _rows_of(self, entry: Entry) -> Array:
-        """The numbers of the rows whose `known` has the column's bit."""
-        if entry.id > 31:
-            raise FormatError(f"column {entry.id} has no bit in `known`", offset=entry.place)
-        found = self._selected.get(entry.id)
-        if found is None:
-            found = self._selected[entry.id] = np.flatnonzero(self.values("known") & np.uint32(1 << entry.id))
-        return found
-
-    def _partner(self, entry: Entry, selected: Array | None) -> Array:
-        values = self.values(BY_ID[entry.partner].name)
-        return values if selected is None else values[selected]
-
-    def _body(self, entry: Entry) -> Buffer:
-        body = self._fetch(entry.body_place, entry.body_length)
-        if self._verify and body_hash(body) != entry.hash:
-            raise FormatError(f"the body of column {BY_ID[entry.id].name} does not match its hash", offset=entry.body_place)
-        return body
-
-    def _items(self, entry: Entry, count: int) -> Array:
-        """The (count,) unsigned items of the body (in ranges: modulo 2**64)."""
-        body, width = self._body(entry), entry.width
-        if entry.encoding & RANGES:
-            return unpack_ranges(body, count, entry.body_place).view(np.uint64)
-        item = np.dtype(f"<u{width}")
-        if entry.encoding & PLANES:
-            return unpack_planes(body, width, count, entry.body_place).view(item).reshape(count)
-        return np.frombuffer(unpack(body, width * count, entry.body_place), item)
-
-    def _numbers(self, entry: Entry, count: int, dtype: np.dtype[Any]) -> Array:
-        """The items back to numbers of `dtype`, modulo its size: times the scale, plus `low`, and summed up if DELTA."""
-        low = np.array(entry.low, np.int64).astype(dtype)
-        if entry.encoding & CONSTANT:
-            numbers = np.full(count, low, dtype)
-        else:
-            numbers = self._items(entry, count).astype(dtype)
-            if entry.scale:
-                numbers *= np.array(10**entry.scale, np.int64).astype(dtype)
-            if entry.low:
-                numbers += low
-        if entry.encoding & DELTA and count:
-            numbers[0] = np.array(entry.high, np.int64).astype(dtype)
-            numbers = np.cumsum(numbers, dtype=dtype)
-        return numbers
-
-    def _look_up(self, entry: Entry, numbers: Array, selected: Array | None) -> Array:
-        dictionary = self._index.dictionary(BY_ID[entry.id].name)
-        same = bool(entry.encoding & SAME)
-        if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < len(dictionary) + same:
-            raise FormatError(f"an index outside the dictionary of column {entry.id}", offset=entry.body_place)
-        if not same:
-            return dictionary[numbers]
-        values = self._partner(entry, selected)
-        others = np.flatnonzero(numbers)
-        if len(others):
-            values = values.copy()
-            values[others] = dictionary[numbers[others] - 1]
-        return values
-
-    def _wide(self, entry: Entry, count: int) -> Array:
-        if entry.encoding & CONSTANT:
-            return np.broadcast_to(_wide_constant(entry), (count,))
-        return unpack_planes(self._body(entry), 16, count, entry.body_place).view("S16").reshape(count)
-
-
 def _check(entry: Entry, dtype: np.dtype[Any], rows: int) -> None:
     """What an entry of a known column must hold to; raises FormatError."""
     encoding = entry.encoding
@@ -343,7 +224,8 @@ def _check(entry: Entry, dtype: np.dtype[Any], rows: int) -> None:
             raise FormatError(f"column {entry.id} cannot lean on column {entry.partner}", offset=entry.place)
 
 
-def _wide_constant(entry: Entry) -> Array:
+def wide_constant(entry: Entry) -> Array:
+    """The address of 16 bytes, (1,), that stands in every row."""
     return np.frombuffer(struct.pack("<qq", entry.low, entry.high), "S16")
 
 
@@ -402,12 +284,3 @@ def small_table(layout: bytes, runs: Sequence[tuple[int, Buffer]], family: int, 
             columns[column.name] = np.frombuffer(parts[0] if len(parts) == 1 else b"".join(parts), column.dtype(family))
         before += width
     return Table(family, sum(rows for rows, _ in runs), columns)
-
-
-def decode_table(payload: Buffer, form: int, family: int, rows: int, names: Iterable[str] | None = None) -> Table:
-    """All of a payload, checked: the columns `names` (default: all that are there) of `rows` rows.  Raises FormatError."""
-    if form == FORM_SMALL:
-        layout = small_layout(payload, family)
-        return small_table(layout, [(rows, small_run(payload, layout, rows))], family, names)
-    index = Index(payload, family, rows, len(payload))
-    return decode_columns(index, lambda offset, length: payload[offset : offset + length], names)

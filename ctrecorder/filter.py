@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from ctrecorder import uapi
 from ctrecorder.codec import Bound
 from ctrecorder.columns import Array, Event, Table, bits
 from ctrecorder.errors import UsageError
+from ctrecorder.lazy import LazyTable, address_within
 from ctrecorder.times import BEGIN, END
 
 Bools = NDArray[np.bool_]
@@ -134,16 +135,23 @@ class Question:
             names += ["known"] if _with_port_0(term) else []
         return dict.fromkeys(names)
 
-    def mask(self, table: Table) -> Bools:
+    def mask(self, table: Table | LazyTable) -> Bools:
         """Which rows are wanted, (rows,)."""
-        wanted = _touches(table, self.since, self.until) if self.connections else self._happened(table)
-        if self.protocols:
-            wanted = _and(wanted, _is_in(table["l4proto"], self.protocols))
+        wanted = None
         for term in self.terms:
             wanted = _and(wanted, _holds(table, term))
+        if wanted is not None and isinstance(table, LazyTable):
+            # What remains is asked of the rows that were found, so that no more of its columns are read.
+            rows = np.flatnonzero(wanted)
+            if len(rows):
+                wanted[rows] = replace(self, terms=()).mask(table.part(rows))
+            return wanted
+        if self.protocols:
+            wanted = _and(wanted, _is_in(table["l4proto"], self.protocols))
+        wanted = _and(wanted, _touches(table, self.since, self.until) if self.connections else self._happened(table))
         return np.ones(len(table), np.bool_) if wanted is None else wanted
 
-    def _happened(self, table: Table) -> Bools | None:
+    def _happened(self, table: Table | LazyTable) -> Bools | None:
         """The rows of the wanted events in the window; None: all."""
         wanted = None
         if self.since > BEGIN or self.until < END:
@@ -189,8 +197,13 @@ def _single(term: Term) -> bool:
     return bool(term.networks) and all(network.low == network.high for network in term.networks)
 
 
-def _and(first: Bools | None, second: Bools) -> Bools:
-    return second if first is None else first & second
+@overload
+def _and(first: Bools | None, second: Bools) -> Bools: ...
+@overload
+def _and(first: Bools | None, second: Bools | None) -> Bools | None: ...
+def _and(first: Bools | None, second: Bools | None) -> Bools | None:
+    """Both; None: all."""
+    return second if first is None else first if second is None else first & second
 
 
 def _is_in(values: Array, wanted: Iterable[int]) -> Bools:
@@ -201,7 +214,7 @@ def _is_in(values: Array, wanted: Iterable[int]) -> Bools:
     return found
 
 
-def _touches(table: Table, since: int, until: int) -> Bools | None:
+def _touches(table: Table | LazyTable, since: int, until: int) -> Bools | None:
     """The connections that lived in since..until; None: all.  One without an end lives on; one without a start is known at its end."""
     if since <= BEGIN and until >= END:
         return None
@@ -215,7 +228,7 @@ def _with_port_0(term: Term) -> bool:
     return any(low == 0 for low, _ in term.ports)
 
 
-def _holds(table: Table, term: Term) -> Bools:
+def _holds(table: Table | LazyTable, term: Term) -> Bools:
     """Which rows the term holds for."""
     networks = [network for network in term.networks if network.family == table.family]
     found = np.zeros(len(table), np.bool_)
@@ -224,7 +237,7 @@ def _holds(table: Table, term: Term) -> Bools:
     for address, port in term.ends:
         here = None
         if networks:
-            here = _any(_in_network(table[address], network) for network in networks)
+            here = _any(_in_network(table, address, network) for network in networks)
         if term.ports:
             here = _and(here, _any((table[port] >= low) & (table[port] <= high) for low, high in term.ports))
             if _with_port_0(term):
@@ -241,19 +254,11 @@ def _any(masks: Iterable[Bools]) -> Bools:
     return found
 
 
-def _in_network(addresses: Array, network: Network) -> Bools:
-    """Which addresses, (n,), are in the network."""
-    if network.family == uapi.AF_INET:
-        low, high = int.from_bytes(network.low, "big"), int.from_bytes(network.high, "big")
-        inside: Bools = addresses == low if low == high else (addresses >= low) & (addresses <= high)
-        return inside
-    # The two halves of the address, in the order of their bytes: a prefix's bits can be compared in any byte order.
-    halves = np.ascontiguousarray(addresses).view(np.uint64).reshape(len(addresses), 2)
-    first, last = np.frombuffer(network.low, np.uint64), np.frombuffer(network.high, np.uint64)
-    prefix = ~(first ^ last)
-    same = (halves & prefix) == (first & prefix)
-    both: Bools = same[:, 0] & same[:, 1]
-    return both
+def _in_network(table: Table | LazyTable, name: str, network: Network) -> Bools:
+    """The rows whose address `name` is in the network, which is of the table's family."""
+    if isinstance(table, LazyTable):
+        return table.within(name, network.low, network.high)
+    return address_within(table[name], network.low, network.high)
 
 
 def _end_may_match(bounds: Bounds, term: Term, end: tuple[str, str]) -> bool:

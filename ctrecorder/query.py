@@ -24,6 +24,7 @@ from ctrecorder.columns import Array, Event, Source, Table, bit, bits
 from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError
 from ctrecorder.filter import Addresses, Bounds, Question
 from ctrecorder.format import REASONS, Gap, Kind, Mark, row_times
+from ctrecorder.lazy import LazyTable
 from ctrecorder.merge import Batch, merge
 from ctrecorder.pairing import Pairer
 from ctrecorder.reader import Block, Segment
@@ -84,7 +85,7 @@ class _Counted(Question):
         self.effort.blocks_without += not found
         return found
 
-    def mask(self, table: Table) -> NDArray[np.bool_]:
+    def mask(self, table: Table | LazyTable) -> NDArray[np.bool_]:
         found = super().mask(table)
         self.effort.blocks_read += 1
         self.effort.rows_read += len(found)

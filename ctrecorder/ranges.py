@@ -55,32 +55,71 @@ def pack_ranges(numbers: Numbers, level: int, step: int = 0) -> bytes:
     return b"".join((_HEAD.pack(len(ranges)), ranges.tobytes(), _LENGTH.pack(len(run)), run, *parts))
 
 
+class Ranges:
+    """The (count,) numbers that `stored` holds; FormatError at `offset` if it does not hold them.
+
+    All of them, or only those at some rows: which range each is in must be unpacked, but then each range has its numbers one by one.
+    """
+
+    def __init__(self, stored: Buffer, count: int, offset: int) -> None:
+        amount = _HEAD.unpack_from(stored)[0] if len(stored) >= _HEAD.size else 0
+        at = _HEAD.size + amount * _RANGE.itemsize
+        if not 0 < amount <= MOST_RANGES or len(stored) < at + _LENGTH.size:
+            raise FormatError(f"{amount} ranges in {len(stored)} bytes", offset=offset)
+        ranges = np.frombuffer(stored[_HEAD.size : at], _RANGE)
+        length = _LENGTH.unpack_from(stored, at)[0]
+        at += _LENGTH.size
+        if length > len(stored) - at or (ranges["bits"] > 64).any():
+            raise FormatError("ranges that contradict themselves", offset=offset)
+        self._kinds = np.frombuffer(unpack(stored[at : at + length], count, offset + at), np.uint8)
+        at += length
+        self._counts = np.bincount(self._kinds, minlength=amount)
+        if len(self._counts) > amount:
+            raise FormatError(f"a number in range {len(self._counts) - 1} of {amount}", offset=offset)
+        self._bits = ranges["bits"].astype(np.int64)
+        self._origins = ranges["origin"].astype(np.int64).view(np.uint64)
+        sizes = self._counts * (self._bits // 8) + -(-(self._counts * (self._bits % 8)) // 8)
+        if int(sizes.sum()) != len(stored) - at:
+            raise FormatError(f"ranges of {int(sizes.sum())} bytes in {len(stored) - at}", offset=offset)
+        self._stored, self._places = stored, np.append(0, np.cumsum(sizes)) + at
+
+    def all(self) -> Numbers:
+        """All of them."""
+        found, row = np.empty(len(self._kinds), np.uint64), 0
+        for number, rows in enumerate(map(int, self._counts)):
+            np.add(self._rests(number), self._origins[number], out=found[row : row + rows])
+            row += rows
+        numbers = np.empty(len(self._kinds), np.int64)
+        numbers[np.argsort(self._kinds, kind="stable")] = found.view(np.int64)
+        return numbers
+
+    def at(self, rows: NDArray[np.intp]) -> Numbers:
+        """Those at `rows`, ascending, which should be few."""
+        kinds, before = self._kinds[rows], np.empty(len(rows), np.int64)
+        counts, row = np.zeros(len(self._counts), np.int64), 0
+        for number, (next_row, kind) in enumerate(zip(rows.tolist(), kinds.tolist(), strict=True)):
+            counts += np.bincount(self._kinds[row:next_row], minlength=len(counts))
+            before[number], row = counts[kind], next_row
+        bits = self._bits[kinds]
+        whole, left = bits // 8, bits % 8
+        data = np.frombuffer(bytes(self._stored) + bytes(8), np.uint8)
+        words = np.ndarray((len(data) - 7,), "<u8", data, strides=(1,))
+        found = words[self._places[kinds] + before * whole] & _low_bits(8 * whole)
+        bit = before * left
+        above = words[self._places[kinds] + self._counts[kinds] * whole + bit // 8] >> (bit % 8).astype(np.uint64) & _low_bits(left)
+        # Shifted by 64, a number is what it was; but then nothing is above.
+        found += np.where(left > 0, above << (8 * whole % 64).astype(np.uint64), np.uint64(0))
+        return (found + self._origins[kinds]).view(np.int64)
+
+    def _rests(self, number: int) -> NDArray[np.uint64]:
+        """The rests of one range, in the order of their rows."""
+        stored = self._stored[int(self._places[number]) : int(self._places[number + 1])]
+        return _unpack_bits(stored, int(self._bits[number]), int(self._counts[number]))
+
+
 def unpack_ranges(stored: Buffer, count: int, offset: int) -> Numbers:
     """The (count,) numbers that `stored` holds; FormatError at `offset` if it does not hold them."""
-    amount = _HEAD.unpack_from(stored)[0] if len(stored) >= _HEAD.size else 0
-    at = _HEAD.size + amount * _RANGE.itemsize
-    if not 0 < amount <= MOST_RANGES or len(stored) < at + _LENGTH.size:
-        raise FormatError(f"{amount} ranges in {len(stored)} bytes", offset=offset)
-    ranges = np.frombuffer(stored[_HEAD.size : at], _RANGE)
-    length = _LENGTH.unpack_from(stored, at)[0]
-    at += _LENGTH.size
-    if length > len(stored) - at or (ranges["bits"] > 64).any():
-        raise FormatError("ranges that contradict themselves", offset=offset)
-    kinds = np.frombuffer(unpack(stored[at : at + length], count, offset + at), np.uint8)
-    at += length
-    counts = np.bincount(kinds, minlength=amount)
-    if len(counts) > amount:
-        raise FormatError(f"a number in range {len(counts) - 1} of {amount}", offset=offset)
-    sizes = counts * (ranges["bits"] // 8) + -(-(counts * (ranges["bits"] % 8)) // 8)
-    if int(sizes.sum()) != len(stored) - at:
-        raise FormatError(f"ranges of {int(sizes.sum())} bytes in {len(stored) - at}", offset=offset)
-    found, row = np.empty(count, np.uint64), 0
-    for (origin, bits), rows, size in zip(ranges.tolist(), map(int, counts), map(int, sizes), strict=True):
-        np.add(_unpack_bits(stored[at : at + size], bits, rows), np.uint64(origin % (1 << 64)), out=found[row : row + rows])
-        row, at = row + rows, at + size
-    numbers = np.empty(count, np.int64)
-    numbers[np.argsort(kinds, kind="stable")] = found.view(np.int64)
-    return numbers
+    return Ranges(stored, count, offset).all()
 
 
 def _peaks(numbers: Numbers, step: int) -> list[int]:
@@ -122,20 +161,40 @@ def _pack_bits(rest: NDArray[np.uint64], bits: int) -> bytes:
 def _unpack_bits(stored: Buffer, bits: int, count: int) -> NDArray[np.uint64]:
     whole, left = divmod(bits, 8)
     split = count * whole
-    lanes = np.zeros((count, 8), np.uint8)
-    if whole:
-        lanes[:, :whole] = np.frombuffer(stored[:split], np.uint8).reshape(count, whole)
-    found: NDArray[np.uint64] = lanes.view(np.uint64).reshape(count)
+    found = _words(stored[:split], whole, count)
     if left:
-        filled = np.zeros(-(-count // 8) * left, np.uint8)
-        filled[: len(stored) - split] = np.frombuffer(stored[split:], np.uint8)
-        words = np.zeros((len(filled) // left, 8), np.uint8)
-        words[:, :left] = filled.reshape(-1, left)
-        groups = words.view(np.uint64) >> _shifts(left) & np.uint64((1 << left) - 1)
-        found |= groups.reshape(-1)[:count] << np.uint64(8 * whole)
+        words = _words(stored[split:], left, -(-count // 8))
+        groups = words.reshape(-1, 1) >> _SHIFTS[left - 1]
+        groups &= _MASKS[left - 1]
+        rests = groups.reshape(-1)[:count]
+        if not whole:
+            return rests
+        rests <<= np.uint64(8 * whole)
+        found |= rests
     return found
+
+
+def _low_bits(bits: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """A mask of the lowest `bits`, of 0 to 64."""
+    masks: NDArray[np.uint64] = _LOW_BITS[bits]
+    return masks
+
+
+def _words(stored: Buffer, size: int, count: int) -> NDArray[np.uint64]:
+    """(count,): items of `size` bytes, of which the last may be cut short: read as 8 bytes each, from where it begins."""
+    if size == 0:
+        return np.zeros(count, np.uint64)
+    padded = bytearray(count * size + 8)
+    padded[: len(stored)] = stored
+    words: NDArray[np.uint64] = np.ndarray((count,), "<u8", padded, strides=(size,))
+    return words & np.uint64((1 << 8 * size) - 1)
 
 
 def _shifts(left: int) -> NDArray[np.uint64]:
     """(1, 8): how far each of eight items of `left` bits is from the lowest bit."""
     return np.arange(0, 8 * left, left, dtype=np.uint64).reshape(1, 8)
+
+
+_SHIFTS = [_shifts(left) for left in range(1, 8)]
+_MASKS = [np.uint64((1 << left) - 1) for left in range(1, 8)]
+_LOW_BITS = np.array([(1 << bits) - 1 for bits in range(65)], np.uint64)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ctrecorder import archive
 from ctrecorder.blocks import BlockFile, Scan
 from ctrecorder.bloom import Bloom
-from ctrecorder.codec import FORM_SMALL, Bound, Index, decode_columns, decode_table, index_head, small_layout, small_run, small_table
+from ctrecorder.codec import FORM_SMALL, Bound, Index, index_head, small_layout, small_run, small_table
 from ctrecorder.columns import Table
 from ctrecorder.errors import FormatError
 from ctrecorder.format import (
@@ -32,6 +32,7 @@ from ctrecorder.format import (
     parse_header,
     parse_trailer,
 )
+from ctrecorder.lazy import LazyTable, decode_table
 from ctrecorder.runs import Buffer
 
 _Note = TypeVar("_Note", Gap, Mark)
@@ -64,7 +65,7 @@ class Question(Protocol):
     def columns_needed(self) -> Iterable[str]:
         """The columns that `mask` reads."""
 
-    def mask(self, table: Table) -> NDArray[np.bool_]:
+    def mask(self, table: Table | LazyTable) -> NDArray[np.bool_]:
         """Which rows are wanted, (rows,)."""
 
 
@@ -331,12 +332,9 @@ class Segment:
         def fetch(offset: int, length: int) -> Buffer:
             return self.file.read(begin + offset, length)
 
-        table = decode_columns(index, fetch, needed)
-        wanted = question.mask(table)
-        if not wanted.any():
-            return None
-        rest = decode_columns(index, fetch, [name for name in (index.columns if names is None else names) if name not in table])
-        return Table(block.family, block.rows, {**table.columns, **rest.columns}).take(wanted)
+        rows = LazyTable(index, fetch)
+        found = np.flatnonzero(question.mask(rows))
+        return rows.part(found).table(None if names is None else [*names, *needed]) if len(found) else None
 
     def read_index(self, block: Block) -> Index:
         """The index of a block in form COLUMNS, held against the frame's hash.  Raises FormatError, its offset from the block."""

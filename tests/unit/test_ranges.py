@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctrecorder import codec, uapi
-from ctrecorder.codec import FORM_COLUMNS, decode_table
+from ctrecorder.codec import FORM_COLUMNS
 from ctrecorder.columns import Table
 from ctrecorder.encoder import Scheme, encode_columns, encode_parts
 from ctrecorder.errors import FormatError
-from ctrecorder.ranges import GREATEST, pack_ranges, unpack_ranges
+from ctrecorder.lazy import decode_table
+from ctrecorder.ranges import GREATEST, Ranges, pack_ranges, unpack_ranges
 from ctrecorder.runs import pack_planes
 
 _NUMBERS = st.one_of(st.integers(-5, 5), st.integers(-(10**7), 10**7), st.integers(-GREATEST, GREATEST - 1), st.sampled_from([30, 120]))
@@ -68,6 +69,25 @@ def test_columns_come_back(scheme: dict[str, object], step: int) -> None:
     assert found["end"].tolist() == end.tolist()
     assert found["orig_bytes"].tolist() == table["orig_bytes"].tolist()
     assert encode_parts(table, 3, plan)["end"].entry.encoding & codec.RANGES
+
+
+@pytest.mark.parametrize("few", [1, 17, 300])
+def test_some_rows_are_those_of_all(few: int) -> None:
+    """Of ranges of all widths, with and without bits beside whole bytes."""
+    random = np.random.default_rng(few)
+    numbers = np.concatenate([random.integers(-(1 << bits), 1 << bits, 60) for bits in range(62)])
+    random.shuffle(numbers)
+    for values in (numbers, lives(3000)):
+        ranges = Ranges(pack_ranges(values, 3, 10**6), len(values), 0)
+        rows = np.sort(random.choice(len(values), few, replace=False))
+        assert ranges.at(rows).tolist() == values[rows].tolist()
+
+
+def test_a_range_of_64_bits() -> None:
+    values = [0, 1, (1 << 63) + 5, (1 << 64) - 1]
+    body = struct.pack("<HqBI", 1, 0, 64, 4) + bytes(4) + struct.pack("<4Q", *values)
+    ranges = Ranges(body, 4, 0)
+    assert ranges.all().view(np.uint64).tolist() == ranges.at(np.arange(4)).view(np.uint64).tolist() == values
 
 
 def test_bounds_of_counters_in_ranges_are_told() -> None:
