@@ -6,10 +6,11 @@ SUITE ?= trixie
 
 # Debian packages, each named once, in Debian 12 and 13 alike.  RUN is what debian/control asks for; DEMO, CHECK and BENCH are
 # what the demonstration, the tests and the benchmarks need besides.
-RUN = python3 python3-numpy python3-zstandard python3-pyroute2 python3-systemd python3-cap-ng python3-argcomplete python3-tqdm
+RUN = python3 python3-numpy python3-zstandard python3-systemd python3-cap-ng python3-argcomplete python3-tqdm
 DEMO = iproute2 nftables iputils-ping kmod procps
-CHECK = $(DEMO) python3-venv python3-pytest python3-hypothesis conntrack ulogd2 mandoc man-db bash-completion \
-	systemd-container e2fsprogs btrfs-progs faketime util-linux mmdebstrap zstd dbus lintian debhelper dh-python pybuild-plugin-pyproject python3-setuptools
+CHECK = $(DEMO) python3-venv python3-pytest python3-hypothesis python3-pyroute2 conntrack ulogd2 mandoc man-db bash-completion \
+	systemd-container e2fsprogs btrfs-progs faketime util-linux mmdebstrap zstd dbus \
+	lintian debhelper dh-python pybuild-plugin-pyproject python3-setuptools python3-wheel
 BENCH = $(DEMO) gcc libc6-dev conntrack ulogd2 nfdump
 
 # Linters, and the libraries whose types mypy reads: pinned, from PyPI, so that both releases give one answer (Debian 12 has no ruff, each
@@ -50,9 +51,12 @@ root:
 deps:
 	@$(install) $(RUN) $(CHECK) $(BENCH)
 
-# Lint first, it is the quickest to say no.  One run of pytest over all the rest: its summary is the last line.
+# Lint first, it is the quickest to say no.  One run of pytest over all the rest: its summary is the last line.  The Debian roots that
+# tests/package boots take minutes, once on a machine: they are made meanwhile, and boot.sh waits for them.
 check: deps check-lint $(FUZZER)/done
-	$(PYTEST) $(TESTS)
+	@for kind in router build; do for suite in bookworm trixie; do \
+		tests/package/boot.sh root $$kind $$suite; done; done >/dev/null 2>&1 & \
+	$(PYTEST) $(TESTS); code=$$?; wait; exit $$code
 
 check-lint: | $(VENV)/done
 	$(VENV)/bin/ruff check
