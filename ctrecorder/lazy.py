@@ -91,7 +91,7 @@ class LazyTable:
         return found
 
     def within(self, name: str, low: bytes, high: bytes) -> Bools:
-        """(rows,): where the address in column `name` is from `low` to `high`, both in network order and included, of the table's family."""
+        """(rows,): where the address in column `name` is from `low` to `high`, as `address_within` has them."""
         entry = self._index.columns.get(name)
         if name in self._done or entry is None or not entry.encoding & DICTIONARY or entry.encoding & SPARSE:
             return address_within(self[name], low, high)
@@ -163,7 +163,7 @@ class LazyTable:
         return body
 
     def _numbers(self, entry: Entry, count: int, rows: NDArray[np.intp] | None, dtype: np.dtype[Any]) -> Array:
-        """The items (of `count` those at `rows`) as numbers of `dtype`, modulo its size: times the scale, plus `low`, summed up if DELTA."""
+        """The items (of `count` those at `rows`) as numbers of `dtype`, modulo its size: scaled, plus `low`, summed up if DELTA."""
         if entry.encoding & CONSTANT:
             numbers = np.full(count, np.array(entry.low, np.int64).astype(dtype), dtype)
             if not entry.encoding & DELTA:

@@ -58,7 +58,8 @@ class Effort:
 
     def __str__(self) -> str:
         return (
-            f"{count(self.segments, 'segment')} read, {self.segments_outside:,} skipped by time, {self.segments_without:,} by their addresses; "
+            f"{count(self.segments, 'segment')} read, "
+            f"{self.segments_outside:,} skipped by time, {self.segments_without:,} by their addresses; "
             f"blocks: {self.blocks_outside:,} skipped by time, {self.blocks_without:,} by their index, {self.blocks_read:,} read; "
             f"{count(self.rows_read, 'row')} read, {self.rows_wanted:,} wanted"
         )

@@ -219,7 +219,8 @@ def _compare(old: Segment, aside: str, tally: Tally, notes: Notes, key: bytes) -
             found.told(table)
             found.whole(table)
         stored = [bytes(new.file.payload(block.offset, new.frame(block))) for block in new.blocks_of(Kind.ADDRESSES)]
-        same = found == tally and stored == [payload for payload in (found.addresses.payload(),) if payload] and (new.gaps, new.marks) == notes and new.previous_hash == old.previous_hash
+        same = found == tally and stored == list(filter(None, [found.addresses.payload()]))
+        same = same and (new.gaps, new.marks) == notes and new.previous_hash == old.previous_hash
         if not same or new.findings or new.state != "closed":
             raise ArchiveError(f"{old.path}: the squeezed segment does not say what this one does; this one stays (please report it)")
         events, torn = int(old.index["rows"].sum()), torn_bytes(old)

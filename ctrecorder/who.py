@@ -46,7 +46,7 @@ class Answer:
     """`tables`: candidates, each table in order of start, with the columns of `COLUMNS`, and `roles` for each.
 
     `gaps`: what is missing from the log at that time; none: it is complete, as far as is known if not all losses were `counted`.
-    `findings`: what is damaged.
+    `findings`: what is damaged, or cannot be read.
     """
 
     tables: list[Table]
@@ -95,11 +95,17 @@ def ask(paths: list[str], asked: Asked, now: int) -> Answer:
             begins, ends = _outside(tables, dumps)
             if not (begins and more_before) and not (ends and more_after):
                 missing, counted = _missing(opened, asked, dumps, now), _is_counted(opened, asked)
-                return Answer(tables, missing, opened.findings, opened.question.effort, counted)
+                return Answer(tables, missing, [*_unread(found), *opened.findings], opened.question.effort, counted)
         finally:
             for segment in opened.segments:
                 segment.close()
         before, after = before * (_FURTHER if begins else 1), after * (_FURTHER if ends else 1)
+
+
+def _unread(found: archive.Found) -> list[CtrecorderError]:
+    """Files that may hold an answer, for all that is known of them."""
+    strangers = [ArchiveError(f"{path}: not a segment of ctrecorder") for path in found.foreign]
+    return [*strangers, *(ArchiveError(why) for _, why in found.unreadable)]
 
 
 def _choose(spans: list[Span], asked: Asked, before: int, after: int) -> tuple[list[str], bool, bool]:

@@ -15,6 +15,7 @@ import pytest
 
 from ctrecorder import archive, arrange, custody, squeeze_archive
 from ctrecorder import squeeze as squeezing
+from ctrecorder.cli.ctlist import main as ctlist
 from ctrecorder.cli.ctsqueeze import main
 from ctrecorder.columns import Table, bit
 from ctrecorder.custody import BusyError
@@ -476,3 +477,28 @@ def _no_signal_handlers_stay() -> Iterator[None]:
     assert signal.getsignal(signal.SIGTERM) == before
     assert squeezing.KEPT == "replaced"
     assert squeeze_archive.OK == 0
+
+
+@pytest.mark.parametrize("stamped", [False, True])
+def test_squeezing_changes_no_line(tmp_path: Path, capfd: pytest.CaptureFixture[str], stamped: bool) -> None:
+    """Times have nanoseconds, lists cut them to microseconds: at 1 us a squeezed segment lists as it did before, byte by byte."""
+    random = np.random.default_rng(4)
+    rows = []
+    for number in range(600):
+        start = T + int(random.integers(0, 3600 * SECOND))
+        end = start + int(random.integers(1, 90 * SECOND))
+        flow = {"id": number + 1, "orig_sport": number, "reply_dport": number, "l4proto": 17}
+        kernel = bit("start") | bit("stop") if stamped else 0
+        known = {"known": bit("id") | bit("l4proto") | bit("orig_sport")}
+        rows.append(row(NEW, start, **flow, **known))
+        told = {"start": start, "stop": end} if stamped else {}
+        rows.append(row(DESTROY, end, **flow, **told, known=known["known"] | kernel))
+    path = record(tmp_path / "a", [sorted(rows, key=lambda each: each["time"])])
+
+    def listed(*options: str) -> list[str]:
+        assert ctlist([*options, path]) == 0
+        return sorted(line for line in capfd.readouterr().out.splitlines())
+
+    before = listed(), listed("-s")
+    squeeze(path, Settings())
+    assert (listed(), listed("-s")) == before

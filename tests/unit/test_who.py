@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import json
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ import pytest
 from ctrecorder import render_who, who
 from ctrecorder.cli.ctlist import main
 from ctrecorder.columns import BY_NAME, Table, bits
-from ctrecorder.errors import UsageError
+from ctrecorder.errors import FormatError, UsageError
+from ctrecorder.reader import Segment
 from ctrecorder.squeeze import Settings, squeeze
 from ctrecorder.who import Asked
 from ctrecorder.writer import SegmentWriter
@@ -219,6 +222,74 @@ def test_events_lost_since_the_last_dump_are_told(tmp_path: Path) -> None:
     for seconds, wanted in ((30, []), (65, [12]), (500, [12]), (1500, [])):
         at = T + seconds * SECOND
         assert [gap.lost for gap in found(tmp_path, Asked(end, at, at + 1))[1].gaps] == wanted, seconds
+
+
+def test_what_cannot_be_read_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """An answer beside files that no one can read is not a whole one, whoever is found."""
+    flow = Flow((0x0A000001, 1234), (PUBLIC[0], 40000), (0xCB007101, 443), False, T + SECOND, T + 60 * SECOND, 1)
+    record(tmp_path, [flow], hours=1)
+    (tmp_path / "below").mkdir()
+    asked = ["--who", "192.0.2.1:40000", "--at", f"@{T // SECOND + 10}", str(tmp_path)]
+    assert main(asked) == 0
+    (tmp_path / "notes.txt").write_text("not a segment")
+    (tmp_path / "empty").touch()
+    (tmp_path / "loose").symlink_to(tmp_path / "nowhere")
+    capfd.readouterr()
+    assert main([*asked, str(tmp_path / "nothing")]) == 2
+    out, err = capfd.readouterr()
+    assert "10.0.0.1:1234 held" in out
+    assert sorted(line.split(": ")[1].rpartition("/")[2] for line in err.splitlines()) == ["empty", "notes.txt", "nothing"]
+
+
+@pytest.mark.parametrize("squeezed", [(), (0, 2, 3), range(6)])
+def test_mixed_folders_with_damage(tmp_path: Path, squeezed: Any) -> None:
+    """One segment live, one crashed, one with a block that is damaged: no stranger is named, and none is missing without a word."""
+    network = flows(11)
+    paths = record(tmp_path, network, stamped=True)
+    for number in squeezed:
+        squeeze(paths[number], Settings())
+    with Segment(paths[2]) as segment:
+        damaged = max(segment.blocks, key=lambda block: block.rows)
+    data = bytearray(Path(paths[2]).read_bytes())
+    data[damaged.offset + 64 + 40] ^= 255
+    Path(paths[2]).write_bytes(data)
+    with Segment(paths[5]) as segment:
+        footer = segment.size - 16
+    with open(paths[5], "r+b") as live:
+        live.truncate(footer - 100)
+        fcntl.flock(live, fcntl.LOCK_EX)
+        random = np.random.default_rng(9)
+        lacking = whole = 0
+        for _ in range(60):
+            at = T + int(random.integers(0, 5 * HOUR))
+            asked = Asked(who.parse_end(text_of(network[int(random.integers(0, len(network)))].public)), at, at + 2 * SECOND)
+            got, answer = found(tmp_path, asked)
+            wanted = truth(network, asked, T + 6 * HOUR)
+            holders = {one[:3] for one in wanted}
+            strange = {one[:3] for one in got} - {(text_of(flow.inside), text_of(flow.remote), flow.inbound) for flow in network}
+            assert not strange
+            if answer.findings:
+                assert all(finding.path == paths[2] for finding in answer.findings if isinstance(finding, FormatError))
+                lacking += not holders <= {one[:3] for one in got}
+            else:
+                assert holders == {one[:3] for one in got}
+                whole += 1
+        assert whole > 5
+        assert lacking or squeezed
+
+
+def test_a_footer_that_lies_about_its_times_hides_nothing(tmp_path: Path) -> None:
+    """Segments are chosen by frames that were not checked; one that was passed over is missing in the chain."""
+    flow = Flow((0x0A000001, 1234), (PUBLIC[0], 40000), (0xCB007101, 443), False, T + 2 * HOUR + SECOND, T + 3 * HOUR - SECOND, 1)
+    paths = record(tmp_path, [flow])
+    with Segment(paths[2]) as segment:
+        at = struct.unpack("<Q", Path(paths[2]).read_bytes()[-16:-8])[0] + 16
+        begin = segment.times[0]
+    data = bytearray(Path(paths[2]).read_bytes())
+    data[at + 8 : at + 16] = struct.pack("<q", begin + 1)
+    Path(paths[2]).write_bytes(data)
+    got, answer = found(tmp_path, Asked(who.parse_end("192.0.2.1:40000"), T + int(2.5 * HOUR), T + int(2.5 * HOUR) + SECOND))
+    assert got or answer.gaps or answer.findings
 
 
 def test_only_near_segments_are_opened(tmp_path: Path) -> None:
