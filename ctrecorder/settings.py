@@ -281,7 +281,7 @@ _SQUEEZE = (
         "no",
         "",
         "yes or no",
-        "Keep the segment as it was recorded beside the squeezed one.",
+        "Keep the segment as it was recorded, in the folder `replaced` below.",
         "The squeezed one is read back and compared first, so the other is of no more use.",
         _switch,
     ),
