@@ -20,6 +20,7 @@ import numpy as np
 
 import archive_flows
 from ctrecorder.arrange import SQUEEZED, Shelves
+from ctrecorder.bloom import Collector
 from ctrecorder.encoder import encode_columns
 from ctrecorder.format import Kind
 from ctrecorder.pairing import Pairer
@@ -35,7 +36,10 @@ SECOND = archive_flows.SECOND
 ROUNDS = 5
 # A day of hourly segments is made and written 90 times, shifted: 100,000,000 connections.
 DAYS, A_DAY = 90, 1_111_112
+LATE = archive_flows.BEGIN // SECOND + 60 * 86_400
 PEER_FLOWS = 10_000_000
+# What the C program's page gives as a figure: so many events in 34 MB with xz.
+SEED_EVENTS, SEED_MBYTES = 6_248_471, 26
 CTLIST = CHECKOUT / "bin/ctlist"
 # NetFlow v5: what a packet holds, and how many may be on their way in the socket's buffer.
 V5_HEADER, V5_RECORD, V5_FLOWS = struct.Struct(">HHIIIIBBH"), 48, 30
@@ -68,15 +72,22 @@ def squeezing(report: Report, folder: Path) -> None:
         assert result.connections == count
         report.figure(f"bytes a connection at {resolution}", result.bytes_after / count, "B", most=most if real else None)
         os.unlink(new)
+    whole, rest = divmod(SEED_EVENTS, 2 * count)
+    part = folder / "part.ctlog"
+    archive_flows.record(part, archive_flows.events(flows).slice(0, rest))
+    sizes = [result.bytes_after for path in (raw, part) if (result := squeeze(str(path), Settings(), f"{path}.new")) is not None]
+    report.figure(
+        f"{SEED_EVENTS:,} events: {whole} such segments and a part",
+        (whole * sizes[0] + sizes[1]) / 1e6,
+        "MB",
+        most=SEED_MBYTES if real else None,
+    )
     report.note("tuples and both times, as the C format holds them: its raw log is 66, gzip of it 25.9, its squeezed log with xz 10.7")
     best = min(pair_and_encode(raw) for _ in range(ROUNDS))
     report.figure("pairing, arranging and encoding, one core, best of 5", best / count * 1e6, "us", most=1.0)
     cost = timed([CHECKOUT / "bin/ctsqueeze", "-f", raw, "-o", folder / "new.ctlog"], folder / "out", LISTENER_CPU)
     report.figure("ctsqueeze in all (read, pair, write, read back, compare)", cost.cpu / count * 1e6, "us")
-    os.unlink(folder / "new.ctlog")
-    report.figure(
-        "peak memory of ctsqueeze", peak_mbytes([CHECKOUT / "bin/ctsqueeze", "-f", raw, "-o", folder / "new.ctlog"]), "MiB", most=300
-    )
+    report.figure("peak memory of ctsqueeze", cost.peak_kbytes / 1024, "MiB", most=300)
 
 
 def pair_and_encode(path: Path) -> float:
@@ -84,21 +95,14 @@ def pair_and_encode(path: Path) -> float:
     with Segment(str(path)) as segment:
         tables = [segment.read(block) for block in segment.blocks_of(Kind.EVENTS)]
     begin = time.thread_time()
-    pairer, shelves = Pairer(), Shelves(1000, keep_ids=False)
+    pairer, shelves, addresses = Pairer(), Shelves(1000, keep_ids=False), Collector()
     blocks = [block for table in tables for done in pairer.feed(table) for block in shelves.add(done)]
     blocks += [block for done in pairer.finish() for block in shelves.add(done)] + shelves.finish()
     for block in blocks:
         encode_columns(block, Settings().level, SQUEEZED)
+        addresses.add(block)
+    addresses.payload()
     return time.thread_time() - begin
-
-
-def peak_mbytes(command: list[object]) -> float:
-    """Peak memory of `command`, run by a small process: a child's account begins with that of who forked it."""
-    code = "import os, sys; pid = os.spawnvp(os.P_NOWAIT, sys.argv[1], sys.argv[1:]); print(os.wait4(pid, 0)[2].ru_maxrss, file=sys.stderr)"
-    done = subprocess.run(
-        ["/usr/bin/python3", "-c", code, *map(str, command)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    return int(done.stderr.splitlines()[-1]) / 1024
 
 
 def questions(report: Report, folder: Path) -> None:
@@ -112,24 +116,32 @@ def questions(report: Report, folder: Path) -> None:
     for number in range(DAYS * 24 // 4):
         os.link(days / f"{number:05}.ctlog", quarter / f"{number:05}.ctlog")
     report.note(f"{size / 1e6:.0f} MB; flows that are made up; a first run warms the caches")
-    at = f"@{archive_flows.BEGIN // SECOND + 60 * 86_400}"
-    found = [
-        timed([CTLIST, "--who", "198.51.100.3:2077", "--at", at, "--tolerance", "600", days], folder / "out", None, (0, 1))
-        for _ in range(ROUNDS + 1)
-    ]
-    show(report, "ctlist --who, from start to answer", found[1:], most=0.6)
-    report.figure(
-        "peak memory of it", peak_mbytes([CTLIST, "--who", "198.51.100.3:2077", "--at", at, "--tolerance", "600", days]), "MiB", most=200
-    )
+    for what, question in (("somebody", somebody(days / f"{60 * 24 + 10:05}.ctlog")), ("nobody", ["192.0.2.1:2077", "--at", f"@{LATE}"])):
+        command = [CTLIST, "--who", *question, days]
+        found = [timed(command, folder / "out", None, (0, 1)) for _ in range(ROUNDS + 1)]
+        assert ("nobody" in (folder / "out").read_text()) == (what == "nobody")
+        show(report, f"ctlist --who, {what}, from start to answer", found[1:], most=0.6)
+        report.figure("CPU of it", statistics.median(cost.cpu for cost in found[1:]), "s")
+        report.figure("peak memory of it", max(cost.peak_kbytes for cost in found) / 1024, "MiB", most=200)
     for what, address in (("an address that is not there", "8.8.4.4"), ("an address that is seen some times", "147.32.221.177")):
         for where, part in ((quarter, "a quarter"), (days, "all")):
-            costs = [timed([CTLIST, "-s", "-i", address, where], folder / "out", None, (0, 1)) for _ in range(2)]
+            costs = [timed([CTLIST, "-s", "-i", address, where], folder / "out", None, (0, 1)) for _ in range(4)]
             lines = (folder / "out").read_bytes().count(b"\n")
             show(report, f"ctlist -s -i, {what}, {part} of it: {lines:,} lines", costs[1:])
+            report.figure("CPU of it", statistics.median(cost.cpu for cost in costs[1:]), "s")
 
 
 def show(report: Report, name: str, costs: list[Cost], most: float | None = None) -> None:
     report.figure(name, statistics.median(cost.wall for cost in costs), "s", most=most)
+
+
+def somebody(path: Path) -> list[str]:
+    """The question who one of the connections in this segment was, from its public end and its start."""
+    with Segment(str(path)) as segment:
+        table = segment.read(segment.blocks_of(Kind.CONNECTIONS)[0])
+    row = int(np.flatnonzero((table["reply_dst"] != table["orig_src"]) & (table["l4proto"] == 6))[0])
+    address = ".".join(map(str, int(table["reply_dst"][row]).to_bytes(4, "big")))
+    return [f"{address}:{table['reply_dport'][row]}", "--at", f"@{int(table['start'][row]) // SECOND}"]
 
 
 def build(folder: Path) -> int:
@@ -168,7 +180,7 @@ def peer(report: Report, folder: Path) -> None:
     sizes(report, ours, theirs, kept)
     hosts, counts = np.unique(flows["orig_src"], return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    for what, rank, least in (("address search", 20_000, 2.0), ("the same for a busy host, in every block", 200, None)):
+    for what, rank, least in (("address search", 20_000, 2.0), ("the same for a busy host, in every block", 200, 2.0)):
         address = ".".join(str(byte) for byte in int(hosts[order[rank]]).to_bytes(4, "big"))
         compare(report, what, ours, theirs, kept, ["-s", "-i", address], ["-q", "-o", "line", f"ip {address}"], folder, least)
     compare(report, "text output", ours, theirs, kept, ["-s"], ["-q", "-o", "line"], folder, 2.0)
