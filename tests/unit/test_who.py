@@ -255,7 +255,7 @@ def test_mixed_folders_with_damage(tmp_path: Path, squeezed: Any) -> None:
     Path(paths[2]).write_bytes(data)
     with Segment(paths[5]) as segment:
         footer = segment.size - 16
-    with open(paths[5], "r+b") as live:
+    with Path(paths[5]).open("r+b") as live:
         live.truncate(footer - 100)
         fcntl.flock(live, fcntl.LOCK_EX)
         random = np.random.default_rng(9)
