@@ -58,6 +58,7 @@ class LazyTable:
         self._rows: NDArray[np.intp] | None = None  # None: all
         self._dense = False
         self._done: dict[str, Array] = {}
+        self._places_of: dict[int, Array] = {}  # by the column's id
         self._open: set[str] = set()
 
     def __len__(self) -> int:
@@ -143,7 +144,8 @@ class LazyTable:
         if dtype.kind == "S" and not entry.encoding & DICTIONARY:
             values = self._wide(entry, count, rows)
         elif entry.encoding & DICTIONARY:
-            values = self._look_up(entry, self._numbers(entry, count, rows, np.dtype(np.uint32)), selected)
+            places = self._places(entry) if selected is None else self._numbers(entry, count, rows, np.dtype(np.uint32))
+            values = self._look_up(entry, places, selected)
         else:
             values = self._numbers(entry, count, rows, unsigned(dtype)).view(dtype)
         return values + self._partner(entry, selected) if entry.encoding & DIFFERENCE else values
@@ -154,7 +156,13 @@ class LazyTable:
 
     def _places(self, entry: Entry) -> Array:
         """(rows,): the places in the dictionary."""
-        return self._numbers(entry, self._index.rows, self._rows, np.dtype(np.uint32))
+        found = self._places_of.get(entry.id)
+        if found is None and self._whole is not None and entry.id in self._whole._places_of:
+            found = self._whole._places_of[entry.id][self._rows]
+        if found is None:
+            found = self._numbers(entry, self._index.rows, self._rows, np.dtype(np.uint32))
+        self._places_of[entry.id] = found
+        return found
 
     def _body(self, entry: Entry) -> Buffer:
         body = self._fetch(entry.body_place, entry.body_length)
@@ -170,8 +178,9 @@ class LazyTable:
                 return numbers if rows is None else numbers[rows]
         elif entry.encoding & RANGES:
             ranges = Ranges(self._body(entry), count, entry.body_place)
-            signed = ranges.all() if rows is None or entry.encoding & DELTA else ranges.at(rows)
-            numbers = _scaled(entry, signed.view(np.uint64), dtype)
+            if rows is not None and entry.encoding & DELTA:
+                return _some_sums(entry, ranges, rows, dtype)
+            numbers = _scaled(entry, (ranges.all() if rows is None else ranges.at(rows)).view(np.uint64), dtype)
         else:
             items = self._items(entry, count)
             numbers = _scaled(entry, items if rows is None or entry.encoding & DELTA else items[rows], dtype)
@@ -217,6 +226,15 @@ def _scaled(entry: Entry, items: Array, dtype: np.dtype[Any]) -> Array:
         numbers *= np.array(10**entry.scale, np.int64).astype(dtype)
     if entry.low:
         numbers += np.array(entry.low, np.int64).astype(dtype)
+    return numbers
+
+
+def _some_sums(entry: Entry, ranges: Ranges, rows: NDArray[np.intp], dtype: np.dtype[Any]) -> Array:
+    """The numbers at some rows of a column with DELTA: `high`, and the steps of all rows after the first, up to each."""
+    sums = ranges.sums(np.append(np.zeros(1, np.intp), rows)).view(np.uint64)
+    numbers = _scaled(entry._replace(low=0), sums[1:] - sums[0], dtype)
+    numbers += rows.astype(dtype) * np.array(entry.low, np.int64).astype(dtype)
+    numbers += np.array(entry.high, np.int64).astype(dtype)
     return numbers
 
 

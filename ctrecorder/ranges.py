@@ -95,11 +95,8 @@ class Ranges:
 
     def at(self, rows: NDArray[np.intp]) -> Numbers:
         """Those at `rows`, ascending, which should be few."""
-        kinds, before = self._kinds[rows], np.empty(len(rows), np.int64)
-        counts, row = np.zeros(len(self._counts), np.int64), 0
-        for number, (next_row, kind) in enumerate(zip(rows.tolist(), kinds.tolist(), strict=True)):
-            counts += np.bincount(self._kinds[row:next_row], minlength=len(counts))
-            before[number], row = counts[kind], next_row
+        kinds = self._kinds[rows]
+        before = self._up_to(rows)[np.arange(len(rows)), kinds] - 1
         bits = self._bits[kinds]
         whole, left = bits // 8, bits % 8
         data = np.frombuffer(bytes(self._stored) + bytes(8), np.uint8)
@@ -110,6 +107,25 @@ class Ranges:
         # Shifted by 64, a number is what it was; but then nothing is above.
         found += np.where(left > 0, above << (8 * whole % 64).astype(np.uint64), np.uint64(0))
         return (found + self._origins[kinds]).view(np.int64)
+
+    def sums(self, rows: NDArray[np.intp]) -> Numbers:
+        """For each of `rows`, ascending, which should be few, the sum of all numbers up to it, modulo 2**64."""
+        counts = self._up_to(rows)
+        totals = np.zeros(len(self._kinds) + 1, np.uint64)
+        np.cumsum(np.concatenate([self._rests(number) for number in range(len(self._counts))]), out=totals[1:])
+        first = np.cumsum(self._counts) - self._counts
+        sums = totals[first + counts] - totals[first] + counts.view(np.uint64) * self._origins
+        found: NDArray[np.uint64] = sums.sum(axis=1, dtype=np.uint64)
+        return found.view(np.int64)
+
+    def _up_to(self, rows: NDArray[np.intp]) -> NDArray[np.int64]:
+        """(rows, ranges): how many numbers of each range are up to each of `rows`."""
+        found, row = np.zeros((len(rows), len(self._counts)), np.int64), 0
+        for number, next_row in enumerate(map(int, rows)):
+            found[number] = np.bincount(self._kinds[row : next_row + 1], minlength=len(self._counts))
+            row = next_row + 1
+        summed: NDArray[np.int64] = np.cumsum(found, axis=0)
+        return summed
 
     def _rests(self, number: int) -> NDArray[np.uint64]:
         """The rests of one range, in the order of their rows."""

@@ -81,6 +81,9 @@ def test_some_rows_are_those_of_all(few: int) -> None:
         ranges = Ranges(pack_ranges(values, 3, 10**6), len(values), 0)
         rows = np.sort(random.choice(len(values), few, replace=False))
         assert ranges.at(rows).tolist() == values[rows].tolist()
+        with np.errstate(over="ignore"):
+            assert ranges.sums(rows).tolist() == np.cumsum(values)[rows].tolist()
+        assert ranges.sums(np.array([0, 0, 5])).tolist() == [values[0], values[0], values[:6].sum()]
 
 
 def test_a_range_of_64_bits() -> None:
