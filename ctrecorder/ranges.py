@@ -100,13 +100,14 @@ class Ranges:
         bits = self._bits[kinds]
         whole, left = bits // 8, bits % 8
         data = np.frombuffer(bytes(self._stored) + bytes(8), np.uint8)
-        words = np.ndarray((len(data) - 7,), "<u8", data, strides=(1,))
-        found = words[self._places[kinds] + before * whole] & _low_bits(8 * whole)
+        words: NDArray[np.uint64] = np.ndarray((len(data) - 7,), "<u8", data, strides=(1,))
+        found: NDArray[np.uint64] = words[self._places[kinds] + before * whole] & _low_bits(8 * whole)
         bit = before * left
         above = words[self._places[kinds] + self._counts[kinds] * whole + bit // 8] >> (bit % 8).astype(np.uint64) & _low_bits(left)
         # Shifted by 64, a number is what it was; but then nothing is above.
         found += np.where(left > 0, above << (8 * whole % 64).astype(np.uint64), np.uint64(0))
-        return (found + self._origins[kinds]).view(np.int64)
+        found += self._origins[kinds]
+        return found.view(np.int64)
 
     def sums(self, rows: NDArray[np.intp]) -> Numbers:
         """For each of `rows`, ascending, which should be few, the sum of all numbers up to it, modulo 2**64."""

@@ -85,6 +85,12 @@ def translate(
     }
 
 
+def elsewhere(addresses: np.ndarray, day: int) -> np.ndarray:
+    """Each day the hosts outside are others."""
+    outside = (addresses >> 16 != INSIDE) & ~np.isin(addresses, PUBLIC)
+    return np.where(outside, addresses ^ np.uint32(day * 2654435761 % (1 << 32)), addresses)
+
+
 def connections(flows: dict[str, np.ndarray]) -> Table:
     """The flows as connections whose both ends were seen, by end."""
     count = len(flows["start"])

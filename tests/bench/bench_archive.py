@@ -21,6 +21,7 @@ import numpy as np
 import archive_flows
 from ctrecorder.arrange import SQUEEZED, Shelves
 from ctrecorder.bloom import Collector
+from ctrecorder.columns import ADDRESSES
 from ctrecorder.encoder import encode_columns
 from ctrecorder.format import Kind
 from ctrecorder.pairing import Pairer
@@ -34,7 +35,7 @@ from router import CHECKOUT, wait_until
 
 SECOND = archive_flows.SECOND
 ROUNDS = 5
-# A day of hourly segments is made and written 90 times, shifted: 100,000,000 connections.
+# A day of hourly segments is made and written 90 times, shifted, with other ports and other hosts outside: 100,000,000 connections.
 DAYS, A_DAY = 90, 1_111_112
 LATE = archive_flows.BEGIN // SECOND + 60 * 86_400
 PEER_FLOWS = 10_000_000
@@ -147,12 +148,13 @@ def somebody(path: Path) -> list[str]:
 def build(folder: Path) -> int:
     """Write the archive as ctsqueeze leaves it; returns its bytes."""
     day = archive_flows.made(A_DAY, seconds=86_400)
+    hours = np.searchsorted(day["start"], archive_flows.BEGIN + np.arange(25) * 3600 * SECOND)
     previous, size = bytes(16), 0
     for number in range(DAYS * 24):
         shift = number // 24 * 86_400 * SECOND
         begin = archive_flows.BEGIN + number % 24 * 3600 * SECOND
-        chosen = (day["start"] >= begin) & (day["start"] < begin + 3600 * SECOND)
-        flows = {name: values[chosen] for name, values in day.items()}
+        flows = {name: values[hours[number % 24] : hours[number % 24 + 1]] for name, values in day.items()}
+        flows |= {name: archive_flows.elsewhere(flows[name], number // 24) for name in ADDRESSES}
         flows |= {"start": flows["start"] + shift, "end": flows["end"] + shift}
         flows["orig_sport"] = flows["reply_dport"] = ((flows["orig_sport"].astype(np.uint32) * 7 + number) % 64_512 + 1024).astype("<u2")
         path = folder / f"{number:05}.ctlog"
