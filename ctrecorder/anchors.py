@@ -20,7 +20,7 @@ from uuid import UUID
 from ctrecorder import messages
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.messages import Message, field_name
-from ctrecorder.verify import Compare, Examined, Findings
+from ctrecorder.verify import Compare, Compared, Examined
 
 JOURNAL = "journal"
 # A line of a log is shorter: what is longer is not one, and is not read into memory.
@@ -127,15 +127,19 @@ def _of_entry(entry: dict[str, object], owners: Collection[int]) -> Anchor | Non
 def against(source: str, paths: Iterable[str]) -> Compare:
     """For `verify.check` of `paths`: a comparison with the anchors of `source`.  Raises ArchiveError when it is called."""
 
-    def compare_with(examined: list[Examined]) -> Findings:
+    def compare_with(examined: list[Examined]) -> Compared:
         owners = {0} | {os.stat(one.path).st_uid for one in examined if os.path.exists(one.path)}
-        return compare(examined, load(source, owners), [path for path in paths if os.path.isdir(path)])
+        anchors = load(source, owners)
+        compared = compare(examined, anchors, [path for path in paths if os.path.isdir(path)])
+        if not anchors and source == JOURNAL and os.geteuid():
+            compared.unproved.append("the journal shows the recorder's entries to root and the members of systemd-journal or adm only")
+        return compared
 
     return compare_with
 
 
-def compare(segments: Iterable[Examined], anchors: Iterable[Anchor], folders: Collection[str]) -> Findings:
-    """Findings, and notes.
+def compare(segments: Iterable[Examined], anchors: Iterable[Anchor], folders: Collection[str]) -> Compared:
+    """What differs from what was logged; unproved, if nothing that was logged is of these segments.
 
     `folders`: those that were asked for as a whole, so that what was logged must be there.  Anchors of other folders do not count, but if
     there is none for these: then the segments may be a copy, and their names decide.
@@ -145,24 +149,25 @@ def compare(segments: Iterable[Examined], anchors: Iterable[Anchor], folders: Co
 
 class _Comparison:
     def __init__(self, segments: list[Examined], anchors: list[Anchor], folders: Collection[str]) -> None:
-        self.findings: list[FormatError] = []
-        self.notes: list[str] = []
+        self._compared = Compared()
         places = {os.path.realpath(folder) for folder in (*folders, *(os.path.dirname(one.path) for one in segments))}
         here = [anchor for anchor in anchors if os.path.realpath(os.path.dirname(anchor.path)) in places]
         self._segments, self._anchors, self._whole = segments, here or anchors, bool(folders)
         if anchors and not here:
-            self.notes.append("no anchor is of this folder: those of others are taken, as for a copy")
+            self._compared.notes.append("no anchor is of this folder: those of others are taken, as for a copy")
         self._by_hash = {known: one for one in segments for known in one.hashes}
         self._became = {anchor.before: anchor.hash for anchor in self._anchors if anchor.kind == "squeezed"}
         self._told: set[str] = set()
         self._deleted = {anchor.hash for anchor in self._anchors if anchor.kind == "deleted"}
 
-    def run(self) -> Findings:
+    def run(self) -> Compared:
         matched = [one for anchor in self._anchors if (one := self._check(anchor)) is not None]
-        if not self._anchors or (self._segments and not matched):
-            self.notes.append("nothing that was logged is of these segments")
+        # Of a first segment only its opening was logged, and that names no hash.
+        closed = any(one.state == "closed" for one in self._segments)
+        if not self._anchors or (closed and not matched):
+            self._compared.unproved.append("nothing that was logged is of these segments")
         self._check_unlogged(matched)
-        return self.findings, self.notes
+        return self._compared
 
     def _check(self, anchor: Anchor) -> Examined | None:
         """Whether what was logged is still so: the segment that it is of, if it is here."""
@@ -188,11 +193,11 @@ class _Comparison:
         namesake = next((one for one in self._segments if one.name == anchor.name and not before_it), None)
         if namesake is not None:
             what = f"is not what was logged: it ends with {(namesake.hashes or ['nothing'])[0]}, and was {anchor.kind} with {last}"
-            self.findings.append(FormatError(what, path=namesake.path, offset=0))
+            self._compared.findings.append(FormatError(what, path=namesake.path, offset=0))
         elif self._whole:
             which = f"the segment before {anchor.name}" if before_it else anchor.name
             what = f"was logged with last hash {last}, is not here, and nobody logged that it was deleted"
-            self.findings.append(FormatError(f"{which} {what}", path=os.path.dirname(anchor.path) or ".", offset=0))
+            self._compared.findings.append(FormatError(f"{which} {what}", path=os.path.dirname(anchor.path) or ".", offset=0))
 
     def _check_unlogged(self, matched: list[Examined]) -> None:
         """Whoever was closed after one that was logged was logged too."""
@@ -205,4 +210,5 @@ class _Comparison:
             ended = one.state == "closed" or one.header.get("replaces")
             if ended and late and matched and one.hashes and one.hashes[0] not in logged:
                 kept = "" if one.hashes[0] == one.hashes[-1] else " (it replaces another: was it repaired?)"
-                self.findings.append(FormatError(f"was never logged with its last hash {one.hashes[0]}{kept}", path=one.path, offset=0))
+                what = f"was never logged with its last hash {one.hashes[0]}{kept}"
+                self._compared.findings.append(FormatError(what, path=one.path, offset=0))

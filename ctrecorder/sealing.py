@@ -14,9 +14,10 @@ from ctrecorder.config import load
 from ctrecorder.errors import UsageError
 
 CREDENTIAL = "credential:"
-# 128 bits that nobody can guess; `openssl rand -hex 32` is twice that.
+# 128 bits that nobody can guess; what MAKE makes is twice that.
 LEAST_BYTES = 16
 MOST_BYTES = 4096
+MAKE = "head -c 32 /dev/urandom | base64"
 
 
 def read_key(where: str | None) -> bytes:
@@ -32,7 +33,7 @@ def read_key(where: str | None) -> bytes:
         content = _read(where, private=True)
     content = content.rstrip(b"\r\n")
     if len(content) < LEAST_BYTES:
-        raise UsageError(f"{where}: a key of {len(content)} bytes can be guessed: make one with `openssl rand -hex 32`")
+        raise UsageError(f"{where}: a key of {len(content)} bytes can be guessed: make one with `{MAKE}`")
     return blake2b(content).digest()
 
 
@@ -40,6 +41,20 @@ def find_key(named: str | None, config_path: str | None) -> bytes:
     """The key that an option named, otherwise the one of the configuration; b"" if there is none.  Raises UsageError."""
     configured = load(config_path, "seal")["key"]
     return read_key(named or (str(configured) if configured else None))
+
+
+def key_at_hand(named: str | None, config_path: str | None) -> tuple[bytes, str]:
+    """`find_key` for who only reads: b"", and why, if the configured key is not for this process, a credential or another user's file.
+
+    Raises UsageError for a key that was named, and for one that is none.
+    """
+    configured = str(load(config_path, "seal")["key"] or "")
+    if named or not configured:
+        return read_key(named), ""
+    absent = configured.startswith(CREDENTIAL) and not os.environ.get("CREDENTIALS_DIRECTORY")
+    if absent or not (configured.startswith(CREDENTIAL) or os.access(configured, os.R_OK)):
+        return b"", f"the key of the configuration is not at hand ({configured}): seals are not checked; name its file with --key"
+    return read_key(configured), ""
 
 
 def _credentials(where: str) -> str:

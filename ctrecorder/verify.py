@@ -29,7 +29,6 @@ from ctrecorder.text import count
 from ctrecorder.times import text
 
 Say = Callable[[str], None]
-Findings = tuple[list[FormatError], list[str]]  # findings, and notes
 
 WHOLE, DAMAGED, UNCHECKED = 0, 1, 2
 # Offset of the hash of the block before in a frame: what a broken chain is told of.
@@ -76,14 +75,26 @@ class Examined:
         return f"{self.path}: {verdict}, {self.state}: {holds}, {since} to {until} UTC"
 
 
-Compare = Callable[[list[Examined]], Findings]
+@dataclass
+class Compared:
+    """What was found of all segments together.  `unproved`: what was asked for and could not be done, a line each."""
+
+    findings: list[FormatError] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    unproved: list[str] = field(default_factory=list)
 
 
-def check(paths: Sequence[str], say: Say, *, quiet: bool = False, key: bytes = b"", compare: Compare | None = None) -> int:
+Compare = Callable[[list[Examined]], Compared]
+
+
+def check(
+    paths: Sequence[str], say: Say, *, quiet: bool = False, key: bytes = b"", keyless: str = "", compare: Compare | None = None
+) -> int:
     """Check the segments among `paths` (files, or folders of them) and say what was found, a line each; returns the exit code.
 
     WHOLE; DAMAGED if anything is; otherwise UNCHECKED if a file could not be checked.  `quiet`: only damage and what could not be checked.
-    `key`: of sealed segments, which cannot be checked without it.  `compare`: what else to hold them against.
+    `key`: of sealed segments, which cannot be checked without it.  `keyless`: why it is not at hand; then it is not known either whether
+    what is not sealed should be.  `compare`: what else to hold them against.
     """
     found = archive.find(list(paths))
     unchecked = [why for _, why in found.unreadable]
@@ -104,27 +115,26 @@ def check(paths: Sequence[str], say: Say, *, quiet: bool = False, key: bytes = b
         if not quiet:
             for line in (*one.notes, one.summary()):
                 say(line)
-    broken, chain_notes = _check_all(examined, _receipts(paths, unchecked), key, compare)
-    for finding in broken:
-        say(str(finding))
-    for line in unchecked:
+    whole = _check_all(examined, _receipts(paths, unchecked), key, compare)
+    unproved = [keyless, *whole.unproved] if keyless else whole.unproved
+    for line in (*map(str, whole.findings), *unchecked, *unproved):
         say(line)
-    damaged = {one.path for one in examined if one.findings} | {finding.path for finding in broken}
+    damaged = {one.path for one in examined if one.findings} | {finding.path for finding in whole.findings}
     if not quiet:
-        for line in (*chain_notes, *notes, _total(len(examined), len(damaged), len(unchecked))):
+        for line in (*whole.notes, *notes, _total(len(examined), len(damaged), len(unchecked))):
             say(line)
-    return DAMAGED if damaged else UNCHECKED if unchecked or not examined else WHOLE
+    return DAMAGED if damaged else UNCHECKED if unchecked or unproved or not examined else WHOLE
 
 
-def _check_all(examined: list[Examined], receipts: list[Receipt], key: bytes, compare: Compare | None) -> Findings:
+def _check_all(examined: list[Examined], receipts: list[Receipt], key: bytes, compare: Compare | None) -> Compared:
     """What is only seen when all segments are there."""
-    broken, notes = check_chains(examined, receipts)
+    whole = Compared(*check_chains(examined, receipts))
     if key:
-        broken += _unsealed(examined)
+        whole.findings += _unsealed(examined)
     if compare is not None:
-        more, more_notes = compare(examined)
-        broken, notes = broken + more, notes + more_notes
-    return broken, notes
+        compared = compare(examined)
+        whole = Compared(whole.findings + compared.findings, whole.notes + compared.notes, compared.unproved)
+    return whole
 
 
 def _receipts(paths: Iterable[str], unchecked: list[str]) -> list[Receipt]:

@@ -58,7 +58,8 @@ def test(args: argparse.Namespace) -> int:
 
     paths = args.paths or [DEFAULT_FOLDER]
     compare = anchors.against(args.anchors, paths) if args.anchors else None
-    return verify.check(paths, say, quiet=args.quiet, key=sealing.find_key(args.key, args.config), compare=compare)
+    key, keyless = sealing.key_at_hand(args.key, args.config)
+    return verify.check(paths, say, quiet=args.quiet, key=key, keyless=keyless, compare=compare)
 
 
 def save(args: argparse.Namespace) -> int:

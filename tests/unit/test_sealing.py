@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ctrecorder.errors import UsageError
-from ctrecorder.sealing import find_key, read_key
+from ctrecorder.sealing import find_key, key_at_hand, read_key
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_no_key() -> None:
 
 
 def test_a_key_is_64_bytes_and_the_end_of_its_line_does_not_count(key: Path) -> None:
-    """An editor adds a newline, `openssl rand -hex` too."""
+    """An editor adds a newline, base64 too."""
     first = read_key(str(key))
     assert len(first) == 64
     key.write_bytes(b"0123456789abcdef\n")
@@ -84,3 +84,23 @@ def test_the_option_goes_over_the_configuration(key: Path, tmp_path: Path) -> No
     conf.write_text(f"[seal]\nkey = {key}\n")
     assert find_key(None, str(conf)) == read_key(str(key))
     assert find_key(str(other), str(conf)) == read_key(str(other))
+
+
+def test_who_only_reads_goes_on_without_a_key_that_is_not_for_him(key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    conf = tmp_path / "conf"
+    conf.write_text("[seal]\nkey = credential:key\n")
+    nothing, why = key_at_hand(None, str(conf))
+    assert nothing == b""
+    assert "not at hand (credential:key)" in why
+    assert key_at_hand(str(key), str(conf)) == (read_key(str(key)), "")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert key_at_hand(None, str(conf)) == (read_key(str(key)), "")
+    conf.write_text(f"[seal]\nkey = {tmp_path / 'gone'}\n")
+    assert "gone" in key_at_hand(None, str(conf))[1]
+    key.chmod(0o644)
+    conf.write_text(f"[seal]\nkey = {key}\n")
+    with pytest.raises(UsageError, match="is no secret"):
+        key_at_hand(None, str(conf))
+    conf.write_text("")
+    assert key_at_hand(None, str(conf)) == (b"", "")
