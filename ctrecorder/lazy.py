@@ -104,7 +104,7 @@ class LazyTable:
             if not len(inside) and (partner is None or not partner.any()):
                 return np.zeros(len(self), np.bool_)
             places = self._places(entry)
-        found = np.zeros(len(self), np.bool_)
+        found: Bools = np.zeros(len(self), np.bool_)
         if len(inside):  # a dictionary ascends, so they are neighbours
             first, last = int(inside[0]) + same, int(inside[-1]) + same
             found = places == first if first == last else (places >= first) & (places <= last)

@@ -17,6 +17,7 @@ from ctrecorder import archive, arrange, custody, squeeze_archive
 from ctrecorder import squeeze as squeezing
 from ctrecorder.cli.ctlist import main as ctlist
 from ctrecorder.cli.ctsqueeze import main
+from ctrecorder.codec import FORM_SMALL
 from ctrecorder.columns import Table, bit
 from ctrecorder.custody import BusyError
 from ctrecorder.errors import ArchiveError, FormatError
@@ -502,3 +503,18 @@ def test_squeezing_changes_no_line(tmp_path: Path, capfd: pytest.CaptureFixture[
     before = listed(), listed("-s")
     squeeze(path, Settings())
     assert (listed(), listed("-s")) == before
+
+
+def test_few_connections_take_the_smaller_form(tmp_path: Path) -> None:
+    """A router at home has segments of some connections: 56 bytes for each column's entry would be most of it."""
+    sizes, forms = {}, {}
+    for count in (5, 250):
+        rows = [row(event, T + n * SECOND + event * 7 * SECOND, id=n + 1, orig_sport=n) for n in range(count) for event in (NEW, DESTROY)]
+        result = squeeze(record(tmp_path / str(count), [sorted(rows, key=lambda each: each["time"])]), Settings())
+        assert result is not None
+        with Segment(result.path) as segment:
+            forms[count] = {block.form for block in segment.blocks_of(Kind.CONNECTIONS)}
+            sizes[count] = sum(segment.frame(block).length for block in segment.blocks_of(Kind.CONNECTIONS))
+    assert forms[5] == {FORM_SMALL}
+    assert sizes[5] < 150
+    assert sizes[250] < 250 * 8
