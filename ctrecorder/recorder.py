@@ -27,8 +27,11 @@ from ctrecorder.spool import HEARTBEAT_NS, Spool
 
 SIGNALS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
 
-# Slots of 1,088 bytes: 3.2 MiB.  With half as many a flood costs some 5 % more; more would cost memory, of which 50 MiB is all there is.
-SLOTS = 3072
+# Slots of 1,088 bytes: 2.1 MiB.  Fewer would decode smaller batches in a flood; more would cost memory, of which 50 MiB is all there is.
+SLOTS = 2048
+# Batches (32,768 events, some 50 ms) before signals, flushes and the watchdog get their turn: a flood that always has more must not
+# keep them waiting.
+BATCHES_A_TURN = 32
 # After poll() has said readable: the wait that lets a batch form.  It bounds the error of a time of receipt, so it is short
 # where the kernel does not date its events (before Linux 6.14, or nf_conntrack_timestamp=0).
 WAIT_DATED = 0.05
@@ -117,6 +120,7 @@ class Recorder:
         events = select.poll()
         events.register(signals, select.POLLIN)
         events.register(self._events, select.POLLIN)
+        more = False
         while not self._stopping:
             dumping = self._snapshot.active
             if dumping:
@@ -125,9 +129,9 @@ class Recorder:
             if dumping:
                 events.unregister(self._snapshot)
             if self._events.fileno() in ready:
-                if not dumping:
+                if not (dumping or more):
                     select.select([signals], [], [], self._batch_wait())
-                self._receive()
+                more = self._receive()
             self._handle(signals.read())
             self._do_what_is_due()
 
@@ -141,8 +145,11 @@ class Recorder:
     def _batch_wait(self) -> float:
         """Seconds to wait for a batch to form."""
         wait = WAIT_DATED if self._dated else WAIT_UNDATED
-        capacity = 2 * self._events.buffer_bytes / EVENT_BUFFER_BYTES
-        return min(wait, capacity / 2 / MOST_EVENTS_A_SECOND)
+        return min(wait, self._capacity() / 2 / MOST_EVENTS_A_SECOND)
+
+    def _capacity(self) -> float:
+        """How many events the kernel's buffer holds."""
+        return 2 * self._events.buffer_bytes / EVENT_BUFFER_BYTES
 
     def _do_what_is_due(self) -> None:
         change = self._clock.look()
@@ -162,15 +169,18 @@ class Recorder:
     def _flush_soon(self) -> None:
         self._flush_due = self._flush_due or self._clock.monotonic() + FLUSH_NS
 
-    def _receive(self) -> None:
-        """Take what the kernel has queued; decode whenever the slots are full."""
-        taken = netlink.BATCH
-        while taken == netlink.BATCH:
+    def _receive(self) -> bool:
+        """Take what the kernel has queued, so much of it as a turn allows; decode whenever the slots are full.  True: there is more."""
+        taken = 0
+        for _ in range(BATCHES_A_TURN):
             if self._slots.used == self._slots.rows:
                 self._decode()
             taken = self._events.receive(self._slots)
+            if taken < netlink.BATCH:
+                break
         self._flush_soon()
         self._check_loss()
+        return taken == netlink.BATCH
 
     def _decode(self) -> None:
         slots, used = self._slots, slice(0, self._slots.used)
@@ -269,7 +279,10 @@ class Recorder:
     def _stop(self) -> None:
         service.notify("STOPPING=1")
         if self._stopping:
-            self._receive()
+            # What a full buffer holds, and not what a flood adds for ever.
+            turns = int(self._capacity() // (BATCHES_A_TURN * netlink.BATCH)) + 1
+            while turns and self._receive():
+                turns -= 1
         self._flush()
         now, path = self._clock.wall(), self._spool.path
         self._spool.mark("stop", {"events": self.counters.total, "lost": self.counters.lost}, now)

@@ -30,6 +30,8 @@ from ctrecorder.writer import SegmentWriter
 # all but the last minute.  More often would wear flash for nothing; seldom would leave long holes.
 HEARTBEAT_NS = MINUTE
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+# Drafts that are written but not synced stay in memory: in a flood so many come within a second that they are synced before it is over.
+MOST_UNSYNCED_BYTES = 1 << 20
 # A segment that cannot be written is replaced by a new one: at once, then after twice as long each time.  A disk that takes the
 # beginning of a file and no more would else be filled with beginnings.
 REPLACE_SECONDS, MOST_REPLACE_SECONDS = 1, 600
@@ -176,6 +178,8 @@ class Spool:
         """Write what is queued, if the disk takes it; what it refuses is `flush`'s to try again."""
         try:
             self._write_queue()
+            if self._bytes > MOST_UNSYNCED_BYTES:
+                self._sync()
         except ArchiveError as error:
             self._fail(error)
 

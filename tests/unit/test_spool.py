@@ -20,7 +20,7 @@ from ctrecorder.place import DAY, MINUTE, SECOND, Place, newest
 from ctrecorder.reader import Segment
 from ctrecorder.series import Series
 from ctrecorder.service import Log
-from ctrecorder.spool import Spool
+from ctrecorder.spool import MOST_UNSYNCED_BYTES, Spool
 
 NOON = 20_000 * DAY + 12 * 60 * MINUTE
 BIG = 64 << 20
@@ -385,3 +385,15 @@ def test_nothing_to_write_writes_nothing(tmp_path: Path) -> None:
     size = only(tmp_path).stat().st_size
     assert ours.flush(NOON + SECOND)
     assert only(tmp_path).stat().st_size == size
+
+
+def test_what_is_written_is_synced_before_it_fills_the_memory(tmp_path: Path) -> None:
+    """Between two flushes too: a second of a flood would else stay in memory."""
+    ours = spool(tmp_path, block_rows=8192)
+    ours.open(NOON)
+    most = 0
+    for first in range(0, 60 * 8192, 8192):
+        ours.add(rows(first, 8192))
+        most = max(most, ours._bytes)
+    assert only(tmp_path).stat().st_size > 2 * MOST_UNSYNCED_BYTES
+    assert most < 1.5 * MOST_UNSYNCED_BYTES
