@@ -30,8 +30,9 @@ from ctrecorder.writer import SegmentWriter
 # all but the last minute.  More often would wear flash for nothing; seldom would leave long holes.
 HEARTBEAT_NS = MINUTE
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-# Drafts that are written but not synced stay in memory: in a flood so many come within a second that they are synced before it is over.
-MOST_UNSYNCED_BYTES = 1 << 20
+# Drafts that are written but not synced stay in memory; in a flood so many come that they are synced before the second is over.  A sync may
+# take a tenth of a second, in which the kernel's buffer fills, so not more often than this.
+MOST_UNSYNCED_BYTES = 4 << 20
 # A segment that cannot be written is replaced by a new one: at once, then after twice as long each time.  A disk that takes the
 # beginning of a file and no more would else be filled with beginnings.
 REPLACE_SECONDS, MOST_REPLACE_SECONDS = 1, 600

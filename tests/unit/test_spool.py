@@ -392,7 +392,7 @@ def test_what_is_written_is_synced_before_it_fills_the_memory(tmp_path: Path) ->
     ours = spool(tmp_path, block_rows=8192)
     ours.open(NOON)
     most = 0
-    for first in range(0, 60 * 8192, 8192):
+    for first in range(0, 240 * 8192, 8192):
         ours.add(rows(first, 8192))
         most = max(most, ours._bytes)
     assert only(tmp_path).stat().st_size > 2 * MOST_UNSYNCED_BYTES
