@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from rows import NS, Row, event, random_events, table, without
 
-from ctrecorder import legacy_format, names, render
+from ctrecorder import legacy_format, names, render, render_header
 from ctrecorder.columns import ADDRESSES, BY_NAME, PORTS, Table
 from ctrecorder.errors import UsageError
 from ctrecorder.render import FORMATS, Renderer
@@ -279,3 +279,8 @@ def test_a_strangers_numbers_are_text_too() -> None:
     shown = [json.loads(line) for line in made("json", table(rows)).splitlines()]
     assert (shown[0]["event"], shown[0]["proto"], shown[1]["status"]) == ("200", "255", ["0x100000"])
     assert ipaddress.ip_address(shown[0]["orig_src"])
+
+
+def test_a_header_that_left_no_protocol_out_says_all() -> None:
+    assert render_header.text("x", {"protocols": [], "sealed": False}) == "x:\n  protocols: all\n  sealed:    no\n"
+    assert render_header.text("x", {"protocols": ["tcp", "udp"]}) == "x:\n  protocols: tcp, udp\n"
