@@ -40,13 +40,18 @@ BEHIND = {PUBLIC: INSIDE_SERVER, PUBLIC6: INSIDE6_SERVER}
 # Public ports that DNAT takes to the server inside, and its own ports.
 FORWARDED = {8080: 80, 5353: 53}
 
+# Plain rules, no map: nft 1.0.6, in a Debian 12 that is booted in this namespace, crashes when it lists a map that 1.1.3 made.
+_FORWARDING = "\n".join(
+    f"        iifname wan {family} daddr {public} {proto} dport {port} dnat {family} to {behind}:{inner}"
+    for family, public, behind in (("ip", PUBLIC, INSIDE_SERVER), ("ip6", PUBLIC6, f"[{INSIDE6_SERVER}]"))
+    for port, inner in FORWARDED.items()
+    for proto in ("tcp", "udp")
+)
 RULES = f"""
 table inet nat {{
-    map forwarded {{ type inet_service : inet_service; elements = {{ {", ".join(f"{k} : {v}" for k, v in FORWARDED.items())} }} }}
     chain prerouting {{
         type nat hook prerouting priority dstnat;
-        iifname wan ip daddr {PUBLIC} meta l4proto {{ tcp, udp }} dnat ip to {INSIDE_SERVER} : th dport map @forwarded
-        iifname wan ip6 daddr {PUBLIC6} meta l4proto {{ tcp, udp }} dnat ip6 to {INSIDE6_SERVER} : th dport map @forwarded
+{_FORWARDING}
     }}
     chain postrouting {{
         type nat hook postrouting priority srcnat;
