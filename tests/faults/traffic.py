@@ -22,7 +22,7 @@ from pathlib import Path
 from ctrecorder import archive
 from ctrecorder.format import REASONS, Gap
 from ctrecorder.reader import Segment
-from listeners import Recorder
+from listeners import Recorder, one_segment
 from router import CHECKOUT, INSIDE, SERVER, Lab, event_sockets, wait_until
 
 BASE = int(ipaddress.IPv4Address("198.18.0.0"))
@@ -170,7 +170,7 @@ class Tough(Recorder):
         """Start it; returns once it records."""
         template = self.folder / "%Y%m%d-%H%M%S.ctlog"
         command = ("env", *self._environment, CHECKOUT / "bin/ctrecord", "-F", "-c", self._config, "-U", "root", "-f", template)
-        self.process = self._lab.router.spawn(*command, *self._options, stderr=self._stderr)
+        self.process = self._lab.router.spawn(*command, *one_segment(), *self._options, stderr=self._stderr)
         self.wait("recording to ")
 
     def kill(self) -> int:

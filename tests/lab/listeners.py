@@ -10,11 +10,21 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from router import CHECKOUT, Lab, event_sockets, wait_until
+from router import CHECKOUT, Lab, event_sockets, wait_for_next, wait_until
 
 # What identifies an event: its kind, protocol, both tuples as conntrack writes them, and the kernel's id.
 Event = tuple[str, str, str, str, str]
 Row = dict[str, Any]
+
+
+# No test with a recorder of its own takes so long.
+LONGEST_TEST = 90
+
+
+def one_segment() -> tuple[object, ...]:
+    """Options for a recorder that begins another segment only if it is told to: a test that runs over the hour would else see one more."""
+    wait_for_next(86400, LONGEST_TEST)
+    return "-t", 1440
 
 
 class Recorder:
@@ -24,7 +34,7 @@ class Recorder:
         self.folder = folder
         self._stderr = folder.parent / f"{folder.name}.stderr"
         folder.mkdir(exist_ok=True)
-        command = (CHECKOUT / "bin/ctrecord", "-F", "-U", user, "-f", folder / template, *options)
+        command = (CHECKOUT / "bin/ctrecord", "-F", "-U", user, *one_segment(), "-f", folder / template, *options)
         self.process = lab.router.spawn(*command, stderr=self._stderr)
         self.wait("recording to ")
 

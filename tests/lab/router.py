@@ -79,6 +79,13 @@ def wait_until(done: Callable[[], T], what: str, seconds: float = 15) -> T:
     return answer
 
 
+def wait_for_next(period: int, left: float) -> None:
+    """If less than `left` seconds of the period (of so many seconds, UTC) are left, wait until they are over."""
+    rest = period - time.time() % period
+    if rest < left:
+        time.sleep(rest + 0.1)
+
+
 class EventSocket(NamedTuple):
     """A netfilter netlink socket that has joined a group, of some process.
 

@@ -82,10 +82,25 @@ def findings(router: Router) -> dict[str, str]:
     return {what: mend for what, mend in said if what not in OF_THE_HOST}
 
 
+def wait_for_health(router: Router) -> None:
+    """Until the doctor finds nothing; AssertionError with what it still finds."""
+    found: dict[str, str] = {}
+
+    def well() -> bool:
+        nonlocal found
+        found = findings(router)
+        return not found
+
+    try:
+        router.wait(well, "a clean bill of health")
+    except AssertionError as error:
+        raise AssertionError(f"{error}\nthe doctor found: {found}") from None
+
+
 @pytest.fixture
 def healthy(router: Router) -> Iterator[Router]:
     router.run("systemctl", "restart", "ctrecord.service")
-    router.wait(lambda: not findings(router), "a clean bill of health")
+    wait_for_health(router)
     yield router
     router.sh(
         "systemctl daemon-reload; systemctl enable -q --now ctrecord.service ctsqueeze.timer ctexpire.timer 2>&1; systemctl reset-failed"
@@ -106,7 +121,7 @@ def test_each_fault_is_found_and_mended(healthy: Router, name: str) -> None:
     finally:
         healthy.sh(fault.undo, check=False)
     healthy.sh("systemctl start ctrecord.service", check=False)
-    healthy.wait(lambda: not findings(healthy), "health after the fault is undone")
+    wait_for_health(healthy)
 
 
 def test_further_recorders_are_looked_at_and_may_replace_the_first(healthy: Router) -> None:

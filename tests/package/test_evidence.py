@@ -10,7 +10,7 @@ import pytest
 from booted import CHECKOUT, LOGS, Done, Router
 
 from ctrecorder import messages
-from router import INSIDE, SERVER
+from router import INSIDE, SERVER, wait_for_next
 
 CONF = "/etc/ctrecorder/ctrecorder.conf"
 COPY = "/tmp/copy"
@@ -40,7 +40,11 @@ def clerk(router: Router) -> Iterator[str]:
 
 @pytest.fixture
 def anew(router: Router) -> None:
-    """Log and journal are begun anew: other tests made faults (a disk mounted over the log, and gone) that both still tell of."""
+    """Log and journal are begun anew: other tests made faults (a disk mounted over the log, and gone) that both still tell of.
+
+    No segment begins by itself meanwhile.
+    """
+    wait_for_next(3600, 30)
     router.sh(f"systemctl stop ctrecord.service; rm -rf {LOGS}/*; journalctl -q --rotate; sleep 1.2; journalctl -q --vacuum-time=1s")
     router.restart()
 

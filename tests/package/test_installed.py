@@ -9,7 +9,7 @@ import pytest
 from booted import LOGS, Router
 
 from ctrecorder import messages
-from router import INSIDE, INSIDE6, INSIDE_SERVER, PUBLIC, PUBLIC6, SERVER, SERVER6
+from router import INSIDE, INSIDE6, INSIDE_SERVER, PUBLIC, PUBLIC6, SERVER, SERVER6, wait_for_next
 
 NET_ADMIN, NONE = f"{1 << 12:016x}", f"{0:016x}"
 
@@ -126,6 +126,7 @@ def test_systemctl_status_tells_rate_drops_and_segment(router: Router) -> None:
 
 
 def test_reload_begins_a_segment_and_the_journal_has_the_last_hash_of_the_old_one(router: Router) -> None:
+    wait_for_next(3600, 15)
     old = newest(router)
     router.wait(lambda: router.sh("date +%s") and newest(router) == old, "a quiet moment")
     router.sh("sleep 1.1; systemctl reload ctrecord.service")
