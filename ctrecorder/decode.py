@@ -42,7 +42,7 @@ class _Plan:
         dtypes = {column.name: column.dtype(layout.family) for column in COLUMNS}
         for direction in ("orig", "reply"):
             dtypes |= {f"{direction}_{name}": np.dtype(np.uint8) for name in walker.ICMP_FIELDS}
-        self._fields = [(name, offset, dtypes[name]) for name, (offset, _) in layout.fields.items()]
+        self._fields = [(name, offset, dtypes[name].newbyteorder(">"), dtypes[name]) for name, (offset, _) in layout.fields.items()]
 
     def matches(self, slots: Slots) -> NDArray[np.bool_]:
         """Which of the messages in `slots`, all of the plan's length, have its layout: (n,)."""
@@ -59,8 +59,7 @@ class _Plan:
             "known": np.broadcast_to(np.uint32(self.layout.known), (rows,)),
         }
         columns |= {
-            name: np.ndarray((rows,), dtype.newbyteorder(">"), slots, offset, (stride,)).astype(dtype)
-            for name, offset, dtype in self._fields
+            name: np.ndarray((rows,), sent, slots, offset, (stride,)).astype(dtype) for name, offset, sent, dtype in self._fields
         }
         for direction in ("orig", "reply"):
             parts = [columns.pop(f"{direction}_{name}", None) for name in walker.ICMP_FIELDS]
@@ -98,21 +97,13 @@ class Decoder:
         if not len(lengths):
             return []
         pieces: list[_Piece] = []
-        keys = _keys(slots, lengths)
-        rows: NDArray[np.intp] = np.arange(len(lengths))
-        while len(rows):
-            same = keys[rows] == keys[rows[0]]
-            whole = len(rows) == len(keys) and same.all()
-            length = int(lengths[rows[0]])
-            group = rows[same]
-            block = slots if whole else slots[:, : (length + 3) & ~3][group]
-            for plan, found, messages in self._by_layout(block, length, (int(keys[rows[0]]), existing)):
+        for key, length, group, block in _groups(slots, lengths):
+            for plan, found, messages in self._by_layout(block, length, (key, existing)):
                 numbers = group[found]
                 columns = plan.gather(messages)
                 if "time" not in columns:
-                    columns["time"] = np.broadcast_to(np.asarray(received_ns, "<i8"), keys.shape)[numbers]
+                    columns["time"] = np.broadcast_to(np.asarray(received_ns, "<i8"), lengths.shape)[numbers]
                 pieces.append(_Piece(numbers, plan.layout.family, columns))
-            rows = rows[~same]
         families = sorted({piece.family for piece in pieces})
         return [_assemble(family, [piece for piece in pieces if piece.family == family], len(lengths)) for family in families]
 
@@ -153,6 +144,21 @@ class Decoder:
         plan = _Plan(message, layout)
         self._plans.setdefault(key, []).append(plan)
         return plan
+
+
+def _groups(slots: Slots, lengths: Lengths) -> Iterator[tuple[int, int, NDArray[np.intp], Slots]]:
+    """Messages that agree in `_keys`: the key, their length, their numbers in the batch, and they themselves."""
+    keys = _keys(slots, lengths)
+    rows: NDArray[np.intp] = np.arange(len(lengths))
+    same = keys == keys[0]
+    if same.all():  # as in a flood: nothing is copied
+        yield int(keys[0]), int(lengths[0]), rows, slots
+        return
+    while len(rows):
+        group, length = rows[same], int(lengths[rows[0]])
+        yield int(keys[rows[0]]), length, group, slots[:, : (length + 3) & ~3][group]
+        rows = rows[~same]
+        same = keys[rows] == keys[rows[:1]]
 
 
 def _keys(slots: Slots, lengths: Lengths) -> NDArray[np.uint64]:

@@ -18,12 +18,28 @@ Places = NDArray[np.uint8] | NDArray[np.uint32]
 # Values that are found one by one: a pass over all rows for each costs less than the slots up to about so many.
 _FEW = 8
 _SAMPLE = 128
-_SLOT_BITS = 16
+_SAMPLED, _SAMPLED_RUN = 256, 16
+# Of so many rows a table of as many slots stays in the CPU's cache, and in memory that malloc() has at hand.
+_FEW_ROWS_BITS = 14
 # Below that the slots cost more than sorting.
 _SORTED_ROWS = 4096
 # Knuth's multiplicative hash: 2**32 and 2**64 by the golden ratio, made odd.
 _SIGN = np.uint64(1 << 63)  # turned over, numbers with a sign sort as those without
 _GOLDEN_32, _GOLDEN_64 = np.uint32(2654435761), np.uint64(11400714819323198485)
+
+
+def estimate(values: Array) -> int:
+    """About how many distinct values there are, by a sample; too few rather than too many.  `values`: (n,), n > 0."""
+    if len(values) <= _SAMPLED:
+        return len(np.unique(values))
+    # Neighbours, so that what comes in bursts is not taken for many, from all over.
+    starts = np.linspace(0, len(values) - _SAMPLED_RUN, _SAMPLED // _SAMPLED_RUN).astype(np.intp)
+    found = len(np.unique(values[starts[:, np.newaxis] + np.arange(_SAMPLED_RUN)]))
+    alike = _SAMPLED - found
+    if not alike:
+        return len(values)
+    # Of s rows with k values s * s / 2k are like one before, as long as these are few.
+    return found if alike > found else min(len(values), _SAMPLED**2 // (2 * alike))
 
 
 def distinct(values: Array) -> tuple[Array, Places]:
@@ -71,31 +87,32 @@ def _by_sorting(values: Array) -> tuple[Array, NDArray[np.uint32]]:
 
 
 def _by_slots(values: Array) -> tuple[Array, NDArray[np.uint32]]:
-    slots = _slots(values)
-    table = np.empty(1 << _SLOT_BITS, values.dtype)
+    slots, count = _slots(values)
+    table = np.empty(count, values.dtype)
     table[slots] = values  # of the values that share a slot, one stays
     strays = np.flatnonzero(table[slots] != values)
-    used = np.zeros(1 << _SLOT_BITS, np.bool_)
+    used = np.zeros(count, np.bool_)
     used[slots] = True
     used_slots = np.flatnonzero(used)
     stray_values, stray_places = _by_sorting(values[strays])
     unordered = np.concatenate((table[used_slots], stray_values))
     order = np.argsort(unordered)
     rank = _inverse(order)
-    rank_of_slot = np.empty(1 << _SLOT_BITS, np.uint32)
+    rank_of_slot = np.empty(count, np.uint32)
     rank_of_slot[used_slots] = rank[: len(used_slots)]
     places = rank_of_slot[slots]
     places[strays] = rank[len(used_slots) :][stray_places]
     return unordered[order], places
 
 
-def _slots(values: Array) -> NDArray[np.intp]:
-    """A slot for each value; values of up to two bytes are their own."""
+def _slots(values: Array) -> tuple[NDArray[np.intp], int]:
+    """A slot for each value, and how many slots there are; values of up to two bytes are their own."""
     if values.dtype.itemsize <= 2:
-        return values.astype(np.intp)
+        return values.astype(np.intp), 1 << 16
+    bits = _FEW_ROWS_BITS if len(values) <= 1 << _FEW_ROWS_BITS else 16
     if values.dtype.itemsize == 4:
-        return ((values * _GOLDEN_32) >> np.uint32(32 - _SLOT_BITS)).astype(np.intp)
-    return ((values * _GOLDEN_64) >> np.uint64(64 - _SLOT_BITS)).astype(np.intp)
+        return ((values * _GOLDEN_32) >> np.uint32(32 - bits)).astype(np.intp), 1 << bits
+    return ((values * _GOLDEN_64) >> np.uint64(64 - bits)).astype(np.intp), 1 << bits
 
 
 def _inverse(order: NDArray[np.intp]) -> NDArray[np.uint32]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ctrecorder.codec import CONSTANT, DELTA, DICTIONARY, DIFFERENCE, ENTRY, HEAD, PLANES, RANGES, SAME, SPARSE, Entry, body_hash, unsigned
 from ctrecorder.columns import BY_NAME, COLUMNS, Array, Column, Table
-from ctrecorder.distinct import Places, distinct
+from ctrecorder.distinct import Places, distinct, estimate
 from ctrecorder.ranges import GREATEST, pack_ranges
 from ctrecorder.runs import pack, pack_planes
 
@@ -27,6 +27,7 @@ class Scheme:
 
     partner: str = ""  # the column that it resembles: an address is mostly equal to it, a number near it
     dictionary: int = 0  # make one if there are at least so many rows for each distinct value; 0: never
+    most_entries: int | None = None  # and no more distinct values than this
     delta: bool = False
     planes: bool = True
     level: int | None = None  # of zstd; None: the block's; 0: noise, do not try
@@ -38,7 +39,10 @@ class Scheme:
 Plan = Mapping[str, Scheme]
 
 _PLAIN = Scheme()
-_ADDRESS = Scheme(dictionary=1)
+# In a block of a flood to everywhere, to find and sort thousands of addresses would take a third of all encoding, and a search gains
+# nothing: the dictionary would be as long as the column.
+_MOST = 4096
+_ADDRESS = Scheme(dictionary=1, most_entries=_MOST)
 _FEW = Scheme(dictionary=16)
 _COUNTER = Scheme(sparse=True)
 # For the recorder: one try for each column, what costs little and gives much.  Measured on 1.1 million events of a university's
@@ -47,8 +51,8 @@ LIVE: Plan = {
     "time": Scheme(delta=True),
     "orig_src": _ADDRESS,
     "orig_dst": _ADDRESS,
-    "reply_src": Scheme(partner="orig_dst", dictionary=1),
-    "reply_dst": Scheme(partner="orig_src", dictionary=1),
+    "reply_src": Scheme(partner="orig_dst", dictionary=1, most_entries=_MOST),
+    "reply_dst": Scheme(partner="orig_src", dictionary=1, most_entries=_MOST),
     "orig_sport": Scheme(planes=False),
     "orig_dport": Scheme(planes=False),
     "reply_sport": Scheme(partner="orig_dport"),
@@ -107,22 +111,26 @@ def encode_parts(table: Table, level: int, plan: Plan) -> dict[str, Part]:
 
 @dataclass
 class _Draft:
-    """A column on its way: the numbers or places of its rows (of `selected`, if not all), and the entry as far as it is known."""
+    """A column on its way: the numbers or places of its rows (of `selected`, if not all), and what its entry will be."""
 
     column: Column
     scheme: Scheme
     values: Array
-    entry: Entry
+    encoding: int = 0
+    fields: dict[str, Any] = field(default_factory=dict)
     selected: NDArray[np.intp] | None = None
     dictionary: bytes = b""
 
     def note(self, encoding: int = 0, **fields: Any) -> None:
         """Add to the entry: bits of the encoding, fields."""
-        self.entry = self.entry._replace(encoding=self.entry.encoding | encoding, **fields)
+        self.encoding |= encoding
+        self.fields.update(fields)
 
     def part(self, body: bytes = b"") -> Part:
-        entry = self.entry._replace(dictionary_length=len(self.dictionary), body_length=len(body))
-        return Part(entry._replace(hash=body_hash(body)) if body else entry, self.dictionary, body)
+        self.note(dictionary_length=len(self.dictionary), body_length=len(body))
+        if body:
+            self.note(hash=body_hash(body))
+        return Part(Entry(self.column.id, self.encoding, **self.fields), self.dictionary, body)
 
 
 class Encoder:
@@ -135,24 +143,23 @@ class Encoder:
 
     def encode(self, column: Column, scheme: Scheme) -> Part | None:
         """`column` by `scheme`; None if it is zero in every row."""
-        draft = _Draft(column, scheme, np.ascontiguousarray(self._table[column.name]), Entry(column.id, 0))
-        if not _any(draft.values):
-            return None
+        draft = _Draft(column, scheme, np.ascontiguousarray(self._table[column.name]))
+        if _constant(draft.values):
+            return _constant_part(draft) if _any(draft.values[:1]) else None
         if scheme.sparse:
             self._leave_out_unknown(draft)
+            if _constant(draft.values):
+                return _constant_part(draft)
         if draft.values.dtype.kind == "S":
             return self._encode_wide(draft)
         draft.values = draft.values.view(unsigned(draft.values.dtype))
-        if _constant(draft.values):
-            draft.note(CONSTANT, low=signed64(int(draft.values[0])))
-            return draft.part()
         if self._use_dictionary(draft):
             return self._encode_numbers(draft, signed=False)
         partner = self._partner(draft)
         if partner is not None and column.kind != "addr":
             draft.note(DIFFERENCE, partner=BY_NAME[scheme.partner].id)
             draft.values = draft.values - partner.view(draft.values.dtype)
-        return self._encode_numbers(draft, signed=bool(draft.entry.encoding & DIFFERENCE) or column.kind == "<i8")
+        return self._encode_numbers(draft, signed=bool(draft.encoding & DIFFERENCE) or column.kind == "<i8")
 
     def _leave_out_unknown(self, draft: _Draft) -> None:
         """Keep the rows in which the column is known, if these are not all, and it is 0 in the others."""
@@ -179,11 +186,7 @@ class Encoder:
         return values if draft.selected is None else values[draft.selected]
 
     def _encode_wide(self, draft: _Draft) -> Part:
-        """IPv6 addresses: constant, as the partner or by dictionary, or in planes."""
-        if _constant(draft.values):
-            low, high = struct.unpack("<qq", draft.values[:1].tobytes())
-            draft.note(CONSTANT, low=low, high=high)
-            return draft.part()
+        """IPv6 addresses: as the partner or by dictionary, or in planes."""
         if self._use_dictionary(draft):
             return self._encode_numbers(draft, signed=False)
         draft.note(PLANES, width=16)
@@ -195,18 +198,18 @@ class Encoder:
         if not scheme.dictionary:
             return False
         values = draft.values.view(draft.column.dtype(self._table.family))
+        most = len(values) // scheme.dictionary
+        if scheme.most_entries is not None:
+            most = min(most, scheme.most_entries)
         partner = self._partner(draft)
-        if partner is None:
-            entries, places = distinct(values)
-        else:
-            others = np.flatnonzero(values != partner)
-            entries = np.zeros(0, values.dtype)
-            places = np.zeros(len(values), np.uint32)
-            if len(others):
-                entries, of_others = distinct(values[others])
-                places[others] = of_others + np.uint32(1)
-        if len(entries) * scheme.dictionary > len(values):
+        others = None if partner is None else np.flatnonzero(values != partner)
+        found = _distinct_up_to(values if others is None else values[others], most)
+        if found is None:
             return False
+        entries, places = found
+        if others is not None:
+            of_others, places = places, np.zeros(len(values), np.uint32)
+            places[others] = of_others + np.uint32(1)
         if partner is not None:
             draft.note(SAME, partner=BY_NAME[scheme.partner].id)
         draft.note(DICTIONARY, entries=len(entries))
@@ -218,7 +221,7 @@ class Encoder:
         """Numbers, or places in a dictionary, as narrow items above the least one."""
         numbers, first = draft.values, None
         if draft.scheme.delta and len(numbers) > 1:
-            if draft.entry.encoding & DICTIONARY:
+            if draft.encoding & DICTIONARY:
                 numbers = numbers.astype(np.uint32)  # as they are read
             first = int(numbers[0])
             differences = np.empty_like(numbers)
@@ -236,7 +239,7 @@ class Encoder:
             draft.note(CONSTANT)
             return draft.part()
         if 0 < draft.scheme.ranges <= len(numbers) and numbers.dtype.itemsize == 8:
-            above = 0 if draft.entry.encoding & (DELTA | DIFFERENCE) else low
+            above = 0 if draft.encoding & (DELTA | DIFFERENCE) else low
             if low - above > -GREATEST and high - above < GREATEST:
                 return self._encode_ranges(draft, (numbers - _modulo(above, numbers)).view(np.int64), above)
         items = numbers - _modulo(low, numbers) if low else numbers
@@ -250,7 +253,7 @@ class Encoder:
     def _encode_ranges(self, draft: _Draft, items: NDArray[np.int64], above: int) -> Part:
         """Items of either sign, above `above`, as ranges; lives end at whole seconds and a little more, so these may be peaks."""
         scale = _common_scale(items) if draft.scheme.scale else 0
-        step = 10 ** (9 - scale) if draft.entry.encoding & DIFFERENCE and not draft.entry.encoding & DELTA else 0
+        step = 10 ** (9 - scale) if draft.encoding & DIFFERENCE and not draft.encoding & DELTA else 0
         draft.note(RANGES, low=signed64(above), scale=scale)
         return draft.part(pack_ranges(items // 10**scale, self._level, step))
 
@@ -261,6 +264,26 @@ class Encoder:
             draft.note(PLANES)
             return draft.part(pack_planes(items, level))
         return draft.part(pack(items, level))
+
+
+def _constant_part(draft: _Draft) -> Part:
+    """All values are the first, which is in the entry."""
+    if draft.values.dtype.kind == "S":
+        low, high = struct.unpack("<qq", draft.values[:1].tobytes())
+        draft.note(CONSTANT, low=low, high=high)
+    else:
+        draft.note(CONSTANT, low=signed64(int(draft.values[0])))
+    return draft.part()
+
+
+def _distinct_up_to(values: Array, most: int) -> tuple[Array, Places] | None:
+    """As `distinct`, of no value too; None if there are more than `most`, which a sample often tells."""
+    if not len(values):
+        return values, np.zeros(0, np.uint32)
+    if len(values) > most and estimate(values) > most:
+        return None
+    found = distinct(values)
+    return found if len(found[0]) <= most else None
 
 
 def _pack_dictionary(entries: Array, level: int) -> bytes:

@@ -14,11 +14,13 @@ import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ctrecorder import uapi
-from ctrecorder.decode import DUMP_ENDS, STRIDE, Split, end_of_dump, messages, split
+from ctrecorder.decode import DUMP_ENDS, STRIDE, Lengths, Slots, Split, end_of_dump, messages, split
 from ctrecorder.errors import KernelError
 
 # Messages that a recvmmsg() may take: the kernel's own limit (UIO_MAXIOV).
@@ -58,13 +60,12 @@ _MSG_TRUNC, _MSG_DONTWAIT = int(socket.MSG_TRUNC), int(socket.MSG_DONTWAIT)
 class SlotBuffer:
     """Room for `rows` messages, and what recvmmsg() needs to fill it.  `used` slots are filled, from the first on.
 
-    slots (rows, STRIDE) uint8; lengths (rows,) uint32, bytes used; received (rows,) int64, time of receipt in ns UTC.
+    slots (rows, STRIDE) uint8; sizes (rows,) uint32, bytes used; received (rows,) int64, time of receipt in ns UTC.
     """
 
     def __init__(self, rows: int) -> None:
         self.rows, self.used = rows, 0
         self.slots = np.zeros((rows, STRIDE), np.uint8)
-        self.lengths = np.zeros(rows, np.uint32)
         self.received = np.zeros(rows, np.int64)
         index = np.arange(rows, dtype=np.uintp)
         senders = np.zeros(rows, _SOCKADDR)
@@ -85,9 +86,13 @@ class SlotBuffer:
         """Where the struct mmsghdr of this row is."""
         return self._table_at + row * _MMSGHDR.itemsize
 
-    def clear(self) -> None:
-        """Forget what was received."""
-        self.used = 0
+
+class Messages(NamedTuple):
+    """What was received, for `Decoder.decode`: arrays of n messages each, views into a SlotBuffer until that is filled again."""
+
+    slots: Slots
+    lengths: Lengths
+    received: NDArray[np.int64]
 
 
 class EventSocket:
@@ -150,19 +155,24 @@ class EventSocket:
         return self._socket.fileno()
 
     def receive(self, buffer: SlotBuffer) -> int:
-        """Take up to BATCH messages of those queued into `buffer` behind those used; how many were taken from the kernel, 0 if none.
-
-        Messages that are refused are not kept.  Never waits.
-        """
+        """Take up to BATCH messages of those queued into `buffer` behind those used; how many were taken, 0 if none.  Never waits."""
         first = buffer.used
         count = self._recvmmsg(buffer.address(first), min(BATCH, buffer.rows - first))
-        last = first + count
-        buffer.lengths[first:last] = buffer.sizes[first:last]
-        if buffer.pids[first:last].any() or (buffer.flags[first:last] & _MSG_TRUNC).any():
-            last = self._refuse(buffer, first, last)
-        buffer.received[first:last] = time.time_ns()
-        buffer.used = last
+        buffer.used = first + count
+        buffer.received[first : buffer.used] = time.time_ns()
         return count
+
+    def accept(self, buffer: SlotBuffer) -> Messages:
+        """The messages in `buffer`, which is empty then, but for those that are refused."""
+        used = slice(0, buffer.used)
+        buffer.used = 0
+        slots, lengths, received = buffer.slots[used], buffer.sizes[used].copy(), buffer.received[used]
+        if not buffer.pids[used].any() and not (buffer.flags[used] & _MSG_TRUNC).any():
+            return Messages(slots, lengths, received)
+        kernel, whole = buffer.pids[used] == 0, buffer.flags[used] & _MSG_TRUNC == 0
+        self.foreign += int(np.count_nonzero(~kernel))
+        self.truncated += int(np.count_nonzero(kernel & ~whole))
+        return Messages(*(each[kernel & whole] for each in (slots, lengths, received)))
 
     def _recvmmsg(self, messages: int, room: int) -> int:
         """recvmmsg() into `room` struct mmsghdr at that address; 0 if nothing is queued."""
@@ -175,18 +185,6 @@ class EventSocket:
                 return 0
             if code != errno.EINTR:
                 raise KernelError(f"cannot receive conntrack events: {os.strerror(code)}")
-
-    def _refuse(self, buffer: SlotBuffer, first: int, last: int) -> int:
-        """Count what is refused of the slots first..last-1, close the ranks, and return the new `last`."""
-        kernel = buffer.pids[first:last] == 0
-        whole = buffer.flags[first:last] & _MSG_TRUNC == 0
-        self.foreign += int(np.count_nonzero(~kernel))
-        self.truncated += int(np.count_nonzero(kernel & ~whole))
-        kept = first + np.flatnonzero(kernel & whole)
-        last = first + len(kept)
-        buffer.slots[first:last] = buffer.slots[kept]
-        buffer.lengths[first:last] = buffer.lengths[kept]
-        return last
 
     def drops(self) -> int:
         """Events that the kernel dropped for this socket since it was opened."""

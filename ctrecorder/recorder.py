@@ -27,8 +27,8 @@ from ctrecorder.spool import HEARTBEAT_NS, Spool
 
 SIGNALS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
 
-# Slots of 1,088 bytes: 2.1 MiB.  Fewer would decode smaller batches in a flood; more would cost memory, of which 50 MiB is all there is.
-SLOTS = 2048
+# Slots of 1,088 bytes: 4.3 MiB.  Fewer would decode smaller batches in a flood; more would cost memory, of which 50 MiB is all there is.
+SLOTS = 4096
 # Batches (32,768 events, some 50 ms) before signals, flushes and the watchdog get their turn: a flood that always has more must not
 # keep them waiting.
 BATCHES_A_TURN = 32
@@ -170,10 +170,10 @@ class Recorder:
         self._flush_due = self._flush_due or self._clock.monotonic() + FLUSH_NS
 
     def _receive(self) -> bool:
-        """Take what the kernel has queued, so much of it as a turn allows; decode whenever the slots are full.  True: there is more."""
+        """Take what the kernel has queued, so much of it as a turn allows; decode when the slots are full.  True: there is more."""
         taken = 0
         for _ in range(BATCHES_A_TURN):
-            if self._slots.used == self._slots.rows:
+            if self._slots.rows - self._slots.used < netlink.BATCH:
                 self._decode()
             taken = self._events.receive(self._slots)
             if taken < netlink.BATCH:
@@ -183,12 +183,10 @@ class Recorder:
         return taken == netlink.BATCH
 
     def _decode(self) -> None:
-        slots, used = self._slots, slice(0, self._slots.used)
-        for table in self._decoder.decode(slots.slots[used], slots.lengths[used], slots.received[used]):
+        for table in self._decoder.decode(*self._events.accept(self._slots)):
             self.counters.add(table)
             self._dated = bool(int(table["known"][-1]) & bit("time"))
             self._spool.add(table)
-        slots.clear()
 
     def _check_loss(self) -> None:
         """Count what the kernel dropped since the last look."""

@@ -203,11 +203,11 @@ _RECORD = (
     ),
     Setting(
         "rows",
-        "8192",
+        "16384",
         "events",
         "a whole number, 1 to 65536",
         "A block of the log holds at most so many events.",
-        "A larger block packs a little better, but takes memory: 65536 needs 14 MiB more. Each second a block is written in any case.",
+        "A larger block packs a little better, but takes memory: 65536 needs 10 MiB more. Each second a block is written in any case.",
         _number(1, 65536),
     ),
     Setting(

@@ -13,17 +13,16 @@ import pytest
 from ctrecorder import bpf, hooks, netlink, uapi
 from ctrecorder.columns import Event, Table, concat
 from ctrecorder.decode import Decoder
-from ctrecorder.netlink import DumpSocket, EventSocket, SlotBuffer
+from ctrecorder.netlink import DumpSocket, EventSocket, Messages, SlotBuffer
 from router import CHECKOUT, INSIDE, INSIDE6, PUBLIC, SERVER, SERVER6, Lab, wait_until
 
 MIB = 1 << 20
 
 
-def decoded(buffer: SlotBuffer) -> dict[int, Table]:
+def decoded(messages: Messages) -> dict[int, Table]:
     """What was received, by family."""
     decoder = Decoder()
-    used = slice(0, buffer.used)
-    tables = decoder.decode(buffer.slots[used], buffer.lengths[used], buffer.received[used])
+    tables = decoder.decode(*messages)
     assert (decoder.rejected, decoder.ignored) == (0, 0)
     return {table.family: table for table in tables}
 
@@ -33,7 +32,7 @@ def received(events: EventSocket, rows: int = 4096) -> dict[int, Table]:
     buffer = SlotBuffer(rows)
     while events.receive(buffer):
         pass
-    return decoded(buffer)
+    return decoded(events.accept(buffer))
 
 
 def inject(lab: Lab, count: int, first: int = 1, *options: str) -> None:
@@ -103,16 +102,17 @@ def test_what_a_process_sends_is_refused(lab: Lab, events: EventSocket) -> None:
     inject(lab, 3)
     buffer = SlotBuffer(64)
     assert events.receive(buffer) == 3
-    forged = buffer.slots[0, : buffer.lengths[0]].tobytes()
+    forged = buffer.slots[0, : buffer.sizes[0]].tobytes()
     sender = lab.router.call(lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, uapi.NETLINK_NETFILTER))
     port = netlink_address(events.fileno())
     for number in range(4):
         sender.sendto(forged, (port, 0))
         inject(lab, 1, first=100 + number)
     assert events.receive(buffer) == 8
-    assert buffer.used == 7
+    taken = events.accept(buffer)
+    assert (len(taken.lengths), len(taken.received), buffer.used) == (7, 7, 0)
     assert (events.foreign, events.truncated) == (4, 0)
-    assert decoded(buffer)[uapi.AF_INET]["orig_sport"].tolist() == [1, 2, 3, 100, 101, 102, 103]
+    assert decoded(taken)[uapi.AF_INET]["orig_sport"].tolist() == [1, 2, 3, 100, 101, 102, 103]
     sender.close()
 
 
@@ -121,18 +121,17 @@ def test_what_does_not_fit_a_slot_is_refused_and_counted(lab: Lab, events: Event
     buffer = SlotBuffer(64)
     inject(lab, 5)
     assert events.receive(buffer) == 5
-    assert (buffer.used, events.truncated, events.foreign) == (0, 5, 0)
+    assert (len(events.accept(buffer).slots), events.truncated, events.foreign) == (0, 5, 0)
 
 
 def test_a_buffer_is_filled_by_several_calls_and_never_beyond(lab: Lab, events: EventSocket) -> None:
     inject(lab, 30)
     buffer = SlotBuffer(20)
     assert [events.receive(buffer), buffer.used, events.receive(buffer)] == [20, 20, 0]
-    ports = decoded(buffer)[uapi.AF_INET]["orig_sport"].tolist()
-    buffer.clear()
+    ports = decoded(events.accept(buffer))[uapi.AF_INET]["orig_sport"].tolist()
     inject(lab, 5, first=31)
     assert [events.receive(buffer), buffer.used] == [15, 15]
-    assert ports + decoded(buffer)[uapi.AF_INET]["orig_sport"].tolist() == list(range(1, 36))
+    assert ports + decoded(events.accept(buffer))[uapi.AF_INET]["orig_sport"].tolist() == list(range(1, 36))
 
 
 def test_drops_are_counted_exactly(lab: Lab) -> None:

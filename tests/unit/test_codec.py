@@ -16,7 +16,7 @@ from ctrecorder import codec, encoder, uapi
 from ctrecorder.arrange import SQUEEZED
 from ctrecorder.codec import ENTRY, FORM_COLUMNS, FORM_SMALL, HEAD, Index
 from ctrecorder.columns import BY_ID, BY_NAME, COLUMNS, Array, Table, bit
-from ctrecorder.distinct import distinct
+from ctrecorder.distinct import distinct, estimate
 from ctrecorder.encoder import LIVE, Scheme, encode_columns, encode_small
 from ctrecorder.errors import FormatError
 from ctrecorder.format import MAX_ROWS
@@ -162,6 +162,27 @@ def test_distinct_is_unique(family: int, kinds: int) -> None:
             wanted, wanted_places = np.unique(values, return_inverse=True)
             assert entries.tobytes() == wanted.tobytes()
             assert (places == wanted_places).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kinds", [1, 9, 100, 1000, 100_000])
+def test_how_many_are_distinct_is_told_by_a_sample(family: int, kinds: int) -> None:
+    """About as many; of what comes in bursts it may tell too few, never too many."""
+    random = np.random.default_rng(kinds)
+    values = tables.noise(random, "orig_src", family, kinds)[random.integers(0, kinds, 16384)]
+    true = len(np.unique(values))
+    assert true / 2 <= estimate(values) <= 2 * true
+    bursts = np.repeat(values[:4096], 4)
+    assert estimate(bursts) <= 2 * len(np.unique(bursts))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_flood_to_everywhere_costs_no_dictionary(family: int) -> None:
+    """One of thousands of entries takes long to make and helps no search; a smaller one is made, also in a block of few rows."""
+    for rows, kinds, made in ((16384, 100_000, False), (16384, 1000, True), (3000, 100_000, True)):
+        table = tables.events(family, rows, kinds=kinds)
+        entry = entry_of(encode_columns(table), "orig_dst", family, rows)
+        assert bool(entry.encoding & codec.DICTIONARY) == made
 
 
 def test_distinct_survives_keys_that_collide() -> None:

@@ -32,7 +32,7 @@ def test_without_a_file_every_setting_has_its_default(monkeypatch: pytest.Monkey
         "updates": False,
         "resync": True,
         "buffer": 65536,
-        "rows": 8192,
+        "rows": 16384,
         "memory": 64,
         "nice": 0,
         "user": None,
@@ -46,7 +46,7 @@ def test_the_file_goes_over_the_default_and_the_command_line_over_the_file(conf:
     conf.write_text("[record]\nrotate = 5\nprotocols = udp, tcp\nnat_only=yes\n; x\n[expire]\nmax_size = 1.5G\nmin_free = 7.5%\n")
     args = argparse.Namespace(config=str(conf), rotate=None, protocols=(1,), nat_only=None)
     config.merge(args, "record")
-    assert (args.rotate, args.protocols, args.nat_only, args.rows) == (5, (1,), True, 8192)
+    assert (args.rotate, args.protocols, args.nat_only, args.rows) == (5, (1,), True, 16384)
     expire = config.load(str(conf), "expire")
     assert (expire["max_size"], expire["min_free"]) == (3 << 29, 0.075)
     assert config.load(str(conf), "record")["protocols"] == (6, 17)
