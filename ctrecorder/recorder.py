@@ -27,8 +27,8 @@ from ctrecorder.spool import HEARTBEAT_NS, Spool
 
 SIGNALS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
 
-# Slots of 1,088 bytes: 4.3 MiB.  Fewer would decode smaller batches in a flood; more would cost memory, of which 50 MiB is all there is.
-SLOTS = 4096
+# Slots of 1,088 bytes: 3.2 MiB.  Fewer would decode smaller batches in a flood; more would cost memory, of which 50 MiB is all there is.
+SLOTS = 3072
 # Batches (32,768 events, some 50 ms) before signals, flushes and the watchdog get their turn: a flood that always has more must not
 # keep them waiting.
 BATCHES_A_TURN = 32

@@ -32,7 +32,7 @@ HEARTBEAT_NS = MINUTE
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 # Drafts that are written but not synced stay in memory; in a flood so many come that they are synced before the second is over.  A sync may
 # take a tenth of a second, in which the kernel's buffer fills, so not more often than this.
-MOST_UNSYNCED_BYTES = 4 << 20
+MOST_UNSYNCED_BYTES = 2 << 20
 # A segment that cannot be written is replaced by a new one: at once, then after twice as long each time.  A disk that takes the
 # beginning of a file and no more would else be filled with beginnings.
 REPLACE_SECONDS, MOST_REPLACE_SECONDS = 1, 600
