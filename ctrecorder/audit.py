@@ -45,7 +45,8 @@ class Audit:
         from ctrecorder.service import Log  # 30 ms: the answer does not wait for it
 
         log = Log("ctlist")
-        log.detach()
+        # By default a machine without any log is no reason to speak at each question; where a reason is required, it is.
+        log.detach(warn=self.setting == REQUIRED)
         uid, login = asker()
         query = shlex.join(self.arguments)[:_TEXT_BYTES] or "everything"
         reason = (self.reason or "")[:_TEXT_BYTES] or "none"

@@ -185,6 +185,13 @@ UNPRIVILEGED = Message(
     "The recorder goes on as root",
     "There is no user {user} to change to. The package makes it; by hand: systemd-sysusers, or useradd --system {user}.",
 )
+UNHEARD = Message(
+    "b0a1f0d1c3d5449f9d1c8a7be3f0a6d2",
+    WARNING,
+    (),
+    "The log of a command goes nowhere",
+    "Neither journald nor syslog (/dev/log) was there. Start one of them; a recorder can also be run with -F, and speaks to stderr.",
+)
 SQUEEZED = Message(
     "26d968702e9140009a35ff3321d08233",
     INFO,

@@ -7,6 +7,7 @@ hash is never returned: it becomes a finding, and the rest is still read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
@@ -235,12 +236,12 @@ class Segment:
         index = self.index
         return int(index["time_min"].min()), int(index["time_max"].max())
 
-    @property
+    @cached_property
     def gaps(self) -> list[Gap]:
         """All GAPs that can be read."""
         return list(self._notes(Kind.GAP, Gap.parse))
 
-    @property
+    @cached_property
     def marks(self) -> list[Mark]:
         """All MARKs that can be read."""
         return list(self._notes(Kind.MARK, Mark.parse))

@@ -22,7 +22,7 @@ from ctrecorder import messages
 from ctrecorder.errors import ArchiveError, KernelError, UsageError
 from ctrecorder.text import printable
 
-JOURNAL_SOCKET = "/run/systemd/journal/socket"
+JOURNAL_SOCKET, SYSLOG_SOCKET = "/run/systemd/journal/socket", "/dev/log"
 PIDFILE_BYTES = 32  # a pid and a newline are at most 9: a longer file is no pid file of ours
 
 
@@ -38,13 +38,15 @@ class Log:
         self.command = command
         self.target = "journal" if _stderr_is_journal() else "stderr"
 
-    def detach(self) -> None:
-        """From here on without a terminal: the journal if journald is there, else syslog."""
+    def detach(self, warn: bool = True) -> None:
+        """From here on without a terminal: the journal if journald is there, else syslog.  `warn` on stderr if neither is."""
         if os.path.exists(JOURNAL_SOCKET):
             self.target = "journal"
-        else:
-            self.target = "syslog"
-            syslog.openlog(self.command, syslog.LOG_PID, syslog.LOG_DAEMON)
+            return
+        if warn and not os.path.exists(SYSLOG_SOCKET):
+            self.say(messages.UNHEARD, f"neither journald nor syslog ({SYSLOG_SOCKET}) is there: the log goes nowhere")
+        self.target = "syslog"
+        syslog.openlog(self.command, syslog.LOG_PID, syslog.LOG_DAEMON)
 
     def say(self, kind: messages.Message, text: str, **fields: object) -> None:
         """One entry of `kind`: `text` for people, `fields` (names of `kind.fields`) for searching."""

@@ -91,8 +91,8 @@ def record(args: argparse.Namespace) -> int:
     with service.SignalPipe(SIGNALS) as signals:
         recorder.start()
         if not args.foreground:
-            service.daemonize(pidfile)
             log.detach()
+            service.daemonize(pidfile)
         elif pidfile is not None:
             pidfile.write()
         recorder.run(signals)

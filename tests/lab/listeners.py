@@ -56,7 +56,10 @@ class Recorder:
                 raise AssertionError(f"ctrecord ended with {self.process.returncode}: {self.log}")
             return self.log.count(text) >= count
 
-        wait_until(said, f"{text!r} from ctrecord, which said: {self.log}")
+        try:
+            wait_until(said, f"{text!r} from ctrecord")
+        except TimeoutError as error:
+            raise AssertionError(f"{error}, which said: {self.log}") from None
 
     def flush(self) -> str:
         """SIGUSR1, once all that is queued was read: everything until now is in the log.  The line with the counters."""

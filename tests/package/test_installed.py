@@ -154,6 +154,9 @@ def test_journalctl_explains_each_entry(router: Router) -> None:
 
 
 def test_usr1_logs_the_counters(router: Router) -> None:
+    for _ in range(4):
+        router.lab.udp(INSIDE, (SERVER, 53))
+    router.lab.flush()
     router.sh("systemctl kill --signal=USR1 ctrecord.service")
     router.wait(lambda: router.journal(f"MESSAGE_ID={messages.COUNTERS.id}"), "the counters")
     counters = router.journal(f"MESSAGE_ID={messages.COUNTERS.id}")[-1]

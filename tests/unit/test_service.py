@@ -258,6 +258,18 @@ def test_stderr_is_the_journal_only_if_it_is_that_very_stream(monkeypatch: pytes
     assert service.Log("ctrecord").target == "stderr"
 
 
+def test_a_daemon_that_nobody_will_hear_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(service, "JOURNAL_SOCKET", str(tmp_path / "none"))
+    monkeypatch.setattr(service, "SYSLOG_SOCKET", str(tmp_path / "log"))
+    service.Log("ctrecord").detach()
+    assert capsys.readouterr().err == f"ctrecord: neither journald nor syslog ({tmp_path / 'log'}) is there: the log goes nowhere\n"
+    (tmp_path / "log").touch()
+    service.Log("ctrecord").detach()
+    assert capsys.readouterr().err == ""
+
+
 def test_a_daemon_without_journald_speaks_to_syslog(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     said: list[tuple[int, str]] = []
     monkeypatch.setattr(service.syslog, "syslog", lambda level, text: said.append((level, text)))
