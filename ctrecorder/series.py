@@ -68,6 +68,7 @@ class Series:
         writer = self.writer
         if writer is None:
             return
+        deleted = writer.whereabouts() is Whereabouts.DELETED  # and could not be put back
         last_hash = writer.close()
         self._ended(writer, last_hash, now_ns, closed=True)
         since, until = (times.text(moment, utc=True) for moment in (self._opened_ns, now_ns))
@@ -81,6 +82,9 @@ class Series:
             until=until,
             last_hash=last_hash.hex(),
         )
+        if deleted:
+            text = f"{writer.path} was deleted and never had a place again: its {writer.rows} rows are lost"
+            self.log.say(messages.WRITE_FAILED, text, path=writer.path, error="deleted", held_bytes=0)
 
     def replace(self, now_ns: int) -> None:
         """Go on in a new segment, and leave the old one, which cannot be written any more, as far as it was synced."""

@@ -329,6 +329,19 @@ def test_a_deleted_folder_is_waited_for(tmp_path: Path) -> None:
     assert len([line for line in lines(ours) if "has no place" in line]) == 1
 
 
+def test_what_ends_with_a_deleted_folder_is_told_to_be_lost(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    ours = spool(folder)
+    ours.open(NOON)
+    path = Path(ours.path)
+    path.unlink()
+    folder.rmdir()
+    ours.add(rows(0, 1000))
+    assert ours.close(NOON)
+    assert lines(ours)[-1] == f"{path} was deleted and never had a place again: its 1000 rows are lost"
+
+
 def test_a_moved_segment_is_closed_where_it_is(tmp_path: Path) -> None:
     folder, away = tmp_path / "log", tmp_path / "away"
     folder.mkdir()
