@@ -128,3 +128,17 @@ class Bloom:
         step, place = divmod(key(address), 1 << 32)
         places = ((place + number * step) % (8 * len(self._bits)) for number in range(self._places))
         return all(self._bits[at >> 3] >> (at & 7) & 1 for at in places)
+
+    def lacks(self, table: Table) -> bool:
+        """If one of the addresses of the rows is not in it: a search for that one would pass over the segment."""
+        bits = np.frombuffer(self._bits, np.uint8)
+        size = np.uint64(8 * len(bits))
+        for values in _changes(table):
+            found = keys(values)
+            step, place = found >> np.uint64(32), found & np.uint64(0xFFFFFFFF)
+            for _ in range(self._places):
+                at = (place % size).astype(np.intp)
+                if not (bits[at >> 3] >> (at & 7).astype(np.uint8) & 1).all():
+                    return True
+                place += step
+        return False

@@ -108,7 +108,7 @@ class _Salvage:
                 end = None
                 continue
             yield from self._gap("damaged")
-            if block.kind != Kind.HEADER:
+            if block.kind not in (Kind.HEADER, Kind.ADDRESSES):  # a filter of addresses would be of other rows, or wrong
                 yield Draft(Kind(block.kind), bytes(payload), (block.time_min, block.time_max), block.family, block.form, block.rows)
             end, last = block.offset + FRAME.size + frame.length, block.time_max
         if self._old.state != "closed" and end is not None and end < self._old.size:

@@ -1,8 +1,8 @@
 """Checking: every block of a segment, its order in it, and the order of segments.
 
-`check` is what cttest does.  `examine` looks at one segment: each block against its hash, each column of it decoded, what frames, index
-and footer say against what is there, the chain of hashes from the first block to the last.  `check_chains` looks at how segments
-follow each other.
+`check` is what cttest does.  `examine` looks at one segment: each block against its hash, each column of it decoded, what frames, index,
+footer and the filter of addresses say against what is there, the chain of hashes from the first block to the last.  `check_chains` looks
+at how segments follow each other.
 
 A live segment is checked as far as it is written.  One that a crash left is whole if it ends with a whole block, or with the beginning of
 one: that is said, but is no damage.
@@ -10,6 +10,7 @@ one: that is said, but is no damage.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import numpy as np
 
 from ctrecorder import archive, custody, retention
 from ctrecorder.blocks import Scan
+from ctrecorder.bloom import Bloom
 from ctrecorder.codec import FORM_COLUMNS
 from ctrecorder.columns import Table
 from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError
@@ -184,8 +186,9 @@ def examine(path: str, key: bytes = b"") -> Examined:
             one.notes.append(f"{path}: of the C ctrecorder, which wrote no checksums: only its structure was checked")
         else:
             _check_order(segment, one)
+        addresses = _addresses(segment)
         for block in segment.blocks:
-            _check_block(segment, block, one)
+            _check_block(segment, block, one, addresses)
         one.findings[:0] = [finding for finding in segment.findings if finding is not segment.torn]
         if segment.torn is not None and segment.state == "crashed":
             one.notes.append(f"{segment.torn}: torn off by a crash")
@@ -225,13 +228,24 @@ def _check_order(segment: Segment, one: Examined) -> None:
         before, end = frame.hash, offset + FRAME.size + frame.length
 
 
-def _check_block(segment: Segment, block: Block, one: Examined) -> None:
+def _addresses(segment: Segment) -> Bloom | None:
+    """The filter of addresses that a search believes; None if there is none, or it cannot be read, which `_check_block` tells."""
+    for block in segment.blocks_of(Kind.ADDRESSES):
+        with contextlib.suppress(FormatError):
+            return Bloom(segment.file.payload(block.offset, segment.frame(block)))
+    return None
+
+
+def _check_block(segment: Segment, block: Block, one: Examined, addresses: Bloom | None) -> None:
     try:
         if not segment.hashed:
             if block.kind in TABLES:
                 segment.read(block)
         elif block.kind in TABLES:
-            _check_table(segment, block, segment.read(block))
+            table = segment.read(block)
+            _check_table(segment, block, table)
+            if addresses is not None and addresses.lacks(table):
+                raise FormatError("has an address that the segment's ADDRESSES lack: a search for it finds nothing here", offset=0)
         else:
             frame = segment.frame(block)
             payload = segment.file.payload(block.offset, frame)
@@ -239,6 +253,8 @@ def _check_block(segment: Segment, block: Block, one: Examined) -> None:
                 Gap.parse(frame, payload)
             elif block.kind == Kind.MARK:
                 Mark.parse(frame, payload)
+            elif block.kind == Kind.ADDRESSES:
+                Bloom(payload)
     except FormatError as error:
         one.findings.append(segment.file.placed(error, block.offset))
 

@@ -15,13 +15,15 @@ import numpy as np
 import pytest
 
 from ctrecorder import uapi, verify
+from ctrecorder.bloom import Collector
 from ctrecorder.cli import cttest
 from ctrecorder.codec import FORM_COLUMNS, FORM_SMALL
 from ctrecorder.columns import Table
-from ctrecorder.drafts import Draft
+from ctrecorder.drafts import Draft, addresses_draft
 from ctrecorder.encoder import encode_columns, encode_small
 from ctrecorder.format import FRAME, NO_HASH, Kind, pack_block, pack_footer, parse_frame
 from ctrecorder.reader import Segment
+from ctrecorder.repair import repair
 from ctrecorder.retention import Receipt, add_receipt
 from ctrecorder.writer import SegmentWriter
 from tests.unit import tables
@@ -29,6 +31,19 @@ from tests.unit.tables import NOON, SECOND
 
 ROOT = Path(__file__).resolve().parents[2]
 HOUR = 3600 * SECOND
+
+
+def with_addresses(path: Path, *told: Table, rows: Table) -> None:
+    """A whole segment of `rows`, whose filter of addresses is one of `told`."""
+    collector = Collector()
+    for table in told:
+        collector.add(table)
+    payload = collector.payload()
+    assert payload is not None
+    writer = SegmentWriter.create(str(path), {"chain": "c", "sequence": 1}, time_ns=NOON)
+    writer.append(rows, kind=Kind.CONNECTIONS)
+    writer.write(addresses_draft(payload, writer.times))
+    writer.close()
 
 
 class Heard:
@@ -414,3 +429,20 @@ def test_times_of_connections_are_checked_too(tmp_path: Path) -> None:
     assert Heard(tmp_path).code == verify.WHOLE
     forged(tmp_path / "b", table, encode_columns(table), FORM_COLUMNS, (0, int(np.max(table["end"]))), Kind.CONNECTIONS)
     assert Heard(tmp_path / "b").code == verify.DAMAGED
+
+
+@pytest.mark.parametrize("family", [uapi.AF_INET, uapi.AF_INET6])
+def test_a_filter_that_lacks_an_address_is_found_and_repaired(tmp_path: Path, family: int) -> None:
+    """A search believes it: a row would be there, and not be found."""
+    rows, others = tables.connections(family, 5000, seed=1), tables.connections(family, 5000, seed=2)
+    whole, wrong, mended = tmp_path / "whole.ctlog", tmp_path / "wrong.ctlog", tmp_path / "mended.ctlog"
+    with_addresses(whole, rows, rows=rows)
+    assert Heard(whole).code == 0
+    with_addresses(wrong, others, rows=rows)
+    heard = Heard(wrong)
+    assert heard.code == 1
+    assert "has an address that the segment's ADDRESSES lack" in heard.text
+    repair(str(wrong), str(mended))
+    assert Heard(mended).code == 0
+    with Segment(str(mended)) as segment:
+        assert segment.index["rows"].sum() == 5000
