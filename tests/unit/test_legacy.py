@@ -301,11 +301,11 @@ def test_a_strangers_file_neither_hangs_nor_grows(tmp_path: Path) -> None:
     """Every second record is none: the most faults that a file can have for its size."""
     records = np.frombuffer(b"".join(event.pack() for event in old.traffic(6_000)), np.uint8).reshape(-1, 33).copy()
     records[1::2, 0] = 0xFF
-    begun = time.perf_counter()
+    begun = time.process_time()
     found, faults = cut_up(records.tobytes())
     assert len(faults) == 3_000
     assert len(found) == 3_000 * 33
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 @pytest.mark.parametrize("kind", PACKERS)
