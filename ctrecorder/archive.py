@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from ctrecorder import legacy_format
-from ctrecorder.errors import ArchiveError, FormatError, UsageError
+from ctrecorder.errors import ArchiveError, FormatError, GoneError, UsageError
 from ctrecorder.format import FRAME, MAGIC, TRAILER, Frame, Kind, parse_frame, parse_trailer
 from ctrecorder.legacy_format import HEADER_BYTES
 from ctrecorder.packed import Stream
@@ -112,9 +112,11 @@ def is_live(descriptor: int) -> bool:
 
 
 def open_file(path: str, folder: int | None = None) -> int:
-    """A descriptor for reading the regular file `path`; never waits (a FIFO is refused).  Raises ArchiveError."""
+    """A descriptor for reading the regular file `path`; never waits (a FIFO is refused).  Raises ArchiveError; GoneError: there is none."""
     try:
         descriptor = os.open(path, _READ, dir_fd=folder)
+    except FileNotFoundError as error:
+        raise GoneError(f"{path}: {_why(error)}") from error
     except OSError as error:
         raise ArchiveError(f"{path}: {_why(error)}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -173,6 +175,7 @@ class Found:
 def find(paths: list[str], *, spans: bool = False) -> Found:
     """The segments among `paths`: each a file, or a folder whose files are meant (not those in folders below).
 
+    A file that goes from its folder before it could be looked at is none of them, as if it had gone before the folder was read.
     `spans`: also when each begins and ends; no hash is looked at for that, so it can only say what is worth reading.
     """
     found = Found()
@@ -182,7 +185,8 @@ def find(paths: list[str], *, spans: bool = False) -> Found:
             try:
                 descriptor = open_file(name)
             except ArchiveError as error:
-                found.unreadable.append((name, str(error)))
+                if name == path or not isinstance(error, GoneError):
+                    found.unreadable.append((name, str(error)))
                 continue
             try:
                 frame = sniff(descriptor)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from ctrecorder.errors import ArchiveError
+from ctrecorder.errors import ArchiveError, GoneError
 from ctrecorder.format import NO_HASH, Json
 from ctrecorder.reader import Segment
 
@@ -34,10 +34,13 @@ class BusyError(ArchiveError):
 def custody(path: str, opened: int | None = None) -> Iterator[os.stat_result]:
     """Hold the lock of the segment `path`; gives its status.
 
-    `opened`: a descriptor of the file that it must be.  Raises BusyError, or ArchiveError if it cannot be opened (a symlink too).
+    `opened`: a descriptor of the file that it must be.  Raises BusyError or GoneError, or ArchiveError if it cannot be opened (a symlink
+    too).
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise GoneError(f"{path}: {error.strerror}") from error
     except OSError as error:
         why = "is a symbolic link" if error.errno == errno.ELOOP else error.strerror
         raise ArchiveError(f"{path}: {why}") from error

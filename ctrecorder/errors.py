@@ -23,6 +23,10 @@ class ArchiveError(CtrecorderError):
     """A file or folder that cannot be read, made or written."""
 
 
+class GoneError(ArchiveError):
+    """A file that is not there, or not any more: another command may have deleted it since it was found."""
+
+
 class FormatError(CtrecorderError):
     """Bytes that are no (whole) segment: `path` and `offset` say where, `reason` what was expected and found."""
 

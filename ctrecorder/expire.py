@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ctrecorder import archive, custody, messages, retention, times
 from ctrecorder.custody import BusyError
-from ctrecorder.errors import ArchiveError, CtrecorderError
+from ctrecorder.errors import ArchiveError, CtrecorderError, GoneError
 from ctrecorder.retention import Hold, Receipt
 from ctrecorder.segments import open_segment
 from ctrecorder.service import Log
@@ -68,8 +68,8 @@ class Expiry:
                     continue
                 try:
                     self._delete(candidate, reason)
-                except BusyError:
-                    continue  # the next run sees what became of it
+                except (BusyError, GoneError):
+                    continue  # another command's; the next run sees what became of it
                 except CtrecorderError as error:
                     self._trouble(candidate.path, str(error))
                     code = 2
@@ -88,6 +88,8 @@ class Expiry:
         for path in listed.segments:
             try:
                 found.append(_examine(path))
+            except GoneError:
+                continue
             except CtrecorderError as error:
                 self._trouble(path, str(error))
                 code = 2

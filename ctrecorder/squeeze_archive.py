@@ -16,7 +16,7 @@ from typing import Any
 
 from ctrecorder import archive, custody, messages
 from ctrecorder.custody import BusyError
-from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError
+from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError, GoneError
 from ctrecorder.service import Log
 from ctrecorder.squeeze import Progress, Result, Settings, squeeze
 from ctrecorder.text import count
@@ -80,7 +80,7 @@ class Work:
         elif isinstance(result, FormatError):
             self.log.say(messages.DAMAGED, str(result), path=path, offset=result.offset, reason=result.reason)
             return NO
-        elif isinstance(result, CtrecorderError) and not isinstance(result, BusyError):
+        elif isinstance(result, CtrecorderError) and not isinstance(result, (BusyError, GoneError)):  # those: another command's now
             self.log.say(messages.TROUBLE, str(result), path=path, error=str(result))
             return FAILED
         return OK

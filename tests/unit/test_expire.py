@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ctrecorder import expire, retention
+from ctrecorder import archive, expire, messages, retention
 from ctrecorder.cli.ctexpire import main
 from ctrecorder.expire import Candidate, Expiry, Limits, chosen
 from ctrecorder.reader import Segment
@@ -198,6 +198,28 @@ def test_a_segment_that_is_replaced_meanwhile_stays(tmp_path: Path, monkeypatch:
     assert run(tmp_path, max_age=1) == 0
     assert days(tmp_path) == [1]
     assert retention.receipts(str(tmp_path)) == []
+
+
+def test_segments_that_go_meanwhile_are_no_failure(tmp_path: Path) -> None:
+    """By hand, or renamed: after the look into the folder, and after the first was deleted."""
+    first, _, last = [record(tmp_path, day) for day in (1, 2, 3)]
+
+    class Rival(Log):
+        def say(self, kind: messages.Message, text: str, **fields: object) -> None:
+            assert (kind, os.unlink(last)) == (messages.EXPIRED, None)
+
+    find = archive.find
+
+    def find_and_lose(paths: list[str]) -> archive.Found:
+        found = find(paths)
+        os.unlink(first)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(archive, "find", find_and_lose)
+        assert Expiry(str(tmp_path), Limits(max_age=1), NOW, Rival("ctexpire")).run() == 0
+    assert days(tmp_path) == []
+    assert [receipt.name for receipt in retention.receipts(str(tmp_path))] == ["002.ctlog"]
 
 
 def test_a_receipt_that_cannot_be_written_keeps_the_segment(tmp_path: Path) -> None:

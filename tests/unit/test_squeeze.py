@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ctrecorder import archive, arrange, custody, squeeze_archive
+from ctrecorder import archive, arrange, custody, messages, squeeze_archive
 from ctrecorder import squeeze as squeezing
 from ctrecorder.cli.ctlist import main as ctlist
 from ctrecorder.cli.ctsqueeze import main
@@ -24,6 +24,7 @@ from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.format import Kind
 from ctrecorder.pairing import Pairer
 from ctrecorder.reader import Segment
+from ctrecorder.service import Log
 from ctrecorder.squeeze import Settings, squeeze
 from ctrecorder.writer import SegmentWriter
 from tests.unit.slow_pairing import DESTROY, EXISTING, NEW, RESULT, SECOND, V6, Step, T, row, rows_of, slow, table, traffic
@@ -419,6 +420,29 @@ def test_a_segment_that_another_command_holds_is_passed_over(tmp_path: Path) -> 
             squeeze(path, Settings())
         assert main([str(tmp_path)]) == 0
     assert Path(path).read_bytes() == before
+
+
+def test_segments_that_go_meanwhile_are_no_failure(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """ctexpire may delete what was found: after the look into the folder, or once it is open, before it is locked."""
+    paths = [record(tmp_path / name, mixed()) for name in "abc"]
+
+    class Expirer(Log):
+        def say(self, kind: messages.Message, text: str, **fields: object) -> None:
+            super().say(kind, text, **fields)
+            os.unlink(paths[2])
+
+    is_squeezed = squeezing.is_squeezed
+
+    def expired(segment: Segment) -> bool:
+        if segment.path == paths[0]:
+            os.unlink(paths[0])
+        return is_squeezed(segment)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(squeezing, "is_squeezed", expired)
+        assert squeeze_archive.Work(Settings(), 1, Expirer("ctsqueeze")).folder(str(tmp_path)) == 0
+    assert os.listdir(tmp_path) == ["b"]
+    assert [line.split(":")[1] for line in capfd.readouterr().err.splitlines()] == [f" squeezed {paths[1]}"]
 
 
 def test_planted_links_are_not_followed(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -258,6 +259,23 @@ def test_finding_segments(tmp_path: Path) -> None:
     names = [Path(path).name for path in found.segments]
     assert set(names) == {"a", "b", "c", "no magic", "no kind", "no hash"}
     assert [name for name in names if name in "abc"] == ["c", "b", "a"]
+
+
+def test_a_file_that_goes_from_its_folder_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if it had gone before the folder was read; but one that was named is missed."""
+    gone = str(tmp_path / "gone")
+    monkeypatch.setattr(os, "scandir", lambda path: contextlib.nullcontext([Entry("gone")]))
+    assert archive.find([str(tmp_path)]) == archive.Found()
+    assert archive.find([gone]).unreadable == [(gone, f"{gone}: No such file or directory")]
+
+
+class Entry(NamedTuple):
+    """What a folder that was read a moment ago says of a file."""
+
+    name: str
+
+    def is_file(self) -> bool:
+        return True
 
 
 def test_times_are_those_of_the_rows(writer: SegmentWriter) -> None:
