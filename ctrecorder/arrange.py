@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder import pairing
+from ctrecorder import pieces
 from ctrecorder.columns import Array, Source, Table, bit, concat
 from ctrecorder.encoder import Plan, Scheme
 from ctrecorder.format import ROWS_WRITTEN
@@ -124,7 +124,7 @@ def _shelf(table: Table) -> NDArray[np.int64]:
     """(rows,): the shelf of each connection; `_PARTS` for parts."""
     start = np.where(table["start_source"] == Source.UNKNOWN, table["end"], table["start"])
     shelf = np.searchsorted(np.array(SHELVES_NS), table["end"] - start)
-    return np.where(pairing.is_whole(table), shelf, _PARTS)
+    return np.where(pieces.is_whole(table), shelf, _PARTS)
 
 
 def _sorted(table: Table, shelf: int) -> Table:

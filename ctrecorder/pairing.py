@@ -26,18 +26,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ctrecorder import alike, keys
-from ctrecorder.columns import Array, Event, Source, Table, bit, bits, concat
+from ctrecorder.columns import Array, Source, Table, bit
 from ctrecorder.keys import KEY
-
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
-
-VALUES = ("status", "mark", "orig_packets", "orig_bytes", "reply_packets", "reply_bytes", "tcp_state")
-SPAN = ("start", "start_source", "end", "end_source", "seen")
-NEEDS = frozenset((*KEY, *SPAN, "time", "event", "stop", "known"))  # a reader that pairs must load these; VALUES as it likes
+from ctrecorder.pieces import DESTROY, EXISTING, NEW, VALUES, Bools, Ints, Pieces, is_whole, pieces_of_connections, pieces_of_events
 
 # An EXISTING row is at most this much younger than the row of the event socket that it should have come before or after.  The
 # backlog of the socket (some 100,000 events) is read in less than a second, a block is written after one.  Shorter: ghosts of ended
@@ -52,12 +45,6 @@ LATE_NS = 150_000_000_000
 # Rows wait until they are worth a pass over the open flows.  Fewer: slower; more: memory.
 BATCH_ROWS = 65_536
 
-_EVENT_BITS = bits(("time", "event", "start", "stop"))
-_SEEN = np.full(256, 1 << (Event.UPDATE - 1), np.uint8)
-_SEEN[list(Event)] = [1 << (event - 1) for event in Event]
-NEW, UPDATE, DESTROY, EXISTING = (int(_SEEN[event]) for event in Event)
-_START_SOURCE = np.full(256, Source.BOUND, np.uint8)
-_START_SOURCE[[Event.NEW, Event.DESTROY]] = Source.RECEIPT, Source.UNKNOWN
 # Columns of a connection that are not simply its last part's
 _OF_ALL_PARTS = frozenset(("seen", "time", "start", "start_source", "known"))
 _RANK = np.array([0, 3, 2, 1] + [0] * 252, np.int64)  # of a Source: how good it is
@@ -82,14 +69,14 @@ class Pairer:
         """
         done = []
         if "event" in table:
-            pieces = _pieces_of_events(table)
+            pieces = pieces_of_events(table)
         else:
             whole = is_whole(table)
             if whole.all():
                 return [table] if len(table) else []
             if whole.any():
                 done.append(table.take(whole))
-            pieces = _pieces_of_connections(table.take(~whole))
+            pieces = pieces_of_connections(table.take(~whole))
         if table.family not in self._families:
             self._families[table.family] = _Flows(table.family)
         return done + self._families[table.family].feed(pieces)
@@ -110,90 +97,21 @@ class Pairer:
         return done
 
 
-@dataclass
-class _Pieces:
-    """Parts of connections, rows of `table`.
-
-    `time` is when last heard of, `heard` (rows,) the time of the last row that went in, `row` (rows,) its number in the order of
-    arrival, `exact` (rows,) whether that time is the kernel's, `ended` (rows,) whether the flow ended with it.
-    """
-
-    table: Table
-    heard: Ints
-    row: Ints
-    exact: Bools
-    ended: Bools
-
-    def take(self, index: Array) -> _Pieces:
-        return _Pieces(self.table.take(index), self.heard[index], self.row[index], self.exact[index], self.ended[index])
-
-    @staticmethod
-    def concat(parts: list[_Pieces]) -> _Pieces:
-        parts = [part for part in parts if len(part.table)] or parts[:1]
-        return _Pieces(
-            concat([part.table for part in parts]),
-            np.concatenate([part.heard for part in parts]),
-            np.concatenate([part.row for part in parts]),
-            np.concatenate([part.exact for part in parts]),
-            np.concatenate([part.ended for part in parts]),
-        )
-
-
-def _pieces_of_events(table: Table) -> _Pieces:
-    """Each event as a part of a connection."""
-    rows, event, time = len(table), table["event"], table["time"].astype(np.int64)
-    known = table["known"].astype(np.uint32)
-    columns: dict[str, Array] = {name: table.columns[name] for name in (*KEY, *VALUES) if name in table}
-    ended = event == Event.DESTROY
-    start, source = np.where(ended, 0, time), _START_SOURCE[event]
-    if "start" in table:
-        told = ((known & bit("start")) != 0) & (table["start"] > 0)
-        start, source = np.where(told, table["start"], start), np.where(told, np.uint8(Source.KERNEL), source)
-    end, end_source = np.where(ended, time, 0), np.where(ended, np.uint8(Source.RECEIPT), np.uint8(Source.UNKNOWN))
-    if "stop" in table:
-        told = ended & ((known & bit("stop")) != 0) & (table["stop"] > 0)
-        end, end_source = np.where(told, table["stop"], end), np.where(told, np.uint8(Source.KERNEL), end_source)
-    columns |= {"time": time, "start": start, "start_source": source, "end": end, "end_source": end_source, "seen": _SEEN[event]}
-    columns["known"] = known & np.uint32(~_EVENT_BITS & 0xFFFFFFFF)
-    exact = (known & bit("time")) != 0
-    return _Pieces(Table(table.family, rows, columns), time, np.zeros(rows, np.int64), exact, ended)
-
-
 def _without_time(table: Table) -> Table:
     return table.select([name for name in table.columns if name != "time"])
-
-
-def has_ended(table: Table) -> Bools:
-    """(rows,): which connections have ended for sure: by DESTROY, or by a BOUND that no later row can lift (they have no `time`)."""
-    ended: Bools = ((table["seen"] & DESTROY) != 0) | ((table["end_source"] == Source.BOUND) & (table["time"] == 0))
-    return ended
-
-
-def is_whole(table: Table) -> Bools:
-    """(rows,): which connections began and ended in what was paired; the others are parts, which may join others."""
-    whole: Bools = (((table["seen"] & NEW) != 0) & has_ended(table)) | (table["seen"] == 0)
-    return whole
-
-
-def _pieces_of_connections(table: Table) -> _Pieces:
-    """Parts of connections that were paired before."""
-    last = np.maximum(table["time"], np.maximum(table["start"], table["end"])).astype(np.int64)
-    names = (*KEY, *VALUES, *SPAN, "known")
-    part = Table(table.family, len(table), {**table.select(names).columns, "time": last})
-    return _Pieces(part, last, np.zeros(len(table), np.int64), np.zeros(len(table), np.bool_), has_ended(table))
 
 
 class _Flows:
     """The flows of one family: open ones, waiting rows, and what ended a short while ago."""
 
     def __init__(self, family: int) -> None:
-        empty = _pieces_of_events(Table(family, 0, {}))
+        empty = pieces_of_events(Table(family, 0, {}))
         self._empty, self._open = empty, empty
-        self._ended: list[_Pieces] = [empty]
-        self._waiting: list[_Pieces] = []
+        self._ended: list[Pieces] = [empty]
+        self._waiting: list[Pieces] = []
         self._rows_waiting = self._rows_heard = 0
 
-    def feed(self, pieces: _Pieces) -> list[Table]:
+    def feed(self, pieces: Pieces) -> list[Table]:
         rows = len(pieces.table)
         pieces.row = np.arange(self._rows_heard, self._rows_heard + rows)
         self._rows_heard += rows
@@ -235,11 +153,11 @@ class _Flows:
         """Pair what waits with what is open; keep what stays open."""
         if not self._rows_waiting:
             return []
-        batch = _Pieces.concat(self._waiting)
+        batch = Pieces.concat(self._waiting)
         self._waiting, self._rows_waiting = [], 0
         # What has ended matters to EXISTING rows alone.
-        ended = _Pieces.concat(self._ended) if (batch.table["seen"] == EXISTING).any() else self._empty
-        work = _Pieces.concat([ended, self._open, batch])
+        ended = Pieces.concat(self._ended) if (batch.table["seen"] == EXISTING).any() else self._empty
+        work = Pieces.concat([ended, self._open, batch])
         carried = len(work.table) - len(batch.table)
         work.table = _tell_apart(work, len(ended.table))
         flows = _group(work, len(ended.table), carried)
@@ -248,7 +166,7 @@ class _Flows:
         done = flows.take_done(work)
         return [_without_time(done)] if len(done) else []
 
-    def _remember(self, batch: _Pieces) -> None:
+    def _remember(self, batch: Pieces) -> None:
         """Keep the ends of the last `RACE_ROWS` rows; of each only what `_stale` and the key need."""
         oldest = self._rows_heard - RACE_ROWS
         recent = batch.take(np.flatnonzero(((batch.table["seen"] & DESTROY) != 0) & (batch.row >= oldest)))
@@ -257,7 +175,7 @@ class _Flows:
         self._ended = [*kept, recent]
 
 
-def _tell_apart(work: _Pieces, remembered: int) -> Table:
+def _tell_apart(work: Pieces, remembered: int) -> Table:
     """The rows, with numbers for ids where flows look alike.  The first `remembered` are ends of the past, which have no part in it."""
     begins, ends = ((work.table["seen"] & event) != 0 for event in (NEW, DESTROY))
     ends[:remembered] = begins[:remembered]
@@ -278,7 +196,7 @@ class _Grouped:
     closed: Bools
     closed_at: Ints
 
-    def _merge(self, work: _Pieces, flows: Ints) -> tuple[Ints, _Pieces]:
+    def _merge(self, work: Pieces, flows: Ints) -> tuple[Ints, Pieces]:
         """The flows in the order of their last parts (so memory is read from front to back), and the parts of each as one."""
         table = work.table
         ends = np.append(self.at[1:], len(self.order))
@@ -302,18 +220,18 @@ class _Grouped:
             columns["known"] = np.bitwise_or.reduceat(known, offsets)
             _fill_in(table, columns, rows, known, offsets)
         whole = Table(table.family, len(flows), columns)
-        return flows, _Pieces(whole, work.heard[last], work.row[last], work.exact[last], work.ended[last])
+        return flows, Pieces(whole, work.heard[last], work.row[last], work.exact[last], work.ended[last])
 
-    def _ended(self, work: _Pieces) -> Bools:
+    def _ended(self, work: Pieces) -> Bools:
         """(flows,): whether the last row is an end."""
         ended: Bools = work.ended[self.order[np.append(self.at[1:], len(self.order)) - 1]]
         return ended
 
-    def take_open(self, work: _Pieces) -> _Pieces:
+    def take_open(self, work: Pieces) -> Pieces:
         """The flows that stay open."""
         return self._merge(work, np.flatnonzero(~(self.skip | self.closed | self._ended(work))))[1]
 
-    def take_done(self, work: _Pieces) -> Table:
+    def take_done(self, work: Pieces) -> Table:
         """The flows that ended, each with its end."""
         ended = self._ended(work)
         flows, merged = self._merge(work, np.flatnonzero((self.closed | ended) & ~self.skip))
@@ -348,7 +266,7 @@ def _fill_in(table: Table, columns: dict[str, Array], rows: Ints, known: Array, 
             columns[name] = values
 
 
-def _group(work: _Pieces, remembered: int, carried: int) -> _Grouped:
+def _group(work: Pieces, remembered: int, carried: int) -> _Grouped:
     """Cut the rows into flows.  The first `remembered` rows are ends of the past, those up to `carried` are the open flows."""
     order, first = keys.sort(work.table)
     seen = work.table["seen"][order]
@@ -373,7 +291,7 @@ def _last_other(first: Bools, pure: Bools) -> Ints:
     return np.where(other >= begin, other, -1)
 
 
-def _stale(work: _Pieces, order: Ints, first: Bools, pure: Bools, carried: int) -> Bools:
+def _stale(work: Pieces, order: Ints, first: Bools, pure: Bools, carried: int) -> Bools:
     """EXISTING rows that were on their way while the DESTROY of their flow was heard."""
     table, heard, row = work.table, work.heard, work.row
     waiting = pure & (order >= carried)
@@ -393,7 +311,7 @@ def _stale(work: _Pieces, order: Ints, first: Bools, pure: Bools, carried: int) 
     return stale
 
 
-def _begins(work: _Pieces, order: Ints, first: Bools, seen: Array, pure: Bools, carried: int) -> Bools:
+def _begins(work: Pieces, order: Ints, first: Bools, seen: Array, pure: Bools, carried: int) -> Bools:
     """(rows,): whether a row of `order` begins a flow."""
     table, heard = work.table, work.heard
     ended = np.zeros(len(order), np.bool_)

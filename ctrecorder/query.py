@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder import pairing, times, uapi
+from ctrecorder import pairing, pieces, times, uapi
 from ctrecorder.codec import FORM_SMALL
 from ctrecorder.columns import Array, Event, Source, Table, bit, bits
 from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError
@@ -168,7 +168,7 @@ def events(archive: Archive, names: Iterable[str]) -> Iterator[Batch]:
     if not any((segment.index["kind"] == Kind.CONNECTIONS).any() for segment in segments):
         yield from recorded
         return
-    squeezed = merge(segments, dict.fromkeys((*names, *pairing.SPAN, "known")), question.of_connections(), Kind.CONNECTIONS)
+    squeezed = merge(segments, dict.fromkeys((*names, *pieces.SPAN, "known")), question.of_connections(), Kind.CONNECTIONS)
     with Sorter(lambda table: row_times(Kind.EVENTS, table)) as sorter:
         yield from _with_squeezed(recorded, squeezed, sorter, question)
 
@@ -218,7 +218,7 @@ def connections(archive: Archive, names: Iterable[str], *, by_end: bool = False)
 def _pair(archive: Archive, names: Iterable[str], sorter: Sorter) -> Iterator[int]:
     """Add the wanted connections to `sorter`; yields times, before which no more will start."""
     question = archive.question
-    wanted, needed = question.of_connections(), dict.fromkeys((*names, *sorted(pairing.NEEDS)))
+    wanted, needed = question.of_connections(), dict.fromkeys((*names, *sorted(pieces.NEEDS)))
     pairers: dict[str, Pairer] = {}
     raw = False
     firsts = np.array([_first_time(segment) for segment in archive.segments] + [times.END], np.int64)
@@ -303,8 +303,8 @@ def _add_events(sorter: Sorter, paired: Batch, question: Question) -> int:
 def _events_of(table: Table) -> Iterator[Table]:
     """The starts and the ends of connections, as far as they were heard, as events."""
     heard = {
-        Event.NEW: ((table["seen"] & pairing.NEW) != 0) & _exact(table["start_source"]),
-        Event.DESTROY: ((table["seen"] & pairing.DESTROY) != 0) & _exact(table["end_source"]),
+        Event.NEW: ((table["seen"] & pieces.NEW) != 0) & _exact(table["start_source"]),
+        Event.DESTROY: ((table["seen"] & pieces.DESTROY) != 0) & _exact(table["end_source"]),
     }
     for event, rows in heard.items():
         side = "start" if event == Event.NEW else "end"

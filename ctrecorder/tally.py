@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder import pairing
+from ctrecorder import pieces
 from ctrecorder.bloom import Collector
 from ctrecorder.columns import COLUMNS, TUPLE, Event, Table
 
@@ -39,7 +39,7 @@ class Tally:
     def told(self, table: Table) -> None:
         """Add the NEW and the DESTROY of each connection."""
         seen = table["seen"]
-        self._add_flows(table, (seen & pairing.NEW) != 0, (seen & pairing.DESTROY) != 0)
+        self._add_flows(table, (seen & pieces.NEW) != 0, (seen & pieces.DESTROY) != 0)
 
     def whole(self, table: Table) -> None:
         """Add connections with all that their columns say."""

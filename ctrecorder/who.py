@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder import archive, custody, pairing, query, times
+from ctrecorder import archive, custody, pieces, query, times
 from ctrecorder.archive import Span
 from ctrecorder.columns import TUPLE, Source, Table
 from ctrecorder.errors import ArchiveError, CtrecorderError, UsageError
@@ -27,7 +27,7 @@ from ctrecorder.query import Archive
 
 # Where a candidate began or ended outside of the segments that were read, so many times more of them are.
 _FURTHER = 4
-COLUMNS = (*TUPLE, *pairing.SPAN, "known", "zone", "mark", "status")
+COLUMNS = (*TUPLE, *pieces.SPAN, "known", "zone", "mark", "status")
 
 
 @dataclass(frozen=True)
