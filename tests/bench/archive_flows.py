@@ -18,7 +18,7 @@ import numpy as np
 
 from ctrecorder.arrange import SQUEEZED, Shelves
 from ctrecorder.bloom import Collector
-from ctrecorder.columns import Event, Source, Table, bit
+from ctrecorder.columns import TUPLE, Event, Source, Table, bits
 from ctrecorder.drafts import addresses_draft
 from ctrecorder.format import Kind
 from ctrecorder.writer import SegmentWriter
@@ -96,6 +96,7 @@ def connections(flows: dict[str, np.ndarray]) -> Table:
     count = len(flows["start"])
     constant = {"start_source": Source.RECEIPT, "end_source": Source.RECEIPT, "seen": 5}
     columns = {**flows, **{name: np.full(count, value, "u1") for name, value in constant.items()}}
+    columns["known"] = np.full(count, bits(TUPLE), "<u4")
     return Table(2, count, columns).take(np.argsort(flows["end"], kind="stable"))
 
 
@@ -106,7 +107,7 @@ def events(flows: dict[str, np.ndarray]) -> Table:
     columns = {name: np.concatenate((values, values)) for name, values in {**flows, "id": ids}.items() if name not in ("start", "end")}
     columns["time"] = np.concatenate((flows["start"], flows["end"]))
     columns["event"] = np.repeat(np.array([Event.NEW, Event.DESTROY], "u1"), count)
-    columns["known"] = np.full(2 * count, bit("id"), "<u4")
+    columns["known"] = np.full(2 * count, bits((*TUPLE, "id")), "<u4")
     return Table(2, 2 * count, columns).take(np.argsort(columns["time"], kind="stable"))
 
 

@@ -215,6 +215,8 @@ def compare(
     rates: dict[str, list[float]] = {"ctlist": [], "nfdump": []}
     for _ in range(3):
         rates["ctlist"].append(PEER_FLOWS / timed([CTLIST, *mine, ours], folder / "out", LISTENER_CPU, (0, 1)).wall)
+        with (folder / "out").open() as shown:
+            assert "?" not in shown.readline(), "what is listed is not the whole connection"
         rates["nfdump"].append(kept / timed(["nfdump", "-R", theirs, *other], folder / "out", LISTENER_CPU).wall)
     best = {name: max(found) for name, found in rates.items()}
     report.note(f"{what}: ctlist {best['ctlist']:,.0f}, nfdump {best['nfdump']:,.0f} flows a second")

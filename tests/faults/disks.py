@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import mmap
 import os
 import struct
 import subprocess
@@ -45,26 +46,47 @@ def loop(image: Path) -> Iterator[str]:
         subprocess.run(["losetup", "--detach", device], check=False, capture_output=True)
 
 
+@contextlib.contextmanager
+def asked_by_page(device: str) -> Iterator[None]:
+    """No request to the loop device is larger than a page, until the end of the block: then it is for others to use, as it was."""
+    limit = Path("/sys/block", Path(device).name, "queue/max_sectors_kb")
+    before = limit.read_text()
+    limit.write_text(str(mmap.PAGESIZE // 1024))
+    try:
+        yield
+    finally:
+        limit.write_text(before)
+
+
 def tmpfs(folder: Path, kbytes: int, inodes: int = 100) -> contextlib.AbstractContextManager[Path]:
     """A file system in memory of so many KiB and files."""
     return mounted(folder, "-t", "tmpfs", "-o", f"size={kbytes}k,nr_inodes={inodes}", "tmpfs")
 
 
 class Ext4:
-    """A small ext4 on a loop device, on `folder`, whose disk can break and be mounted anew."""
+    """A small ext4 on a loop device, on `folder`, whose disk can break and be mounted anew.
 
-    def __init__(self, folder: Path, kbytes: int = 8192, options: str = "errors=remount-ro", journal: bool = True) -> None:
+    `by_page`: the disk is asked for a page at a time.  Where what is under a loop device is full, this is a must: the device of Linux
+    6.18 takes a write that was cut short for a whole one and says nothing, to fsync(2) neither (measured); a page is never cut.
+    """
+
+    def __init__(
+        self, folder: Path, kbytes: int = 8192, options: str = "errors=remount-ro", journal: bool = True, by_page: bool = False
+    ) -> None:
         self.folder = folder
         self.image = folder.with_suffix(".img")
-        self._options = options
+        self._options, self._by_page = options, by_page
         self._stack = contextlib.ExitStack()
         run("truncate", "-s", f"{kbytes}K", self.image)
-        run("mkfs.ext4", "-q", "-F", "-m", 0, "-O", "has_journal" if journal else "^has_journal", self.image)
+        block = ("-b", mmap.PAGESIZE) if by_page else ()
+        run("mkfs.ext4", "-q", "-F", "-m", 0, *block, "-O", "has_journal" if journal else "^has_journal", self.image)
         self.mount()
 
     def mount(self) -> None:
         """Mount it by a loop device of its own: a file system that is shut down stays so while it is in use."""
         self.device = self._stack.enter_context(loop(self.image))
+        if self._by_page:
+            self._stack.enter_context(asked_by_page(self.device))
         self._stack.enter_context(mounted(self.folder, "-o", self._options, self.device))
 
     def __enter__(self) -> Ext4:

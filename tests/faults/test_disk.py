@@ -147,7 +147,7 @@ def test_disk_breaks_and_has_kept_all(lab: Lab, traffic: Traffic, tmp_path: Path
 
 def test_sync_fails(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table) -> None:
     """The disk takes what is written and then cannot keep it, as a thin volume that runs out: only fsync(2) says so, once."""
-    with tmpfs(tmp_path / "pool", 16384) as pool, Ext4(pool / "log", 8192, "errors=continue", journal=False) as disk:
+    with tmpfs(tmp_path / "pool", 16384) as pool, Ext4(pool / "log", 8192, "errors=continue", journal=False, by_page=True) as disk:
         recorder = Tough(lab, disk.folder)
         with traffic.steady(3000):
             recorder.synced()
