@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder import pieces
+from ctrecorder import keys, pieces
 from ctrecorder.columns import Array, Source, Table, bit, concat
 from ctrecorder.encoder import Plan, Scheme
 from ctrecorder.format import ROWS_WRITTEN
@@ -90,8 +90,11 @@ class Shelves:
         full = []
         table = round_times(table, self._resolution)
         shelves = _shelf(table)
-        for shelf in map(int, np.unique(shelves)):
-            part = table.take(shelves == shelf)
+        order, counts = np.argsort(shelves, kind="stable"), np.bincount(shelves)
+        for shelf, last in enumerate(map(int, np.cumsum(counts))):
+            if not counts[shelf]:
+                continue
+            part = table.take(order[last - int(counts[shelf]) : last])
             if shelf < _PARTS and not self._keep_ids:
                 part = drop_ids(part)
             key = (shelf, table.family)
@@ -120,14 +123,19 @@ class Shelves:
         return blocks
 
 
-def _shelf(table: Table) -> NDArray[np.int64]:
+def _shelf(table: Table) -> NDArray[np.uint8]:
     """(rows,): the shelf of each connection; `_PARTS` for parts."""
     start = np.where(table["start_source"] == Source.UNKNOWN, table["end"], table["start"])
     shelf = np.searchsorted(np.array(SHELVES_NS), table["end"] - start)
-    return np.where(pieces.is_whole(table), shelf, _PARTS)
+    return np.where(pieces.is_whole(table), shelf, _PARTS).astype(np.uint8)
 
 
 def _sorted(table: Table, shelf: int) -> Table:
     """Rows of a block in their order.  Parts of one key stay in order of arrival, by which they join again."""
-    order = (table["orig_dport"], table["orig_dst"], table["orig_src"], table["l4proto"])
+    order = (table["orig_dport"], *_keys(table["orig_dst"]), *_keys(table["orig_src"]), table["l4proto"])
     return table.take(np.lexsort(order if shelf == _PARTS else (table["start"], *order)))
+
+
+def _keys(addresses: Array) -> list[Array]:
+    """Keys that sort the addresses, the least first."""
+    return [addresses] if addresses.dtype.kind == "S" else [*keys.digits(addresses)]

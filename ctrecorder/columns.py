@@ -138,9 +138,9 @@ class Table:
 
     def take(self, index: Array) -> Table:
         """The rows at `index` (an integer array, or a bool mask of (rows,)), in its order."""
-        columns = {name: array[index] for name, array in self.columns.items()}
-        rows = int(np.count_nonzero(index)) if index.dtype == np.bool_ else len(index)
-        return Table(self.family, rows, columns)
+        if index.dtype == np.bool_:
+            index = np.flatnonzero(index)  # once; a mask of its own costs each column ten times as much
+        return Table(self.family, len(index), {name: array.take(index) for name, array in self.columns.items()})
 
     def slice(self, first: int, last: int) -> Table:
         """Rows first..last-1, as views."""

@@ -5,6 +5,8 @@ Pure.  A hash puts rows of one key together, a comparison of all columns proves 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,14 +22,12 @@ def sort(table: Table) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     Returns `order` (rows,), and `first` (rows,): True where a row of that order begins a key.
     """
     words, rows = _words(table), len(table)
-    place = np.uint64(max(rows - 1, 1).bit_length())
-    mask = np.uint64((1 << int(place)) - 1)
-    # One plain sort of hash and place in one number: faster than any argsort.
-    packed = (_hash(words) & ~mask) | np.arange(rows, dtype=np.uint64)
-    packed.sort()
-    order = (packed & mask).astype(np.int64)
+    hashes = _hash(words)
+    # By 48 bits of it, 16 at a time: numpy sorts numbers of 16 bits by radix, in a third of the time of others.
+    order = np.lexsort(digits(hashes)[1:])
+    upper = hashes[order] >> np.uint64(16)
     first = np.ones(rows, np.bool_)
-    first[1:] = (packed[1:] >> place) != (packed[:-1] >> place)
+    first[1:] = upper[1:] != upper[:-1]
     alike = np.flatnonzero(~first)
     here, before = order[alike], order[alike - 1]
     if all(np.array_equal(word[here], word[before]) for word in words):
@@ -39,6 +39,12 @@ def sort(table: Table) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         differ |= word[order[1:]] != word[order[:-1]]
     first[1:] = differ
     return order, first
+
+
+def digits(numbers: NDArray[Any]) -> list[NDArray[np.uint16]]:
+    """Unsigned `numbers`, (rows,), of 4 or 8 bytes as numbers of 16 bits, the least first: keys for `np.lexsort`."""
+    each = np.ascontiguousarray(numbers, numbers.dtype.newbyteorder("<")).view("<u2").reshape(len(numbers), -1)
+    return [np.ascontiguousarray(each[:, place]) for place in range(each.shape[1])]
 
 
 def _words(table: Table) -> list[NDArray[np.uint64]]:

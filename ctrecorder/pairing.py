@@ -210,7 +210,8 @@ class _Grouped:
         offsets = np.cumsum(lengths) - lengths
         rows = self.order[np.arange(int(lengths.sum())) + np.repeat(starts - offsets, lengths)]
         several = len(rows) > len(flows)
-        columns: dict[str, Array] = {name: array[last] for name, array in table.columns.items() if not several or name not in _OF_ALL_PARTS}
+        of_last = [name for name in table.columns if not several or name not in _OF_ALL_PARTS]
+        columns: dict[str, Array] = {name: table[name].take(last) for name in of_last}
         if several:
             columns["seen"] = np.bitwise_or.reduceat(table["seen"][rows], offsets)
             columns["time"] = np.maximum.reduceat(table["time"][rows], offsets)
