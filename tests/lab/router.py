@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import re
 import signal
@@ -216,6 +217,8 @@ class Lab:
         self.namespaces = (self.inside, self.router, self.outside)
         self._asleep = asleep
         self._sysctls = SYSCTLS if sysctls is None else sysctls
+        # The system's choice is random: of 20 flows two would have one port in 1 of 150 runs, and be one flow.
+        self._ports = itertools.count(20_000)
 
     def __enter__(self) -> Lab:
         sweep()
@@ -289,8 +292,12 @@ class Lab:
                 return caller.getsockname()[1]
 
     def udp(self, source: str, to: Endpoint, *, sport: int = 0, payload: bytes = b"ping", replied: bool = True) -> int:
-        """One UDP datagram from `source` to the endpoint `to`, and one back if `replied`.  The source port."""
+        """One UDP datagram from `source` to the endpoint `to`, and one back if `replied`: a flow of its own, unless a `sport` comes back.
+
+        The source port.
+        """
         listener, _ = self._listener(socket.SOCK_DGRAM, to)
+        sport = sport or next(self._ports)
         with listener, self.home(source).socket(socket.SOCK_DGRAM, source, sport) as caller:
             caller.sendto(payload, to)
             data, peer = listener.recvfrom(65536)
