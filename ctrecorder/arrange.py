@@ -90,11 +90,11 @@ class Shelves:
         full = []
         table = round_times(table, self._resolution)
         shelves = _shelf(table)
-        order, counts = np.argsort(shelves, kind="stable"), np.bincount(shelves)
-        for shelf, last in enumerate(map(int, np.cumsum(counts))):
-            if not counts[shelf]:
+        order, ends = np.argsort(shelves, kind="stable"), np.cumsum(np.bincount(shelves))
+        for shelf, rows in enumerate(np.split(order, ends[:-1])):
+            if not len(rows):
                 continue
-            part = table.take(order[last - int(counts[shelf]) : last])
+            part = table.take(rows)
             if shelf < _PARTS and not self._keep_ids:
                 part = drop_ids(part)
             key = (shelf, table.family)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrecorder import pairing, pieces
+from ctrecorder import keys, pairing, pieces
 from ctrecorder.columns import BY_NAME, Event, Source, Table, bit
 
 NEW, UPDATE, DESTROY, EXISTING = Event.NEW, Event.UPDATE, Event.DESTROY, Event.EXISTING
@@ -17,7 +17,7 @@ T = 1_700_000_000 * SECOND
 V4, V6 = 2, 10
 SEEN = {NEW: 1, UPDATE: 2, DESTROY: 4, EXISTING: 8}
 VALUES = ("status", "mark", "orig_bytes", "tcp_state")
-RESULT = (*pieces.KEY, *VALUES, *pieces.SPAN, "known")
+RESULT = (*keys.KEY, *VALUES, *pieces.SPAN, "known")
 
 Row = dict[str, Any]
 
@@ -89,7 +89,7 @@ class Flow:
         for each in self.rows:
             seen |= SEEN[each["event"]]
         known &= ~(bit("time") | bit("event") | bit("start") | bit("stop"))
-        key = [first.get(name, absent(name, first["family"])) for name in pieces.KEY]
+        key = [first.get(name, absent(name, first["family"])) for name in keys.KEY]
         key = [part.rstrip(b"\0") if isinstance(part, bytes) else part for part in key]  # as numpy gives an S16
         span = [start, int(start_source), end, int(end_source), seen]
         return (first["family"], *key, *values.values(), *span, known)
@@ -105,7 +105,7 @@ class Slow:
         self.count: Counter[int] = Counter()
 
     def feed(self, each: Row) -> None:
-        key = (each["family"], *(each.get(name, 0) for name in pieces.KEY))
+        key = (each["family"], *(each.get(name, 0) for name in keys.KEY))
         number = self.count[each["family"]]
         self.count[each["family"]] += 1
         flow = self.open.get(key)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctrecorder import keys, pairing, pieces
+from ctrecorder import keys, pairing
 from ctrecorder.columns import BY_NAME, bit
 from ctrecorder.pairing import Pairer
 from tests.unit.slow_pairing import (
@@ -91,7 +91,7 @@ def test_the_same_id_and_tuple_twice_are_two() -> None:
     assert spans(steps) == [(T, 2, T + 1, 2), (T + 2, 2, T + 3, 2)]
 
 
-@pytest.mark.parametrize("name", pieces.KEY)
+@pytest.mark.parametrize("name", keys.KEY)
 def test_every_part_of_the_key_tells_flows_apart(name: str) -> None:
     for family in (V4, V6):
         other = b"\x01" + bytes(15) if BY_NAME[name].kind == "addr" and family == V6 else 3
