@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder import pairing, pieces, times, uapi
-from ctrecorder.codec import FORM_SMALL
+from ctrecorder import pieces, times, uapi
 from ctrecorder.columns import Array, Event, Source, Table, bit, bits
 from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError
 from ctrecorder.filter import Addresses, Bounds, Question
@@ -32,8 +31,6 @@ from ctrecorder.segments import open_segment
 from ctrecorder.sorter import Sorter
 from ctrecorder.text import count
 
-# Rows of small blocks that are read and paired at once: what pairing waits for.
-_JOINED_ROWS = pairing.BATCH_ROWS
 # The reader reads up to the last block; a recorder writes within a second what it hears, and the clocks of two moments differ a little.
 _QUIET_NS = 2 * times.SECOND
 # What neither the start nor the end of a connection tells as an event.
@@ -335,46 +332,33 @@ def _exact(source: Array) -> Array:
 def _in_file_order(segment: Segment, names: Iterable[str], question: Question, has_rows: bool) -> Iterator[tuple[Table | Mark, int]]:
     """The rows (if it `has_rows`) that the question wants and the complete dumps, as they were recorded.
 
-    Each with the earliest time of the blocks after it.
-
-    Small blocks are joined as far as no dump lies between; the families then change places, which pairing does not mind.
+    Each with the earliest time of the blocks after it; 0 for rows of small blocks, which are joined.
     """
     kinds = (Kind.EVENTS, Kind.CONNECTIONS, Kind.MARK) if has_rows else (Kind.MARK,)
-    blocks = segment.blocks_of(*kinds)
-    starts = np.array([block.time_min for block in blocks] + [times.END], np.int64)
-    ahead = np.minimum.accumulate(starts[::-1])[::-1][1:].tolist()
     dumps = {(mark.begin, mark.end): mark for mark in segment.marks if mark.what == "dump" and mark.facts.get("complete") is True}
-    joined: dict[int, list[Block]] = {}
-    for block, after in zip(blocks, ahead, strict=True):
-        if block.kind == Kind.MARK:
-            dump = dumps.get((block.time_min, block.time_max))
-            if dump is not None:
-                yield from ((table, 0) for table in _read_joined(segment, joined, names, question))
-                yield dump, after
-        elif block.form == FORM_SMALL and block.kind == Kind.EVENTS:
-            small = joined.setdefault(block.family, [])
-            small.append(block)
-            if sum(one.rows for one in small) >= _JOINED_ROWS:
-                yield from ((table, 0) for table in _read_joined(segment, joined, names, question))
+    blocks = [block for block in segment.blocks_of(*kinds) if block.kind != Kind.MARK or (block.time_min, block.time_max) in dumps]
+    starts = np.array([block.time_min for block in blocks] + [times.END], np.int64)
+    following = np.minimum.accumulate(starts[::-1])[::-1][1:].tolist()
+    ahead = {block.offset: after for block, after in zip(blocks, following, strict=True) if not block.joins}
+    for group in segment.in_recording_order(blocks):
+        after = ahead.get(group[0].offset, 0)
+        if group[0].kind == Kind.MARK:
+            yield dumps[group[0].time_min, group[0].time_max], after
         else:
-            yield from ((table, 0) for table in _read_joined(segment, joined, names, question))
-            table = _ask(segment, block, names, question.of_connections() if block.kind == Kind.CONNECTIONS else question)
-            if table is not None:
-                yield table, after
-    yield from ((table, 0) for table in _read_joined(segment, joined, names, question))
+            yield from ((table, after) for table in _ask(segment, group, names, question))
 
 
-def _ask(segment: Segment, block: Block, names: Iterable[str], question: Question) -> Table | None:
-    """The wanted rows of a block; None: there are none, or it is damaged."""
+def _ask(segment: Segment, group: list[Block], names: Iterable[str], question: Question) -> Iterator[Table]:
+    """The wanted rows of a group of blocks.  Those of a damaged block are left out; its error is in the segment's findings."""
+    first = group[0]
+    if first.joins:
+        for table in segment.read_small(group, {*names, *question.columns_needed()}):
+            yield table.take(question.mask(table))
+        return
     try:
-        return segment.ask(block, names, question)
+        found = segment.ask(first, names, question.of_connections() if first.kind == Kind.CONNECTIONS else question)
     except FormatError as error:
         segment.findings.append(error)
-        return None
-
-
-def _read_joined(segment: Segment, joined: dict[int, list[Block]], names: Iterable[str], question: Question) -> list[Table]:
-    """The wanted rows of the small blocks that were put aside."""
-    found = [table for blocks in joined.values() for table in segment.read_small(blocks, {*names, *question.columns_needed()})]
-    joined.clear()
-    return [table.take(question.mask(table)) for table in found]
+        return
+    if found is not None:
+        yield found

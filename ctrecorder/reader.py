@@ -43,6 +43,8 @@ _SEARCH = 1 << 20
 # Records of an index that are kept in memory, 128 KiB; a longer one (a day of a block a second has 2.7 MB) is read again when it
 # is asked for, so that a year of segments can be open.
 _KEPT_RECORDS = 1 << 12
+# Rows of small blocks that are read as one table: what pairing waits for.
+_JOINED_ROWS = 1 << 16
 # What is read of a block when only its index is wanted: most are not larger.
 _INDEX_READ = 1 << 14
 
@@ -91,6 +93,11 @@ class Block(NamedTuple):
     kind: int
     family: int
     form: int
+
+    @property
+    def joins(self) -> bool:
+        """Whether `Segment.in_recording_order` reads it together with others."""
+        return self.form == FORM_SMALL and self.kind == Kind.EVENTS
 
 
 def _as_blocks(index: NDArray[np.void]) -> list[Block]:
@@ -286,6 +293,27 @@ class Segment:
         if runs:
             tables.append(small_table(layout, runs, family, wanted))
         return tables
+
+    def in_recording_order(self, blocks: Iterable[Block]) -> Iterator[list[Block]]:
+        """`blocks`, which are in the file's order, as groups, each of which is read at once.
+
+        A group is one block, or blocks of one family that join, for `read_small`: at least
+        _JOINED_ROWS rows of them, or fewer where a block of another kind or form follows.  No event
+        changes places with such a block.  Groups of the two families between such blocks do, which
+        pairing allows.  Each block costs the same, however many blocks wait.
+        """
+        small: dict[int, list[Block]] = {}
+        rows: dict[int, int] = {}
+        for block in blocks:
+            if block.joins:
+                small.setdefault(block.family, []).append(block)
+                rows[block.family] = rows.get(block.family, 0) + block.rows
+            if not block.joins or rows[block.family] >= _JOINED_ROWS:
+                yield from small.values()
+                small, rows = {}, {}
+            if not block.joins:
+                yield [block]
+        yield from small.values()
 
     def _read_run(self, block: Block) -> tuple[bytes, Buffer]:
         """Layout and run of a block in form SMALL."""

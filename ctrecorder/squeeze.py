@@ -14,25 +14,28 @@ from dataclasses import dataclass, field, replace
 
 from ctrecorder import custody
 from ctrecorder.arrange import RESOLUTIONS, SQUEEZED, Shelves
-from ctrecorder.codec import FORM_SMALL
 from ctrecorder.columns import Table
 from ctrecorder.custody import Replaced
 from ctrecorder.drafts import addresses_draft
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.format import Gap, Json, Kind, Mark
 from ctrecorder.pairing import Pairer
-from ctrecorder.reader import Block, Segment
+from ctrecorder.reader import Segment
 from ctrecorder.segments import open_segment
 from ctrecorder.tally import Tally
 from ctrecorder.writer import SegmentWriter
 
-# Rows of small blocks that are read and paired as one.
-_JOINED_ROWS = 1 << 16
 # Where --keep puts the segment as it was recorded: out of the folder that is read as the archive.
 KEPT = "replaced"
 
 Progress = Callable[[int], None]
 Notes = tuple[list[Gap], list[Mark]]
+
+
+class DamagedError(FormatError):
+    """The segment is damaged, and is not squeezed."""
+
+    code = 1
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,12 @@ def is_squeezed(segment: Segment) -> bool:
 
 
 def squeeze(path: str, settings: Settings, output: str | None = None, progress: Progress | None = None) -> Result | None:
-    """Squeeze the segment `path` in its place, or to `output`, which must not exist: then the old one stays.  None: it is squeezed already.
+    """Squeeze the segment `path` in its place, or to `output`, which must not exist: then the old one stays.
 
-    `progress`: called with the bytes that were read since the last call.  Raises BusyError for a segment that is live or being
-    squeezed, FormatError for a damaged one, ArchiveError for what the disk refuses; then nothing has changed.
+    Returns None if it is squeezed already.  `progress`: called with the bytes read since the last call.
+
+    Raises BusyError for a segment that is live or being squeezed, DamagedError for a damaged one,
+    FormatError for what is no segment, ArchiveError for what the disk refuses.  Then nothing has changed.
     """
     # Opened before its lock is taken: that lock would make a crashed segment look live.
     with open_segment(path, settings.key) as old:
@@ -108,11 +113,11 @@ def torn_bytes(old: Segment) -> int:
 
 
 def _refuse_damage(old: Segment) -> None:
-    """Raise FormatError for any damage but what a crash leaves."""
+    """Raise DamagedError for any damage but what a crash leaves."""
     for finding in old.findings:
         if finding is not old.torn:
             reason = f"{finding.reason}; a damaged segment is not squeezed (cttest --repair saves what is whole)"
-            raise FormatError(reason, path=old.path, offset=finding.offset)
+            raise DamagedError(reason, path=old.path, offset=finding.offset)
 
 
 def _write(old: Segment, aside: str, settings: Settings, status: os.stat_result, notes: Notes, progress: Progress | None) -> Tally:
@@ -180,32 +185,19 @@ def _copy(old: Segment, writer: SegmentWriter, settings: Settings, marks: list[M
 
 
 def _in_order(old: Segment, progress: Progress | None) -> Iterator[tuple[list[Table], bool]]:
-    """Tables of events (of the C ctrecorder's squeezed files: connections) in the order of the file, and whether a MARK follows them.
-
-    Small blocks are read together, of each family by themselves: pairing looks at no other order.
-    """
-    small: dict[int, list[Block]] = {}
+    """Tables of events (of the C ctrecorder's squeezed files: connections) in the order of the file, and whether a MARK follows them."""
     read = 0
-
-    def take() -> list[Table]:
-        tables = [table for blocks in small.values() for table in old.read_small(blocks)]
-        small.clear()
-        return tables
-
-    for block in old.blocks_of(Kind.EVENTS, Kind.CONNECTIONS, Kind.MARK):
-        if progress is not None:
-            progress(block.offset - read)
-            read = block.offset
-        if block.kind == Kind.MARK:
-            yield take(), True
-        elif block.form == FORM_SMALL:
-            held = small.setdefault(block.family, [])
-            held.append(block)
-            if sum(one.rows for one in held) >= _JOINED_ROWS:
-                yield take(), False
+    for group in old.in_recording_order(old.blocks_of(Kind.EVENTS, Kind.CONNECTIONS, Kind.MARK)):
+        first = group[0]
+        if progress is not None and first.offset > read:
+            progress(first.offset - read)
+            read = first.offset
+        if first.kind == Kind.MARK:
+            yield [], True
+        elif first.joins:
+            yield old.read_small(group), False
         else:
-            yield [*take(), old.read(block)], False
-    yield take(), False
+            yield [old.read(first)], False
     if progress is not None:
         progress(old.size - read)
 
