@@ -141,10 +141,15 @@ def _has_blocks(descriptor: int) -> bool:
 
 
 def legacy_start(descriptor: int) -> int | None:
-    """When the C ctrecorder's file that is open here began, ns (0 if its format is not known); None: it is none.  Raises OSError."""
-    head = Stream(descriptor).read(HEADER_BYTES)
+    """When the C ctrecorder's file that is open here began, ns; None: it is no such file.  Raises OSError.
+
+    0: its format is not known, or it is a compressed file that is damaged before its first bytes can
+    be unpacked, so that it may be one.
+    """
+    stream = Stream(descriptor)
+    head = stream.read(HEADER_BYTES)
     if not head.startswith(legacy_format.MAGIC):
-        return None
+        return 0 if not head and stream.error and not stream.cut else None
     try:
         return legacy_format.parse_header(head, "").start_ns
     except FormatError:

@@ -4,6 +4,10 @@ The text of an error is the line that the operator reads: what failed, on what, 
 code of the command that could not go on.  Exit codes everywhere: 0 fine; 1 "no" (no match, damage found); 2 could not do it.
 """
 
+from __future__ import annotations
+
+from functools import partial
+
 
 class CtrecorderError(Exception):
     """Base of all errors that a user, a disk, a kernel or a stranger's file can cause."""
@@ -33,6 +37,10 @@ class FormatError(CtrecorderError):
     def __init__(self, reason: str, *, path: str = "", offset: int = 0) -> None:
         self.reason, self.path, self.offset = reason, path, offset
         super().__init__(reason)
+
+    def __reduce__(self) -> tuple[partial[FormatError], tuple[str]]:
+        """Keeps all three on the way from another process."""
+        return partial(type(self), path=self.path, offset=self.offset), (self.reason,)
 
     def __str__(self) -> str:
         return f"{self.path or 'segment'}: at byte {self.offset}: {self.reason}"

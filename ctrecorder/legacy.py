@@ -35,14 +35,19 @@ from ctrecorder.reader import Block, Question, Segment
 MOST_FAULTS = 100_000
 # A lease is refused while a file is open for writing, and always by NFS: what has not grown for a day is not being written.
 _WRITTEN_SECONDS = 86_400
+# OpenWrt's recorder writes gzip itself, so that a crash leaves such a file without its end.  The other
+# kinds are made of finished files: without its end such a file is damaged, and the whole one may exist.
+_WRITTEN_PACKED = "gzip"
 
 
 class LegacySegment(Segment):
     """An open file of the C ctrecorder.
 
-    `header`: `host`, `protocols`, `utc_offset`, and under `legacy` all that the file's header says.  `state`: "live" if a process has
-    it open for writing, "crashed" if its end is cut, else "closed".  Where records are missing there is a GAP.  There are no hashes
-    and no footer.  Raises as `Segment` does.
+    `header`: `host`, `protocols`, `utc_offset`, and under `legacy` all that the file's header says.
+    `state`: "live" if a process has it open for writing, "crashed" if its end is cut as a crash leaves
+    it, else "closed".  A failed checksum or an invalid stream of a compressed file is damage.
+    Where records are missing there is a GAP.  There are no hashes and no footer.
+    Raises as `Segment` does.
     """
 
     hashed = False
@@ -107,8 +112,12 @@ class LegacySegment(Segment):
                 self._note_fault(self._wrong(found, stream))
         if fault:
             self._note_gap(fault, "write-error", last, last)
-        if stream.error:
+        if stream.error and stream.cut and (live or stream.kind == _WRITTEN_PACKED):
             self.torn = self.file.placed(stream.error, 0)
+        elif stream.error:
+            self.torn = None
+            self._note_fault(self.file.placed(stream.error, 0))
+            self._note_gap(Fault(stream.position, 0, stream.error.reason), "damaged", last, last)
         if self.torn and not live:
             self.findings.append(self.torn)
             self._note_gap(Fault(stream.position, 0, self.torn.reason), "crashed", last, last)

@@ -23,6 +23,8 @@ _PIECE, _PIECE_ZSTD = 4096, 1024
 # `xz -9` and `zstd --long` can be read; a stranger's file could ask for 4 GiB.
 _XZ_MEMORY = 128 << 20
 _ZSTD_WINDOW = 128 << 20
+# So near to what was unpacked the size in a gzip file's last bytes is no chance (1 in 2,000).
+_SIZE_NEAR = 1 << 20
 
 
 class _Decoder(Protocol):
@@ -45,10 +47,16 @@ class _Decoder(Protocol):
 
 
 class _Gzip:
-    """zlib's decoder, which gives back the input that it did not use."""
+    """zlib's decoder, which gives back the input that it did not use.
+
+    All that it makes before the damage is given, as zcat does: zlib raises its error instead of what
+    the same call made.  `size`: bytes that it made.
+    """
 
     def __init__(self) -> None:
         self._decoder = zlib.decompressobj(wbits=31)
+        self._error: zlib.error | None = None
+        self.size = 0
 
     @property
     def eof(self) -> bool:
@@ -56,14 +64,42 @@ class _Gzip:
 
     @property
     def needs_input(self) -> bool:
-        return not self._decoder.unconsumed_tail
+        return not self._decoder.unconsumed_tail and self._error is None
 
     @property
     def unused_data(self) -> bytes:
         return self._decoder.unused_data
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        return self._decoder.decompress(self._decoder.unconsumed_tail + data, max_length)
+        if self._error is not None:
+            raise self._error
+        data = self._decoder.unconsumed_tail + data
+        before = self._decoder.copy()
+        try:
+            made = self._decoder.decompress(data, max_length)
+        except zlib.error as error:
+            self._decoder, self._error = before, error
+            made = self._up_to_damage(data)
+        self.size += len(made)
+        return made
+
+    def _up_to_damage(self, data: bytes) -> bytes:
+        """What `data` gives up to the byte at which the decoder raises."""
+        made = bytearray()
+        try:
+            for place in range(len(data)):
+                made += self._decoder.decompress(data[place : place + 1])
+        except zlib.error:
+            pass
+        return bytes(made)
+
+    def has_end(self, last: bytes) -> bool:
+        """Whether `last`, the last bytes of the file, are the size that a gzip file ends with.
+
+        A damaged file can look as if its end were missing, where damage hides the end of the data.
+        """
+        told = int.from_bytes(last[-4:], "little")
+        return (told - self.size + _SIZE_NEAR) % (1 << 32) <= 2 * _SIZE_NEAR
 
 
 class _Zstd:
@@ -126,12 +162,15 @@ _KINDS: tuple[tuple[bytes, str, Callable[[], _Made], int], ...] = (
 class Stream:
     """The unpacked bytes of an open file, in order.
 
-    `kind`: "gzip", "bzip2", "xz", "zstd", or "" for a plain file.  `position`: of the next byte, in the unpacked bytes.  `error`: why it
-    ended too early, its offset in the packed file; None while all is well.  Raises OSError if the file cannot be read.
+    `kind`: "gzip", "bzip2", "xz", "zstd", or "" for a plain file.
+    `position`: of the next byte, in the unpacked bytes.
+    `error`: why it ended too early, its offset in the packed file; None while all is well.
+    `cut`: whether the error is merely that the end of the file is missing.
+    Raises OSError if the file cannot be read.
     """
 
     def __init__(self, descriptor: int) -> None:
-        self.kind, self.position = "", 0
+        self.kind, self.position, self.cut = "", 0, False
         self.error: FormatError | None = None
         self._descriptor, self._place = descriptor, 0  # of what was not read yet, in the packed file
         head = os.pread(descriptor, 8, 0)
@@ -183,6 +222,7 @@ class Stream:
                 self._input, self._decoder = decoder.unused_data, None
             elif not data and not self._ready and decoder.needs_input:
                 self._fail(f"the {self.kind} data is cut: its end is missing")
+                self.cut = not (isinstance(decoder, _Gzip) and decoder.has_end(self._last()))
         return bool(self._ready)
 
     def _next_file(self) -> _Decoder | None:
@@ -201,6 +241,10 @@ class Stream:
         data = os.pread(self._descriptor, self._piece, self._place)
         self._place += len(data)
         return data
+
+    def _last(self) -> bytes:
+        """The last bytes of the packed file, all of which was read."""
+        return os.pread(self._descriptor, 4, max(self._place - 4, 0))
 
     def _fail(self, reason: str) -> None:
         self.error = FormatError(reason, offset=self._place - len(self._input))

@@ -109,21 +109,8 @@ class Work:
 def _attempt(path: str, settings: Settings, progress: Progress | None) -> Result | CtrecorderError | None:
     try:
         return squeeze(path, settings, progress=progress)
-    except FormatError as error:
-        # Its parts are lost on the way from another process, which carries the text alone.
-        return _Damage(error.reason, error.path, error.offset)
     except CtrecorderError as error:
         return error
-
-
-class _Damage(FormatError):
-    """A FormatError that can be pickled."""
-
-    def __init__(self, reason: str, path: str, offset: int) -> None:
-        super().__init__(reason, path=path, offset=offset)
-
-    def __reduce__(self) -> tuple[type[_Damage], tuple[str, str, int]]:
-        return _Damage, (self.reason, self.path, self.offset)
 
 
 def _size(path: str) -> int:

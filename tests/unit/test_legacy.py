@@ -349,7 +349,8 @@ def test_what_a_cut_or_damaged_compressed_file_still_gives(kind: str, tmp_path: 
         place = int(len(packed) * share)
         table, segment = read_file(tmp_path, packed[:place])
         assert (table["orig_src"] == records["orig_src"][: len(table)]).all()
-        assert segment.state == "crashed"
+        assert segment.state == ("crashed" if kind == "gzip" else "closed")
+        assert [gap.reason for gap in segment.gaps] == ["crashed" if kind == "gzip" else "damaged"]
         line = f"the {kind} data is cut: its end is missing"
         assert [(finding.reason, finding.offset) for finding in segment.findings] == [(line, place)]
         assert share * 30_000 - len(table) < 7_000
@@ -359,7 +360,9 @@ def test_what_a_cut_or_damaged_compressed_file_still_gives(kind: str, tmp_path: 
         told = [finding for finding in segment.findings if finding.reason.startswith(f"the {kind} data is damaged")]
         assert len(told) == 1
         assert told[0].offset > place - 4096
-        assert segment.state == "crashed"
+        assert segment.state == "closed"
+        assert segment.torn is None
+        assert segment.gaps[-1].reason == "damaged"
         same = (table["orig_src"][:11_000] == records["orig_src"][:11_000]).all()
         assert same
         assert len(table) > 11_000
