@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from ctrecorder import legacy_format
 from ctrecorder.errors import ArchiveError, FormatError, GoneError, UsageError
+from ctrecorder.folder import Folder
 from ctrecorder.format import FRAME, MAGIC, TRAILER, Frame, Kind, parse_frame, parse_trailer
 from ctrecorder.legacy_format import HEADER_BYTES
 from ctrecorder.packed import Stream
@@ -25,7 +26,7 @@ from ctrecorder.times import BEGIN, END
 
 # Owner writes, group reads: reading the log is a group's right.
 MODE = 0o640
-_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 # A block is looked for in so many first bytes of a file that does not begin with a header; a header is a few hundred.
 _SEARCH = 1 << 16
@@ -75,29 +76,34 @@ def first_free(path: str) -> str:
     return candidate
 
 
-def create(path: str, mode: int = MODE) -> tuple[int, int]:
-    """Make the file `path`, which must not exist, and lock it: its descriptor, and its folder's.  Raises ArchiveError."""
-    folder_path, name = os.path.split(path)
+def create(path: str, mode: int = MODE, *, folder: Folder | None = None, owner: os.stat_result | None = None) -> tuple[int, Folder]:
+    """Make the file `path`, which must not exist, and lock it: its descriptor, and its folder, to be closed.
+
+    `folder`: the folder of `path`, where that is open already; it stays open.  `owner`: whose owner and
+    group the file gets; None: the caller's, and the umask limits `mode`.  Raises ArchiveError.
+    """
+    name = os.path.basename(path)
     try:
-        folder = os.open(folder_path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise ArchiveError(f"{folder_path}: {_why(error)}: make the folder, or choose another with -f") from error
+        folder = Folder.of(path) if folder is None else Folder(".", within=folder)
+    except ArchiveError as error:
+        raise ArchiveError(f"{error}: make the folder, or choose another with -f") from error
     try:
-        descriptor = os.open(name, _CREATE, mode, dir_fd=folder)
+        descriptor = folder.open(name, _CREATE, mode) if owner is None else folder.create(name, mode, owner)
     except OSError as error:
-        os.close(folder)
+        folder.close()
         if error.errno in (errno.EEXIST, errno.ELOOP):
             raise ExistsError(f"{path}: exists already, and is never overwritten") from error
-        raise ArchiveError(f"{path}: cannot be made: {_why(error)}") from error
+        whose = "" if owner is None else " for the owner of the old segment"
+        raise ArchiveError(f"{path}: cannot be made{whose}: {_why(error)}") from error
     for _ in range(_LOCK_TRIES):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return descriptor, folder
         except OSError:
             time.sleep(_LOCK_PAUSE)
-    os.unlink(name, dir_fd=folder)
+    folder.remove(name)
     os.close(descriptor)
-    os.close(folder)
+    folder.close()
     raise ArchiveError(f"{path}: another process keeps a lock on it")
 
 

@@ -33,13 +33,14 @@ _HASH_FACTOR = 4
 class BlockFile:
     """A file that is open for reading; `size` is what it held when it was opened.  Raises ArchiveError if it cannot be opened or read.
 
+    `descriptor`: of the file, where that is open already; it is closed with this.
     `key`: of a sealed recording, b"" of others; None: sealed, but the key is not at hand, so that no hash can be checked.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, descriptor: int | None = None) -> None:
         self.path = path
         self.key: bytes | None = b""
-        self.descriptor = archive.open_file(path)
+        self.descriptor = archive.open_file(path) if descriptor is None else descriptor
         self.size = os.fstat(self.descriptor).st_size
         self._data, self._begin = memoryview(b""), 0
 

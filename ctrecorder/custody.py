@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from ctrecorder.errors import ArchiveError, GoneError
+from ctrecorder.folder import Folder
 from ctrecorder.format import NO_HASH, Json
 from ctrecorder.reader import Segment
 
@@ -30,30 +31,45 @@ class BusyError(ArchiveError):
     """The segment is live, or another command is at work on it, or it has just been replaced."""
 
 
-@contextlib.contextmanager
-def custody(path: str, opened: int | None = None) -> Iterator[os.stat_result]:
-    """Hold the lock of the segment `path`; gives its status.
+@dataclass(frozen=True)
+class Held:
+    """A segment whose lock is held: `name` in `folder`; its `descriptor` and `status`."""
 
-    `opened`: a descriptor of the file that it must be.  Raises BusyError or GoneError, or ArchiveError if it cannot be opened (a symlink
-    too).
+    folder: Folder
+    name: str
+    descriptor: int
+    status: os.stat_result
+
+    def is_there(self) -> bool:
+        """If the name is still that of this segment."""
+        return self.folder.has(self.name, self.status)
+
+
+@contextlib.contextmanager
+def custody(path: str, opened: int, folder: Folder | None = None) -> Iterator[Held]:
+    """Hold the lock of the segment `path`.
+
+    `opened`: a descriptor of the file that it must be.  `folder`: the folder of `path`, if that is open
+    already.  Raises BusyError or GoneError, or ArchiveError if it cannot be opened (a symlink too).
     """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise GoneError(f"{path}: {error.strerror}") from error
-    except OSError as error:
-        why = "is a symbolic link" if error.errno == errno.ELOOP else error.strerror
-        raise ArchiveError(f"{path}: {why}") from error
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+    with contextlib.ExitStack() as stack:
+        within = stack.enter_context(Folder.of(path)) if folder is None else folder
+        name = os.path.basename(path)
+        try:
+            descriptor = within.open(name)
+        except FileNotFoundError as error:
+            raise GoneError(f"{path}: {error.strerror}") from error
+        except OSError as error:
+            why = "is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+            raise ArchiveError(f"{path}: {why}") from error
+        stack.callback(os.close, descriptor)
+        held = Held(within, name, descriptor, os.fstat(descriptor))
+        if not stat.S_ISREG(held.status.st_mode):
             raise ArchiveError(f"{path}: is not a file")
         _lock(descriptor, path)
-        if not is_still(path, status) or (opened is not None and not os.path.samestat(os.fstat(opened), status)):
+        if not held.is_there() or not os.path.samestat(os.fstat(opened), held.status):
             raise BusyError(f"{path}: has just been replaced or removed")
-        yield status
-    finally:
-        os.close(descriptor)
+        yield held
 
 
 def _lock(descriptor: int, path: str) -> None:
@@ -68,41 +84,28 @@ def _lock(descriptor: int, path: str) -> None:
     raise BusyError(f"{path}: is being recorded, or another command is at work on it")
 
 
-def is_still(path: str, status: os.stat_result) -> bool:
-    """If `path` names the file of `status`."""
-    try:
-        return os.path.samestat(os.stat(path, follow_symlinks=False), status)
-    except OSError:
-        return False
-
-
-def sync_folder(path: str) -> None:
-    """Have the names in the folder `path` on the disk.  Raises OSError."""
-    descriptor = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def aside(path: str, status: os.stat_result) -> str:
     """Where the successor of the segment `path` is written: a hidden name beside it, which its lock makes ours alone."""
     return os.path.join(os.path.dirname(path), f".squeezing-{status.st_ino}")
 
 
-def clear_leavings(folder: str) -> None:
-    """Remove what interrupted runs left in `folder`, as far as no segment is there that it could still belong to.  Raises ArchiveError."""
-    try:
-        with os.scandir(folder) as entries:
-            inodes = {entry.inode(): entry.name for entry in entries}
-        for name in inodes.values():
-            match = _ASIDE.fullmatch(name)
-            if match and int(match[1]) not in inodes:
-                os.unlink(os.path.join(folder, name))
-    except FileNotFoundError:
-        pass  # another run was faster
-    except OSError as error:
-        raise ArchiveError(f"{folder}: {error.strerror}") from error
+def clear_leavings(path: str) -> None:
+    """Remove what interrupted runs left in the folder `path`, as far as no segment is there that it could still belong to.
+
+    Raises ArchiveError.
+    """
+    with Folder(path) as folder:
+        try:
+            with os.scandir(folder.descriptor) as entries:
+                inodes = {entry.inode(): entry.name for entry in entries}
+            for name in inodes.values():
+                match = _ASIDE.fullmatch(name)
+                if match and int(match[1]) not in inodes:
+                    folder.unlink(name)
+        except FileNotFoundError:
+            pass  # another run was faster
+        except OSError as error:
+            raise ArchiveError(f"{path}: {error.strerror}") from error
 
 
 @dataclass(frozen=True)

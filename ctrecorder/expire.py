@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ctrecorder import archive, custody, messages, retention, times
-from ctrecorder.custody import BusyError
+from ctrecorder.custody import BusyError, Held
 from ctrecorder.errors import ArchiveError, CtrecorderError, GoneError
+from ctrecorder.folder import Folder
 from ctrecorder.retention import Hold, Receipt
 from ctrecorder.segments import open_segment
 from ctrecorder.service import Log
@@ -58,8 +59,8 @@ class Expiry:
 
     def run(self) -> int:
         """Delete what must go; returns the exit code: 0, or 2 if something could not be deleted or read.  Raises ArchiveError."""
-        with retention.exclusive(self.folder):
-            holds = retention.holds(self.folder)
+        with retention.exclusive(self.folder) as folder:
+            holds = retention.holds(folder)
             found, code = self._find()
             kept = 0
             for candidate, reason in chosen(found, holds, self.limits, self.now, _space(self.folder)):
@@ -67,7 +68,7 @@ class Expiry:
                     kept += 1
                     continue
                 try:
-                    self._delete(candidate, reason)
+                    self._delete(folder, candidate, reason)
                 except (BusyError, GoneError):
                     continue  # another command's; the next run sees what became of it
                 except CtrecorderError as error:
@@ -95,7 +96,7 @@ class Expiry:
                 code = 2
         return found, code
 
-    def _delete(self, candidate: Candidate, reason: str) -> None:
+    def _delete(self, folder: Folder, candidate: Candidate, reason: str) -> None:
         if self.dry_run:
             last = times.text(candidate.until, utc=False)
             print(printable(f"would delete {candidate.path}, {candidate.bytes:,} bytes, up to {last}: {reason}"))
@@ -116,10 +117,10 @@ class Expiry:
                 self.now,
                 reason,
             )
-            with custody.custody(candidate.path, segment.file.descriptor):
-                if not any(receipt.hashes and one.hashes == receipt.hashes for one in retention.receipts(self.folder)):
-                    retention.add_receipt(self.folder, receipt)
-                _unlink(candidate.path)
+            with custody.custody(candidate.path, segment.file.descriptor, folder) as held:
+                if not any(receipt.hashes and one.hashes == receipt.hashes for one in retention.receipts(folder)):
+                    retention.add_receipt(folder, receipt)
+                _unlink(candidate.path, held)
         self._say(candidate.path, receipt)
 
     def _say(self, path: str, receipt: Receipt) -> None:
@@ -174,10 +175,10 @@ def _examine(path: str) -> Candidate:
         return Candidate(path, segment.state == "live", *segment.times, status.st_size, status.st_blocks * 512)
 
 
-def _unlink(path: str) -> None:
+def _unlink(path: str, held: Held) -> None:
     try:
-        os.unlink(path)
-        custody.sync_folder(os.path.dirname(path))
+        held.folder.unlink(held.name)
+        held.folder.sync()
     except OSError as error:
         raise ArchiveError(f"{path}: cannot be deleted: {error.strerror}") from error
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ctrecorder import messages, retention, times
 from ctrecorder.errors import UsageError
+from ctrecorder.folder import Folder
 from ctrecorder.retention import Hold
 from ctrecorder.service import Log
 from ctrecorder.text import printable
@@ -23,23 +24,24 @@ def hold(folder: str, since: str | None, until: str | None, reason: str, utc: bo
     end = times.END if until is None else times.parse_span(until, now, utc=utc)[1]
     if end < begin:
         raise UsageError("the hold ends before it begins: see --since and --until")
-    with retention.exclusive(folder):
-        made = retention.add_hold(folder, begin, end, reason, now, _login())
+    with retention.exclusive(folder) as archive:
+        made = retention.add_hold(archive, begin, end, reason, now, _login())
     _say("set", made, log)
     return 0
 
 
 def release(folder: str, number: int, log: Log) -> int:
     """Take a hold away.  Raises UsageError, ArchiveError."""
-    with retention.exclusive(folder):
-        gone = retention.release_hold(folder, number)
+    with retention.exclusive(folder) as archive:
+        gone = retention.release_hold(archive, number)
     _say("released", gone, log)
     return 0
 
 
 def show(folder: str, utc: bool) -> int:
     """List the holds on stdout; 1 if there are none."""
-    listed = retention.holds(folder)
+    with Folder(folder) as archive:
+        listed = retention.holds(archive)
     for one in listed:
         print(printable(f"{one.id}\t{_period(one, utc)}\tset {times.text(one.set, utc=utc)} by {one.login}\t{one.reason}"))
     return 0 if listed else 1

@@ -113,14 +113,15 @@ class Segment:
     "crashed".  `previous_hash`: the last hash of the segment before; `last_hash`: its own.  `totals`: of the footer.  `findings`: what is
     wrong, as far as it was come across.  `torn`: the one that a crash leaves.
 
-    `key`: of a sealed recording; without it a sealed one is read, but not checked.  Opening raises ArchiveError if the file cannot be
+    `key`: of a sealed recording; without it a sealed one is read, but not checked.  `descriptor`: of the file, where
+    that is open already; it is closed with the segment.  Opening raises ArchiveError if the file cannot be
     read, FormatError if it is no segment.
     """
 
     state: Literal["live", "closed", "crashed"]
     hashed = True  # whether its blocks have hashes, so that damage is found; a file of the C ctrecorder has none
 
-    def __init__(self, path: str, key: bytes = b"") -> None:
+    def __init__(self, path: str, key: bytes = b"", descriptor: int | None = None) -> None:
         self.path = path
         self.findings: list[FormatError] = []
         self.torn: FormatError | None = None
@@ -129,7 +130,7 @@ class Segment:
         self.previous_hash = self.last_hash = NO_HASH
         self._footer_at = 0
         self._index: NDArray[np.void] | None = None
-        self.file = BlockFile(path)
+        self.file = BlockFile(path, descriptor)
         try:
             self._read_header(key)
             if not self._read_footer():

@@ -49,8 +49,7 @@ def repair(path: str, output: str, key: bytes = b"") -> Repaired:
                 writer.write(draft)
             writer.close()
         except BaseException:
-            writer.abandon()
-            os.unlink(output)
+            writer.discard()
             raise
         return Repaired(writer.rows, salvage.holes, old.findings)
 

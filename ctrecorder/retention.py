@@ -10,17 +10,17 @@ import contextlib
 import fcntl
 import json
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
-from ctrecorder import custody
 from ctrecorder.errors import ArchiveError, UsageError
+from ctrecorder.folder import Folder
 from ctrecorder.format import Json
 
 HOLDS = "ctexpire.holds"
 RECEIPTS = "ctexpire.receipts"
+_MODE = 0o640
 # A hold is 200 bytes, a receipt 400: what is longer is not ours.
 _MOST_HOLDS, _MOST_RECEIPTS = 1 << 20, 256 << 20
 
@@ -57,33 +57,26 @@ class Receipt:
 
 
 @contextlib.contextmanager
-def exclusive(folder: str) -> Iterator[None]:
-    """Hold the archive against other ctexpire commands; waits for them.  Raises ArchiveError."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise ArchiveError(f"{folder}: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def exclusive(path: str) -> Iterator[Folder]:
+    """Hold the archive `path` against other ctexpire commands; waits for them.  Raises ArchiveError."""
+    with Folder(path) as folder:
+        fcntl.flock(folder.descriptor, fcntl.LOCK_EX)
+        yield folder
 
 
-def holds(folder: str) -> list[Hold]:
+def holds(folder: Folder) -> list[Hold]:
     """The holds of the archive, by id.  Raises ArchiveError if their file cannot be read whole."""
-    path = os.path.join(folder, HOLDS)
-    data = _read(path, _MOST_HOLDS)
+    data = _read(folder, HOLDS, _MOST_HOLDS)
     if data is None:
         return []
     try:
         listed = json.loads(data)["holds"]
         return [_typed(Hold, entry) for entry in listed]
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise ArchiveError(f"{path}: is damaged: nothing is deleted until it is mended or removed") from None
+        raise ArchiveError(f"{_path(folder, HOLDS)}: is damaged: nothing is deleted until it is mended or removed") from None
 
 
-def add_hold(folder: str, since: int, until: int, reason: str, now: int, login: str) -> Hold:
+def add_hold(folder: Folder, since: int, until: int, reason: str, now: int, login: str) -> Hold:
     """Set a hold.  Raises ArchiveError.  To be called within `exclusive`."""
     known = holds(folder)
     hold = Hold(max((one.id for one in known), default=0) + 1, since, until, reason, now, login)
@@ -91,19 +84,19 @@ def add_hold(folder: str, since: int, until: int, reason: str, now: int, login: 
     return hold
 
 
-def release_hold(folder: str, number: int) -> Hold:
+def release_hold(folder: Folder, number: int) -> Hold:
     """Take a hold away.  Raises UsageError if there is none of that number.  To be called within `exclusive`."""
     known = holds(folder)
     released = [hold for hold in known if hold.id == number]
     if not released:
-        raise UsageError(f"no hold {number} in {folder}: ctexpire --holds lists them")
+        raise UsageError(f"no hold {number} in {folder.path}: ctexpire --holds lists them")
     _write_holds(folder, [hold for hold in known if hold.id != number])
     return released[0]
 
 
-def receipts(folder: str) -> list[Receipt]:
+def receipts(folder: Folder) -> list[Receipt]:
     """All receipts of the archive, in the order of deletion.  Raises ArchiveError if their file cannot be read."""
-    data = _read(os.path.join(folder, RECEIPTS), _MOST_RECEIPTS)
+    data = _read(folder, RECEIPTS, _MOST_RECEIPTS)
     found = []
     for line in (data or b"").split(b"\n"):
         with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
@@ -111,11 +104,10 @@ def receipts(folder: str) -> list[Receipt]:
     return found
 
 
-def add_receipt(folder: str, receipt: Receipt) -> None:
+def add_receipt(folder: Folder, receipt: Receipt) -> None:
     """Append a receipt and have it on the disk.  Raises ArchiveError."""
-    path = os.path.join(folder, RECEIPTS)
     try:
-        descriptor = _open_own(path, folder, os.O_APPEND)
+        descriptor = folder.open_own(RECEIPTS, _MODE)
         try:
             size = os.fstat(descriptor).st_size
             # A line that was torn by a crash must not spoil this one.
@@ -124,38 +116,30 @@ def add_receipt(folder: str, receipt: Receipt) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        custody.sync_folder(folder)
+        folder.sync()
     except OSError as error:
-        raise ArchiveError(f"{path}: cannot be written, so nothing is deleted: {error.strerror}") from error
+        raise ArchiveError(f"{_path(folder, RECEIPTS)}: cannot be written, so nothing is deleted: {error.strerror}") from error
 
 
-def _write_holds(folder: str, kept: list[Hold]) -> None:
-    path, new = os.path.join(folder, HOLDS), os.path.join(folder, f".{HOLDS}.new")
+def _write_holds(folder: Folder, kept: list[Hold]) -> None:
+    new = f".{HOLDS}.new"
     try:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(new)
-        descriptor = _open_own(new, folder, os.O_EXCL)
+            folder.unlink(new)
+        descriptor = folder.create_own(new, _MODE)
         try:
             _write(descriptor, _json({"holds": [asdict(hold) for hold in kept]}) + b"\n")
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.rename(new, path)
-        custody.sync_folder(folder)
+        folder.rename(new, HOLDS)
+        folder.sync()
     except OSError as error:
-        raise ArchiveError(f"{path}: cannot be written: {error.strerror}") from error
+        raise ArchiveError(f"{_path(folder, HOLDS)}: cannot be written: {error.strerror}") from error
 
 
-def _open_own(path: str, folder: str, flag: int) -> int:
-    """Open or make a file that belongs to the folder's owner, whoever runs this: the service must be able to write it too."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | flag, 0o640)
-    owner, status = os.stat(folder), os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        raise OSError(0, "is not a file")
-    if os.geteuid() == 0 and (status.st_uid, status.st_gid) != (owner.st_uid, owner.st_gid):
-        os.fchown(descriptor, owner.st_uid, owner.st_gid)
-    return descriptor
+def _path(folder: Folder, name: str) -> str:
+    return os.path.join(folder.path, name)
 
 
 def _write(descriptor: int, data: bytes) -> None:
@@ -163,21 +147,21 @@ def _write(descriptor: int, data: bytes) -> None:
         data = data[os.write(descriptor, data) :]
 
 
-def _read(path: str, most: int) -> bytes | None:
-    """All of the file; None if there is none.  Raises ArchiveError."""
+def _read(folder: Folder, name: str, most: int) -> bytes | None:
+    """All of the file `name`; None if there is none.  Raises ArchiveError."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        descriptor = folder.open(name)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ArchiveError(f"{path}: {error.strerror}") from error
+        raise ArchiveError(f"{_path(folder, name)}: {error.strerror}") from error
     try:
         with os.fdopen(descriptor, "rb") as file:
             data = file.read(most + 1)
     except OSError as error:
-        raise ArchiveError(f"{path}: {error.strerror}") from error
+        raise ArchiveError(f"{_path(folder, name)}: {error.strerror}") from error
     if len(data) > most:
-        raise ArchiveError(f"{path}: is longer than {most} bytes: not a file of ctexpire")
+        raise ArchiveError(f"{_path(folder, name)}: is longer than {most} bytes: not a file of ctexpire")
     return data
 
 

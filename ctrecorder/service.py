@@ -124,7 +124,8 @@ class PidFile:
             raise ArchiveError(f"cannot make the pid file {self.path}: {error.strerror}") from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # a hard link: another's file
                 raise ArchiveError(f"{self.path} is no pid file: not a regular file")
             content = os.pread(fd, PIDFILE_BYTES, 0).strip()
             if content and not content.isdigit():

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field, replace
 from ctrecorder import custody
 from ctrecorder.arrange import RESOLUTIONS, SQUEEZED, Shelves
 from ctrecorder.columns import Table
-from ctrecorder.custody import Replaced
+from ctrecorder.custody import BusyError, Held, Replaced
 from ctrecorder.drafts import addresses_draft
 from ctrecorder.errors import ArchiveError, FormatError
+from ctrecorder.folder import Folder
 from ctrecorder.format import Gap, Json, Kind, Mark
 from ctrecorder.pairing import Pairer
 from ctrecorder.reader import Segment
@@ -87,24 +88,65 @@ def squeeze(path: str, settings: Settings, output: str | None = None, progress: 
         if old.sealed and not settings.key:
             raise ArchiveError(f"{path}: is sealed, and cannot be made anew without its key: give it with --key")
         if old.state == "live":
-            raise custody.BusyError(f"{path}: is being recorded")
+            raise BusyError(f"{path}: is being recorded")
         gaps, marks = old.gaps, old.marks
         _refuse_damage(old)
-        with custody.custody(path, old.file.descriptor) as status:
-            aside = custody.aside(output or path, status)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(aside)  # an interrupted run's; the lock says that no one writes it
+        with custody.custody(path, old.file.descriptor) as held, _output_folder(held, output) as folder:
+            aside = _Aside(folder, custody.aside(output or path, held.status))
+            aside.clear()  # an interrupted run's; the lock says that no one writes it
             try:
-                tally = _write(old, aside, settings, status, (gaps, marks), progress)
+                tally = _write(old, aside, settings, held.status, (gaps, marks), progress)
                 result = _compare(old, aside, tally, (gaps, marks), settings.key)
                 if output is None:
-                    _replace(path, aside, settings.keep)
+                    _replace(path, held, aside, settings.keep)
                 else:
                     _publish(aside, output)
             finally:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(aside)
+                aside.close()
     return replace(result, path=output or path)
+
+
+@dataclass
+class _Aside:
+    """The new segment before it has its place: a hidden name in `folder`.  `descriptor`: of its file; -1: there is none yet."""
+
+    folder: Folder
+    path: str
+    descriptor: int = -1
+
+    @property
+    def name(self) -> str:
+        return os.path.basename(self.path)
+
+    def check(self) -> None:
+        """Raise ArchiveError if the name is not that of the file any more."""
+        if not self.folder.has(self.name, os.fstat(self.descriptor)):
+            raise ArchiveError(f"{self.path}: was replaced or removed by another program while it was written; the segment stays")
+
+    def clear(self) -> None:
+        """Remove the name.  Raises ArchiveError."""
+        try:
+            self.folder.unlink(self.name)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise ArchiveError(f"{self.path}: cannot be removed: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Remove the name, if it is there, and close the file."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+        self.folder.remove(self.name)
+
+
+@contextlib.contextmanager
+def _output_folder(held: Held, output: str | None) -> Iterator[Folder]:
+    """The folder that the new segment is written to."""
+    if output is None:
+        yield held.folder
+        return
+    with Folder.of(output) as folder:
+        yield folder
 
 
 def torn_bytes(old: Segment) -> int:
@@ -120,16 +162,26 @@ def _refuse_damage(old: Segment) -> None:
             raise DamagedError(reason, path=old.path, offset=finding.offset)
 
 
-def _write(old: Segment, aside: str, settings: Settings, status: os.stat_result, notes: Notes, progress: Progress | None) -> Tally:
+def _write(old: Segment, aside: _Aside, settings: Settings, status: os.stat_result, notes: Notes, progress: Progress | None) -> Tally:
     """Write the successor of `old` to `aside`; returns what was heard, and what the connections must say."""
     rows = int(old.index["rows"].sum())
     replaced = Replaced(os.path.basename(old.path), old.last_hash.hex(), rows, old.size, old.state, str(old.header.get("program", "")))
     header: Json = {**old.header, "replaces": [*(one.json() for one in custody.replaced_by(old.header)), replaced.json()]}
     header["squeezed"] = {"resolution": settings.resolution, "ids": settings.keep_ids, "torn": torn_bytes(old)}
     begun = int(old.index["time_min"][0])
-    writer = SegmentWriter.create(aside, header, old.previous_hash, status.st_mode & 0o777, time_ns=begun, key=settings.key)
+    # Owner and mode are the old one's, so that whoever could read the log still can.
+    writer = SegmentWriter.create(
+        aside.path,
+        header,
+        old.previous_hash,
+        status.st_mode & 0o777,
+        time_ns=begun,
+        key=settings.key,
+        folder=aside.folder,
+        owner=status,
+    )
     try:
-        _own(aside, status)
+        aside.descriptor = os.dup(writer.descriptor)
         tally = _copy(old, writer, settings, notes[1], progress)
         _refuse_damage(old)
         # Gaps and marks come last: a dump speaks of flows whose parts were before it, here and in the segment before.
@@ -144,16 +196,6 @@ def _write(old: Segment, aside: str, settings: Settings, status: os.stat_result,
         writer.abandon()
         raise
     return tally
-
-
-def _own(aside: str, status: os.stat_result) -> None:
-    """Give the new file the old one's owner and mode, so that whoever could read the log still can."""
-    try:
-        if (os.geteuid(), os.getegid()) != (status.st_uid, status.st_gid):
-            os.chown(aside, status.st_uid, status.st_gid, follow_symlinks=False)
-        os.chmod(aside, status.st_mode & 0o777)
-    except OSError as error:
-        raise ArchiveError(f"{aside}: cannot be given to the owner of the segment that it replaces: {error.strerror}") from error
 
 
 def _copy(old: Segment, writer: SegmentWriter, settings: Settings, marks: list[Mark], progress: Progress | None) -> Tally:
@@ -202,10 +244,10 @@ def _in_order(old: Segment, progress: Progress | None) -> Iterator[tuple[list[Ta
         progress(old.size - read)
 
 
-def _compare(old: Segment, aside: str, tally: Tally, notes: Notes, key: bytes) -> Result:
+def _compare(old: Segment, aside: _Aside, tally: Tally, notes: Notes, key: bytes) -> Result:
     """Read the new segment back and hold it against the old one.  Raises ArchiveError if anything is not there."""
     found = Tally()
-    with Segment(aside, key) as new:
+    with Segment(aside.path, key, os.dup(aside.descriptor)) as new:
         for block in new.blocks_of(Kind.CONNECTIONS):
             table = new.read(block)
             found.told(table)
@@ -217,40 +259,40 @@ def _compare(old: Segment, aside: str, tally: Tally, notes: Notes, key: bytes) -
             raise ArchiveError(f"{old.path}: the squeezed segment does not say what this one does; this one stays (please report it)")
         events, torn = int(old.index["rows"].sum()), torn_bytes(old)
         hashes = new.last_hash.hex(), old.last_hash.hex()
-        return Result(aside, old.state, events, found.connections, old.size, new.size, *hashes, torn)
+        return Result(aside.path, old.state, events, found.connections, old.size, new.size, *hashes, torn)
 
 
-def _replace(path: str, aside: str, keep: bool) -> None:
-    """Put the new segment in the old one's place, on the disk."""
-    folder, name = os.path.split(path)
+def _replace(path: str, held: Held, aside: _Aside, keep: bool) -> None:
+    """Put the new segment in the old one's place, on the disk.  Raises ArchiveError."""
     try:
         if keep:
-            kept = os.path.join(folder, KEPT)
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(kept, 0o750)
-            _keep(path, os.path.join(kept, name))
-            custody.sync_folder(kept)
-        os.rename(aside, path)
-        custody.sync_folder(folder)
+            with held.folder.below(KEPT, 0o750) as kept:
+                _keep(held, kept)
+                kept.sync()
+        aside.check()
+        if not held.is_there():
+            raise BusyError(f"{path}: has just been replaced or removed")
+        held.folder.rename(aside.name, held.name)
+        held.folder.sync()
     except OSError as error:
         raise ArchiveError(f"{path}: cannot be replaced: {error.strerror}") from error
 
 
-def _keep(path: str, kept: str) -> None:
+def _keep(held: Held, kept: Folder) -> None:
     """Give the old segment a second name, unless an interrupted run has done so.  Raises OSError."""
     try:
-        os.link(path, kept, follow_symlinks=False)
+        kept.link(held.descriptor, held.name)
     except FileExistsError:
-        if not custody.is_still(kept, os.stat(path)):
+        if not kept.has(held.name, held.status):
             raise
 
 
-def _publish(aside: str, output: str) -> None:
-    """Give the new segment the name `output`, unless that is taken."""
+def _publish(aside: _Aside, output: str) -> None:
+    """Give the new segment the name `output`, unless that is taken.  Raises ArchiveError."""
     try:
-        os.link(aside, output, follow_symlinks=False)
-        os.unlink(aside)
-        custody.sync_folder(os.path.dirname(output))
+        aside.folder.link(aside.descriptor, os.path.basename(output))
+        aside.folder.unlink(aside.name)
+        aside.folder.sync()
     except FileExistsError as error:
         raise ArchiveError(f"{output}: exists already, and is never overwritten") from error
     except OSError as error:

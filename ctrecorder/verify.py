@@ -23,6 +23,7 @@ from ctrecorder.bloom import Bloom
 from ctrecorder.codec import FORM_COLUMNS
 from ctrecorder.columns import Table
 from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError
+from ctrecorder.folder import Folder
 from ctrecorder.format import FRAME, NO_HASH, TABLES, Gap, Json, Kind, Mark, block_times
 from ctrecorder.reader import Block, Segment
 from ctrecorder.retention import Receipt
@@ -144,7 +145,8 @@ def _receipts(paths: Iterable[str], unchecked: list[str]) -> list[Receipt]:
     found = []
     for folder in filter(os.path.isdir, paths):
         try:
-            found += retention.receipts(folder)
+            with Folder(folder) as opened:
+                found += retention.receipts(opened)
         except ArchiveError as error:
             unchecked.append(str(error))
     return found

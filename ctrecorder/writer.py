@@ -23,6 +23,7 @@ from ctrecorder.columns import Table
 from ctrecorder.drafts import Draft, gap_draft, header_draft, mark_draft, table_drafts
 from ctrecorder.encoder import LIVE, Plan
 from ctrecorder.errors import ArchiveError
+from ctrecorder.folder import Folder
 from ctrecorder.format import FRAME, HASHED, INDEX, MAX_INDEXED, NO_HASH, Kind, pack_block, pack_footer
 
 # Bytes that are copied at once when a deleted segment is put back.
@@ -60,13 +61,13 @@ _EMPTY = State(0, 0, 0, NO_HASH, (2**63 - 1, -(2**63)))
 
 class SegmentWriter:
     """A live segment.  `path`, `size` (bytes), `rows` (of all tables), `blocks`, `last_hash` (of the last block) tell where it
-    stands; `synced`: how far it is on the disk for sure.
+    stands; `synced`: how far it is on the disk for sure; `descriptor`: of its file.
     """
 
-    def __init__(self, path: str, descriptor: int, folder: int, key: bytes = b"") -> None:
+    def __init__(self, path: str, descriptor: int, folder: Folder, key: bytes = b"") -> None:
         self.path, self.size, self.rows, self.blocks = path, 0, 0, 0
         self.last_hash = NO_HASH
-        self._descriptor, self._folder, self._key = descriptor, folder, key
+        self.descriptor, self._folder, self._key = descriptor, folder, key
         self._index: NDArray[np.void] = np.zeros(64, INDEX)
         self._torn = False
         self._times = _EMPTY.times
@@ -83,15 +84,16 @@ class SegmentWriter:
         *,
         time_ns: int | None = None,
         key: bytes = b"",
+        folder: Folder | None = None,
+        owner: os.stat_result | None = None,
     ) -> SegmentWriter:
         """Make the segment `path` and write its HEADER.
 
         `header`: the facts of ctlog(5); `format`, `program` and `sealed` are filled in.  `previous_hash`: the last hash of the segment that
-        `header["previous"]` names.  The file and its name are on the disk when this returns.  Raises ArchiveError, an
-        `archive.ExistsError` if the name is taken.
+        `header["previous"]` names.  `folder`, `owner`: as `archive.create` takes them.  The file and its name are on the disk
+        when this returns.  Raises ArchiveError, an `archive.ExistsError` if the name is taken.
         """
-        descriptor, folder = archive.create(path, mode)
-        self = cls(path, descriptor, folder, key)
+        self = cls(path, *archive.create(path, mode, folder=folder, owner=owner), key)
         self.last_hash = previous_hash
         now = time.time_ns() if time_ns is None else time_ns
         facts = {"previous": None, **header, "format": "ctlog", "program": f"ctrecorder {__version__}", "sealed": bool(key)}
@@ -99,7 +101,7 @@ class SegmentWriter:
             self.write(header_draft(facts, now))
             self._sync_all()
         except BaseException:
-            _remove(path, folder)
+            self._folder.remove(os.path.basename(path))
             self._release()
             raise
         return self
@@ -130,7 +132,7 @@ class SegmentWriter:
     def sync(self) -> None:
         """Have all blocks on the disk.  Raises WriteError."""
         try:
-            os.fdatasync(self._descriptor)
+            os.fdatasync(self.descriptor)
         except OSError as error:
             raise WriteError(self.path, error) from error
         self.synced = self._state()
@@ -150,7 +152,7 @@ class SegmentWriter:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return Whereabouts.HERE
             there = None
-        ours = os.fstat(self._descriptor)
+        ours = os.fstat(self.descriptor)
         if there is not None and os.path.samestat(there, ours):
             return Whereabouts.HERE
         return Whereabouts.MOVED if ours.st_nlink else Whereabouts.DELETED
@@ -162,15 +164,15 @@ class SegmentWriter:
             # Asked for at once: a disk that is too full says so before anything is copied.
             os.posix_fallocate(descriptor, 0, self.size)
             for offset in range(0, self.size, _COPY):
-                _write_all(descriptor, os.pread(self._descriptor, min(_COPY, self.size - offset), offset), offset)
+                _write_all(descriptor, os.pread(self.descriptor, min(_COPY, self.size - offset), offset), offset)
             os.fsync(descriptor)
-            os.fsync(folder)
+            folder.sync()
         except OSError as error:
-            _remove(path, folder)
+            folder.remove(os.path.basename(path))
             _release(descriptor, folder)
             raise WriteError(path, error) from error
-        _release(self._descriptor, self._folder)
-        self.path, self._descriptor, self._folder = path, descriptor, folder
+        _release(self.descriptor, self._folder)
+        self.path, self.descriptor, self._folder = path, descriptor, folder
         self.synced, self._torn = self._state(), False
 
     def close(self, totals: Mapping[str, Any] | None = None) -> bytes:
@@ -194,15 +196,20 @@ class SegmentWriter:
         self.rollback()
         self._release()
 
+    def discard(self) -> None:
+        """Close the file and remove it."""
+        self._folder.remove(os.path.basename(self.path))
+        self._release()
+
     def write(self, draft: Draft) -> None:
         """Append a block.  Raises WriteError."""
         kind, payload, times, family, form, rows = draft
         block = pack_block(kind, payload, self.last_hash, times, family=family, form=form, rows=rows, key=self._key)
         try:
             if self._torn:
-                os.ftruncate(self._descriptor, self.size)
+                os.ftruncate(self.descriptor, self.size)
                 self._torn = False
-            _write_all(self._descriptor, block, self.size)
+            _write_all(self.descriptor, block, self.size)
         except OSError as error:
             self._undo(self._state())
             raise WriteError(self.path, error) from error
@@ -221,8 +228,8 @@ class SegmentWriter:
     def _sync_all(self) -> None:
         """Have the file and its name on the disk."""
         try:
-            os.fsync(self._descriptor)
-            os.fsync(self._folder)
+            os.fsync(self.descriptor)
+            self._folder.sync()
         except OSError as error:
             raise WriteError(self.path, error) from error
         self.synced = self._state()
@@ -234,12 +241,12 @@ class SegmentWriter:
         """Back to an earlier state: what came after is cut off, now, or if even that fails, before the next write."""
         self.size, self.rows, self.blocks, self.last_hash, self._times = state
         try:
-            os.ftruncate(self._descriptor, self.size)
+            os.ftruncate(self.descriptor, self.size)
         except OSError:
             self._torn = True
 
     def _release(self) -> None:
-        _release(self._descriptor, self._folder)
+        _release(self.descriptor, self._folder)
 
 
 def _write_all(descriptor: int, data: bytes, offset: int) -> None:
@@ -249,17 +256,9 @@ def _write_all(descriptor: int, data: bytes, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
-def _remove(path: str, folder: int) -> None:
-    """Remove a file that was just made; on a disk that fails it may stay, empty."""
-    try:
-        os.unlink(os.path.basename(path), dir_fd=folder)
-    except OSError:
-        pass
-
-
-def _release(descriptor: int, folder: int) -> None:
+def _release(descriptor: int, folder: Folder) -> None:
     """Close both; an error of a disk that is gone is no news here."""
-    for one in (descriptor, folder):
+    for one in (descriptor, folder.descriptor):
         try:
             os.close(one)
         except OSError:

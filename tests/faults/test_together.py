@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ctrecorder import retention
+from ctrecorder.folder import Folder
 from faulttable import Table
 from router import CHECKOUT, Lab
 from traffic import Account, Tough, Traffic, cttest
@@ -90,7 +91,7 @@ def test_all_commands_at_once(lab: Lab, traffic: Traffic, tmp_path: Path, table:
     assert 1 not in checked.codes, checked.codes
 
     account = Account(traffic, folder)
-    receipts = retention.receipts(str(folder))  # of squeezed segments with times to 1 ms
+    receipts = retention.receipts(Folder(str(folder)))  # of squeezed segments with times to 1 ms
     assert receipts
     assert not account.twice
     for number in account.missing:

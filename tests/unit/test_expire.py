@@ -14,6 +14,7 @@ import pytest
 from ctrecorder import archive, expire, messages, retention
 from ctrecorder.cli.ctexpire import main
 from ctrecorder.expire import Candidate, Expiry, Limits, chosen
+from ctrecorder.folder import Folder
 from ctrecorder.reader import Segment
 from ctrecorder.retention import Hold
 from ctrecorder.service import Log
@@ -58,7 +59,7 @@ def test_the_receipt_tells_what_was_there(tmp_path: Path) -> None:
     assert result is not None
     size = os.path.getsize(path)
     run(tmp_path, max_age=1)
-    (receipt,) = retention.receipts(str(tmp_path))
+    (receipt,) = retention.receipts(Folder(str(tmp_path)))
     assert (receipt.name, receipt.rows, receipt.bytes, receipt.deleted) == ("003.ctlog", 1, size, NOW)
     assert receipt.hashes == [result.last_hash, result.replaced_hash]
     assert (receipt.previous, receipt.previous_hash) == ("before", (b"p" * 16).hex())
@@ -106,8 +107,8 @@ def test_what_a_hold_keeps_frees_nothing() -> None:
 def test_holds_keep_what_they_touch(tmp_path: Path, since: int, until: int, kept: list[int]) -> None:
     for day in range(4):
         record(tmp_path, day)
-    with retention.exclusive(str(tmp_path)):
-        retention.add_hold(str(tmp_path), T + since * DAY + SECOND, T + until * DAY + SECOND, "case", NOW, "root")
+    with retention.exclusive(str(tmp_path)) as folder:
+        retention.add_hold(folder, T + since * DAY + SECOND, T + until * DAY + SECOND, "case", NOW, "root")
     run(tmp_path, max_age=1)
     assert days(tmp_path) == kept
 
@@ -134,7 +135,7 @@ def test_holds_from_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixtur
     assert "a hold keeps it" in capfd.readouterr().err
     assert main(["--release", "7", folder]) == 2
     assert main(["--release", "1", folder]) == 0
-    assert [hold.id for hold in retention.holds(folder)] == [2]
+    assert [hold.id for hold in retention.holds(Folder(folder))] == [2]
     assert main(["--max-age", "1s", folder]) == 0
     assert days(tmp_path) == []
 
@@ -183,7 +184,7 @@ def test_a_crashed_segment_goes_in_its_time(tmp_path: Path) -> None:
         file.write(b"torn")
     run(tmp_path, max_age=1)
     assert days(tmp_path) == []
-    assert retention.receipts(str(tmp_path))[0].hashes == [last]
+    assert retention.receipts(Folder(str(tmp_path)))[0].hashes == [last]
 
 
 def test_a_segment_that_is_replaced_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +198,7 @@ def test_a_segment_that_is_replaced_meanwhile_stays(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(expire.custody, "hashes", replace_first)
     assert run(tmp_path, max_age=1) == 0
     assert days(tmp_path) == [1]
-    assert retention.receipts(str(tmp_path)) == []
+    assert retention.receipts(Folder(str(tmp_path))) == []
 
 
 def test_segments_that_go_meanwhile_are_no_failure(tmp_path: Path) -> None:
@@ -219,7 +220,7 @@ def test_segments_that_go_meanwhile_are_no_failure(tmp_path: Path) -> None:
         patch.setattr(archive, "find", find_and_lose)
         assert Expiry(str(tmp_path), Limits(max_age=1), NOW, Rival("ctexpire")).run() == 0
     assert days(tmp_path) == []
-    assert [receipt.name for receipt in retention.receipts(str(tmp_path))] == ["002.ctlog"]
+    assert [receipt.name for receipt in retention.receipts(Folder(str(tmp_path)))] == ["002.ctlog"]
 
 
 def test_a_receipt_that_cannot_be_written_keeps_the_segment(tmp_path: Path) -> None:
@@ -239,14 +240,14 @@ def test_torn_and_strange_receipts_are_passed_over(tmp_path: Path) -> None:
     strange = [b"", b"null", b"3", b"{}", b'{"name": 1}', b"\xff\xfe", b"[" * 100_000]
     (tmp_path / retention.RECEIPTS).write_bytes(b"\n".join(strange) + b'\n{"name": "torn')
     run(tmp_path, max_age=1)
-    assert [receipt.name for receipt in retention.receipts(str(tmp_path))] == ["001.ctlog"]
+    assert [receipt.name for receipt in retention.receipts(Folder(str(tmp_path)))] == ["001.ctlog"]
 
 
 def test_files_belong_to_the_folder_s_owner(tmp_path: Path) -> None:
     record(tmp_path, 1)
     os.chown(tmp_path, 1234, 2345)
-    with retention.exclusive(str(tmp_path)):
-        retention.add_hold(str(tmp_path), NOW, NOW, "case", NOW, "root")
+    with retention.exclusive(str(tmp_path)) as folder:
+        retention.add_hold(folder, NOW, NOW, "case", NOW, "root")
     run(tmp_path, max_age=1)
     for name in (retention.HOLDS, retention.RECEIPTS):
         status = os.stat(tmp_path / name)
@@ -301,27 +302,27 @@ def test_interrupted_at_every_step(tmp_path: Path) -> None:
                     steps = step + 1
             assert count[0] >= min(step, count[0])
             gone = {f"{day:03}.ctlog" for day in range(3)} - set(os.listdir(folder))
-            assert gone <= {receipt.name for receipt in retention.receipts(str(folder))}
+            assert gone <= {receipt.name for receipt in retention.receipts(Folder(str(folder)))}
             run(folder, max_age=1)
             assert days(folder) == []
-            assert sorted(receipt.name for receipt in retention.receipts(str(folder))) == ["000.ctlog", "001.ctlog", "002.ctlog"]
+            assert sorted(receipt.name for receipt in retention.receipts(Folder(str(folder)))) == ["000.ctlog", "001.ctlog", "002.ctlog"]
     assert step > 12
 
 
 def test_a_hold_interrupted_at_every_step_is_set_or_not(tmp_path: Path) -> None:
     folder = str(tmp_path)
-    retention.add_hold(folder, 1, 2, "first", 3, "root")
+    retention.add_hold(Folder(folder), 1, 2, "first", 3, "root")
     for step in range(1, 20):
         with pytest.MonkeyPatch.context() as patch:
             counted(patch, step, step % 2 == 0)
             try:
-                retention.add_hold(folder, 1, 2, "second", 3, "root")
+                retention.add_hold(Folder(folder), 1, 2, "second", 3, "root")
                 done = True
             except Stop:
                 done = False
-        assert len(retention.holds(folder)) in ((2,) if done else (1, 2))
-        if len(retention.holds(folder)) == 2:
-            retention.release_hold(folder, 2)
+        assert len(retention.holds(Folder(folder))) in ((2,) if done else (1, 2))
+        if len(retention.holds(Folder(folder))) == 2:
+            retention.release_hold(Folder(folder), 2)
     assert json.loads((tmp_path / retention.HOLDS).read_text())["holds"][0]["reason"] == "first"
 
 

@@ -268,7 +268,7 @@ def test_a_new_segment_that_lacks_something_is_thrown_away(tmp_path: Path, monke
     assert os.listdir(tmp_path) == ["a"]
 
 
-CALLS = ("pwrite", "fsync", "fdatasync", "rename", "link", "unlink", "mkdir", "chmod", "chown", "ftruncate")
+CALLS = ("pwrite", "fsync", "fdatasync", "rename", "link", "unlink", "mkdir", "fchmod", "fchown", "ftruncate")
 
 
 class Interruption:

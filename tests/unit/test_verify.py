@@ -21,6 +21,7 @@ from ctrecorder.codec import FORM_COLUMNS, FORM_SMALL
 from ctrecorder.columns import Table
 from ctrecorder.drafts import Draft, addresses_draft
 from ctrecorder.encoder import encode_columns, encode_small
+from ctrecorder.folder import Folder
 from ctrecorder.format import FRAME, NO_HASH, Kind, pack_block, pack_footer, parse_frame
 from ctrecorder.reader import Segment
 from ctrecorder.repair import repair
@@ -274,7 +275,7 @@ def expire(path: Path) -> None:
     """Delete a segment as ctexpire does: with a receipt."""
     one = verify.examine(str(path))
     previous = str(one.header.get("previous") or "")
-    add_receipt(str(path.parent), Receipt(path.name, 0, 1, one.rows, 1, one.hashes, previous, one.previous_hash, NOON, "age"))
+    add_receipt(Folder(str(path.parent)), Receipt(path.name, 0, 1, one.rows, 1, one.hashes, previous, one.previous_hash, NOON, "age"))
     path.unlink()
 
 
