@@ -273,6 +273,8 @@ def _replace(path: str, held: Held, aside: _Aside, keep: bool) -> None:
         if not held.is_there():
             raise BusyError(f"{path}: has just been replaced or removed")
         held.folder.rename(aside.name, held.name)
+        if not held.folder.has(held.name, os.fstat(aside.descriptor)):
+            raise ArchiveError(f"{path}: another program exchanged the new segment for something else; who may write this folder?")
         held.folder.sync()
     except OSError as error:
         raise ArchiveError(f"{path}: cannot be replaced: {error.strerror}") from error

@@ -1,0 +1,258 @@
+"""Root by hand in a folder that belongs to another user, who exchanges names in it: nothing outside is touched."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctrecorder import retention
+from ctrecorder.cli import ctexpire, ctsqueeze
+from ctrecorder.errors import CtrecorderError
+from ctrecorder.reader import Segment
+from ctrecorder.squeeze import Settings, squeeze
+from ctrecorder.writer import SegmentWriter
+from tests.unit.slow_pairing import DESTROY, NEW, SECOND, T, row, table
+
+NOBODY, NOGROUP = 65534, 65534
+ROUNDS = 150
+# Exchanges each new segment that is not finished for a link, in turns a symbolic and a hard one; prints how often.
+ATTACKER = """
+import os, sys
+link, file = sys.argv[1:]
+count = 0
+print("ready", flush=True)
+os.set_blocking(0, False)
+while True:
+    try:
+        if os.read(0, 1) == b"":
+            break
+    except BlockingIOError:
+        pass
+    for name in os.listdir("."):
+        if not name.startswith(".squeezing-"):
+            continue
+        try:
+            status = os.lstat(name)
+            if status.st_nlink > 1 or os.path.islink(name):
+                continue
+            os.unlink(name)
+            if count % 2:
+                os.symlink(link, name)
+            else:
+                os.link(file, name)
+            count += 1
+        except OSError:
+            pass
+print(count)
+"""
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that every user can reach; pytest's own is root's alone."""
+    with tempfile.TemporaryDirectory(prefix="ctrecorder-test-") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+@pytest.fixture
+def folder(public: Path) -> Path:
+    """The archive, which belongs to `nobody`."""
+    made = public / "log"
+    made.mkdir()
+    os.chown(made, NOBODY, NOGROUP)
+    return made
+
+
+def record(path: Path) -> Path:
+    """A segment of `nobody`."""
+    writer = SegmentWriter.create(str(path), {}, time_ns=T)
+    for number in range(50):
+        writer.append(table([row(NEW, T + number, id=number), row(DESTROY, T + SECOND, id=number)]))
+    writer.close()
+    os.chown(path, NOBODY, NOGROUP)
+    return path
+
+
+def state(path: Path) -> tuple[Any, ...]:
+    status = path.lstat()
+    return status.st_mode, status.st_uid, status.st_gid, status.st_nlink, path.read_bytes()
+
+
+def secret(path: Path, mode: int = 0o600) -> Path:
+    """A file of root's."""
+    path.write_bytes(b"secret")
+    path.chmod(mode)
+    return path
+
+
+def test_an_attacker_swaps_the_new_segment_while_root_squeezes(folder: Path, public: Path) -> None:
+    """As another user, in a loop: owner, mode and content of root's files never change, and no segment is lost."""
+    link = secret(public / "link")
+    file = secret(public / "file", 0o666)  # fs.protected_hardlinks lets others link only what they can write
+    raw = record(public / "raw").read_bytes()
+    path = folder / "a.ctlog"
+    attacker = subprocess.Popen(
+        [sys.executable, "-c", ATTACKER, link, file],
+        cwd=folder,
+        user=NOBODY,
+        group=NOGROUP,
+        extra_groups=[],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert attacker.stdin
+    assert attacker.stdout
+    try:
+        assert attacker.stdout.readline() == "ready\n"
+        refused = 0
+        for number in range(ROUNDS):
+            path.write_bytes(raw)
+            os.chown(path, NOBODY, NOGROUP)
+            path.chmod(0o640)
+            try:
+                squeeze(str(path), Settings(keep=number % 2 == 1))
+            except CtrecorderError as error:
+                refused += 1
+                assert path.read_bytes() == raw or "exchanged" in str(error)
+                path.unlink()  # it may be a link of the attacker's
+            else:
+                with Segment(str(path)) as segment:
+                    assert segment.state == "closed"
+                    assert "squeezed" in segment.header
+            for kept in folder.glob("replaced/*"):
+                assert kept.read_bytes() == raw
+                kept.unlink()
+            assert state(link) == (0o100600, 0, 0, 1, b"secret")
+            assert (file.stat().st_mode, file.stat().st_uid, file.read_bytes()) == (0o100666, 0, b"secret")
+    finally:
+        attacker.stdin.close()
+        swapped = int(attacker.stdout.read())
+        attacker.stdout.close()
+        attacker.wait(10)
+    assert swapped > ROUNDS // 10
+    assert refused > 0
+
+
+@pytest.mark.parametrize("plant", ["a link", "a file"])
+def test_a_link_at_replaced_is_refused(folder: Path, public: Path, plant: str, capfd: pytest.CaptureFixture[str]) -> None:
+    path = record(folder / "a.ctlog")
+    before = path.read_bytes()
+    elsewhere = public / "elsewhere"
+    elsewhere.mkdir()
+    if plant == "a link":
+        (folder / "replaced").symlink_to(elsewhere)
+    else:
+        (folder / "replaced").write_bytes(b"")
+    for arguments in ([str(folder)], ["-f", str(path)]):
+        assert ctsqueeze.main(["--keep", *arguments]) == 2
+        (line,) = capfd.readouterr().err.splitlines()
+        assert line == f"ctsqueeze: {folder}/replaced: is a symbolic link or a file, not a folder: remove it"
+        assert list(elsewhere.iterdir()) == []
+        assert path.read_bytes() == before
+        assert sorted(os.listdir(folder)) == ["a.ctlog", "replaced"]
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_keep_keeps_the_file_that_was_opened(folder: Path, public: Path, link: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The segment is exchanged for a link to a file of root's after it was checked, just before it gets its second name."""
+    path, other = record(folder / "a.ctlog"), secret(public / "other")
+    raw = path.read_bytes()
+    mkdir = os.mkdir
+
+    def mkdir_and_swap(*arguments: Any, **options: Any) -> None:
+        mkdir(*arguments, **options)
+        path.rename(folder / "moved.ctlog")
+        link(other, path)
+
+    monkeypatch.setattr(os, "mkdir", mkdir_and_swap)
+    before = other.stat().st_nlink + (link is os.link)
+    with pytest.raises(CtrecorderError, match="has just been replaced"):
+        squeeze(str(path), Settings(keep=True))
+    assert other.stat().st_nlink == before
+    assert [each.read_bytes() for each in (folder / "replaced").iterdir()] == [raw]
+    assert path.samefile(other)
+
+
+def test_the_new_segment_is_private_until_it_has_its_owner(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When its first bytes are written it has the old one's owner and mode; before it is root's alone."""
+    path = record(folder / "a.ctlog")
+    path.chmod(0o604)
+    seen = []
+    pwrite, fchown = os.pwrite, os.fchown
+
+    def look(descriptor: int, call: Any, *arguments: Any) -> Any:
+        status = os.fstat(descriptor)
+        seen.append((call.__name__, status.st_mode & 0o777, status.st_uid, status.st_size))
+        return call(descriptor, *arguments)
+
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, *rest: look(descriptor, pwrite, *rest))
+    monkeypatch.setattr(os, "fchown", lambda descriptor, *rest: look(descriptor, fchown, *rest))
+    squeeze(str(path), Settings())
+    assert seen[:2] == [("fchown", 0o600, 0, 0), ("pwrite", 0o604, NOBODY, 0)]
+
+
+@pytest.mark.parametrize("plant", ["a hard link", "a file of root's"])
+def test_a_file_put_where_receipts_go_is_not_given_away(
+    folder: Path, public: Path, plant: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path, other = record(folder / "a.ctlog"), secret(public / "other")
+    receipts = folder / retention.RECEIPTS
+    if plant == "a hard link":
+        os.link(other, receipts)
+    else:
+        other = other.rename(receipts)
+    before = state(other)
+    assert ctexpire.main(["--max-age", "1d", str(folder)]) == 2
+    assert f"{receipts}: cannot be written, so nothing is deleted: " in capfd.readouterr().err
+    assert state(other) == before
+    assert path.exists()
+
+
+def test_a_folder_swapped_while_root_deletes(folder: Path, public: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Receipt and deletion are in the folder that was opened, not in what has its name now."""
+    record(folder / "a.ctlog")
+    other = public / "other"
+    other.mkdir()
+    record(other / "a.ctlog")
+    receipts = retention.receipts
+
+    def swap(opened: Any) -> Any:
+        found = receipts(opened)
+        folder.rename(public / "moved")
+        folder.symlink_to(other)
+        return found
+
+    monkeypatch.setattr(retention, "receipts", swap)
+    assert ctexpire.main(["--max-age", "1d", str(folder)]) == 0
+    assert os.listdir(other) == ["a.ctlog"]
+    assert os.listdir(public / "moved") == [retention.RECEIPTS]
+
+
+def test_a_folder_swapped_while_root_squeezes(folder: Path, public: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new segment is made and gets its place in the folder that was opened."""
+    path = record(folder / "a.ctlog")
+    other = public / "other"
+    other.mkdir()
+    raw = record(other / "a.ctlog").read_bytes()
+    close = SegmentWriter.close
+
+    def swap(self: SegmentWriter, totals: Any) -> bytes:
+        folder.rename(public / "moved")
+        folder.symlink_to(other)
+        return close(self, totals)
+
+    monkeypatch.setattr(SegmentWriter, "close", swap)
+    assert squeeze(str(path), Settings(keep=True)) is not None
+    assert os.listdir(other) == ["a.ctlog"]
+    assert path.read_bytes() == raw
+    with Segment(str(public / "moved" / "a.ctlog")) as segment:
+        assert "squeezed" in segment.header
