@@ -20,6 +20,7 @@ from systemd import daemon, journal
 
 from ctrecorder import messages
 from ctrecorder.errors import ArchiveError, KernelError, UsageError
+from ctrecorder.folder import Folder
 from ctrecorder.text import printable
 
 JOURNAL_SOCKET, SYSLOG_SOCKET = "/run/systemd/journal/socket", "/dev/log"
@@ -97,11 +98,20 @@ class PidFile:
 
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)
-        while True:
-            self.fd = self._open()
-            if self._is_in_place():
-                return
-            os.close(self.fd)  # its owner removed it between open and lock
+        self._name = os.path.basename(path)
+        try:
+            self._folder = Folder.of(self.path)
+        except ArchiveError as error:
+            raise ArchiveError(f"cannot make the pid file {self.path}: {error}") from error
+        try:
+            while True:
+                self.fd = self._open()
+                if self._is_in_place():
+                    return
+                os.close(self.fd)  # its owner removed it between open and lock
+        except BaseException:
+            self._folder.close()
+            raise
 
     def write(self) -> None:
         """Write the pid of this process (after the fork)."""
@@ -111,15 +121,16 @@ class PidFile:
     def remove(self) -> None:
         """Remove the file, or empty it where the privileges to remove it were given up; drop the lock."""
         try:
-            os.unlink(self.path)
+            if self._is_in_place():
+                self._folder.unlink(self._name)
         except OSError:
             os.ftruncate(self.fd, 0)
         os.close(self.fd)
+        self._folder.close()
 
     def _open(self) -> int:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            fd = os.open(self.path, flags, 0o644)
+            fd = self._folder.open(self._name, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise ArchiveError(f"cannot make the pid file {self.path}: {error.strerror}") from error
         try:
@@ -140,10 +151,7 @@ class PidFile:
         return fd
 
     def _is_in_place(self) -> bool:
-        try:
-            return os.path.samestat(os.fstat(self.fd), os.stat(self.path, follow_symlinks=False))
-        except FileNotFoundError:
-            return False
+        return self._folder.has(self._name, os.fstat(self.fd))
 
 
 def daemonize(pidfile: PidFile | None = None) -> None:

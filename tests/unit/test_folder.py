@@ -14,10 +14,12 @@ import pytest
 
 from ctrecorder import retention
 from ctrecorder.cli import ctexpire, ctsqueeze
-from ctrecorder.errors import CtrecorderError
+from ctrecorder.errors import ArchiveError, CtrecorderError
 from ctrecorder.reader import Segment
+from ctrecorder.repair import repair
+from ctrecorder.service import PidFile
 from ctrecorder.squeeze import Settings, squeeze
-from ctrecorder.writer import SegmentWriter
+from ctrecorder.writer import SegmentWriter, WriteError
 from tests.unit.slow_pairing import DESTROY, NEW, SECOND, T, row, table
 
 NOBODY, NOGROUP = 65534, 65534
@@ -113,7 +115,7 @@ def test_an_attacker_swaps_the_new_segment_while_root_squeezes(folder: Path, pub
     assert attacker.stdout
     try:
         assert attacker.stdout.readline() == "ready\n"
-        refused = 0
+        refused = []
         for number in range(ROUNDS):
             path.write_bytes(raw)
             os.chown(path, NOBODY, NOGROUP)
@@ -121,8 +123,7 @@ def test_an_attacker_swaps_the_new_segment_while_root_squeezes(folder: Path, pub
             try:
                 squeeze(str(path), Settings(keep=number % 2 == 1))
             except CtrecorderError as error:
-                refused += 1
-                assert path.read_bytes() == raw or "exchanged" in str(error)
+                refused.append((str(error), path.read_bytes()))
                 path.unlink()  # it may be a link of the attacker's
             else:
                 with Segment(str(path)) as segment:
@@ -139,7 +140,8 @@ def test_an_attacker_swaps_the_new_segment_while_root_squeezes(folder: Path, pub
         attacker.stdout.close()
         attacker.wait(10)
     assert swapped > ROUNDS // 10
-    assert refused > 0
+    assert refused
+    assert all(content == raw or "exchanged" in why for why, content in refused)
 
 
 @pytest.mark.parametrize("plant", ["a link", "a file"])
@@ -256,3 +258,45 @@ def test_a_folder_swapped_while_root_squeezes(folder: Path, public: Path, monkey
     assert path.read_bytes() == raw
     with Segment(str(public / "moved" / "a.ctlog")) as segment:
         assert "squeezed" in segment.header
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_link_where_the_pid_file_goes_is_refused(folder: Path, public: Path, link: Any) -> None:
+    other = public / "other"
+    other.write_bytes(b"")  # as an old pid file may be
+    link(other, folder / "pid")
+    with pytest.raises(ArchiveError, match="pid file"):
+        PidFile(str(folder / "pid"))
+    assert other.read_bytes() == b""
+
+
+def test_the_pid_file_is_removed_from_the_folder_that_it_was_made_in(folder: Path, public: Path) -> None:
+    pidfile = PidFile(str(folder / "pid"))
+    pidfile.write()
+    other = public / "other"
+    other.mkdir()
+    secret(other / "pid")
+    folder.rename(public / "moved")
+    folder.symlink_to(other)
+    pidfile.remove()
+    assert os.listdir(other) == ["pid"]
+    assert os.listdir(public / "moved") == []
+
+
+def test_repair_removes_only_what_it_made(folder: Path, public: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails on the way, and the folder of its output is another one by then."""
+    path = record(public / "a.ctlog")
+    other = public / "other"
+    other.mkdir()
+    secret(other / "new")
+
+    def swap_and_fail(self: SegmentWriter) -> bytes:
+        folder.rename(public / "moved")
+        folder.symlink_to(other)
+        raise WriteError("new", OSError(28, "No space left on device"))
+
+    monkeypatch.setattr(SegmentWriter, "close", swap_and_fail)
+    with pytest.raises(WriteError):
+        repair(str(path), str(folder / "new"))
+    assert os.listdir(other) == ["new"]
+    assert os.listdir(public / "moved") == []

@@ -181,7 +181,7 @@ def test_a_pid_file_in_a_folder_that_is_no_longer_ours_is_emptied(tmp_path: Path
     pidfile = service.PidFile(str(tmp_path / "pid"))
     pidfile.write()
 
-    def refuse(path: str) -> None:
+    def refuse(path: str, *, dir_fd: int) -> None:
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(os, "unlink", refuse)
