@@ -244,6 +244,15 @@ def unsigned(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(f"<u{dtype.itemsize}")
 
 
+def unknown_columns(payload: Buffer, form: int) -> set[int]:
+    """The ids in a sound payload of columns that this version does not know, and passes over."""
+    if form == FORM_SMALL:
+        ids = payload[1 : 1 + 2 * payload[0] : 2]
+    else:
+        ids = payload[HEAD.size : HEAD.size + index_head(payload, len(payload))[0] * ENTRY.size : ENTRY.size]
+    return set(bytes(ids)) - BY_ID.keys()
+
+
 def small_layout(payload: Buffer, family: int) -> bytes:
     """The first part of a payload in form SMALL, which names its columns; blocks with equal ones are read as one.  Raises FormatError."""
     count = payload[0] if len(payload) else 0
