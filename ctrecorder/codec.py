@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ctrecorder.columns import BY_ID, BY_NAME, Array, Table
-from ctrecorder.errors import FormatError
+from ctrecorder.errors import FormatError, NewerError
 from ctrecorder.runs import Buffer, unpack, unpack_planes
 
 # Forms of a payload, as the block's frame says.
@@ -196,7 +196,7 @@ def _check(entry: Entry, dtype: np.dtype[Any], rows: int) -> None:
     encoding = entry.encoding
     wide = dtype.kind == "S" and not encoding & DICTIONARY
     if encoding & ~sum(ENCODINGS.values()):
-        raise FormatError(f"column {entry.id} has encoding 0x{encoding:04x}: made by a newer version of ctrecorder", offset=entry.place)
+        raise NewerError(f"column {entry.id} has encoding 0x{encoding:04x}: made by a newer version of ctrecorder", offset=entry.place)
     wrong = (
         (encoding & SAME and not encoding & DICTIONARY)
         or (bool(encoding & (SAME | DIFFERENCE)) != (entry.partner != 0))

@@ -173,7 +173,7 @@ class Segment:
         except FormatError as error:
             whole = next(file.whole_blocks(0, min(self.size, _SEARCH)), None)
             if whole is None and isinstance(error, NewerError):
-                raise NewerError(error.reason, path=self.path, offset=error.offset) from None
+                raise file.placed(error, 0) from None
             if whole is None:
                 raise file.wrong(f"not a segment of ctrecorder: {error.reason}", error.offset) from None
             self.version = file.frame(whole).version

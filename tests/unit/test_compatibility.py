@@ -125,7 +125,7 @@ def test_one_flipped_version_is_damage_and_no_later_version(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("requires", [["of-2030"], ["b", "a"], "omit", [7], {}, None])
 def test_a_feature_that_is_not_known_is_refused_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], requires: object
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], requires: object
 ) -> None:
     path = tmp_path / "a.ctlog"
     write(path, requires=requires)
@@ -141,7 +141,7 @@ def test_a_feature_that_is_not_known_is_refused_in_one_line(
         (ctsqueeze.main, [str(tmp_path)]),
     ):
         assert command(args) == 2, args
-        out, err = capsys.readouterr()
+        out, err = capfd.readouterr()
         assert (out + err).count("made by a newer version of ctrecorder") == 1, args
         assert "--who" not in args or out == "nobody\nnot complete: not all of the log could be read\n"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.ctlog"]
@@ -230,7 +230,7 @@ def test_an_encoding_that_is_not_known_is_refused_and_hides_no_other_block(tmp_p
     write(path, unknown_encoding(events()))
     with open_segment(str(path)) as segment:
         first, second = segment.blocks_of(Kind.EVENTS)
-        with pytest.raises(FormatError, match=r"encoding 0x40.*newer version"):
+        with pytest.raises(NewerError, match=r"encoding 0x40.*newer version"):
             segment.read(first)
         assert len(segment.read(second)) == 20
 
