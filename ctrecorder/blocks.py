@@ -137,7 +137,9 @@ class BlockFile:
 
     def placed(self, error: FormatError, offset: int) -> FormatError:
         """An error of the block at `offset` as one of this file."""
-        return error if error.path else self.wrong(error.reason, offset + error.offset)
+        if error.path:
+            return error
+        return type(error)(error.reason, path=self.path, offset=offset + error.offset)
 
 
 class Scan:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ctrecorder.columns import BY_ID, BY_NAME, Array, Table
-from ctrecorder.errors import FormatError
+from ctrecorder.errors import FormatError, NewerError
 from ctrecorder.runs import Buffer, unpack, unpack_planes
 
 # Forms of a payload, as the block's frame says.
@@ -196,7 +196,7 @@ def _check(entry: Entry, dtype: np.dtype[Any], rows: int) -> None:
     encoding = entry.encoding
     wide = dtype.kind == "S" and not encoding & DICTIONARY
     if encoding & ~sum(ENCODINGS.values()):
-        raise FormatError(f"column {entry.id} has encoding 0x{encoding:04x}: made by a newer version of ctrecorder", offset=entry.place)
+        raise NewerError(f"column {entry.id} has encoding 0x{encoding:04x}: made by a newer version of ctrecorder", offset=entry.place)
     wrong = (
         (encoding & SAME and not encoding & DICTIONARY)
         or (bool(encoding & (SAME | DIFFERENCE)) != (entry.partner != 0))
@@ -242,6 +242,15 @@ def _scalar(one: Array) -> Any:
 def unsigned(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The little-endian unsigned integer of the same size."""
     return np.dtype(f"<u{dtype.itemsize}")
+
+
+def unknown_columns(payload: Buffer, form: int) -> set[int]:
+    """The ids in a sound payload of columns that this version does not know, and passes over."""
+    if form == FORM_SMALL:
+        ids = payload[1 : 1 + 2 * payload[0] : 2]
+    else:
+        ids = payload[HEAD.size : HEAD.size + index_head(payload, len(payload))[0] * ENTRY.size : ENTRY.size]
+    return set(bytes(ids)) - BY_ID.keys()
 
 
 def small_layout(payload: Buffer, family: int) -> bytes:

@@ -126,18 +126,29 @@ class Replaced:
         return asdict(self)
 
 
+def successor(old: Segment) -> list[Json]:
+    """What the header of the successor of `old` has in `replaces`: what `old` replaced, each entry with all its members, and `old`."""
+    rows = int(old.index["rows"].sum())
+    name, program = os.path.basename(old.path), str(old.header.get("program", ""))
+    replaced = Replaced(name, old.last_hash.hex(), rows, old.size, old.state, program)
+    return [*_replaces(old.header), replaced.json()]
+
+
 def replaced_by(header: Json) -> list[Replaced]:
     """What the segment with this header replaces, the recorded one first; [] if it was recorded so.
 
     A chain may name any of their hashes, or the segment's own.  What is no such entry (a stranger's header) is left out.
     """
+    return [Replaced(**{name: entry[name] for name in _FIELDS}) for entry in _replaces(header)]
+
+
+def _replaces(header: Json) -> list[Json]:
     listed = header.get("replaces")
-    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
-    return [Replaced(**{name: entry[name] for name in _FIELDS}) for entry in entries if _is_whole(entry)]
+    return [entry for entry in listed if _is_whole(entry)] if isinstance(listed, list) else []
 
 
-def _is_whole(entry: Json) -> bool:
-    return all(type(entry.get(name)) is kind for name, kind in _FIELDS.items())
+def _is_whole(entry: object) -> bool:
+    return isinstance(entry, dict) and all(type(entry.get(name)) is kind for name, kind in _FIELDS.items())
 
 
 def hashes(segment: Segment) -> list[str]:

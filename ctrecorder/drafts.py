@@ -11,7 +11,15 @@ from typing import Any, NamedTuple
 from ctrecorder.codec import FORM_COLUMNS, FORM_SMALL, WHOLE
 from ctrecorder.columns import Table
 from ctrecorder.encoder import LIVE, Plan, encode_columns, encode_small
-from ctrecorder.format import ROWS_WRITTEN, SMALL_ROWS, Gap, Kind, Mark, block_times, dump_json
+from ctrecorder.format import (
+    ROWS_WRITTEN,
+    SMALL_ROWS,
+    Gap,
+    Kind,
+    Mark,
+    block_times,
+    dump_json,
+)
 
 # What a draft takes in memory besides its payload: the objects of its fields.
 DRAFT_BYTES = 400
@@ -62,10 +70,16 @@ def addresses_draft(payload: bytes, times: tuple[int, int]) -> Draft:
 
 def gap_draft(begin_ns: int, end_ns: int, reason: str, lost: int | None, detail: str = "") -> Draft:
     """A GAP."""
-    return Draft(Kind.GAP, Gap(begin_ns, end_ns, reason, lost, detail).payload(), (begin_ns, max(begin_ns, end_ns)))
+    return note_draft(Gap(begin_ns, max(begin_ns, end_ns), reason, lost, detail))
 
 
 def mark_draft(what: str, facts: Mapping[str, Any], begin_ns: int, end_ns: int | None = None) -> Draft:
     """A MARK of a moment, or from begin to end."""
     end = begin_ns if end_ns is None else max(begin_ns, end_ns)
-    return Draft(Kind.MARK, Mark(begin_ns, end, what, dict(facts)).payload(), (begin_ns, end))
+    return note_draft(Mark(begin_ns, end, what, dict(facts)))
+
+
+def note_draft(note: Gap | Mark) -> Draft:
+    """A GAP or MARK with all its members, those that this version does not know too."""
+    kind = Kind.GAP if isinstance(note, Gap) else Kind.MARK
+    return Draft(kind, note.payload(), (note.begin, note.end))

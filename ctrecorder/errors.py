@@ -46,5 +46,9 @@ class FormatError(CtrecorderError):
         return f"{self.path or 'segment'}: at byte {self.offset}: {self.reason}"
 
 
+class NewerError(FormatError):
+    """A sound segment of a later format, or with a feature that this version does not know."""
+
+
 class MessageError(CtrecorderError):
     """A netlink message that contradicts itself (a length past its end, no tuple)."""

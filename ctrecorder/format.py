@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from hashlib import blake2b
 from typing import Any, NamedTuple, NoReturn
@@ -20,11 +20,15 @@ from numpy.typing import NDArray
 from ctrecorder import uapi
 from ctrecorder.codec import FORM_COLUMNS, FORM_SMALL, HASH_SIZE, HEAD, WHOLE, index_head
 from ctrecorder.columns import Table
-from ctrecorder.errors import FormatError
+from ctrecorder.errors import FormatError, NewerError
 from ctrecorder.runs import Buffer
 
 MAGIC = b"\xc7CTB"
-VERSION = 1
+# A segment whose header has `requires` is of version 2, every other one of version 1.  Version 2 is
+# in every block, because a reader of version 1.0 takes a single such frame for damage and reads on.
+VERSION, VERSION_REQUIRES = 1, 2
+# The features in a header's `requires` that this version knows.
+FEATURES: frozenset[str] = frozenset()
 FRAME = struct.Struct("<4sBBBBIIqq16s16s")
 HASHED = FRAME.size - HASH_SIZE  # bytes of the frame that its hash covers
 NO_HASH = bytes(HASH_SIZE)
@@ -43,7 +47,7 @@ class Kind(IntEnum):
 
 
 TABLES = (Kind.EVENTS, Kind.CONNECTIONS)
-_KINDS = frozenset(Kind)
+KINDS = frozenset(Kind)
 
 REASONS: Mapping[str, str] = {
     "overrun": "the kernel dropped events: the receive buffer was full",
@@ -93,11 +97,15 @@ TRAILER_MAGIC = b"BTC\xc7"
 Json = dict[str, Any]
 
 
+_GAP_MEMBERS = (("reason", None), ("lost", None), ("detail", ""))
+
+
 class Frame(NamedTuple):
     """The 64 bytes before a payload.  `length`: of the payload; `previous`: the hash of the block before."""
 
     kind: int
     family: int
+    version: int
     form: int
     rows: int
     length: int
@@ -117,9 +125,11 @@ def pack_block(
     form: int = WHOLE,
     rows: int = 0,
     key: bytes = b"",
+    version: int = VERSION,
 ) -> bytes:
     """A whole block.  `times`: time_min and time_max, ns UTC.  `key`: of a sealed recording."""
-    head = FRAME.pack(MAGIC, kind, family, VERSION, form, rows, len(payload), *times, previous, NO_HASH)[:HASHED]
+    fields = (MAGIC, kind, family, version, form, rows, len(payload), *times, previous, NO_HASH)
+    head = FRAME.pack(*fields)[:HASHED]
     return b"".join((head, _hash(head, hashed_part(payload, form), key), payload))
 
 
@@ -135,7 +145,9 @@ def _hash(head: Buffer, part: Buffer, key: bytes) -> bytes:
 
 
 def parse_frame(data: Buffer) -> Frame:
-    """The frame that `data` begins with.  Raises FormatError, also for numbers that no writer writes.
+    """The frame that `data` begins with.
+
+    Raises NewerError for a later version, FormatError for what is no frame or has numbers that no writer writes.
 
     A kind that this version does not know is no error: a reader passes such a block over.
     """
@@ -144,20 +156,20 @@ def parse_frame(data: Buffer) -> Frame:
     magic, kind, family, version, form, rows, length, time_min, time_max, previous, digest = FRAME.unpack_from(data)
     if magic != MAGIC:
         raise FormatError(f"no block here: it begins with {bytes(magic).hex()}, not {MAGIC.hex()}", offset=0)
-    if version != VERSION:
-        raise FormatError(f"a block of version {version}: made by a newer version of ctrecorder", offset=6)
+    if version not in (VERSION, VERSION_REQUIRES):
+        raise NewerError(f"a block of version {version}: made by a newer version of ctrecorder", offset=6)
     if kind in TABLES:
         if family not in (uapi.AF_INET, uapi.AF_INET6) or form not in (FORM_COLUMNS, FORM_SMALL):
             raise FormatError(f"a block of kind {kind} with family {family} in form {form}", offset=5)
         if not 0 < rows <= MAX_ROWS:
             raise FormatError(f"a block of kind {kind} with {rows} rows", offset=8)
-    elif form != WHOLE or kind == 0 or (kind in _KINDS and (family or rows)):
+    elif form != WHOLE or kind == 0 or (kind in KINDS and (family or rows)):
         raise FormatError(f"a block of kind {kind} with family {family}, {rows} rows, in form {form}", offset=4)
     if length > MAX_PAYLOAD or (form == FORM_COLUMNS and length < HEAD.size):
         raise FormatError(f"a payload of {length} bytes", offset=12)
     if time_min > time_max:
         raise FormatError(f"time_min {time_min} is after time_max {time_max}", offset=16)
-    return Frame(kind, family, form, rows, length, time_min, time_max, previous, digest)
+    return Frame(kind, family, version, form, rows, length, time_min, time_max, previous, digest)
 
 
 def check_hash(frame: Buffer, part: Buffer, key: bytes = b"") -> None:
@@ -168,28 +180,32 @@ def check_hash(frame: Buffer, part: Buffer, key: bytes = b"") -> None:
 
 @dataclass(frozen=True)
 class Gap:
-    """A time of which events are missing.  `lost`: how many, None when no one knows."""
+    """A time of which events are missing.
+
+    `lost`: how many, None if unknown.  `facts`: the members that this version does not know, JSON.
+    """
 
     begin: int
     end: int
     reason: str
     lost: int | None = None
     detail: str = ""
+    facts: Json = field(default_factory=dict, hash=False)
 
     def payload(self) -> bytes:
         """The payload of a GAP block."""
-        return dump_json({"reason": self.reason, "lost": self.lost, "detail": self.detail})
+        return dump_json({**self.facts, "reason": self.reason, "lost": self.lost, "detail": self.detail})
 
     @classmethod
     def parse(cls, frame: Frame, payload: Buffer) -> Gap:
         """The gap of a GAP block.  Raises FormatError."""
         fields = load_json(payload)
-        reason, lost, detail = fields.get("reason"), fields.get("lost"), fields.get("detail", "")
+        reason, lost, detail = (fields.pop(name, default) for name, default in _GAP_MEMBERS)
         if not isinstance(reason, str) or not isinstance(detail, str):
             raise FormatError("a GAP without a reason", offset=FRAME.size)
         if lost is not None and (type(lost) is not int or not 0 <= lost < 1 << 63):
             raise FormatError("a GAP whose `lost` is no count", offset=FRAME.size)
-        return cls(frame.time_min, frame.time_max, reason, lost, detail)
+        return cls(frame.time_min, frame.time_max, reason, lost, detail, fields)
 
 
 @dataclass(frozen=True)
@@ -224,6 +240,14 @@ def parse_header(payload: Buffer) -> Json:
         if not isinstance(facts.get(name, ""), str | None):
             raise FormatError(f"the header's `{name}` is no text", offset=FRAME.size)
     return facts
+
+
+def unknown_features(header: Json) -> list[str]:
+    """What a reader of this segment must know and this version does not, as the header's `requires` lists it."""
+    required = header.get("requires", [])
+    if not isinstance(required, list):
+        return ["what cannot be read"]
+    return sorted({name if isinstance(name, str) else "what cannot be read" for name in required} - FEATURES)
 
 
 def dump_json(facts: Json) -> bytes:

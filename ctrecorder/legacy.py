@@ -54,6 +54,7 @@ class LegacySegment(Segment):
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.unknown_columns: set[int] = set()
         self.findings: list[FormatError] = []
         self.torn: FormatError | None = None
         self.totals: Json = {}

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from ctrecorder import archive
 from ctrecorder.blocks import BlockFile, Scan
 from ctrecorder.bloom import Bloom
-from ctrecorder.codec import FORM_SMALL, Bound, Index, index_head, small_layout, small_run, small_table
+from ctrecorder.codec import FORM_SMALL, Bound, Index, index_head, small_layout, small_run, small_table, unknown_columns
 from ctrecorder.columns import Table
-from ctrecorder.errors import FormatError
+from ctrecorder.errors import FormatError, NewerError
 from ctrecorder.format import (
     FRAME,
     NO_HASH,
     TRAILER,
+    VERSION,
     Frame,
     Gap,
     Json,
@@ -113,9 +114,11 @@ class Segment:
     "crashed".  `previous_hash`: the last hash of the segment before; `last_hash`: its own.  `totals`: of the footer.  `findings`: what is
     wrong, as far as it was come across.  `torn`: the one that a crash leaves.
 
+    `version`: of the format.  `unknown_columns`: ids of columns that this version does not know, of the blocks that were read whole.
+
     `key`: of a sealed recording; without it a sealed one is read, but not checked.  `descriptor`: of the file, where
     that is open already; it is closed with the segment.  Opening raises ArchiveError if the file cannot be
-    read, FormatError if it is no segment.
+    read, FormatError if it is no segment, NewerError if it is one of a later format.
     """
 
     state: Literal["live", "closed", "crashed"]
@@ -128,6 +131,8 @@ class Segment:
         self.header: Json = {}
         self.totals: Json = {}
         self.previous_hash = self.last_hash = NO_HASH
+        self.version = VERSION
+        self.unknown_columns: set[int] = set()
         self._footer_at = 0
         self._index: NDArray[np.void] | None = None
         self.file = BlockFile(path, descriptor)
@@ -170,10 +175,14 @@ class Segment:
             if header.get("sealed") is True:
                 file.key = key or None
             self._check_header(data)
-            self.header, self.previous_hash = header, frame.previous
+            self.header, self.previous_hash, self.version = header, frame.previous, frame.version
         except FormatError as error:
-            if next(file.whole_blocks(0, min(self.size, _SEARCH)), None) is None:
+            whole = next(file.whole_blocks(0, min(self.size, _SEARCH)), None)
+            if whole is None and isinstance(error, NewerError):
+                raise file.placed(error, 0) from None
+            if whole is None:
                 raise file.wrong(f"not a segment of ctrecorder: {error.reason}", error.offset) from None
+            self.version = file.frame(whole).version
             self.findings.append(file.placed(error, 0))
 
     def _check_header(self, data: memoryview) -> None:
@@ -244,6 +253,13 @@ class Segment:
         index = self.index
         return int(index["time_min"].min()), int(index["time_max"].max())
 
+    @property
+    def unknown_parts(self) -> str:
+        """The kinds of blocks, and the columns of those that were read whole, that this version passes over; "" if there are none."""
+        kinds = sorted(set(np.unique(self.index["kind"]).tolist()) - set(Kind))
+        columns = sorted(self.unknown_columns)
+        return ", ".join([*(f"blocks of kind {kind}" for kind in kinds), *(f"column {number}" for number in columns)])
+
     @cached_property
     def gaps(self) -> list[Gap]:
         """All GAPs that can be read."""
@@ -267,7 +283,9 @@ class Segment:
         """The columns `names` (default: all) of a block of EVENTS or CONNECTIONS.  Raises FormatError."""
         try:
             payload = self.file.payload(block.offset, self.frame(block))
-            return decode_table(payload, block.form, block.family, block.rows, names)
+            table = decode_table(payload, block.form, block.family, block.rows, names)
+            self.unknown_columns |= unknown_columns(payload, block.form)
+            return table
         except FormatError as error:
             raise self.file.placed(error, block.offset) from None
 
@@ -289,6 +307,8 @@ class Segment:
             if its_layout != layout and runs:
                 tables.append(small_table(layout, runs, family, wanted))
                 runs = []
+            if its_layout != layout:
+                self.unknown_columns |= unknown_columns(its_layout, FORM_SMALL)
             layout, family = its_layout, block.family
             runs.append((block.rows, run))
         if runs:

@@ -6,16 +6,15 @@ records that can be (`legacy_steps`).  The new segment names the one that it rep
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ctrecorder.arrange import SQUEEZED
-from ctrecorder.custody import BusyError, Replaced, replaced_by
+from ctrecorder.custody import BusyError, successor
 from ctrecorder.drafts import Draft, gap_draft, mark_draft, table_drafts
 from ctrecorder.encoder import LIVE
 from ctrecorder.errors import ArchiveError, FormatError
-from ctrecorder.format import FRAME, TABLES, Json, Kind
+from ctrecorder.format import FEATURES, FRAME, KINDS, TABLES, VERSION, Json, Kind
 from ctrecorder.reader import Segment
 from ctrecorder.segments import open_segment
 from ctrecorder.writer import SegmentWriter
@@ -23,10 +22,16 @@ from ctrecorder.writer import SegmentWriter
 
 @dataclass(frozen=True)
 class Repaired:
-    """`rows`: those that were saved.  `holes`: the places where something is missing; each is a GAP now.  `findings`: what was wrong."""
+    """What became of a segment.
+
+    `rows`: those that were saved.  `holes`: the places where something is missing; each is a GAP now.
+    `unknown`: blocks that were left out, because this version does not know their kind.
+    `findings`: what was wrong.
+    """
 
     rows: int
     holes: int
+    unknown: int
     findings: list[FormatError]
 
 
@@ -51,13 +56,16 @@ def repair(path: str, output: str, key: bytes = b"") -> Repaired:
         except BaseException:
             writer.discard()
             raise
-        return Repaired(writer.rows, salvage.holes, old.findings)
+        return Repaired(writer.rows, salvage.holes, salvage.unknown, old.findings)
 
 
 def _header(old: Segment) -> Json:
-    rows = int(old.index["rows"].sum())
-    replaced = Replaced(os.path.basename(old.path), old.last_hash.hex(), rows, old.size, old.state, str(old.header.get("program", "")))
-    return {**old.header, "repaired": True, "replaces": [*(one.json() for one in replaced_by(old.header)), replaced.json()]}
+    header = {**old.header, "repaired": True, "replaces": successor(old)}
+    if not old.header and old.version != VERSION:
+        # What it required is lost with its header: it can be no more than what this version knows,
+        # for what it does not know it reads as damage.
+        header["requires"] = sorted(FEATURES)
+    return header
 
 
 class _Records:
@@ -65,7 +73,7 @@ class _Records:
 
     def __init__(self, old: Segment) -> None:
         self._old = old
-        self.holes = len(old.gaps)
+        self.holes, self.unknown = len(old.gaps), 0
 
     def drafts(self) -> Iterator[Draft]:
         """All that is there, as blocks.  Raises FormatError if the file is changed meanwhile."""
@@ -86,7 +94,7 @@ class _Salvage:
 
     def __init__(self, old: Segment) -> None:
         self._old = old
-        self.holes = 0
+        self.holes = self.unknown = 0
         self._lost: list[int] = []  # times between which something is missing
         self._detail = ""
 
@@ -107,7 +115,9 @@ class _Salvage:
                 end = None
                 continue
             yield from self._gap("damaged")
-            if block.kind not in (Kind.HEADER, Kind.ADDRESSES):  # a filter of addresses would be of other rows, or wrong
+            if block.kind not in KINDS:  # what it says may be about blocks that are not the same any more
+                self.unknown += 1
+            elif block.kind not in (Kind.HEADER, Kind.ADDRESSES):  # a filter of addresses would be of other rows, or wrong
                 yield Draft(Kind(block.kind), bytes(payload), (block.time_min, block.time_max), block.family, block.form, block.rows)
             end, last = block.offset + FRAME.size + frame.length, block.time_max
         if self._old.state != "closed" and end is not None and end < self._old.size:

@@ -8,15 +8,27 @@ from __future__ import annotations
 import os
 
 from ctrecorder import archive
+from ctrecorder.errors import NewerError
+from ctrecorder.format import unknown_features
 from ctrecorder.legacy import LegacySegment
 from ctrecorder.reader import Segment
 
 
 def open_segment(path: str, key: bytes = b"") -> Segment:
-    """The recording in the file `path`; `key`: of a sealed one.  Raises ArchiveError if it cannot be read, FormatError if it is none."""
+    """The recording in the file `path`; `key`: of a sealed one.
+
+    Raises ArchiveError if it cannot be read, FormatError if it is none, NewerError if this version cannot know what it means.  A recorder
+    that only goes on behind a segment opens a `Segment`: what its rows mean is no matter there.
+    """
     descriptor = archive.open_file(path)
     try:
         legacy = archive.legacy_start(descriptor) is not None
     finally:
         os.close(descriptor)
-    return LegacySegment(path) if legacy else Segment(path, key)
+    if legacy:
+        return LegacySegment(path)
+    segment = Segment(path, key)
+    if unknown := unknown_features(segment.header):
+        segment.close()
+        raise NewerError(f"requires {', '.join(unknown)}: made by a newer version of ctrecorder", path=path)
+    return segment

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from ctrecorder import custody
 from ctrecorder.arrange import RESOLUTIONS, SQUEEZED, Shelves
 from ctrecorder.columns import Table
-from ctrecorder.custody import BusyError, Held, Replaced
-from ctrecorder.drafts import addresses_draft
-from ctrecorder.errors import ArchiveError, FormatError
+from ctrecorder.custody import BusyError, Held
+from ctrecorder.drafts import addresses_draft, note_draft
+from ctrecorder.errors import ArchiveError, FormatError, NewerError
 from ctrecorder.folder import Folder
 from ctrecorder.format import Gap, Json, Kind, Mark
 from ctrecorder.pairing import Pairer
@@ -91,6 +91,7 @@ def squeeze(path: str, settings: Settings, output: str | None = None, progress: 
             raise BusyError(f"{path}: is being recorded")
         gaps, marks = old.gaps, old.marks
         _refuse_damage(old)
+        _refuse_unknown(old)
         with custody.custody(path, old.file.descriptor) as held, _output_folder(held, output) as folder:
             aside = _Aside(folder, custody.aside(output or path, held.status))
             aside.clear()  # an interrupted run's; the lock says that no one writes it
@@ -162,11 +163,17 @@ def _refuse_damage(old: Segment) -> None:
             raise DamagedError(reason, path=old.path, offset=finding.offset)
 
 
+def _refuse_unknown(old: Segment) -> None:
+    """Raise NewerError for a kind of block, or a column that was read, that this version would leave out."""
+    if old.unknown_parts:
+        reason = f"has {old.unknown_parts}, which this version of ctrecorder does not know and would leave out: a newer one squeezes it"
+        raise NewerError(reason, path=old.path)
+
+
 def _write(old: Segment, aside: _Aside, settings: Settings, status: os.stat_result, notes: Notes, progress: Progress | None) -> Tally:
     """Write the successor of `old` to `aside`; returns what was heard, and what the connections must say."""
     rows = int(old.index["rows"].sum())
-    replaced = Replaced(os.path.basename(old.path), old.last_hash.hex(), rows, old.size, old.state, str(old.header.get("program", "")))
-    header: Json = {**old.header, "replaces": [*(one.json() for one in custody.replaced_by(old.header)), replaced.json()]}
+    header: Json = {**old.header, "replaces": custody.successor(old)}
     header["squeezed"] = {"resolution": settings.resolution, "ids": settings.keep_ids, "torn": torn_bytes(old)}
     begun = int(old.index["time_min"][0])
     # Owner and mode are the old one's, so that whoever could read the log still can.
@@ -184,11 +191,12 @@ def _write(old: Segment, aside: _Aside, settings: Settings, status: os.stat_resu
         aside.descriptor = os.dup(writer.descriptor)
         tally = _copy(old, writer, settings, notes[1], progress)
         _refuse_damage(old)
+        _refuse_unknown(old)
         # Gaps and marks come last: a dump speaks of flows whose parts were before it, here and in the segment before.
         for gap in notes[0]:
-            writer.gap(gap.begin, gap.end, gap.reason, gap.lost, gap.detail)
+            writer.write(note_draft(gap))
         for mark in notes[1]:
-            writer.mark(mark.what, mark.facts, mark.begin, mark.end)
+            writer.write(note_draft(mark))
         if addresses := tally.addresses.payload():
             writer.write(addresses_draft(addresses, writer.times))
         writer.close({"events": rows, "connections": tally.connections})

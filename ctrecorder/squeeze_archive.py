@@ -16,7 +16,7 @@ from typing import Any
 
 from ctrecorder import archive, custody, messages
 from ctrecorder.custody import BusyError
-from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError, GoneError
+from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError, GoneError, NewerError
 from ctrecorder.service import Log
 from ctrecorder.squeeze import Progress, Result, Settings, squeeze
 from ctrecorder.text import count
@@ -109,6 +109,8 @@ class Work:
 def _attempt(path: str, settings: Settings, progress: Progress | None) -> Result | CtrecorderError | None:
     try:
         return squeeze(path, settings, progress=progress)
+    except NewerError as error:
+        return ArchiveError(str(error))  # not damage
     except CtrecorderError as error:
         return error
 

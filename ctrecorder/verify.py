@@ -191,6 +191,9 @@ def examine(path: str, key: bytes = b"") -> Examined:
         addresses = _addresses(segment)
         for block in segment.blocks:
             _check_block(segment, block, one, addresses)
+        if segment.unknown_parts:
+            what = "of a newer version of ctrecorder: what they say was not checked"
+            one.notes.append(f"{path}: has {segment.unknown_parts}, {what}")
         one.findings[:0] = [finding for finding in segment.findings if finding is not segment.torn]
         if segment.torn is not None and segment.state == "crashed":
             one.notes.append(f"{segment.torn}: torn off by a crash")

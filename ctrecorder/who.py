@@ -212,6 +212,8 @@ def _outside(tables: Iterable[Table], dumps: _Dumps) -> tuple[bool, bool]:
 
 def _missing(opened: Archive, asked: Asked, dumps: _Dumps, now: int) -> list[Gap]:
     """What the log lacks of that time: gaps since the last dump before it, what is before and after all segments, missing segments."""
+    if not opened.segments:  # all were refused, which `findings` tells
+        return []
     window = Archive(replace(opened.question, since=asked.since, until=asked.until))
     window.segments, window.first, window.last, window.live = opened.segments, opened.first, opened.last, opened.live
     lacking = {*window.silences(now), *_holes(opened, asked)}

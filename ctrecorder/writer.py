@@ -24,7 +24,18 @@ from ctrecorder.drafts import Draft, gap_draft, header_draft, mark_draft, table_
 from ctrecorder.encoder import LIVE, Plan
 from ctrecorder.errors import ArchiveError
 from ctrecorder.folder import Folder
-from ctrecorder.format import FRAME, HASHED, INDEX, MAX_INDEXED, NO_HASH, Kind, pack_block, pack_footer
+from ctrecorder.format import (
+    FRAME,
+    HASHED,
+    INDEX,
+    MAX_INDEXED,
+    NO_HASH,
+    VERSION,
+    VERSION_REQUIRES,
+    Kind,
+    pack_block,
+    pack_footer,
+)
 
 # Bytes that are copied at once when a deleted segment is put back.
 _COPY = 1 << 20
@@ -68,6 +79,7 @@ class SegmentWriter:
         self.path, self.size, self.rows, self.blocks = path, 0, 0, 0
         self.last_hash = NO_HASH
         self.descriptor, self._folder, self._key = descriptor, folder, key
+        self._version = VERSION
         self._index: NDArray[np.void] = np.zeros(64, INDEX)
         self._torn = False
         self._times = _EMPTY.times
@@ -89,12 +101,14 @@ class SegmentWriter:
     ) -> SegmentWriter:
         """Make the segment `path` and write its HEADER.
 
-        `header`: the facts of ctlog(5); `format`, `program` and `sealed` are filled in.  `previous_hash`: the last hash of the segment that
-        `header["previous"]` names.  `folder`, `owner`: as `archive.create` takes them.  The file and its name are on the disk
-        when this returns.  Raises ArchiveError, an `archive.ExistsError` if the name is taken.
+        `header`: the facts of ctlog(5); `format`, `program` and `sealed` are filled in.  With `requires` the segment is of version 2.
+        `previous_hash`: the last hash of the segment that `header["previous"]` names.  `folder`, `owner`: as `archive.create` takes
+        them.  The file and its name are on the disk when this returns.  Raises ArchiveError, an `archive.ExistsError` if the name
+        is taken.
         """
         self = cls(path, *archive.create(path, mode, folder=folder, owner=owner), key)
         self.last_hash = previous_hash
+        self._version = VERSION_REQUIRES if "requires" in header else VERSION
         now = time.time_ns() if time_ns is None else time_ns
         facts = {"previous": None, **header, "format": "ctlog", "program": f"ctrecorder {__version__}", "sealed": bool(key)}
         try:
@@ -204,7 +218,17 @@ class SegmentWriter:
     def write(self, draft: Draft) -> None:
         """Append a block.  Raises WriteError."""
         kind, payload, times, family, form, rows = draft
-        block = pack_block(kind, payload, self.last_hash, times, family=family, form=form, rows=rows, key=self._key)
+        block = pack_block(
+            kind,
+            payload,
+            self.last_hash,
+            times,
+            family=family,
+            form=form,
+            rows=rows,
+            key=self._key,
+            version=self._version,
+        )
         try:
             if self._torn:
                 os.ftruncate(self.descriptor, self.size)

@@ -76,7 +76,10 @@ def save(args: argparse.Namespace) -> int:
     if not args.quiet:
         missing = f"{count(repaired.holes, 'gap')} where something is missing" if repaired.holes else "nothing is missing"
         print(printable(f"{args.output}: {count(repaired.rows, 'row')} saved, {missing}"))
-    return common.NO if repaired.holes or repaired.findings else common.OK
+    if repaired.unknown:
+        left_out = f"{count(repaired.unknown, 'block')} of kinds that this version of ctrecorder does not know"
+        print(printable(f"{args.output}: left out {left_out}"))
+    return common.NO if repaired.holes or repaired.unknown or repaired.findings else common.OK
 
 
 def examine(args: argparse.Namespace) -> int:

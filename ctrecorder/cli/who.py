@@ -33,7 +33,7 @@ def answer(args: argparse.Namespace, audit: Audit) -> int:
             line = render_who.as_json(one) if args.format == "json" else render_who.text(one, utc=args.utc)
             common.write_out(f"{line}\n".encode())
     if args.format == "json":
-        complete = False if found.gaps else True if found.counted else None
+        complete = False if found.gaps or found.findings else True if found.counted else None
         lines = [json.dumps({"candidates": len(found), "complete": complete, "gaps": [_gap(gap) for gap in found.gaps]})]
     else:
         lines = [f"not complete: {query.describe_gap(gap, utc=args.utc)}" for gap in found.gaps] or [
@@ -41,6 +41,8 @@ def answer(args: argparse.Namespace, audit: Audit) -> int:
             if found.counted
             else "complete as far as is known: the C ctrecorder did not count the events that it lost"
         ]
+        if found.findings and not found.gaps:
+            lines = ["not complete: not all of the log could be read"]
         if not len(found):
             lines.insert(0, "nobody")
     common.write_out("".join(f"{line}\n" for line in lines).encode())

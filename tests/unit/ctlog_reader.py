@@ -42,15 +42,18 @@ class Block:
     bloom: bytes = b""
 
 
-def read(data: bytes, key: bytes = b"") -> list[Block]:
-    """All blocks of a segment, each checked against its hash, and that it follows on the one before."""
+def read(data: bytes, key: bytes = b"", known: frozenset[str] = frozenset()) -> list[Block]:
+    """All blocks of a segment, each checked against its hash, and that it follows on the one before.
+
+    `known`: the features of `requires` that the caller knows how to take.
+    """
     blocks: list[Block] = []
     offset = 0
     while offset < len(data):
         magic, kind, family, version, form, rows, length, *times = struct.unpack_from("<4sBBBBIIqq", data, offset)
         previous, digest = data[offset + 32 : offset + 48], data[offset + 48 : offset + 64]
         payload = data[offset + 64 : offset + 64 + length]
-        assert (magic, version, len(payload)) == (b"\xc7\x43\x54\x42", 1, length)
+        assert (magic, len(payload)) == (b"\xc7\x43\x54\x42", length)
         hashed = payload[: struct.unpack_from("<HHI", payload)[2]] if form == 1 else payload
         state = hashlib.blake2b(data[offset : offset + 48] + hashed, digest_size=16, key=key)
         assert state.digest() == digest
@@ -62,8 +65,13 @@ def read(data: bytes, key: bytes = b"") -> list[Block]:
             block.columns = small(payload, family, rows)
         elif kind == 7:
             block.bloom = payload
-        elif kind != 6:
+        elif kind in (1, 4, 5):
             block.json = json.loads(payload)
+        if kind == 1:
+            assert set(block.json.get("requires", [])) <= known, block.json["requires"]
+            assert version == (2 if "requires" in block.json else 1)
+            segment_version = version
+        assert version == segment_version
         blocks.append(block)
         offset += 64 + length
     return blocks
@@ -196,6 +204,7 @@ class Columns:
         if number not in self.entries:
             return [zero] * self.rows
         _, encoding, _, partner, _, entries, _, _, low, high, digest, stored_dictionary, body = self.entries[number]
+        assert encoding < 256, f"encoding {encoding} is not known"
         if body:
             assert hashlib.blake2b(body, digest_size=16).digest() == digest
         rows = list(range(self.rows))

@@ -66,9 +66,10 @@ def rows_of(cells: dict[str, list[str]]) -> list[tuple[int, int]]:
 def test_the_frame() -> None:
     frame, entry = [rows for rows in tables_of_page() if rows[0][:3] == ["offset", "size", "field"] and rows[1][2] != "addresses"]
     assert [(int(row[0]), int(row[1])) for row in frame[1:]] == layout(FRAME.format)
-    assert [row[2] for row in frame[1:]] == ["magic", "kind", "family", "version", *form.Frame._fields[2:]]
+    assert [row[2] for row in frame[1:]] == ["magic", *form.Frame._fields]
     assert frame[1][3] == f"the bytes {form.MAGIC.hex(' ')}"
-    assert frame[4][3].endswith(f": {form.VERSION}")
+    assert frame[4][3].startswith(f"{form.VERSION}, or {form.VERSION_REQUIRES} if the HEADER has requires")
+    assert f"of a version above {form.VERSION_REQUIRES};" in PAGE.read_text()
     assert f"{uapi.AF_INET} (IPv4) or {uapi.AF_INET6} (IPv6)" in frame[3][3]
     assert f"{codec.FORM_COLUMNS} (COLUMNS) or {codec.FORM_SMALL} (SMALL)" in frame[5][3]
     assert [(int(row[0]), int(row[1])) for row in entry[1:]] == layout(codec.ENTRY.format)
@@ -129,6 +130,26 @@ def test_the_columns() -> None:
         return [column.name, kinds[column.kind], column.doc + (f" ({column.unit})" if column.unit else "")]
 
     assert table("id", "name", "type") == {str(column.id): row(column) for column in COLUMNS}
+
+
+def test_what_is_defined_for_later_is_free_or_as_it_is_defined() -> None:
+    """A number or name that the page keeps for a feature means that feature or nothing."""
+    features, columns = table("feature"), table("id", "column")
+    assert set(features) >= form.FEATURES
+    told = {int(number): row[0] for number, row in columns.items()}
+    assert {column.name: told.get(column.id) for column in COLUMNS if column.id in told} == {
+        column.name: column.name for column in COLUMNS if column.id in told
+    }
+    assert not {column.name for column in COLUMNS if column.id not in told} & set(told.values())
+    text = PAGE.read_text()
+    assert "of kind 8, SEAL" in text
+    assert {kind.name for kind in Kind if kind == 8} <= {"SEAL"}
+    assert "Encoding 256, GROUPED" in text
+    assert {name for name, value in codec.ENCODINGS.items() if value == 256} <= {"GROUPED"}
+    assert "WATERMARK, 128" in text
+    assert max(codec.WHOLE, codec.FORM_COLUMNS, codec.FORM_SMALL) < 128
+    assert not set(table("cause")) & set(form.REASONS)
+    assert rows_of(table("offset", "size", "seal")) == layout("<II32s")
 
 
 def test_the_facts_of_a_header(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from ctrecorder.format import (
     MAX_PAYLOAD,
     MAX_ROWS,
     NO_HASH,
+    VERSION,
     Frame,
     Gap,
     Kind,
@@ -52,7 +53,7 @@ def changed(block: bytes, offset: int, patch: bytes) -> bytes:
 
 def test_a_frame_comes_back() -> None:
     frame = parse_frame(EVENTS)
-    assert frame[:-1] == (Kind.EVENTS, uapi.AF_INET, FORM_COLUMNS, 50, len(PAYLOAD), 1, 2, NO_HASH)
+    assert frame[:-1] == (Kind.EVENTS, uapi.AF_INET, VERSION, FORM_COLUMNS, 50, len(PAYLOAD), 1, 2, NO_HASH)
     assert parse_frame(GAP).previous == bytes(range(16))
     check_hash(EVENTS[:64], hashed_part(PAYLOAD, FORM_COLUMNS))
 
@@ -63,7 +64,7 @@ def test_a_frame_comes_back() -> None:
         (0, b"\xc7CTA", 0, "no block here"),
         (4, b"\0", 4, "kind 0"),
         (5, b"\x03", 5, "family 3"),
-        (6, b"\x02", 6, "version 2: made by a newer version"),
+        (6, b"\x03", 6, "version 3: made by a newer version"),
         (7, b"\x03", 5, "form 3"),
         (7, b"\x00", 5, "form 0"),
         (8, bytes(4), 8, "0 rows"),
@@ -130,7 +131,7 @@ JSON = st.recursive(
 @given(st.text(), st.dictionaries(st.text().filter(lambda name: name != "what"), JSON))
 def test_marks_come_back(what: str, facts: dict[str, Any]) -> None:
     mark = Mark(3, 4, what, facts)
-    frame = Frame(Kind.MARK, 0, WHOLE, 0, 0, 3, 4, NO_HASH, NO_HASH)
+    frame = Frame(Kind.MARK, 0, VERSION, WHOLE, 0, 0, 3, 4, NO_HASH, NO_HASH)
     assert Mark.parse(frame, mark.payload()) == mark
 
 
