@@ -98,8 +98,8 @@ class SegmentWriter:
     ) -> SegmentWriter:
         """Make the segment `path` and write its HEADER.
 
-        `header`: the facts of ctlog(5); `format`, `program` and `sealed` are filled in.  With `requires` the segment is of version 2.
-        `previous_hash`: the last hash of the segment that
+        `header`: the facts of ctlog(5); `format`, `program` and `sealed` are filled in.
+        With `requires` the segment is of version 2.  `previous_hash`: the last hash of the segment that
         `header["previous"]` names.  The file and its name are on the disk when this returns.  Raises ArchiveError, an
         `archive.ExistsError` if the name is taken.
         """
