@@ -196,7 +196,8 @@ def _check(entry: Entry, dtype: np.dtype[Any], rows: int) -> None:
     encoding = entry.encoding
     wide = dtype.kind == "S" and not encoding & DICTIONARY
     if encoding & ~sum(ENCODINGS.values()):
-        raise NewerError(f"column {entry.id} has encoding 0x{encoding:04x}: made by a newer version of ctrecorder", offset=entry.place)
+        reason = f"column {entry.id} has encoding 0x{encoding:04x}"
+        raise NewerError(f"{reason}: made by a newer version of ctrecorder", offset=entry.place)
     wrong = (
         (encoding & SAME and not encoding & DICTIONARY)
         or (bool(encoding & (SAME | DIFFERENCE)) != (entry.partner != 0))
@@ -249,7 +250,8 @@ def unknown_columns(payload: Buffer, form: int) -> set[int]:
     if form == FORM_SMALL:
         ids = payload[1 : 1 + 2 * payload[0] : 2]
     else:
-        ids = payload[HEAD.size : HEAD.size + index_head(payload, len(payload))[0] * ENTRY.size : ENTRY.size]
+        count, _ = index_head(payload, len(payload))
+        ids = payload[HEAD.size : HEAD.size + count * ENTRY.size : ENTRY.size]
     return set(bytes(ids)) - BY_ID.keys()
 
 

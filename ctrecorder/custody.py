@@ -127,7 +127,10 @@ class Replaced:
 
 
 def successor(old: Segment) -> list[Json]:
-    """What the header of the successor of `old` has in `replaces`: what `old` replaced, each entry with all its members, and `old`."""
+    """The `replaces` of the segment that takes the place of `old`.
+
+    The entries of `old` with all their members, then one for `old` itself.
+    """
     rows = int(old.index["rows"].sum())
     name, program = os.path.basename(old.path), str(old.header.get("program", ""))
     replaced = Replaced(name, old.last_hash.hex(), rows, old.size, old.state, program)
@@ -148,7 +151,9 @@ def _replaces(header: Json) -> list[Json]:
 
 
 def _is_whole(entry: object) -> bool:
-    return isinstance(entry, dict) and all(type(entry.get(name)) is kind for name, kind in _FIELDS.items())
+    return isinstance(entry, dict) and all(
+        type(entry.get(name)) is kind for name, kind in _FIELDS.items()
+    )
 
 
 def hashes(segment: Segment) -> list[str]:

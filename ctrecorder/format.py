@@ -147,7 +147,7 @@ def _hash(head: Buffer, part: Buffer, key: bytes) -> bytes:
 def parse_frame(data: Buffer) -> Frame:
     """The frame that `data` begins with.
 
-    Raises NewerError for a later version, FormatError for what is no frame or has numbers that no writer writes.
+    Raises NewerError for a later version, FormatError for other bytes that no writer writes.
 
     A kind that this version does not know is no error: a reader passes such a block over.
     """
@@ -157,7 +157,8 @@ def parse_frame(data: Buffer) -> Frame:
     if magic != MAGIC:
         raise FormatError(f"no block here: it begins with {bytes(magic).hex()}, not {MAGIC.hex()}", offset=0)
     if version not in (VERSION, VERSION_REQUIRES):
-        raise NewerError(f"a block of version {version}: made by a newer version of ctrecorder", offset=6)
+        reason = f"a block of version {version}: made by a newer version of ctrecorder"
+        raise NewerError(reason, offset=6)
     if kind in TABLES:
         if family not in (uapi.AF_INET, uapi.AF_INET6) or form not in (FORM_COLUMNS, FORM_SMALL):
             raise FormatError(f"a block of kind {kind} with family {family} in form {form}", offset=5)
@@ -194,7 +195,8 @@ class Gap:
 
     def payload(self) -> bytes:
         """The payload of a GAP block."""
-        return dump_json({**self.facts, "reason": self.reason, "lost": self.lost, "detail": self.detail})
+        known = {"reason": self.reason, "lost": self.lost, "detail": self.detail}
+        return dump_json({**self.facts, **known})
 
     @classmethod
     def parse(cls, frame: Frame, payload: Buffer) -> Gap:
@@ -243,11 +245,11 @@ def parse_header(payload: Buffer) -> Json:
 
 
 def unknown_features(header: Json) -> list[str]:
-    """What a reader of this segment must know and this version does not, as the header's `requires` lists it."""
+    """The names in the header's `requires` that this version does not know."""
     required = header.get("requires", [])
-    if not isinstance(required, list):
-        return ["what cannot be read"]
-    return sorted({name if isinstance(name, str) else "what cannot be read" for name in required} - FEATURES)
+    names = required if isinstance(required, list) else [None]
+    found = {name if isinstance(name, str) else "what cannot be read" for name in names}
+    return sorted(found - FEATURES)
 
 
 def dump_json(facts: Json) -> bytes:

@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 from ctrecorder import archive
 from ctrecorder.blocks import BlockFile, Scan
 from ctrecorder.bloom import Bloom
-from ctrecorder.codec import FORM_SMALL, Bound, Index, index_head, small_layout, small_run, small_table, unknown_columns
+from ctrecorder.codec import (
+    FORM_SMALL,
+    Bound,
+    Index,
+    index_head,
+    small_layout,
+    small_run,
+    small_table,
+    unknown_columns,
+)
 from ctrecorder.columns import Table
 from ctrecorder.errors import FormatError, NewerError
 from ctrecorder.format import (
@@ -255,10 +264,13 @@ class Segment:
 
     @property
     def unknown_parts(self) -> str:
-        """The kinds of blocks, and the columns of those that were read whole, that this version passes over; "" if there are none."""
+        """What this version passes over, in words, "" if nothing.
+
+        The kinds of blocks, and the columns of the blocks that were read whole.
+        """
         kinds = sorted(set(np.unique(self.index["kind"]).tolist()) - set(Kind))
-        columns = sorted(self.unknown_columns)
-        return ", ".join([*(f"blocks of kind {kind}" for kind in kinds), *(f"column {number}" for number in columns)])
+        found = [f"blocks of kind {kind}" for kind in kinds]
+        return ", ".join([*found, *(f"column {number}" for number in sorted(self.unknown_columns))])
 
     @cached_property
     def gaps(self) -> list[Gap]:

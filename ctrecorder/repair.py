@@ -24,7 +24,8 @@ from ctrecorder.writer import SegmentWriter
 class Repaired:
     """What became of a segment.
 
-    `rows`: those that were saved.  `holes`: the places where something is missing; each is a GAP now.
+    `rows`: those that were saved.
+    `holes`: the places where something is missing; each is a GAP now.
     `unknown`: blocks that were left out, because this version does not know their kind.
     `findings`: what was wrong.
     """
@@ -115,7 +116,7 @@ class _Salvage:
                 end = None
                 continue
             yield from self._gap("damaged")
-            if block.kind not in KINDS:  # what it says may be about blocks that are not the same any more
+            if block.kind not in KINDS:  # it may be about blocks that are not the same any more
                 self.unknown += 1
             elif block.kind not in (Kind.HEADER, Kind.ADDRESSES):  # a filter of addresses would be of other rows, or wrong
                 yield Draft(Kind(block.kind), bytes(payload), (block.time_min, block.time_max), block.family, block.form, block.rows)

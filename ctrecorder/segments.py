@@ -13,12 +13,16 @@ from ctrecorder.format import unknown_features
 from ctrecorder.legacy import LegacySegment
 from ctrecorder.reader import Segment
 
+# Of a stranger's header so much is in an error.
+_NAMES = 200
+
 
 def open_segment(path: str, key: bytes = b"") -> Segment:
     """The recording in the file `path`; `key`: of a sealed one.
 
-    Raises ArchiveError if it cannot be read, FormatError if it is none, NewerError if this version cannot know what it means.  A recorder
-    that only goes on behind a segment opens a `Segment`: what its rows mean is no matter there.
+    Raises ArchiveError if it cannot be read, FormatError if it is none, NewerError if it requires a
+    feature that this version does not know.  A recorder that follows on a segment needs none of its
+    features, and opens a `Segment`.
     """
     descriptor = archive.open_file(path)
     try:
@@ -30,5 +34,6 @@ def open_segment(path: str, key: bytes = b"") -> Segment:
     segment = Segment(path, key)
     if unknown := unknown_features(segment.header):
         segment.close()
-        raise NewerError(f"requires {', '.join(unknown)}: made by a newer version of ctrecorder", path=path)
+        names = ", ".join(unknown)[:_NAMES]
+        raise NewerError(f"requires {names}: made by a newer version of ctrecorder", path=path)
     return segment

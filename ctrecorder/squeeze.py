@@ -164,9 +164,10 @@ def _refuse_damage(old: Segment) -> None:
 
 
 def _refuse_unknown(old: Segment) -> None:
-    """Raise NewerError for a kind of block, or a column that was read, that this version would leave out."""
+    """Raise NewerError for kinds of blocks, or columns that were read, that would be left out."""
     if old.unknown_parts:
-        reason = f"has {old.unknown_parts}, which this version of ctrecorder does not know and would leave out: a newer one squeezes it"
+        lost = f"has {old.unknown_parts}, which this version of ctrecorder does not know"
+        reason = f"{lost} and would leave out: a newer one squeezes it"
         raise NewerError(reason, path=old.path)
 
 

@@ -77,8 +77,9 @@ def save(args: argparse.Namespace) -> int:
         missing = f"{count(repaired.holes, 'gap')} where something is missing" if repaired.holes else "nothing is missing"
         print(printable(f"{args.output}: {count(repaired.rows, 'row')} saved, {missing}"))
     if repaired.unknown:
-        left_out = f"{count(repaired.unknown, 'block')} of kinds that this version of ctrecorder does not know"
-        print(printable(f"{args.output}: left out {left_out}"))
+        blocks = count(repaired.unknown, "block")
+        what = f"left out {blocks} of kinds that this version of ctrecorder does not know"
+        print(printable(f"{args.output}: {what}"))
     return common.NO if repaired.holes or repaired.unknown or repaired.findings else common.OK
 
 

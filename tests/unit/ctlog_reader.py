@@ -43,7 +43,7 @@ class Block:
 
 
 def read(data: bytes, key: bytes = b"", known: frozenset[str] = frozenset()) -> list[Block]:
-    """All blocks of a segment, each checked against its hash, and that it follows on the one before.
+    """All blocks of a segment, each checked against its hash and against the block before.
 
     `known`: the features of `requires` that the caller knows how to take.
     """

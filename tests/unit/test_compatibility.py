@@ -1,4 +1,4 @@
-"""The rules of ctlog(5) for what a reader does not know: what it passes over, keeps, and refuses."""
+"""The rules of ctlog(5) for what a reader does not know: passed over, kept or refused."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ def more_columns(table: Table, form: int) -> Draft:
     entry = ENTRY.pack(UNKNOWN_COLUMN, 0, 1, 0, 0, 0, 0, len(values), 0, 0, body_hash(values))
     entries = HEAD.size + count * ENTRY.size
     head = HEAD.pack(count + 1, 0, length + ENTRY.size)
-    return _draft(table, head + payload[HEAD.size : entries] + entry + payload[entries:] + values, form)
+    return _draft(
+        table, head + payload[HEAD.size : entries] + entry + payload[entries:] + values, form
+    )
 
 
 def unknown_encoding(table: Table) -> Draft:
@@ -100,11 +102,15 @@ def of_version(version: int) -> bytes:
     return data
 
 
-def test_a_later_version_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_later_version_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "a.ctlog"
     path.write_bytes(of_version(3))
     assert archive.find([str(tmp_path)]).segments == [str(path)]
-    with pytest.raises(NewerError, match=r"a\.ctlog: at byte 6: a block of version 3: made by a newer"):
+    with pytest.raises(
+        NewerError, match=r"a\.ctlog: at byte 6: a block of version 3: made by a newer"
+    ):
         open_segment(str(path))
     for command in (ctlist.main, cttest.main, ctsqueeze.main):
         assert command([str(tmp_path)]) == 2
@@ -143,7 +149,9 @@ def test_a_feature_that_is_not_known_is_refused_in_one_line(
         assert command(args) == 2, args
         out, err = capfd.readouterr()
         assert (out + err).count("made by a newer version of ctrecorder") == 1, args
-        assert "--who" not in args or out == "nobody\nnot complete: not all of the log could be read\n"
+        assert (
+            "--who" not in args or out == "nobody\nnot complete: not all of the log could be read\n"
+        )
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.ctlog"]
 
 
@@ -200,7 +208,11 @@ def test_the_other_reader_refuses_what_it_does_not_know(tmp_path: Path) -> None:
 @pytest.mark.parametrize("close", [True, False], ids=["closed", "crashed"])
 def test_unknown_kinds_columns_and_members_are_passed_over(tmp_path: Path, close: bool) -> None:
     path = tmp_path / "a.ctlog"
-    blocks = [more_columns(events(family), form) for family in FAMILIES for form in (FORM_COLUMNS, FORM_SMALL)]
+    blocks = [
+        more_columns(events(family), form)
+        for family in FAMILIES
+        for form in (FORM_COLUMNS, FORM_SMALL)
+    ]
     write(path, unknown_block(), *notes(), *blocks, close=close)
     found = verify.examine(str(path))
     assert found.findings == []
@@ -209,11 +221,17 @@ def test_unknown_kinds_columns_and_members_are_passed_over(tmp_path: Path, close
         for block in segment.blocks_of(Kind.EVENTS):
             read, wanted = segment.read(block), events(block.family)
             assert all((read[name] == array).all() for name, array in wanted.columns.items())
-        small = segment.read_small([block for block in segment.blocks_of(Kind.EVENTS) if block.form == FORM_SMALL])
+        small = segment.read_small(
+            [block for block in segment.blocks_of(Kind.EVENTS) if block.form == FORM_SMALL]
+        )
         assert sum(map(len, small)) == 60
         (gap,), (mark,) = segment.gaps, segment.marks
     assert (gap.reason, gap.lost, mark.what) == ("of-2030", 3, "of-2030")
-    told = [block for block in ctlog_reader.read(path.read_bytes()) if block.kind in (Kind.EVENTS, UNKNOWN_KIND)]
+    told = [
+        block
+        for block in ctlog_reader.read(path.read_bytes())
+        if block.kind in (Kind.EVENTS, UNKNOWN_KIND)
+    ]
     assert [block.rows for block in told] == [0, 20, 20, 20, 20, 20]
 
 
@@ -266,7 +284,9 @@ def _holds_what_it_did(path: Path) -> None:
             for kind in (Kind.GAP, Kind.MARK)
             for block in segment.blocks_of(kind)
         }
-        assert segment.gaps == [Gap(NOON, NOON + 5, "of-2030", 3, "", {"family": 2, "from_2030": {"a": 1}})]
+        assert segment.gaps == [
+            Gap(NOON, NOON + 5, "of-2030", 3, "", {"family": 2, "from_2030": {"a": 1}})
+        ]
         assert segment.marks == [Mark(NOON, NOON, "of-2030", {"from_2030": [1]})]
     assert told == {Kind.GAP: GAP, Kind.MARK: MARK}
 
@@ -294,7 +314,15 @@ def test_squeezing_refuses_what_it_would_lose(
 
 def test_squeezing_again_keeps_the_members_of_what_was_replaced(tmp_path: Path) -> None:
     path = tmp_path / "a.ctlog"
-    entry = {"name": "b", "last_hash": "", "rows": 1, "bytes": 2, "state": "closed", "program": "", "of_2030": 7}
+    entry = {
+        "name": "b",
+        "last_hash": "",
+        "rows": 1,
+        "bytes": 2,
+        "state": "closed",
+        "program": "",
+        "of_2030": 7,
+    }
     write(path, replaces=[entry, "no entry"])
     squeeze(str(path), Settings())
     with open_segment(str(path)) as segment:

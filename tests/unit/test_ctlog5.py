@@ -68,7 +68,8 @@ def test_the_frame() -> None:
     assert [(int(row[0]), int(row[1])) for row in frame[1:]] == layout(FRAME.format)
     assert [row[2] for row in frame[1:]] == ["magic", *form.Frame._fields]
     assert frame[1][3] == f"the bytes {form.MAGIC.hex(' ')}"
-    assert frame[4][3].startswith(f"{form.VERSION}, or {form.VERSION_REQUIRES} if the HEADER has requires")
+    versions = f"{form.VERSION}, or {form.VERSION_REQUIRES} if the HEADER has requires"
+    assert frame[4][3].startswith(versions)
     assert f"of a version above {form.VERSION_REQUIRES};" in PAGE.read_text()
     assert f"{uapi.AF_INET} (IPv4) or {uapi.AF_INET6} (IPv6)" in frame[3][3]
     assert f"{codec.FORM_COLUMNS} (COLUMNS) or {codec.FORM_SMALL} (SMALL)" in frame[5][3]
