@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder import __version__, hooks, messages, netlink, service, uapi
+from ctrecorder import __version__, daemon, hooks, messages, netlink, uapi
 from ctrecorder.columns import Event, Table
 from ctrecorder.service import Log
 
@@ -98,7 +98,7 @@ def say_counters(log: Log, counters: Counters, path: str, bytes_written: int) ->
 def notify_status(counters: Counters, events_a_second: float, path: str) -> None:
     """systemd's STATUS= and, if a watchdog waits, a sign of life."""
     status = f"{events_a_second:.0f} events/s, {counters.total} in all, {counters.lost} lost; {os.path.basename(path) or 'no segment'}"
-    service.notify(f"STATUS={status}", "WATCHDOG=1")
+    daemon.notify(f"STATUS={status}", "WATCHDOG=1")
 
 
 def _user_name() -> str:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from ctrecorder import keys, pieces
 from ctrecorder.columns import Array, Source, Table, bit, concat
-from ctrecorder.encoder import Plan, Scheme
 from ctrecorder.format import ROWS_WRITTEN
 
 RESOLUTIONS = {"us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
@@ -25,34 +24,6 @@ SHELVES_NS = (15 * 60 * 10**9, 6 * 3600 * 10**9)
 _PARTS = len(SHELVES_NS) + 1
 # A shelf with fewer rows at the end joins the next one: a block of few rows costs more than it prunes.
 _FEW_ROWS = 4096
-
-# Fewer numbers do not pay for the table of their ranges (some 40 of 9 bytes).
-_RANGES = 1024
-_ADDRESS, _FEW, _COUNTER = Scheme(dictionary=1, delta=True), Scheme(dictionary=16), Scheme(sparse=True, ranges=_RANGES)
-SQUEEZED: Plan = {
-    "time": Scheme(partner="start", scale=True),
-    "orig_src": _ADDRESS,
-    "orig_dst": _ADDRESS,
-    "reply_src": Scheme(partner="orig_dst", dictionary=1),
-    "reply_dst": Scheme(partner="orig_src", dictionary=1),
-    "orig_dport": Scheme(dictionary=4),
-    "reply_sport": Scheme(partner="orig_dport"),
-    "reply_dport": Scheme(partner="orig_sport"),
-    "id": Scheme(planes=False, level=0),
-    "status": _FEW,
-    "zone": _FEW,
-    "mark": _FEW,
-    "start": Scheme(delta=True, scale=True, ranges=_RANGES),
-    "end": Scheme(partner="start", scale=True, ranges=_RANGES),
-    "known": _FEW,
-    "orig_zone": _FEW,
-    "reply_zone": _FEW,
-    "orig_packets": _COUNTER,
-    "orig_bytes": _COUNTER,
-    "reply_packets": _COUNTER,
-    "reply_bytes": _COUNTER,
-    "tcp_state": Scheme(sparse=True),
-}
 
 
 def round_times(table: Table, resolution_ns: int) -> Table:

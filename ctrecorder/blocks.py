@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder import archive
+from ctrecorder import files
 from ctrecorder.codec import FORM_COLUMNS, HEAD, index_head
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.format import FRAME, INDEX, MAGIC, NO_HASH, Frame, Kind, check_hash, parse_frame
@@ -40,7 +40,7 @@ class BlockFile:
     def __init__(self, path: str, descriptor: int | None = None) -> None:
         self.path = path
         self.key: bytes | None = b""
-        self.descriptor = archive.open_file(path) if descriptor is None else descriptor
+        self.descriptor = files.open_file(path) if descriptor is None else descriptor
         self.size = os.fstat(self.descriptor).st_size
         self._data, self._begin = memoryview(b""), 0
 

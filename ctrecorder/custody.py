@@ -151,9 +151,7 @@ def _replaces(header: Json) -> list[Json]:
 
 
 def _is_whole(entry: object) -> bool:
-    return isinstance(entry, dict) and all(
-        type(entry.get(name)) is kind for name, kind in _FIELDS.items()
-    )
+    return isinstance(entry, dict) and all(type(entry.get(name)) is kind for name, kind in _FIELDS.items())
 
 
 def hashes(segment: Segment) -> list[str]:

@@ -58,9 +58,7 @@ class _Plan:
             "event": np.broadcast_to(np.uint8(self.layout.event), (rows,)),
             "known": np.broadcast_to(np.uint32(self.layout.known), (rows,)),
         }
-        columns |= {
-            name: np.ndarray((rows,), sent, slots, offset, (stride,)).astype(dtype) for name, offset, sent, dtype in self._fields
-        }
+        columns |= {name: np.ndarray((rows,), sent, slots, offset, (stride,)).astype(dtype) for name, offset, sent, dtype in self._fields}
         for direction in ("orig", "reply"):
             parts = [columns.pop(f"{direction}_{name}", None) for name in walker.ICMP_FIELDS]
             if any(part is not None for part in parts):

@@ -52,3 +52,8 @@ class NewerError(FormatError):
 
 class MessageError(CtrecorderError):
     """A netlink message that contradicts itself (a length past its end, no tuple)."""
+
+
+def why(error: OSError) -> str:
+    """What the system says of it: "No space left on device"."""
+    return error.strerror or str(error)

@@ -16,9 +16,7 @@ SEEN = {1: "NEW", 2: "UPDATE", 4: "DESTROY", 8: "EXISTING"}
 SOURCES = {0: "unknown", 1: "kernel", 2: "receipt", 3: "bound"}
 # The kernel's header calls it ICMPV6; getprotobyname(3) and the C ctrecorder say ipv6-icmp.
 _ALIASES = {"ipv6-icmp": 58, "icmp6": 58}
-_STATUS = {
-    value: name.removeprefix("IPS_") for name, value in vars(uapi).items() if name.startswith("IPS_") and value & (value - 1) == 0
-}
+_STATUS = {value: name.removeprefix("IPS_") for name, value in vars(uapi).items() if name.startswith("IPS_") and value & (value - 1) == 0}
 
 
 def protocol(number: int) -> str:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ctrecorder import archive
+from ctrecorder import archive, files, template
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.format import FRAME, MAX_JSON, TRAILER, Json, check_hash, parse_header, parse_trailer
 from ctrecorder.reader import Segment
@@ -34,10 +34,10 @@ class Place:
 
     @property
     def folder(self) -> str:
-        return archive.split_template(self.template)[0]
+        return template.split_template(self.template)[0]
 
     def path(self, now_ns: int) -> str:
-        return archive.expand_template(self.template, now_ns)
+        return template.expand_template(self.template, now_ns)
 
     def period(self, now_ns: int) -> tuple[int, int]:
         """The period that `now_ns` is in: its first moment, and the first of the next, ns UTC."""
@@ -95,7 +95,7 @@ def newest(template: str, key: bytes = b"") -> Tail | None:
 
     By its number in the chain, not by its time: a clock that was wrong has dated segments of years to come.
     """
-    folder, pattern = archive.split_template(template)
+    folder, pattern = template.split_template(template)
     found = []
     for age, path in enumerate(archive.find([folder]).segments):
         header, live = _glance(path)
@@ -130,7 +130,7 @@ def _sequence(header: Json) -> int:
 def _glance(path: str) -> tuple[Json, bool]:
     """The header of a segment ({} if it is damaged or gone), and whether a recorder writes it: no more of the file is read."""
     try:
-        descriptor = archive.open_file(path)
+        descriptor = files.open_file(path)
     except ArchiveError:
         return {}, False
     try:
@@ -143,7 +143,7 @@ def _glance(path: str) -> tuple[Json, bool]:
             check_hash(data, data[FRAME.size :])
         size = os.fstat(descriptor).st_size
         closed = parse_trailer(os.pread(descriptor, TRAILER.size, max(size - TRAILER.size, 0))) is not None
-        return header, not closed and archive.is_live(descriptor)
+        return header, not closed and files.is_live(descriptor)
     except (FormatError, OSError):
         return {}, False
     finally:

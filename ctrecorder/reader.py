@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder import archive
+from ctrecorder import files
 from ctrecorder.blocks import BlockFile, Scan
 from ctrecorder.bloom import Bloom
 from ctrecorder.codec import (
@@ -227,7 +227,7 @@ class Segment:
 
     def _follow(self) -> None:
         # Asked first: a segment that is closed between the two is then called live, not crashed.
-        self.state = "live" if archive.is_live(self.file.descriptor) else "crashed"
+        self.state = "live" if files.is_live(self.file.descriptor) else "crashed"
         self._scan()
 
     def _scan(self) -> None:

@@ -14,14 +14,15 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ctrecorder import __version__, accounts, bpf, messages, names, netlink, service
+from ctrecorder import __version__, accounts, bpf, daemon, messages, names, netlink
 from ctrecorder.accounts import Counters
 from ctrecorder.clock import SECOND, Change, Clock
 from ctrecorder.columns import bit
+from ctrecorder.daemon import SignalPipe
 from ctrecorder.decode import Decoder
 from ctrecorder.place import Place
 from ctrecorder.series import Series
-from ctrecorder.service import Log, SignalPipe
+from ctrecorder.service import Log
 from ctrecorder.snapshot import RESYNC_DELAY_NS, Snapshot
 from ctrecorder.spool import HEARTBEAT_NS, Spool
 
@@ -110,7 +111,7 @@ class Recorder:
 
         Raises KernelError if the kernel will not give any more: what came until then is in the log.
         """
-        service.notify("READY=1")
+        daemon.notify("READY=1")
         try:
             self._loop(signals)
         finally:
@@ -264,9 +265,9 @@ class Recorder:
     def _handle(self, signals: list[int]) -> None:
         for number in signals:
             if number == signal.SIGHUP:
-                service.notify("RELOADING=1", f"MONOTONIC_USEC={self._clock.monotonic() // 1000}")
+                daemon.notify("RELOADING=1", f"MONOTONIC_USEC={self._clock.monotonic() // 1000}")
                 self._rotate()
-                service.notify("READY=1")
+                daemon.notify("READY=1")
             elif number == signal.SIGUSR1:
                 self._receive()
                 self._flush()
@@ -275,7 +276,7 @@ class Recorder:
                 self._stopping = True
 
     def _stop(self) -> None:
-        service.notify("STOPPING=1")
+        daemon.notify("STOPPING=1")
         if self._stopping:
             # What a full buffer holds, and not what a flood adds for ever.
             turns = int(self._capacity() // (BATCHES_A_TURN * netlink.BATCH)) + 1
@@ -296,7 +297,7 @@ class Recorder:
         before, events_before = self._status
         self._status = now, self.counters.total
         accounts.notify_status(self.counters, (self.counters.total - events_before) * SECOND / max(now - before, 1), self._spool.path)
-        watchdog = service.watchdog_seconds()
+        watchdog = daemon.watchdog_seconds()
         self._status_due = now + (min(STATUS_NS, int(watchdog * SECOND)) if watchdog else STATUS_NS)
 
     def _facts(self) -> dict[str, object]:

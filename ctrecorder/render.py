@@ -127,4 +127,3 @@ def _interleave(texts: list[bytearray], owner: NDArray[np.int64]) -> bytes:
         pieces.append(texts[whose][taken[whose] : end])
         taken[whose], previous = end, place
     return b"".join(pieces)
-

@@ -69,7 +69,7 @@ def _direction(table: Table, side: str) -> list[bytes | Words]:
 
 
 def _number(table: Table, where: Mask, label: bytes, column: str) -> list[Words]:
-    """ `label` and the number in the rows `where`."""
+    """`label` and the number in the rows `where`."""
     if where is False:
         return []
     return [*lines.only(where, label), *lines.only(where, lines.decimal(table[column]))]

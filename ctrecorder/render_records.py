@@ -67,7 +67,7 @@ def _json(table: Table, keys: tuple[str, ...]) -> bytearray:
         opening, closing = ("[", "]") if key in _LISTS else ('"', '"') if _is_text(key) else ("", "")
         pieces += lines.only(where, f'{"," if place > proto else ""}"{key}":{opening}'.encode())
         pieces += lines.only(where, _words(table, key, lambda items: ",".join(f'"{item}"' for item in items)))
-        pieces += lines.only(where, f'{closing}{"," if place < proto else ""}'.encode())
+        pieces += lines.only(where, f"{closing}{',' if place < proto else ''}".encode())
     return lines.assemble(len(table), [*pieces, b"}\n"])
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ctrecorder.arrange import SQUEEZED
 from ctrecorder.custody import BusyError, successor
 from ctrecorder.drafts import Draft, gap_draft, mark_draft, table_drafts
 from ctrecorder.encoder import LIVE
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.format import FEATURES, FRAME, KINDS, TABLES, VERSION, Json, Kind
+from ctrecorder.plans import SQUEEZED
 from ctrecorder.reader import Segment
 from ctrecorder.segments import open_segment
 from ctrecorder.writer import SegmentWriter

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from ctrecorder import archive
+from ctrecorder import archive, files
 from ctrecorder.errors import NewerError
 from ctrecorder.format import unknown_features
 from ctrecorder.legacy import LegacySegment
@@ -24,7 +24,7 @@ def open_segment(path: str, key: bytes = b"") -> Segment:
     feature that this version does not know.  A recorder that follows on a segment needs none of its
     features, and opens a `Segment`.
     """
-    descriptor = archive.open_file(path)
+    descriptor = files.open_file(path)
     try:
         legacy = archive.legacy_start(descriptor) is not None
     finally:

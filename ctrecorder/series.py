@@ -11,7 +11,7 @@ import os
 import secrets
 from collections.abc import Callable
 
-from ctrecorder import archive, messages, times
+from ctrecorder import files, messages, times
 from ctrecorder.errors import ArchiveError, CtrecorderError
 from ctrecorder.format import FRAME, NO_HASH
 from ctrecorder.place import Place, Tail, claimed, newest
@@ -123,7 +123,7 @@ class Series:
     def _restore(self, writer: SegmentWriter) -> None:
         old = writer.path
         try:
-            writer.restore(archive.first_free(old), self.place.mode)
+            writer.restore(files.first_free(old), self.place.mode)
         except ArchiveError as error:
             self._say_homeless(str(error), Whereabouts.DELETED)
             return
@@ -139,7 +139,7 @@ class Series:
         self.log.say(messages.WRITE_FAILED, text, path=self.path, error=why, held_bytes=0)
 
     def _open(self, now_ns: int) -> SegmentWriter:
-        tail, path = self._previous, archive.first_free(self.place.path(now_ns))
+        tail, path = self._previous, files.first_free(self.place.path(now_ns))
         facts: Facts = {
             **self._facts(),
             "chain": self._chain,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from ctrecorder import custody
-from ctrecorder.arrange import RESOLUTIONS, SQUEEZED, Shelves
+from ctrecorder.arrange import RESOLUTIONS, Shelves
 from ctrecorder.columns import Table
 from ctrecorder.custody import BusyError, Held
 from ctrecorder.drafts import addresses_draft, note_draft
@@ -21,6 +21,7 @@ from ctrecorder.errors import ArchiveError, FormatError, NewerError
 from ctrecorder.folder import Folder
 from ctrecorder.format import Gap, Json, Kind, Mark
 from ctrecorder.pairing import Pairer
+from ctrecorder.plans import SQUEEZED
 from ctrecorder.reader import Segment
 from ctrecorder.segments import open_segment
 from ctrecorder.tally import Tally

@@ -21,8 +21,9 @@ from ctrecorder import archive, custody, pieces, query, times
 from ctrecorder.archive import Span
 from ctrecorder.columns import TUPLE, Source, Table
 from ctrecorder.errors import ArchiveError, CtrecorderError, UsageError
-from ctrecorder.filter import ORIG_DST, ORIG_SRC, REPLY_DST, Question, Term, parse_network, parse_ports
+from ctrecorder.filter import ORIG_DST, ORIG_SRC, REPLY_DST, Question, Term
 from ctrecorder.format import Gap
+from ctrecorder.parse import parse_network, parse_ports
 from ctrecorder.query import Archive
 
 # Where a candidate began or ended outside of the segments that were read, so many times more of them are.

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder import __version__, archive
+from ctrecorder import __version__, files
 from ctrecorder.columns import Table
 from ctrecorder.drafts import Draft, gap_draft, header_draft, mark_draft, table_drafts
 from ctrecorder.encoder import LIVE, Plan
@@ -92,7 +92,7 @@ class SegmentWriter:
         path: str,
         header: Mapping[str, Any],
         previous_hash: bytes = NO_HASH,
-        mode: int = archive.MODE,
+        mode: int = files.MODE,
         *,
         time_ns: int | None = None,
         key: bytes = b"",
@@ -102,11 +102,11 @@ class SegmentWriter:
         """Make the segment `path` and write its HEADER.
 
         `header`: the facts of ctlog(5); `format`, `program` and `sealed` are filled in.  With `requires` the segment is of version 2.
-        `previous_hash`: the last hash of the segment that `header["previous"]` names.  `folder`, `owner`: as `archive.create` takes
-        them.  The file and its name are on the disk when this returns.  Raises ArchiveError, an `archive.ExistsError` if the name
+        `previous_hash`: the last hash of the segment that `header["previous"]` names.  `folder`, `owner`: as `files.create` takes
+        them.  The file and its name are on the disk when this returns.  Raises ArchiveError, an `files.ExistsError` if the name
         is taken.
         """
-        self = cls(path, *archive.create(path, mode, folder=folder, owner=owner), key)
+        self = cls(path, *files.create(path, mode, folder=folder, owner=owner), key)
         self.last_hash = previous_hash
         self._version = VERSION_REQUIRES if "requires" in header else VERSION
         now = time.time_ns() if time_ns is None else time_ns
@@ -171,9 +171,9 @@ class SegmentWriter:
             return Whereabouts.HERE
         return Whereabouts.MOVED if ours.st_nlink else Whereabouts.DELETED
 
-    def restore(self, path: str, mode: int = archive.MODE) -> None:
+    def restore(self, path: str, mode: int = files.MODE) -> None:
         """Put a segment that was deleted back, as `path`, which must not exist, and go on there.  Raises ArchiveError."""
-        descriptor, folder = archive.create(path, mode)
+        descriptor, folder = files.create(path, mode)
         try:
             # Asked for at once: a disk that is too full says so before anything is copied.
             os.posix_fallocate(descriptor, 0, self.size)

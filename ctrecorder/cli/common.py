@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from ctrecorder import __version__
-from ctrecorder.errors import CtrecorderError, UsageError
+from ctrecorder.errors import CtrecorderError, UsageError, why
 from ctrecorder.text import printable
 
 OK, NO, FAILED = 0, 1, 2
@@ -114,7 +114,7 @@ def report(name: str, line: str) -> None:
 def describe(error: OSError) -> str:
     """The line for an operating system's error: on what, and why."""
     on_what = error.filename if isinstance(error.filename, str) else os.fsdecode(error.filename or "reading or writing")
-    return f"{on_what}: {error.strerror or error}"
+    return f"{on_what}: {why(error)}"
 
 
 def write_out(data: bytes | bytearray) -> None:

@@ -116,7 +116,8 @@ def listing(args: argparse.Namespace, audit: Audit) -> int:
 def ask(args: argparse.Namespace, now: int) -> Question:
     """The question that the arguments put.  Raises UsageError."""
     from ctrecorder import times
-    from ctrecorder.filter import HAPPENED, Question, Term, parse_network, parse_ports
+    from ctrecorder.filter import HAPPENED, Question, Term
+    from ctrecorder.parse import parse_network, parse_ports
 
     terms = []
     if args.ip:

@@ -32,9 +32,7 @@ def build_parser() -> common.Parser:
     what.add_argument("--updates", action="store_true", default=None, help="changes of state too")
     _add(what, "-b", "--buffer", "KBYTES", "the kernel's buffer for events")
     how = parser.add_argument_group("how to run")
-    how.add_argument(
-        "-c", "--config", metavar="CONFIG", help="configuration (default: /etc/ctrecorder/ctrecorder.conf)"
-    )
+    how.add_argument("-c", "--config", metavar="CONFIG", help="configuration (default: /etc/ctrecorder/ctrecorder.conf)")
     how.add_argument("--check-config", action="store_true", help="check the configuration file and exit")
     how.add_argument("-F", "--foreground", action="store_true", help="stay in the foreground, log to stderr")
     how.add_argument("-P", "--pidfile", metavar="PIDFILE", help="write the daemon's pid to this file")
@@ -63,12 +61,12 @@ def record(args: argparse.Namespace) -> int:
         return common.FAILED if problems else common.OK
     merge(args, "record")
 
-    from ctrecorder import privileges, sealing, service
+    from ctrecorder import daemon, privileges, sealing, service
     from ctrecorder.messages import UNPRIVILEGED
     from ctrecorder.recorder import SIGNALS, Recorder, Settings
 
     log = service.Log("ctrecord")
-    service.set_nice(args.nice)
+    daemon.set_nice(args.nice)
     settings = Settings(
         template=os.path.abspath(args.template),
         rotate_minutes=args.rotate,
@@ -84,15 +82,15 @@ def record(args: argparse.Namespace) -> int:
     )
     recorder = Recorder(settings, log)
     recorder.open()
-    pidfile = service.PidFile(args.pidfile) if args.pidfile else None
+    pidfile = daemon.PidFile(args.pidfile) if args.pidfile else None
     missing = privileges.drop_privileges(args.user, args.group, keep_net_admin=args.resync)
     if missing:
         log.say(UNPRIVILEGED, f"there is no user {missing}: going on as root", user=missing)
-    with service.SignalPipe(SIGNALS) as signals:
+    with daemon.SignalPipe(SIGNALS) as signals:
         recorder.start()
         if not args.foreground:
             log.detach()
-            service.daemonize(pidfile)
+            daemon.daemonize(pidfile)
         elif pidfile is not None:
             pidfile.write()
         recorder.run(signals)

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from ctrecorder import bloom
-from ctrecorder.arrange import SQUEEZED
 from ctrecorder.codec import FORM_COLUMNS
 from ctrecorder.columns import Array, Event, Table
 from ctrecorder.drafts import Draft
 from ctrecorder.encoder import LIVE, Plan, encode_columns
 from ctrecorder.format import NO_HASH, VERSION, Kind, block_times
+from ctrecorder.plans import SQUEEZED
 from ctrecorder.squeeze import Settings, squeeze
 from ctrecorder.writer import SegmentWriter
 from tests.unit import tables

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrecorder import archive, custody
+from ctrecorder import custody, files
 from ctrecorder.errors import ArchiveError, UsageError
 from ctrecorder.place import Place
 from ctrecorder.retention import HOLDS, RECEIPTS
@@ -51,14 +51,14 @@ def victim(tmp_path: Path) -> Path:
 def test_a_template_cannot_leave_its_folder(tmp_path: Path, template: str) -> None:
     """It is refused when it is read, or when a name is made of it; what is not refused stays in the folder."""
     with pytest.raises(UsageError):
-        archive.expand_template(f"{tmp_path}/log/{template}", NOON)
+        template.expand_template(f"{tmp_path}/log/{template}", NOON)
 
 
 @pytest.mark.parametrize("template", ["../log/x%H", "%%s", "%s-%N", "-rf", "a b", "%é", "..x"])
 def test_an_odd_template_stays_in_its_folder(tmp_path: Path, template: str) -> None:
     folder = tmp_path / "log"
     folder.mkdir()
-    path = archive.expand_template(f"{folder}/{template}", NOON)
+    path = template.expand_template(f"{folder}/{template}", NOON)
     assert Path(path).parent.resolve() == folder
 
 
@@ -80,11 +80,11 @@ def test_a_link_for_the_next_segment(tmp_path: Path, victim: Path, dangling: boo
     target = tmp_path / "new" if dangling else victim
     path = Path(Place(str(folder / "%H%M.ctlog"), 60, 0o640).path(NOON))
     path.symlink_to(target)
-    with pytest.raises(archive.ExistsError):
+    with pytest.raises(files.ExistsError):
         SegmentWriter.create(str(path), {})
     assert victim.read_bytes() == PRECIOUS
     assert not (tmp_path / "new").exists()
-    assert archive.first_free(str(path)) == str(path.with_name("1200-1.ctlog"))
+    assert files.first_free(str(path)) == str(path.with_name("1200-1.ctlog"))
 
 
 def test_links_for_a_recorder(lab: Lab, tmp_path: Path, victim: Path, table: Table) -> None:
@@ -191,4 +191,4 @@ def test_a_fifo_or_device_as_segment(tmp_path: Path) -> None:
         done = subprocess.run([CHECKOUT / "bin" / command[0], *command[1:], history.folder], capture_output=True, text=True, timeout=20)
         assert done.returncode == 0, done.stderr
     with pytest.raises(ArchiveError):
-        archive.open_file(str(history.folder / "fifo.ctlog"))
+        files.open_file(str(history.folder / "fifo.ctlog"))

@@ -68,6 +68,7 @@ def test_changed_anywhere(scratch: Path, data: st.DataObject) -> None:
     scratch.write_bytes(reseal(bytes(content)) if data.draw(st.booleans(), label="hashes right") else bytes(content))
     exercise(scratch)
 
+
 # Runs a command, and says at the end what memory it has taken: not what the process had that started it.
 MEASURED = f"""
 import importlib, sys

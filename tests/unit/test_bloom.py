@@ -13,9 +13,10 @@ from ctrecorder.bloom import Bloom, Collector
 from ctrecorder.columns import ADDRESSES, Table
 from ctrecorder.drafts import addresses_draft
 from ctrecorder.errors import FormatError
-from ctrecorder.filter import Question, Term, parse_network
+from ctrecorder.filter import Question, Term
 from ctrecorder.format import Kind
 from ctrecorder.merge import merge
+from ctrecorder.parse import parse_network
 from ctrecorder.reader import Segment
 from ctrecorder.writer import SegmentWriter
 from tests.unit import tables

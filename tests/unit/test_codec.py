@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctrecorder import codec, encoder, uapi
-from ctrecorder.arrange import SQUEEZED
 from ctrecorder.codec import ENTRY, FORM_COLUMNS, FORM_SMALL, HEAD, Index
 from ctrecorder.columns import BY_ID, BY_NAME, COLUMNS, Array, Table, bit
 from ctrecorder.distinct import distinct, estimate
@@ -21,6 +20,7 @@ from ctrecorder.encoder import LIVE, Scheme, encode_columns, encode_small
 from ctrecorder.errors import FormatError
 from ctrecorder.format import MAX_ROWS
 from ctrecorder.lazy import decode_columns, decode_table
+from ctrecorder.plans import SQUEEZED
 from tests.unit import tables
 from tests.unit.tables import FAMILIES, same
 

@@ -15,10 +15,10 @@ import pytest
 
 from ctrecorder import bloom, codec, uapi, verify
 from ctrecorder import format as form
-from ctrecorder.arrange import SQUEEZED
 from ctrecorder.columns import ADDRESSES, BY_NAME, COLUMNS, Column, Table
 from ctrecorder.encoder import LIVE, Plan
 from ctrecorder.format import FRAME, INDEX, TRAILER, Kind
+from ctrecorder.plans import SQUEEZED
 from ctrecorder.reader import Segment
 from ctrecorder.writer import SegmentWriter
 from tests.data.make_golden import KEY, plain

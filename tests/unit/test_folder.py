@@ -203,9 +203,7 @@ def test_the_new_segment_is_private_until_it_has_its_owner(folder: Path, monkeyp
 
 
 @pytest.mark.parametrize("plant", ["a hard link", "a file of root's"])
-def test_a_file_put_where_receipts_go_is_not_given_away(
-    folder: Path, public: Path, plant: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_put_where_receipts_go_is_not_given_away(folder: Path, public: Path, plant: str, capfd: pytest.CaptureFixture[str]) -> None:
     path, other = record(folder / "a.ctlog"), secret(public / "other")
     receipts = folder / retention.RECEIPTS
     if plant == "a hard link":

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctrecorder.arrange import SQUEEZED
 from ctrecorder.codec import Index
 from ctrecorder.columns import ADDRESSES, Table
 from ctrecorder.encoder import LIVE, Plan, Scheme, encode_columns
 from ctrecorder.lazy import LazyTable, decode_columns
+from ctrecorder.plans import SQUEEZED
 from tests.unit import tables
 from tests.unit.tables import FAMILIES, same
 

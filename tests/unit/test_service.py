@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrecorder import messages, privileges, service
+from ctrecorder import daemon, messages, privileges, service
 from ctrecorder.errors import ArchiveError, KernelError, UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,10 +119,10 @@ def test_the_daemon_is_detached_holds_its_pid_file_and_removes_it(tmp_path: Path
     pid_path, out = tmp_path / "pid", tmp_path / "out"
     code = f"""
 import os, time
-from ctrecorder import service
-pidfile = service.PidFile({str(pid_path)!r})
+from ctrecorder import daemon, service
+pidfile = daemon.PidFile({str(pid_path)!r})
 kept = os.open({str(out)!r}, os.O_WRONLY | os.O_CREAT)
-service.daemonize(pidfile)
+daemon.daemonize(pidfile)
 os.write(kept, repr((os.getpid(), os.getsid(0), os.getcwd(), [os.readlink(f'/proc/self/fd/{{fd}}') for fd in (0, 1, 2)])).encode())
 while not os.path.exists({str(tmp_path / "end")!r}):
     time.sleep(0.01)
@@ -135,7 +135,7 @@ pidfile.remove()
     assert (daemon_pid, folder, streams) == (pid, "/", ["/dev/null"] * 3)
     assert session not in (pid, os.getsid(0)), "a session of its own that it does not lead"
 
-    second = run(f"from ctrecorder import service\nservice.PidFile({str(pid_path)!r})")
+    second = run(f"from ctrecorder import daemon, service\nservice.PidFile({str(pid_path)!r})")
     assert second.returncode != 0
     assert f"already running as pid {pid}" in second.stderr
     (tmp_path / "end").touch()
@@ -144,11 +144,11 @@ pidfile.remove()
 
 def test_a_daemon_that_fails_on_its_way_is_exit_2(tmp_path: Path) -> None:
     code = """
-from ctrecorder import service
+from ctrecorder import daemon, service
 class Full:
     def write(self):
         raise OSError("no space")
-service.daemonize(Full())
+daemon.daemonize(Full())
 """
     assert run(code).returncode == 2
 
@@ -156,7 +156,7 @@ service.daemonize(Full())
 def test_a_stale_pid_file_is_taken_over_a_foreign_file_is_not(tmp_path: Path) -> None:
     path = tmp_path / "pid"
     path.write_text("999999999\n")
-    pidfile = service.PidFile(str(path))
+    pidfile = daemon.PidFile(str(path))
     pidfile.write()
     assert path.read_text() == f"{os.getpid()}\n"
     pidfile.remove()
@@ -164,21 +164,21 @@ def test_a_stale_pid_file_is_taken_over_a_foreign_file_is_not(tmp_path: Path) ->
 
     path.write_text("root:x:0:0::/root:/bin/sh\n")
     with pytest.raises(ArchiveError, match="holds something else"):
-        service.PidFile(str(path))
+        daemon.PidFile(str(path))
     assert path.read_text().startswith("root:")
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "target")
     with pytest.raises(ArchiveError, match="cannot make the pid file"):
-        service.PidFile(str(link))
+        daemon.PidFile(str(link))
     assert not (tmp_path / "target").exists()
     with pytest.raises(ArchiveError, match="is no pid file: not a regular file"):
-        service.PidFile("/dev/null")
+        daemon.PidFile("/dev/null")
     with pytest.raises(ArchiveError, match="No such file"):
-        service.PidFile(str(tmp_path / "none" / "pid"))
+        daemon.PidFile(str(tmp_path / "none" / "pid"))
 
 
 def test_a_pid_file_in_a_folder_that_is_no_longer_ours_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pidfile = service.PidFile(str(tmp_path / "pid"))
+    pidfile = daemon.PidFile(str(tmp_path / "pid"))
     pidfile.write()
 
     def refuse(path: str, *, dir_fd: int) -> None:
@@ -191,7 +191,7 @@ def test_a_pid_file_in_a_folder_that_is_no_longer_ours_is_emptied(tmp_path: Path
 
 def test_signals_wake_poll_in_order_and_the_old_handlers_come_back() -> None:
     before = signal.getsignal(signal.SIGUSR1)
-    with service.SignalPipe([signal.SIGUSR1, signal.SIGHUP]) as pipe:
+    with daemon.SignalPipe([signal.SIGUSR1, signal.SIGHUP]) as pipe:
         assert pipe.read() == []
         os.kill(os.getpid(), signal.SIGHUP)
         os.kill(os.getpid(), signal.SIGUSR1)
@@ -205,7 +205,7 @@ def test_nice_is_checked_and_set() -> None:
     result = run("import os\nfrom ctrecorder import service\nservice.set_nice(7)\nprint(os.getpriority(os.PRIO_PROCESS, 0))")
     assert result.stdout == "7\n"
     with pytest.raises(UsageError, match="-20 to 19"):
-        service.set_nice(20)
+        daemon.set_nice(20)
     become = "import os\nfrom ctrecorder import service\nos.setuid(65534)\nservice.set_nice(-5)"
     assert "cannot set nice -5: Permission denied" in run(become).stderr
 
@@ -213,7 +213,7 @@ def test_nice_is_checked_and_set() -> None:
 def test_notify_says_it_to_systemd_and_nothing_without_it(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(str(tmp_path / "notify"))
-        code = "from ctrecorder import service\nservice.notify('READY=1', 'STATUS=12 events/s')\nprint(service.watchdog_seconds())"
+        code = "from ctrecorder import daemon, service\nservice.notify('READY=1', 'STATUS=12 events/s')\nprint(daemon.watchdog_seconds())"
         result = run(code, env={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "10000000"})
         assert server.recv(1000) == b"READY=1\nSTATUS=12 events/s"
         assert result.stdout == "5.0\n"
@@ -223,7 +223,7 @@ def test_notify_says_it_to_systemd_and_nothing_without_it(tmp_path: Path) -> Non
 
 def test_on_a_terminal_the_log_is_one_plain_line_that_no_name_can_abuse() -> None:
     line = "service.Log('ctrecord').say(messages.STARTED, 'recording to /tmp/\\x1b[31mx\\ny', path='p')"
-    result = run(f"from ctrecorder import messages, service\n{line}")
+    result = run(f"from ctrecorder import daemon, messages, service\n{line}")
     assert result.stderr == "ctrecord: recording to /tmp/\\x1b[31mx\\ny\n"
 
 

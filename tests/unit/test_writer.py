@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from ctrecorder import archive, uapi, verify
+from ctrecorder import archive, files, template, uapi, verify
 from ctrecorder.errors import ArchiveError, UsageError
 from ctrecorder.format import NO_HASH, Kind
 from ctrecorder.reader import Segment
@@ -69,7 +69,7 @@ def test_a_name_that_is_taken_is_refused(tmp_path: Path, writer: SegmentWriter) 
     (tmp_path / "other").write_bytes(b"keep")
     (tmp_path / "link").symlink_to(tmp_path / "other")
     for name in ("a", "dangling", "other", "link"):
-        with pytest.raises(archive.ExistsError, match="never overwritten"):
+        with pytest.raises(files.ExistsError, match="never overwritten"):
             SegmentWriter.create(str(tmp_path / name), {})
     assert (tmp_path / "other").read_bytes() == b"keep"
     assert not (tmp_path / "target").exists()
@@ -218,22 +218,22 @@ def test_many_blocks(writer: SegmentWriter) -> None:
 
 def test_templates() -> None:
     moment = 1_790_000_096 * SECOND
-    assert archive.expand_template("/a/ct-%Y%m%d-%H%M%S.ctlog", moment) == "/a/ct-20260921-141456.ctlog"
-    assert archive.expand_template("ct-%s-%%s", moment) == "./ct-1790000096-%s"
+    assert template.expand_template("/a/ct-%Y%m%d-%H%M%S.ctlog", moment) == "/a/ct-20260921-141456.ctlog"
+    assert template.expand_template("ct-%s-%%s", moment) == "./ct-1790000096-%s"
 
 
 @pytest.mark.parametrize("template", ["/a/%Y/ct", "/a/", "", "/a/%D", "/a/ct%n", "/a/..", "/a/%Y\0", "/a/" + "x" * 256, "/a/ct-\x1b[2J"])
 def test_templates_that_leave_their_folder_or_name_no_file(template: str) -> None:
     with pytest.raises(UsageError):
-        archive.expand_template(template, NOON)
+        template.expand_template(template, NOON)
 
 
 def test_the_first_free_name(tmp_path: Path) -> None:
     path = str(tmp_path / "ct.ctlog")
-    assert archive.first_free(path) == path
+    assert files.first_free(path) == path
     (tmp_path / "ct.ctlog").touch()
     (tmp_path / "ct-1.ctlog").symlink_to("nowhere")
-    assert archive.first_free(path) == str(tmp_path / "ct-2.ctlog")
+    assert files.first_free(path) == str(tmp_path / "ct-2.ctlog")
 
 
 def test_finding_segments(tmp_path: Path) -> None:

@@ -1,0 +1,92 @@
+"""The file of a segment: created, opened, locked.
+
+A folder is opened once and files in it by its descriptor, so that a folder or link that is
+swapped meanwhile cannot lead elsewhere.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import time
+
+from ctrecorder.errors import ArchiveError, GoneError, why
+from ctrecorder.folder import Folder
+
+# Owner writes, group reads: reading the log is a group's right.
+MODE = 0o640
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+# A reader that asks whether a new segment is live holds its lock for microseconds.
+_LOCK_TRIES, _LOCK_PAUSE = 100, 0.01
+
+
+class ExistsError(ArchiveError):
+    """The name of the new segment is taken."""
+
+
+def first_free(path: str) -> str:
+    """`path`, or, while that name is taken, with -1, -2, ... before its suffix."""
+    stem, suffix = os.path.splitext(path)
+    candidate, number = path, 0
+    while os.path.lexists(candidate):
+        number += 1
+        candidate = f"{stem}-{number}{suffix}"
+    return candidate
+
+
+def create(path: str, mode: int = MODE, *, folder: Folder | None = None, owner: os.stat_result | None = None) -> tuple[int, Folder]:
+    """Make the file `path`, which must not exist, and lock it: its descriptor, and its folder, to be closed.
+
+    `folder`: the folder of `path`, where that is open already; it stays open.  `owner`: whose owner and
+    group the file gets; None: the caller's, and the umask limits `mode`.  Raises ArchiveError.
+    """
+    name = os.path.basename(path)
+    try:
+        folder = Folder.of(path) if folder is None else Folder(".", within=folder)
+    except ArchiveError as error:
+        raise ArchiveError(f"{error}: make the folder, or choose another with -f") from error
+    try:
+        descriptor = folder.open(name, _CREATE, mode) if owner is None else folder.create(name, mode, owner)
+    except OSError as error:
+        folder.close()
+        if error.errno in (errno.EEXIST, errno.ELOOP):
+            raise ExistsError(f"{path}: exists already, and is never overwritten") from error
+        whose = "" if owner is None else " for the owner of the old segment"
+        raise ArchiveError(f"{path}: cannot be made{whose}: {why(error)}") from error
+    for _ in range(_LOCK_TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor, folder
+        except OSError:
+            time.sleep(_LOCK_PAUSE)
+    folder.remove(name)
+    os.close(descriptor)
+    folder.close()
+    raise ArchiveError(f"{path}: another process keeps a lock on it")
+
+
+def is_live(descriptor: int) -> bool:
+    """If a recorder holds the lock of this open segment."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno == errno.EWOULDBLOCK
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False
+
+
+def open_file(path: str, folder: int | None = None) -> int:
+    """A descriptor for reading the regular file `path`; never waits (a FIFO is refused).  Raises ArchiveError; GoneError: there is none."""
+    try:
+        descriptor = os.open(path, _READ, dir_fd=folder)
+    except FileNotFoundError as error:
+        raise GoneError(f"{path}: {why(error)}") from error
+    except OSError as error:
+        raise ArchiveError(f"{path}: {why(error)}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ArchiveError(f"{path}: is not a file")
+    return descriptor
