@@ -22,7 +22,7 @@ from typing import NoReturn
 
 from ctrecorder import __version__
 from ctrecorder.errors import CtrecorderError, UsageError, why
-from ctrecorder.text import printable
+from ctrecorder.terminal import printable
 
 OK, NO, FAILED = 0, 1, 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it

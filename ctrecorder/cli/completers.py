@@ -9,8 +9,8 @@ import argparse
 import os
 from collections.abc import Callable, Iterable, Iterator
 
-from ctrecorder.names import EVENTS
-from ctrecorder.settings import DEFAULT_FOLDER, RESOLUTIONS
+from ctrecorder.labels import EVENTS
+from ctrecorder.service.settings import DEFAULT_FOLDER, RESOLUTIONS
 from ctrecorder.uapi import PROTOCOLS
 
 SUFFIX = ".ctlog"

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ctrecorder.cli import common
-from ctrecorder.config import argument, merge
 from ctrecorder.errors import UsageError
+from ctrecorder.service.config import argument, merge
 
 if TYPE_CHECKING:
-    from ctrecorder.service import Log
+    from ctrecorder.service.log import Log
 
 SUMMARY = "Delete segments that are too old or too many, oldest first, but none under a hold.\nEach deletion leaves a receipt."
 EXAMPLES = (
@@ -62,20 +62,20 @@ def expire(args: argparse.Namespace) -> int:
         raise UsageError("a hold needs a --reason: who releases it must know why it was set")
     merge(args, "expire")
 
-    from ctrecorder.service import Log
+    from ctrecorder.service.log import Log
 
     log = Log("ctexpire")
     if args.hold or args.release is not None or args.holds:
         return _see_to_holds(args, log)
 
-    from ctrecorder.expire import Expiry, Limits
+    from ctrecorder.maintain.expire import Expiry, Limits
 
     limits = Limits(args.max_age, args.max_size, args.min_free)
     return Expiry(args.folder, limits, time.time_ns(), log, args.dry_run).run()
 
 
 def _see_to_holds(args: argparse.Namespace, log: Log) -> int:
-    from ctrecorder import holding
+    from ctrecorder.maintain import holds as holding
 
     if args.hold:
         return holding.hold(args.folder, args.since, args.until, args.reason, args.utc, log)

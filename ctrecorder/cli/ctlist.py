@@ -8,16 +8,16 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ctrecorder import names
+from ctrecorder import labels
 from ctrecorder.cli import common
 from ctrecorder.errors import UsageError
-from ctrecorder.settings import DEFAULT_FOLDER
+from ctrecorder.service.settings import DEFAULT_FOLDER
 
 if TYPE_CHECKING:
-    from ctrecorder.audit import Audit
-    from ctrecorder.filter import Question
-    from ctrecorder.query import Archive
-    from ctrecorder.render import Renderer
+    from ctrecorder.ctlog.predicate import Question
+    from ctrecorder.query.answer import Archive
+    from ctrecorder.render.renderer import Renderer
+    from ctrecorder.service.audit import Audit
 
 SUMMARY = """\
 List recorded connections, of all segments in order of time, or those asked for.
@@ -67,8 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     """Answer, and leave an entry in the journal of who asked, and how many rows came."""
-    from ctrecorder.audit import Audit
-    from ctrecorder.config import load
+    from ctrecorder.service.audit import Audit
+    from ctrecorder.service.config import load
 
     audit = Audit(str(load(None, "query")["audit"]), words, args.reason)
     try:
@@ -86,11 +86,13 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
 
 def listing(args: argparse.Namespace, audit: Audit) -> int:
     """List: 0, or 1 if something was asked for and is not there, or 2 if not all could be read."""
-    from ctrecorder import archive, query, render
+    from ctrecorder.archive import find
+    from ctrecorder.query import answer as query
+    from ctrecorder.render import renderer as render
 
     question = ask(args, time.time_ns())
     renderer = render.Renderer(args.format, connections=args.squeeze, utc=args.utc)
-    found = archive.find([*args.paths, *args.files] or [DEFAULT_FOLDER])
+    found = find.find([*args.paths, *args.files] or [DEFAULT_FOLDER])
     for path in found.foreign:
         common.report("ctlist", f"{path}: not a segment of ctrecorder")
     for _, why in found.unreadable:
@@ -116,8 +118,8 @@ def listing(args: argparse.Namespace, audit: Audit) -> int:
 def ask(args: argparse.Namespace, now: int) -> Question:
     """The question that the arguments put.  Raises UsageError."""
     from ctrecorder import times
-    from ctrecorder.filter import HAPPENED, Question, Term
-    from ctrecorder.parse import parse_network, parse_ports
+    from ctrecorder.ctlog.predicate import HAPPENED, Question, Term
+    from ctrecorder.query.parse import parse_network, parse_ports
 
     terms = []
     if args.ip:
@@ -129,15 +131,15 @@ def ask(args: argparse.Namespace, now: int) -> Question:
     return Question(
         since=times.parse_span(args.since, now, utc=args.utc)[0] if args.since else times.BEGIN,
         until=times.parse_span(args.until, now, utc=args.utc)[1] if args.until else times.END,
-        protocols=frozenset(names.parse_protocol(word) for word in _words(args.proto)),
-        events=frozenset(names.parse_event(word) for word in _words(args.event)) or HAPPENED,
+        protocols=frozenset(labels.parse_protocol(word) for word in _words(args.proto)),
+        events=frozenset(labels.parse_event(word) for word in _words(args.event)) or HAPPENED,
         terms=tuple(terms),
     )
 
 
 def show(opened: Archive, renderer: Renderer, args: argparse.Namespace, audit: Audit) -> int:
     """Write the lines, and what the answer lacks; returns the number of lines, which `audit` counts too."""
-    from ctrecorder import query
+    from ctrecorder.query import answer as query
 
     for gap in [*opened.gaps(), *opened.silences(time.time_ns())]:
         common.report("ctlist", query.describe_gap(gap, utc=args.utc))
@@ -155,13 +157,13 @@ def show(opened: Archive, renderer: Renderer, args: argparse.Namespace, audit: A
 
 def show_headers(opened: Archive, form: str) -> int:
     """Write the headers; returns how many."""
-    from ctrecorder import render_header
+    from ctrecorder.render import header
 
     for segment in opened.segments:
         hashes = {"previous_hash": segment.previous_hash.hex(), "last_hash": segment.last_hash.hex()}
         facts: dict[str, object] = {"state": segment.state, **segment.header, **hashes}
-        classic = render_header.classic(segment.header) if form == "classic" else None
-        common.write_out((classic or (render_header.as_json if form == "json" else render_header.text)(segment.path, facts)).encode())
+        classic = header.classic(segment.header) if form == "classic" else None
+        common.write_out((classic or (header.as_json if form == "json" else header.text)(segment.path, facts)).encode())
     return len(opened.segments)
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 from ctrecorder.cli import common
-from ctrecorder.config import argument, check, merge
+from ctrecorder.service.config import argument, check, merge
 
 SUMMARY = "Record the start and the end of every connection that the kernel tracks,\nwith addresses and ports before and after NAT."
 EXAMPLES = (
@@ -61,9 +61,11 @@ def record(args: argparse.Namespace) -> int:
         return common.FAILED if problems else common.OK
     merge(args, "record")
 
-    from ctrecorder import daemon, privileges, sealing, service
-    from ctrecorder.messages import UNPRIVILEGED
-    from ctrecorder.recorder import SIGNALS, Recorder, Settings
+    from ctrecorder.record.recorder import SIGNALS, Recorder, Settings
+    from ctrecorder.service import daemon, privileges
+    from ctrecorder.service import key as sealing
+    from ctrecorder.service import log as service
+    from ctrecorder.service.messages import UNPRIVILEGED
 
     log = service.Log("ctrecord")
     daemon.set_nice(args.nice)

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 
 from ctrecorder.cli import common
-from ctrecorder.config import argument, merge
 from ctrecorder.errors import UsageError
+from ctrecorder.service.config import argument, merge
 
 SUMMARY = "Pair the start of each connection with its end; rewrite closed segments small.\nWhat was recorded is all there afterwards."
 EXAMPLES = (
@@ -52,10 +52,10 @@ def squeeze(args: argparse.Namespace) -> int:
         raise UsageError("-j: at least 1")
     merge(args, "squeeze")
 
-    from ctrecorder.sealing import find_key
-    from ctrecorder.service import Log
-    from ctrecorder.squeeze import Settings
-    from ctrecorder.squeeze_archive import Work
+    from ctrecorder.maintain.squeeze import Settings
+    from ctrecorder.maintain.squeeze_all import Work
+    from ctrecorder.service.key import find_key
+    from ctrecorder.service.log import Log
 
     settings = Settings(args.resolution, args.level, args.keep_ids, args.keep, find_key(args.key, args.config))
     work = Work(settings, args.jobs, Log("ctsqueeze"))

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from ctrecorder.cli import common
 from ctrecorder.errors import UsageError
-from ctrecorder.settings import DEFAULT_FOLDER
-from ctrecorder.text import printable
+from ctrecorder.service.settings import DEFAULT_FOLDER
+from ctrecorder.terminal import printable
 
 SUMMARY = """\
 Check segments: every block, its order, and that the segments follow each other as they were recorded.
@@ -51,7 +51,8 @@ def test(args: argparse.Namespace) -> int:
         return examine(args)
     if args.repair or args.output:
         return save(args)
-    from ctrecorder import anchors, sealing, verify
+    from ctrecorder.check import anchors, verify
+    from ctrecorder.service import key as sealing
 
     def say(line: str) -> None:
         print(printable(line))
@@ -67,8 +68,9 @@ def save(args: argparse.Namespace) -> int:
     if not (args.repair and args.output) or args.paths:
         raise UsageError("say which segment to repair and where to write what is whole of it: --repair FILE -o NEW")
 
-    from ctrecorder import repair, sealing
-    from ctrecorder.text import count
+    from ctrecorder.check import repair
+    from ctrecorder.service import key as sealing
+    from ctrecorder.terminal import count
 
     repaired = repair.repair(args.repair, args.output, sealing.find_key(args.key, args.config))
     for finding in repaired.findings:
@@ -88,7 +90,7 @@ def examine(args: argparse.Namespace) -> int:
     if args.paths:
         raise UsageError("--doctor looks at this machine, not at segments: leave out PATH")
 
-    from ctrecorder import doctor
+    from ctrecorder.check import doctor
 
     findings = doctor.diagnose(args.config)
     for finding in findings:

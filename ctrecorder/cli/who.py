@@ -7,15 +7,15 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from ctrecorder import names
+from ctrecorder import labels
 from ctrecorder.cli import common
 from ctrecorder.errors import UsageError
-from ctrecorder.settings import DEFAULT_FOLDER
+from ctrecorder.service.settings import DEFAULT_FOLDER
 
 if TYPE_CHECKING:
-    from ctrecorder import who
-    from ctrecorder.audit import Audit
-    from ctrecorder.format import Gap
+    from ctrecorder.ctlog.frame import Gap
+    from ctrecorder.query import who
+    from ctrecorder.service.audit import Audit
 
 DEFAULT_TOLERANCE = 1.0
 MOST_TOLERANCE = 7 * 86_400.0  # beyond a week it is no tolerance
@@ -23,7 +23,9 @@ MOST_TOLERANCE = 7 * 86_400.0  # beyond a week it is no tolerance
 
 def answer(args: argparse.Namespace, audit: Audit) -> int:
     """List the candidates, then say whether the log covers that time whole: 0, 1 if there are none, 2 if not all could be read."""
-    from ctrecorder import query, render_who, who
+    from ctrecorder.query import answer as query
+    from ctrecorder.query import who
+    from ctrecorder.render import who as render_who
 
     asked = ask(args, time.time_ns())
     found = who.ask([*args.paths, *args.files] or [DEFAULT_FOLDER], asked, time.time_ns())
@@ -56,14 +58,15 @@ def answer(args: argparse.Namespace, audit: Audit) -> int:
 
 
 def _gap(gap: Gap) -> dict[str, object]:
-    from ctrecorder.render_who import rfc3339
+    from ctrecorder.render.who import rfc3339
 
     return {"begin": rfc3339(gap.begin), "end": rfc3339(gap.end), "reason": gap.reason, "lost": gap.lost}
 
 
 def ask(args: argparse.Namespace, now: int) -> who.Asked:
     """The question that the arguments put.  Raises UsageError."""
-    from ctrecorder import times, who
+    from ctrecorder import times
+    from ctrecorder.query import who
 
     if not args.who or not args.at:
         raise UsageError("--who ADDRESS:PORT and --at TIME belong together; --tolerance and --to go with them")
@@ -82,5 +85,5 @@ def ask(args: argparse.Namespace, now: int) -> who.Asked:
         max(begin - spread, times.BEGIN),
         min(max(end, begin + 1) + spread, times.END),
         who.parse_end(args.to) if args.to else None,
-        frozenset(names.parse_protocol(word) for word in protocols),
+        frozenset(labels.parse_protocol(word) for word in protocols),
     )

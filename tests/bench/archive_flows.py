@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ctrecorder.arrange import SQUEEZED, Shelves
-from ctrecorder.bloom import Collector
 from ctrecorder.columns import TUPLE, Event, Source, Table, bits
-from ctrecorder.drafts import addresses_draft
-from ctrecorder.format import Kind
-from ctrecorder.writer import SegmentWriter
+from ctrecorder.ctlog.block import addresses_draft
+from ctrecorder.ctlog.bloom import Collector
+from ctrecorder.ctlog.frame import Kind
+from ctrecorder.maintain.ordering import SQUEEZED, Shelves
+from ctrecorder.segment.writer import SegmentWriter
 
 SECOND = 1_000_000_000
 INSIDE = 0x9320  # 147.32.0.0/16

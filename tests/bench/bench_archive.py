@@ -20,19 +20,19 @@ from pathlib import Path
 import numpy as np
 
 import archive_flows
-from ctrecorder.arrange import SQUEEZED, Shelves
-from ctrecorder.bloom import Collector
 from ctrecorder.columns import ADDRESSES
-from ctrecorder.encoder import encode_columns
-from ctrecorder.format import Kind
-from ctrecorder.pairing import Pairer
-from ctrecorder.reader import Segment
-from ctrecorder.squeeze import Settings, squeeze
-from ctrecorder.writer import SegmentWriter
+from ctrecorder.connections.pairing import Pairer
+from ctrecorder.ctlog.bloom import Collector
+from ctrecorder.ctlog.encoder import encode_columns
+from ctrecorder.ctlog.frame import Kind
+from ctrecorder.maintain.ordering import SQUEEZED, Shelves
+from ctrecorder.maintain.squeeze import Settings, squeeze
+from ctrecorder.segment.reader import Segment
+from ctrecorder.segment.writer import SegmentWriter
 from load import LISTENER_CPU
 from measure import Cost, timed
 from report import Report
-from router import CHECKOUT, wait_until
+from tests.support.router import CHECKOUT, wait_until
 
 SECOND = archive_flows.SECOND
 ROUNDS = 5

@@ -8,7 +8,7 @@ import subprocess
 import time
 
 from report import Report
-from router import CHECKOUT
+from tests.support.router import CHECKOUT
 
 ROUNDS = 9
 # What the shell hands over, as argcomplete's own bash function does.

@@ -9,7 +9,7 @@ from bench_record import Ctrecord, lines
 from load import BUFFER_KBYTES, FloodLab, large_table
 from measure import resident_kbytes, timed
 from report import Report
-from router import CHECKOUT
+from tests.support.router import CHECKOUT
 
 FLOWS = 1_000_000
 MEBIBYTE_KB = 1024

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder.legacy_format import EVENT
+from ctrecorder.legacy.format import EVENT
 from load import LISTENER_CPU
 from measure import timed
 from report import Report
-from router import CHECKOUT
-from tests.unit.c_ctrecorder import START, header
+from tests.support.c_ctrecorder import START, header
+from tests.support.router import CHECKOUT
 
 FLOWS = 1_000_000
 ROUNDS = 3

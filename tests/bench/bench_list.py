@@ -11,7 +11,7 @@ from bench_record import Ctrecord, lines
 from load import LISTENER_CPU, FloodLab, large_table
 from measure import timed
 from report import Report
-from router import CHECKOUT, wait_until
+from tests.support.router import CHECKOUT, wait_until
 
 FLOWS = 1_000_000
 ROUNDS = 3

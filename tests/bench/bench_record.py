@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from load import BUFFER_KBYTES, FloodLab, Listener, large_table, set_event_buffer
 from report import Report
-from router import CHECKOUT, wait_until
+from tests.support.router import CHECKOUT, wait_until
 
 ROUNDS = 5
 # A cycle's events, NEW and DESTROY, fit the buffer: the slow listeners drop nothing, so that each is charged for the same work.

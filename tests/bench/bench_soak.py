@@ -12,7 +12,7 @@ from bench_record import Ctrecord, lines
 from load import FloodLab
 from measure import cpu_seconds, resident_kbytes, timed
 from report import Report
-from router import CHECKOUT
+from tests.support.router import CHECKOUT
 
 SECONDS = 600
 STEP_SECONDS = 30  # between two looks; each with a new segment

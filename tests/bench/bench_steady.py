@@ -11,7 +11,7 @@ from bench_record import Ctrecord
 from load import FloodLab
 from measure import cpu_seconds, timed
 from report import Report
-from router import CHECKOUT, INSIDE, SERVER
+from tests.support.router import CHECKOUT, INSIDE, SERVER
 
 SECONDS = 30
 RATE = 500  # new flows a second; each ends too

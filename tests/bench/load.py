@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ctrecorder import uapi
 from measure import cpu_seconds
-from router import Lab, borrowed, event_sockets, wait_until
+from tests.support.router import Lab, borrowed, event_sockets, wait_until
 
 SENDER_CPU, LISTENER_CPU = 0, 1
 BUFFER_KBYTES = 65536  # every listener's netlink receive buffer: 64 MiB, which the kernel doubles

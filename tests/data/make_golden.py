@@ -16,17 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from ctrecorder import bloom
-from ctrecorder.codec import FORM_COLUMNS
 from ctrecorder.columns import Array, Event, Table
-from ctrecorder.drafts import Draft
-from ctrecorder.encoder import LIVE, Plan, encode_columns
-from ctrecorder.format import NO_HASH, VERSION, Kind, block_times
-from ctrecorder.plans import SQUEEZED
-from ctrecorder.squeeze import Settings, squeeze
-from ctrecorder.writer import SegmentWriter
-from tests.unit import tables
-from tests.unit.tables import CONNECTION_COLUMNS, EVENT_COLUMNS, FAMILIES, NOON, SECOND
+from ctrecorder.ctlog import bloom
+from ctrecorder.ctlog.block import Draft
+from ctrecorder.ctlog.encoder import LIVE, Plan, encode_columns
+from ctrecorder.ctlog.frame import NO_HASH, VERSION, Kind, block_times
+from ctrecorder.ctlog.index import FORM_COLUMNS
+from ctrecorder.ctlog.plans import SQUEEZED
+from ctrecorder.maintain.squeeze import Settings, squeeze
+from ctrecorder.segment.writer import SegmentWriter
+from tests.support import tables
+from tests.support.tables import CONNECTION_COLUMNS, EVENT_COLUMNS, FAMILIES, NOON, SECOND
 
 GOLDEN = Path(__file__).parent / "golden"
 KEY = b"a key for tests alone"

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "tests/lab")]
+sys.path.insert(0, str(CHECKOUT))
 
-from router import (  # noqa: E402 - found by the path above
+from tests.support.router import (  # noqa: E402 - found by the path above
     INSIDE,
     INSIDE6,
     INSIDE6_SERVER,

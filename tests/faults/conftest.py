@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from faulttable import Table
-from router import Lab
-from traffic import Traffic
+from tests.support.faulttable import Table
+from tests.support.router import Lab
+from tests.support.traffic import Traffic
 
 _table = Table()
 

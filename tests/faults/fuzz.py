@@ -1,6 +1,6 @@
 """What a stranger's segment may do to the reader and the commands: nothing but be refused.
 
-    PYTHONPATH=.:tests/faults:.venv/atheris-3.0.0 python3 tests/faults/fuzz.py FOLDER -max_total_time=3600
+    PYTHONPATH=.:.venv/atheris-3.0.0 python3 tests/faults/fuzz.py FOLDER -max_total_time=3600
 
 lets atheris look for one that does more.  FOLDER keeps what it found interesting, FOLDER.scratch the last one; what did more is
 a file `crash-*` here, and goes to tests/data/fuzz.
@@ -59,9 +59,9 @@ def as_in_a_process() -> Iterator[None]:
 
 def read_all(path: Path) -> None:
     """Every block, by the reader alone."""
+    from ctrecorder.archive.open import open_segment
+    from ctrecorder.ctlog.frame import TABLES
     from ctrecorder.errors import CtrecorderError
-    from ctrecorder.format import TABLES
-    from ctrecorder.segments import open_segment
 
     try:
         segment = open_segment(str(path))
@@ -79,15 +79,15 @@ def main() -> None:
     import atheris
 
     with atheris.instrument_imports(include=["ctrecorder"]):
+        import ctrecorder.archive.open
+        import ctrecorder.check.verify
         import ctrecorder.cli.ctlist
         import ctrecorder.cli.ctsqueeze
         import ctrecorder.cli.cttest
-        import ctrecorder.query
-        import ctrecorder.render
-        import ctrecorder.segments
-        import ctrecorder.squeeze_archive
-        import ctrecorder.verify  # noqa: F401
-    from forge import kept, reseal, seeds
+        import ctrecorder.maintain.squeeze_all
+        import ctrecorder.query.answer
+        import ctrecorder.render.renderer  # noqa: F401
+    from tests.support.forge import kept, reseal, seeds
 
     corpus = Path(sys.argv[1])
     corpus.mkdir(parents=True, exist_ok=True)

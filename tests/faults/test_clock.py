@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from ctrecorder.place import SECOND
-from ctrecorder.reader import Segment
-from faulttable import Table
-from router import Lab
-from traffic import Account, Tough, Traffic, cttest
+from ctrecorder.record.target import SECOND
+from ctrecorder.segment.reader import Segment
+from tests.support.faulttable import Table
+from tests.support.router import Lab
+from tests.support.traffic import Account, Tough, Traffic, cttest
 
 HOUR, YEAR = 3600, 31_557_600
 # libfaketime steps CLOCK_REALTIME for one process: the machine's own clock is not a test's to set.

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 
 from ctrecorder import uapi
-from ctrecorder.accounts import Counters
 from ctrecorder.columns import Event, Table
-from ctrecorder.format import FRAME
-from ctrecorder.place import DAY, SECOND, Place
-from ctrecorder.reader import Segment
-from ctrecorder.series import Series
-from ctrecorder.service import Log
-from ctrecorder.spool import Spool
-from disks import Ext4, tmpfs
-from faulttable import Table as Faults
-from router import Lab
-from traffic import Account, Tough, Traffic, cttest
+from ctrecorder.ctlog.frame import FRAME
+from ctrecorder.record.counters import Counters
+from ctrecorder.record.queue import Spool
+from ctrecorder.record.segments import Series
+from ctrecorder.record.target import DAY, SECOND, Place
+from ctrecorder.segment.reader import Segment
+from ctrecorder.service.log import Log
+from tests.support.disks import Ext4, tmpfs
+from tests.support.faulttable import Table as Faults
+from tests.support.router import Lab
+from tests.support.traffic import Account, Tough, Traffic, cttest
 
 NOON = 20_000 * DAY + DAY // 2
 # A flush each second, and what a machine with much else to do may add to it.

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from disks import ALL_TO_DISK, Ext4, fill, loop, mounted, run, tmpfs
-from faulttable import Table
-from history import History
-from router import Lab, wait_until
-from traffic import Account, Tough, Traffic, cttest
+from tests.support.disks import ALL_TO_DISK, Ext4, fill, loop, mounted, run, tmpfs
+from tests.support.faulttable import Table
+from tests.support.history import History
+from tests.support.router import Lab, wait_until
+from tests.support.traffic import Account, Tough, Traffic, cttest
 
 
 def grown(folder: Path) -> int:

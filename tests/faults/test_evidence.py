@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from ctrecorder import messages
-from ctrecorder.retention import RECEIPTS, Receipt
-from faulttable import Table
-from forge import reseal
-from history import NOON, History, blocks_of, replay
-from traffic import cttest
+from ctrecorder.archive.retention import RECEIPTS, Receipt
+from ctrecorder.service import messages
+from tests.support.faulttable import Table
+from tests.support.forge import reseal
+from tests.support.history import NOON, History, blocks_of, replay
+from tests.support.traffic import cttest
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def first_removed(history: History) -> None:
 
 
 def removed_with_a_forged_receipt(history: History) -> None:
-    from ctrecorder.reader import Segment
+    from ctrecorder.segment.reader import Segment
 
     path = history.paths[2]
     with Segment(str(path)) as one:
@@ -160,10 +160,10 @@ def removed_with_a_forged_receipt(history: History) -> None:
 
 def replaced_under_the_name_of_squeezing(history: History) -> None:
     """A segment made anew that claims to replace the one that was logged, as a squeezed one does."""
-    from ctrecorder.drafts import Draft
-    from ctrecorder.format import Kind, dump_json, load_json
-    from ctrecorder.reader import Segment
-    from forge import pack
+    from ctrecorder.ctlog.block import Draft
+    from ctrecorder.ctlog.frame import Kind, dump_json, load_json
+    from ctrecorder.segment.reader import Segment
+    from tests.support.forge import pack
 
     path = history.paths[2]
     with Segment(str(path)) as one:
@@ -202,7 +202,7 @@ def test_found_by_anchors(history: History, forge: Callable[[History], None], ta
 
 def entry_of(line: str, uid: int | None = None) -> str:
     """A line of the recorder as `journalctl -o json` gives the entry."""
-    from ctrecorder.anchors import _TEXTS
+    from ctrecorder.check.anchors import _TEXTS
 
     for kind, pattern in _TEXTS.items():
         found = pattern.search(line)

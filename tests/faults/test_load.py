@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ctrecorder.columns import Event
-from ctrecorder.format import Kind
-from ctrecorder.reader import Segment
-from faulttable import Table
-from forge import segment
-from router import Lab, event_sockets, wait_until
-from traffic import Account, Tough, Traffic, cttest
+from ctrecorder.ctlog.frame import Kind
+from ctrecorder.segment.reader import Segment
+from tests.support.faulttable import Table
+from tests.support.forge import segment
+from tests.support.router import Lab, event_sockets, wait_until
+from tests.support.traffic import Account, Tough, Traffic, cttest
 
 LIMITS = Path("/proc/sys/net/netfilter")
 FLOWS = 262_144  # nf_conntrack_max of a router with 4 GiB

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from conntrack_messages import recorded
 from numpy.typing import NDArray
 
-from ctrecorder import walker
 from ctrecorder.columns import Table as Columns
-from ctrecorder.decode import STRIDE, Decoder
 from ctrecorder.errors import MessageError
-from faulttable import Table
+from ctrecorder.kernel import message as walker
+from ctrecorder.kernel.decoder import STRIDE, Decoder
+from tests.support.conntrack_messages import recorded
+from tests.support.faulttable import Table
 
 MUTATIONS = 1_000_000
 BATCH = 4096

@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from ctrecorder import custody, files
+from ctrecorder.archive import lock
+from ctrecorder.archive.retention import HOLDS, RECEIPTS
 from ctrecorder.errors import ArchiveError, UsageError
-from ctrecorder.place import Place
-from ctrecorder.retention import HOLDS, RECEIPTS
-from ctrecorder.writer import SegmentWriter
-from faulttable import Table
-from history import NOON, History
-from router import CHECKOUT, INSIDE, SERVER, Lab
-from traffic import Tough, cttest
+from ctrecorder.record.target import Place
+from ctrecorder.segment import files
+from ctrecorder.segment.writer import SegmentWriter
+from tests.support.faulttable import Table
+from tests.support.history import NOON, History
+from tests.support.router import CHECKOUT, INSIDE, SERVER, Lab
+from tests.support.traffic import Tough, cttest
 
 PRECIOUS = b"root:x:0:0:root:/root:/bin/sh\n"
 
@@ -114,7 +115,7 @@ def test_a_link_for_what_ctsqueeze_makes(tmp_path: Path, victim: Path) -> None:
     """Its hidden file beside the segment, and the file of -o."""
     history = History(tmp_path / "log")
     for path in history.paths[:2]:
-        Path(custody.aside(str(path), path.stat())).symlink_to(victim)
+        Path(lock.aside(str(path), path.stat())).symlink_to(victim)
     history.run("ctsqueeze", history.folder)
     assert victim.read_bytes() == PRECIOUS
     assert not any(path.is_symlink() for path in history.folder.iterdir())

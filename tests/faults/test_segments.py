@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctrecorder import uapi
-from ctrecorder.codec import ENTRY, HEAD
-from ctrecorder.drafts import Draft, gap_draft, header_draft, mark_draft, table_drafts
-from ctrecorder.format import FRAME, INDEX, Kind
-from faulttable import Table
-from forge import NOON, kept, reseal, seeds, segment, table
-from fuzz import exercise
-from router import CHECKOUT
-from traffic import cttest
+from ctrecorder.ctlog.block import Draft, gap_draft, header_draft, mark_draft, table_drafts
+from ctrecorder.ctlog.frame import FRAME, INDEX, Kind
+from ctrecorder.ctlog.index import ENTRY, HEAD
+from tests.faults.fuzz import exercise
+from tests.support.faulttable import Table
+from tests.support.forge import NOON, kept, reseal, seeds, segment, table
+from tests.support.router import CHECKOUT
+from tests.support.traffic import cttest
 
 ATHERIS = CHECKOUT / ".venv/atheris-3.0.0"
 FUZZ_SECONDS = 20
@@ -208,7 +208,7 @@ def test_fuzzer(tmp_path: Path, table: Table) -> None:
             f"-artifact_prefix={tmp_path}/",
             "-print_final_stats=1",
         ],
-        env={"PYTHONPATH": f"{CHECKOUT}:{CHECKOUT}/tests/faults:{ATHERIS}", "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": f"{CHECKOUT}:{ATHERIS}", "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         timeout=120,

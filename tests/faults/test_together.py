@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from ctrecorder import retention
+from ctrecorder.archive import retention
 from ctrecorder.folder import Folder
-from faulttable import Table
-from router import CHECKOUT, Lab
-from traffic import Account, Tough, Traffic, cttest
+from tests.support.faulttable import Table
+from tests.support.router import CHECKOUT, Lab
+from tests.support.traffic import Account, Tough, Traffic, cttest
 
 SECONDS = 40
 SEGMENT_SECONDS = 2

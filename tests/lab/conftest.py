@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from router import Lab
+from tests.support.router import Lab
 
 
 @pytest.fixture

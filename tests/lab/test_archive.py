@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from listeners import ConntrackE, Recorder, ctlist, listed
-from router import CHECKOUT, INSIDE, INSIDE6, INSIDE6_2, INSIDE_2, PUBLIC, PUBLIC6, SERVER, SERVER6, SERVER6_2, SERVER_2, Lab
+from tests.support.listeners import ConntrackE, Recorder, ctlist, listed
+from tests.support.router import CHECKOUT, INSIDE, INSIDE6, INSIDE6_2, INSIDE_2, PUBLIC, PUBLIC6, SERVER, SERVER6, SERVER6_2, SERVER_2, Lab
 
 Flow = tuple[str, str, str, str]
 

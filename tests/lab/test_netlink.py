@@ -10,11 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from ctrecorder import bpf, hooks, netlink, uapi
+from ctrecorder import uapi
 from ctrecorder.columns import Event, Table, concat
-from ctrecorder.decode import Decoder
-from ctrecorder.netlink import DumpSocket, EventSocket, Messages, SlotBuffer
-from router import CHECKOUT, INSIDE, INSIDE6, PUBLIC, SERVER, SERVER6, Lab, wait_until
+from ctrecorder.kernel import bpf, sockets, tracking
+from ctrecorder.kernel.decoder import Decoder
+from ctrecorder.kernel.sockets import DumpSocket, EventSocket, Messages, SlotBuffer
+from tests.support.router import CHECKOUT, INSIDE, INSIDE6, PUBLIC, SERVER, SERVER6, Lab, wait_until
 
 MIB = 1 << 20
 
@@ -117,7 +118,7 @@ def test_what_a_process_sends_is_refused(lab: Lab, events: EventSocket) -> None:
 
 
 def test_what_does_not_fit_a_slot_is_refused_and_counted(lab: Lab, events: EventSocket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(netlink, "STRIDE", 128)
+    monkeypatch.setattr(sockets, "STRIDE", 128)
     buffer = SlotBuffer(64)
     inject(lab, 5)
     assert events.receive(buffer) == 5
@@ -156,12 +157,12 @@ def test_the_buffer_is_as_large_as_asked_whatever_rmem_max(lab: Lab) -> None:
 
 def run_python(lab: Lab, *prefix: str, code: str) -> str:
     """The output of `code` in another process inside the router."""
-    path = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r})\nfrom ctrecorder import netlink\nfrom ctrecorder.errors import KernelError\n"
+    path = f"import sys; sys.path.insert(0, {str(CHECKOUT)!r})\nfrom ctrecorder.kernel import sockets\nfrom ctrecorder.errors import KernelError\n"
     return lab.router.run(*prefix, sys.executable, "-c", path + code).stdout.strip()
 
 
 def test_a_capped_buffer_is_told(lab: Lab) -> None:
-    code = "events = netlink.EventSocket(1 << 29); print(events.buffer_bytes); print(events.capped)"
+    code = "events = sockets.EventSocket(1 << 29); print(events.buffer_bytes); print(events.capped)"
     got, why = run_python(lab, "unshare", "--user", "--map-root-user", "--net", code=code).splitlines()
     assert int(got) == int(lab.router.run("sysctl", "-n", "net.core.rmem_max").stdout)
     assert "rmem_max" in why
@@ -170,9 +171,9 @@ def test_a_capped_buffer_is_told(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("code", "line"),
     [
-        ("netlink.EventSocket(1 << 20)", "cannot join conntrack events: needs CAP_NET_ADMIN; run as root or start ctrecord.service"),
+        ("sockets.EventSocket(1 << 20)", "cannot join conntrack events: needs CAP_NET_ADMIN; run as root or start ctrecord.service"),
         (
-            "dump = netlink.DumpSocket(); dump.request(); dump.read()",
+            "dump = sockets.DumpSocket(); dump.request(); dump.read()",
             "cannot dump the conntrack table: needs CAP_NET_ADMIN; run as root or start ctrecord.service",
         ),
     ],
@@ -239,7 +240,7 @@ def test_whether_tracking_sleeps(rules: str) -> None:
     with Lab(asleep=True) as lab:
         if text:
             lab.router.run("nft", "-f", "-", stdin=text)
-        assert lab.router.call(hooks.asleep) is expected
+        assert lab.router.call(tracking.asleep) is expected
         # What was found is so: there are events only if it is awake.
         events = lab.router.call(lambda: EventSocket(MIB))
         lab.router.run("ping", "-q", "-c", "1", "127.0.0.1")
@@ -249,7 +250,7 @@ def test_whether_tracking_sleeps(rules: str) -> None:
 
 def test_sysctls_are_those_of_the_namespace(lab: Lab) -> None:
     lab.router.sysctl(nf_conntrack_events=2)
-    assert lab.router.call(lambda: netlink.sysctl("nf_conntrack_events")) == 2
-    assert lab.router.call(lambda: netlink.sysctl("no_such_setting")) is None
+    assert lab.router.call(lambda: sockets.sysctl("nf_conntrack_events")) == 2
+    assert lab.router.call(lambda: sockets.sysctl("no_such_setting")) is None
     inject(lab, 4)
-    assert lab.router.call(netlink.table_count) == 4
+    assert lab.router.call(sockets.table_count) == 4

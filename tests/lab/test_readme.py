@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from listeners import Recorder, ctlist
-from router import CHECKOUT, INSIDE, INSIDE6, NAME, NETNS, SERVER, SERVER6, Lab, wait_until
+from tests.support.listeners import Recorder, ctlist
+from tests.support.router import CHECKOUT, INSIDE, INSIDE6, NAME, NETNS, SERVER, SERVER6, Lab, wait_until
 
 README = (CHECKOUT / "README.md").read_text()
 # Lines set off as code, without their comments.

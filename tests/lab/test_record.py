@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from listeners import ConntrackE, Recorder, ctlist, difference, identity, identity_of_line, listed
-from router import (
+from tests.support.listeners import ConntrackE, Recorder, ctlist, difference, identity, identity_of_line, listed
+from tests.support.router import (
     INSIDE,
     INSIDE6,
     INSIDE6_2,

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ctrecorder import uapi
-from listeners import Recorder, listed
-from router import CHECKOUT, INSIDE, SERVER, Lab, Namespace, borrowed, event_sockets
+from tests.support.listeners import Recorder, listed
+from tests.support.router import CHECKOUT, INSIDE, SERVER, Lab, Namespace, borrowed, event_sockets
 
 CTRECORD = CHECKOUT / "bin/ctrecord"
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from listeners import Recorder, ctlist, listed
-from router import CHECKOUT, INSIDE, SERVER, Lab, event_sockets, wait_until
+from tests.support.listeners import Recorder, ctlist, listed
+from tests.support.router import CHECKOUT, INSIDE, SERVER, Lab, event_sockets, wait_until
 
 
 class Clockwork:

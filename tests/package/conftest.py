@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from booted import CHECKOUT, SUITES, Builds, Router
 
-from router import Lab
+from tests.support.booted import CHECKOUT, SUITES, Builds, Router
+from tests.support.router import Lab
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from booted import SUITES, Builds, Router
 
-from router import Lab
+from tests.support.booted import SUITES, Builds, Router
+from tests.support.router import Lab
 
 
 @pytest.mark.parametrize("suite", SUITES)

@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from booted import BOOT, CHECKOUT, SUITES, Builds, boot_sh
+
+from tests.support.booted import BOOT, CHECKOUT, SUITES, Builds, boot_sh
 
 # What is imported, and the Debian package that has it.
 MODULES = {

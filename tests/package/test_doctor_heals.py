@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from booted import LOGS, Router
 
-from ctrecorder import doctor
+from ctrecorder.check import doctor
+from tests.support.booted import LOGS, Router
 
 # What this machine may have whatever the router does: only root of the host can mend it.
 OF_THE_HOST = ("the clock is not synchronised",)

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from booted import CHECKOUT, LOGS, Done, Router
 
-from ctrecorder import messages
-from router import INSIDE, SERVER, wait_for_next
+from ctrecorder.service import messages
+from tests.support.booted import CHECKOUT, LOGS, Done, Router
+from tests.support.router import INSIDE, SERVER, wait_for_next
 
 CONF = "/etc/ctrecorder/ctrecorder.conf"
 COPY = "/tmp/copy"

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from booted import CHECKOUT, LOGS, Router
 
-from ctrecorder import messages
-from router import INSIDE, SERVER
+from ctrecorder.service import messages
+from tests.support.booted import CHECKOUT, LOGS, Router
+from tests.support.router import INSIDE, SERVER
 
 CONF = "/etc/ctrecorder/ctrecorder.conf"
 # Enough that a segment has more to squeeze than its header.

@@ -6,10 +6,10 @@ import json
 import re
 
 import pytest
-from booted import LOGS, Router
 
-from ctrecorder import messages
-from router import INSIDE, INSIDE6, INSIDE_SERVER, PUBLIC, PUBLIC6, SERVER, SERVER6, wait_for_next
+from ctrecorder.service import messages
+from tests.support.booted import LOGS, Router
+from tests.support.router import INSIDE, INSIDE6, INSIDE_SERVER, PUBLIC, PUBLIC6, SERVER, SERVER6, wait_for_next
 
 NET_ADMIN, NONE = f"{1 << 12:016x}", f"{0:016x}"
 

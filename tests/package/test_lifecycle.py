@@ -7,10 +7,9 @@ import re
 import subprocess
 from pathlib import Path
 
-from booted import LOGS, SUITES, Builds, Router
-
-from ctrecorder import messages
-from router import INSIDE, SERVER
+from ctrecorder.service import messages
+from tests.support.booted import LOGS, SUITES, Builds, Router
+from tests.support.router import INSIDE, SERVER
 
 CONF = "/etc/ctrecorder/ctrecorder.conf"
 # From the last event that the old recorder can have seen to the first that the new one sees.

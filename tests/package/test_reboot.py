@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from booted import LOGS, SUITES, Builds, Router
 
-from ctrecorder import messages
-from router import INSIDE, SERVER, Lab
+from ctrecorder.service import messages
+from tests.support.booted import LOGS, SUITES, Builds, Router
+from tests.support.router import INSIDE, SERVER, Lab
 
 ENTERED = "ActiveEnterTimestampMonotonic"
 # What brings the network up, and is waited for by the whole boot, as cloud-init has it: whoever makes the recorder wait for the

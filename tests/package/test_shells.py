@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from booted import LOGS, Router
+
+from tests.support.booted import LOGS, Router
 
 
 def tab(router: Router, shell: str, line: str) -> list[str]:

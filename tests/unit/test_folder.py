@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from ctrecorder import retention
+from ctrecorder.archive import retention
+from ctrecorder.check.repair import repair
 from ctrecorder.cli import ctexpire, ctsqueeze
 from ctrecorder.errors import ArchiveError, CtrecorderError
-from ctrecorder.reader import Segment
-from ctrecorder.repair import repair
-from ctrecorder.service import PidFile
-from ctrecorder.squeeze import Settings, squeeze
-from ctrecorder.writer import SegmentWriter, WriteError
-from tests.unit.slow_pairing import DESTROY, NEW, SECOND, T, row, table
+from ctrecorder.maintain.squeeze import Settings, squeeze
+from ctrecorder.segment.reader import Segment
+from ctrecorder.segment.writer import SegmentWriter, WriteError
+from ctrecorder.service.log import PidFile
+from tests.support.slow_pairing import DESTROY, NEW, SECOND, T, row, table
 
 NOBODY, NOGROUP = 65534, 65534
 ROUNDS = 150

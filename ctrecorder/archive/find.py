@@ -1,0 +1,141 @@
+"""Finds segments in folders: by their content, never by their name."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ctrecorder.ctlog.frame import FRAME, MAGIC, TRAILER, Frame, Kind, parse_frame, parse_trailer
+from ctrecorder.errors import ArchiveError, FormatError, GoneError, why
+from ctrecorder.legacy import format as legacy_format
+from ctrecorder.legacy.decompress import Stream
+from ctrecorder.legacy.format import HEADER_BYTES
+from ctrecorder.segment.files import open_file
+from ctrecorder.times import BEGIN, END
+
+# A block is looked for in so many first bytes of a file that does not begin with a header; a header is a few hundred.
+_SEARCH = 1 << 16
+# A footer of up to a hundred blocks is in so many last bytes of a file.
+_TAIL = 1 << 12
+# What ctexpire keeps in an archive (`retention`): neither segments nor strangers.
+SIDE_FILES = frozenset(("ctexpire.holds", "ctexpire.receipts"))
+
+
+def sniff(descriptor: int) -> Frame | None:
+    """The frame of the HEADER that the file begins with; None: it is no segment."""
+    try:
+        frame = parse_frame(os.pread(descriptor, FRAME.size, 0))
+    except FormatError:
+        return None
+    return frame if frame.kind == Kind.HEADER else None
+
+
+def _has_blocks(descriptor: int) -> bool:
+    """If there is a block's magic near the beginning of the file, or a footer at its end: it is a segment, whatever else is wrong."""
+    end = os.fstat(descriptor).st_size - TRAILER.size
+    return MAGIC in os.pread(descriptor, _SEARCH, 0) or parse_trailer(os.pread(descriptor, TRAILER.size, max(end, 0))) is not None
+
+
+def legacy_start(descriptor: int) -> int | None:
+    """When the C ctrecorder's file that is open here began, ns; None: it is no such file.  Raises OSError.
+
+    0: its format is not known, or it is a compressed file that is damaged before its first bytes can
+    be unpacked, so that it may be one.
+    """
+    stream = Stream(descriptor)
+    head = stream.read(HEADER_BYTES)
+    if not head.startswith(legacy_format.MAGIC):
+        return 0 if not head and stream.error and not stream.cut else None
+    try:
+        return legacy_format.parse_header(head, "").start_ns
+    except FormatError:
+        return 0  # whoever opens it says why
+
+
+class Span(NamedTuple):
+    """When a segment begins and ends, ns UTC, by its first and last frame; what these do not tell is BEGIN and END."""
+
+    path: str
+    begin: int
+    end: int
+
+
+@dataclass
+class Found:
+    """What is in a folder, or was named.
+
+    `segments` (by the time of their header), `spans` of these (if asked for), `foreign` (other files), `unreadable` (path and why).
+    """
+
+    segments: list[str] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+
+
+def find(paths: list[str], *, spans: bool = False) -> Found:
+    """The segments among `paths`: each a file, or a folder whose files are meant (not those in folders below).
+
+    A file that goes from its folder before it could be looked at is none of them, as if it had gone before the folder was read.
+    `spans`: also when each begins and ends; no hash is looked at for that, so it can only say what is worth reading.
+    """
+    found = Found()
+    timed: list[tuple[int, str]] = []
+    for path in paths:
+        for name in _files(path, found):
+            try:
+                descriptor = open_file(name)
+            except ArchiveError as error:
+                if name == path or not isinstance(error, GoneError):
+                    found.unreadable.append((name, str(error)))
+                continue
+            try:
+                frame = sniff(descriptor)
+                begun = legacy_start(descriptor) if frame is None else frame.time_min
+                if begun is None and _has_blocks(descriptor):
+                    begun = 0  # a segment whose first block is damaged: whoever opens it says so
+                if spans and begun is not None:
+                    found.spans.append(_span(name, descriptor, frame))
+            except OSError as error:
+                found.unreadable.append((name, f"{name}: {why(error)}"))
+                continue
+            finally:
+                os.close(descriptor)
+            if begun is None:
+                found.foreign.append(name)
+            else:
+                timed.append((begun, name))
+    found.segments = [name for _, name in sorted(timed)]
+    return found
+
+
+def _span(path: str, descriptor: int, header: Frame | None) -> Span:
+    unknown = Span(path, BEGIN, END)
+    if header is None:
+        return unknown
+    size = os.fstat(descriptor).st_size
+    first = max(size - _TAIL, 0)
+    tail = os.pread(descriptor, _TAIL, first)
+    trailer = parse_trailer(tail[-TRAILER.size :])
+    if trailer is None or trailer[0] >= size:
+        return unknown._replace(begin=header.time_min)
+    at = trailer[0] - first
+    try:
+        footer = parse_frame(tail[at:] if at >= 0 else os.pread(descriptor, FRAME.size, trailer[0]))
+    except FormatError:
+        return unknown
+    return Span(path, min(header.time_min, footer.time_min), max(header.time_min, footer.time_max))
+
+
+def _files(path: str, found: Found) -> list[str]:
+    """`path` itself, or the regular files in the folder `path`, by name; hidden ones are not meant (ctsqueeze writes such)."""
+    if not os.path.isdir(path):
+        return [path]
+    try:
+        with os.scandir(path) as entries:
+            names = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
+        return [os.path.join(path, name) for name in sorted(names) if name not in SIDE_FILES]
+    except OSError as error:
+        found.unreadable.append((path, f"{path}: {why(error)}"))
+        return []

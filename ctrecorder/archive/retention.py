@@ -1,0 +1,181 @@
+"""Two small files in an archive: the holds, which keep ctexpire from segments, and the receipts of what it deleted.
+
+Both are JSON that a person can read.  Holds: one object, replaced as a whole.  Receipts: one a line, only ever appended.  A holds file that
+cannot be read stops expiry; a receipt that cannot be read is passed over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
+
+from ctrecorder.ctlog.frame import Json
+from ctrecorder.errors import ArchiveError, UsageError
+from ctrecorder.folder import Folder
+
+HOLDS = "ctexpire.holds"
+RECEIPTS = "ctexpire.receipts"
+_MODE = 0o640
+# A hold is 200 bytes, a receipt 400: what is longer is not ours.
+_MOST_HOLDS, _MOST_RECEIPTS = 1 << 20, 256 << 20
+
+
+Entry = TypeVar("Entry", "Hold", "Receipt")
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Segments that touch `since` to `until` (ns UTC) stay.  `set`: when, ns UTC; `login`: by whom."""
+
+    id: int
+    since: int
+    until: int
+    reason: str
+    set: int
+    login: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A segment that was deleted.  `hashes`: its last hash, and those of what it had replaced; `since`, `until`, `deleted`: ns UTC."""
+
+    name: str
+    since: int
+    until: int
+    rows: int
+    bytes: int
+    hashes: list[str]
+    previous: str
+    previous_hash: str
+    deleted: int
+    reason: str
+
+
+@contextlib.contextmanager
+def exclusive(path: str) -> Iterator[Folder]:
+    """Hold the archive `path` against other ctexpire commands; waits for them.  Raises ArchiveError."""
+    with Folder(path) as folder:
+        fcntl.flock(folder.descriptor, fcntl.LOCK_EX)
+        yield folder
+
+
+def holds(folder: Folder) -> list[Hold]:
+    """The holds of the archive, by id.  Raises ArchiveError if their file cannot be read whole."""
+    data = _read(folder, HOLDS, _MOST_HOLDS)
+    if data is None:
+        return []
+    try:
+        listed = json.loads(data)["holds"]
+        return [_typed(Hold, entry) for entry in listed]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise ArchiveError(f"{_path(folder, HOLDS)}: is damaged: nothing is deleted until it is mended or removed") from None
+
+
+def add_hold(folder: Folder, since: int, until: int, reason: str, now: int, login: str) -> Hold:
+    """Set a hold.  Raises ArchiveError.  To be called within `exclusive`."""
+    known = holds(folder)
+    hold = Hold(max((one.id for one in known), default=0) + 1, since, until, reason, now, login)
+    _write_holds(folder, [*known, hold])
+    return hold
+
+
+def release_hold(folder: Folder, number: int) -> Hold:
+    """Take a hold away.  Raises UsageError if there is none of that number.  To be called within `exclusive`."""
+    known = holds(folder)
+    released = [hold for hold in known if hold.id == number]
+    if not released:
+        raise UsageError(f"no hold {number} in {folder.path}: ctexpire --holds lists them")
+    _write_holds(folder, [hold for hold in known if hold.id != number])
+    return released[0]
+
+
+def receipts(folder: Folder) -> list[Receipt]:
+    """All receipts of the archive, in the order of deletion.  Raises ArchiveError if their file cannot be read."""
+    data = _read(folder, RECEIPTS, _MOST_RECEIPTS)
+    found = []
+    for line in (data or b"").split(b"\n"):
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+            found.append(_typed(Receipt, json.loads(line)))
+    return found
+
+
+def add_receipt(folder: Folder, receipt: Receipt) -> None:
+    """Append a receipt and have it on the disk.  Raises ArchiveError."""
+    try:
+        descriptor = folder.open_own(RECEIPTS, _MODE)
+        try:
+            size = os.fstat(descriptor).st_size
+            # A line that was torn by a crash must not spoil this one.
+            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            _write(descriptor, b"\n" * torn + _json(asdict(receipt)) + b"\n")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        folder.sync()
+    except OSError as error:
+        raise ArchiveError(f"{_path(folder, RECEIPTS)}: cannot be written, so nothing is deleted: {error.strerror}") from error
+
+
+def _write_holds(folder: Folder, kept: list[Hold]) -> None:
+    new = f".{HOLDS}.new"
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            folder.unlink(new)
+        descriptor = folder.create_own(new, _MODE)
+        try:
+            _write(descriptor, _json({"holds": [asdict(hold) for hold in kept]}) + b"\n")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        folder.rename(new, HOLDS)
+        folder.sync()
+    except OSError as error:
+        raise ArchiveError(f"{_path(folder, HOLDS)}: cannot be written: {error.strerror}") from error
+
+
+def _path(folder: Folder, name: str) -> str:
+    return os.path.join(folder.path, name)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _read(folder: Folder, name: str, most: int) -> bytes | None:
+    """All of the file `name`; None if there is none.  Raises ArchiveError."""
+    try:
+        descriptor = folder.open(name)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ArchiveError(f"{_path(folder, name)}: {error.strerror}") from error
+    try:
+        with os.fdopen(descriptor, "rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise ArchiveError(f"{_path(folder, name)}: {error.strerror}") from error
+    if len(data) > most:
+        raise ArchiveError(f"{_path(folder, name)}: is longer than {most} bytes: not a file of ctexpire")
+    return data
+
+
+def _json(facts: Json) -> bytes:
+    return json.dumps(facts, ensure_ascii=False, sort_keys=True).encode("utf-8", "replace")
+
+
+def _typed(kind: type[Entry], entry: Json) -> Entry:
+    """The entry as a `kind`.  Raises ValueError, TypeError or KeyError if it is none."""
+    types = {"int": int, "str": str, "list[str]": list}
+    values: dict[str, Any] = {}
+    for field in fields(kind):
+        value = entry[field.name]
+        if type(value) is not types[str(field.type)]:
+            raise TypeError(field.name)
+        values[field.name] = value
+    return kind(**values)

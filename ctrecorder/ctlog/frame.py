@@ -1,0 +1,320 @@
+"""A segment's blocks: the frame, the JSON of HEADER, GAP and MARK, and the FOOTER.  ctlog(5) is the specification.
+
+`pack_block` makes a block, `parse_frame` and `check_hash` take one apart; `codec` and `encoder` do the payloads of EVENTS and
+CONNECTIONS.  Nothing here does I/O.  What is wrong with bytes raises FormatError with its offset from the block's first byte.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from hashlib import blake2b
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrecorder import uapi
+from ctrecorder.columns import Table
+from ctrecorder.ctlog.compression import Buffer
+from ctrecorder.ctlog.index import FORM_COLUMNS, FORM_SMALL, HASH_SIZE, HEAD, WHOLE, index_head
+from ctrecorder.errors import FormatError, NewerError
+
+MAGIC = b"\xc7CTB"
+# A segment whose header has `requires` is of version 2, every other one of version 1.  Version 2 is
+# in every block, because a reader of version 1.0 takes a single such frame for damage and reads on.
+VERSION, VERSION_REQUIRES = 1, 2
+# The features in a header's `requires` that this version knows.
+FEATURES: frozenset[str] = frozenset()
+FRAME = struct.Struct("<4sBBBBIIqq16s16s")
+HASHED = FRAME.size - HASH_SIZE  # bytes of the frame that its hash covers
+NO_HASH = bytes(HASH_SIZE)
+
+
+class Kind(IntEnum):
+    """Kinds of blocks."""
+
+    HEADER = 1
+    EVENTS = 2
+    CONNECTIONS = 3
+    GAP = 4
+    MARK = 5
+    FOOTER = 6
+    ADDRESSES = 7
+
+
+TABLES = (Kind.EVENTS, Kind.CONNECTIONS)
+KINDS = frozenset(Kind)
+
+REASONS: Mapping[str, str] = {
+    "overrun": "the kernel dropped events: the receive buffer was full",
+    "disk-full": "the disk was full",
+    "write-error": "the segment could not be written",
+    "stopped": "the recorder was stopped",
+    "crashed": "the recorder or the machine ended without closing the segment",
+    "unreadable": "messages of the kernel could not be read",
+    "damaged": "the log was damaged there, and what it said is lost",
+    "clock": "the clock was set",
+    "not-recording": "nothing was recorded",
+}
+MARKS = ("start", "stop", "heartbeat", "dump", "clock")
+
+# Rows in a block as they are written: 65,536 take about 10 ms and 10 MiB to encode or decode.  Fewer compress worse; more delay live
+# events and make a search read more than it needs.
+ROWS_WRITTEN = 1 << 16
+# Rows that a reader accepts.  All columns of so many IPv6 rows are 46 MB, twice that while they are decoded: that much a
+# stranger's file can make a reader take.
+MAX_ROWS = 1 << 18
+# Rows up to which the form SMALL is the smaller one: the 56 bytes of each column's entry in COLUMNS outweigh what encodings save.
+SMALL_ROWS = 256
+# Bytes of a payload.  262,144 rows of noise are 46 MB.
+MAX_PAYLOAD = 64 << 20
+# Blocks that a footer tells of: 3 days of a block a second, 8 MiB in the recorder's memory.  With more, a footer has no records.
+MAX_INDEXED = 1 << 18
+# Bytes of JSON: a header with every sysctl and two long lists is 4 KiB.
+MAX_JSON = 1 << 16
+
+# One record for each block before the footer.
+INDEX = np.dtype(
+    [
+        ("offset", "<u8"),
+        ("time_min", "<i8"),
+        ("time_max", "<i8"),
+        ("rows", "<u4"),
+        ("kind", "u1"),
+        ("family", "u1"),
+        ("form", "u1"),
+        ("spare", "u1"),
+    ]
+)
+# The last bytes of a closed segment: the offset of the footer's frame, the length of its JSON, a magic.
+TRAILER = struct.Struct("<QI4s")
+TRAILER_MAGIC = b"BTC\xc7"
+
+Json = dict[str, Any]
+
+
+_GAP_MEMBERS = (("reason", None), ("lost", None), ("detail", ""))
+
+
+class Frame(NamedTuple):
+    """The 64 bytes before a payload.  `length`: of the payload; `previous`: the hash of the block before."""
+
+    kind: int
+    family: int
+    version: int
+    form: int
+    rows: int
+    length: int
+    time_min: int
+    time_max: int
+    previous: bytes
+    hash: bytes
+
+
+def pack_block(
+    kind: Kind,
+    payload: bytes,
+    previous: bytes,
+    times: tuple[int, int],
+    *,
+    family: int = 0,
+    form: int = WHOLE,
+    rows: int = 0,
+    key: bytes = b"",
+    version: int = VERSION,
+) -> bytes:
+    """A whole block.  `times`: time_min and time_max, ns UTC.  `key`: of a sealed recording."""
+    fields = (MAGIC, kind, family, version, form, rows, len(payload), *times, previous, NO_HASH)
+    head = FRAME.pack(*fields)[:HASHED]
+    return b"".join((head, _hash(head, hashed_part(payload, form), key), payload))
+
+
+def hashed_part(payload: Buffer, form: int) -> Buffer:
+    """What of the payload the frame's hash covers: all; in form COLUMNS the index, which holds the hash of each column."""
+    return payload[: index_head(payload, len(payload))[1]] if form == FORM_COLUMNS else payload
+
+
+def _hash(head: Buffer, part: Buffer, key: bytes) -> bytes:
+    state = blake2b(head, digest_size=HASH_SIZE, key=key)
+    state.update(part)
+    return state.digest()
+
+
+def parse_frame(data: Buffer) -> Frame:
+    """The frame that `data` begins with.
+
+    Raises NewerError for a later version, FormatError for other bytes that no writer writes.
+
+    A kind that this version does not know is no error: a reader passes such a block over.
+    """
+    if len(data) < FRAME.size:
+        raise FormatError(f"{len(data)} bytes are too few for a block", offset=0)
+    magic, kind, family, version, form, rows, length, time_min, time_max, previous, digest = FRAME.unpack_from(data)
+    if magic != MAGIC:
+        raise FormatError(f"no block here: it begins with {bytes(magic).hex()}, not {MAGIC.hex()}", offset=0)
+    if version not in (VERSION, VERSION_REQUIRES):
+        reason = f"a block of version {version}: made by a newer version of ctrecorder"
+        raise NewerError(reason, offset=6)
+    if kind in TABLES:
+        if family not in (uapi.AF_INET, uapi.AF_INET6) or form not in (FORM_COLUMNS, FORM_SMALL):
+            raise FormatError(f"a block of kind {kind} with family {family} in form {form}", offset=5)
+        if not 0 < rows <= MAX_ROWS:
+            raise FormatError(f"a block of kind {kind} with {rows} rows", offset=8)
+    elif form != WHOLE or kind == 0 or (kind in KINDS and (family or rows)):
+        raise FormatError(f"a block of kind {kind} with family {family}, {rows} rows, in form {form}", offset=4)
+    if length > MAX_PAYLOAD or (form == FORM_COLUMNS and length < HEAD.size):
+        raise FormatError(f"a payload of {length} bytes", offset=12)
+    if time_min > time_max:
+        raise FormatError(f"time_min {time_min} is after time_max {time_max}", offset=16)
+    return Frame(kind, family, version, form, rows, length, time_min, time_max, previous, digest)
+
+
+def check_hash(frame: Buffer, part: Buffer, key: bytes = b"") -> None:
+    """Raise FormatError unless the hash in `frame` (64 bytes) is that of the frame and of `part`, the payload's `hashed_part`."""
+    if _hash(frame[:HASHED], part, key) != frame[HASHED : FRAME.size]:
+        raise FormatError("the block does not match its hash", offset=0)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A time of which events are missing.
+
+    `lost`: how many, None if unknown.  `facts`: the members that this version does not know, JSON.
+    """
+
+    begin: int
+    end: int
+    reason: str
+    lost: int | None = None
+    detail: str = ""
+    facts: Json = field(default_factory=dict, hash=False)
+
+    def payload(self) -> bytes:
+        """The payload of a GAP block."""
+        known = {"reason": self.reason, "lost": self.lost, "detail": self.detail}
+        return dump_json({**self.facts, **known})
+
+    @classmethod
+    def parse(cls, frame: Frame, payload: Buffer) -> Gap:
+        """The gap of a GAP block.  Raises FormatError."""
+        fields = load_json(payload)
+        reason, lost, detail = (fields.pop(name, default) for name, default in _GAP_MEMBERS)
+        if not isinstance(reason, str) or not isinstance(detail, str):
+            raise FormatError("a GAP without a reason", offset=FRAME.size)
+        if lost is not None and (type(lost) is not int or not 0 <= lost < 1 << 63):
+            raise FormatError("a GAP whose `lost` is no count", offset=FRAME.size)
+        return cls(frame.time_min, frame.time_max, reason, lost, detail, fields)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A moment, or (a dump) from begin to end.  `what`: one of MARKS, or a newer one; `facts`: JSON."""
+
+    begin: int
+    end: int
+    what: str
+    facts: Json
+
+    def payload(self) -> bytes:
+        """The payload of a MARK block."""
+        return dump_json({**self.facts, "what": self.what})
+
+    @classmethod
+    def parse(cls, frame: Frame, payload: Buffer) -> Mark:
+        """The mark of a MARK block.  Raises FormatError."""
+        facts = load_json(payload)
+        what = facts.pop("what", None)
+        if not isinstance(what, str):
+            raise FormatError("a MARK that does not say what it marks", offset=FRAME.size)
+        return cls(frame.time_min, frame.time_max, what, facts)
+
+
+def parse_header(payload: Buffer) -> Json:
+    """The facts of a HEADER block.  Raises FormatError."""
+    facts = load_json(payload)
+    if facts.get("format") != "ctlog":
+        raise FormatError("the header does not say that it is a ctlog", offset=FRAME.size)
+    for name in ("previous", "host", "boot_id", "program"):
+        if not isinstance(facts.get(name, ""), str | None):
+            raise FormatError(f"the header's `{name}` is no text", offset=FRAME.size)
+    return facts
+
+
+def unknown_features(header: Json) -> list[str]:
+    """The names in the header's `requires` that this version does not know."""
+    required = header.get("requires", [])
+    names = required if isinstance(required, list) else [None]
+    found = {name if isinstance(name, str) else "what cannot be read" for name in names}
+    return sorted(found - FEATURES)
+
+
+def dump_json(facts: Json) -> bytes:
+    """JSON as it is stored: UTF-8, keys sorted, no spaces; FormatError if it is over MAX_JSON."""
+    data = json.dumps(facts, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("utf-8", "replace")
+    if len(data) > MAX_JSON:
+        raise FormatError(f"{len(data)} bytes of JSON, more than the {MAX_JSON} of a block", offset=FRAME.size)
+    return data
+
+
+def load_json(data: Buffer) -> Json:
+    """The JSON object in `data`; FormatError if it is none."""
+    if len(data) > MAX_JSON:
+        raise FormatError(f"{len(data)} bytes of JSON, more than {MAX_JSON}", offset=FRAME.size)
+    try:
+        facts = json.loads(bytes(data), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"no JSON: {error}", offset=FRAME.size) from None
+    if not isinstance(facts, dict):
+        raise FormatError("no JSON object", offset=FRAME.size)
+    return facts
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def pack_footer(index: NDArray[np.void], totals: Json, offset: int) -> bytes:
+    """The payload of a FOOTER whose frame is at `offset`: `index` (INDEX records), `totals`, the trailer."""
+    text = dump_json(totals)
+    return b"".join((index.tobytes(), text, TRAILER.pack(offset, len(text), TRAILER_MAGIC)))
+
+
+def parse_trailer(data: Buffer) -> tuple[int, int] | None:
+    """The footer's offset and the length of its JSON, from the last 16 bytes of a segment; None: it is not closed."""
+    if len(data) != TRAILER.size:
+        return None
+    offset, length, magic = TRAILER.unpack(data)
+    return (offset, length) if magic == TRAILER_MAGIC and length <= MAX_JSON else None
+
+
+def parse_footer(payload: Buffer, offset: int) -> tuple[NDArray[np.void], Json]:
+    """The index (without a record if it has none) and the totals of the FOOTER whose frame is at `offset`.  Raises FormatError."""
+    trailer = parse_trailer(payload[-TRAILER.size :])
+    if trailer is None or trailer[0] != offset:
+        raise FormatError("the footer's trailer does not lead to it", offset=FRAME.size)
+    length = len(payload) - TRAILER.size - trailer[1]
+    if length % INDEX.itemsize or not 0 <= length <= MAX_INDEXED * INDEX.itemsize:
+        raise FormatError(f"an index of {length} bytes", offset=FRAME.size)
+    index = np.frombuffer(payload[:length], INDEX)
+    ends = np.append(index["offset"], np.uint64(offset))
+    if (len(index) and index["offset"][0] != 0) or not (ends[1:] > ends[:-1]).all():
+        raise FormatError("the footer's index is not in order", offset=FRAME.size)
+    if (index["time_min"] > index["time_max"]).any() or (index["rows"] > MAX_ROWS).any():
+        raise FormatError("the footer's index contradicts itself", offset=FRAME.size)
+    return index, load_json(payload[length : length + trailer[1]])
+
+
+def row_times(kind: int, table: Table) -> NDArray[np.int64]:
+    """The time by which a row is ordered, (rows,): of EVENTS `time`, of CONNECTIONS `start`, while that is unknown `end`."""
+    return table["time"] if kind == Kind.EVENTS else np.where(table["start"] != 0, table["start"], table["end"])
+
+
+def block_times(kind: int, table: Table) -> tuple[int, int]:
+    """time_min and time_max of a block of `table`: no row is ordered before, none ends after."""
+    times = row_times(kind, table)
+    last = times if kind == Kind.EVENTS else np.maximum(times, table["end"])
+    return int(times.min()), int(last.max())

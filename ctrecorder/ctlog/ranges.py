@@ -1,0 +1,217 @@
+"""Numbers of many magnitudes, close to their entropy: which range each is in, as a byte that zstd packs, and where in it, as bits.
+
+For times that a byte plane packs badly: steps between starts, lives of connections (a life is a timeout and a little more).  A
+range is an origin and a width in bits, and they are chosen by the numbers, so a peak costs few bits wherever it is.  ctlog(5) is the
+specification.  Pure; the bytes that `unpack_ranges` reads are a stranger's.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrecorder.ctlog.compression import Buffer, pack, unpack
+from ctrecorder.errors import FormatError
+
+Numbers = NDArray[np.int64]
+
+_HEAD = struct.Struct("<H")
+_RANGE = np.dtype([("origin", "<i8"), ("bits", "u1")])
+_LENGTH = struct.Struct("<I")
+MOST_RANGES = 256
+# A number in the middle of where it could be is worth a range of its own from this share of all on; so many at most.
+_PEAK_SHARE, _MOST_PEAKS = 1 / 32, 8
+# Numbers from -2**62 up to below 2**62; what is beyond is not for this module.
+GREATEST = 1 << 62
+_POWERS = [1 << exponent for exponent in range(62)]
+_BELOW = [-GREATEST, *(-power for power in reversed(_POWERS))]
+
+
+def pack_ranges(numbers: Numbers, level: int, step: int = 0) -> bytes:
+    """`numbers`, (n,), from -GREATEST to below GREATEST, as stored.
+
+    `step`: multiples of it may be peaks, as timeouts are whole seconds; 0: none are.
+    """
+    edges = _edges(_peaks(numbers, step))
+    place = (np.searchsorted(edges, numbers, side="right") - 1).astype(np.uint8)
+    counts = np.bincount(place, minlength=len(edges))
+    used = np.flatnonzero(counts)
+    ranges = np.zeros(len(used), _RANGE)
+    ranges["origin"] = edges[used]
+    ends = np.append(edges[1:], GREATEST)[used]
+    ranges["bits"] = [int(end - origin - 1).bit_length() for origin, end in zip(ranges["origin"].tolist(), ends.tolist(), strict=True)]
+    renamed = np.zeros(len(edges), np.uint8)
+    renamed[used] = np.arange(len(used))
+    kinds = renamed[place]
+    rest = (numbers - edges[place]).view(np.uint64)
+    order = np.argsort(kinds, kind="stable")
+    parts, at = [], 0
+    for bits, count in zip(map(int, ranges["bits"]), map(int, counts[used]), strict=True):
+        parts.append(_pack_bits(rest[order[at : at + count]], bits))
+        at += count
+    run = pack(kinds, level)
+    return b"".join((_HEAD.pack(len(ranges)), ranges.tobytes(), _LENGTH.pack(len(run)), run, *parts))
+
+
+class Ranges:
+    """The (count,) numbers that `stored` holds; FormatError at `offset` if it does not hold them.
+
+    All of them, or only those at some rows: which range each is in must be unpacked, but then each range has its numbers one by one.
+    """
+
+    def __init__(self, stored: Buffer, count: int, offset: int) -> None:
+        amount = _HEAD.unpack_from(stored)[0] if len(stored) >= _HEAD.size else 0
+        at = _HEAD.size + amount * _RANGE.itemsize
+        if not 0 < amount <= MOST_RANGES or len(stored) < at + _LENGTH.size:
+            raise FormatError(f"{amount} ranges in {len(stored)} bytes", offset=offset)
+        ranges = np.frombuffer(stored[_HEAD.size : at], _RANGE)
+        length = _LENGTH.unpack_from(stored, at)[0]
+        at += _LENGTH.size
+        if length > len(stored) - at or (ranges["bits"] > 64).any():
+            raise FormatError("ranges that contradict themselves", offset=offset)
+        self._kinds = np.frombuffer(unpack(stored[at : at + length], count, offset + at), np.uint8)
+        at += length
+        self._counts = np.bincount(self._kinds, minlength=amount)
+        if len(self._counts) > amount:
+            raise FormatError(f"a number in range {len(self._counts) - 1} of {amount}", offset=offset)
+        self._bits = ranges["bits"].astype(np.int64)
+        self._origins = ranges["origin"].astype(np.int64).view(np.uint64)
+        sizes = self._counts * (self._bits // 8) + -(-(self._counts * (self._bits % 8)) // 8)
+        if int(sizes.sum()) != len(stored) - at:
+            raise FormatError(f"ranges of {int(sizes.sum())} bytes in {len(stored) - at}", offset=offset)
+        self._stored, self._places = stored, np.append(0, np.cumsum(sizes)) + at
+
+    def all(self) -> Numbers:
+        """All of them."""
+        found, row = np.empty(len(self._kinds), np.uint64), 0
+        for number, rows in enumerate(map(int, self._counts)):
+            np.add(self._rests(number), self._origins[number], out=found[row : row + rows])
+            row += rows
+        numbers = np.empty(len(self._kinds), np.int64)
+        numbers[np.argsort(self._kinds, kind="stable")] = found.view(np.int64)
+        return numbers
+
+    def at(self, rows: NDArray[np.intp]) -> Numbers:
+        """Those at `rows`, ascending, which should be few."""
+        kinds = self._kinds[rows]
+        before = self._up_to(rows)[np.arange(len(rows)), kinds] - 1
+        bits = self._bits[kinds]
+        whole, left = bits // 8, bits % 8
+        data = np.frombuffer(bytes(self._stored) + bytes(8), np.uint8)
+        words: NDArray[np.uint64] = np.ndarray((len(data) - 7,), "<u8", data, strides=(1,))
+        found: NDArray[np.uint64] = words[self._places[kinds] + before * whole] & _low_bits(8 * whole)
+        bit = before * left
+        above = words[self._places[kinds] + self._counts[kinds] * whole + bit // 8] >> (bit % 8).astype(np.uint64) & _low_bits(left)
+        # Shifted by 64, a number is what it was; but then nothing is above.
+        found += np.where(left > 0, above << (8 * whole % 64).astype(np.uint64), np.uint64(0))
+        found += self._origins[kinds]
+        return found.view(np.int64)
+
+    def sums(self, rows: NDArray[np.intp]) -> Numbers:
+        """For each of `rows`, ascending, which should be few, the sum of all numbers up to it, modulo 2**64."""
+        counts = self._up_to(rows)
+        totals = np.zeros(len(self._kinds) + 1, np.uint64)
+        np.cumsum(np.concatenate([self._rests(number) for number in range(len(self._counts))]), out=totals[1:])
+        first = np.cumsum(self._counts) - self._counts
+        sums = totals[first + counts] - totals[first] + counts.view(np.uint64) * self._origins
+        found: NDArray[np.uint64] = sums.sum(axis=1, dtype=np.uint64)
+        return found.view(np.int64)
+
+    def _up_to(self, rows: NDArray[np.intp]) -> NDArray[np.int64]:
+        """(rows, ranges): how many numbers of each range are up to each of `rows`."""
+        found, row = np.zeros((len(rows), len(self._counts)), np.int64), 0
+        for number, next_row in enumerate(map(int, rows)):
+            found[number] = np.bincount(self._kinds[row : next_row + 1], minlength=len(self._counts))
+            row = next_row + 1
+        summed: NDArray[np.int64] = np.cumsum(found, axis=0)
+        return summed
+
+    def _rests(self, number: int) -> NDArray[np.uint64]:
+        """The rests of one range, in the order of their rows."""
+        stored = self._stored[int(self._places[number]) : int(self._places[number + 1])]
+        return _unpack_bits(stored, int(self._bits[number]), int(self._counts[number]))
+
+
+def unpack_ranges(stored: Buffer, count: int, offset: int) -> Numbers:
+    """The (count,) numbers that `stored` holds; FormatError at `offset` if it does not hold them."""
+    return Ranges(stored, count, offset).all()
+
+
+def _peaks(numbers: Numbers, step: int) -> list[int]:
+    """Multiples of `step` right behind which there are many of the numbers."""
+    if not step:
+        return []
+    # A sample of some thousands tells a share of 1/32 well enough.
+    sample = numbers[:: max(len(numbers) // 4096, 1)]
+    found, counts = np.unique(sample // step, return_counts=True)
+    often = np.flatnonzero((counts >= len(sample) * _PEAK_SHARE) & (found > 0))
+    chosen = often[np.argsort(-counts[often], kind="stable")][:_MOST_PEAKS]
+    return sorted(map(int, found[chosen] * step))
+
+
+def _edges(peaks: list[int]) -> Numbers:
+    """Where ranges begin: at powers of two around 0, and behind each peak up to the next."""
+    edges = [*_BELOW, 0]
+    for base, end in zip([0, *peaks], [*peaks, GREATEST], strict=True):
+        edges += [base] if base else []
+        edges += [base + power for power in _POWERS if base + power < end]
+    # A range of one row costs nothing but its 9 bytes, so there may be many; but they must fit a byte.
+    return np.array(edges if len(edges) <= MOST_RANGES else _edges(peaks[1:]), np.int64)
+
+
+def _pack_bits(rest: NDArray[np.uint64], bits: int) -> bytes:
+    """The low `bits` of each: whole bytes row by row, then what is left, bit by bit, the lowest first."""
+    whole, left = divmod(bits, 8)
+    lanes = rest.view(np.uint8).reshape(-1, 8)
+    packed = lanes[:, :whole].tobytes()
+    if left:
+        # Eight of them fill `left` bytes.
+        groups = np.zeros((-(-len(rest) // 8), 8), np.uint64)
+        groups.reshape(-1)[: len(rest)] = rest >> np.uint64(8 * whole)
+        words = np.bitwise_or.reduce(groups << _shifts(left), axis=1)
+        packed += words.view(np.uint8).reshape(-1, 8)[:, :left].tobytes()[: -(-len(rest) * left // 8)]
+    return packed
+
+
+def _unpack_bits(stored: Buffer, bits: int, count: int) -> NDArray[np.uint64]:
+    whole, left = divmod(bits, 8)
+    split = count * whole
+    found = _words(stored[:split], whole, count)
+    if left:
+        words = _words(stored[split:], left, -(-count // 8))
+        groups = words.reshape(-1, 1) >> _SHIFTS[left - 1]
+        groups &= _MASKS[left - 1]
+        rests = groups.reshape(-1)[:count]
+        if not whole:
+            return rests
+        rests <<= np.uint64(8 * whole)
+        found |= rests
+    return found
+
+
+def _low_bits(bits: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """A mask of the lowest `bits`, of 0 to 64."""
+    masks: NDArray[np.uint64] = _LOW_BITS[bits]
+    return masks
+
+
+def _words(stored: Buffer, size: int, count: int) -> NDArray[np.uint64]:
+    """(count,): items of `size` bytes, of which the last may be cut short: read as 8 bytes each, from where it begins."""
+    if size == 0:
+        return np.zeros(count, np.uint64)
+    padded = bytearray(count * size + 8)
+    padded[: len(stored)] = stored
+    words: NDArray[np.uint64] = np.ndarray((count,), "<u8", padded, strides=(size,))
+    return words & np.uint64((1 << 8 * size) - 1)
+
+
+def _shifts(left: int) -> NDArray[np.uint64]:
+    """(1, 8): how far each of eight items of `left` bits is from the lowest bit."""
+    return np.arange(0, 8 * left, left, dtype=np.uint64).reshape(1, 8)
+
+
+_SHIFTS = [_shifts(left) for left in range(1, 8)]
+_MASKS = [np.uint64((1 << left) - 1) for left in range(1, 8)]
+_LOW_BITS = np.array([(1 << bits) - 1 for bits in range(65)], np.uint64)

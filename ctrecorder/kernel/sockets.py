@@ -1,0 +1,311 @@
+"""The kernel's end: sockets of NETLINK_NETFILTER for conntrack events and for dumps of the table, and its sysctls.
+
+Raw bytes come out of here, in slots that `decode` reads.  Only the kernel is listened to: each message's sender address is checked.
+Errors of the kernel are KernelError, with one line for the operator.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrecorder import uapi
+from ctrecorder.errors import KernelError
+from ctrecorder.kernel.decoder import DUMP_ENDS, STRIDE, Lengths, Slots, Split, end_of_dump, messages, split
+
+# Messages that a recvmmsg() may take: the kernel's own limit (UIO_MAXIOV).
+BATCH = 1024
+# A dump comes in datagrams of at most 32 KiB (netlink_dump() in net/netlink/af_netlink.c); twice that is never truncated.
+DUMP_BYTES = 65536
+# An answer that has not come by then never will: a dump begins at once.
+ANSWER_SECONDS = 5.0
+
+_SYSCTLS = Path("/proc/sys/net/netfilter")
+_PERMISSION = "needs CAP_NET_ADMIN; run as root or start ctrecord.service"
+
+# struct sockaddr_nl (linux/netlink.h); struct iovec, struct mmsghdr with its struct msghdr (recvmmsg(2)): aligned as C does
+_SOCKADDR = np.dtype([("family", "u2"), ("pad", "u2"), ("pid", "u4"), ("groups", "u4")])
+_IOVEC = np.dtype([("base", np.uintp), ("len", np.uintp)])
+_MSGHDR = np.dtype(
+    [
+        ("name", np.uintp),
+        ("namelen", "u4"),
+        ("iov", np.uintp),
+        ("iovlen", np.uintp),
+        ("control", np.uintp),
+        ("controllen", np.uintp),
+        ("flags", "i4"),
+    ],
+    align=True,
+)
+_MMSGHDR = np.dtype([("hdr", _MSGHDR), ("len", "u4")], align=True)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.recvmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
+_libc.recvmmsg.restype = ctypes.c_int
+# Taken once: Python looks a flag of `socket` up in an enum each time.
+_MSG_TRUNC, _MSG_DONTWAIT = int(socket.MSG_TRUNC), int(socket.MSG_DONTWAIT)
+
+
+class SlotBuffer:
+    """Room for `rows` messages, and what recvmmsg() needs to fill it.  `used` slots are filled, from the first on.
+
+    slots (rows, STRIDE) uint8; sizes (rows,) uint32, bytes used; received (rows,) int64, time of receipt in ns UTC.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.rows, self.used = rows, 0
+        self.slots = np.zeros((rows, STRIDE), np.uint8)
+        self.received = np.zeros(rows, np.int64)
+        index = np.arange(rows, dtype=np.uintp)
+        senders = np.zeros(rows, _SOCKADDR)
+        vectors = np.zeros(rows, _IOVEC)
+        vectors["base"] = self.slots.ctypes.data + index * STRIDE
+        vectors["len"] = STRIDE
+        table = np.zeros(rows, _MMSGHDR)
+        header = table["hdr"]
+        header["name"] = senders.ctypes.data + index * _SOCKADDR.itemsize
+        header["namelen"] = _SOCKADDR.itemsize  # the kernel writes it back, and always the same
+        header["iov"] = vectors.ctypes.data + index * _IOVEC.itemsize
+        header["iovlen"] = 1
+        self._kept = (senders, vectors, table)  # the kernel has their addresses
+        self.pids, self.flags, self.sizes = senders["pid"], header["flags"], table["len"]
+        self._table_at = table.ctypes.data
+
+    def address(self, row: int) -> int:
+        """Where the struct mmsghdr of this row is."""
+        return self._table_at + row * _MMSGHDR.itemsize
+
+
+class Messages(NamedTuple):
+    """What was received, for `Decoder.decode`: arrays of n messages each, views into a SlotBuffer until that is filled again."""
+
+    slots: Slots
+    lengths: Lengths
+    received: NDArray[np.int64]
+
+
+class EventSocket:
+    """Receives conntrack events: NEW and DESTROY, and UPDATE if asked.
+
+    `buffer_bytes`: the receive buffer really got, comparable with what was asked; `capped`: why it is less, or "".
+    `foreign`, `truncated`: messages refused because a process sent them, or because they were greater than a slot.
+    """
+
+    def __init__(self, buffer_bytes: int, updates: bool = False, program: bytes | None = None) -> None:
+        """`program`: a struct sock_filter array (`bpf`).  KernelError if the kernel refuses the socket or a group."""
+        self.foreign = self.truncated = 0
+        self.capped = ""
+        self._drops = self._last_drops = 0
+        self._socket = _open()
+        try:
+            self._socket.setsockopt(uapi.SOL_NETLINK, uapi.NETLINK_NO_ENOBUFS, 1)
+            self.buffer_bytes = self._set_buffer(buffer_bytes)
+            if program is not None:
+                self._attach(program)
+            self._join(updates)
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def _set_buffer(self, wanted: int) -> int:
+        wanted = min(wanted, 2**30 - 1)  # the kernel doubles it into an int
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, uapi.SO_RCVBUFFORCE, wanted)
+        except PermissionError:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wanted)
+        got = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+        if got < wanted:
+            self.capped = "net.core.rmem_max: more needs CAP_NET_ADMIN in the initial user namespace"
+        return got
+
+    def _attach(self, program: bytes) -> None:
+        instructions = ctypes.create_string_buffer(program, len(program))
+        # struct sock_fprog (linux/filter.h): a count, and a pointer aligned as C does
+        fprog = struct.pack("@HP", len(program) // 8, ctypes.addressof(instructions))
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, uapi.SO_ATTACH_FILTER, fprog)
+        except OSError as error:
+            raise KernelError(f"cannot filter conntrack events in the kernel: {error.strerror}") from error
+
+    def _join(self, updates: bool) -> None:
+        groups = [uapi.NFNLGRP_CONNTRACK_NEW, uapi.NFNLGRP_CONNTRACK_DESTROY]
+        if updates:
+            groups.append(uapi.NFNLGRP_CONNTRACK_UPDATE)
+        for group in groups:
+            try:
+                self._socket.setsockopt(uapi.SOL_NETLINK, uapi.NETLINK_ADD_MEMBERSHIP, group)
+            except PermissionError as error:
+                raise KernelError(f"cannot join conntrack events: {_PERMISSION}") from error
+            except OSError as error:
+                raise KernelError(f"cannot join conntrack events: {error.strerror}") from error
+
+    def fileno(self) -> int:
+        """For poll()."""
+        return self._socket.fileno()
+
+    def receive(self, buffer: SlotBuffer) -> int:
+        """Take up to BATCH messages of those queued into `buffer` behind those used; how many were taken, 0 if none.  Never waits."""
+        first = buffer.used
+        count = self._recvmmsg(buffer.address(first), min(BATCH, buffer.rows - first))
+        buffer.used = first + count
+        buffer.received[first : buffer.used] = time.time_ns()
+        return count
+
+    def accept(self, buffer: SlotBuffer) -> Messages:
+        """The messages in `buffer`, which is empty then, but for those that are refused."""
+        used = slice(0, buffer.used)
+        buffer.used = 0
+        slots, lengths, received = buffer.slots[used], buffer.sizes[used].copy(), buffer.received[used]
+        if not buffer.pids[used].any() and not (buffer.flags[used] & _MSG_TRUNC).any():
+            return Messages(slots, lengths, received)
+        kernel, whole = buffer.pids[used] == 0, buffer.flags[used] & _MSG_TRUNC == 0
+        self.foreign += int(np.count_nonzero(~kernel))
+        self.truncated += int(np.count_nonzero(kernel & ~whole))
+        return Messages(*(each[kernel & whole] for each in (slots, lengths, received)))
+
+    def _recvmmsg(self, messages: int, room: int) -> int:
+        """recvmmsg() into `room` struct mmsghdr at that address; 0 if nothing is queued."""
+        while True:
+            count: int = _libc.recvmmsg(self.fileno(), messages, room, _MSG_DONTWAIT, None)
+            if count >= 0:
+                return count
+            code = ctypes.get_errno()
+            if code in (errno.EAGAIN, errno.ENOBUFS):  # ENOBUFS: what was lost is in drops()
+                return 0
+            if code != errno.EINTR:
+                raise KernelError(f"cannot receive conntrack events: {os.strerror(code)}")
+
+    def drops(self) -> int:
+        """Events that the kernel dropped for this socket since it was opened."""
+        words = self._socket.getsockopt(socket.SOL_SOCKET, uapi.SO_MEMINFO, 4 * (uapi.SK_MEMINFO_DROPS + 1))
+        drops = struct.unpack_from("=I", words, 4 * uapi.SK_MEMINFO_DROPS)[0]
+        self._drops += (drops - self._last_drops) % 2**32
+        self._last_drops = drops
+        return self._drops
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+
+class DumpSocket:
+    """Dumps the conntrack table, step by step: `request`, then `read` whenever `fileno` is readable, until a Split is `done`."""
+
+    def __init__(self) -> None:
+        self.foreign = 0  # datagrams refused because a process sent them
+        self._socket = _open()
+        self._answer = bytearray()
+
+    def request(self, family: int = uapi.AF_UNSPEC) -> None:
+        """Ask for the table (AF_UNSPEC: of both families).  Not while a dump is under way.  KernelError if the kernel refuses."""
+        try:
+            self._socket.sendto(_dump_request(uapi.CT_GET, family), (0, 0))
+        except OSError as error:
+            raise KernelError(f"cannot dump the conntrack table: {error.strerror}") from error
+
+    def fileno(self) -> int:
+        """For poll()."""
+        return self._socket.fileno()
+
+    def read(self, datagrams: int = 1) -> Split | None:
+        """The entries (some 150 each) of up to so many datagrams; None if there are none now.  KernelError if the kernel refused the dump.
+
+        Several at once are decoded at less cost; each takes the kernel about 0.1 ms and DUMP_BYTES of memory here.
+        """
+        if len(self._answer) < datagrams * DUMP_BYTES:
+            self._answer = bytearray(datagrams * DUMP_BYTES)
+        used = cut = 0
+        for _ in range(datagrams):
+            size, flags = self._receive(memoryview(self._answer)[used : used + DUMP_BYTES])
+            if size == 0:
+                break
+            cut += bool(flags & _MSG_TRUNC)
+            used += (size + 3) & ~3
+        if used == 0:
+            return None
+        found = split(memoryview(self._answer)[:used])
+        if found.error:
+            reason = _PERMISSION if found.error == errno.EPERM else os.strerror(found.error)
+            raise KernelError(f"cannot dump the conntrack table: {reason}")
+        return found._replace(unsound=found.unsound + cut)
+
+    def _receive(self, room: memoryview) -> tuple[int, int]:
+        """Size and flags of the next datagram of the kernel; (0, 0) if there is none."""
+        try:
+            size, _, flags, sender = self._socket.recvmsg_into([room])
+        except (BlockingIOError, InterruptedError):
+            return 0, 0
+        except OSError as error:
+            raise KernelError(f"cannot dump the conntrack table: {error.strerror}") from error
+        if sender[0] != 0:
+            self.foreign += 1
+            return 0, 0
+        return size, flags
+
+    def close(self) -> None:
+        """Close the socket; a dump under way is given up."""
+        self._socket.close()
+
+
+def ask(kind: int, family: int, attributes: bytes = b"") -> Iterator[bytes]:
+    """The answers to a dump request of nfnetlink: of each message the attributes.  KernelError if the kernel refuses, or is silent.
+
+    kind: subsystem << 8 | message.
+    """
+    source = _open()
+    try:
+        source.settimeout(ANSWER_SECONDS)
+        source.sendto(_dump_request(kind, family, attributes), (0, 0))
+        while True:
+            answer, _, _, sender = source.recvmsg(DUMP_BYTES)
+            for at, length, type_, _ in messages(answer if sender[0] == 0 else b""):
+                if type_ in DUMP_ENDS:
+                    error = end_of_dump(answer, at, length)
+                    if error:
+                        raise KernelError(f"the kernel refused a dump: {os.strerror(error)}")
+                    return
+                yield answer[at + uapi.NLMSG_HDRLEN + uapi.NFGENMSG_LEN : at + length]
+    except OSError as error:
+        raise KernelError(f"cannot ask the kernel: {error}") from error
+    finally:
+        source.close()
+
+
+def _dump_request(kind: int, family: int, attributes: bytes = b"") -> bytes:
+    """A request with nlmsghdr, nfgenmsg and `attributes`."""
+    length = uapi.NLMSG_HDRLEN + uapi.NFGENMSG_LEN + len(attributes)
+    return struct.pack("=IHHIIBBH", length, kind, uapi.NLM_F_REQUEST | uapi.NLM_F_DUMP, 0, 0, family, 0, 0) + attributes
+
+
+def _open() -> socket.socket:
+    """A netfilter socket with an address of its own: a broadcast skips one without (its sender, the kernel, has none either)."""
+    try:
+        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, uapi.NETLINK_NETFILTER)
+        opened.bind((0, 0))
+        return opened
+    except OSError as error:
+        raise KernelError(f"cannot open a netfilter socket: {error.strerror}; is the module nfnetlink there?") from error
+
+
+def sysctl(name: str) -> int | None:
+    """net.netfilter.`name` of this network namespace; None if the kernel has no such setting (or no connection tracking)."""
+    try:
+        return int((_SYSCTLS / name).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def table_count() -> int | None:
+    """Entries in this namespace's conntrack table; None if there is no connection tracking."""
+    return sysctl("nf_conntrack_count")

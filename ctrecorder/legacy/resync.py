@@ -1,0 +1,255 @@
+"""In step: where the records of a C ctrecorder's file begin, also after a write error put them out of step.
+
+That recorder wrote whole buffers of records.  When the disk filled up in the middle of one, it dropped the rest and went on with
+the next, so a record is cut and all later ones stand at another offset.  Nothing in a record says where it begins, but few bytes can
+be one: the type has six values, microseconds are less than a million, and the time is near that of the record before.
+
+`Steps` takes the bytes of a file, piece by piece, and gives the records that can be, with the offset of each run of them; what is
+between two runs is a `Fault`.  It does no I/O and raises nothing.  Its memory is bounded by the piece that it is fed: a copy
+of it, and while it is looking for a step some 20 bytes for each of its bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrecorder.legacy.format import EVENT, TYPE_EVENT, TYPE_REPLIED, Header, Records
+
+# How far a record's time may lie from that of the one before to go unquestioned, in seconds: (back, ahead).  Events are written
+# as they come, so only a clock that was set goes back, and only a quiet network or a full disk leaps; connections are written as
+# they end.  Less would question more records, each at the cost of a look around; more would take strange bytes for a time.
+_NEAR_EVENT = (3_600, 2 * 86_400)
+_NEAR_CONNECTION = (400 * 86_400, 400 * 86_400)
+# A look around covers the bytes of so many records, at each of which one may begin.  Less could miss where a stretch of strange
+# bytes ends and look again; more costs more a look.
+_LOOK = 64
+# So many records in a row, each near the one before, make a step sure: a longer row proves no more.
+_ROW = 16
+# Where all times are far from the last (a clock that was set while the disk was full), a shorter row than this is chance.
+_FAR_ROW = 4
+_SECOND_US = 1_000_000
+_TYPES = np.zeros(256, np.bool_)
+_TYPES[[kind | replied for kind in range(1, TYPE_EVENT + 1) for replied in (0, TYPE_REPLIED)]] = True
+
+Bools = NDArray[np.bool_]
+Seconds = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`length` bytes at `offset` that are no records; `partial`: merely the beginning of one, at the end of the file."""
+
+    offset: int
+    length: int
+    reason: str
+    partial: bool = False
+
+
+@dataclass(frozen=True)
+class Run:
+    """Records that stand one after the other, from `offset` on: (n,) of the header's layout."""
+
+    offset: int
+    records: Records
+
+
+class Steps:
+    """Cuts the bytes that are fed to it into records.  `offset` is that of the first byte in the file."""
+
+    def __init__(self, header: Header, offset: int) -> None:
+        self._layout = header.layout
+        self._size = header.layout.itemsize
+        self._back, self._ahead = _NEAR_EVENT if self._layout == EVENT else _NEAR_CONNECTION
+        # A piece is judged only with so much behind it, unless the file ends.
+        self._margin = (_LOOK + _ROW) * self._size
+        self._sec = header.start_sec  # the time of the last record
+        self._rest = b""
+        self._offset = offset  # of `_rest` in the file
+        self._lost: int | None = None  # where bytes begin that are no records and reach up to `_rest`; None: in step
+
+    def feed(self, data: bytes) -> Iterator[Run | Fault]:
+        """What `data` completes, in the order of the file.  The last record waits for the next piece: it may turn out to be cut."""
+        return self._cut(self._rest + data, final=False)
+
+    def close(self) -> Iterator[Run | Fault]:
+        """What is left once all was fed."""
+        yield from self._cut(self._rest, final=True)
+        begin = self._offset if self._lost is None else self._lost
+        length = self._offset + len(self._rest) - begin
+        if 0 < length < self._size:
+            yield Fault(begin, length, f"the last record is cut: {length} of {self._size} bytes are there", partial=True)
+        elif length:
+            yield Fault(begin, length, f"{length:,} bytes up to the end that can be no records (times or types that cannot be)")
+
+    def _cut(self, data: bytes, final: bool) -> Iterator[Run | Fault]:
+        """Cut `data`, which begins at `_offset`; what is left over becomes `_rest`."""
+        around = _Surroundings(self._layout, data, self._back, self._ahead)
+        end = len(data) if final else len(data) - self._margin
+        place, judged = 0, True
+        while judged:
+            records: Records = np.frombuffer(data, self._layout, (len(data) - place) // self._size, place)
+            good = self._unquestioned(records) if self._lost is None else 0
+            question = place + good * self._size
+            judged = question < end
+            if not judged or (good == len(records) and not final):
+                kept = good if final else max(good - 1, 0)
+                yield from self._run(place, records[:kept])
+                place += kept * self._size
+                break
+            # What wrote squeezed files stopped at an error, so that they can only end too early.
+            earliest = question - self._size + 1 if good and self._layout == EVENT else question
+            last = around.second(question - self._size) if good else self._sec
+            found, judged = around.find(earliest, question, last, end)
+            if found < question:
+                good -= 1  # the last record is a cut one, and overlaps the next
+            yield from self._run(place, records[:good])
+            begin = self._offset + place + good * self._size if self._lost is None else self._lost
+            self._lost = None if judged else begin
+            place = found
+            if judged:
+                self._sec = around.second(found)
+                if begin < self._offset + found:
+                    yield self._fault(begin, found)
+        self._rest = data[place:]
+        self._offset += place
+
+    def _run(self, place: int, records: Records) -> Iterator[Run]:
+        """Note the time of the last of `records`, and give them."""
+        if len(records):
+            self._sec = int(_seconds(records[-1:])[0])
+            yield Run(self._offset + place, records)
+
+    def _fault(self, begin: int, found: int) -> Fault:
+        end = self._offset + found
+        reason = f"{end - begin:,} bytes that can be no records (times or types that cannot be); in step again at byte {end}"
+        return Fault(begin, end - begin, reason)
+
+    def _unquestioned(self, records: Records) -> int:
+        """How many of `records`, from the first on, can be records and have a time near that of the one before."""
+        done, last, rows = 0, self._sec, _LOOK
+        while done < len(records):
+            part = records[done : done + rows]
+            seconds = _seconds(part)
+            ahead = np.diff(seconds, prepend=last)
+            fine = _can_be(part) & (ahead >= -self._back) & (ahead <= self._ahead)
+            if not fine.all():
+                return done + int(fine.argmin())
+            done, last = done + len(part), seconds[-1]
+            rows *= 8  # so that many faults cost no more than their records
+        return done
+
+
+class _Surroundings:
+    """Where in `data` a record can begin, at any byte.  Nothing is computed before the first question."""
+
+    def __init__(self, layout: np.dtype[np.void], data: bytes, back: int, ahead: int) -> None:
+        self._size, self._back, self._ahead, self._length = layout.itemsize, back, ahead, len(data)
+        # One record at every byte: they overlap, and no byte is copied.
+        self._all: Records = np.ndarray((max(len(data) - self._size + 1, 0),), layout, data, strides=(1,))
+        self._possible: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self._places: NDArray[np.intp] = np.zeros(0, np.intp)
+
+    def second(self, place: int) -> int:
+        """The time, in s, of the record at `place`."""
+        return int(_seconds(self._all[place : place + 1])[0])
+
+    def find(self, earliest: int, question: int, last: int, end: int) -> tuple[int, bool]:
+        """Where the records go on after one that ends at `question` and has time `last`.
+
+        Returns (place, True); or (place, False) if there is none before `end` and none can begin before `place`.  `earliest`
+        is before `question` if the record before it may be a cut one, which the next overlaps.
+        """
+        if len(self._possible) < len(self._all):
+            self._possible = _can_be(self._all)
+            self._places = np.flatnonzero(self._possible)
+        step = question
+        while question < end:
+            first, after = np.searchsorted(self._places, (earliest, question + _LOOK * self._size))
+            if first == len(self._places):
+                return max(question, len(self._all)), False
+            if first == after:
+                earliest = question = int(self._places[first])
+            else:
+                found = self._choose(self._places[first:after], step, last)
+                if found is not None:
+                    return found, True
+                earliest = question = question + _LOOK * self._size
+        return min(question, self._length), False
+
+    def _choose(self, places: NDArray[np.intp], step: int, last: int) -> int | None:
+        """The one of `places` at which records go on; None if none of them is more than chance.
+
+        It is the first whose time is near `last`; or, of those that overlap it, the one with the longest row of records.  Without
+        such a one, it is that with the longest row.  But the one in step (`step`, if it is one of them) is left only for a longer row.
+        """
+        seconds, rows = _seconds(self._all[places]), self._rows(places)
+        here = np.flatnonzero(places == step)
+        near = np.flatnonzero(self._near(seconds - last))
+        if len(near):
+            rivals = near[places[near] < places[near[0]] + self._size]
+            best, enough = rivals[rows[rivals].argmax()], True
+        else:
+            best = np.lexsort((np.abs(seconds - last), -rows))[0]
+            enough = bool(rows[best] >= _FAR_ROW)
+        if len(here):
+            in_step = (places[best] - step) % self._size == 0
+            # A lone record elsewhere is chance where the next one in step can be, whatever its time.
+            lone = rows[best] == 1 and bool((places == step + self._size).any())
+            if in_step or not enough or lone or rows[here[0]] > rows[best]:
+                return step
+        return int(places[best]) if enough else None
+
+    def _rows(self, places: NDArray[np.intp]) -> NDArray[np.intp]:
+        """(n,): how many records stand in a row at each of `places`, each with a time near that of the one before; at most _ROW.
+
+        Those with the very same time do not count: what looks like records can be bytes that merely repeat.
+        """
+        rows = np.ones(len(places), np.intp)
+        alive, moments = np.arange(len(places)), _moments(self._all[places])
+        for ahead in range(1, _ROW):
+            following = places[alive] + ahead * self._size
+            inside = following < len(self._all)
+            alive, following = alive[inside], following[inside]
+            following_moments = _moments(self._all[following])
+            difference = following_moments - moments[alive]
+            going_on = self._possible[following] & self._near(difference // _SECOND_US)
+            alive, difference = alive[going_on], difference[going_on]
+            moments[alive] = following_moments[going_on]
+            rows[alive] += difference != 0
+        return rows
+
+    def _near(self, difference: Seconds) -> Bools:
+        return (difference >= -self._back) & (difference <= self._ahead)
+
+
+def _can_be(records: Records) -> Bools:
+    """(n,): which of `records` can be, taken alone."""
+    if records.dtype == EVENT:
+        fine: Bools = _TYPES[records["type"]] & (records["usec"] < _SECOND_US)
+        return fine
+    start, end = (records[f"{name}_sec"].astype(np.int64) for name in ("start", "end"))
+    life: Bools = np.abs(end - start) <= _NEAR_CONNECTION[1]
+    some_unknown = (start == 0) != (end == 0)
+    told: Bools = (life | some_unknown) & (end + start > 0)
+    return told & (records["start_usec"] < _SECOND_US) & (records["end_usec"] < _SECOND_US)
+
+
+def _moments(records: Records) -> Seconds:
+    """(n,): the time of each of `records`, us UTC, as `_seconds` has it."""
+    if records.dtype == EVENT:
+        usec = records["usec"]
+    else:
+        usec = np.where(records["end_sec"] != 0, records["end_usec"], records["start_usec"])
+    moments: Seconds = _seconds(records) * _SECOND_US + usec
+    return moments
+
+
+def _seconds(records: Records) -> Seconds:
+    """(n,): the time of each of `records`, s UTC: of a connection its end, or its start if that is unknown."""
+    if records.dtype == EVENT:
+        return records["sec"].astype(np.int64)
+    return np.where(records["end_sec"] != 0, records["end_sec"], records["start_sec"]).astype(np.int64)

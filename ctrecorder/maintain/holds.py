@@ -1,0 +1,74 @@
+"""ctexpire's holds, as its command line sets, releases and lists them; each step is logged with who took it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import time
+from pathlib import Path
+
+from ctrecorder import times
+from ctrecorder.archive import retention
+from ctrecorder.archive.retention import Hold
+from ctrecorder.errors import UsageError
+from ctrecorder.folder import Folder
+from ctrecorder.service import messages
+from ctrecorder.service.log import Log
+from ctrecorder.terminal import printable
+
+NO_LOGIN = 0xFFFFFFFF  # /proc/self/loginuid of what no one's login started
+
+
+def hold(folder: str, since: str | None, until: str | None, reason: str, utc: bool, log: Log) -> int:
+    """Set a hold from the beginning of `since` to the end of `until`, as typed.  Raises UsageError, ArchiveError."""
+    now = time.time_ns()
+    begin = times.BEGIN if since is None else times.parse_span(since, now, utc=utc)[0]
+    end = times.END if until is None else times.parse_span(until, now, utc=utc)[1]
+    if end < begin:
+        raise UsageError("the hold ends before it begins: see --since and --until")
+    with retention.exclusive(folder) as archive:
+        made = retention.add_hold(archive, begin, end, reason, now, _login())
+    _say("set", made, log)
+    return 0
+
+
+def release(folder: str, number: int, log: Log) -> int:
+    """Take a hold away.  Raises UsageError, ArchiveError."""
+    with retention.exclusive(folder) as archive:
+        gone = retention.release_hold(archive, number)
+    _say("released", gone, log)
+    return 0
+
+
+def show(folder: str, utc: bool) -> int:
+    """List the holds on stdout; 1 if there are none."""
+    with Folder(folder) as archive:
+        listed = retention.holds(archive)
+    for one in listed:
+        print(printable(f"{one.id}\t{_period(one, utc)}\tset {times.text(one.set, utc=utc)} by {one.login}\t{one.reason}"))
+    return 0 if listed else 1
+
+
+def _period(one: Hold, utc: bool) -> str:
+    since = "the first record" if one.since <= times.BEGIN else times.text(one.since, utc=utc)
+    return f"{since} to {'for ever' if one.until >= times.END else times.text(one.until, utc=utc)}"
+
+
+def _say(action: str, one: Hold, log: Log) -> None:
+    text = f"hold {one.id} {action}: {_period(one, False)}: {one.reason}"
+    since, until = (times.text(moment, utc=True) if times.BEGIN < moment < times.END else "" for moment in (one.since, one.until))
+    log.say(messages.HOLD, text, action=action, since=since, until=until, reason=one.reason, uid=os.getuid(), login=_login())
+
+
+def _login() -> str:
+    """The name of who logged in, also after sudo; of who runs this if no one did."""
+    uid = os.getuid()
+    try:
+        login = int(Path("/proc/self/loginuid").read_text("ascii"))
+        uid = uid if login == NO_LOGIN else login
+    except (OSError, ValueError):
+        pass
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

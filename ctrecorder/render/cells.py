@@ -1,0 +1,77 @@
+"""What all formats ask of a table before they make it text: which rows tell a column, which have ports, addresses as words.
+
+Pure; see `lines` for words and masks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrecorder import uapi
+from ctrecorder.columns import Table, bit
+from ctrecorder.render import words
+from ctrecorder.render.words import Mask, Words
+
+SIDES = ("orig", "reply")
+
+
+def told(table: Table, *names: str) -> Mask:
+    """The rows in which all the columns `names` are known."""
+    wanted = np.uint32(sum(bit(name) for name in names))
+    return collapse(table["known"] & wanted == wanted)
+
+
+def collapse(rows: NDArray[np.bool_]) -> Mask:
+    """`rows`, or one truth if they all agree, which spares work."""
+    if rows.all():
+        return True
+    return rows if rows.any() else False
+
+
+def both(first: Mask, second: Mask) -> Mask:
+    """The rows that are in both."""
+    if isinstance(first, bool):
+        return second if first else False
+    return first if second is True else collapse(first & second)
+
+
+def either(first: Mask, second: Mask) -> Mask:
+    """The rows that are in one of the two."""
+    return neither(both(neither(first), neither(second)))
+
+
+def neither(mask: Mask) -> Mask:
+    """The rows that are not in `mask`."""
+    return not mask if isinstance(mask, bool) else ~mask
+
+
+def icmp(table: Table) -> Mask:
+    """The rows whose port columns hold ICMP's id, type and code."""
+    protocol = table["l4proto"]
+    return collapse((protocol == uapi.IPPROTO_ICMP) | (protocol == uapi.IPPROTO_ICMPV6))
+
+
+def protocol_is(table: Table, number: int) -> Mask:
+    """The rows of this L4 protocol."""
+    return collapse(table["l4proto"] == number)
+
+
+def replied(table: Table) -> NDArray[np.bool_]:
+    """(n,) bool: packets were seen in both directions."""
+    seen: NDArray[np.bool_] = (table["status"] & np.uint32(uapi.IPS_SEEN_REPLY)) != 0
+    return seen
+
+
+def address(table: Table, name: str, *, colon: bool = False) -> Words:
+    """The words of an address column; `colon` puts one behind an IPv4 address at no cost."""
+    if table.family == uapi.AF_INET6:
+        return words.ipv6(table[name])
+    return words.ipv4(table[name], colon=colon)
+
+
+def icmp_parts(table: Table, side: str) -> tuple[Words, Words, Words]:
+    """The words of ICMP's type, code and id in the port columns of one direction."""
+    type_and_code = table[f"{side}_dport"]
+    kind, code = type_and_code >> np.uint16(8), type_and_code & np.uint16(0xFF)
+    return words.decimal(kind), words.decimal(code), words.decimal(table[f"{side}_sport"])

@@ -1,0 +1,117 @@
+"""JSON, an object a line, and CSV: every column under its name, what is unknown left out (JSON) or empty (CSV).
+
+Keys are the column names, but for `proto`, the name of `l4proto`, and the port columns of ICMP, which are `orig_icmp_type`, `_code`,
+`_id` and the same for `reply`.  Times are RFC 3339 UTC with nanoseconds.  Names are the kernel's.  Nothing needs escaping: all
+text is digits, addresses and names from `names`.  Pure; see `lines`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ctrecorder import labels
+from ctrecorder.columns import ADDRESSES, PORTS, Source, Table
+from ctrecorder.render import cells, words
+from ctrecorder.render.words import Mask, Words
+
+_ICMP = tuple(f"{side}_icmp_{part}" for side in cells.SIDES for part in ("type", "code", "id"))
+_NUMBERS = ("zone", "orig_zone", "reply_zone", "mark", "id", "orig_packets", "orig_bytes", "reply_packets", "reply_bytes")
+_COMMON = (*ADDRESSES, *PORTS, *_ICMP, "status", "tcp_state", *_NUMBERS)
+# The order of the keys, and of the columns of CSV: new ones are added at the end.
+EVENT_KEYS = ("time", "event", "proto", *_COMMON, "start", "stop")
+CONNECTION_KEYS = ("start", "end", "proto", *_COMMON, "start_source", "end_source", "seen")
+# What a number in these columns is called, and the lists of what its bits are called.
+_NAMED: dict[str, tuple[str, Callable[[int], str]]] = {
+    "event": ("event", labels.event),
+    "proto": ("l4proto", labels.protocol),
+    "tcp_state": ("tcp_state", labels.tcp_state),
+    "start_source": ("start_source", lambda value: labels.SOURCES.get(value, str(value))),
+    "end_source": ("end_source", lambda value: labels.SOURCES.get(value, str(value))),
+}
+_LISTS: dict[str, Callable[[int], list[str]]] = {"status": labels.status, "seen": labels.seen}
+_TIMES = ("time", "start", "end", "stop")
+
+
+def json_events(table: Table) -> bytearray:
+    """An object for each event of `table`."""
+    return _json(table, EVENT_KEYS)
+
+
+def json_connections(table: Table) -> bytearray:
+    """An object for each connection of `table`."""
+    return _json(table, CONNECTION_KEYS)
+
+
+def csv_events(table: Table) -> bytearray:
+    """A record for each event of `table`."""
+    return _csv(table, EVENT_KEYS)
+
+
+def csv_connections(table: Table) -> bytearray:
+    """A record for each connection of `table`."""
+    return _csv(table, CONNECTION_KEYS)
+
+
+def csv_head(keys: tuple[str, ...]) -> bytes:
+    """The header line."""
+    return f"{','.join(keys)}\n".encode()
+
+
+def _json(table: Table, keys: tuple[str, ...]) -> bytearray:
+    """`proto` is in every object: what stands before it brings a comma behind, what stands after it one before."""
+    pieces: list[bytes | Words] = [b"{"]
+    proto = keys.index("proto")
+    for place, key in enumerate(keys):
+        where = _where(table, key, keys is CONNECTION_KEYS)
+        if where is False:
+            continue
+        opening, closing = ("[", "]") if key in _LISTS else ('"', '"') if _is_text(key) else ("", "")
+        pieces += words.only(where, f'{"," if place > proto else ""}"{key}":{opening}'.encode())
+        pieces += words.only(where, _words(table, key, lambda items: ",".join(f'"{item}"' for item in items)))
+        pieces += words.only(where, f"{closing}{',' if place < proto else ''}".encode())
+    return words.assemble(len(table), [*pieces, b"}\n"])
+
+
+def _csv(table: Table, keys: tuple[str, ...]) -> bytearray:
+    pieces: list[bytes | Words] = []
+    for key in keys:
+        where = _where(table, key, keys is CONNECTION_KEYS)
+        if where is not False:
+            pieces += words.only(where, _words(table, key, "|".join))
+        pieces.append(b",")
+    return words.assemble(len(table), [*pieces[:-1], b"\n"])
+
+
+def _is_text(key: str) -> bool:
+    return key in _TIMES or key in _NAMED or key in ADDRESSES
+
+
+def _where(table: Table, key: str, connections: bool) -> Mask:
+    """The rows that have the key."""
+    if key in ("time", "event", "proto", "seen", "start_source", "end_source"):
+        return True
+    if key in ("start", "end") and connections:
+        return cells.collapse(table[f"{key}_source"] != Source.UNKNOWN)
+    if key in PORTS:
+        return cells.both(cells.told(table, key), cells.neither(cells.icmp(table)))
+    if key in _ICMP:
+        side = key.partition("_")[0]
+        return cells.both(cells.told(table, f"{side}_sport", f"{side}_dport"), cells.icmp(table))
+    return cells.told(table, key)
+
+
+def _words(table: Table, key: str, joined: Callable[[list[str]], str]) -> Words:
+    """The value of the key; `joined` makes a list's items one text."""
+    if key in _TIMES:
+        return words.rfc3339(table[key])
+    if key in ADDRESSES:
+        return cells.address(table, key)
+    if key in _NAMED:
+        column, name = _NAMED[key]
+        return words.by_value(table[column], name)
+    if key in _LISTS:
+        return words.by_value(table[key], lambda value: joined(_LISTS[key](value)))
+    if key in _ICMP:
+        side, _, part = key.split("_")
+        return cells.icmp_parts(table, side)[("type", "code", "id").index(part)]
+    return words.decimal(table[key])

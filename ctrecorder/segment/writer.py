@@ -1,0 +1,290 @@
+"""A segment, written: blocks appended to a file that holds a flock until it is closed.
+
+A block is one write.  A call whose write fails is undone (the file is cut back to where it was before the call) and raises
+WriteError: the same call can be made again.  Only `sync`, `close` and `create` sync; a sync that fails says nothing about what is on the
+disk since the last one (fsync(2): the kernel may have thrown the pages away), so `rollback` goes back to that one, and the
+caller writes again what came after.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrecorder import __version__
+from ctrecorder.columns import Table
+from ctrecorder.ctlog.block import Draft, gap_draft, header_draft, mark_draft, table_drafts
+from ctrecorder.ctlog.encoder import LIVE, Plan
+from ctrecorder.ctlog.frame import (
+    FRAME,
+    HASHED,
+    INDEX,
+    MAX_INDEXED,
+    NO_HASH,
+    VERSION,
+    VERSION_REQUIRES,
+    Kind,
+    pack_block,
+    pack_footer,
+)
+from ctrecorder.errors import ArchiveError
+from ctrecorder.folder import Folder
+from ctrecorder.segment import files
+
+# Bytes that are copied at once when a deleted segment is put back.
+_COPY = 1 << 20
+
+
+class WriteError(ArchiveError):
+    """A write failed and was undone; `errno` says why."""
+
+    def __init__(self, path: str, error: OSError) -> None:
+        super().__init__(f"{path}: cannot be written: {error.strerror}")
+        self.errno = error.errno
+
+
+class Whereabouts(Enum):
+    """Where the file of an open segment is, as its path tells."""
+
+    HERE = "here"
+    MOVED = "moved"
+    DELETED = "deleted"
+
+
+class State(NamedTuple):
+    """How far a segment is written; `times`: the least and the greatest of its blocks."""
+
+    size: int
+    rows: int
+    blocks: int
+    last_hash: bytes
+    times: tuple[int, int]
+
+
+_EMPTY = State(0, 0, 0, NO_HASH, (2**63 - 1, -(2**63)))
+
+
+class SegmentWriter:
+    """A live segment.  `path`, `size` (bytes), `rows` (of all tables), `blocks`, `last_hash` (of the last block) tell where it
+    stands; `synced`: how far it is on the disk for sure; `descriptor`: of its file.
+    """
+
+    def __init__(self, path: str, descriptor: int, folder: Folder, key: bytes = b"") -> None:
+        self.path, self.size, self.rows, self.blocks = path, 0, 0, 0
+        self.last_hash = NO_HASH
+        self.descriptor, self._folder, self._key = descriptor, folder, key
+        self._version = VERSION
+        self._index: NDArray[np.void] = np.zeros(64, INDEX)
+        self._torn = False
+        self._times = _EMPTY.times
+        self.synced = _EMPTY
+        self.first_frame = b""  # of the HEADER: with its hash, what tells this segment from all others
+
+    @classmethod
+    def create(
+        cls,
+        path: str,
+        header: Mapping[str, Any],
+        previous_hash: bytes = NO_HASH,
+        mode: int = files.MODE,
+        *,
+        time_ns: int | None = None,
+        key: bytes = b"",
+        folder: Folder | None = None,
+        owner: os.stat_result | None = None,
+    ) -> SegmentWriter:
+        """Make the segment `path` and write its HEADER.
+
+        `header`: the facts of ctlog(5); `format`, `program` and `sealed` are filled in.  With `requires` the segment is of version 2.
+        `previous_hash`: the last hash of the segment that `header["previous"]` names.  `folder`, `owner`: as `files.create` takes
+        them.  The file and its name are on the disk when this returns.  Raises ArchiveError, an `files.ExistsError` if the name
+        is taken.
+        """
+        self = cls(path, *files.create(path, mode, folder=folder, owner=owner), key)
+        self.last_hash = previous_hash
+        self._version = VERSION_REQUIRES if "requires" in header else VERSION
+        now = time.time_ns() if time_ns is None else time_ns
+        facts = {"previous": None, **header, "format": "ctlog", "program": f"ctrecorder {__version__}", "sealed": bool(key)}
+        try:
+            self.write(header_draft(facts, now))
+            self._sync_all()
+        except BaseException:
+            self._folder.remove(os.path.basename(path))
+            self._release()
+            raise
+        return self
+
+    @property
+    def times(self) -> tuple[int, int]:
+        """The least time_min and the greatest time_max of its blocks."""
+        return self._times
+
+    def append(self, table: Table, *, kind: Kind = Kind.EVENTS, level: int = 1, plan: Plan = LIVE) -> None:
+        """Write `table` as one block, or as several if it is over 65,536 rows; all of it, or nothing.  Raises WriteError."""
+        before = self._state()
+        try:
+            for draft in table_drafts(table, kind, level, plan):
+                self.write(draft)
+        except WriteError:
+            self._undo(before)
+            raise
+
+    def gap(self, begin_ns: int, end_ns: int, reason: str, lost: int | None, detail: str = "") -> None:
+        """Write a GAP.  Raises WriteError."""
+        self.write(gap_draft(begin_ns, end_ns, reason, lost, detail))
+
+    def mark(self, what: str, facts: Mapping[str, Any], begin_ns: int, end_ns: int | None = None) -> None:
+        """Write a MARK of a moment, or from begin to end.  Raises WriteError."""
+        self.write(mark_draft(what, facts, begin_ns, end_ns))
+
+    def sync(self) -> None:
+        """Have all blocks on the disk.  Raises WriteError."""
+        try:
+            os.fdatasync(self.descriptor)
+        except OSError as error:
+            raise WriteError(self.path, error) from error
+        self.synced = self._state()
+
+    def rollback(self) -> None:
+        """Go back to what was synced: what was written since is cut off, and is the caller's to write again.
+
+        Where it cannot be cut now, it is before the next write.
+        """
+        self._undo(self.synced)
+
+    def whereabouts(self) -> Whereabouts:
+        """If the path still leads to this file.  What cannot be told counts as HERE."""
+        try:
+            there = os.stat(self.path, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return Whereabouts.HERE
+            there = None
+        ours = os.fstat(self.descriptor)
+        if there is not None and os.path.samestat(there, ours):
+            return Whereabouts.HERE
+        return Whereabouts.MOVED if ours.st_nlink else Whereabouts.DELETED
+
+    def restore(self, path: str, mode: int = files.MODE) -> None:
+        """Put a segment that was deleted back, as `path`, which must not exist, and go on there.  Raises ArchiveError."""
+        descriptor, folder = files.create(path, mode)
+        try:
+            # Asked for at once: a disk that is too full says so before anything is copied.
+            os.posix_fallocate(descriptor, 0, self.size)
+            for offset in range(0, self.size, _COPY):
+                _write_all(descriptor, os.pread(self.descriptor, min(_COPY, self.size - offset), offset), offset)
+            os.fsync(descriptor)
+            folder.sync()
+        except OSError as error:
+            folder.remove(os.path.basename(path))
+            _release(descriptor, folder)
+            raise WriteError(path, error) from error
+        _release(self.descriptor, self._folder)
+        self.path, self.descriptor, self._folder = path, descriptor, folder
+        self.synced, self._torn = self._state(), False
+
+    def close(self, totals: Mapping[str, Any] | None = None) -> bytes:
+        """Write the FOOTER, sync file and folder, let go of the lock; returns the last hash.
+
+        Raises WriteError: then it is open as before.
+        """
+        index = self._index[: self.blocks if self.blocks <= MAX_INDEXED else 0]
+        before = self._state()
+        self.write(Draft(Kind.FOOTER, pack_footer(index, {**(totals or {}), "rows": self.rows}, self.size), self._times))
+        try:
+            self._sync_all()
+        except WriteError:
+            self._undo(before)
+            raise
+        self._release()
+        return self.last_hash
+
+    def abandon(self) -> None:
+        """Close the file without a footer, as a crash would leave it; what was not synced is cut off, if that can be."""
+        self.rollback()
+        self._release()
+
+    def discard(self) -> None:
+        """Close the file and remove it."""
+        self._folder.remove(os.path.basename(self.path))
+        self._release()
+
+    def write(self, draft: Draft) -> None:
+        """Append a block.  Raises WriteError."""
+        kind, payload, times, family, form, rows = draft
+        block = pack_block(
+            kind,
+            payload,
+            self.last_hash,
+            times,
+            family=family,
+            form=form,
+            rows=rows,
+            key=self._key,
+            version=self._version,
+        )
+        try:
+            if self._torn:
+                os.ftruncate(self.descriptor, self.size)
+                self._torn = False
+            _write_all(self.descriptor, block, self.size)
+        except OSError as error:
+            self._undo(self._state())
+            raise WriteError(self.path, error) from error
+        if not self.blocks:
+            self.first_frame = block[: FRAME.size]
+        if self.blocks == len(self._index) < MAX_INDEXED:
+            self._index = np.concatenate((self._index, np.zeros_like(self._index)))
+        if self.blocks < MAX_INDEXED:
+            self._index[self.blocks] = (self.size, *times, rows, kind, family, form, 0)
+        self._times = min(self._times[0], times[0]), max(self._times[1], times[1])
+        self.blocks += 1
+        self.rows += rows
+        self.size += len(block)
+        self.last_hash = block[HASHED : FRAME.size]
+
+    def _sync_all(self) -> None:
+        """Have the file and its name on the disk."""
+        try:
+            os.fsync(self.descriptor)
+            self._folder.sync()
+        except OSError as error:
+            raise WriteError(self.path, error) from error
+        self.synced = self._state()
+
+    def _state(self) -> State:
+        return State(self.size, self.rows, self.blocks, self.last_hash, self._times)
+
+    def _undo(self, state: State) -> None:
+        """Back to an earlier state: what came after is cut off, now, or if even that fails, before the next write."""
+        self.size, self.rows, self.blocks, self.last_hash, self._times = state
+        try:
+            os.ftruncate(self.descriptor, self.size)
+        except OSError:
+            self._torn = True
+
+    def _release(self) -> None:
+        _release(self.descriptor, self._folder)
+
+
+def _write_all(descriptor: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _release(descriptor: int, folder: Folder) -> None:
+    """Close both; an error of a disk that is gone is no news here."""
+    for one in (descriptor, folder.descriptor):
+        try:
+            os.close(one)
+        except OSError:
+            pass

@@ -1,0 +1,199 @@
+"""A slow, obviously right pairing: the rules of `pairing`, a row at a time in plain Python; and random traffic to pair."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ctrecorder.columns import BY_NAME, Event, Source, Table, bit
+from ctrecorder.connections import flowkey, pairing, parts
+
+NEW, UPDATE, DESTROY, EXISTING = Event.NEW, Event.UPDATE, Event.DESTROY, Event.EXISTING
+SECOND = 1_000_000_000
+T = 1_700_000_000 * SECOND
+V4, V6 = 2, 10
+SEEN = {NEW: 1, UPDATE: 2, DESTROY: 4, EXISTING: 8}
+VALUES = ("status", "mark", "orig_bytes", "tcp_state")
+RESULT = (*flowkey.KEY, *VALUES, *parts.SPAN, "known")
+
+Row = dict[str, Any]
+
+
+def row(event: int, time: int, **columns: Any) -> Row:
+    """An event; what is named beside the key and the event is `known`."""
+    made = {"event": int(event), "time": time, "family": V4, "id": 7, "l4proto": 17, "orig_sport": 1000, **columns}
+    known = bit("id") | (bit("status") if "status" in columns else 0)
+    for name in ("start", "stop", "mark", "orig_bytes", "tcp_state"):
+        known |= bit(name) if name in columns else 0
+    return {"known": known, **made}
+
+
+def table(rows: list[Row]) -> Table:
+    """Rows of one family as a table, of the columns that any of them names."""
+    family = rows[0]["family"]
+    names = [name for name in BY_NAME if any(name in each for each in rows)]
+    columns = {name: np.array([each.get(name, absent(name, family)) for each in rows], BY_NAME[name].dtype(family)) for name in names}
+    return Table(family, len(rows), columns)
+
+
+def absent(name: str, family: int) -> Any:
+    """What a column that is not told holds."""
+    return b"" if BY_NAME[name].kind == "addr" and family == V6 else 0
+
+
+def rows_of(tables: list[Table]) -> Counter[tuple[Any, ...]]:
+    """The connections in `tables`, as a bag."""
+    bag: Counter[tuple[Any, ...]] = Counter()
+    for each in tables:
+        bag.update(zip(*([each.family] * len(each), *(each[name].tolist() for name in RESULT)), strict=True))
+    return bag
+
+
+@dataclass
+class Flow:
+    """One connection of the slow pairing: its rows, in order, and a bound from outside."""
+
+    rows: list[Row] = field(default_factory=list)
+    bound: int | None = None
+
+    def result(self) -> tuple[Any, ...]:
+        first, last = self.rows[0], self.rows[-1]
+        known = 0
+        values = {}
+        for each in self.rows:
+            known |= each["known"]
+        for name in VALUES:
+            told = [each for each in self.rows if each["known"] & bit(name)]
+            values[name] = (told or [last])[-1].get(name, 0)
+        kernel = [each["start"] for each in self.rows if each["known"] & bit("start")]
+        news = [each["time"] for each in self.rows if each["event"] == NEW]
+        if kernel:
+            start, start_source = kernel[-1], Source.KERNEL
+        elif news:
+            start, start_source = news[0], Source.RECEIPT
+        elif first["event"] == DESTROY:
+            start, start_source = 0, Source.UNKNOWN
+        else:
+            start, start_source = first["time"], Source.BOUND
+        if last["event"] == DESTROY:
+            told_stop = last["known"] & bit("stop")
+            end, end_source = (last["stop"], Source.KERNEL) if told_stop else (last["time"], Source.RECEIPT)
+        elif self.bound is not None:
+            end, end_source = self.bound, Source.BOUND
+        else:
+            end, end_source = 0, Source.UNKNOWN
+        seen = 0
+        for each in self.rows:
+            seen |= SEEN[each["event"]]
+        known &= ~(bit("time") | bit("event") | bit("start") | bit("stop"))
+        key = [first.get(name, absent(name, first["family"])) for name in flowkey.KEY]
+        key = [part.rstrip(b"\0") if isinstance(part, bytes) else part for part in key]  # as numpy gives an S16
+        span = [start, int(start_source), end, int(end_source), seen]
+        return (first["family"], *key, *values.values(), *span, known)
+
+
+class Slow:
+    """The same rules, a row at a time."""
+
+    def __init__(self) -> None:
+        self.open: dict[tuple[Any, ...], Flow] = {}
+        self.ended: dict[tuple[Any, ...], tuple[int, Row]] = {}
+        self.done: list[Flow] = []
+        self.count: Counter[int] = Counter()
+
+    def feed(self, each: Row) -> None:
+        key = (each["family"], *(each.get(name, 0) for name in flowkey.KEY))
+        number = self.count[each["family"]]
+        self.count[each["family"]] += 1
+        flow = self.open.get(key)
+        start = each["start"] if each["known"] & bit("start") else None
+        event = each["event"]
+        if flow is None and event == EXISTING and self.is_stale(key, number, each, start):
+            return
+        if flow is not None and self.is_another(flow, each, start):
+            if flow.bound is None:
+                flow.bound = each["time"] if start is None else start
+            self.done.append(flow)
+            flow = None
+        if flow is None:
+            flow = self.open[key] = Flow()
+        flow.rows.append(each)
+        flow.bound = None
+        if event == DESTROY:
+            self.done.append(self.open.pop(key))
+            self.ended[key] = number, each
+
+    def is_stale(self, key: tuple[Any, ...], number: int, each: Row, start: int | None) -> bool:
+        if key not in self.ended:
+            return False
+        then, destroy = self.ended[key]
+        other = destroy["start"] if destroy["known"] & bit("start") else None
+        if start is not None and other is not None and abs(start - other) > pairing.SKEW_NS:
+            return False
+        return number - then <= pairing.RACE_ROWS and abs(each["time"] - destroy["time"]) <= pairing.RACE_NS
+
+    def is_another(self, flow: Flow, each: Row, start: int | None) -> bool:
+        before = flow.rows[-1]["time"]
+        if each["event"] == NEW:
+            slack = 0 if each["known"] & bit("time") or start is not None else pairing.RACE_NS
+            only_dumped = all(one["event"] == EXISTING for one in flow.rows)
+            return not (only_dumped and (each["time"] if start is None else start) - before <= slack)
+        return start is not None and start > before + pairing.SKEW_NS
+
+    def snapshot(self, begin: int, end: int) -> None:
+        for key, flow in list(self.open.items()):
+            if max(each["time"] for each in flow.rows) >= begin:
+                continue
+            if flow.bound is None:
+                flow.bound = end
+            elif abs(begin - flow.bound) > pairing.LATE_NS:
+                self.done.append(self.open.pop(key))
+
+    def finish(self) -> Counter[tuple[Any, ...]]:
+        return Counter(flow.result() for flow in [*self.done, *self.open.values()])
+
+
+Step = list[Row] | tuple[int, int]
+
+
+def slow(steps: list[Step]) -> Counter[tuple[Any, ...]]:
+    pairer = Slow()
+    for step in steps:
+        if isinstance(step, tuple):
+            pairer.snapshot(*step)
+        else:
+            for each in step:
+                pairer.feed(each)
+    return pairer.finish()
+
+
+def traffic(seed: int, events: int, lost: float) -> list[Step]:
+    """A random table of at most some hundred flows on few tuples, with losses, dumps, and rows of dumps out of order."""
+    random = np.random.default_rng(seed)
+    table_of: dict[int, tuple[int, int]] = {}
+    steps: list[Step] = []
+    part: list[Row] = []
+    now = T
+    for _ in range(events):
+        now += int(random.integers(0, SECOND // 50))
+        tuple_ = int(random.integers(0, 300))
+        if tuple_ in table_of:
+            made = row(DESTROY, now, id=table_of[tuple_][0], orig_sport=tuple_, status=0x20E)
+            if random.random() < 0.5:
+                made |= row(DESTROY, now, id=made["id"], orig_sport=tuple_, start=table_of[tuple_][1], stop=now - 5, status=0x20E)
+            del table_of[tuple_]
+        else:
+            table_of[tuple_] = int(random.integers(1, 3)), now
+            made = row(NEW, now + 3, id=table_of[tuple_][0], orig_sport=tuple_, status=0x100)
+        if random.random() >= lost:
+            part.append(made)
+        if random.random() < 0.002:
+            begin = now
+            dump = [row(EXISTING, now, id=number, orig_sport=port, status=6) for port, (number, _) in table_of.items()]
+            now += SECOND // 10
+            steps += [part, dump, (begin, now)]
+            part = []
+    return [*steps, part]

@@ -1,0 +1,127 @@
+"""The manners that all commands share: each error ends in one line and its code, and nothing else reaches the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ctrecorder import __version__
+from ctrecorder.cli import common
+from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError
+from ctrecorder.terminal import count, printable
+
+ROOT = Path(common.__file__).parents[2]
+
+
+def parser() -> common.Parser:
+    made = common.Parser("ctdemo", "Shows what is shown.", [("ctdemo --since -2h", "an example")], 1)
+    made.add_argument("--since", metavar="TIME")
+    made.add_argument("-n", type=int)
+    made.add_argument("paths", nargs="*")
+    return made
+
+
+ERRORS = [
+    (CtrecorderError("no room"), 2, "no room"),
+    (ArchiveError("a\x1b[31mb\nc\u202e: bad"), 2, "a\\x1b[31mb\\nc\\u202e: bad"),
+    (FormatError("no header", path="x", offset=7), 2, "x: at byte 7: no header"),
+    (PermissionError(errno.EACCES, "Permission denied", "/root/x"), 2, "/root/x: Permission denied"),
+    (OSError(errno.ENOSPC, "No space left on device"), 2, "reading or writing: No space left on device"),
+    (MemoryError(), 2, "out of memory"),
+]
+
+
+@pytest.mark.parametrize(("error", "code", "line"), ERRORS, ids=[type(error).__name__ for error, _, _ in ERRORS])
+def test_errors_are_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, line: str
+) -> None:
+    monkeypatch.setattr(common, "_discard_stdout", lambda: None)  # pytest's own
+
+    def body(args: argparse.Namespace) -> int:
+        raise error
+
+    assert common.run(parser(), body, []) == code
+    assert capsys.readouterr() == ("", f"ctdemo: {line}\n")
+
+
+def test_what_a_body_returns_and_what_its_bugs_raise() -> None:
+    assert [common.run(parser(), lambda args, code=code: code, []) for code in (0, 1, 2)] == [0, 1, 2]
+    with pytest.raises(ZeroDivisionError):  # a bug is not an operator's error
+        common.run(parser(), lambda args: 1 // 0, [])
+
+
+def test_bad_arguments_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--sin", "x"], ["-n", "x"], ["--since"]):  # no abbreviations
+        assert common.run(parser(), lambda args: 0, words) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert "(see ctdemo --help)" in err
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert common.run(parser(), lambda args: 1, ["--version"]) == 0
+    assert capsys.readouterr().out == f"ctdemo (ctrecorder) {__version__}\n"
+    assert common.run(parser(), lambda args: 1, ["-h"]) == 0
+    assert "  ctdemo --since -2h\n      an example\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "since", "paths"),
+    [
+        (["--since", "-2h", "x"], "-2h", ["x"]),
+        (["--since=-2h"], "-2h", []),
+        (["--since", "2h ago"], "2h ago", []),
+        (["x", "--", "-2h"], None, ["x", "-2h"]),
+    ],
+)
+def test_times_that_begin_with_a_dash(words: list[str], since: str | None, paths: list[str]) -> None:
+    seen: list[argparse.Namespace] = []
+    assert common.run(parser(), lambda args: seen.append(args) or 0, words) == 0
+    assert (seen[0].since, seen[0].paths) == (since, paths)
+
+
+def outcome(body: str, **streams: object) -> subprocess.CompletedProcess[str]:
+    """Runs `body`, a statement, as a command of its own."""
+    lines = ["import os, signal, sys", "from ctrecorder.cli import common", "def body(args):", f"    {body}", "    return 0"]
+    lines += ["sys.exit(common.run(common.Parser('ctdemo', '', [], 1), body, []))"]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
+    return subprocess.run([sys.executable, "-c", "\n".join(lines)], text=True, cwd=ROOT, timeout=60, check=False, **options)
+
+
+@pytest.mark.parametrize("body", ["print('x')", "[print('x' * 100) for _ in range(10_000)]", "common.write_out(b'x' * 10_000_000)"])
+def test_a_closed_pipe_is_no_error(body: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = outcome(body, stdout=writing)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("body", ["print('x')", "[print('x' * 100) for _ in range(10_000)]", "common.write_out(b'x')"])
+def test_a_full_disk_is_one_line(body: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = outcome(body, stdout=full)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "No space left on device" in done.stderr
+
+
+def test_an_interrupt_is_silent_and_told_by_the_code() -> None:
+    done = outcome("print('x'); os.kill(os.getpid(), signal.SIGINT)")
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+def test_nobody_to_tell_is_no_error() -> None:
+    with Path("/dev/full").open("w") as full:
+        assert outcome("raise common.UsageError('x')", stderr=full).returncode == 2
+
+
+def test_words_for_a_terminal() -> None:
+    assert printable("héllo wörld") == "héllo wörld"
+    assert printable("\x00\x1b\x7f\x9b\u200b\udc80\n") == "\\x00\\x1b\\x7f\\x9b\\u200b\\udc80\\n"
+    assert [count(number, "event") for number in (0, 1, 1234)] == ["0 events", "1 event", "1,234 events"]

@@ -1,0 +1,78 @@
+"""Columns read in some rows, and addresses looked for by their places: the same as of the whole table."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctrecorder.columns import ADDRESSES, Table
+from ctrecorder.ctlog.decoder import LazyTable, decode_columns
+from ctrecorder.ctlog.encoder import LIVE, Plan, Scheme, encode_columns
+from ctrecorder.ctlog.index import Index
+from ctrecorder.ctlog.plans import SQUEEZED
+from tests.support import tables
+from tests.support.tables import FAMILIES, same
+
+PLANS = {"live": LIVE, "squeezed": SQUEEZED, "plain": {}, "sparse": {name: Scheme(sparse=True, dictionary=1) for name in ADDRESSES}}
+
+
+class Body:
+    """A payload, and which parts of it were asked for."""
+
+    def __init__(self, table: Table, plan: Plan) -> None:
+        self.payload = encode_columns(table, 1, plan)
+        self.index = Index(self.payload, table.family, len(table), len(self.payload))
+        self.fetched: list[int] = []
+
+    def fetch(self, offset: int, length: int) -> bytes:
+        self.fetched.append(offset)
+        return self.payload[offset : offset + length]
+
+    def lazy(self) -> LazyTable:
+        return LazyTable(self.index, self.fetch)
+
+
+def made(family: int, kind: str, rows: int = 3000) -> Table:
+    return tables.connections(family, rows, seed=3, kinds=50) if kind == "squeezed" else tables.events(family, rows, seed=3, kinds=50)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", PLANS)
+@given(data=st.data())
+def test_some_rows(family: int, kind: str, data: st.DataObject) -> None:
+    table = made(family, kind)
+    rows = np.array(sorted(data.draw(st.sets(st.integers(0, 2999), min_size=1, max_size=40))), np.intp)
+    lazy = Body(table, PLANS[kind]).lazy()
+    for name in data.draw(st.lists(st.sampled_from(sorted(table.columns)), max_size=3)):
+        assert (lazy[name] == table[name]).all()
+    part = lazy.part(rows)
+    assert len(part) == len(rows)
+    same(part.table(), table.take(rows))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", PLANS)
+def test_addresses_by_their_places(family: int, kind: str) -> None:
+    table = made(family, kind)
+    for name in ADDRESSES:
+        for row in range(0, 3000, 300):
+            value = table[name][row]
+            low = np.array([value], table[name].dtype).tobytes() if family == 10 else int(value).to_bytes(4, "big")
+            prefix = low[:-2] + bytes(2), low[:-2] + b"\xff\xff"
+            for first, last in ((low, low), prefix):
+                lazy = Body(table, PLANS[kind]).lazy()
+                plain = decode_columns(Body(table, PLANS[kind]).index, Body(table, PLANS[kind]).fetch, ADDRESSES)
+                for each in ADDRESSES:
+                    raw = plain[each]
+                    size = 16 if family == 10 else 4
+                    data = np.ascontiguousarray(raw if family == 10 else raw.astype(">u4")).tobytes()
+                    expected = [first <= data[at : at + size] <= last for at in range(0, len(data), size)]
+                    assert lazy.within(each, first, last).tolist() == expected
+
+
+def test_what_no_dictionary_has_is_not_read() -> None:
+    body = Body(made(2, "live"), LIVE)
+    assert not any(body.lazy().within(name, b"\1\2\3\4", b"\1\2\3\4").any() for name in ADDRESSES)
+    assert body.fetched == []

@@ -1,0 +1,551 @@
+"""Squeezing: what goes in is all there afterwards, row by row; whatever interrupts it, nothing is lost and nothing is there twice."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ctrecorder.archive import find, lock
+from ctrecorder.archive.lock import BusyError
+from ctrecorder.cli.ctlist import main as ctlist
+from ctrecorder.cli.ctsqueeze import main
+from ctrecorder.columns import Table, bit
+from ctrecorder.connections.pairing import Pairer
+from ctrecorder.ctlog.block import Draft
+from ctrecorder.ctlog.frame import Kind
+from ctrecorder.ctlog.index import FORM_SMALL
+from ctrecorder.errors import ArchiveError, FormatError
+from ctrecorder.maintain import ordering, squeeze_all
+from ctrecorder.maintain import squeeze as squeezing
+from ctrecorder.maintain.squeeze import Settings, squeeze
+from ctrecorder.segment.reader import Segment
+from ctrecorder.segment.writer import SegmentWriter
+from ctrecorder.service import messages
+from ctrecorder.service.log import Log
+from tests.support.slow_pairing import DESTROY, EXISTING, NEW, RESULT, SECOND, V6, Step, T, row, rows_of, slow, table, traffic
+
+PREVIOUS = bytes(range(16))
+
+
+def record(path: Path, steps: list[Step], *, close: bool = True) -> str:
+    """Write `steps` as a recorder would: small and large blocks, a MARK after each dump, a GAP, a heartbeat.  Returns the path."""
+    writer = SegmentWriter.create(str(path), {"host": "router", "previous": "before", "chain": "c0"}, PREVIOUS, time_ns=T)
+    writer.mark("start", {"version": "x"}, T)
+    for step in steps:
+        if isinstance(step, tuple):
+            writer.mark("dump", {"rows": 1, "complete": True}, *step)
+            continue
+        for family in sorted({each["family"] for each in step}):
+            rows = [each for each in step if each["family"] == family]
+            for first in range(0, len(rows), 700):
+                writer.append(table(rows[first : first + 700]))
+    writer.gap(T, T + 5, "overrun", 12, "the buffer was full")
+    writer.mark("heartbeat", {}, T + 9)
+    if close:
+        writer.close()
+    else:
+        writer.sync()
+        writer.abandon()
+    return str(path)
+
+
+def connections(path: str) -> Counter[tuple[Any, ...]]:
+    """All connections of a squeezed segment; without ids, which are dropped."""
+    with Segment(path) as segment:
+        assert not segment.findings
+        return without_ids(rows_of([segment.read(block) for block in segment.blocks_of(Kind.CONNECTIONS)]))
+
+
+def without_ids(bag: Counter[tuple[Any, ...]]) -> Counter[tuple[Any, ...]]:
+    result: Counter[tuple[Any, ...]] = Counter()
+    for each, count in bag.items():
+        result[(each[0], *each[2:-1], each[-1] & ~bit("id"))] += count
+    return result
+
+
+def rounded(bag: Counter[tuple[Any, ...]], unit: int) -> Counter[tuple[Any, ...]]:
+    """Connections without ids, with `start` rounded down and `end`, cut to whole microseconds, up."""
+    start, end = RESULT.index("start"), RESULT.index("end")
+    result: Counter[tuple[Any, ...]] = Counter()
+    for each, count in bag.items():
+        changed = list(each)
+        changed[start], changed[end] = each[start] // unit * unit, -(-(each[end] // 1000 * 1000) // unit) * unit
+        result[tuple(changed)] += count
+    return result
+
+
+def mixed(seed: int = 1, events: int = 3000, lost: float = 0.02) -> list[Step]:
+    """Traffic of both families, with dumps."""
+    steps = traffic(seed, events, lost)
+    for step in steps:
+        if isinstance(step, list):
+            for number, each in enumerate(step):
+                if each["orig_sport"] % 3 == 0:
+                    each |= {"family": V6, "orig_src": b"\x20\x01" + bytes(13) + bytes([each["orig_sport"] % 7])}
+                each["time"] += number % 1000
+    return steps
+
+
+@pytest.mark.parametrize(("resolution", "unit"), ordering.RESOLUTIONS.items())
+def test_what_goes_in_is_all_there_row_by_row(tmp_path: Path, resolution: str, unit: int) -> None:
+    steps = mixed()
+    path = record(tmp_path / "a", steps)
+    with Segment(path) as old:
+        gaps, marks, last_hash, size = old.gaps, old.marks, old.last_hash, old.size
+    result = squeeze(path, Settings(resolution))
+    assert result is not None
+    assert connections(path) == rounded(without_ids(slow(steps)), unit)
+    with Segment(path) as new:
+        assert (new.gaps, new.marks) == (gaps, marks)
+        assert new.state == "closed"
+        assert new.previous_hash == PREVIOUS
+        assert (new.header["host"], new.header["previous"], new.header["chain"]) == ("router", "before", "c0")
+        (replaced,) = lock.replaced_by(new.header)
+        assert (replaced.name, replaced.last_hash, replaced.bytes) == ("a", last_hash.hex(), size)
+        assert lock.hashes(new) == [new.last_hash.hex(), last_hash.hex()]
+        assert result.replaced_hash == last_hash.hex()
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_all_columns_stay(tmp_path: Path) -> None:
+    """Random values in every column of both events: the DESTROY's are told."""
+    random = np.random.default_rng(3)
+    rows = 2000
+    key = {
+        "l4proto": random.integers(0, 255, rows).astype("u1"),
+        **{name: random.integers(0, 1 << 32, rows).astype("<u4") for name in ("orig_src", "orig_dst", "reply_src", "reply_dst", "id")},
+        **{name: random.integers(0, 1 << 16, rows).astype("<u2") for name in ("orig_sport", "orig_dport", "reply_sport", "reply_dport")},
+        **{name: random.integers(0, 1 << 16, rows).astype("<u2") for name in ("zone", "orig_zone", "reply_zone")},
+    }
+    told = {
+        "status": random.integers(0, 1 << 32, rows).astype("<u4"),
+        "mark": random.integers(0, 1 << 32, rows).astype("<u4"),
+        "tcp_state": random.integers(0, 10, rows).astype("u1"),
+        **{
+            name: random.integers(0, 1 << 63, rows).astype("<u8") for name in ("orig_packets", "orig_bytes", "reply_packets", "reply_bytes")
+        },
+    }
+    known = np.full(rows, sum(bit(name) for name in (*key, *told, "start", "stop")), "<u4")
+    start = T + random.integers(0, 3600, rows) * SECOND // 1000 * 1000
+    ends = {"start": start, "stop": start + 10**12, "time": start + 2 * 10**12, "event": np.full(rows, DESTROY, "u1"), "known": known}
+    writer = SegmentWriter.create(str(tmp_path / "a"), {}, time_ns=T)
+    new = {**key, "time": start + 5, "event": np.full(rows, NEW, "u1"), "known": np.full(rows, bit("id"), "<u4")}
+    writer.append(Table(2, rows, new))
+    writer.append(Table(2, rows, {**key, **told, **ends}))
+    writer.close()
+    squeeze(str(tmp_path / "a"), Settings(keep_ids=True))
+    with Segment(str(tmp_path / "a")) as segment:
+        (block,) = segment.blocks_of(Kind.CONNECTIONS)
+        found = segment.read(block)
+    order = np.argsort(found["id"], kind="stable")
+    before = np.argsort(key["id"], kind="stable")
+    for name, values in {**key, **told, "start": start, "end": start + 10**12}.items():
+        assert np.array_equal(found[name][order], values[before]), name
+
+
+def test_ids_go_where_both_ends_were_seen_and_stay_in_parts(tmp_path: Path) -> None:
+    rows = [row(NEW, T, id=5), row(DESTROY, T + 9, id=5), row(NEW, T, id=6), row(DESTROY, T, id=7), row(EXISTING, T, id=8)]
+    path = record(tmp_path / "a", [rows])
+    squeeze(path, Settings())
+    with Segment(path) as segment:
+        found = [segment.read(block) for block in segment.blocks_of(Kind.CONNECTIONS)]
+    ids = {
+        (int(seen), int(number), bool(known & bit("id")))
+        for each in found
+        for seen, number, known in zip(each["seen"], each["id"], each["known"], strict=True)
+    }
+    assert ids == {(5, 0, False), (1, 6, True), (4, 7, True), (8, 8, True)}
+    kept = record(tmp_path / "b", [rows])
+    squeeze(kept, Settings(keep_ids=True))
+    with Segment(kept) as segment:
+        assert sorted(number for block in segment.blocks_of(Kind.CONNECTIONS) for number in segment.read(block)["id"].tolist()) == [
+            5,
+            6,
+            7,
+            8,
+        ]
+
+
+def test_flows_open_across_three_segments_join_again(tmp_path: Path) -> None:
+    """Each segment squeezed by itself, then paired as parts, is as if all events were paired together."""
+    steps = mixed(4, 6000, 0.0)
+    cuts = [0, len(steps) // 3, 2 * len(steps) // 3, len(steps)]
+    pairer, done = Pairer(), []
+    for number in range(3):
+        path = record(tmp_path / str(number), steps[cuts[number] : cuts[number + 1]])
+        squeeze(path, Settings("us"))
+        with Segment(path) as segment:
+            for block in segment.blocks_of(Kind.CONNECTIONS):
+                done += pairer.feed(segment.read(block))
+            for mark in segment.marks:
+                if mark.what == "dump":
+                    done += pairer.snapshot(mark.begin, mark.end)
+    assert without_ids(rows_of(done + pairer.finish())) == rounded(without_ids(slow(steps)), 1000)
+
+
+def test_long_lived_connections_have_blocks_of_their_own(tmp_path: Path) -> None:
+    rows = [row(NEW, T, id=number) for number in range(5000)] + [row(NEW, T + SECOND, id=9000 + number) for number in range(5000)]
+    rows += [row(DESTROY, T + 2 * SECOND, id=9000 + number) for number in range(5000)]
+    rows += [row(DESTROY, T + 5 * 3600 * SECOND, id=number) for number in range(5000)]
+    path = record(tmp_path / "a", [rows])
+    squeeze(path, Settings())
+    with Segment(path) as segment:
+        spans = sorted((block.rows, block.time_max - block.time_min) for block in segment.blocks_of(Kind.CONNECTIONS))
+    assert spans == [(5000, SECOND), (5000, 5 * 3600 * SECOND)]
+
+
+def test_squeezing_twice_changes_nothing(tmp_path: Path) -> None:
+    path = record(tmp_path / "a", mixed())
+    squeeze(path, Settings())
+    before = Path(path).read_bytes()
+    assert squeeze(path, Settings("s")) is None
+    assert Path(path).read_bytes() == before
+
+
+def test_a_live_segment_is_let_be(tmp_path: Path) -> None:
+    writer = SegmentWriter.create(str(tmp_path / "a"), {}, time_ns=T)
+    writer.append(table([row(NEW, T)]))
+    with pytest.raises(BusyError, match="is being recorded"):
+        squeeze(str(tmp_path / "a"), Settings())
+    writer.close()
+    assert squeeze(str(tmp_path / "a"), Settings()) is not None
+
+
+def test_a_crashed_segment_is_squeezed_up_to_its_last_good_block(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    steps: list[Step] = [[row(NEW, T), row(DESTROY, T + 9)]]
+    path = record(tmp_path / "a", steps, close=False)
+    with Path(path).open("ab") as file:
+        file.write(b"\xc7CTB torn off by a power cut")
+    assert main([str(tmp_path)]) == 0
+    assert connections(path) == rounded(without_ids(slow(steps)), 1000)
+    said = capfd.readouterr().err
+    assert "crashed" in said
+    assert "28 bytes after that were none" in said
+    with Segment(path) as segment:
+        assert lock.replaced_by(segment.header)[0].state == "crashed"
+
+
+def test_a_damaged_segment_stays_as_it_is(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = record(tmp_path / "a", mixed())
+    data = bytearray(Path(path).read_bytes())
+    data[len(data) // 2] ^= 1
+    Path(path).write_bytes(data)
+    with pytest.raises(FormatError, match="not squeezed"):
+        squeeze(path, Settings())
+    good = record(tmp_path / "b", mixed(2))
+    for jobs in ("1", "2"):
+        assert main(["-j", jobs, str(tmp_path)]) == 1
+        assert "cttest --repair" in capfd.readouterr().err
+    assert Path(path).read_bytes() == data
+    assert squeeze(good, Settings()) is None
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+
+
+@pytest.mark.parametrize("lose", ["a block", "a row", "a mark"])
+def test_a_new_segment_that_lacks_something_is_thrown_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lose: str) -> None:
+    path = record(tmp_path / "a", mixed())
+    before = Path(path).read_bytes()
+    append, write = SegmentWriter.append, SegmentWriter.write
+
+    def without_marks(self: SegmentWriter, draft: Draft) -> None:
+        if draft.kind != Kind.MARK:
+            write(self, draft)
+
+    def lossy(self: SegmentWriter, part: Table, **options: Any) -> None:
+        if lose == "a row":
+            part = part.take(np.append(np.zeros(1, np.int64), np.arange(len(part) - 1)))
+        if lose != "a block" or part.family == V6:
+            append(self, part, **options)
+
+    if lose == "a mark":
+        monkeypatch.setattr(SegmentWriter, "write", without_marks)
+    else:
+        monkeypatch.setattr(SegmentWriter, "append", lossy)
+    with pytest.raises(ArchiveError, match="does not say what this one does"):
+        squeeze(path, Settings())
+    assert Path(path).read_bytes() == before
+    assert os.listdir(tmp_path) == ["a"]
+
+
+CALLS = ("pwrite", "fsync", "fdatasync", "rename", "link", "unlink", "mkdir", "fchmod", "fchown", "ftruncate")
+
+
+class Interruption:
+    """Ends the work at the `step`th of all CALLS: by `stop`, just before it or (`after`) just after it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, step: int, after: bool, stop: Callable[[], None]) -> None:
+        self.step, self.after, self.stop, self.count = step, after, stop, 0
+        for name in CALLS:
+            monkeypatch.setattr(os, name, self.wrap(getattr(os, name)))
+
+    def wrap(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*arguments: Any, **options: Any) -> Any:
+            self.count += 1
+            if self.count != self.step:
+                return call(*arguments, **options)
+            try:
+                if self.after:
+                    call(*arguments, **options)
+            finally:
+                self.stop()
+            raise AssertionError("not stopped")
+
+        return wrapped
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def no_space() -> None:
+    raise OSError(28, "No space left on device")
+
+
+def steps_of(work: Callable[[], object]) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        counter = Interruption(patch, 0, False, interrupt)
+        work()
+    return counter.count
+
+
+def state_of(path: str, raw: bytes, wanted: Counter[tuple[Any, ...]]) -> str:
+    """ "old" or "new", whichever is at `path`, whole; and nothing else counts as a segment."""
+    assert find.find([os.path.dirname(path)]).segments == [path]
+    if Path(path).read_bytes() == raw:
+        return "old"
+    assert connections(path) == wanted
+    return "new"
+
+
+@pytest.fixture(scope="module")
+def small() -> tuple[list[Step], Counter[tuple[Any, ...]]]:
+    steps = mixed(7, 300)
+    return steps, rounded(without_ids(slow(steps)), 1000)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("stop", [interrupt, no_space])
+def test_interrupted_at_every_step(
+    tmp_path: Path, small: tuple[list[Step], Counter[tuple[Any, ...]]], keep: bool, stop: Callable[[], None]
+) -> None:
+    steps, wanted = small
+    settings = Settings(keep=keep)
+    raw = Path(record(tmp_path / "a", steps)).read_bytes()
+    count = steps_of(lambda: squeeze(str(tmp_path / "a"), settings))
+    assert count > 12
+    seen = set()
+    for step in range(1, count + 1):
+        for after in (False, True):
+            folder = tmp_path / f"{step}-{after}"
+            folder.mkdir()
+            path = str(folder / "a")
+            Path(path).write_bytes(raw)
+            with pytest.MonkeyPatch.context() as patch:
+                Interruption(patch, step, after, stop)
+                try:
+                    squeeze(path, settings)
+                except (KeyboardInterrupt, ArchiveError, OSError):
+                    pass
+            seen.add(state_of(path, raw, wanted))
+            assert main([*(["--keep"] if keep else []), str(folder)]) == 0
+            assert state_of(path, raw, wanted) == "new"
+            assert sorted(os.listdir(folder)) == (["a", "replaced"] if keep else ["a"])
+            if keep:
+                assert Path(folder / "replaced" / "a").read_bytes() == raw
+    assert seen == {"old", "new"}
+
+
+def test_killed_at_every_step(tmp_path: Path, small: tuple[list[Step], Counter[tuple[Any, ...]]]) -> None:
+    """As by SIGKILL: what is left over is hidden, and the next run removes it."""
+    steps, wanted = small
+    raw = Path(record(tmp_path / "a", steps)).read_bytes()
+    count = steps_of(lambda: squeeze(str(tmp_path / "a"), Settings()))
+    left = 0
+    for step in range(1, count + 1):
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        path = str(folder / "a")
+        Path(path).write_bytes(raw)
+        with pytest.MonkeyPatch.context() as patch:
+            Interruption(patch, step, bool(step % 2), lambda: os.kill(os.getpid(), signal.SIGKILL))
+            child = os.fork()
+            if child == 0:
+                squeeze(path, Settings())
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == signal.SIGKILL
+        left += len(os.listdir(folder)) - 1
+        state_of(path, raw, wanted)
+        assert main([str(folder)]) == 0
+        assert state_of(path, raw, wanted) == "new"
+        assert os.listdir(folder) == ["a"]
+    assert left > 3
+
+
+def test_leavings_of_a_segment_that_is_gone_are_removed(tmp_path: Path) -> None:
+    path = record(tmp_path / "a", mixed())
+    (tmp_path / ".squeezing-1").write_bytes(b"left")
+    (tmp_path / f".squeezing-{os.stat(path).st_ino}").write_bytes(b"may be at work")
+    (tmp_path / ".other").write_bytes(b"not ours")
+    lock.clear_leavings(str(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == [".other", f".squeezing-{os.stat(path).st_ino}", "a"]
+
+
+def test_four_at_once(tmp_path: Path) -> None:
+    """Each segment is squeezed once, whoever comes first, and all is there."""
+    for number in range(4):
+        record(tmp_path / str(number), mixed(number, 600))
+    children = []
+    for _ in range(4):
+        child = os.fork()
+        if child == 0:
+            os._exit(main([str(tmp_path)]))
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    assert main([str(tmp_path)]) == 0
+    assert sorted(os.listdir(tmp_path)) == ["0", "1", "2", "3"]
+    for number in range(4):
+        path = str(tmp_path / str(number))
+        assert connections(path) == rounded(without_ids(slow(mixed(number, 600))), 1000)
+        with Segment(path) as segment:
+            assert len(lock.replaced_by(segment.header)) == 1
+
+
+def test_a_segment_that_another_command_holds_is_passed_over(tmp_path: Path) -> None:
+    path = record(tmp_path / "a", mixed())
+    before = Path(path).read_bytes()
+    with Path(path).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(BusyError):
+            squeeze(path, Settings())
+        assert main([str(tmp_path)]) == 0
+    assert Path(path).read_bytes() == before
+
+
+def test_segments_that_go_meanwhile_are_no_failure(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """ctexpire may delete what was found: after the look into the folder, or once it is open, before it is locked."""
+    paths = [record(tmp_path / name, mixed()) for name in "abc"]
+
+    class Expirer(Log):
+        def say(self, kind: messages.Message, text: str, **fields: object) -> None:
+            super().say(kind, text, **fields)
+            os.unlink(paths[2])
+
+    is_squeezed = squeezing.is_squeezed
+
+    def expired(segment: Segment) -> bool:
+        if segment.path == paths[0]:
+            os.unlink(paths[0])
+        return is_squeezed(segment)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(squeezing, "is_squeezed", expired)
+        assert squeeze_all.Work(Settings(), 1, Expirer("ctsqueeze")).folder(str(tmp_path)) == 0
+    assert os.listdir(tmp_path) == ["b"]
+    assert [line.split(":")[1] for line in capfd.readouterr().err.splitlines()] == [f" squeezed {paths[1]}"]
+
+
+def test_planted_links_are_not_followed(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    path = record(folder / "a", mixed())
+    os.symlink(victim, folder / f".squeezing-{os.stat(path).st_ino}")
+    squeeze(path, Settings())
+    assert victim.read_bytes() == b"precious"
+    other = record(tmp_path / "elsewhere", mixed())
+    os.symlink(other, folder / "b")
+    with pytest.raises(ArchiveError, match="symbolic link"):
+        squeeze(str(folder / "b"), Settings())
+
+
+def test_output_is_never_overwritten_and_the_old_segment_stays(tmp_path: Path) -> None:
+    path = record(tmp_path / "a", mixed())
+    before = Path(path).read_bytes()
+    new = tmp_path / "new"
+    assert main(["-f", path, "-o", str(new)]) == 0
+    assert connections(str(new)) == rounded(without_ids(slow(mixed())), 1000)
+    assert main(["-f", path, "-o", str(new)]) == 2
+    assert Path(path).read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == ["a", "new"]
+
+
+def test_the_new_segment_has_the_owner_and_the_mode_of_the_old(tmp_path: Path) -> None:
+    path = record(tmp_path / "a", mixed())
+    os.chown(path, 1234, 2345)
+    os.chmod(path, 0o644)
+    squeeze(path, Settings())
+    status = os.stat(path)
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (1234, 2345, 0o644)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["-o", "x"], ["-f", "a", "b"], ["--resolution", "ns"], ["--level", "20"], ["-j", "0"], ["/nonexistent"]]
+)
+def test_bad_arguments_end_in_one_line(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_a_stranger_s_list_of_replaced_segments_does_no_harm() -> None:
+    whole = {"name": "a", "last_hash": "00", "rows": 1, "bytes": 2, "state": "closed", "program": "p"}
+    for listed in (None, 3, "x", {}, [1, None, [], {}, {**whole, "rows": "1"}, {**whole, "rows": True}]):
+        assert lock.replaced_by({"replaces": listed}) == []
+    assert len(lock.replaced_by({"replaces": [whole, 5]})) == 1
+
+
+@pytest.fixture(autouse=True)
+def _no_signal_handlers_stay() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert squeezing.KEPT == "replaced"
+    assert squeeze_all.OK == 0
+
+
+@pytest.mark.parametrize("stamped", [False, True])
+def test_squeezing_changes_no_line(tmp_path: Path, capfd: pytest.CaptureFixture[str], stamped: bool) -> None:
+    """Times have nanoseconds, lists cut them to microseconds: at 1 us a squeezed segment lists as it did before, byte by byte."""
+    random = np.random.default_rng(4)
+    rows = []
+    for number in range(600):
+        start = T + int(random.integers(0, 3600 * SECOND))
+        end = start + int(random.integers(1, 90 * SECOND))
+        flow = {"id": number + 1, "orig_sport": number, "reply_dport": number, "l4proto": 17}
+        kernel = bit("start") | bit("stop") if stamped else 0
+        known = {"known": bit("id") | bit("l4proto") | bit("orig_sport")}
+        rows.append(row(NEW, start, **flow, **known))
+        told = {"start": start, "stop": end} if stamped else {}
+        rows.append(row(DESTROY, end, **flow, **told, known=known["known"] | kernel))
+    path = record(tmp_path / "a", [sorted(rows, key=lambda each: each["time"])])
+
+    def listed(*options: str) -> list[str]:
+        assert ctlist([*options, path]) == 0
+        return sorted(line for line in capfd.readouterr().out.splitlines())
+
+    before = listed(), listed("-s")
+    squeeze(path, Settings())
+    assert (listed(), listed("-s")) == before
+
+
+def test_few_connections_take_the_smaller_form(tmp_path: Path) -> None:
+    """A router at home has segments of some connections: 56 bytes for each column's entry would be most of it."""
+    sizes, forms = {}, {}
+    for count in (5, 250):
+        rows = [row(event, T + n * SECOND + event * 7 * SECOND, id=n + 1, orig_sport=n) for n in range(count) for event in (NEW, DESTROY)]
+        result = squeeze(record(tmp_path / str(count), [sorted(rows, key=lambda each: each["time"])]), Settings())
+        assert result is not None
+        with Segment(result.path) as segment:
+            forms[count] = {block.form for block in segment.blocks_of(Kind.CONNECTIONS)}
+            sizes[count] = sum(segment.frame(block).length for block in segment.blocks_of(Kind.CONNECTIONS))
+    assert forms[5] == {FORM_SMALL}
+    assert sizes[5] < 150
+    assert sizes[250] < 250 * 8

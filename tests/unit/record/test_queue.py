@@ -1,0 +1,412 @@
+"""Rows, gaps and marks on their way to segments: with a real folder, and a real limit that makes writes fail."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ctrecorder import uapi
+from ctrecorder.columns import Event, Table
+from ctrecorder.ctlog.block import table_drafts
+from ctrecorder.ctlog.frame import Kind
+from ctrecorder.errors import ArchiveError
+from ctrecorder.record.counters import Counters
+from ctrecorder.record.queue import MOST_UNSYNCED_BYTES, Spool
+from ctrecorder.record.segments import Series
+from ctrecorder.record.target import DAY, MINUTE, SECOND, Place, newest
+from ctrecorder.segment.reader import Segment
+from ctrecorder.service.log import Log
+
+NOON = 20_000 * DAY + 12 * 60 * MINUTE
+BIG = 64 << 20
+
+
+class Told(Log):
+    """A log that is read back."""
+
+    def __init__(self) -> None:
+        super().__init__("test")
+        self.lines: list[str] = []
+
+    def say(self, kind: object, text: str, **fields: object) -> None:
+        self.lines.append(text)
+
+
+def rows(first: int, count: int, family: int = uapi.AF_INET) -> Table:
+    """`count` NEW rows that differ in `id` and `time`, from `first` on; random addresses, so that they do not pack away."""
+    ids = np.arange(first, first + count, dtype=np.uint32)
+    random = np.random.default_rng(first)
+    columns = {
+        "time": NOON + ids.astype(np.int64),
+        "event": np.full(count, Event.NEW, np.uint8),
+        "id": ids,
+    }
+    if family == uapi.AF_INET:
+        columns["orig_src"] = random.integers(0, 2**32, count, np.uint32)
+    else:
+        columns["orig_src"] = np.frombuffer(random.bytes(16 * count), "S16")
+    return Table(family, count, columns)
+
+
+def spool(folder: Path, *, template: str = "%Y%m%d-%H%M.ctlog", block_rows: int = 65536, memory_bytes: int = BIG) -> Spool:
+    log = Told()
+    series = Series(Place(str(folder / template), 60, 0o640), lambda: {"host": "router"}, log)
+    return Spool(series, block_rows, memory_bytes, Counters(), log)
+
+
+def lines(of: Spool) -> list[str]:
+    assert isinstance(of.log, Told)
+    return of.log.lines
+
+
+def ids_of(path: str | Path) -> list[list[int]]:
+    """The ids in each block of EVENTS."""
+    with Segment(str(path)) as segment:
+        assert segment.findings == []
+        return [segment.read(block, ["id"])["id"].tolist() for block in segment.blocks_of(Kind.EVENTS)]
+
+
+def all_ids(path: str | Path) -> list[int]:
+    return [each for block in ids_of(path) for each in block]
+
+
+def only(folder: Path) -> Path:
+    (path,) = folder.iterdir()
+    return path
+
+
+@contextlib.contextmanager
+def files_at_most(size: int) -> Iterator[None]:
+    """No file of this process can grow over `size` bytes: a write past it fails, half-way if it straddles it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("minutes", "now", "boundary"),
+    [
+        (60, NOON, NOON + 60 * MINUTE),
+        (60, NOON - 1, NOON),
+        (30, NOON + 29 * MINUTE, NOON + 30 * MINUTE),
+        (1440, NOON, 20_001 * DAY),
+        # 7 does not divide the day: the last period ends at midnight, and the count begins anew.
+        (7, 20_001 * DAY - MINUTE, 20_001 * DAY),
+        (7, 20_001 * DAY, 20_001 * DAY + 7 * MINUTE),
+    ],
+)
+def test_boundaries_are_multiples_of_the_day(minutes: int, now: int, boundary: int) -> None:
+    begin, end = Place("/x/%H", minutes, 0o640).period(now)
+    assert begin <= now < end == boundary
+
+
+def test_a_name_that_exists_at_the_start_is_not_touched(tmp_path: Path) -> None:
+    there = tmp_path / "19700101-0000.ctlog"
+    there.write_text("precious")
+    ours = spool(tmp_path)
+    ours.open(0)
+    assert Path(ours.path).name == "19700101-0000-1.ctlog"
+    assert there.read_text() == "precious"
+
+
+def test_a_name_that_exists_at_rotation_keeps_the_old_segment(tmp_path: Path) -> None:
+    ours = spool(tmp_path)
+    ours.open(NOON)
+    old = ours.path
+    ours.add(rows(0, 3))
+    next_name = ours.series.place.path(NOON + 60 * MINUTE)
+    Path(next_name).write_text("precious")
+    ours.rotate(NOON + 60 * MINUTE)
+    ours.add(rows(3, 2))
+    assert ours.close(NOON + 61 * MINUTE)
+    assert ids_of(old) == [[0, 1, 2], [3, 4]]
+    assert Path(next_name).read_text() == "precious"
+    assert f"going on in {old}: cannot open {next_name}: it exists already, and a segment is never overwritten" in lines(ours)
+
+
+def test_rotation_chains_the_segments(tmp_path: Path) -> None:
+    ours = spool(tmp_path)
+    ours.open(NOON)
+    first = ours.path
+    ours.rotate(NOON + 60 * MINUTE)
+    second = ours.path
+    assert ours.close(NOON + 61 * MINUTE)
+    with Segment(first) as one, Segment(second) as two:
+        assert two.previous_hash == one.last_hash
+        assert two.header["previous"] == Path(first).name
+        assert two.header["chain"] == one.header["chain"]
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_new_recorder_goes_on_in_the_chain_and_says_what_is_missing(tmp_path: Path, closed: bool) -> None:
+    before = spool(tmp_path)
+    before.open(NOON)
+    before.add(rows(0, 1))
+    before.flush(NOON + SECOND)
+    last = NOON + 2 * SECOND
+    if closed:
+        before.mark("stop", {}, last)
+        before.close(last)
+    else:
+        assert before.series.writer is not None
+        before.mark("heartbeat", {}, last)
+        before.flush(last)
+        before.series.writer.abandon()  # the kernel lets go of the lock of a process that died
+    after = spool(tmp_path)
+    after.open(NOON + 3 * 60 * MINUTE)
+    after.close(NOON + 3 * 60 * MINUTE)
+    with Segment(before.path) as one, Segment(after.path) as two:
+        assert one.state == ("closed" if closed else "crashed")
+        assert two.previous_hash == one.last_hash
+        (gap,) = two.gaps
+        assert (gap.reason, gap.lost) == ("stopped" if closed else "crashed", None)
+        assert (gap.begin, gap.end) == (last, NOON + 3 * 60 * MINUTE)
+
+
+def test_a_second_recorder_of_one_template_is_refused(tmp_path: Path) -> None:
+    first = spool(tmp_path)
+    first.open(NOON)
+    with pytest.raises(ArchiveError, match="another recorder writes it"):
+        spool(tmp_path).open(NOON + SECOND)
+    spool(tmp_path, template="udp-%H%M.ctlog").open(NOON)  # another template is another recorder's
+    assert newest(str(tmp_path / "none-%H.ctlog")) is None
+
+
+def test_blocks_hold_at_most_so_many_rows_in_order(tmp_path: Path) -> None:
+    ours = spool(tmp_path, block_rows=4)
+    ours.open(NOON)
+    ours.add(rows(0, 3))
+    assert ids_of(ours.path) == []
+    ours.add(rows(3, 3))  # does not fit the block: the first is written
+    assert ids_of(ours.path) == [[0, 1, 2]]
+    ours.add(rows(6, 9))
+    ours.flush(NOON)
+    assert ids_of(ours.path) == [[0, 1, 2], [3, 4, 5], [6, 7, 8, 9], [10, 11, 12, 13], [14]]
+
+
+def test_families_and_dumps_have_blocks_of_their_own(tmp_path: Path) -> None:
+    ours = spool(tmp_path)
+    ours.open(NOON)
+    ours.add(rows(0, 1))
+    ours.add(rows(10, 1, uapi.AF_INET6))
+    ours.add(rows(20, 1), existing=True)
+    ours.add(rows(1, 1))
+    ours.flush(NOON)
+    assert sorted(ids_of(ours.path)) == [[0, 1], [10], [20]]
+
+
+def test_a_mark_comes_after_the_rows_before_it(tmp_path: Path) -> None:
+    ours = spool(tmp_path)
+    ours.open(NOON)
+    ours.add(rows(0, 1))
+    ours.mark("dump", {"complete": True}, NOON, NOON + 1)
+    ours.add(rows(1, 1))
+    ours.close(NOON + 2)
+    with Segment(ours.path) as segment:
+        assert [block.kind for block in segment.blocks] == [Kind.HEADER, Kind.EVENTS, Kind.MARK, Kind.EVENTS]
+
+
+def test_gaps_of_one_reason_become_one(tmp_path: Path) -> None:
+    ours = spool(tmp_path)
+    ours.open(NOON)
+    ours.gap(NOON + 2, NOON + 3, "overrun", 5, "full")
+    ours.gap(NOON + 1, NOON + 7, "overrun", 6, "full")
+    ours.gap(NOON, NOON + 9, "stopped", None, "gone")
+    ours.flush(NOON + 10)
+    ours.gap(NOON + 11, NOON + 12, "overrun", 1, "full")
+    ours.close(NOON + 13)
+    with Segment(ours.path) as segment:
+        found = [(gap.begin - NOON, gap.end - NOON, gap.reason, gap.lost) for gap in segment.gaps]
+    assert found == [(1, 7, "overrun", 11), (0, 9, "stopped", None), (11, 12, "overrun", 1)]
+
+
+def test_what_the_disk_refused_is_written_once_when_it_takes_again(tmp_path: Path) -> None:
+    ours = spool(tmp_path, block_rows=1000)
+    ours.open(NOON)
+    ours.add(rows(0, 900))
+    assert ours.flush(NOON)
+    with files_at_most(only(tmp_path).stat().st_size + 100):  # not even a frame and a half
+        for first in range(900, 4500, 900):
+            ours.add(rows(first, 900))
+            assert not ours.flush(NOON)
+        assert ids_of(ours.path) == [list(range(900))]
+    assert ours.flush(NOON + 9 * SECOND)
+    assert all_ids(ours.path) == list(range(4500))
+    assert len([line for line in lines(ours) if line.startswith("cannot write")]) == 1
+    assert lines(ours)[-1].startswith(f"writing to {ours.path} again after")
+    with Segment(ours.path) as segment:
+        assert segment.gaps == []
+
+
+def test_what_did_not_fit_in_memory_is_counted_in_a_gap(tmp_path: Path) -> None:
+    one = max(table_drafts(rows(first, 900))[0].size for first in range(0, 4500, 900))
+    ours = spool(tmp_path, block_rows=1000, memory_bytes=3 * one)
+    ours.open(NOON)
+    with files_at_most(only(tmp_path).stat().st_size):
+        for first in range(0, 4500, 900):
+            ours.add(rows(first, 900))
+            ours.flush(NOON)
+            assert ours.failing
+    assert ours.close(NOON + SECOND)
+    # The first try fails with one block in hand; then three fit.
+    assert all_ids(ours.path) == list(range(2700))
+    with Segment(ours.path) as segment:
+        found = [(gap.begin - NOON, gap.end - NOON, gap.reason, gap.lost) for gap in segment.gaps]
+    assert found == [(2700, 4499, "write-error", 1800)]
+    assert ours.counters.lost == 1800
+
+
+def test_rows_of_a_dump_that_do_not_fit_are_no_lost_events(tmp_path: Path) -> None:
+    ours = spool(tmp_path, memory_bytes=4096)
+    ours.open(NOON)
+    with files_at_most(only(tmp_path).stat().st_size):
+        ours.add(rows(0, 1))
+        assert not ours.flush(NOON)
+        ours.add(rows(1, 2000), existing=True)
+        assert not ours.flush(NOON)
+    assert ours.cut_dumps == 2000
+    assert ours.close(NOON + SECOND)
+    with Segment(ours.path) as segment:
+        assert segment.gaps == []
+
+
+def test_a_rotation_that_the_disk_refused_is_made_up_for(tmp_path: Path) -> None:
+    ours = spool(tmp_path)
+    ours.open(NOON)
+    old = ours.path
+    with files_at_most(only(tmp_path).stat().st_size):
+        ours.add(rows(0, 2))
+        ours.rotate(NOON + 60 * MINUTE)
+        assert ours.path == old
+    assert ours.flush(NOON + 61 * MINUTE)
+    assert Path(ours.path).name == "19700101-1301.ctlog".replace("19700101", Path(old).name[:8])
+    assert ids_of(old) == [[0, 1]]
+    with Segment(old) as segment:
+        assert segment.state == "closed"
+
+
+def test_a_deleted_segment_is_put_back(tmp_path: Path) -> None:
+    """The file is open, so nothing of it is lost; and it goes on where it was."""
+    ours = spool(tmp_path)
+    ours.open(NOON)
+    path = Path(ours.path)
+    ours.add(rows(0, 3))
+    assert ours.flush(NOON)
+    before = path.read_bytes()
+    path.unlink()
+    ours.add(rows(3, 2))
+    assert ours.flush(NOON)
+    assert path.read_bytes().startswith(before)
+    assert ids_of(path) == [[0, 1, 2], [3, 4]]
+    with pytest.raises(ArchiveError, match="another recorder writes it"):  # its lock went with it
+        spool(tmp_path).open(NOON)
+    assert any(line.startswith(f"{path} was deleted while it was being written") for line in lines(ours))
+
+
+def test_a_deleted_folder_is_waited_for(tmp_path: Path) -> None:
+    """Nothing goes to memory meanwhile: the open file takes it, however long it is, and all is put back."""
+    folder = tmp_path / "log"
+    folder.mkdir()
+    ours = spool(folder, memory_bytes=1)
+    ours.open(NOON)
+    path = Path(ours.path)
+    path.unlink()
+    folder.rmdir()
+    for first in range(0, 3000, 1000):
+        ours.add(rows(first, 1000))
+        assert ours.flush(NOON)
+    folder.mkdir()
+    assert ours.flush(NOON)
+    assert ids_of(path) == [list(range(first, first + 1000)) for first in range(0, 3000, 1000)]
+    assert len([line for line in lines(ours) if "has no place" in line]) == 1
+
+
+def test_what_ends_with_a_deleted_folder_is_told_to_be_lost(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    ours = spool(folder)
+    ours.open(NOON)
+    path = Path(ours.path)
+    path.unlink()
+    folder.rmdir()
+    ours.add(rows(0, 1000))
+    assert ours.close(NOON)
+    assert lines(ours)[-1] == f"{path} was deleted and never had a place again: its 1000 rows are lost"
+
+
+def test_a_moved_segment_is_closed_where_it_is(tmp_path: Path) -> None:
+    folder, away = tmp_path / "log", tmp_path / "away"
+    folder.mkdir()
+    ours = spool(folder)
+    ours.open(NOON)
+    ours.add(rows(0, 1))
+    assert ours.flush(NOON)
+    folder.rename(away)
+    ours.add(rows(1, 1))
+    assert ours.flush(NOON)  # into the file that is open: there is no other place
+    folder.mkdir()
+    ours.add(rows(2, 1))
+    assert ours.flush(NOON)
+    assert (ids_of(only(away)), ids_of(only(folder))) == ([[0], [1]], [[2]])
+    with Segment(str(only(away))) as old, Segment(str(only(folder))) as new:
+        assert old.state == "closed"
+        assert (new.previous_hash, new.header["sequence"]) == (old.last_hash, old.header["sequence"] + 1)
+
+
+def test_a_wrong_clock_does_not_fork_the_chain(tmp_path: Path) -> None:
+    """A segment dated years ahead is not the newest for ever."""
+    hashes = []
+    for now in (NOON, NOON + 4000 * DAY, NOON + DAY, NOON + 2 * DAY):
+        ours = spool(tmp_path)
+        ours.open(now)
+        with Segment(ours.path) as segment:
+            hashes.append(segment.previous_hash)
+        assert ours.close(now)
+        with Segment(ours.path) as segment:
+            hashes.append(segment.last_hash)
+    assert hashes[2::2] == hashes[1:-1:2]
+
+
+def test_a_segment_that_cannot_be_opened_is_tried_again(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    ours = spool(folder)
+    ours.open(NOON)
+    folder.rename(tmp_path / "away")
+    ours.rotate(NOON + 60 * MINUTE)
+    ours.add(rows(0, 2))
+    assert not ours.flush(NOON + 60 * MINUTE)
+    folder.mkdir()
+    assert ours.flush(NOON + 61 * MINUTE)
+    ours.close(NOON + 61 * MINUTE)
+    assert ids_of(only(folder)) == [[0, 1]]
+    with Segment(str(only(folder))) as segment, Segment(str(only(tmp_path / "away"))) as old:
+        assert segment.previous_hash == old.last_hash
+
+
+def test_nothing_to_write_writes_nothing(tmp_path: Path) -> None:
+    ours = spool(tmp_path)
+    ours.open(NOON)
+    size = only(tmp_path).stat().st_size
+    assert ours.flush(NOON + SECOND)
+    assert only(tmp_path).stat().st_size == size
+
+
+def test_what_is_written_is_synced_before_it_fills_the_memory(tmp_path: Path) -> None:
+    """Between two flushes too: a second of a flood would else stay in memory."""
+    ours = spool(tmp_path, block_rows=8192)
+    ours.open(NOON)
+    most = 0
+    for first in range(0, 240 * 8192, 8192):
+        ours.add(rows(first, 8192))
+        most = max(most, ours._bytes)
+    assert only(tmp_path).stat().st_size > 2 * MOST_UNSYNCED_BYTES
+    assert most < 1.5 * MOST_UNSYNCED_BYTES
