@@ -39,7 +39,7 @@ class Source(IntEnum):
 
 @dataclass(frozen=True)
 class Column:
-    """One column: `id` is its number in a file and its bit in `known`; `kind` is a numpy dtype, or "addr"."""
+    """One column: `id` is its number in a file and its bit in `present`; `kind` is a numpy dtype, or "addr"."""
 
     id: int
     name: str
@@ -61,7 +61,7 @@ class Column:
 
 _PORTS = "port; ICMP: {}"
 COLUMNS: tuple[Column, ...] = (
-    Column(1, "time", "<i8", "ns UTC", "CTA_TIMESTAMP_EVENT", "time of the event; if not `known` from the kernel, of its receipt"),
+    Column(1, "time", "<i8", "ns UTC", "CTA_TIMESTAMP_EVENT", "time of the event; if not `present` from the kernel, of its receipt"),
     Column(2, "event", "u1", "", "nlmsg_type, nlmsg_flags", "1 NEW, 2 UPDATE, 3 DESTROY, 4 EXISTING (seen in a table dump)"),
     Column(3, "l4proto", "u1", "", "CTA_PROTO_NUM", "L4 protocol, as in IP's protocol field"),
     Column(4, "orig_src", "addr", "", "CTA_TUPLE_ORIG", "source address, original direction"),
@@ -83,7 +83,7 @@ COLUMNS: tuple[Column, ...] = (
     Column(20, "reply_packets", "<u8", "packets", "CTA_COUNTERS_REPLY", "packets, reply direction"),
     Column(21, "reply_bytes", "<u8", "bytes", "CTA_COUNTERS_REPLY", "bytes, reply direction"),
     Column(22, "tcp_state", "u1", "", "CTA_PROTOINFO_TCP_STATE", "enum tcp_conntrack"),
-    Column(23, "known", "<u4", "bits", "", "bit N set: the column with id N was told (by the kernel), not merely 0"),
+    Column(23, "present", "<u4", "bits", "", "bit N set: the column with id N was told (by the kernel), not merely 0"),
     Column(24, "orig_zone", "<u2", "", "CTA_TUPLE_ZONE", "zone of the original direction alone"),
     Column(25, "reply_zone", "<u2", "", "CTA_TUPLE_ZONE", "zone of the reply direction alone"),
     Column(26, "end", "<i8", "ns UTC", "", "of a connection: its end, 0 while unknown"),
@@ -102,12 +102,12 @@ TUPLE = ("l4proto", *ADDRESSES, *PORTS)
 
 
 def bit(name: str) -> int:
-    """The bit of the column `name` in `known`."""
+    """The bit of the column `name` in `present`."""
     return 1 << BY_NAME[name].id
 
 
 def bits(names: Iterable[str]) -> int:
-    """The bits of the columns `names` in `known`."""
+    """The bits of the columns `names` in `present`."""
     return sum(bit(name) for name in names)
 
 

@@ -62,7 +62,7 @@ class Span(NamedTuple):
 
 
 @dataclass
-class Found:
+class FolderListing:
     """What is in a folder, or was named.
 
     `segments` (by the time of their header), `spans` of these (if asked for), `foreign` (other files), `unreadable` (path and why).
@@ -74,13 +74,13 @@ class Found:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
 
-def find(paths: list[str], *, spans: bool = False) -> Found:
+def find(paths: list[str], *, spans: bool = False) -> FolderListing:
     """The segments among `paths`: each a file, or a folder whose files are meant (not those in folders below).
 
     A file that goes from its folder before it could be looked at is none of them, as if it had gone before the folder was read.
     `spans`: also when each begins and ends; no hash is looked at for that, so it can only say what is worth reading.
     """
-    found = Found()
+    found = FolderListing()
     timed: list[tuple[int, str]] = []
     for path in paths:
         for name in _files(path, found):
@@ -128,7 +128,7 @@ def _span(path: str, descriptor: int, header: Frame | None) -> Span:
     return Span(path, min(header.time_min, footer.time_min), max(header.time_min, footer.time_max))
 
 
-def _files(path: str, found: Found) -> list[str]:
+def _files(path: str, found: FolderListing) -> list[str]:
     """`path` itself, or the regular files in the folder `path`, by name; hidden ones are not meant (ctsqueeze writes such)."""
     if not os.path.isdir(path):
         return [path]

@@ -46,7 +46,7 @@ class Held:
 
 
 @contextlib.contextmanager
-def custody(path: str, opened: int, folder: Folder | None = None) -> Iterator[Held]:
+def locked(path: str, opened: int, folder: Folder | None = None) -> Iterator[Held]:
     """Hold the lock of the segment `path`.
 
     `opened`: a descriptor of the file that it must be.  `folder`: the folder of `path`, if that is open
@@ -84,7 +84,7 @@ def _lock(descriptor: int, path: str) -> None:
     raise BusyError(f"{path}: is being recorded, or another command is at work on it")
 
 
-def aside(path: str, status: os.stat_result) -> str:
+def successor_path(path: str, status: os.stat_result) -> str:
     """Where the successor of the segment `path` is written: a hidden name beside it, which its lock makes ours alone."""
     return os.path.join(os.path.dirname(path), f".squeezing-{status.st_ino}")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
-from ctrecorder.check.verify import Compare, Compared, Examined
+from ctrecorder.check.verify import ChainReport, Compare, SegmentReport
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.service import messages
 from ctrecorder.service.messages import Message, field_name
@@ -127,18 +127,18 @@ def _of_entry(entry: dict[str, object], owners: Collection[int]) -> Anchor | Non
 def against(source: str, paths: Iterable[str]) -> Compare:
     """For `verify.check` of `paths`: a comparison with the anchors of `source`.  Raises ArchiveError when it is called."""
 
-    def compare_with(examined: list[Examined]) -> Compared:
-        owners = {0} | {os.stat(one.path).st_uid for one in examined if os.path.exists(one.path)}
+    def compare_with(reports: list[SegmentReport]) -> ChainReport:
+        owners = {0} | {os.stat(one.path).st_uid for one in reports if os.path.exists(one.path)}
         anchors = load(source, owners)
-        compared = compare(examined, anchors, [path for path in paths if os.path.isdir(path)])
+        report = compare(reports, anchors, [path for path in paths if os.path.isdir(path)])
         if not anchors and source == JOURNAL and os.geteuid():
-            compared.unproved.append("the journal shows the recorder's entries to root and the members of systemd-journal or adm only")
-        return compared
+            report.unproved.append("the journal shows the recorder's entries to root and the members of systemd-journal or adm only")
+        return report
 
     return compare_with
 
 
-def compare(segments: Iterable[Examined], anchors: Iterable[Anchor], folders: Collection[str]) -> Compared:
+def compare(segments: Iterable[SegmentReport], anchors: Iterable[Anchor], folders: Collection[str]) -> ChainReport:
     """What differs from what was logged; unproved, if nothing that was logged is of these segments.
 
     `folders`: those that were asked for as a whole, so that what was logged must be there.  Anchors of other folders do not count, but if
@@ -148,8 +148,8 @@ def compare(segments: Iterable[Examined], anchors: Iterable[Anchor], folders: Co
 
 
 class _Comparison:
-    def __init__(self, segments: list[Examined], anchors: list[Anchor], folders: Collection[str]) -> None:
-        self._compared = Compared()
+    def __init__(self, segments: list[SegmentReport], anchors: list[Anchor], folders: Collection[str]) -> None:
+        self._compared = ChainReport()
         places = {os.path.realpath(folder) for folder in (*folders, *(os.path.dirname(one.path) for one in segments))}
         here = [anchor for anchor in anchors if os.path.realpath(os.path.dirname(anchor.path)) in places]
         self._segments, self._anchors, self._whole = segments, here or anchors, bool(folders)
@@ -160,7 +160,7 @@ class _Comparison:
         self._told: set[str] = set()
         self._deleted = {anchor.hash for anchor in self._anchors if anchor.kind == "deleted"}
 
-    def run(self) -> Compared:
+    def run(self) -> ChainReport:
         matched = [one for anchor in self._anchors if (one := self._check(anchor)) is not None]
         # Of a first segment only its opening was logged, and that names no hash.
         closed = any(one.state == "closed" for one in self._segments)
@@ -169,7 +169,7 @@ class _Comparison:
         self._check_unlogged(matched)
         return self._compared
 
-    def _check(self, anchor: Anchor) -> Examined | None:
+    def _check(self, anchor: Anchor) -> SegmentReport | None:
         """Whether what was logged is still so: the segment that it is of, if it is here."""
         wanted = anchor.before if anchor.kind == "opened" else anchor.hash
         if anchor.kind == "deleted" or not wanted:
@@ -199,7 +199,7 @@ class _Comparison:
             what = f"was logged with last hash {last}, is not here, and nobody logged that it was deleted"
             self._compared.findings.append(FormatError(f"{which} {what}", path=os.path.dirname(anchor.path) or ".", offset=0))
 
-    def _check_unlogged(self, matched: list[Examined]) -> None:
+    def _check_unlogged(self, matched: list[SegmentReport]) -> None:
         """Whoever was closed after one that was logged was logged too."""
         logged = {anchor.hash for anchor in self._anchors if anchor.kind in ("closed", "squeezed")}
         first: dict[str, int] = {}

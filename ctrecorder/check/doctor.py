@@ -121,7 +121,7 @@ def look_at_log(folder: str) -> Iterator[Finding]:
     """A segment written lately, in a folder that others cannot see."""
     try:
         others = os.stat(folder).st_mode & 0o007
-        newest = max((entry.stat().st_mtime for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False)), default=None)
+        newest_segment = max((entry.stat().st_mtime for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False)), default=None)
     except FileNotFoundError:
         packaged = f"systemd-tmpfiles --create ctrecorder.conf && systemctl restart {UNIT}"
         yield Finding(f"{folder} is not there", packaged if os.path.exists(TMPFILES) else f"mkdir -m 750 {folder}")
@@ -131,10 +131,10 @@ def look_at_log(folder: str) -> Iterator[Finding]:
         return
     if others:
         yield Finding(f"{folder} is open to everyone: who talked to whom is personal data", f"chmod o= {folder}")
-    if newest is None:
+    if newest_segment is None:
         yield Finding(f"there is no segment in {folder}", f"systemctl restart {UNIT}")
-    elif time.time() - newest > SILENT_SECONDS:
-        yield Finding(f"nothing was written to {folder} for {int(time.time() - newest)} s", f"systemctl restart {UNIT}")
+    elif time.time() - newest_segment > SILENT_SECONDS:
+        yield Finding(f"nothing was written to {folder} for {int(time.time() - newest_segment)} s", f"systemctl restart {UNIT}")
 
 
 def look_at_rules() -> Iterator[Finding]:

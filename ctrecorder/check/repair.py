@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ctrecorder.archive.lock import BusyError, successor
 from ctrecorder.archive.open import open_segment
-from ctrecorder.ctlog.block import Draft, gap_draft, mark_draft, table_drafts
+from ctrecorder.ctlog.block import PendingBlock, gap_block, mark_block, table_blocks
 from ctrecorder.ctlog.encoder import LIVE
 from ctrecorder.ctlog.frame import FEATURES, FRAME, KINDS, TABLES, VERSION, Json, Kind
 from ctrecorder.ctlog.plans import SQUEEZED
@@ -21,7 +21,7 @@ from ctrecorder.segment.writer import SegmentWriter
 
 
 @dataclass(frozen=True)
-class Repaired:
+class RepairResult:
     """What became of a segment.
 
     `rows`: those that were saved.
@@ -36,7 +36,7 @@ class Repaired:
     findings: list[FormatError]
 
 
-def repair(path: str, output: str, key: bytes = b"") -> Repaired:
+def repair(path: str, output: str, key: bytes = b"") -> RepairResult:
     """Write what is whole of `path` to `output`, which must not exist.
 
     `key`: of a sealed segment; the new one is sealed with it.  Raises BusyError for a segment that is being written, FormatError for
@@ -51,13 +51,13 @@ def repair(path: str, output: str, key: bytes = b"") -> Repaired:
         begun = int(old.index["time_min"][0]) if len(old.index) else 0
         writer = SegmentWriter.create(output, _header(old), old.previous_hash, time_ns=begun, key=key if old.sealed else b"")
         try:
-            for draft in salvage.drafts():
-                writer.write(draft)
+            for block in salvage.blocks():
+                writer.write(block)
             writer.close()
         except BaseException:
             writer.discard()
             raise
-        return Repaired(writer.rows, salvage.holes, salvage.unknown, old.findings)
+        return RepairResult(writer.rows, salvage.holes, salvage.unknown, old.findings)
 
 
 def _header(old: Segment) -> Json:
@@ -76,18 +76,18 @@ class _Records:
         self._old = old
         self.holes, self.unknown = len(old.gaps), 0
 
-    def drafts(self) -> Iterator[Draft]:
+    def blocks(self) -> Iterator[PendingBlock]:
         """All that is there, as blocks.  Raises FormatError if the file is changed meanwhile."""
         gaps = iter(self._old.gaps)
         for mark in self._old.marks:
-            yield mark_draft(mark.what, mark.facts, mark.begin, mark.end)
+            yield mark_block(mark.what, mark.facts, mark.begin, mark.end)
         for block in self._old.blocks_of(Kind.EVENTS, Kind.CONNECTIONS, Kind.GAP):
             if block.kind == Kind.GAP:
                 gap = next(gaps)
-                yield gap_draft(gap.begin, gap.end, gap.reason, gap.lost, gap.detail)
+                yield gap_block(gap.begin, gap.end, gap.reason, gap.lost, gap.detail)
             else:
                 kind = Kind(block.kind)
-                yield from table_drafts(self._old.read(block), kind, plan=SQUEEZED if kind == Kind.CONNECTIONS else LIVE)
+                yield from table_blocks(self._old.read(block), kind, plan=SQUEEZED if kind == Kind.CONNECTIONS else LIVE)
 
 
 class _Salvage:
@@ -99,7 +99,7 @@ class _Salvage:
         self._lost: list[int] = []  # times between which something is missing
         self._detail = ""
 
-    def drafts(self) -> Iterator[Draft]:
+    def blocks(self) -> Iterator[PendingBlock]:
         """Each whole block behind the header as it stands, and GAPs."""
         file, last = self._old.file, 0
         end: int | None = 0  # where the next block should begin; None: behind a damaged one that is not known
@@ -119,7 +119,7 @@ class _Salvage:
             if block.kind not in KINDS:  # it may be about blocks that are not the same any more
                 self.unknown += 1
             elif block.kind not in (Kind.HEADER, Kind.ADDRESSES):  # a filter of addresses would be of other rows, or wrong
-                yield Draft(Kind(block.kind), bytes(payload), (block.time_min, block.time_max), block.family, block.form, block.rows)
+                yield PendingBlock(Kind(block.kind), bytes(payload), (block.time_min, block.time_max), block.family, block.form, block.rows)
             end, last = block.offset + FRAME.size + frame.length, block.time_max
         if self._old.state != "closed" and end is not None and end < self._old.size:
             self._lose(file.wrong(f"{self._old.size - end} bytes are no whole block", end), last, last)
@@ -132,9 +132,9 @@ class _Salvage:
         self._lost += times
         self._detail = self._detail or str(error.reason)
 
-    def _gap(self, reason: str) -> Iterator[Draft]:
+    def _gap(self, reason: str) -> Iterator[PendingBlock]:
         """A GAP for what was lost since the last one."""
         if self._lost:
             self.holes += 1
-            yield gap_draft(min(self._lost), max(self._lost), reason, None, self._detail)
+            yield gap_block(min(self._lost), max(self._lost), reason, None, self._detail)
             self._lost, self._detail = [], ""

@@ -41,7 +41,7 @@ _NAMED = 5
 
 
 @dataclass
-class Examined:
+class SegmentReport:
     """What is known of a segment after `examine`.  `findings`: damage.  `notes`: what is to be said, but is none."""
 
     path: str
@@ -79,7 +79,7 @@ class Examined:
 
 
 @dataclass
-class Compared:
+class ChainReport:
     """What was found of all segments together.  `unproved`: what was asked for and could not be done, a line each."""
 
     findings: list[FormatError] = field(default_factory=list)
@@ -87,7 +87,7 @@ class Compared:
     unproved: list[str] = field(default_factory=list)
 
 
-Compare = Callable[[list[Examined]], Compared]
+Compare = Callable[[list[SegmentReport]], ChainReport]
 
 
 def check(
@@ -103,14 +103,14 @@ def check(
     unchecked = [why for _, why in found.unreadable]
     unchecked += [f"{path}: not a segment of ctrecorder" for path in found.foreign if path in paths]
     notes = _passed_over([path for path in found.foreign if path not in paths])
-    examined = []
+    reports = []
     for path in found.segments:
         try:
-            one = examine(path, key)
+            one = check_segment(path, key)
         except CtrecorderError as error:
             unchecked.append(str(error))
             continue
-        examined.append(one)
+        reports.append(one)
         if one.sealed and not key:
             unchecked.append(f"{path}: is sealed: without its key (--key) only its structure could be checked")
         for finding in one.findings:
@@ -118,25 +118,25 @@ def check(
         if not quiet:
             for line in (*one.notes, one.summary()):
                 say(line)
-    whole = _check_all(examined, _receipts(paths, unchecked), key, compare)
+    whole = _check_all(reports, _receipts(paths, unchecked), key, compare)
     unproved = [keyless, *whole.unproved] if keyless else whole.unproved
     for line in (*map(str, whole.findings), *unchecked, *unproved):
         say(line)
-    damaged = {one.path for one in examined if one.findings} | {finding.path for finding in whole.findings}
+    damaged = {one.path for one in reports if one.findings} | {finding.path for finding in whole.findings}
     if not quiet:
-        for line in (*whole.notes, *notes, _total(len(examined), len(damaged), len(unchecked))):
+        for line in (*whole.notes, *notes, _total(len(reports), len(damaged), len(unchecked))):
             say(line)
-    return DAMAGED if damaged else UNCHECKED if unchecked or unproved or not examined else WHOLE
+    return DAMAGED if damaged else UNCHECKED if unchecked or unproved or not reports else WHOLE
 
 
-def _check_all(examined: list[Examined], receipts: list[Receipt], key: bytes, compare: Compare | None) -> Compared:
+def _check_all(reports: list[SegmentReport], receipts: list[Receipt], key: bytes, compare: Compare | None) -> ChainReport:
     """What is only seen when all segments are there."""
-    whole = Compared(*check_chains(examined, receipts))
+    whole = ChainReport(*check_chains(reports, receipts))
     if key:
-        whole.findings += _unsealed(examined)
+        whole.findings += _unsealed(reports)
     if compare is not None:
-        compared = compare(examined)
-        whole = Compared(whole.findings + compared.findings, whole.notes + compared.notes, compared.unproved)
+        compared = compare(reports)
+        whole = ChainReport(whole.findings + compared.findings, whole.notes + compared.notes, compared.unproved)
     return whole
 
 
@@ -152,7 +152,7 @@ def _receipts(paths: Iterable[str], unchecked: list[str]) -> list[Receipt]:
     return found
 
 
-def _unsealed(segments: Iterable[Examined]) -> list[FormatError]:
+def _unsealed(segments: Iterable[SegmentReport]) -> list[FormatError]:
     """Segments that the key says nothing of: neither they nor one that follows on them is sealed."""
     sealed: dict[str, int] = {}
     for one in segments:
@@ -172,17 +172,17 @@ def _passed_over(paths: list[str]) -> list[str]:
     return [f"passed over, no segments: {', '.join(paths[:_NAMED])}{more}"]
 
 
-def _total(examined: int, damaged: int, unchecked: int) -> str:
-    words = [f"{count(examined, 'segment')} checked: {examined - damaged:,} whole, {damaged:,} damaged"]
+def _total(reports: int, damaged: int, unchecked: int) -> str:
+    words = [f"{count(reports, 'segment')} checked: {reports - damaged:,} whole, {damaged:,} damaged"]
     if unchecked:
         words.append(f"{count(unchecked, 'file')} could not be checked")
     return "; ".join(words)
 
 
-def examine(path: str, key: bytes = b"") -> Examined:
+def check_segment(path: str, key: bytes = b"") -> SegmentReport:
     """Check one segment.  Raises ArchiveError if it cannot be read, FormatError if it is none."""
     with open_segment(path, key) as segment:
-        one = Examined(path, segment.state, segment.header, segment.previous_hash.hex(), lock.hashes(segment))
+        one = SegmentReport(path, segment.state, segment.header, segment.previous_hash.hex(), lock.hashes(segment))
         one.sealed = segment.sealed
         if not segment.hashed:
             one.notes.append(f"{path}: of the C ctrecorder, which wrote no checksums: only its structure was checked")
@@ -201,7 +201,7 @@ def examine(path: str, key: bytes = b"") -> Examined:
     return one
 
 
-def _count(segment: Segment, one: Examined) -> None:
+def _count(segment: Segment, one: SegmentReport) -> None:
     one.blocks = len(segment.index)
     one.rows = int(segment.index["rows"].sum())
     one.gaps = int(np.count_nonzero(segment.index["kind"] == Kind.GAP))
@@ -212,7 +212,7 @@ def _count(segment: Segment, one: Examined) -> None:
         one.findings.append(FormatError(f"the footer tells of {told} rows, there are {one.rows}", path=one.path, offset=segment.size))
 
 
-def _check_order(segment: Segment, one: Examined) -> None:
+def _check_order(segment: Segment, one: SegmentReport) -> None:
     """The frames from first to last: that they are those that the footer tells of, and each follows on the one before."""
     file = segment.file
     scan = Scan(file)
@@ -241,7 +241,7 @@ def _addresses(segment: Segment) -> Bloom | None:
     return None
 
 
-def _check_block(segment: Segment, block: Block, one: Examined, addresses: Bloom | None) -> None:
+def _check_block(segment: Segment, block: Block, one: SegmentReport, addresses: Bloom | None) -> None:
     try:
         if not segment.hashed:
             if block.kind in TABLES:
@@ -281,14 +281,14 @@ def _check_table(segment: Segment, block: Block, table: Table) -> None:
             raise FormatError(f"column {name} has values outside the bounds in its entry", offset=FRAME.size + entry.place)
 
 
-def check_chains(segments: Iterable[Examined], receipts: Iterable[Receipt] = ()) -> tuple[list[FormatError], list[str]]:
+def check_chains(segments: Iterable[SegmentReport], receipts: Iterable[Receipt] = ()) -> tuple[list[FormatError], list[str]]:
     """Whether segments follow each other as they were recorded: findings, and notes.
 
     Each names the one before it by its last hash.  That one is there, or ctexpire's receipt of it is; else the chain is broken.
     Where there is no receipt at all (a folder that was copied), what is before the earliest segment of a chain may have expired.
     """
     expired = {one_hash: receipt for receipt in receipts for one_hash in receipt.hashes}
-    chains: dict[str, list[Examined]] = {}
+    chains: dict[str, list[SegmentReport]] = {}
     for one in segments:
         if one.chain and "legacy" not in one.header:
             chains.setdefault(one.chain, []).append(one)
@@ -302,9 +302,9 @@ def check_chains(segments: Iterable[Examined], receipts: Iterable[Receipt] = ())
     return findings + _strangers(chains.values()), notes
 
 
-def _strangers(chains: Iterable[list[Examined]]) -> list[FormatError]:
+def _strangers(chains: Iterable[list[SegmentReport]]) -> list[FormatError]:
     """Segments of another recording than most with their template in their folder: a recorder goes on in the chain that is there."""
-    places: dict[tuple[str, str], list[list[Examined]]] = {}
+    places: dict[tuple[str, str], list[list[SegmentReport]]] = {}
     for members in chains:
         template = members[0].header.get("template")
         if isinstance(template, str) and template:
@@ -320,16 +320,16 @@ def _strangers(chains: Iterable[list[Examined]]) -> list[FormatError]:
 class _Chain:
     """The segments of one recording, in their order: `findings`, `notes`."""
 
-    def __init__(self, members: list[Examined], expired: Mapping[str, Receipt]) -> None:
+    def __init__(self, members: list[SegmentReport], expired: Mapping[str, Receipt]) -> None:
         self.findings: list[FormatError] = []
         self.notes: list[str] = []
         self._members, self._expired = members, expired
-        self._by_hash: dict[str, Examined] = {}
+        self._by_hash: dict[str, SegmentReport] = {}
         for one in members:
             for twin in sorted({self._by_hash[known].path for known in one.hashes if known in self._by_hash}):
                 self._find(one, f"holds the same as {twin}")
             self._by_hash.update(dict.fromkeys(one.hashes, one))
-        followers: dict[str, Examined] = {}
+        followers: dict[str, SegmentReport] = {}
         for place, one in enumerate(members):
             before = self._before(one, place)
             if before is None:
@@ -338,7 +338,7 @@ class _Chain:
                 self._find(one, f"follows on {before.name}, and so does {followers[before.path].name}")
             followers[before.path] = one
 
-    def _before(self, one: Examined, place: int) -> Examined | None:
+    def _before(self, one: SegmentReport, place: int) -> SegmentReport | None:
         """The segment that `one` follows on, past those that have expired; None if there is none, which is told of."""
         name, wanted = str(one.header.get("previous") or "the segment before it"), one.previous_hash
         deleted: Receipt | None = None
@@ -362,9 +362,9 @@ class _Chain:
             self.notes.append(f"{one.path}: the recording begins earlier; what is before it has expired, as ctexpire's receipts say")
         return None
 
-    def _find(self, one: Examined, what: str) -> None:
+    def _find(self, one: SegmentReport, what: str) -> None:
         self.findings.append(_broken(one, what))
 
 
-def _broken(one: Examined, what: str) -> FormatError:
+def _broken(one: SegmentReport, what: str) -> FormatError:
     return FormatError(what, path=one.path, offset=_PREVIOUS_AT)

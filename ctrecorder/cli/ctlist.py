@@ -14,7 +14,7 @@ from ctrecorder.errors import UsageError
 from ctrecorder.service.settings import DEFAULT_FOLDER
 
 if TYPE_CHECKING:
-    from ctrecorder.ctlog.predicate import Question
+    from ctrecorder.ctlog.predicate import Query
     from ctrecorder.query.answer import Archive
     from ctrecorder.render.renderer import Renderer
     from ctrecorder.service.audit import Audit
@@ -87,10 +87,10 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
 def listing(args: argparse.Namespace, audit: Audit) -> int:
     """List: 0, or 1 if something was asked for and is not there, or 2 if not all could be read."""
     from ctrecorder.archive import find
-    from ctrecorder.query import answer as query
+    from ctrecorder.query import answer as answers
     from ctrecorder.render import renderer as render
 
-    question = ask(args, time.time_ns())
+    query = ask(args, time.time_ns())
     renderer = render.Renderer(args.format, connections=args.squeeze, utc=args.utc)
     found = find.find([*args.paths, *args.files] or [DEFAULT_FOLDER])
     for path in found.foreign:
@@ -100,25 +100,25 @@ def listing(args: argparse.Namespace, audit: Audit) -> int:
     if not (found.segments or found.foreign or found.unreadable):
         common.report("ctlist", f"{', '.join([*args.paths, *args.files] or [DEFAULT_FOLDER])}: no segments here; is ctrecord running?")
         return common.FAILED
-    opened = query.open_archive(found.segments, question)
-    if args.format == "classic" and not args.squeeze and query.only_connections(opened):
+    opened = answers.open_archive(found.segments, query)
+    if args.format == "classic" and not args.squeeze and answers.only_connections(opened):
         args.squeeze = True  # as the C ctrecorder lists its squeezed files
         renderer = render.Renderer(args.format, connections=True, utc=args.utc)
     rows = show_headers(opened, args.format) if args.headers else show(opened, renderer, args, audit)
     for finding in opened.findings:
         common.report("ctlist", str(finding))
     if args.verbose:
-        common.report("ctlist", str(opened.question.effort))
+        common.report("ctlist", str(opened.query.stats))
     if found.foreign or found.unreadable or opened.findings:
         return common.FAILED
     asked = args.ip or args.port or args.proto or args.event or args.since or args.until
     return common.NO if asked and not rows else common.OK
 
 
-def ask(args: argparse.Namespace, now: int) -> Question:
+def ask(args: argparse.Namespace, now: int) -> Query:
     """The question that the arguments put.  Raises UsageError."""
     from ctrecorder import times
-    from ctrecorder.ctlog.predicate import HAPPENED, Question, Term
+    from ctrecorder.ctlog.predicate import HAPPENED, Query, Term
     from ctrecorder.query.parse import parse_network, parse_ports
 
     terms = []
@@ -128,7 +128,7 @@ def ask(args: argparse.Namespace, now: int) -> Question:
         terms.append(Term(ports=tuple(parse_ports(word) for word in _words(args.port))))
     if args.event and args.squeeze:
         raise UsageError("--event chooses among events, -s lists connections: leave one of them out")
-    return Question(
+    return Query(
         since=times.parse_span(args.since, now, utc=args.utc)[0] if args.since else times.BEGIN,
         until=times.parse_span(args.until, now, utc=args.utc)[1] if args.until else times.END,
         protocols=frozenset(labels.parse_protocol(word) for word in _words(args.proto)),
@@ -139,15 +139,15 @@ def ask(args: argparse.Namespace, now: int) -> Question:
 
 def show(opened: Archive, renderer: Renderer, args: argparse.Namespace, audit: Audit) -> int:
     """Write the lines, and what the answer lacks; returns the number of lines, which `audit` counts too."""
-    from ctrecorder.query import answer as query
+    from ctrecorder.query import answer as answers
 
     for gap in [*opened.gaps(), *opened.silences(time.time_ns())]:
-        common.report("ctlist", query.describe_gap(gap, utc=args.utc))
+        common.report("ctlist", answers.describe_gap(gap, utc=args.utc))
     common.write_out(renderer.head)
     if args.squeeze:
-        batches = query.connections(opened, renderer.columns, by_end=args.format == "classic")
+        batches = answers.connections(opened, renderer.columns, by_end=args.format == "classic")
     else:
-        batches = query.events(opened, renderer.columns)
+        batches = answers.events(opened, renderer.columns)
     for tables, order in batches:
         audit.rows += sum(map(len, tables))
         for text in renderer.lines(tables, order):

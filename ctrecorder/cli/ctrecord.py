@@ -61,7 +61,7 @@ def record(args: argparse.Namespace) -> int:
         return common.FAILED if problems else common.OK
     merge(args, "record")
 
-    from ctrecorder.record.recorder import SIGNALS, Recorder, Settings
+    from ctrecorder.record.recorder import SIGNALS, Recorder, RecorderOptions
     from ctrecorder.service import daemon, privileges
     from ctrecorder.service import key as sealing
     from ctrecorder.service import log as service
@@ -69,7 +69,7 @@ def record(args: argparse.Namespace) -> int:
 
     log = service.Log("ctrecord")
     daemon.set_nice(args.nice)
-    settings = Settings(
+    settings = RecorderOptions(
         template=os.path.abspath(args.template),
         rotate_minutes=args.rotate,
         protocols=args.protocols,
@@ -87,7 +87,7 @@ def record(args: argparse.Namespace) -> int:
     pidfile = daemon.PidFile(args.pidfile) if args.pidfile else None
     missing = privileges.drop_privileges(args.user, args.group, keep_net_admin=args.resync)
     if missing:
-        log.say(UNPRIVILEGED, f"there is no user {missing}: going on as root", user=missing)
+        log.send(UNPRIVILEGED, f"there is no user {missing}: going on as root", user=missing)
     with daemon.SignalPipe(SIGNALS) as signals:
         recorder.start()
         if not args.foreground:

@@ -52,11 +52,11 @@ def squeeze(args: argparse.Namespace) -> int:
         raise UsageError("-j: at least 1")
     merge(args, "squeeze")
 
-    from ctrecorder.maintain.squeeze import Settings
-    from ctrecorder.maintain.squeeze_all import Work
+    from ctrecorder.maintain.squeeze import SqueezeOptions
+    from ctrecorder.maintain.squeeze_all import ArchiveSqueeze
     from ctrecorder.service.key import find_key
     from ctrecorder.service.log import Log
 
-    settings = Settings(args.resolution, args.level, args.keep_ids, args.keep, find_key(args.key, args.config))
-    work = Work(settings, args.jobs, Log("ctsqueeze"))
+    settings = SqueezeOptions(args.resolution, args.level, args.keep_ids, args.keep, find_key(args.key, args.config))
+    work = ArchiveSqueeze(settings, args.jobs, Log("ctsqueeze"))
     return work.one(args.file, args.output) if args.file else work.folder(args.folder)

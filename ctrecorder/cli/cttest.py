@@ -59,7 +59,7 @@ def test(args: argparse.Namespace) -> int:
 
     paths = args.paths or [DEFAULT_FOLDER]
     compare = anchors.against(args.anchors, paths) if args.anchors else None
-    key, keyless = sealing.key_at_hand(args.key, args.config)
+    key, keyless = sealing.find_key_for_reading(args.key, args.config)
     return verify.check(paths, say, quiet=args.quiet, key=key, keyless=keyless, compare=compare)
 
 

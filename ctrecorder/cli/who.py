@@ -31,7 +31,7 @@ def answer(args: argparse.Namespace, audit: Audit) -> int:
     found = who.ask([*args.paths, *args.files] or [DEFAULT_FOLDER], asked, time.time_ns())
     audit.rows = len(found)
     for table in found.tables:
-        for one in render_who.candidates(table, *who.roles(table, asked)):
+        for one in render_who.holders(table, *who.roles(table, asked)):
             line = render_who.as_json(one) if args.format == "json" else render_who.text(one, utc=args.utc)
             common.write_out(f"{line}\n".encode())
     if args.format == "json":
@@ -51,7 +51,7 @@ def answer(args: argparse.Namespace, audit: Audit) -> int:
     for finding in found.findings:
         common.report("ctlist", str(finding))
     if args.verbose:
-        common.report("ctlist", str(found.effort))
+        common.report("ctlist", str(found.stats))
     if found.findings:
         return common.FAILED
     return common.OK if len(found) else common.NO
@@ -63,7 +63,7 @@ def _gap(gap: Gap) -> dict[str, object]:
     return {"begin": rfc3339(gap.begin), "end": rfc3339(gap.end), "reason": gap.reason, "lost": gap.lost}
 
 
-def ask(args: argparse.Namespace, now: int) -> who.Asked:
+def ask(args: argparse.Namespace, now: int) -> who.WhoQuery:
     """The question that the arguments put.  Raises UsageError."""
     from ctrecorder import times
     from ctrecorder.query import who
@@ -80,7 +80,7 @@ def ask(args: argparse.Namespace, now: int) -> who.Asked:
     begin, end = times.parse_span(args.at, now, utc=args.utc)
     spread = int(tolerance * times.SECOND)
     protocols = [word.strip() for option in args.proto for word in option.split(",")]
-    return who.Asked(
+    return who.WhoQuery(
         who.parse_end(args.who),
         max(begin - spread, times.BEGIN),
         min(max(end, begin + 1) + spread, times.END),

@@ -2,7 +2,7 @@
 
 The C ctrecorder recorded no ids, and IPv6 without addresses and ICMP without its id: there many flows that are open at once look
 alike.  They are taken to end in the order in which they began, as that program took them.  `number` gives such a flow's rows a number
-of their own where the kernel's id would be; `known` still says that no id was told.  Pure.
+of their own where the kernel's id would be; `present` still says that no id was told.  Pure.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def number(table: Table, arrival: Ints, begins: Bools, ends: Bools) -> Table:
 
     `arrival`: (rows,), what orders the rows.  `begins` and `ends`: (rows,), which rows are the start, and which the end, of a flow.
     """
-    known = table["known"]
+    known = table["present"]
     alike = np.flatnonzero(((known & _PROTOCOL_AND_ID) == _PROTOCOL_ALONE) & ((known & _TUPLE) != _TUPLE) & (begins ^ ends))
     if not len(alike):
         return table

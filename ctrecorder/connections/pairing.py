@@ -18,7 +18,7 @@ back), so the order of arrival decides.  In it, of one key:
 - Where no id and not the whole tuple was told, many flows of one key are open at once: `alike` tells them apart.
 
 Times: the kernel's (KERNEL) win over the time of the event (RECEIPT), that over a BOUND.  Of status, mark, counters and TCP state
-the last that were `known` are kept.
+the last that were `present` are kept.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from ctrecorder.connections.parts import (
     VALUES,
     Bools,
     Ints,
-    Pieces,
+    Parts,
     is_whole,
-    pieces_of_connections,
-    pieces_of_events,
+    parts_of_connections,
+    parts_of_events,
 )
 
 # An EXISTING row is at most this much younger than the row of the event socket that it should have come before or after.  The
@@ -57,7 +57,7 @@ LATE_NS = 150_000_000_000
 BATCH_ROWS = 65_536
 
 # Columns of a connection that are not simply its last part's
-_OF_ALL_PARTS = frozenset(("seen", "time", "start", "start_source", "known"))
+_OF_ALL_PARTS = frozenset(("seen", "time", "start", "start_source", "present"))
 _RANK = np.array([0, 3, 2, 1] + [0] * 252, np.int64)  # of a Source: how good it is
 
 
@@ -66,7 +66,7 @@ class Pairer:
 
     Memory: the open flows (bounded by the conntrack table that was recorded), as many waiting rows or `BATCH_ROWS`, and the keys
     of what ended in the last `RACE_ROWS` rows.  A connection's table has the columns KEY, VALUES (those that were fed), SPAN
-    and `known`; while it may go on also `time`, when last heard of.
+    and `present`; while it may go on also `time`, when last heard of.
     """
 
     def __init__(self) -> None:
@@ -80,17 +80,17 @@ class Pairer:
         """
         done = []
         if "event" in table:
-            pieces = pieces_of_events(table)
+            parts_ = parts_of_events(table)
         else:
             whole = is_whole(table)
             if whole.all():
                 return [table] if len(table) else []
             if whole.any():
                 done.append(table.take(whole))
-            pieces = pieces_of_connections(table.take(~whole))
+            parts_ = parts_of_connections(table.take(~whole))
         if table.family not in self._families:
             self._families[table.family] = _Flows(table.family)
-        return done + self._families[table.family].feed(pieces)
+        return done + self._families[table.family].feed(parts_)
 
     def snapshot(self, begin_ns: int, end_ns: int) -> list[Table]:
         """A complete dump, whose rows were fed, ran from `begin_ns` to `end_ns`: what was not heard of since has ended."""
@@ -116,18 +116,18 @@ class _Flows:
     """The flows of one family: open ones, waiting rows, and what ended a short while ago."""
 
     def __init__(self, family: int) -> None:
-        empty = pieces_of_events(Table(family, 0, {}))
+        empty = parts_of_events(Table(family, 0, {}))
         self._empty, self._open = empty, empty
-        self._ended: list[Pieces] = [empty]
-        self._waiting: list[Pieces] = []
+        self._ended: list[Parts] = [empty]
+        self._waiting: list[Parts] = []
         self._rows_waiting = self._rows_heard = 0
 
-    def feed(self, pieces: Pieces) -> list[Table]:
-        rows = len(pieces.table)
-        pieces.row = np.arange(self._rows_heard, self._rows_heard + rows)
+    def feed(self, parts_: Parts) -> list[Table]:
+        rows = len(parts_.table)
+        parts_.row = np.arange(self._rows_heard, self._rows_heard + rows)
         self._rows_heard += rows
         self._rows_waiting += rows
-        self._waiting.append(pieces)
+        self._waiting.append(parts_)
         return self._pair() if self._rows_waiting >= max(BATCH_ROWS, len(self._open.table)) else []
 
     def snapshot(self, begin_ns: int, end_ns: int) -> list[Table]:
@@ -164,11 +164,11 @@ class _Flows:
         """Pair what waits with what is open; keep what stays open."""
         if not self._rows_waiting:
             return []
-        batch = Pieces.concat(self._waiting)
+        batch = Parts.concat(self._waiting)
         self._waiting, self._rows_waiting = [], 0
         # What has ended matters to EXISTING rows alone.
-        ended = Pieces.concat(self._ended) if (batch.table["seen"] == EXISTING).any() else self._empty
-        work = Pieces.concat([ended, self._open, batch])
+        ended = Parts.concat(self._ended) if (batch.table["seen"] == EXISTING).any() else self._empty
+        work = Parts.concat([ended, self._open, batch])
         carried = len(work.table) - len(batch.table)
         work.table = _tell_apart(work, len(ended.table))
         flows = _group(work, len(ended.table), carried)
@@ -177,7 +177,7 @@ class _Flows:
         done = flows.take_done(work)
         return [_without_time(done)] if len(done) else []
 
-    def _remember(self, batch: Pieces) -> None:
+    def _remember(self, batch: Parts) -> None:
         """Keep the ends of the last `RACE_ROWS` rows; of each only what `_stale` and the key need."""
         oldest = self._rows_heard - RACE_ROWS
         recent = batch.take(np.flatnonzero(((batch.table["seen"] & DESTROY) != 0) & (batch.row >= oldest)))
@@ -186,7 +186,7 @@ class _Flows:
         self._ended = [*kept, recent]
 
 
-def _tell_apart(work: Pieces, remembered: int) -> Table:
+def _tell_apart(work: Parts, remembered: int) -> Table:
     """The rows, with numbers for ids where flows look alike.  The first `remembered` are ends of the past, which have no part in it."""
     begins, ends = ((work.table["seen"] & event) != 0 for event in (NEW, DESTROY))
     ends[:remembered] = begins[:remembered]
@@ -207,7 +207,7 @@ class _Grouped:
     closed: Bools
     closed_at: Ints
 
-    def _merge(self, work: Pieces, flows: Ints) -> tuple[Ints, Pieces]:
+    def _merge(self, work: Parts, flows: Ints) -> tuple[Ints, Parts]:
         """The flows in the order of their last parts (so memory is read from front to back), and the parts of each as one."""
         table = work.table
         ends = np.append(self.at[1:], len(self.order))
@@ -228,22 +228,22 @@ class _Grouped:
             columns["time"] = np.maximum.reduceat(table["time"][rows], offsets)
             best = rows[_best_start(table["start_source"][rows], offsets)]
             columns["start"], columns["start_source"] = table["start"][best], table["start_source"][best]
-            known = table["known"][rows]
-            columns["known"] = np.bitwise_or.reduceat(known, offsets)
+            known = table["present"][rows]
+            columns["present"] = np.bitwise_or.reduceat(known, offsets)
             _fill_in(table, columns, rows, known, offsets)
         whole = Table(table.family, len(flows), columns)
-        return flows, Pieces(whole, work.heard[last], work.row[last], work.exact[last], work.ended[last])
+        return flows, Parts(whole, work.heard[last], work.row[last], work.exact[last], work.ended[last])
 
-    def _ended(self, work: Pieces) -> Bools:
+    def _ended(self, work: Parts) -> Bools:
         """(flows,): whether the last row is an end."""
         ended: Bools = work.ended[self.order[np.append(self.at[1:], len(self.order)) - 1]]
         return ended
 
-    def take_open(self, work: Pieces) -> Pieces:
+    def take_open(self, work: Parts) -> Parts:
         """The flows that stay open."""
         return self._merge(work, np.flatnonzero(~(self.skip | self.closed | self._ended(work))))[1]
 
-    def take_done(self, work: Pieces) -> Table:
+    def take_done(self, work: Parts) -> Table:
         """The flows that ended, each with its end."""
         ended = self._ended(work)
         flows, merged = self._merge(work, np.flatnonzero((self.closed | ended) & ~self.skip))
@@ -268,7 +268,7 @@ def _best_start(source: Array, offsets: Ints) -> Ints:
 def _fill_in(table: Table, columns: dict[str, Array], rows: Ints, known: Array, offsets: Ints) -> None:
     """Where the last row of a flow was not told a value that an earlier one was: take it from the last that was."""
     last_known = np.append(known[offsets[1:] - 1], known[-1:])
-    missing = columns["known"] & ~last_known
+    missing = columns["present"] & ~last_known
     for name in VALUES:
         lacks = np.flatnonzero(missing & bit(name))
         if name in table and len(lacks):
@@ -278,7 +278,7 @@ def _fill_in(table: Table, columns: dict[str, Array], rows: Ints, known: Array, 
             columns[name] = values
 
 
-def _group(work: Pieces, remembered: int, carried: int) -> _Grouped:
+def _group(work: Parts, remembered: int, carried: int) -> _Grouped:
     """Cut the rows into flows.  The first `remembered` rows are ends of the past, those up to `carried` are the open flows."""
     order, first = flowkey.sort(work.table)
     seen = work.table["seen"][order]
@@ -303,7 +303,7 @@ def _last_other(first: Bools, pure: Bools) -> Ints:
     return np.where(other >= begin, other, -1)
 
 
-def _stale(work: Pieces, order: Ints, first: Bools, pure: Bools, carried: int) -> Bools:
+def _stale(work: Parts, order: Ints, first: Bools, pure: Bools, carried: int) -> Bools:
     """EXISTING rows that were on their way while the DESTROY of their flow was heard."""
     table, heard, row = work.table, work.heard, work.row
     waiting = pure & (order >= carried)
@@ -323,7 +323,7 @@ def _stale(work: Pieces, order: Ints, first: Bools, pure: Bools, carried: int) -
     return stale
 
 
-def _begins(work: Pieces, order: Ints, first: Bools, seen: Array, pure: Bools, carried: int) -> Bools:
+def _begins(work: Parts, order: Ints, first: Bools, seen: Array, pure: Bools, carried: int) -> Bools:
     """(rows,): whether a row of `order` begins a flow."""
     table, heard = work.table, work.heard
     ended = np.zeros(len(order), np.bool_)

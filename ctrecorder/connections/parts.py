@@ -18,7 +18,7 @@ Bools = NDArray[np.bool_]
 
 VALUES = ("status", "mark", "orig_packets", "orig_bytes", "reply_packets", "reply_bytes", "tcp_state")
 SPAN = ("start", "start_source", "end", "end_source", "seen")
-NEEDS = frozenset((*KEY, *SPAN, "time", "event", "stop", "known"))  # a reader that pairs must load these; VALUES as it likes
+NEEDS = frozenset((*KEY, *SPAN, "time", "event", "stop", "present"))  # a reader that pairs must load these; VALUES as it likes
 
 _EVENT_BITS = bits(("time", "event", "start", "stop"))
 _SEEN = np.full(256, 1 << (Event.UPDATE - 1), np.uint8)
@@ -29,7 +29,7 @@ _START_SOURCE[[Event.NEW, Event.DESTROY]] = Source.RECEIPT, Source.UNKNOWN
 
 
 @dataclass
-class Pieces:
+class Parts:
     """Pieces, the rows of `table`.
 
     `time` is when last heard of, `heard` (rows,) the time of the last row that went in, `row` (rows,) its number in the order of
@@ -42,13 +42,13 @@ class Pieces:
     exact: Bools
     ended: Bools
 
-    def take(self, index: Array) -> Pieces:
-        return Pieces(self.table.take(index), self.heard[index], self.row[index], self.exact[index], self.ended[index])
+    def take(self, index: Array) -> Parts:
+        return Parts(self.table.take(index), self.heard[index], self.row[index], self.exact[index], self.ended[index])
 
     @staticmethod
-    def concat(parts: list[Pieces]) -> Pieces:
+    def concat(parts: list[Parts]) -> Parts:
         parts = [part for part in parts if len(part.table)] or parts[:1]
-        return Pieces(
+        return Parts(
             concat([part.table for part in parts]),
             np.concatenate([part.heard for part in parts]),
             np.concatenate([part.row for part in parts]),
@@ -57,10 +57,10 @@ class Pieces:
         )
 
 
-def pieces_of_events(table: Table) -> Pieces:
+def parts_of_events(table: Table) -> Parts:
     """Each event as a part of a connection."""
     rows, event, time = len(table), table["event"], table["time"].astype(np.int64)
-    known = table["known"].astype(np.uint32)
+    known = table["present"].astype(np.uint32)
     columns: dict[str, Array] = {name: table.columns[name] for name in (*KEY, *VALUES) if name in table}
     ended = event == Event.DESTROY
     start, source = np.where(ended, 0, time), _START_SOURCE[event]
@@ -72,9 +72,9 @@ def pieces_of_events(table: Table) -> Pieces:
         told = ended & ((known & bit("stop")) != 0) & (table["stop"] > 0)
         end, end_source = np.where(told, table["stop"], end), np.where(told, np.uint8(Source.KERNEL), end_source)
     columns |= {"time": time, "start": start, "start_source": source, "end": end, "end_source": end_source, "seen": _SEEN[event]}
-    columns["known"] = known & np.uint32(~_EVENT_BITS & 0xFFFFFFFF)
+    columns["present"] = known & np.uint32(~_EVENT_BITS & 0xFFFFFFFF)
     exact = (known & bit("time")) != 0
-    return Pieces(Table(table.family, rows, columns), time, np.zeros(rows, np.int64), exact, ended)
+    return Parts(Table(table.family, rows, columns), time, np.zeros(rows, np.int64), exact, ended)
 
 
 def has_ended(table: Table) -> Bools:
@@ -89,9 +89,9 @@ def is_whole(table: Table) -> Bools:
     return whole
 
 
-def pieces_of_connections(table: Table) -> Pieces:
+def parts_of_connections(table: Table) -> Parts:
     """Parts of connections that were paired before."""
     last = np.maximum(table["time"], np.maximum(table["start"], table["end"])).astype(np.int64)
-    names = (*KEY, *VALUES, *SPAN, "known")
+    names = (*KEY, *VALUES, *SPAN, "present")
     part = Table(table.family, len(table), {**table.select(names).columns, "time": last})
-    return Pieces(part, last, np.zeros(len(table), np.int64), np.zeros(len(table), np.bool_), has_ended(table))
+    return Parts(part, last, np.zeros(len(table), np.int64), np.zeros(len(table), np.bool_), has_ended(table))

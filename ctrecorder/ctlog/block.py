@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ctrecorder.columns import Table
-from ctrecorder.ctlog.encoder import LIVE, Plan, encode_columns, encode_small
+from ctrecorder.ctlog.encoder import LIVE, EncodingPlan, encode_columns, encode_small
 from ctrecorder.ctlog.frame import (
     ROWS_WRITTEN,
     SMALL_ROWS,
@@ -25,7 +25,7 @@ from ctrecorder.ctlog.index import FORM_COLUMNS, FORM_SMALL, WHOLE
 DRAFT_BYTES = 400
 
 
-class Draft(NamedTuple):
+class PendingBlock(NamedTuple):
     """A block but for the hash of the block before and its own.  `times`: time_min and time_max, ns UTC."""
 
     kind: Kind
@@ -41,45 +41,45 @@ class Draft(NamedTuple):
         return len(self.payload) + DRAFT_BYTES
 
 
-def table_drafts(table: Table, kind: Kind = Kind.EVENTS, level: int = 1, plan: Plan = LIVE) -> list[Draft]:
+def table_blocks(table: Table, kind: Kind = Kind.EVENTS, level: int = 1, plan: EncodingPlan = LIVE) -> list[PendingBlock]:
     """`table` as one block, or as several if it is over 65,536 rows."""
     drafts = []
     for first in range(0, len(table), ROWS_WRITTEN):
         part = table if len(table) <= ROWS_WRITTEN else table.slice(first, first + ROWS_WRITTEN)
         form, payload = _encoded(part, kind, level, plan)
-        drafts.append(Draft(kind, payload, block_times(kind, part), part.family, form, len(part)))
+        drafts.append(PendingBlock(kind, payload, block_times(kind, part), part.family, form, len(part)))
     return drafts
 
 
-def _encoded(table: Table, kind: Kind, level: int, plan: Plan) -> tuple[int, bytes]:
+def _encoded(table: Table, kind: Kind, level: int, plan: EncodingPlan) -> tuple[int, bytes]:
     """Form and payload.  Who writes connections has the time to try both forms."""
     small = encode_small(table, level) if len(table) <= SMALL_ROWS else b""
     columns = encode_columns(table, level, plan) if not small or kind == Kind.CONNECTIONS else b""
     return (FORM_SMALL, small) if small and (not columns or len(small) < len(columns)) else (FORM_COLUMNS, columns)
 
 
-def header_draft(facts: Mapping[str, Any], time_ns: int) -> Draft:
+def header_block(facts: Mapping[str, Any], time_ns: int) -> PendingBlock:
     """A HEADER."""
-    return Draft(Kind.HEADER, dump_json(dict(facts)), (time_ns, time_ns))
+    return PendingBlock(Kind.HEADER, dump_json(dict(facts)), (time_ns, time_ns))
 
 
-def addresses_draft(payload: bytes, times: tuple[int, int]) -> Draft:
+def addresses_block(payload: bytes, times: tuple[int, int]) -> PendingBlock:
     """An ADDRESSES: `payload` of a `bloom.Collector`, `times` of all blocks before."""
-    return Draft(Kind.ADDRESSES, payload, times)
+    return PendingBlock(Kind.ADDRESSES, payload, times)
 
 
-def gap_draft(begin_ns: int, end_ns: int, reason: str, lost: int | None, detail: str = "") -> Draft:
+def gap_block(begin_ns: int, end_ns: int, reason: str, lost: int | None, detail: str = "") -> PendingBlock:
     """A GAP."""
     return note_draft(Gap(begin_ns, max(begin_ns, end_ns), reason, lost, detail))
 
 
-def mark_draft(what: str, facts: Mapping[str, Any], begin_ns: int, end_ns: int | None = None) -> Draft:
+def mark_block(what: str, facts: Mapping[str, Any], begin_ns: int, end_ns: int | None = None) -> PendingBlock:
     """A MARK of a moment, or from begin to end."""
     end = begin_ns if end_ns is None else max(begin_ns, end_ns)
     return note_draft(Mark(begin_ns, end, what, dict(facts)))
 
 
-def note_draft(note: Gap | Mark) -> Draft:
+def note_draft(note: Gap | Mark) -> PendingBlock:
     """A GAP or MARK with all its members, those that this version does not know too."""
     kind = Kind.GAP if isinstance(note, Gap) else Kind.MARK
-    return Draft(kind, note.payload(), (note.begin, note.end))
+    return PendingBlock(kind, note.payload(), (note.begin, note.end))

@@ -64,7 +64,7 @@ class LazyTable:
     def __len__(self) -> int:
         return self._index.rows if self._rows is None else len(self._rows)
 
-    def part(self, rows: NDArray[np.intp]) -> LazyTable:
+    def take(self, rows: NDArray[np.intp]) -> LazyTable:
         """Some `rows` of the block, ascending, of a table of all.  What was decoded is kept."""
         if len(rows) == len(self):
             return self
@@ -91,7 +91,7 @@ class LazyTable:
                 found = self._done[name] = self._decode(entry, dtype)
         return found
 
-    def within(self, name: str, low: bytes, high: bytes) -> Bools:
+    def address_mask(self, name: str, low: bytes, high: bytes) -> Bools:
         """(rows,): where the address in column `name` is from `low` to `high`, as `address_within` has them."""
         entry = self._index.columns.get(name)
         if name in self._done or entry is None or not entry.encoding & DICTIONARY or entry.encoding & SPARSE:
@@ -100,7 +100,7 @@ class LazyTable:
         inside = np.flatnonzero(address_within(dictionary, low, high))
         same = bool(entry.encoding & SAME)
         with self._leaning(entry, name):
-            partner = self.within(BY_ID[entry.partner].name, low, high) if same else None
+            partner = self.address_mask(BY_ID[entry.partner].name, low, high) if same else None
             if not len(inside) and (partner is None or not partner.any()):
                 return np.zeros(len(self), np.bool_)
             places = self._places(entry)
@@ -130,9 +130,9 @@ class LazyTable:
     def _sparse(self, entry: Entry, dtype: np.dtype[Any]) -> Array:
         """The same of a column of which not all rows are stored."""
         if entry.id > 31:
-            raise FormatError(f"column {entry.id} has no bit in `known`", offset=entry.place)
+            raise FormatError(f"column {entry.id} has no bit in `present`", offset=entry.place)
         whole = self if self._whole is None else self._whole
-        selected = np.flatnonzero(whole["known"] & np.uint32(1 << entry.id))
+        selected = np.flatnonzero(whole["present"] & np.uint32(1 << entry.id))
         spread = np.zeros(len(whole), dtype)
         spread[selected] = whole._values(entry, dtype, len(selected), None, selected)
         return spread if self._rows is None else spread[self._rows]

@@ -36,7 +36,7 @@ from ctrecorder.ctlog.unique import Places, distinct, estimate
 
 
 @dataclass(frozen=True)
-class Scheme:
+class ColumnEncoding:
     """A way to store a column."""
 
     partner: str = ""  # the column that it resembles: an address is mostly equal to it, a number near it
@@ -50,34 +50,34 @@ class Scheme:
     ranges: int = 0  # 64-bit numbers of many magnitudes: in ranges, if there are at least so many; 0: never
 
 
-Plan = Mapping[str, Scheme]
+EncodingPlan = Mapping[str, ColumnEncoding]
 
-_PLAIN = Scheme()
+_PLAIN = ColumnEncoding()
 # In a block of a flood to everywhere, to find and sort thousands of addresses would take a third of all encoding, and a search gains
 # nothing: the dictionary would be as long as the column.
 _MOST = 4096
-_ADDRESS = Scheme(dictionary=1, most_entries=_MOST)
-_FEW = Scheme(dictionary=16)
-_COUNTER = Scheme(sparse=True)
+_ADDRESS = ColumnEncoding(dictionary=1, most_entries=_MOST)
+_FEW = ColumnEncoding(dictionary=16)
+_COUNTER = ColumnEncoding(sparse=True)
 # For the recorder: one try for each column, what costs little and gives much.  Measured on 1.1 million events of a university's
 # network, all columns: 18.5 bytes and 0.16 us an event.  10 of the bytes are noise: ids, source ports, the low bytes of times.
-LIVE: Plan = {
-    "time": Scheme(delta=True),
+LIVE: EncodingPlan = {
+    "time": ColumnEncoding(delta=True),
     "orig_src": _ADDRESS,
     "orig_dst": _ADDRESS,
-    "reply_src": Scheme(partner="orig_dst", dictionary=1, most_entries=_MOST),
-    "reply_dst": Scheme(partner="orig_src", dictionary=1, most_entries=_MOST),
-    "orig_sport": Scheme(planes=False),
-    "orig_dport": Scheme(planes=False),
-    "reply_sport": Scheme(partner="orig_dport"),
-    "reply_dport": Scheme(partner="orig_sport"),
-    "id": Scheme(planes=False, level=0),
+    "reply_src": ColumnEncoding(partner="orig_dst", dictionary=1, most_entries=_MOST),
+    "reply_dst": ColumnEncoding(partner="orig_src", dictionary=1, most_entries=_MOST),
+    "orig_sport": ColumnEncoding(planes=False),
+    "orig_dport": ColumnEncoding(planes=False),
+    "reply_sport": ColumnEncoding(partner="orig_dport"),
+    "reply_dport": ColumnEncoding(partner="orig_sport"),
+    "id": ColumnEncoding(planes=False, level=0),
     "status": _FEW,
-    "known": _FEW,
+    "present": _FEW,
     "zone": _FEW,
     "mark": _FEW,
-    "start": Scheme(sparse=True),
-    "stop": Scheme(sparse=True, partner="time"),
+    "start": ColumnEncoding(sparse=True),
+    "stop": ColumnEncoding(sparse=True, partner="time"),
     "orig_packets": _COUNTER,
     "orig_bytes": _COUNTER,
     "reply_packets": _COUNTER,
@@ -86,7 +86,7 @@ LIVE: Plan = {
 }
 
 
-def encode_columns(table: Table, level: int = 1, plan: Plan = LIVE) -> bytes:
+def encode_columns(table: Table, level: int = 1, plan: EncodingPlan = LIVE) -> bytes:
     """`table` as a payload in form COLUMNS, zstd frames of `level`."""
     parts = encode_parts(table, level, plan).values()
     length = HEAD.size + len(parts) * ENTRY.size + sum(len(part.dictionary) for part in parts)
@@ -97,7 +97,7 @@ def encode_columns(table: Table, level: int = 1, plan: Plan = LIVE) -> bytes:
 
 def encode_small(table: Table, level: int = 1) -> bytes:
     """`table` as a payload in form SMALL."""
-    stored = [column for column in COLUMNS if column.name in table.columns and _any(table[column.name])] or [BY_NAME["known"]]
+    stored = [column for column in COLUMNS if column.name in table.columns and _any(table[column.name])] or [BY_NAME["present"]]
     layout = [byte for column in stored for byte in (column.id, column.dtype(table.family).itemsize)]
     run = b"".join(table[column.name].tobytes() for column in stored)
     return bytes([len(stored), *layout]) + pack(np.frombuffer(run, np.uint8), level)
@@ -116,7 +116,7 @@ class Part(NamedTuple):
         return len(self.dictionary) + len(self.body)
 
 
-def encode_parts(table: Table, level: int, plan: Plan) -> dict[str, Part]:
+def encode_parts(table: Table, level: int, plan: EncodingPlan) -> dict[str, Part]:
     """The columns of `table` as stored, by name, in the order of their ids; those that are all zero are left out."""
     encoder = Encoder(table, level)
     parts = {column.name: encoder.encode(column, plan.get(column.name, _PLAIN)) for column in COLUMNS if column.name in table.columns}
@@ -128,7 +128,7 @@ class _Draft:
     """A column on its way: the numbers or places of its rows (of `selected`, if not all), and what its entry will be."""
 
     column: Column
-    scheme: Scheme
+    scheme: ColumnEncoding
     values: Array
     encoding: int = 0
     fields: dict[str, Any] = field(default_factory=dict)
@@ -155,7 +155,7 @@ class Encoder:
         self._known: tuple[Array, Places] | None = None
         self._selected: dict[bytes, NDArray[np.intp]] = {}
 
-    def encode(self, column: Column, scheme: Scheme) -> Part | None:
+    def encode(self, column: Column, scheme: ColumnEncoding) -> Part | None:
         """`column` by `scheme`; None if it is zero in every row."""
         draft = _Draft(column, scheme, np.ascontiguousarray(self._table[column.name]))
         if _constant(draft.values):
@@ -177,10 +177,10 @@ class Encoder:
 
     def _leave_out_unknown(self, draft: _Draft) -> None:
         """Keep the rows in which the column is known, if these are not all, and it is 0 in the others."""
-        if "known" not in self._table:
+        if "present" not in self._table:
             return
         if self._known is None:
-            self._known = distinct(np.ascontiguousarray(self._table["known"]))
+            self._known = distinct(np.ascontiguousarray(self._table["present"]))
         kinds, places = self._known
         marked = (kinds & np.uint32(1 << draft.column.id)) != 0
         if marked.all() or not marked.any():

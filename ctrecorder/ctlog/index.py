@@ -28,7 +28,7 @@ FORM_COLUMNS = 1
 FORM_SMALL = 2
 
 # Encodings, in the order in which the writer applies them.
-SPARSE = 0x01  # only the rows whose `known` has the column's bit; the others are 0
+SPARSE = 0x01  # only the rows whose `present` has the column's bit; the others are 0
 DIFFERENCE = 0x02  # to the partner column, in the same row
 SAME = 0x04  # index 0 says "as the partner", index N the dictionary's entry N - 1
 DICTIONARY = 0x08  # an index into the column's dictionary

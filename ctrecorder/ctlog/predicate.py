@@ -24,7 +24,7 @@ Bools = NDArray[np.bool_]
 
 ORIG_SRC, ORIG_DST = ("orig_src", "orig_sport"), ("orig_dst", "orig_dport")
 REPLY_SRC, REPLY_DST = ("reply_src", "reply_sport"), ("reply_dst", "reply_dport")
-ALL_ENDS = (ORIG_SRC, ORIG_DST, REPLY_SRC, REPLY_DST)
+ALL_ENDPOINTS = (ORIG_SRC, ORIG_DST, REPLY_SRC, REPLY_DST)
 _ICMP = (uapi.IPPROTO_ICMP, uapi.IPPROTO_ICMPV6)
 HAPPENED = frozenset((Event.NEW, Event.UPDATE, Event.DESTROY))
 EVERY_EVENT = frozenset(Event)
@@ -45,7 +45,7 @@ class Term:
 
     networks: tuple[Network, ...] = ()
     ports: tuple[tuple[int, int], ...] = ()
-    ends: tuple[tuple[str, str], ...] = ALL_ENDS
+    endpoints: tuple[tuple[str, str], ...] = ALL_ENDPOINTS
 
 
 class Bounds(Protocol):
@@ -67,7 +67,7 @@ class Addresses(Protocol):
 
 
 @dataclass(frozen=True)
-class Question:
+class Query:
     """What is asked.  `since` and `until`: ns, the first included and the last not.  `protocols`: none means any.
 
     `connections`: the rows are connections: those whose life touches the window are wanted, and `events` says nothing.
@@ -89,11 +89,11 @@ class Question:
         """If the rows are chosen by more than time and event."""
         return bool(self.protocols or self.terms)
 
-    def of_connections(self) -> Question:
+    def of_connections(self) -> Query:
         """The same, asked of connections."""
         return replace(self, connections=True)
 
-    def of_flows(self) -> Question:
+    def of_flows(self) -> Query:
         """All that was ever recorded of flows that could be wanted: what pairing needs."""
         return replace(self, since=BEGIN, until=END, events=EVERY_EVENT)
 
@@ -102,15 +102,15 @@ class Question:
         """If one of the terms asks for single addresses only: then `may_match_addresses` can say no."""
         return any(_single(term) for term in self.terms)
 
-    def may_match_addresses(self, addresses: Addresses) -> bool:
+    def may_contain_addresses(self, addresses: Addresses) -> bool:
         """If a segment with these addresses can hold a wanted row."""
         return all(any(addresses.may_hold(network.low) for network in term.networks) for term in self.terms if _single(term))
 
-    def may_match_time(self, time_min: int, time_max: int) -> bool:
+    def may_contain_time(self, time_min: int, time_max: int) -> bool:
         """If a block of these times can hold a wanted row.  A connection without an end outlives its block's times."""
         return time_min < self.until and (self.connections or time_max >= self.since)
 
-    def may_match(self, bounds: Bounds) -> bool:
+    def may_contain(self, bounds: Bounds) -> bool:
         """If a block of these bounds can hold a wanted row."""
         if self.protocols and not _may_be_in(bounds.get("l4proto"), [(number, number) for number in self.protocols]):
             return False
@@ -120,7 +120,7 @@ class Question:
                 return False
         elif not _may_be_in(bounds.get("event"), [(number, number) for number in self.events]):
             return False
-        return all(any(_end_may_match(bounds, term, end) for end in term.ends) for term in self.terms)
+        return all(any(_endpoint_may_contain(bounds, term, end) for end in term.endpoints) for term in self.terms)
 
     def columns_needed(self) -> Iterable[str]:
         """The columns that `mask` reads."""
@@ -130,12 +130,12 @@ class Question:
         if self.protocols or any(term.ports for term in self.terms):
             names.append("l4proto")
         for term in self.terms:
-            names += [address for address, _ in term.ends] if term.networks else []
-            names += [port for _, port in term.ends] if term.ports else []
-            names += ["known"] if _with_port_0(term) else []
+            names += [address for address, _ in term.endpoints] if term.networks else []
+            names += [port for _, port in term.endpoints] if term.ports else []
+            names += ["present"] if _with_port_0(term) else []
         return dict.fromkeys(names)
 
-    def mask(self, table: Table | LazyTable) -> Bools:
+    def evaluate(self, table: Table | LazyTable) -> Bools:
         """Which rows are wanted, (rows,)."""
         wanted = None
         for term in self.terms:
@@ -144,7 +144,7 @@ class Question:
             # What remains is asked of the rows that were found, so that no more of its columns are read.
             rows = np.flatnonzero(wanted)
             if len(rows):
-                wanted[rows] = replace(self, terms=()).mask(table.part(rows))
+                wanted[rows] = replace(self, terms=()).evaluate(table.take(rows))
             return wanted
         if self.protocols:
             wanted = _and(wanted, _is_in(table["l4proto"], self.protocols))
@@ -202,14 +202,14 @@ def _holds(table: Table | LazyTable, term: Term) -> Bools:
     found = np.zeros(len(table), np.bool_)
     if term.networks and not networks:
         return found
-    for address, port in term.ends:
+    for address, port in term.endpoints:
         here = None
         if networks:
             here = _any(_in_network(table, address, network) for network in networks)
         if term.ports:
             here = _and(here, _any((table[port] >= low) & (table[port] <= high) for low, high in term.ports))
             if _with_port_0(term):
-                here &= (table["known"] & np.uint32(bits([port]))) != 0
+                here &= (table["present"] & np.uint32(bits([port]))) != 0
         found |= True if here is None else here
     if term.ports:
         found &= ~_is_in(table["l4proto"], _ICMP)
@@ -225,11 +225,11 @@ def _any(masks: Iterable[Bools]) -> Bools:
 def _in_network(table: Table | LazyTable, name: str, network: Network) -> Bools:
     """The rows whose address `name` is in the network, which is of the table's family."""
     if isinstance(table, LazyTable):
-        return table.within(name, network.low, network.high)
+        return table.address_mask(name, network.low, network.high)
     return address_within(table[name], network.low, network.high)
 
 
-def _end_may_match(bounds: Bounds, term: Term, end: tuple[str, str]) -> bool:
+def _endpoint_may_contain(bounds: Bounds, term: Term, end: tuple[str, str]) -> bool:
     """If one end of a term can hold in a block."""
     address, port = end
     if term.networks:

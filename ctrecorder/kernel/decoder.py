@@ -57,7 +57,7 @@ class _Plan:
         rows, stride = slots.shape
         columns: Columns = {
             "event": np.broadcast_to(np.uint8(self.layout.event), (rows,)),
-            "known": np.broadcast_to(np.uint32(self.layout.known), (rows,)),
+            "present": np.broadcast_to(np.uint32(self.layout.known), (rows,)),
         }
         columns |= {name: np.ndarray((rows,), sent, slots, offset, (stride,)).astype(dtype) for name, offset, sent, dtype in self._fields}
         for direction in ("orig", "reply"):

@@ -161,7 +161,7 @@ def walk(message: bytes | memoryview, existing: bool = False) -> dict[str, int |
     CTA_TIMESTAMP_EVENT).  ICMP: the id is `sport`, type * 256 + code is `dport`.  MessageError as `survey`.
     """
     layout = survey(message, existing)
-    values: dict[str, int | bytes] = {"family": layout.family, "event": layout.event, "known": layout.known}
+    values: dict[str, int | bytes] = {"family": layout.family, "event": layout.event, "present": layout.known}
     for name, (offset, width) in layout.fields.items():
         payload = bytes(message[offset : offset + width])
         values[name] = payload if width == 16 else int.from_bytes(payload, "big", signed=name in SIGNED)

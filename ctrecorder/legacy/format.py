@@ -203,13 +203,13 @@ _EVENT_COLUMNS: dict[str, _Make] = {
     "event": lambda records, l4proto: records["type"] & np.uint8(TYPE_EVENT),
     **_TUPLE_COLUMNS,
     "status": _status,
-    "known": _event_known,
+    "present": _event_known,
 }
 _CONNECTION_COLUMNS: dict[str, _Make] = {
     **_TUPLE_COLUMNS,
     **{name: _time(name) for name in ("start", "end")},
     **{f"{name}_source": _source(name) for name in ("start", "end")},
-    "known": _connection_known,
+    "present": _connection_known,
     "seen": _seen,
 }
 

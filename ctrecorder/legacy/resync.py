@@ -93,18 +93,18 @@ class Steps:
         while judged:
             records: Records = np.frombuffer(data, self._layout, (len(data) - place) // self._size, place)
             good = self._unquestioned(records) if self._lost is None else 0
-            question = place + good * self._size
-            judged = question < end
+            query = place + good * self._size
+            judged = query < end
             if not judged or (good == len(records) and not final):
                 kept = good if final else max(good - 1, 0)
                 yield from self._run(place, records[:kept])
                 place += kept * self._size
                 break
             # What wrote squeezed files stopped at an error, so that they can only end too early.
-            earliest = question - self._size + 1 if good and self._layout == EVENT else question
-            last = around.second(question - self._size) if good else self._sec
-            found, judged = around.find(earliest, question, last, end)
-            if found < question:
+            earliest = query - self._size + 1 if good and self._layout == EVENT else query
+            last = around.second(query - self._size) if good else self._sec
+            found, judged = around.find(earliest, query, last, end)
+            if found < query:
                 good -= 1  # the last record is a cut one, and overlaps the next
             yield from self._run(place, records[:good])
             begin = self._offset + place + good * self._size if self._lost is None else self._lost
@@ -157,7 +157,7 @@ class _Surroundings:
         """The time, in s, of the record at `place`."""
         return int(_seconds(self._all[place : place + 1])[0])
 
-    def find(self, earliest: int, question: int, last: int, end: int) -> tuple[int, bool]:
+    def find(self, earliest: int, query: int, last: int, end: int) -> tuple[int, bool]:
         """Where the records go on after one that ends at `question` and has time `last`.
 
         Returns (place, True); or (place, False) if there is none before `end` and none can begin before `place`.  `earliest`
@@ -166,19 +166,19 @@ class _Surroundings:
         if len(self._possible) < len(self._all):
             self._possible = _can_be(self._all)
             self._places = np.flatnonzero(self._possible)
-        step = question
-        while question < end:
-            first, after = np.searchsorted(self._places, (earliest, question + _LOOK * self._size))
+        step = query
+        while query < end:
+            first, after = np.searchsorted(self._places, (earliest, query + _LOOK * self._size))
             if first == len(self._places):
-                return max(question, len(self._all)), False
+                return max(query, len(self._all)), False
             if first == after:
-                earliest = question = int(self._places[first])
+                earliest = query = int(self._places[first])
             else:
                 found = self._choose(self._places[first:after], step, last)
                 if found is not None:
                     return found, True
-                earliest = question = question + _LOOK * self._size
-        return min(question, self._length), False
+                earliest = query = query + _LOOK * self._size
+        return min(query, self._length), False
 
     def _choose(self, places: NDArray[np.intp], step: int, last: int) -> int | None:
         """The one of `places` at which records go on; None if none of them is more than chance.

@@ -29,7 +29,7 @@ from ctrecorder.legacy.decompress import Stream
 from ctrecorder.legacy.format import HEADER_BYTES, Records, parse_header, record_times, to_table
 from ctrecorder.legacy.resync import Fault, Run, Steps
 from ctrecorder.segment.blockfile import BlockFile
-from ctrecorder.segment.reader import Block, Question, Segment
+from ctrecorder.segment.reader import Block, Query, Segment
 
 # A write error makes one fault, a disk that stays full some hundreds.  A stranger's file could have one after every record, at 0.1 ms each.
 MOST_FAULTS = 100_000
@@ -179,14 +179,14 @@ class LegacySegment(Segment):
         """The columns `names` (default: all that there are) of a block.  Raises FormatError."""
         return to_table(self._records(block), self.facts, names)
 
-    def ask(self, block: Block, names: Iterable[str] | None, question: Question) -> Table | None:
+    def ask(self, block: Block, names: Iterable[str] | None, query: Query) -> Table | None:
         """The rows of a block that are wanted, with the columns `names`; None if there are none.  Raises FormatError."""
-        if not question.may_match_time(block.time_min, block.time_max):
+        if not query.may_contain_time(block.time_min, block.time_max):
             return None
         records = self._records(block)
-        needed = list(question.columns_needed())
+        needed = list(query.columns_needed())
         table = to_table(records, self.facts, needed)
-        wanted = question.mask(table)
+        wanted = query.evaluate(table)
         if not wanted.any():
             return None
         if not wanted.all():

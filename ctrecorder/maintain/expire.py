@@ -34,7 +34,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ExpiryCandidate:
     """A segment as it was found.  `since`, `until`: ns UTC; `bytes` of the file, `blocks_bytes` on the disk."""
 
     path: str
@@ -80,7 +80,7 @@ class Expiry:
                 self._trouble(self.folder, f"{count(kept, 'segment')} would have gone, but a hold keeps {'it' if kept == 1 else 'them'}")
         return code
 
-    def _find(self) -> tuple[list[Candidate], int]:
+    def _find(self) -> tuple[list[ExpiryCandidate], int]:
         """The segments of the archive, and 2 if there is something that could not be read."""
         listed = find.find([self.folder])
         found = []
@@ -98,7 +98,7 @@ class Expiry:
                 code = 2
         return found, code
 
-    def _delete(self, folder: Folder, candidate: Candidate, reason: str) -> None:
+    def _delete(self, folder: Folder, candidate: ExpiryCandidate, reason: str) -> None:
         if self.dry_run:
             last = times.text(candidate.until, utc=False)
             print(printable(f"would delete {candidate.path}, {candidate.bytes:,} bytes, up to {last}: {reason}"))
@@ -119,17 +119,17 @@ class Expiry:
                 self.now,
                 reason,
             )
-            with lock.custody(candidate.path, segment.file.descriptor, folder) as held:
+            with lock.locked(candidate.path, segment.file.descriptor, folder) as held:
                 if not any(receipt.hashes and one.hashes == receipt.hashes for one in retention.receipts(folder)):
                     retention.add_receipt(folder, receipt)
                 _unlink(candidate.path, held)
-        self._say(candidate.path, receipt)
+        self._log_result(candidate.path, receipt)
 
-    def _say(self, path: str, receipt: Receipt) -> None:
+    def _log_result(self, path: str, receipt: Receipt) -> None:
         since, until = times.text(receipt.since, utc=True), times.text(receipt.until, utc=True)
         last_hash = receipt.hashes[0] if receipt.hashes else ""
         what = f"{count(receipt.rows, 'row')} from {since} to {until}, {receipt.bytes:,} bytes"
-        self.log.say(
+        self.log.send(
             messages.EXPIRED,
             f"deleted {path}: {receipt.reason}; it held {what}; last hash {last_hash}",
             path=path,
@@ -142,10 +142,12 @@ class Expiry:
         )
 
     def _trouble(self, path: str, why: str) -> None:
-        self.log.say(messages.TROUBLE, why, path=path, error=why)
+        self.log.send(messages.TROUBLE, why, path=path, error=why)
 
 
-def chosen(found: list[Candidate], holds: list[Hold], limits: Limits, now: int, space: tuple[int, int]) -> Iterator[tuple[Candidate, str]]:
+def chosen(
+    found: list[ExpiryCandidate], holds: list[Hold], limits: Limits, now: int, space: tuple[int, int]
+) -> Iterator[tuple[ExpiryCandidate, str]]:
     """What must go, oldest first, each with the limit that says so; also what is held and would have gone, which frees nothing.
 
     `space`: bytes that are free, and all bytes, of the file system.
@@ -169,12 +171,12 @@ def chosen(found: list[Candidate], holds: list[Hold], limits: Limits, now: int, 
         yield one, reason
 
 
-def _examine(path: str) -> Candidate:
+def _examine(path: str) -> ExpiryCandidate:
     with open_segment(path) as segment:
         if not len(segment.index):
             raise ArchiveError(f"{path}: no block of it can be read, so nothing tells its age: it is not deleted")
         status = os.fstat(segment.file.descriptor)
-        return Candidate(path, segment.state == "live", *segment.times, status.st_size, status.st_blocks * 512)
+        return ExpiryCandidate(path, segment.state == "live", *segment.times, status.st_size, status.st_blocks * 512)
 
 
 def _unlink(path: str, held: Held) -> None:

@@ -21,7 +21,7 @@ _FLOW = ("zone", "orig_zone", "reply_zone", *TUPLE)
 
 
 @dataclass
-class Tally:
+class Fingerprint:
     """Of a segment: how many NEW and DESTROY were heard, and of which flows; how many connections, all that they say, their addresses."""
 
     news: int = 0
@@ -32,16 +32,16 @@ class Tally:
     connections_sum: int = 0
     addresses: Collector = field(default_factory=Collector, compare=False)
 
-    def heard(self, table: Table) -> None:
+    def add_events(self, table: Table) -> None:
         """Add events as they were recorded."""
         self._add_flows(table, table["event"] == Event.NEW, table["event"] == Event.DESTROY)
 
-    def told(self, table: Table) -> None:
+    def add_connections(self, table: Table) -> None:
         """Add the NEW and the DESTROY of each connection."""
         seen = table["seen"]
         self._add_flows(table, (seen & parts.NEW) != 0, (seen & parts.DESTROY) != 0)
 
-    def whole(self, table: Table) -> None:
+    def add_content(self, table: Table) -> None:
         """Add connections with all that their columns say."""
         self.connections += len(table)
         self.addresses.add(table)

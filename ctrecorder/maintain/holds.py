@@ -28,7 +28,7 @@ def hold(folder: str, since: str | None, until: str | None, reason: str, utc: bo
         raise UsageError("the hold ends before it begins: see --since and --until")
     with retention.exclusive(folder) as archive:
         made = retention.add_hold(archive, begin, end, reason, now, _login())
-    _say("set", made, log)
+    _log_result("set", made, log)
     return 0
 
 
@@ -36,7 +36,7 @@ def release(folder: str, number: int, log: Log) -> int:
     """Take a hold away.  Raises UsageError, ArchiveError."""
     with retention.exclusive(folder) as archive:
         gone = retention.release_hold(archive, number)
-    _say("released", gone, log)
+    _log_result("released", gone, log)
     return 0
 
 
@@ -54,10 +54,10 @@ def _period(one: Hold, utc: bool) -> str:
     return f"{since} to {'for ever' if one.until >= times.END else times.text(one.until, utc=utc)}"
 
 
-def _say(action: str, one: Hold, log: Log) -> None:
+def _log_result(action: str, one: Hold, log: Log) -> None:
     text = f"hold {one.id} {action}: {_period(one, False)}: {one.reason}"
     since, until = (times.text(moment, utc=True) if times.BEGIN < moment < times.END else "" for moment in (one.since, one.until))
-    log.say(messages.HOLD, text, action=action, since=since, until=until, reason=one.reason, uid=os.getuid(), login=_login())
+    log.send(messages.HOLD, text, action=action, since=since, until=until, reason=one.reason, uid=os.getuid(), login=_login())
 
 
 def _login() -> str:

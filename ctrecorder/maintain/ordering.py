@@ -45,11 +45,11 @@ def round_times(table: Table, resolution_ns: int) -> Table:
 def drop_ids(table: Table) -> Table:
     """The table without the kernel's ids (4 random bytes a connection), and `known` without their bit."""
     columns: dict[str, Array] = {name: array for name, array in table.columns.items() if name != "id"}
-    columns["known"] = table["known"] & np.uint32(~bit("id") & 0xFFFFFFFF)
+    columns["present"] = table["present"] & np.uint32(~bit("id") & 0xFFFFFFFF)
     return Table(table.family, len(table), columns)
 
 
-class Shelves:
+class BlockOrdering:
     """Collects connections until a block is full.  Memory: less than two blocks for each shelf and family."""
 
     def __init__(self, resolution_ns: int, keep_ids: bool) -> None:

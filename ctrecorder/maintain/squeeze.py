@@ -17,13 +17,13 @@ from ctrecorder.archive.lock import BusyError, Held
 from ctrecorder.archive.open import open_segment
 from ctrecorder.columns import Table
 from ctrecorder.connections.pairing import Pairer
-from ctrecorder.ctlog.block import addresses_draft, note_draft
+from ctrecorder.ctlog.block import addresses_block, note_draft
 from ctrecorder.ctlog.frame import Gap, Json, Kind, Mark
 from ctrecorder.ctlog.plans import SQUEEZED
 from ctrecorder.errors import ArchiveError, FormatError, NewerError
 from ctrecorder.folder import Folder
-from ctrecorder.maintain.fingerprint import Tally
-from ctrecorder.maintain.ordering import RESOLUTIONS, Shelves
+from ctrecorder.maintain.fingerprint import Fingerprint
+from ctrecorder.maintain.ordering import RESOLUTIONS, BlockOrdering
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 
@@ -41,7 +41,7 @@ class DamagedError(FormatError):
 
 
 @dataclass(frozen=True)
-class Settings:
+class SqueezeOptions:
     """`resolution`: of times, a key of RESOLUTIONS.  `level`: of zstd.  `keep_ids`: the kernel's.  `keep`: the old one, in KEPT.
 
     `key`: with which the old one is sealed, if it is, and the new one will be; b"": not.
@@ -74,7 +74,7 @@ def is_squeezed(segment: Segment) -> bool:
     return "squeezed" in segment.header
 
 
-def squeeze(path: str, settings: Settings, output: str | None = None, progress: Progress | None = None) -> Result | None:
+def squeeze(path: str, settings: SqueezeOptions, output: str | None = None, progress: Progress | None = None) -> Result | None:
     """Squeeze the segment `path` in its place, or to `output`, which must not exist: then the old one stays.
 
     Returns None if it is squeezed already.  `progress`: called with the bytes read since the last call.
@@ -93,12 +93,12 @@ def squeeze(path: str, settings: Settings, output: str | None = None, progress: 
         gaps, marks = old.gaps, old.marks
         _refuse_damage(old)
         _refuse_unknown(old)
-        with lock.custody(path, old.file.descriptor) as held, _output_folder(held, output) as folder:
-            aside = _Aside(folder, lock.aside(output or path, held.status))
+        with lock.locked(path, old.file.descriptor) as held, _output_folder(held, output) as folder:
+            aside = _Aside(folder, lock.successor_path(output or path, held.status))
             aside.clear()  # an interrupted run's; the lock says that no one writes it
             try:
-                tally = _write(old, aside, settings, held.status, (gaps, marks), progress)
-                result = _compare(old, aside, tally, (gaps, marks), settings.key)
+                fingerprint = _write(old, aside, settings, held.status, (gaps, marks), progress)
+                result = _compare(old, aside, fingerprint, (gaps, marks), settings.key)
                 if output is None:
                     _replace(path, held, aside, settings.keep)
                 else:
@@ -172,7 +172,9 @@ def _refuse_unknown(old: Segment) -> None:
         raise NewerError(reason, path=old.path)
 
 
-def _write(old: Segment, aside: _Aside, settings: Settings, status: os.stat_result, notes: Notes, progress: Progress | None) -> Tally:
+def _write(
+    old: Segment, aside: _Aside, settings: SqueezeOptions, status: os.stat_result, notes: Notes, progress: Progress | None
+) -> Fingerprint:
     """Write the successor of `old` to `aside`; returns what was heard, and what the connections must say."""
     rows = int(old.index["rows"].sum())
     header: Json = {**old.header, "replaces": lock.successor(old)}
@@ -191,7 +193,7 @@ def _write(old: Segment, aside: _Aside, settings: Settings, status: os.stat_resu
     )
     try:
         aside.descriptor = os.dup(writer.descriptor)
-        tally = _copy(old, writer, settings, notes[1], progress)
+        fingerprint = _copy(old, writer, settings, notes[1], progress)
         _refuse_damage(old)
         _refuse_unknown(old)
         # Gaps and marks come last: a dump speaks of flows whose parts were before it, here and in the segment before.
@@ -199,31 +201,31 @@ def _write(old: Segment, aside: _Aside, settings: Settings, status: os.stat_resu
             writer.write(note_draft(gap))
         for mark in notes[1]:
             writer.write(note_draft(mark))
-        if addresses := tally.addresses.payload():
-            writer.write(addresses_draft(addresses, writer.times))
-        writer.close({"events": rows, "connections": tally.connections})
+        if addresses := fingerprint.addresses.payload():
+            writer.write(addresses_block(addresses, writer.times))
+        writer.close({"events": rows, "connections": fingerprint.connections})
     except BaseException:
         writer.abandon()
         raise
-    return tally
+    return fingerprint
 
 
-def _copy(old: Segment, writer: SegmentWriter, settings: Settings, marks: list[Mark], progress: Progress | None) -> Tally:
+def _copy(old: Segment, writer: SegmentWriter, settings: SqueezeOptions, marks: list[Mark], progress: Progress | None) -> Fingerprint:
     """Pair the events of `old` and write the connections."""
-    tally, pairer, shelves = Tally(), Pairer(), Shelves(RESOLUTIONS[settings.resolution], settings.keep_ids)
+    fingerprint, pairer, shelves = Fingerprint(), Pairer(), BlockOrdering(RESOLUTIONS[settings.resolution], settings.keep_ids)
 
     def put(blocks: list[Table]) -> None:
         for block in blocks:
-            tally.whole(block)
+            fingerprint.add_content(block)
             writer.append(block, kind=Kind.CONNECTIONS, level=settings.level, plan=SQUEEZED)
 
     following = iter(marks)
     for tables, is_mark in _in_order(old, progress):
         for table in tables:
             if "event" in table:
-                tally.heard(table)
+                fingerprint.add_events(table)
             else:
-                tally.told(table)
+                fingerprint.add_connections(table)
             for done in pairer.feed(table):
                 put(shelves.add(done))
         mark = next(following) if is_mark else None
@@ -233,7 +235,7 @@ def _copy(old: Segment, writer: SegmentWriter, settings: Settings, marks: list[M
     for done in pairer.finish():
         put(shelves.add(done))
     put(shelves.finish())
-    return tally
+    return fingerprint
 
 
 def _in_order(old: Segment, progress: Progress | None) -> Iterator[tuple[list[Table], bool]]:
@@ -254,16 +256,16 @@ def _in_order(old: Segment, progress: Progress | None) -> Iterator[tuple[list[Ta
         progress(old.size - read)
 
 
-def _compare(old: Segment, aside: _Aside, tally: Tally, notes: Notes, key: bytes) -> Result:
+def _compare(old: Segment, aside: _Aside, fingerprint: Fingerprint, notes: Notes, key: bytes) -> Result:
     """Read the new segment back and hold it against the old one.  Raises ArchiveError if anything is not there."""
-    found = Tally()
+    found = Fingerprint()
     with Segment(aside.path, key, os.dup(aside.descriptor)) as new:
         for block in new.blocks_of(Kind.CONNECTIONS):
             table = new.read(block)
-            found.told(table)
-            found.whole(table)
+            found.add_connections(table)
+            found.add_content(table)
         stored = [bytes(new.file.payload(block.offset, new.frame(block))) for block in new.blocks_of(Kind.ADDRESSES)]
-        same = found == tally and stored == list(filter(None, [found.addresses.payload()]))
+        same = found == fingerprint and stored == list(filter(None, [found.addresses.payload()]))
         same = same and (new.gaps, new.marks) == notes and new.previous_hash == old.previous_hash
         if not same or new.findings or new.state != "closed":
             raise ArchiveError(f"{old.path}: the squeezed segment does not say what this one does; this one stays (please report it)")

@@ -17,7 +17,7 @@ from typing import Any
 from ctrecorder.archive import find, lock
 from ctrecorder.archive.lock import BusyError
 from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError, GoneError, NewerError
-from ctrecorder.maintain.squeeze import Progress, Result, Settings, squeeze
+from ctrecorder.maintain.squeeze import Progress, Result, SqueezeOptions, squeeze
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
 from ctrecorder.terminal import count
@@ -26,10 +26,10 @@ OK, NO, FAILED = 0, 1, 2
 
 
 @dataclass
-class Work:
+class ArchiveSqueeze:
     """`one` segment, or all of a `folder`; both return the exit code: 0, 1 if a segment is damaged, 2 if something could not be done."""
 
-    settings: Settings
+    settings: SqueezeOptions
     jobs: int
     log: Log
 
@@ -39,7 +39,7 @@ class Work:
             result = squeeze(path, self.settings, output, bar.update)
         if result is None:
             raise ArchiveError(f"{path}: is squeezed already")
-        self._say(result)
+        self._log_result(result)
         return OK
 
     def folder(self, folder: str) -> int:
@@ -49,7 +49,7 @@ class Work:
         lock.clear_leavings(folder)
         found = find.find([folder])
         for path, why in found.unreadable:
-            self.log.say(messages.TROUBLE, why, path=path, error=why)
+            self.log.send(messages.TROUBLE, why, path=path, error=why)
         code = FAILED if found.unreadable else OK
         with _stopped_softly(), _bar(sum(_size(path) for path in found.segments)) as bar:
             for path, result in self._all(found.segments, bar):
@@ -77,16 +77,16 @@ class Work:
 
     def _account(self, path: str, result: Result | CtrecorderError | None) -> int:
         if isinstance(result, Result):
-            self._say(result)
+            self._log_result(result)
         elif isinstance(result, FormatError):
-            self.log.say(messages.DAMAGED, str(result), path=path, offset=result.offset, reason=result.reason)
+            self.log.send(messages.DAMAGED, str(result), path=path, offset=result.offset, reason=result.reason)
             return NO
         elif isinstance(result, CtrecorderError) and not isinstance(result, (BusyError, GoneError)):  # those: another command's now
-            self.log.say(messages.TROUBLE, str(result), path=path, error=str(result))
+            self.log.send(messages.TROUBLE, str(result), path=path, error=str(result))
             return FAILED
         return OK
 
-    def _say(self, result: Result) -> None:
+    def _log_result(self, result: Result) -> None:
         share = 100 * result.bytes_after / max(result.bytes_before, 1)
         what = f"{count(result.events, 'event')} in {result.bytes_before:,} bytes to {count(result.connections, 'connection')}"
         text = f"squeezed {result.path}: {what} in {result.bytes_after:,} ({share:.0f} %)"
@@ -94,7 +94,7 @@ class Work:
             text += "; the recorder had crashed in it: squeezed up to its last whole block"
             text += f", {result.torn:,} bytes after that were none" if result.torn else ""
         text += f"; last hash {result.last_hash}, before {result.replaced_hash}"
-        self.log.say(
+        self.log.send(
             messages.SQUEEZED,
             text,
             path=result.path,
@@ -107,7 +107,7 @@ class Work:
         )
 
 
-def _attempt(path: str, settings: Settings, progress: Progress | None) -> Result | CtrecorderError | None:
+def _attempt(path: str, settings: SqueezeOptions, progress: Progress | None) -> Result | CtrecorderError | None:
     try:
         return squeeze(path, settings, progress=progress)
     except NewerError as error:

@@ -25,7 +25,7 @@ from ctrecorder.connections import parts
 from ctrecorder.connections.pairing import Pairer
 from ctrecorder.ctlog.decoder import LazyTable
 from ctrecorder.ctlog.frame import REASONS, Gap, Kind, Mark, row_times
-from ctrecorder.ctlog.predicate import Addresses, Bounds, Question
+from ctrecorder.ctlog.predicate import Addresses, Bounds, Query
 from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError
 from ctrecorder.query.external_sort import Sorter
 from ctrecorder.query.merge import Batch, merge
@@ -42,7 +42,7 @@ _LATE_VALUES = ("orig_packets", "orig_bytes", "reply_packets", "reply_bytes", "t
 
 
 @dataclass
-class Effort:
+class ScanStats:
     """What an answer took; small blocks that are read together count as one."""
 
     segments: int = 0
@@ -64,31 +64,31 @@ class Effort:
 
 
 @dataclass(frozen=True)
-class _Counted(Question):
+class _CountingQuery(Query):
     """A question that counts what it is asked."""
 
-    effort: Effort = field(default_factory=Effort, compare=False)
+    stats: ScanStats = field(default_factory=ScanStats, compare=False)
 
-    def may_match_addresses(self, addresses: Addresses) -> bool:
-        found = super().may_match_addresses(addresses)
-        self.effort.segments_without += not found
+    def may_contain_addresses(self, addresses: Addresses) -> bool:
+        found = super().may_contain_addresses(addresses)
+        self.stats.segments_without += not found
         return found
 
-    def may_match_time(self, time_min: int, time_max: int) -> bool:
-        found = super().may_match_time(time_min, time_max)
-        self.effort.blocks_outside += not found
+    def may_contain_time(self, time_min: int, time_max: int) -> bool:
+        found = super().may_contain_time(time_min, time_max)
+        self.stats.blocks_outside += not found
         return found
 
-    def may_match(self, bounds: Bounds) -> bool:
-        found = super().may_match(bounds)
-        self.effort.blocks_without += not found
+    def may_contain(self, bounds: Bounds) -> bool:
+        found = super().may_contain(bounds)
+        self.stats.blocks_without += not found
         return found
 
-    def mask(self, table: Table | LazyTable) -> NDArray[np.bool_]:
-        found = super().mask(table)
-        self.effort.blocks_read += 1
-        self.effort.rows_read += len(found)
-        self.effort.rows_wanted += int(np.count_nonzero(found))
+    def evaluate(self, table: Table | LazyTable) -> NDArray[np.bool_]:
+        found = super().evaluate(table)
+        self.stats.blocks_read += 1
+        self.stats.rows_read += len(found)
+        self.stats.rows_wanted += int(np.count_nonzero(found))
         return found
 
 
@@ -99,7 +99,7 @@ class Archive:
     `first` and `last`: the earliest and latest time, ns, of all segments that were looked at; `live`: whether one is being written.
     """
 
-    question: _Counted
+    query: _CountingQuery
     segments: list[Segment] = field(default_factory=list)
     failed: list[CtrecorderError] = field(default_factory=list)
     first: int = times.END
@@ -113,14 +113,14 @@ class Archive:
 
     def gaps(self) -> list[Gap]:
         """The gaps that touch the window, by their beginning."""
-        since, until = self.question.since, self.question.until
+        since, until = self.query.since, self.query.until
         found = {gap for segment in self.segments for gap in segment.gaps if gap.begin < until and gap.end >= since}
         return sorted(found, key=lambda gap: (gap.begin, gap.end))
 
     def silences(self, now: int) -> list[Gap]:
         """The times of the window, up to `now`, before the first and after the last segment; none if no window was asked for."""
-        since, until = self.question.since, min(self.question.until, now)
-        if (self.question.since, self.question.until) == (times.BEGIN, times.END) or self.first > self.last:
+        since, until = self.query.since, min(self.query.until, now)
+        if (self.query.since, self.query.until) == (times.BEGIN, times.END) or self.first > self.last:
             return []
         found = []
         if times.BEGIN < since < self.first - _QUIET_NS:
@@ -130,14 +130,14 @@ class Archive:
         return found
 
 
-def open_archive(paths: Iterable[str], question: Question) -> Archive:
+def open_archive(paths: Iterable[str], query: Query) -> Archive:
     """Open those segments among `paths` that can tell of the question, each once, by whatever paths it is named.
 
     Those after the window are among them if the question is narrow: connections may end there.
     """
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a year of hourly segments is 8,760 files
-    archive = Archive(_Counted(**vars(question)))
+    archive = Archive(_CountingQuery(**vars(query)))
     known = 0
     for path in {os.path.realpath(path): path for path in paths}.values():
         try:
@@ -149,29 +149,29 @@ def open_archive(paths: Iterable[str], question: Question) -> Archive:
         first, last = segment.times if len(segment.index) else (times.END, times.BEGIN)
         archive.first, archive.last = min(archive.first, _begun(segment)), max(archive.last, last)
         archive.live |= segment.state == "live"
-        if (last < question.since and not segment.findings) or (first >= question.until and not question.narrow):
+        if (last < query.since and not segment.findings) or (first >= query.until and not query.narrow):
             segment.close()
         else:
             archive.segments.append(segment)
-    effort = archive.question.effort
-    effort.segments, effort.segments_outside = len(archive.segments), known - len(archive.segments)
+    stats = archive.query.stats
+    stats.segments, stats.segments_outside = len(archive.segments), known - len(archive.segments)
     archive.segments.sort(key=_begun)
     return archive
 
 
 def events(archive: Archive, names: Iterable[str]) -> Iterator[Batch]:
     """The events that the question wants, with at least the columns `names`, in order of time."""
-    question, segments = archive.question, archive.segments
-    recorded = merge(segments, names, question, Kind.EVENTS)
+    query, segments = archive.query, archive.segments
+    recorded = merge(segments, names, query, Kind.EVENTS)
     if not any((segment.index["kind"] == Kind.CONNECTIONS).any() for segment in segments):
         yield from recorded
         return
-    squeezed = merge(segments, dict.fromkeys((*names, *parts.SPAN, "known")), question.of_connections(), Kind.CONNECTIONS)
+    squeezed = merge(segments, dict.fromkeys((*names, *parts.SPAN, "present")), query.of_connections(), Kind.CONNECTIONS)
     with Sorter(lambda table: row_times(Kind.EVENTS, table)) as sorter:
-        yield from _with_squeezed(recorded, squeezed, sorter, question)
+        yield from _with_squeezed(recorded, squeezed, sorter, query)
 
 
-def _with_squeezed(recorded: Iterator[Batch], squeezed: Iterator[Batch], sorter: Sorter, question: Question) -> Iterator[Batch]:
+def _with_squeezed(recorded: Iterator[Batch], squeezed: Iterator[Batch], sorter: Sorter, query: Query) -> Iterator[Batch]:
     """The events of both in one order of time.
 
     Connections come in order of start: all events before the start of the last one are known.
@@ -182,7 +182,7 @@ def _with_squeezed(recorded: Iterator[Batch], squeezed: Iterator[Batch], sorter:
         last = max(int(table["time"][-1]) for table in batch.tables)
         while reached <= last:
             paired = next(squeezed, None)
-            reached = times.END if paired is None else _add_events(sorter, paired, question)
+            reached = times.END if paired is None else _add_events(sorter, paired, query)
             yield from _batches(sorter, min(reached, first))
         if len(sorter):
             for table in batch.tables:
@@ -191,7 +191,7 @@ def _with_squeezed(recorded: Iterator[Batch], squeezed: Iterator[Batch], sorter:
         else:
             yield batch
     for paired in squeezed:
-        yield from _batches(sorter, _add_events(sorter, paired, question))
+        yield from _batches(sorter, _add_events(sorter, paired, query))
     yield from _batches(sorter, times.END)
 
 
@@ -215,22 +215,22 @@ def connections(archive: Archive, names: Iterable[str], *, by_end: bool = False)
 
 def _pair(archive: Archive, names: Iterable[str], sorter: Sorter) -> Iterator[int]:
     """Add the wanted connections to `sorter`; yields times, before which no more will start."""
-    question = archive.question
-    wanted, needed = question.of_connections(), dict.fromkeys((*names, *sorted(parts.NEEDS)))
+    query = archive.query
+    wanted, needed = query.of_connections(), dict.fromkeys((*names, *sorted(parts.NEEDS)))
     pairers: dict[str, Pairer] = {}
     raw = False
     firsts = np.array([_first_time(segment) for segment in archive.segments] + [times.END], np.int64)
     following = np.minimum.accumulate(firsts[::-1])[::-1][1:].tolist()
     for later, segment in zip(following, archive.segments, strict=True):
-        if _first_time(segment) >= question.until and not _any_open(pairers, question.until):
+        if _first_time(segment) >= query.until and not _any_open(pairers, query.until):
             break
         raw = raw or bool((segment.index["kind"] == Kind.EVENTS).any())
         # Each recording pairs by itself: a dump of one recorder says nothing of the flows of another.
         pairer = pairers.setdefault(str(segment.header.get("chain", segment.header.get("recording", segment.path))), Pairer())
-        has_rows = segment.may_match(question)
+        has_rows = segment.may_contain(query)
         if not has_rows and pairer.earliest() is None:
             continue  # its dumps would end nothing
-        for item, ahead in _in_file_order(segment, needed, question.of_flows(), has_rows):
+        for item, ahead in _in_file_order(segment, needed, query.of_flows(), has_rows):
             done = pairer.snapshot(item.begin, item.end) if isinstance(item, Mark) else pairer.feed(item)
             _add_wanted(sorter, done, wanted)
             if not raw:
@@ -280,9 +280,9 @@ def _any_open(pairers: dict[str, Pairer], until: int) -> bool:
     return any((opened := pairer.earliest()) is not None and opened < until for pairer in pairers.values())
 
 
-def _add_wanted(sorter: Sorter, tables: Iterable[Table], wanted: Question) -> None:
+def _add_wanted(sorter: Sorter, tables: Iterable[Table], wanted: Query) -> None:
     for table in tables:
-        sorter.add(table.take(wanted.mask(table)))
+        sorter.add(table.take(wanted.evaluate(table)))
 
 
 def _batches(sorter: Sorter, before: int) -> Iterator[Batch]:
@@ -290,11 +290,11 @@ def _batches(sorter: Sorter, before: int) -> Iterator[Batch]:
         yield Batch(tables, None)
 
 
-def _add_events(sorter: Sorter, paired: Batch, question: Question) -> int:
+def _add_events(sorter: Sorter, paired: Batch, query: Query) -> int:
     """Add the events of a batch of connections that are wanted; returns the time before which no more will come."""
     for table in paired.tables:
         for found in _events_of(table):
-            sorter.add(found.take(question.mask(found)))
+            sorter.add(found.take(query.evaluate(found)))
     return max(int(row_times(Kind.CONNECTIONS, table)[-1]) for table in paired.tables)
 
 
@@ -308,7 +308,7 @@ def _events_of(table: Table) -> Iterator[Table]:
         side = "start" if event == Event.NEW else "end"
         part = table.take(rows)
         columns = {name: array for name, array in part.columns.items() if name not in _NO_EVENT}
-        known, kernel = part["known"] | np.uint32(bit("event")), part[f"{side}_source"] == Source.KERNEL
+        known, kernel = part["present"] | np.uint32(bit("event")), part[f"{side}_source"] == Source.KERNEL
         columns["time"], columns["event"] = part[side], np.full(len(part), event, np.uint8)
         known = np.where(kernel, known | np.uint32(bit("time")), known)
         if event == Event.NEW:
@@ -321,7 +321,7 @@ def _events_of(table: Table) -> Iterator[Table]:
             exact = part["start_source"] == Source.KERNEL
             columns["start"] = np.where(exact, part["start"], 0)
             known = np.where(exact, known | np.uint32(bit("start")), known & ~np.uint32(bit("start")))
-        yield Table(part.family, len(part), {**columns, "known": known.astype(np.uint32)})
+        yield Table(part.family, len(part), {**columns, "present": known.astype(np.uint32)})
 
 
 def _exact(source: Array) -> Array:
@@ -330,7 +330,7 @@ def _exact(source: Array) -> Array:
     return exact
 
 
-def _in_file_order(segment: Segment, names: Iterable[str], question: Question, has_rows: bool) -> Iterator[tuple[Table | Mark, int]]:
+def _in_file_order(segment: Segment, names: Iterable[str], query: Query, has_rows: bool) -> Iterator[tuple[Table | Mark, int]]:
     """The rows (if it `has_rows`) that the question wants and the complete dumps, as they were recorded.
 
     Each with the earliest time of the blocks after it; 0 for rows of small blocks, which are joined.
@@ -346,18 +346,18 @@ def _in_file_order(segment: Segment, names: Iterable[str], question: Question, h
         if group[0].kind == Kind.MARK:
             yield dumps[group[0].time_min, group[0].time_max], after
         else:
-            yield from ((table, after) for table in _ask(segment, group, names, question))
+            yield from ((table, after) for table in _ask(segment, group, names, query))
 
 
-def _ask(segment: Segment, group: list[Block], names: Iterable[str], question: Question) -> Iterator[Table]:
+def _ask(segment: Segment, group: list[Block], names: Iterable[str], query: Query) -> Iterator[Table]:
     """The wanted rows of a group of blocks.  Those of a damaged block are left out; its error is in the segment's findings."""
     first = group[0]
     if first.joins:
-        for table in segment.read_small(group, {*names, *question.columns_needed()}):
-            yield table.take(question.mask(table))
+        for table in segment.read_small(group, {*names, *query.columns_needed()}):
+            yield table.take(query.evaluate(table))
         return
     try:
-        found = segment.ask(first, names, question.of_connections() if first.kind == Kind.CONNECTIONS else question)
+        found = segment.ask(first, names, query.of_connections() if first.kind == Kind.CONNECTIONS else query)
     except FormatError as error:
         segment.findings.append(error)
         return

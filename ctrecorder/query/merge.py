@@ -22,7 +22,7 @@ from ctrecorder.columns import Table, concat
 from ctrecorder.ctlog.frame import Kind, row_times
 from ctrecorder.ctlog.index import FORM_SMALL
 from ctrecorder.errors import FormatError
-from ctrecorder.segment.reader import Block, Question, Segment
+from ctrecorder.segment.reader import Block, Query, Segment
 
 # Bytes that rows which wait take: 1,500,000 of what a line of text needs, 16 full blocks of IPv6 with all columns.  With fewer, blocks
 # that overlap are read twice sooner; with more, a small router feels it.
@@ -91,7 +91,7 @@ class _Held(NamedTuple):
 def merge(
     segments: Sequence[Segment],
     names: Iterable[str] | None = None,
-    question: Question | None = None,
+    query: Query | None = None,
     kind: Kind = Kind.EVENTS,
     held_bytes: int = HELD_BYTES,
 ) -> Iterator[Batch]:
@@ -100,15 +100,13 @@ def merge(
     The time of an event is `time`, of a connection `start` (`end` while the start is unknown).  Equal times stay in the order of the
     segments and their blocks as far as `held_bytes` allows.  A damaged block is passed over; its error is in its segment's `findings`.
     """
-    return _Merge(segments, names, question, kind, held_bytes).batches()
+    return _Merge(segments, names, query, kind, held_bytes).batches()
 
 
 class _Merge:
-    def __init__(
-        self, segments: Sequence[Segment], names: Iterable[str] | None, question: Question | None, kind: Kind, held_bytes: int
-    ) -> None:
+    def __init__(self, segments: Sequence[Segment], names: Iterable[str] | None, query: Query | None, kind: Kind, held_bytes: int) -> None:
         self._names = None if names is None else list(dict.fromkeys((*names, *_KEYS[kind])))
-        self._question, self._kind, self._held_bytes = question, kind, held_bytes
+        self._question, self._kind, self._held_bytes = query, kind, held_bytes
         self._held: list[_Held] = []
         self._rows = 0
         self._ceiling = _NEVER  # rows from this time on are not held now, but read again when it has come
@@ -151,15 +149,15 @@ class _Merge:
 
     def _read(self, unit: _Unit) -> list[Table]:
         """The rows of a unit that are wanted, at most one table for each of its blocks."""
-        segment, question = unit.segment, self._question
+        segment, query = unit.segment, self._question
         if unit.blocks[0].form == FORM_SMALL:
-            needed = None if self._names is None else {*self._names, *(question.columns_needed() if question else ())}
+            needed = None if self._names is None else {*self._names, *(query.columns_needed() if query else ())}
             tables = segment.read_small(unit.blocks, needed)
-            if question is not None:
-                tables = [table.take(question.mask(table)) for table in tables]
+            if query is not None:
+                tables = [table.take(query.evaluate(table)) for table in tables]
             return tables
         try:
-            found = segment.ask(unit.blocks[0], self._names, question) if question else segment.read(unit.blocks[0], self._names)
+            found = segment.ask(unit.blocks[0], self._names, query) if query else segment.read(unit.blocks[0], self._names)
         except FormatError as error:
             segment.findings.append(error)
             return []
@@ -205,15 +203,15 @@ def _in_order(unit: _Unit, table: Table, times: NDArray[np.int64]) -> _Held:
     return _Held(unit, table.take(order), times[order])
 
 
-def _units(whole: _Unit, kind: Kind, question: Question | None) -> Iterator[_Unit]:
+def _units(whole: _Unit, kind: Kind, query: Query | None) -> Iterator[_Unit]:
     """The units of a segment."""
     small: dict[int, list[Block]] = {}
     rows: dict[int, int] = {}
     number = whole.number
-    if question is not None and not whole.segment.may_match(question):
+    if query is not None and not whole.segment.may_contain(query):
         return
     for block in whole.segment.blocks_of(kind):
-        if question is not None and not question.may_match_time(block.time_min, block.time_max):
+        if query is not None and not query.may_contain_time(block.time_min, block.time_max):
             continue
         number += 1
         if block.family in small and (block.form != FORM_SMALL or rows[block.family] >= _JOINED_ROWS):

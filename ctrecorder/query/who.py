@@ -23,7 +23,7 @@ from ctrecorder.archive.find import Span
 from ctrecorder.columns import TUPLE, Source, Table
 from ctrecorder.connections import parts
 from ctrecorder.ctlog.frame import Gap
-from ctrecorder.ctlog.predicate import ORIG_DST, ORIG_SRC, REPLY_DST, Question, Term
+from ctrecorder.ctlog.predicate import ORIG_DST, ORIG_SRC, REPLY_DST, Query, Term
 from ctrecorder.errors import ArchiveError, CtrecorderError, UsageError
 from ctrecorder.query import answer
 from ctrecorder.query.answer import Archive
@@ -31,11 +31,11 @@ from ctrecorder.query.parse import parse_network, parse_ports
 
 # Where a candidate began or ended outside of the segments that were read, so many times more of them are.
 _FURTHER = 4
-COLUMNS = (*TUPLE, *parts.SPAN, "known", "zone", "mark", "status")
+COLUMNS = (*TUPLE, *parts.SPAN, "present", "zone", "mark", "status")
 
 
 @dataclass(frozen=True)
-class Asked:
+class WhoQuery:
     """The question.  `since` and `until`: ns UTC, the first included and the last not; `to`: the remote end, None: any."""
 
     public: Term
@@ -56,7 +56,7 @@ class Answer:
     tables: list[Table]
     gaps: list[Gap]
     findings: list[CtrecorderError]
-    effort: answer.Effort
+    stats: answer.ScanStats
     counted: bool
 
     def __len__(self) -> int:
@@ -84,7 +84,7 @@ def parse_end(text: str) -> Term:
     return Term((network,), (parse_ports(port),) if port else ())
 
 
-def ask(paths: list[str], asked: Asked, now: int) -> Answer:
+def ask(paths: list[str], asked: WhoQuery, now: int) -> Answer:
     """The answer from the segments and folders `paths`.  Raises ArchiveError if there are none."""
     found = find.find(paths, spans=True)
     if not found.segments:
@@ -99,20 +99,20 @@ def ask(paths: list[str], asked: Asked, now: int) -> Answer:
             begins, ends = _outside(tables, dumps)
             if not (begins and more_before) and not (ends and more_after):
                 missing, counted = _missing(opened, asked, dumps, now), _is_counted(opened, asked)
-                return Answer(tables, missing, [*_unread(found), *opened.findings], opened.question.effort, counted)
+                return Answer(tables, missing, [*_unread(found), *opened.findings], opened.query.stats, counted)
         finally:
             for segment in opened.segments:
                 segment.close()
         before, after = before * (_FURTHER if begins else 1), after * (_FURTHER if ends else 1)
 
 
-def _unread(found: find.Found) -> list[CtrecorderError]:
+def _unread(found: find.FolderListing) -> list[CtrecorderError]:
     """Files that may hold an answer, for all that is known of them."""
     strangers = [ArchiveError(f"{path}: not a segment of ctrecorder") for path in found.foreign]
     return [*strangers, *(ArchiveError(why) for _, why in found.unreadable)]
 
 
-def _choose(spans: list[Span], asked: Asked, before: int, after: int) -> tuple[list[str], bool, bool]:
+def _choose(spans: list[Span], asked: WhoQuery, before: int, after: int) -> tuple[list[str], bool, bool]:
     """The paths of those that touch the time, `before` more that are earlier and `after` later; whether there are still more.
 
     Recordings side by side have as many segments in an hour, so what is near in time is counted, not what is next in the list.
@@ -127,13 +127,13 @@ def _choose(spans: list[Span], asked: Asked, before: int, after: int) -> tuple[l
     return [span.path for span in chosen], first > 0, last < len(later)
 
 
-def _open(paths: list[str], asked: Asked) -> Archive:
+def _open(paths: list[str], asked: WhoQuery) -> Archive:
     """The segments, with a question that wants all that was recorded of flows with the public end."""
     ends = (REPLY_DST, ORIG_DST)
     terms = [Term(asked.public.networks, asked.public.ports, ends)]
     if asked.to is not None:
         terms.append(Term(asked.to.networks, asked.to.ports, (ORIG_SRC, ORIG_DST)))
-    return answer.open_archive(paths, Question(protocols=asked.protocols, terms=tuple(terms)))
+    return answer.open_archive(paths, Query(protocols=asked.protocols, terms=tuple(terms)))
 
 
 class _Dumps:
@@ -158,7 +158,7 @@ class _Dumps:
         return begin, known
 
 
-def _candidates(opened: Archive, asked: Asked, dumps: _Dumps) -> Iterator[Table]:
+def _candidates(opened: Archive, asked: WhoQuery, dumps: _Dumps) -> Iterator[Table]:
     """The connections that held the public end at that time, and whose remote end is the one asked for."""
     for batch in answer.connections(opened, COLUMNS):
         for table in batch.tables:
@@ -173,7 +173,7 @@ def _unseen_start(table: Table) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     return unknown | (table["start_source"] == Source.BOUND), np.where(unknown, table["end"], table["start"])
 
 
-def _lived(table: Table, asked: Asked, dumps: _Dumps) -> NDArray[np.bool_]:
+def _lived(table: Table, asked: WhoQuery, dumps: _Dumps) -> NDArray[np.bool_]:
     """(rows,): which may have been open at that time.  A flow whose start was not heard may have begun right after the last dump."""
     unseen, first_heard = _unseen_start(table)
     earliest = np.where(unseen, dumps.last_before(first_heard)[0], table["start"])
@@ -181,7 +181,7 @@ def _lived(table: Table, asked: Asked, dumps: _Dumps) -> NDArray[np.bool_]:
     return lived
 
 
-def _held(table: Table, asked: Asked) -> NDArray[np.bool_]:
+def _held(table: Table, asked: WhoQuery) -> NDArray[np.bool_]:
     """(rows,): which had the public end where a holder has it, and the remote end on the other side."""
     outbound, inbound = _mask(table, asked.public, REPLY_DST), _mask(table, asked.public, ORIG_DST)
     if asked.to is not None:
@@ -191,10 +191,10 @@ def _held(table: Table, asked: Asked) -> NDArray[np.bool_]:
 
 
 def _mask(table: Table, term: Term, end: tuple[str, str]) -> NDArray[np.bool_]:
-    return Question(terms=(Term(term.networks, term.ports, (end,)),), connections=True).mask(table)
+    return Query(terms=(Term(term.networks, term.ports, (end,)),), connections=True).evaluate(table)
 
 
-def roles(table: Table, asked: Asked) -> Roles:
+def roles(table: Table, asked: WhoQuery) -> Roles:
     """Who is who in each candidate."""
     inbound = ~_mask(table, asked.public, REPLY_DST)
     if asked.to is not None:
@@ -214,25 +214,25 @@ def _outside(tables: Iterable[Table], dumps: _Dumps) -> tuple[bool, bool]:
     return begins, ends
 
 
-def _missing(opened: Archive, asked: Asked, dumps: _Dumps, now: int) -> list[Gap]:
+def _missing(opened: Archive, asked: WhoQuery, dumps: _Dumps, now: int) -> list[Gap]:
     """What the log lacks of that time: gaps since the last dump before it, what is before and after all segments, missing segments."""
     if not opened.segments:  # all were refused, which `findings` tells
         return []
-    window = Archive(replace(opened.question, since=asked.since, until=asked.until))
+    window = Archive(replace(opened.query, since=asked.since, until=asked.until))
     window.segments, window.first, window.last, window.live = opened.segments, opened.first, opened.last, opened.live
     lacking = {*window.silences(now), *_holes(opened, asked)}
     begin, known = dumps.last_before(np.array([asked.since], np.int64))
-    window.question = replace(window.question, since=int(begin[0]) if known[0] else asked.since)
+    window.query = replace(window.query, since=int(begin[0]) if known[0] else asked.since)
     return sorted({*window.gaps(), *lacking}, key=lambda gap: (gap.begin, gap.end))
 
 
-def _is_counted(opened: Archive, asked: Asked) -> bool:
+def _is_counted(opened: Archive, asked: WhoQuery) -> bool:
     """If all that was recorded then was recorded by one who counts what it loses."""
     touching = [one for one in opened.segments if one.times[0] < asked.until and one.times[1] >= asked.since]
     return all(one.header.get("losses") != "not counted" for one in touching)
 
 
-def _holes(opened: Archive, asked: Asked) -> Iterator[Gap]:
+def _holes(opened: Archive, asked: WhoQuery) -> Iterator[Gap]:
     """Times between two segments of a recording that do not follow on each other: what was there is gone."""
     last: dict[str, tuple[int, list[str]]] = {}
     for segment in opened.segments:

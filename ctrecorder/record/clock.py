@@ -23,7 +23,7 @@ def _boottime() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
-class Change(NamedTuple):
+class ClockChange(NamedTuple):
     """What the clock has been through between two looks: `before` and `now` are ns UTC; `step` and `asleep` ns, 0 if there was none.
 
     `step` is positive where the clock was set forward.  `before`: what it showed when the step came, or the sleep began.
@@ -42,7 +42,7 @@ class Clock:
         self.wall, self.monotonic, self._boottime = wall, monotonic, boottime
         self._last_wall, self._last_monotonic, self._last_boottime = wall(), monotonic(), boottime()
 
-    def look(self) -> Change | None:
+    def look(self) -> ClockChange | None:
         """What happened since the last look; None if time just went on."""
         wall, monotonic, boottime = self.wall(), self.monotonic(), self._boottime()
         awake = monotonic - self._last_monotonic
@@ -51,4 +51,4 @@ class Clock:
         before = self._last_wall + awake
         self._last_wall, self._last_monotonic, self._last_boottime = wall, monotonic, boottime
         asleep, step = asleep if asleep >= SLEEP_NS else 0, step if abs(step) >= STEP_NS else 0
-        return Change(before, wall, step, asleep) if asleep or step else None
+        return ClockChange(before, wall, step, asleep) if asleep or step else None

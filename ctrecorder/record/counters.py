@@ -51,38 +51,38 @@ def protocol_names(protocols: Collection[int]) -> str:
     return ",".join(uapi.PROTOCOLS.get(number, str(number)) for number in sorted(protocols)) or "all"
 
 
-def say_started(log: Log, path: str, protocols: Collection[int], buffer_bytes: int) -> None:
+def log_started(log: Log, path: str, protocols: Collection[int], buffer_bytes: int) -> None:
     """The line that scripts wait for: from here on events are received and written."""
     names = protocol_names(protocols)
     what = f"{names} protocols" if names == "all" else names
     text = f"recording to {path} ({what}, receive buffer {buffer_bytes >> 10} KiB)"
-    log.say(messages.STARTED, text, path=path, version=__version__, buffer_bytes=buffer_bytes, protocols=names, user=_user_name())
+    log.send(messages.STARTED, text, path=path, version=__version__, buffer_bytes=buffer_bytes, protocols=names, user=_user_name())
 
 
-def say_obstacles(log: Log, asked_bytes: int, events: sockets.EventSocket) -> None:
+def log_obstacles(log: Log, asked_bytes: int, events: sockets.EventSocket) -> None:
     """Whatever makes the record less than everything: a capped buffer, sysctls, a namespace without connection tracking."""
     if events.capped:
         text = f"receive buffer {events.buffer_bytes >> 10} KiB, not the {asked_bytes >> 10} KiB asked: {events.capped}"
-        log.say(messages.BUFFER, text, asked_bytes=asked_bytes, buffer_bytes=events.buffer_bytes)
+        log.send(messages.BUFFER, text, asked_bytes=asked_bytes, buffer_bytes=events.buffer_bytes)
     for name, (wanted, why) in WANTED_SYSCTLS.items():
         value = sockets.sysctl(name)
         if value != wanted:
             found = "not there" if value is None else value
             text = f"net.netfilter.{name} is {found}: {why}; sysctl -w net.netfilter.{name}={wanted}"
-            log.say(messages.SYSCTL, text, name=f"net.netfilter.{name}", value=found, wanted=wanted)
+            log.send(messages.SYSCTL, text, name=f"net.netfilter.{name}", value=found, wanted=wanted)
     if tracking.asleep():
         text = "connection tracking is asleep in this network namespace: no firewall or NAT rule uses it, so there are no events"
-        log.say(messages.ASLEEP, text)
+        log.send(messages.ASLEEP, text)
 
 
-def say_counters(log: Log, counters: Counters, path: str, bytes_written: int) -> None:
+def log_counters(log: Log, counters: Counters, path: str, bytes_written: int) -> None:
     """All counters, in one line."""
     new, update, destroy, existing = (counters.of(event) for event in Event)
     text = (
         f"counters: {counters.total} events ({new} new, {update} update, {destroy} destroy), {existing} existing, "
         f"{counters.lost} lost, {counters.unreadable} unreadable, {counters.foreign} refused, {bytes_written} bytes written"
     )
-    log.say(
+    log.send(
         messages.COUNTERS,
         text,
         events=counters.total,

@@ -17,7 +17,7 @@ from ctrecorder.kernel.decoder import Decoder
 from ctrecorder.kernel.sockets import DumpSocket
 from ctrecorder.record.clock import SECOND, Clock
 from ctrecorder.record.counters import Counters
-from ctrecorder.record.queue import Spool
+from ctrecorder.record.queue import WriteQueue
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
 
@@ -32,11 +32,11 @@ STALL_NS = 30 * SECOND
 TRIES = 3
 
 
-class Snapshot:
+class TableDump:
     """At most one dump at a time; rows that the recorder does not record are left out as the event socket's filter does."""
 
-    def __init__(self, protocols: Collection[int], nat_only: bool, counters: Counters, spool: Spool, clock: Clock, log: Log) -> None:
-        self._socket, self._counters, self._spool, self._clock, self._log = DumpSocket(), counters, spool, clock, log
+    def __init__(self, protocols: Collection[int], nat_only: bool, counters: Counters, queue: WriteQueue, clock: Clock, log: Log) -> None:
+        self._socket, self._counters, self._queue, self._clock, self._log = DumpSocket(), counters, queue, clock, log
         self._protocols, self._nat_only = np.array(sorted(protocols), np.uint8), nat_only
         self._decoder = Decoder()
         self._begin = 0  # ns UTC; 0: no dump is under way
@@ -87,7 +87,7 @@ class Snapshot:
         self._begin, self._last_step, self._due = self._clock.wall(), self._clock.monotonic(), 0
         self._tries -= 1
         self._rows = self._unsound = 0
-        self._rejected_before, self._cut_before = self._decoder.rejected, self._spool.cut_dumps
+        self._rejected_before, self._cut_before = self._decoder.rejected, self._queue.cut_dumps
         self._interrupted = False
         self._socket.request()
 
@@ -111,9 +111,9 @@ class Snapshot:
             kept = self._wanted(table)
             self._rows += len(kept)
             self._counters.add(kept)
-            self._spool.add(kept, existing=True)
+            self._queue.add(kept, existing=True)
         if found.done:
-            self._spool.pack()
+            self._queue.pack()
             lacks = self._lacks()
             self._finish(not lacks, lacks or self._reason)
             return False
@@ -125,7 +125,7 @@ class Snapshot:
             return "the table was rebuilt meanwhile"
         if self._unsound or self._decoder.rejected > self._rejected_before:
             return "some entries could not be read"
-        if self._spool.cut_dumps > self._cut_before:
+        if self._queue.cut_dumps > self._cut_before:
             return "no room in memory while the disk refused"
         return ""
 
@@ -139,10 +139,10 @@ class Snapshot:
     def _finish(self, complete: bool, detail: str) -> None:
         begin, self._begin, now = self._begin, 0, self._clock.wall()
         facts = {"rows": self._rows, "complete": complete, "detail": detail}
-        self._spool.mark("dump", facts, begin, now)
+        self._queue.mark("dump", facts, begin, now)
         seconds = max(now - begin, 0) / SECOND
         whole = "" if complete else f", not complete: {detail}"
         text = f"table recorded: {self._rows} connections in {seconds:.3f} s{whole}"
-        self._log.say(messages.DUMP, text, rows=self._rows, complete=complete, seconds=f"{seconds:.3f}")
+        self._log.send(messages.DUMP, text, rows=self._rows, complete=complete, seconds=f"{seconds:.3f}")
         if not complete and self._tries and not self._due:
             self._due = self._clock.monotonic() + RESYNC_DELAY_NS

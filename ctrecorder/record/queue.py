@@ -17,11 +17,11 @@ from dataclasses import dataclass
 
 from ctrecorder import times
 from ctrecorder.columns import Table, concat
-from ctrecorder.ctlog.block import Draft, gap_draft, mark_draft, table_drafts
+from ctrecorder.ctlog.block import PendingBlock, gap_block, mark_block, table_blocks
 from ctrecorder.ctlog.frame import Kind
 from ctrecorder.errors import ArchiveError, CtrecorderError
 from ctrecorder.record.counters import Counters
-from ctrecorder.record.segments import Series
+from ctrecorder.record.segments import SegmentSeries
 from ctrecorder.record.target import MINUTE
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.service import messages
@@ -40,7 +40,7 @@ REPLACE_SECONDS, MOST_REPLACE_SECONDS = 1, 600
 
 
 @dataclass
-class Lost:
+class PendingGap:
     """Events that are not in the log, until their GAP is: `count` None where nobody knows how many."""
 
     begin: int
@@ -54,22 +54,22 @@ class Lost:
         self.count = None if self.count is None or count is None else self.count + count
 
 
-class Spool:
+class WriteQueue:
     """Rows, gaps and marks on their way to the segments of a series.
 
     Nothing here raises for a disk that fails, but `open`: a recorder that cannot write at its start must say so and end.
     `failing`: whether the disk refused at the last try.  `cut_dumps`: rows of table dumps that did not fit in memory.
     """
 
-    def __init__(self, series: Series, block_rows: int, memory_bytes: int, counters: Counters, log: Log) -> None:
+    def __init__(self, series: SegmentSeries, block_rows: int, memory_bytes: int, counters: Counters, log: Log) -> None:
         self.series, self.block_rows, self.memory_bytes = series, block_rows, memory_bytes
         self.counters, self.log = counters, log
         self.rows_waiting = self.cut_dumps = 0
         self.failing = self._rotating = False
-        self._lost: dict[str, Lost] = {}
+        self._lost: dict[str, PendingGap] = {}
         self._waiting: dict[tuple[int, bool], list[Table]] = {}
-        self._queue: deque[Draft] = deque()
-        self._unsynced: list[tuple[int, Draft]] = []  # the number of each in its segment
+        self._queue: deque[PendingBlock] = deque()
+        self._unsynced: list[tuple[int, PendingBlock]] = []  # the number of each in its segment
         self._bytes = 0  # of the drafts of both
         self._refusal = ""
         self._failing_since = self._replace_at = 0.0  # monotonic seconds
@@ -109,12 +109,12 @@ class Spool:
         if known is not None:
             known.add(begin, end, lost)
         else:
-            self._lost[reason] = Lost(begin, end, lost, reason, detail)
+            self._lost[reason] = PendingGap(begin, end, lost, reason, detail)
 
     def mark(self, what: str, facts: Mapping[str, object], begin: int, end: int | None = None) -> None:
         """Queue a MARK for a moment, or for `begin` to `end`, behind all rows that came before it."""
         self.pack()
-        self._push(mark_draft(what, facts, begin, end))
+        self._push(mark_block(what, facts, begin, end))
 
     def pack(self) -> None:
         """Make blocks of all rows that wait."""
@@ -133,7 +133,7 @@ class Spool:
                 return True
             self._write_queue()
             for lost in self._lost.values():
-                self._append(gap_draft(lost.begin, lost.end, lost.reason, lost.count, lost.detail))
+                self._append(gap_block(lost.begin, lost.end, lost.reason, lost.count, lost.detail))
                 self._log_gap(lost)
             self._lost.clear()
             self._write_queue()
@@ -166,7 +166,7 @@ class Spool:
         """Have a segment to write to: where it should be, and a new one if the disk of the old one fails."""
         before = self.series.writer
         try:
-            self.series.look_after(now_ns)
+            self.series.check_location(now_ns)
             self.series.ready(now_ns)
             if self.failing and self._refusal != "disk-full" and self.series.writer is before and time.monotonic() >= self._replace_at:
                 self._replace_seconds = min(2 * self._replace_seconds, MOST_REPLACE_SECONDS)
@@ -213,14 +213,14 @@ class Spool:
 
     def _settle(self, writer: SegmentWriter) -> None:
         """Let go of the drafts that `writer` has synced; the others are to be written again."""
-        again = [draft for number, draft in self._unsynced if number > writer.synced.blocks]
-        self._bytes -= sum(draft.size for number, draft in self._unsynced if number <= writer.synced.blocks)
+        again = [block for number, block in self._unsynced if number > writer.synced.blocks]
+        self._bytes -= sum(block.size for number, block in self._unsynced if number <= writer.synced.blocks)
         self._unsynced.clear()
         self._queue.extendleft(reversed(again))
 
     def _next_segment(self, now_ns: int) -> None:
         """Close the segment and open the next one, or go on in the old one and say so if the next name is taken."""
-        wanted = self.series.place.path(now_ns)
+        wanted = self.series.target.path(now_ns)
         if wanted == self.path or os.path.lexists(wanted):
             self._rotating = False
             self._keep(wanted, "it exists already, and a segment is never overwritten")
@@ -231,7 +231,7 @@ class Spool:
 
     def _keep(self, wanted: str, reason: str) -> None:
         path = self.path
-        self.log.say(messages.SEGMENT_KEPT, f"going on in {path}: cannot open {wanted}: {reason}", path=path, wanted=wanted, reason=reason)
+        self.log.send(messages.SEGMENT_KEPT, f"going on in {path}: cannot open {wanted}: {reason}", path=path, wanted=wanted, reason=reason)
 
     def _enqueue_rows(self, key: tuple[int, bool]) -> None:
         tables = self._waiting.pop(key, [])
@@ -240,22 +240,22 @@ class Spool:
         whole, existing = concat(tables), key[1]
         self.rows_waiting -= len(whole)
         for first in range(0, len(whole), self.block_rows):
-            for draft in table_drafts(whole.slice(first, first + self.block_rows)):
-                self._push(draft, existing)
+            for block in table_blocks(whole.slice(first, first + self.block_rows)):
+                self._push(block, existing)
 
-    def _push(self, draft: Draft, existing: bool = False) -> None:
+    def _push(self, block: PendingBlock, existing: bool = False) -> None:
         """Append to the queue.  While the disk refuses, what does not fit any more is counted, and only its GAP is kept."""
-        if not self.failing or self._bytes + draft.size <= self.memory_bytes:
-            self._append(draft)
-        elif draft.kind == Kind.EVENTS and existing:
-            self.cut_dumps += draft.rows
-        elif draft.kind == Kind.EVENTS:
-            self.counters.lost += draft.rows
-            self.gap(*draft.times, self._refusal, draft.rows, "no room in memory while the disk refused")
+        if not self.failing or self._bytes + block.size <= self.memory_bytes:
+            self._append(block)
+        elif block.kind == Kind.EVENTS and existing:
+            self.cut_dumps += block.rows
+        elif block.kind == Kind.EVENTS:
+            self.counters.lost += block.rows
+            self.gap(*block.times, self._refusal, block.rows, "no room in memory while the disk refused")
 
-    def _append(self, draft: Draft) -> None:
-        self._queue.append(draft)
-        self._bytes += draft.size
+    def _append(self, block: PendingBlock) -> None:
+        self._queue.append(block)
+        self._bytes += block.size
 
     def _fail(self, error: CtrecorderError) -> None:
         """Say once that writing fails; `flush` tries again."""
@@ -268,7 +268,7 @@ class Spool:
         self._failing_since = time.monotonic()
         self._replace_at = self._failing_since + self._replace_seconds
         text = f"cannot write: {error}; keeping up to {self.memory_bytes} bytes in memory, trying again each second"
-        self.log.say(messages.WRITE_FAILED, text, path=self.path, error=str(error), held_bytes=self._bytes)
+        self.log.send(messages.WRITE_FAILED, text, path=self.path, error=str(error), held_bytes=self._bytes)
 
     def _works(self) -> None:
         """Say that writing works again."""
@@ -279,10 +279,10 @@ class Spool:
         if time.monotonic() > self._replace_at:
             self._replace_seconds = REPLACE_SECONDS
         text = f"writing to {self.path} again after {seconds:.0f} s"
-        self.log.say(messages.WRITE_RESUMED, text, path=self.path, seconds=f"{seconds:.0f}")
+        self.log.send(messages.WRITE_RESUMED, text, path=self.path, seconds=f"{seconds:.0f}")
 
-    def _log_gap(self, lost: Lost) -> None:
+    def _log_gap(self, lost: PendingGap) -> None:
         count = "an unknown number of" if lost.count is None else f"{lost.count}"
         since, until = times.text(lost.begin, utc=True), times.text(lost.end, utc=True)
         text = f"gap ({lost.reason}): {count} events from {since} to {until} are not in the log: {lost.detail}"
-        self.log.say(messages.GAP, text, path=self.path, reason=lost.reason, lost=lost.count, since=since, until=until)
+        self.log.send(messages.GAP, text, path=self.path, reason=lost.reason, lost=lost.count, since=since, until=until)

@@ -19,12 +19,12 @@ from ctrecorder.columns import bit
 from ctrecorder.kernel import bpf, sockets
 from ctrecorder.kernel.decoder import Decoder
 from ctrecorder.record import counters
-from ctrecorder.record.clock import SECOND, Change, Clock
+from ctrecorder.record.clock import SECOND, Clock, ClockChange
 from ctrecorder.record.counters import Counters
-from ctrecorder.record.dump import RESYNC_DELAY_NS, Snapshot
-from ctrecorder.record.queue import HEARTBEAT_NS, Spool
-from ctrecorder.record.segments import Series
-from ctrecorder.record.target import Place
+from ctrecorder.record.dump import RESYNC_DELAY_NS, TableDump
+from ctrecorder.record.queue import HEARTBEAT_NS, WriteQueue
+from ctrecorder.record.segments import SegmentSeries
+from ctrecorder.record.target import Target
 from ctrecorder.service import daemon, messages
 from ctrecorder.service.daemon import SignalPipe
 from ctrecorder.service.log import Log
@@ -51,7 +51,7 @@ HEADER_SYSCTLS = ("nf_conntrack_events", "nf_conntrack_timestamp", "nf_conntrack
 
 
 @dataclass(frozen=True)
-class Settings:
+class RecorderOptions:
     """What to record and where.  The defaults are those of `settings`."""
 
     template: str
@@ -73,13 +73,13 @@ class Recorder:
     What is due is due by the monotonic clock, whatever happens to the wall clock; only segments begin by that one.
     """
 
-    def __init__(self, settings: Settings, log: Log, clock: Clock | None = None) -> None:
+    def __init__(self, settings: RecorderOptions, log: Log, clock: Clock | None = None) -> None:
         self.settings, self.log = settings, log
         self.counters = Counters()
         self._clock = clock or Clock()
-        self._place = Place(settings.template, settings.rotate_minutes, settings.mode)
-        self._series = Series(self._place, self._facts, log, settings.key)
-        self._spool = Spool(self._series, settings.block_rows, settings.memory_bytes, self.counters, log)
+        self._target = Target(settings.template, settings.rotate_minutes, settings.mode)
+        self._series = SegmentSeries(self._target, self._facts, log, settings.key)
+        self._queue = WriteQueue(self._series, settings.block_rows, settings.memory_bytes, self.counters, log)
         self._decoder = Decoder()
         self._slots = sockets.SlotBuffer(SLOTS)
         self._stopping = self._dated = False
@@ -96,17 +96,17 @@ class Recorder:
         settings = self.settings
         program = bpf.event_filter(settings.protocols, settings.nat_only)
         self._events = sockets.EventSocket(settings.buffer_bytes, settings.updates, program)
-        self._snapshot = Snapshot(settings.protocols, settings.nat_only, self.counters, self._spool, self._clock, self.log)
+        self._dump = TableDump(settings.protocols, settings.nat_only, self.counters, self._queue, self._clock, self.log)
 
     def start(self) -> None:
         """Open the first segment; say what is recorded, and what is in the way.  Raises ArchiveError."""
         self._clock.look()
         now = self._looked_ns = self._clock.wall()
-        self._spool.open(now)
-        self._period = self._place.period(now)
-        self._spool.mark("start", {"version": __version__}, now)
-        counters.say_started(self.log, self._spool.path, self.settings.protocols, self._events.buffer_bytes)
-        counters.say_obstacles(self.log, self.settings.buffer_bytes, self._events)
+        self._queue.open(now)
+        self._period = self._target.period(now)
+        self._queue.mark("start", {"version": __version__}, now)
+        counters.log_started(self.log, self._queue.path, self.settings.protocols, self._events.buffer_bytes)
+        counters.log_obstacles(self.log, self.settings.buffer_bytes, self._events)
         self._flush()
 
     def run(self, signals: SignalPipe) -> None:
@@ -126,12 +126,12 @@ class Recorder:
         events.register(self._events, select.POLLIN)
         more = False
         while not self._stopping:
-            dumping = self._snapshot.active
+            dumping = self._dump.active
             if dumping:
-                events.register(self._snapshot, select.POLLIN)
+                events.register(self._dump, select.POLLIN)
             ready = {fd for fd, _ in events.poll(self._milliseconds())}
             if dumping:
-                events.unregister(self._snapshot)
+                events.unregister(self._dump)
             if self._events.fileno() in ready:
                 if not (dumping or more):
                     select.select([signals], [], [], self._batch_wait())
@@ -141,7 +141,7 @@ class Recorder:
 
     def _milliseconds(self) -> int:
         """How long to wait for events: until the next thing is due, rounded up."""
-        dues = (self._flush_due, self._status_due, self._heartbeat_due, self._snapshot.due)
+        dues = (self._flush_due, self._status_due, self._heartbeat_due, self._dump.due)
         wait = min(due for due in dues if due) - self._clock.monotonic()
         wait = min(wait, self._period[1] - self._clock.wall())
         return max(wait // 1_000_000 + 1, 0)
@@ -158,10 +158,10 @@ class Recorder:
     def _do_what_is_due(self) -> None:
         change = self._clock.look()
         if change is not None:
-            self._tell_of_clock(change)
+            self._record_clock_change(change)
         now = self._clock.monotonic()
-        if self._snapshot.active or 0 < self._snapshot.due <= now:
-            self._snapshot.step()
+        if self._dump.active or 0 < self._dump.due <= now:
+            self._dump.step()
             self._flush_soon()
         if not self._period[0] <= self._clock.wall() < self._period[1]:
             self._rotate()
@@ -189,8 +189,8 @@ class Recorder:
     def _decode(self) -> None:
         for table in self._decoder.decode(*self._events.accept(self._slots)):
             self.counters.add(table)
-            self._dated = bool(int(table["known"][-1]) & bit("time"))
-            self._spool.add(table)
+            self._dated = bool(int(table["present"][-1]) & bit("time"))
+            self._queue.add(table)
 
     def _check_loss(self) -> None:
         """Count what the kernel dropped since the last look."""
@@ -207,36 +207,36 @@ class Recorder:
             why = self._decoder.first_rejection or "longer than a slot"
             self._lose(self._clock.wall(), "unreadable", unread - self._unread_seen, f"messages of the kernel could not be read: {why}")
             self._unread_seen = self.counters.unreadable = unread
-        foreign = self._events.foreign + self._snapshot.foreign
+        foreign = self._events.foreign + self._dump.foreign
         if foreign > self._foreign_seen:
             count = foreign - self._foreign_seen
-            self.log.say(messages.REFUSED, f"refused {count} messages that a process sent, not the kernel", refused=count)
+            self.log.send(messages.REFUSED, f"refused {count} messages that a process sent, not the kernel", refused=count)
             self._foreign_seen = self.counters.foreign = foreign
 
     def _lose(self, now: int, reason: str, count: int, detail: str) -> None:
         """A GAP, and a dump soon: it shows the connections whose start was lost, and ends those whose end was."""
         self.counters.lost += count
-        self._spool.gap(min(self._looked_ns, now), now, reason, count, detail)
+        self._queue.gap(min(self._looked_ns, now), now, reason, count, detail)
         self._flush_soon()
         self._want_dump("after a loss", RESYNC_DELAY_NS)
 
     def _want_dump(self, reason: str, delay_ns: int = 0) -> None:
         if self.settings.resync:
-            self._snapshot.want(reason, self._clock.monotonic() + delay_ns)
+            self._dump.want(reason, self._clock.monotonic() + delay_ns)
 
-    def _tell_of_clock(self, change: Change) -> None:
+    def _record_clock_change(self, change: ClockChange) -> None:
         """Times before and after a step do not compare: a MARK, and a GAP for those that never were or that come twice."""
         before, now, step, asleep = change
         if asleep:
             text = f"the machine slept for {asleep / SECOND:.0f} s"
-            self.log.say(messages.SLEPT, text, seconds=f"{asleep / SECOND:.0f}")
-            self._spool.gap(before, before + asleep, "not-recording", 0, "the machine was suspended")
+            self.log.send(messages.SLEPT, text, seconds=f"{asleep / SECOND:.0f}")
+            self._queue.gap(before, before + asleep, "not-recording", 0, "the machine was suspended")
         if step:
-            self.log.say(messages.CLOCK, f"the clock was stepped by {step / SECOND:+.3f} s", step_seconds=f"{step / SECOND:.3f}")
+            self.log.send(messages.CLOCK, f"the clock was stepped by {step / SECOND:+.3f} s", step_seconds=f"{step / SECOND:.3f}")
             self._decode()  # what came before the step is written before the MARK
-            self._spool.mark("clock", {"step_ns": step}, now)
+            self._queue.mark("clock", {"step_ns": step}, now)
             which = "forward: these times never were" if step > 0 else "back: these times come twice"
-            self._spool.gap(min(before, now), max(before, now), "clock", 0, f"the clock was set {which}")
+            self._queue.gap(min(before, now), max(before, now), "clock", 0, f"the clock was set {which}")
         self._looked_ns = now
         self._flush_soon()
 
@@ -244,10 +244,10 @@ class Recorder:
         self._decode()
         self._check_refused()
         now = self._clock.wall()
-        if self._heartbeat_due <= self._clock.monotonic() and self._spool.idle:
-            self._spool.mark("heartbeat", {}, now)
-        written = not self._spool.idle
-        whole = self._spool.flush(now)
+        if self._heartbeat_due <= self._clock.monotonic() and self._queue.idle:
+            self._queue.mark("heartbeat", {}, now)
+        written = not self._queue.idle
+        whole = self._queue.flush(now)
         after = self._clock.monotonic()
         self._flush_due = 0 if whole else after + FLUSH_NS
         if written or not whole:
@@ -261,8 +261,8 @@ class Recorder:
         self._receive()
         self._decode()
         now = self._clock.wall()
-        self._spool.rotate(now)
-        self._period = self._place.period(now)
+        self._queue.rotate(now)
+        self._period = self._target.period(now)
         self._flush()
 
     def _handle(self, signals: list[int]) -> None:
@@ -274,7 +274,7 @@ class Recorder:
             elif number == signal.SIGUSR1:
                 self._receive()
                 self._flush()
-                self._say_counters()
+                self._log_counters()
             else:
                 self._stopping = True
 
@@ -286,20 +286,20 @@ class Recorder:
             while turns and self._receive():
                 turns -= 1
         self._flush()
-        now, path = self._clock.wall(), self._spool.path
-        self._spool.mark("stop", {"events": self.counters.total, "lost": self.counters.lost}, now)
-        closed = "is closed" if self._spool.close(now) else "could not be closed"
-        self._say_counters()
+        now, path = self._clock.wall(), self._queue.path
+        self._queue.mark("stop", {"events": self.counters.total, "lost": self.counters.lost}, now)
+        closed = "is closed" if self._queue.close(now) else "could not be closed"
+        self._log_counters()
         text = f"stopped; {path} {closed}"
-        self.log.say(messages.STOPPED, text, path=path, events=self.counters.total, lost=self.counters.lost)
+        self.log.send(messages.STOPPED, text, path=path, events=self.counters.total, lost=self.counters.lost)
 
-    def _say_counters(self) -> None:
-        counters.say_counters(self.log, self.counters, self._spool.path, self._series.bytes_written)
+    def _log_counters(self) -> None:
+        counters.log_counters(self.log, self.counters, self._queue.path, self._series.bytes_written)
 
     def _report_status(self, now: int) -> None:
         before, events_before = self._status
         self._status = now, self.counters.total
-        counters.notify_status(self.counters, (self.counters.total - events_before) * SECOND / max(now - before, 1), self._spool.path)
+        counters.notify_status(self.counters, (self.counters.total - events_before) * SECOND / max(now - before, 1), self._queue.path)
         watchdog = daemon.watchdog_seconds()
         self._status_due = now + (min(STATUS_NS, int(watchdog * SECOND)) if watchdog else STATUS_NS)
 

@@ -14,23 +14,23 @@ from collections.abc import Callable
 from ctrecorder import times
 from ctrecorder.ctlog.frame import FRAME, NO_HASH
 from ctrecorder.errors import ArchiveError, CtrecorderError
-from ctrecorder.record.target import Place, Tail, claimed, newest
+from ctrecorder.record.target import Tail, Target, folder_locked, newest_segment
 from ctrecorder.segment import files
-from ctrecorder.segment.writer import SegmentWriter, Whereabouts
+from ctrecorder.segment.writer import FileLocation, SegmentWriter
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
 
 Facts = dict[str, object]
 
 
-class Series:
+class SegmentSeries:
     """The segments of `place`; `facts` gives those of a header at the moment that a segment is opened.
 
     `writer`: of the open segment, None while none could be opened.  `opened`: segments opened so far.  Raises ArchiveError.
     """
 
-    def __init__(self, place: Place, facts: Callable[[], Facts], log: Log, key: bytes = b"") -> None:
-        self.place, self.log = place, log
+    def __init__(self, target: Target, facts: Callable[[], Facts], log: Log, key: bytes = b"") -> None:
+        self.target, self.log = target, log
         self.writer: SegmentWriter | None = None
         self.opened = 0
         self._facts, self._key = facts, key
@@ -53,8 +53,8 @@ class Series:
 
     def start(self, now_ns: int) -> Tail | None:
         """Open the first segment, chained to the newest one that is there; returns the end of that one."""
-        with claimed(self.place.folder):
-            tail = self._previous = newest(self.place.template, self._key)
+        with folder_locked(self.target.folder):
+            tail = self._previous = newest_segment(self.target.template, self._key)
             self._chain = tail.chain if tail else secrets.token_hex(8)
             self.writer = self._open(now_ns)
         return tail
@@ -70,11 +70,11 @@ class Series:
         writer = self.writer
         if writer is None:
             return
-        deleted = writer.whereabouts() is Whereabouts.DELETED  # and could not be put back
+        deleted = writer.location() is FileLocation.DELETED  # and could not be put back
         last_hash = writer.close()
         self._ended(writer, last_hash, now_ns, closed=True)
         since, until = (times.text(moment, utc=True) for moment in (self._opened_ns, now_ns))
-        self.log.say(
+        self.log.send(
             messages.SEGMENT_CLOSED,
             f"closed {writer.path}: {writer.rows} rows, {writer.size} bytes, last hash {last_hash.hex()}",
             path=writer.path,
@@ -86,7 +86,7 @@ class Series:
         )
         if deleted:
             text = f"{writer.path} was deleted and never had a place again: its {writer.rows} rows are lost"
-            self.log.say(messages.WRITE_FAILED, text, path=writer.path, error="deleted", held_bytes=0)
+            self.log.send(messages.WRITE_FAILED, text, path=writer.path, error="deleted", held_bytes=0)
 
     def replace(self, now_ns: int) -> None:
         """Go on in a new segment, and leave the old one, which cannot be written any more, as far as it was synced."""
@@ -104,19 +104,19 @@ class Series:
         old.abandon()
         _cut(old)
 
-    def look_after(self, now_ns: int) -> None:
+    def check_location(self, now_ns: int) -> None:
         """See that the open segment is in its place; if it is not, see to it that recording goes on there."""
         writer = self.writer
-        if writer is None or (where := writer.whereabouts()) is Whereabouts.HERE:
+        if writer is None or (where := writer.location()) is FileLocation.HERE:
             self._homeless = False
             return
-        if not os.path.isdir(self.place.folder):
-            self._say_homeless(f"{self.place.folder} is not there", where)
-        elif where is Whereabouts.DELETED:
+        if not os.path.isdir(self.target.folder):
+            self._log_unreachable(f"{self.target.folder} is not there", where)
+        elif where is FileLocation.DELETED:
             self._restore(writer)
         else:
             text = f"{writer.path} is not in its place any more: it was moved, or another folder or disk is there now"
-            self.log.say(messages.SEGMENT_MOVED, text, path=writer.path)
+            self.log.send(messages.SEGMENT_MOVED, text, path=writer.path)
             try:
                 self.close(now_ns)
             except ArchiveError:  # the disk that it is on is gone too
@@ -125,37 +125,37 @@ class Series:
     def _restore(self, writer: SegmentWriter) -> None:
         old = writer.path
         try:
-            writer.restore(files.first_free(old), self.place.mode)
+            writer.restore(files.first_free(old), self.target.mode)
         except ArchiveError as error:
-            self._say_homeless(str(error), Whereabouts.DELETED)
+            self._log_unreachable(str(error), FileLocation.DELETED)
             return
         self._homeless = False
         text = f"{old} was deleted while it was being written: put back as {writer.path}"
-        self.log.say(messages.SEGMENT_RESTORED, text, path=writer.path, deleted=old)
+        self.log.send(messages.SEGMENT_RESTORED, text, path=writer.path, deleted=old)
 
-    def _say_homeless(self, why: str, where: Whereabouts) -> None:
+    def _log_unreachable(self, why: str, where: FileLocation) -> None:
         if self._homeless:
             return
         self._homeless = True
         text = f"{self.path} was {where.value}, and has no place: {why}; writing goes on into the open file, trying again each second"
-        self.log.say(messages.WRITE_FAILED, text, path=self.path, error=why, held_bytes=0)
+        self.log.send(messages.WRITE_FAILED, text, path=self.path, error=why, held_bytes=0)
 
     def _open(self, now_ns: int) -> SegmentWriter:
-        tail, path = self._previous, files.first_free(self.place.path(now_ns))
+        tail, path = self._previous, files.first_free(self.target.path(now_ns))
         facts: Facts = {
             **self._facts(),
             "chain": self._chain,
             "sequence": tail.sequence + 1 if tail else 1,
-            "template": os.path.basename(self.place.template),
+            "template": os.path.basename(self.target.template),
             "previous": os.path.basename(tail.path) if tail else None,
         }
         previous_hash = tail.last_hash if tail else NO_HASH
-        writer = SegmentWriter.create(path, facts, previous_hash, self.place.mode, time_ns=now_ns, key=self._key)
+        writer = SegmentWriter.create(path, facts, previous_hash, self.target.mode, time_ns=now_ns, key=self._key)
         self._opened_ns = now_ns
         self.opened += 1
         name, ended = (tail.path, previous_hash.hex()) if tail else ("", "")
         text = f"new segment {path}" + (f", after {name} with last hash {ended}" if tail else "")
-        self.log.say(messages.SEGMENT_OPENED, text, path=path, previous=name, previous_hash=ended)
+        self.log.send(messages.SEGMENT_OPENED, text, path=path, previous=name, previous_hash=ended)
         return writer
 
     def _ended(self, writer: SegmentWriter, last_hash: bytes, now_ns: int, closed: bool) -> None:

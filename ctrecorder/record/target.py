@@ -27,7 +27,7 @@ _CLAIM_PAUSE = 0.02
 
 
 @dataclass(frozen=True)
-class Place:
+class Target:
     """Where segments go: `template` (strftime, UTC), a new one at each multiple of `rotate_minutes` of the day, each of `mode`."""
 
     template: str
@@ -64,7 +64,7 @@ class Tail(NamedTuple):
 
 
 @contextmanager
-def claimed(folder: str) -> Iterator[None]:
+def folder_locked(folder: str) -> Iterator[None]:
     """Hold `folder` against other recorders that start there: of two with one template, one sees the other's segment.
 
     Waits for its lock, but not for ever.  Raises ArchiveError if there is no such folder.
@@ -90,7 +90,7 @@ def _lock(descriptor: int) -> None:
             time.sleep(_CLAIM_PAUSE)
 
 
-def newest(template: str, key: bytes = b"") -> Tail | None:
+def newest_segment(template: str, key: bytes = b"") -> Tail | None:
     """The last segment of the chain that was recorded under `template`; ArchiveError if a recorder still writes one.
 
     `key`: with which segments are sealed now.  One that was sealed with another is followed all the same, unchecked.

@@ -16,10 +16,10 @@ from ctrecorder.render.words import Mask, Words
 SIDES = ("orig", "reply")
 
 
-def told(table: Table, *names: str) -> Mask:
+def present_in(table: Table, *names: str) -> Mask:
     """The rows in which all the columns `names` are known."""
     wanted = np.uint32(sum(bit(name) for name in names))
-    return collapse(table["known"] & wanted == wanted)
+    return collapse(table["present"] & wanted == wanted)
 
 
 def collapse(rows: NDArray[np.bool_]) -> Mask:
@@ -29,19 +29,19 @@ def collapse(rows: NDArray[np.bool_]) -> Mask:
     return rows if rows.any() else False
 
 
-def both(first: Mask, second: Mask) -> Mask:
+def and_(first: Mask, second: Mask) -> Mask:
     """The rows that are in both."""
     if isinstance(first, bool):
         return second if first else False
     return first if second is True else collapse(first & second)
 
 
-def either(first: Mask, second: Mask) -> Mask:
+def or_(first: Mask, second: Mask) -> Mask:
     """The rows that are in one of the two."""
-    return neither(both(neither(first), neither(second)))
+    return not_(and_(not_(first), not_(second)))
 
 
-def neither(mask: Mask) -> Mask:
+def not_(mask: Mask) -> Mask:
     """The rows that are not in `mask`."""
     return not mask if isinstance(mask, bool) else ~mask
 

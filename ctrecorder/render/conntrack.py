@@ -24,15 +24,15 @@ def events(table: Table) -> bytearray:
     pieces: list[bytes | Words] = [b"[", words.epoch(np.maximum(table["time"], 0)), b"]\t"]
     code = table["event"].astype(np.uint16) << 8 | table["l4proto"]
     pieces.append(words.by_value(code, _head))
-    state = cells.both(cells.told(table, "tcp_state"), cells.protocol_is(table, uapi.IPPROTO_TCP))
+    state = cells.and_(cells.present_in(table, "tcp_state"), cells.protocol_is(table, uapi.IPPROTO_TCP))
     if state is not False:
         pieces += words.only(state, words.by_value(table["tcp_state"], lambda value: f" {labels.tcp_state(value)}"))
     pieces += _direction(table, "orig")
-    pieces += words.only(cells.both(cells.told(table, "status"), cells.collapse(~cells.replied(table))), b" [UNREPLIED]")
+    pieces += words.only(cells.and_(cells.present_in(table, "status"), cells.collapse(~cells.replied(table))), b" [UNREPLIED]")
     pieces += _direction(table, "reply")
     pieces.append(words.by_value(table["status"] & np.uint32(uapi.IPS_ASSURED | uapi.IPS_OFFLOAD | uapi.IPS_HW_OFFLOAD), _flag))
     for label, column in ((b" mark=", "mark"), (b" zone=", "zone"), (b" zone-orig=", "orig_zone"), (b" zone-reply=", "reply_zone")):
-        pieces += _number(table, cells.told(table, column), label, column)
+        pieces += _number(table, cells.present_in(table, column), label, column)
     pieces += _lifetime(table)
     return words.assemble(len(table), [*pieces, b"\n"])
 
@@ -53,18 +53,18 @@ def _flag(status: int) -> str:
 def _direction(table: Table, side: str) -> list[bytes | Words]:
     """One direction: addresses, then ports, GRE's keys or ICMP's three numbers, then counters."""
     pieces: list[bytes | Words] = [b" src=", cells.address(table, f"{side}_src"), b" dst=", cells.address(table, f"{side}_dst")]
-    told = cells.told(table, f"{side}_sport", f"{side}_dport")
+    told = cells.present_in(table, f"{side}_sport", f"{side}_dport")
     icmp, gre = cells.icmp(table), cells.protocol_is(table, _GRE)
-    ports = cells.both(told, cells.neither(cells.either(icmp, gre)))
+    ports = cells.and_(told, cells.not_(cells.or_(icmp, gre)))
     pieces += _number(table, ports, b" sport=", f"{side}_sport")
     pieces += _number(table, ports, b" dport=", f"{side}_dport")
-    if (keys := cells.both(told, gre)) is not False:
+    if (keys := cells.and_(told, gre)) is not False:
         for label, column in ((b" srckey=", f"{side}_sport"), (b" dstkey=", f"{side}_dport")):
             pieces += [*words.only(keys, label), *words.only(keys, words.by_value(table[column], hex))]
-    if (numbered := cells.both(told, icmp)) is not False:
+    if (numbered := cells.and_(told, icmp)) is not False:
         for label, number in zip((b" type=", b" code=", b" id="), cells.icmp_parts(table, side), strict=True):
             pieces += [*words.only(numbered, label), *words.only(numbered, number)]
-    counted = cells.told(table, f"{side}_packets", f"{side}_bytes")
+    counted = cells.present_in(table, f"{side}_packets", f"{side}_bytes")
     pieces += _number(table, counted, b" packets=", f"{side}_packets")
     return [*pieces, *_number(table, counted, b" bytes=", f"{side}_bytes")]
 
@@ -78,7 +78,7 @@ def _number(table: Table, where: Mask, label: bytes, column: str) -> list[Words]
 
 def _lifetime(table: Table) -> list[Words]:
     """The seconds from start to stop, each cut to whole ones, where the kernel told both."""
-    where = cells.told(table, "start", "stop")
+    where = cells.present_in(table, "start", "stop")
     if where is False:
         return []
     seconds = np.maximum(table["stop"] // SECOND - table["start"] // SECOND, 0).astype(np.uint64)

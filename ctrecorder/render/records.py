@@ -93,11 +93,11 @@ def _where(table: Table, key: str, connections: bool) -> Mask:
     if key in ("start", "end") and connections:
         return cells.collapse(table[f"{key}_source"] != Source.UNKNOWN)
     if key in PORTS:
-        return cells.both(cells.told(table, key), cells.neither(cells.icmp(table)))
+        return cells.and_(cells.present_in(table, key), cells.not_(cells.icmp(table)))
     if key in _ICMP:
         side = key.partition("_")[0]
-        return cells.both(cells.told(table, f"{side}_sport", f"{side}_dport"), cells.icmp(table))
-    return cells.told(table, key)
+        return cells.and_(cells.present_in(table, f"{side}_sport", f"{side}_dport"), cells.icmp(table))
+    return cells.present_in(table, key)
 
 
 def _words(table: Table, key: str, joined: Callable[[list[str]], str]) -> Words:

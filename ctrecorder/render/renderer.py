@@ -89,8 +89,8 @@ FORMATS: dict[str, tuple[Callable[..., bytearray], Callable[..., bytearray] | No
 }
 
 # What text and classic show; the others show all.
-_EVENT_TEXT = ("time", "event", *TUPLE, "status", "known")
-_CONNECTION_TEXT = ("start", "start_source", "end", "end_source", *TUPLE, "status", "known")
+_EVENT_TEXT = ("time", "event", *TUPLE, "status", "present")
+_CONNECTION_TEXT = ("start", "start_source", "end", "end_source", *TUPLE, "status", "present")
 
 
 def _one_family(tables: Sequence[Table], made: _Lines) -> Iterator[bytes | bytearray]:

@@ -76,11 +76,11 @@ def _tuples(table: Table) -> list[bytes | Words]:
     icmp = cells.icmp(table)
     pieces: list[bytes | Words] = []
     for side in cells.SIDES:
-        told = cells.told(table, f"{side}_sport", f"{side}_dport")
-        ports = cells.both(told, cells.neither(icmp))
+        told = cells.present_in(table, f"{side}_sport", f"{side}_dport")
+        ports = cells.and_(told, cells.not_(icmp))
         for end in ("src", "dst"):
             pieces += [f" {end}=".encode(), *_endpoint(table, f"{side}_{end}", f"{side}_{end[0]}port", ports)]
-        numbered = cells.both(told, icmp)
+        numbered = cells.and_(told, icmp)
         if numbered is not False:
             for label, number in zip((b" type=", b" code=", b" id="), cells.icmp_parts(table, side), strict=True):
                 pieces += [*lines.only(numbered, label), *lines.only(numbered, number)]
@@ -101,11 +101,11 @@ def _classic_tuples(table: Table) -> list[bytes | Words]:
 
 def _endpoint(table: Table, address: str, port: str, ports: lines.Mask) -> list[bytes | Words]:
     """ "1.2.3.4:80", "1.2.3.4", "[2001:db8::1]:80", "2001:db8::1", or "?" for an address that was not recorded."""
-    known = cells.told(table, address)
+    known = cells.present_in(table, address)
     pieces = _address_and_port(table, address, ports)
     if known is not True:
         pieces = [piece for each in pieces for piece in lines.only(known, each)]
-        pieces += [*lines.only(cells.neither(known), b"?"), *lines.only(cells.both(cells.neither(known), ports), b":")]
+        pieces += [*lines.only(cells.not_(known), b"?"), *lines.only(cells.and_(cells.not_(known), ports), b":")]
     return [*pieces, *lines.only(ports, lines.decimal(table[port]))]
 
 

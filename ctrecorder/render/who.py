@@ -19,7 +19,7 @@ _INBOUND_ENDS = {"inside": ("reply_src", "reply_sport"), "public": ("orig_dst", 
 _WITHOUT_PORTS = (uapi.IPPROTO_ICMP, uapi.IPPROTO_ICMPV6)
 
 
-class Candidate(NamedTuple):
+class Holder(NamedTuple):
     """One who held it.  Ends are (address, port); ICMP has its id there.  Times: ns UTC; 0: unknown."""
 
     l4proto: int
@@ -34,12 +34,12 @@ class Candidate(NamedTuple):
     end_source: int
 
 
-def candidates(table: Table, inbound: NDArray[np.bool_], translated: NDArray[np.bool_]) -> Iterator[Candidate]:
+def holders(table: Table, inbound: NDArray[np.bool_], translated: NDArray[np.bool_]) -> Iterator[Holder]:
     """The rows of `table` as candidates."""
     for row in range(len(table)):
         ends = {name: _end(table, row, end) for name, end in (_INBOUND_ENDS if inbound[row] else _ENDS).items()}
         span = [int(table[name][row]) for name in ("start", "start_source", "end", "end_source")]
-        yield Candidate(
+        yield Holder(
             int(table["l4proto"][row]), ends["inside"], ends["public"], ends["remote"], bool(inbound[row]), bool(translated[row]), *span
         )
 
@@ -51,7 +51,7 @@ def _end(table: Table, row: int, end: tuple[str, str]) -> tuple[str, int]:
     return str(number), int(table[port][row])
 
 
-def text(one: Candidate, *, utc: bool) -> str:
+def text(one: Holder, *, utc: bool) -> str:
     """ "10.0.0.5:51234 held 192.0.2.1:40000 (tcp) from TIME (kernel) to TIME (kernel), to 203.0.113.9:443"."""
     inside, public, remote = (_joined(one.l4proto, end) for end in (one.inside, one.public, one.remote))
     held = f"{inside} held {public}" if one.translated else f"{public} (not translated)"
@@ -76,7 +76,7 @@ def _moment(ns: int, source: int, unknown: str, utc: bool) -> str:
     return f"{times.text(ns, utc=utc)} ({labels.SOURCES.get(source, str(source))})"
 
 
-def as_json(one: Candidate) -> str:
+def as_json(one: Holder) -> str:
     """One JSON object.  Times are RFC 3339 in UTC, null if unknown; `start_source` and `end_source` say where they come from."""
     facts: dict[str, Any] = {
         "protocol": labels.protocol(one.l4proto),

@@ -59,26 +59,26 @@ _JOINED_ROWS = 1 << 16
 _INDEX_READ = 1 << 14
 
 
-class Question(Protocol):
+class Query(Protocol):
     """What is asked: a `filter.Question`.  It may say yes too often, but never no to a row that it wants."""
 
     @property
     def names_addresses(self) -> bool:
         """If `may_match_addresses` can say no."""
 
-    def may_match_addresses(self, addresses: Bloom) -> bool:
+    def may_contain_addresses(self, addresses: Bloom) -> bool:
         """If a segment with these addresses can hold a row that is wanted."""
 
-    def may_match_time(self, time_min: int, time_max: int) -> bool:
+    def may_contain_time(self, time_min: int, time_max: int) -> bool:
         """If a block of these times can hold a row that is wanted."""
 
-    def may_match(self, bounds: Bounds) -> bool:
+    def may_contain(self, bounds: Bounds) -> bool:
         """If a block whose columns are within `bounds` can."""
 
     def columns_needed(self) -> Iterable[str]:
         """The columns that `mask` reads."""
 
-    def mask(self, table: Table | LazyTable) -> NDArray[np.bool_]:
+    def evaluate(self, table: Table | LazyTable) -> NDArray[np.bool_]:
         """Which rows are wanted, (rows,)."""
 
 
@@ -356,38 +356,38 @@ class Segment:
         layout = small_layout(data[FRAME.size :], block.family)
         return layout, small_run(data[FRAME.size :], layout, block.rows)
 
-    def may_match(self, question: Question) -> bool:
+    def may_contain(self, query: Query) -> bool:
         """If a row that is wanted can be in the segment, as its ADDRESSES tell; a damaged one tells nothing, and is in `findings`."""
-        if not question.names_addresses:
+        if not query.names_addresses:
             return True
         for block in self.blocks_of(Kind.ADDRESSES):
             try:
-                return question.may_match_addresses(Bloom(self.file.payload(block.offset, self.frame(block))))
+                return query.may_contain_addresses(Bloom(self.file.payload(block.offset, self.frame(block))))
             except FormatError as error:
                 self.findings.append(self.file.placed(error, block.offset))
         return True
 
-    def ask(self, block: Block, names: Iterable[str] | None, question: Question) -> Table | None:
+    def ask(self, block: Block, names: Iterable[str] | None, query: Query) -> Table | None:
         """The rows of a block that are wanted, with the columns `names` and those that the question needs; None if there are none.
 
         Reads no more than it must: the index; then the columns that the question needs; then, if any row is wanted, the others.
         Raises FormatError.
         """
-        if not question.may_match_time(block.time_min, block.time_max):
+        if not query.may_contain_time(block.time_min, block.time_max):
             return None
         try:
-            return self._ask(block, names, question)
+            return self._ask(block, names, query)
         except FormatError as error:
             raise self.file.placed(error, block.offset) from None
 
-    def _ask(self, block: Block, names: Iterable[str] | None, question: Question) -> Table | None:
-        needed = list(question.columns_needed())
+    def _ask(self, block: Block, names: Iterable[str] | None, query: Query) -> Table | None:
+        needed = list(query.columns_needed())
         if block.form == FORM_SMALL:
             table = self.read(block, None if names is None else [*names, *needed])
-            wanted = question.mask(table)
+            wanted = query.evaluate(table)
             return table.take(wanted) if wanted.any() else None
         index = self.read_index(block)
-        if not question.may_match(Bounds(block.kind, index)):
+        if not query.may_contain(Bounds(block.kind, index)):
             return None
         begin = block.offset + FRAME.size
 
@@ -395,8 +395,8 @@ class Segment:
             return self.file.read(begin + offset, length)
 
         rows = LazyTable(index, fetch)
-        found = np.flatnonzero(question.mask(rows))
-        return rows.part(found).table(None if names is None else [*names, *needed]) if len(found) else None
+        found = np.flatnonzero(query.evaluate(rows))
+        return rows.take(found).table(None if names is None else [*names, *needed]) if len(found) else None
 
     def read_index(self, block: Block) -> Index:
         """The index of a block in form COLUMNS, held against the frame's hash.  Raises FormatError, its offset from the block."""

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from ctrecorder import __version__
 from ctrecorder.columns import Table
-from ctrecorder.ctlog.block import Draft, gap_draft, header_draft, mark_draft, table_drafts
-from ctrecorder.ctlog.encoder import LIVE, Plan
+from ctrecorder.ctlog.block import PendingBlock, gap_block, header_block, mark_block, table_blocks
+from ctrecorder.ctlog.encoder import LIVE, EncodingPlan
 from ctrecorder.ctlog.frame import (
     FRAME,
     HASHED,
@@ -50,7 +50,7 @@ class WriteError(ArchiveError):
         self.errno = error.errno
 
 
-class Whereabouts(Enum):
+class FileLocation(Enum):
     """Where the file of an open segment is, as its path tells."""
 
     HERE = "here"
@@ -113,7 +113,7 @@ class SegmentWriter:
         now = time.time_ns() if time_ns is None else time_ns
         facts = {"previous": None, **header, "format": "ctlog", "program": f"ctrecorder {__version__}", "sealed": bool(key)}
         try:
-            self.write(header_draft(facts, now))
+            self.write(header_block(facts, now))
             self._sync_all()
         except BaseException:
             self._folder.remove(os.path.basename(path))
@@ -126,23 +126,23 @@ class SegmentWriter:
         """The least time_min and the greatest time_max of its blocks."""
         return self._times
 
-    def append(self, table: Table, *, kind: Kind = Kind.EVENTS, level: int = 1, plan: Plan = LIVE) -> None:
+    def append(self, table: Table, *, kind: Kind = Kind.EVENTS, level: int = 1, plan: EncodingPlan = LIVE) -> None:
         """Write `table` as one block, or as several if it is over 65,536 rows; all of it, or nothing.  Raises WriteError."""
         before = self._state()
         try:
-            for draft in table_drafts(table, kind, level, plan):
-                self.write(draft)
+            for pending in table_blocks(table, kind, level, plan):
+                self.write(pending)
         except WriteError:
             self._undo(before)
             raise
 
     def gap(self, begin_ns: int, end_ns: int, reason: str, lost: int | None, detail: str = "") -> None:
         """Write a GAP.  Raises WriteError."""
-        self.write(gap_draft(begin_ns, end_ns, reason, lost, detail))
+        self.write(gap_block(begin_ns, end_ns, reason, lost, detail))
 
     def mark(self, what: str, facts: Mapping[str, Any], begin_ns: int, end_ns: int | None = None) -> None:
         """Write a MARK of a moment, or from begin to end.  Raises WriteError."""
-        self.write(mark_draft(what, facts, begin_ns, end_ns))
+        self.write(mark_block(what, facts, begin_ns, end_ns))
 
     def sync(self) -> None:
         """Have all blocks on the disk.  Raises WriteError."""
@@ -159,18 +159,18 @@ class SegmentWriter:
         """
         self._undo(self.synced)
 
-    def whereabouts(self) -> Whereabouts:
+    def location(self) -> FileLocation:
         """If the path still leads to this file.  What cannot be told counts as HERE."""
         try:
             there = os.stat(self.path, follow_symlinks=False)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                return Whereabouts.HERE
+                return FileLocation.HERE
             there = None
         ours = os.fstat(self.descriptor)
         if there is not None and os.path.samestat(there, ours):
-            return Whereabouts.HERE
-        return Whereabouts.MOVED if ours.st_nlink else Whereabouts.DELETED
+            return FileLocation.HERE
+        return FileLocation.MOVED if ours.st_nlink else FileLocation.DELETED
 
     def restore(self, path: str, mode: int = files.MODE) -> None:
         """Put a segment that was deleted back, as `path`, which must not exist, and go on there.  Raises ArchiveError."""
@@ -197,7 +197,7 @@ class SegmentWriter:
         """
         index = self._index[: self.blocks if self.blocks <= MAX_INDEXED else 0]
         before = self._state()
-        self.write(Draft(Kind.FOOTER, pack_footer(index, {**(totals or {}), "rows": self.rows}, self.size), self._times))
+        self.write(PendingBlock(Kind.FOOTER, pack_footer(index, {**(totals or {}), "rows": self.rows}, self.size), self._times))
         try:
             self._sync_all()
         except WriteError:
@@ -216,9 +216,9 @@ class SegmentWriter:
         self._folder.remove(os.path.basename(self.path))
         self._release()
 
-    def write(self, draft: Draft) -> None:
+    def write(self, pending: PendingBlock) -> None:
         """Append a block.  Raises WriteError."""
-        kind, payload, times, family, form, rows = draft
+        kind, payload, times, family, form, rows = pending
         block = pack_block(
             kind,
             payload,

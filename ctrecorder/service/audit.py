@@ -52,7 +52,7 @@ class Audit:
         reason = (self.reason or "")[:_TEXT_BYTES] or "none"
         rows = f"{self.rows} rows" + ("" if self.complete else ", not to the end")
         text = f"{login} (uid {uid}) asked: {query}; reason: {reason}; {rows}"
-        log.say(messages.QUERY, text, uid=uid, login=login, query=query, reason=reason, rows=self.rows, complete=self.complete)
+        log.send(messages.QUERY, text, uid=uid, login=login, query=query, reason=reason, rows=self.rows, complete=self.complete)
 
 
 def asker() -> tuple[int, str]:

@@ -43,7 +43,7 @@ def find_key(named: str | None, config_path: str | None) -> bytes:
     return read_key(named or (str(configured) if configured else None))
 
 
-def key_at_hand(named: str | None, config_path: str | None) -> tuple[bytes, str]:
+def find_key_for_reading(named: str | None, config_path: str | None) -> tuple[bytes, str]:
     """`find_key` for who only reads: b"", and why, if the configured key is not for this process, a credential or another user's file.
 
     Raises UsageError for a key that was named, and for one that is none.

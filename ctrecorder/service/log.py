@@ -33,11 +33,11 @@ class Log:
             self.target = "journal"
             return
         if warn and not os.path.exists(SYSLOG_SOCKET):
-            self.say(messages.UNHEARD, f"neither journald nor syslog ({SYSLOG_SOCKET}) is there: the log goes nowhere")
+            self.send(messages.UNHEARD, f"neither journald nor syslog ({SYSLOG_SOCKET}) is there: the log goes nowhere")
         self.target = "syslog"
         syslog.openlog(self.command, syslog.LOG_PID, syslog.LOG_DAEMON)
 
-    def say(self, kind: messages.Message, text: str, **fields: object) -> None:
+    def send(self, kind: messages.Message, text: str, **fields: object) -> None:
         """One entry of `kind`: `text` for people, `fields` (names of `kind.fields`) for searching."""
         text = printable(text)
         if self.target == "journal":

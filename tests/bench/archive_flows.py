@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from ctrecorder.columns import TUPLE, Event, Source, Table, bits
-from ctrecorder.ctlog.block import addresses_draft
+from ctrecorder.ctlog.block import addresses_block
 from ctrecorder.ctlog.bloom import Collector
 from ctrecorder.ctlog.frame import Kind
-from ctrecorder.maintain.ordering import SQUEEZED, Shelves
+from ctrecorder.maintain.ordering import SQUEEZED, BlockOrdering
 from ctrecorder.segment.writer import SegmentWriter
 
 SECOND = 1_000_000_000
@@ -96,7 +96,7 @@ def connections(flows: dict[str, np.ndarray]) -> Table:
     count = len(flows["start"])
     constant = {"start_source": Source.RECEIPT, "end_source": Source.RECEIPT, "seen": 5}
     columns = {**flows, **{name: np.full(count, value, "u1") for name, value in constant.items()}}
-    columns["known"] = np.full(count, bits(TUPLE), "<u4")
+    columns["present"] = np.full(count, bits(TUPLE), "<u4")
     return Table(2, count, columns).take(np.argsort(flows["end"], kind="stable"))
 
 
@@ -107,7 +107,7 @@ def events(flows: dict[str, np.ndarray]) -> Table:
     columns = {name: np.concatenate((values, values)) for name, values in {**flows, "id": ids}.items() if name not in ("start", "end")}
     columns["time"] = np.concatenate((flows["start"], flows["end"]))
     columns["event"] = np.repeat(np.array([Event.NEW, Event.DESTROY], "u1"), count)
-    columns["known"] = np.full(2 * count, bits((*TUPLE, "id")), "<u4")
+    columns["present"] = np.full(2 * count, bits((*TUPLE, "id")), "<u4")
     return Table(2, 2 * count, columns).take(np.argsort(columns["time"], kind="stable"))
 
 
@@ -121,9 +121,9 @@ def record(path: Path, table: Table) -> None:
 
 def put(writer: SegmentWriter, table: Table, resolution_ns: int, level: int) -> None:
     """Write connections as ctsqueeze does."""
-    shelves, addresses = Shelves(resolution_ns, keep_ids=False), Collector()
+    shelves, addresses = BlockOrdering(resolution_ns, keep_ids=False), Collector()
     for block in shelves.add(table) + shelves.finish():
         addresses.add(block)
         writer.append(block, kind=Kind.CONNECTIONS, level=level, plan=SQUEEZED)
     if payload := addresses.payload():
-        writer.write(addresses_draft(payload, writer.times))
+        writer.write(addresses_block(payload, writer.times))

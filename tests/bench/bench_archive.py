@@ -25,8 +25,8 @@ from ctrecorder.connections.pairing import Pairer
 from ctrecorder.ctlog.bloom import Collector
 from ctrecorder.ctlog.encoder import encode_columns
 from ctrecorder.ctlog.frame import Kind
-from ctrecorder.maintain.ordering import SQUEEZED, Shelves
-from ctrecorder.maintain.squeeze import Settings, squeeze
+from ctrecorder.maintain.ordering import SQUEEZED, BlockOrdering
+from ctrecorder.maintain.squeeze import RecorderOptions, squeeze
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from load import LISTENER_CPU
@@ -69,7 +69,7 @@ def squeezing(report: Report, folder: Path) -> None:
     report.note(f"recorded: {raw.stat().st_size / count:.2f} bytes a connection, with ids")
     for resolution, most in (("us", 8.2), ("ms", 5.7), ("s", None)):
         new = folder / f"{resolution}.ctlog"
-        result = squeeze(str(raw), Settings(resolution), str(new))
+        result = squeeze(str(raw), RecorderOptions(resolution), str(new))
         assert result is not None
         assert result.connections == count
         report.figure(f"bytes a connection at {resolution}", result.bytes_after / count, "B", most=most if real else None)
@@ -77,7 +77,7 @@ def squeezing(report: Report, folder: Path) -> None:
     whole, rest = divmod(SEED_EVENTS, 2 * count)
     part = folder / "part.ctlog"
     archive_flows.record(part, archive_flows.events(flows).slice(0, rest))
-    sizes = [result.bytes_after for path in (raw, part) if (result := squeeze(str(path), Settings(), f"{path}.new")) is not None]
+    sizes = [result.bytes_after for path in (raw, part) if (result := squeeze(str(path), RecorderOptions(), f"{path}.new")) is not None]
     report.figure(
         f"{SEED_EVENTS:,} events: {whole} such segments and a part",
         (whole * sizes[0] + sizes[1]) / 1e6,
@@ -97,11 +97,11 @@ def pair_and_encode(path: Path) -> float:
     with Segment(str(path)) as segment:
         tables = [segment.read(block) for block in segment.blocks_of(Kind.EVENTS)]
     begin = time.thread_time()
-    pairer, shelves, addresses = Pairer(), Shelves(1000, keep_ids=False), Collector()
+    pairer, shelves, addresses = Pairer(), BlockOrdering(1000, keep_ids=False), Collector()
     blocks = [block for table in tables for done in pairer.feed(table) for block in shelves.add(done)]
     blocks += [block for done in pairer.finish() for block in shelves.add(done)] + shelves.finish()
     for block in blocks:
-        encode_columns(block, Settings().level, SQUEEZED)
+        encode_columns(block, RecorderOptions().level, SQUEEZED)
         addresses.add(block)
     addresses.payload()
     return time.thread_time() - begin
@@ -118,8 +118,8 @@ def questions(report: Report, folder: Path) -> None:
     for number in range(DAYS * 24 // 4):
         os.link(days / f"{number:05}.ctlog", quarter / f"{number:05}.ctlog")
     report.note(f"{size / 1e6:.0f} MB; flows that are made up; a first run warms the caches")
-    for what, question in (("somebody", somebody(days / f"{60 * 24 + 10:05}.ctlog")), ("nobody", ["192.0.2.1:2077", "--at", f"@{LATE}"])):
-        command = [CTLIST, "--who", *question, days]
+    for what, query in (("somebody", somebody(days / f"{60 * 24 + 10:05}.ctlog")), ("nobody", ["192.0.2.1:2077", "--at", f"@{LATE}"])):
+        command = [CTLIST, "--who", *query, days]
         found = [timed(command, folder / "out", None, (0, 1)) for _ in range(ROUNDS + 1)]
         assert ("nobody" in (folder / "out").read_text()) == (what == "nobody")
         show(report, f"ctlist --who, {what}, from start to answer", found[1:], most=0.6)
@@ -179,7 +179,7 @@ def peer(report: Report, folder: Path) -> None:
     flows = archive_flows.made(PEER_FLOWS, seconds=10 * 7750)
     ours = folder / "ours.ctlog"
     writer = SegmentWriter.create(str(ours), {"host": "bench", "chain": "peer"}, time_ns=archive_flows.BEGIN)
-    archive_flows.put(writer, archive_flows.connections(flows), 1_000_000, Settings().level)
+    archive_flows.put(writer, archive_flows.connections(flows), 1_000_000, RecorderOptions().level)
     writer.close()
     theirs = folder / "nfcapd"
     theirs.mkdir()

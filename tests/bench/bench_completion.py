@@ -31,10 +31,10 @@ def run(report: Report) -> None:
 
 def _seconds(command: str) -> float:
     line = f"{command} --h"
-    question = {**QUESTION, "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    query = {**QUESTION, "COMP_LINE": line, "COMP_POINT": str(len(line))}
     begin = time.perf_counter()
     ask = ["sh", "-c", f"exec {CHECKOUT / 'bin' / command} 8>&1 9>&2 >/dev/null"]
-    answer = subprocess.run(ask, capture_output=True, env={**os.environ, **question}, check=True)
+    answer = subprocess.run(ask, capture_output=True, env={**os.environ, **query}, check=True)
     seconds = time.perf_counter() - begin
     if b"--help" not in answer.stdout.split():
         raise AssertionError(f"{command} answered {answer.stdout!r}")

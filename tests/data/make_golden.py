@@ -18,12 +18,12 @@ import numpy as np
 
 from ctrecorder.columns import Array, Event, Table
 from ctrecorder.ctlog import bloom
-from ctrecorder.ctlog.block import Draft
-from ctrecorder.ctlog.encoder import LIVE, Plan, encode_columns
+from ctrecorder.ctlog.block import PendingBlock
+from ctrecorder.ctlog.encoder import LIVE, EncodingPlan, encode_columns
 from ctrecorder.ctlog.frame import NO_HASH, VERSION, Kind, block_times
 from ctrecorder.ctlog.index import FORM_COLUMNS
 from ctrecorder.ctlog.plans import SQUEEZED
-from ctrecorder.maintain.squeeze import Settings, squeeze
+from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.writer import SegmentWriter
 from tests.support import tables
 from tests.support.tables import CONNECTION_COLUMNS, EVENT_COLUMNS, FAMILIES, NOON, SECOND
@@ -60,13 +60,13 @@ class Golden:
         self.writer = SegmentWriter.create(str(self.path), {**HEADER, **header}, previous_hash, time_ns=NOON, key=key)
         self.blocks: list[dict[str, Any]] = []
 
-    def table(self, kind: Kind, table: Table, plan: Plan | None = None) -> None:
+    def table(self, kind: Kind, table: Table, plan: EncodingPlan | None = None) -> None:
         """Rows as the recorder would write them, or in form COLUMNS by `plan`."""
         if plan is None:
             self.writer.append(table)
         else:
             payload = encode_columns(table, 3, plan)
-            self.writer.write(Draft(kind, payload, block_times(kind, table), table.family, FORM_COLUMNS, len(table)))
+            self.writer.write(PendingBlock(kind, payload, block_times(kind, table), table.family, FORM_COLUMNS, len(table)))
         self.note(kind, table)
 
     def note(self, kind: Kind, table: Table) -> None:
@@ -136,12 +136,12 @@ def squeezed(name: str, previous_hash: bytes) -> None:
     notes, golden.blocks = golden.blocks, []
     append, bloom.LEAST_ROWS = SegmentWriter.append, 1
 
-    def noted(writer: SegmentWriter, table: Table, *, kind: Kind, level: int, plan: Plan) -> None:
+    def noted(writer: SegmentWriter, table: Table, *, kind: Kind, level: int, plan: EncodingPlan) -> None:
         append(writer, table, kind=kind, level=level, plan=plan)
         golden.note(kind, table)
 
     SegmentWriter.append = noted  # type: ignore[assignment]
-    result = squeeze(str(golden.path), Settings())
+    result = squeeze(str(golden.path), SqueezeOptions())
     assert result is not None
     golden.blocks += [*notes, {"kind": Kind.ADDRESSES}]
     golden.describe(bytes.fromhex(result.last_hash), True)

@@ -13,9 +13,9 @@ from ctrecorder import uapi
 from ctrecorder.columns import Event, Table
 from ctrecorder.ctlog.frame import FRAME
 from ctrecorder.record.counters import Counters
-from ctrecorder.record.queue import Spool
-from ctrecorder.record.segments import Series
-from ctrecorder.record.target import DAY, SECOND, Place
+from ctrecorder.record.queue import WriteQueue
+from ctrecorder.record.segments import SegmentSeries
+from ctrecorder.record.target import DAY, SECOND, Target
 from ctrecorder.segment.reader import Segment
 from ctrecorder.service.log import Log
 from tests.support.disks import Ext4, tmpfs
@@ -31,13 +31,13 @@ FLUSH_SECONDS = 3.0
 class Quiet(Log):
     """Says nothing."""
 
-    def say(self, kind: object, text: str, **fields: object) -> None:
+    def send(self, kind: object, text: str, **fields: object) -> None:
         pass
 
 
-def spool(folder: Path) -> Spool:
-    place = Place(str(folder / "%Y%m%d-%H%M%S.ctlog"), 60, 0o640)
-    return Spool(Series(place, lambda: {"host": "router"}, Quiet("test")), 65536, 64 << 20, Counters(), Quiet("test"))
+def queue(folder: Path) -> WriteQueue:
+    place = Target(str(folder / "%Y%m%d-%H%M%S.ctlog"), 60, 0o640)
+    return WriteQueue(SegmentSeries(place, lambda: {"host": "router"}, Quiet("test")), 65536, 64 << 20, Counters(), Quiet("test"))
 
 
 def rows(first: int, count: int) -> Table:
@@ -57,7 +57,7 @@ def rows(first: int, count: int) -> Table:
 def recording(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A segment as a crash leaves it: small blocks and large ones, marks and gaps."""
     folder = tmp_path_factory.mktemp("recording")
-    ours, first = spool(folder), 0
+    ours, first = queue(folder), 0
     ours.open(NOON)
     for count in (1, 3, 300, 2, 4000, 1, 700, 40, 9, 1):
         ours.add(rows(first, count))
@@ -111,7 +111,7 @@ def cut_and_go_on(recording: bytes, blocks: list[tuple[int, int]], cuts: range, 
         path = folder / "19700101-000000.ctlog"
         path.write_bytes(recording[:cut])
         read_cut(path, blocks, cut)
-        ours = spool(folder)
+        ours = queue(folder)
         ours.open(NOON + 3600 * SECOND)
         assert ours.close(NOON + 3601 * SECOND)
         with Segment(str(path)) as old, Segment(ours.path) as new:

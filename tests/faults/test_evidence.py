@@ -160,7 +160,7 @@ def removed_with_a_forged_receipt(history: History) -> None:
 
 def replaced_under_the_name_of_squeezing(history: History) -> None:
     """A segment made anew that claims to replace the one that was logged, as a squeezed one does."""
-    from ctrecorder.ctlog.block import Draft
+    from ctrecorder.ctlog.block import PendingBlock
     from ctrecorder.ctlog.frame import Kind, dump_json, load_json
     from ctrecorder.segment.reader import Segment
     from tests.support.forge import pack
@@ -171,7 +171,7 @@ def replaced_under_the_name_of_squeezing(history: History) -> None:
         previous = one.previous_hash
     blocks = blocks_of(path.read_bytes())
     facts = {**load_json(blocks[0][64:]), "replaces": [entry], "squeezed": {"resolution": "us", "ids": True, "torn": 0}}
-    header = pack(Draft(Kind.HEADER, dump_json(facts), (NOON, NOON)), previous)
+    header = pack(PendingBlock(Kind.HEADER, dump_json(facts), (NOON, NOON)), previous)
     path.write_bytes(reseal(header + b"".join(blocks[1:3])))
 
 

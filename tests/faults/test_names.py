@@ -14,7 +14,7 @@ import pytest
 from ctrecorder.archive import lock
 from ctrecorder.archive.retention import HOLDS, RECEIPTS
 from ctrecorder.errors import ArchiveError, UsageError
-from ctrecorder.record.target import Place
+from ctrecorder.record.target import Target
 from ctrecorder.segment import files
 from ctrecorder.segment.writer import SegmentWriter
 from tests.support.faulttable import Table
@@ -79,7 +79,7 @@ def test_a_link_for_the_next_segment(tmp_path: Path, victim: Path, dangling: boo
     folder = tmp_path / "log"
     folder.mkdir()
     target = tmp_path / "new" if dangling else victim
-    path = Path(Place(str(folder / "%H%M.ctlog"), 60, 0o640).path(NOON))
+    path = Path(Target(str(folder / "%H%M.ctlog"), 60, 0o640).path(NOON))
     path.symlink_to(target)
     with pytest.raises(files.ExistsError):
         SegmentWriter.create(str(path), {})
@@ -115,7 +115,7 @@ def test_a_link_for_what_ctsqueeze_makes(tmp_path: Path, victim: Path) -> None:
     """Its hidden file beside the segment, and the file of -o."""
     history = History(tmp_path / "log")
     for path in history.paths[:2]:
-        Path(lock.aside(str(path), path.stat())).symlink_to(victim)
+        Path(lock.successor_path(str(path), path.stat())).symlink_to(victim)
     history.run("ctsqueeze", history.folder)
     assert victim.read_bytes() == PRECIOUS
     assert not any(path.is_symlink() for path in history.folder.iterdir())

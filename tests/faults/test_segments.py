@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctrecorder import uapi
-from ctrecorder.ctlog.block import Draft, gap_draft, header_draft, mark_draft, table_drafts
+from ctrecorder.ctlog.block import PendingBlock, gap_block, header_block, mark_block, table_blocks
 from ctrecorder.ctlog.frame import FRAME, INDEX, Kind
 from ctrecorder.ctlog.index import ENTRY, HEAD
 from tests.faults.fuzz import exercise
@@ -80,7 +80,7 @@ sys.exit(code)
 """
 
 
-def columns_block(rows: int, *entries: tuple[int, dict[str, int], bytes, bytes], family: int = uapi.AF_INET) -> Draft:
+def columns_block(rows: int, *entries: tuple[int, dict[str, int], bytes, bytes], family: int = uapi.AF_INET) -> PendingBlock:
     """EVENTS in form COLUMNS with these columns: id, fields of the entry, dictionary, body."""
     directory, dictionaries, bodies = b"", b"", b""
     for identity, fields, dictionary, body in entries:
@@ -90,18 +90,18 @@ def columns_block(rows: int, *entries: tuple[int, dict[str, int], bytes, bytes],
         directory += ENTRY.pack(identity, *numbers, *lengths, get("low", 0), get("high", 0), bytes(16))
         dictionaries, bodies = dictionaries + dictionary, bodies + body
     payload = HEAD.pack(len(entries), 0, HEAD.size + len(directory) + len(dictionaries)) + directory + dictionaries + bodies
-    return Draft(Kind.EVENTS, payload, (NOON, NOON), family, 1, rows)
+    return PendingBlock(Kind.EVENTS, payload, (NOON, NOON), family, 1, rows)
 
 
 def lying_frame(rows: int = 1, length: int = 0, kind: int = Kind.EVENTS) -> bytes:
     """A block whose frame claims more than there is."""
     frame = FRAME.pack(b"\xc7CTB", kind, 2, 1, 1, rows, length, NOON, NOON, bytes(16), bytes(16))
-    return reseal(segment(header_draft({"format": "ctlog"}, NOON), closed=False) + frame + bytes(200))
+    return reseal(segment(header_block({"format": "ctlog"}, NOON), closed=False) + frame + bytes(200))
 
 
 def lying_footer(records: int) -> bytes:
     """A footer that tells of blocks that are not there."""
-    data = segment(mark_draft("start", {}, NOON), closed=False)
+    data = segment(mark_block("start", {}, NOON), closed=False)
     index = b"".join(struct.pack("<QqqIBBBB", at * 64, NOON, NOON, 1 << 18, 2, 2, 1, 0) for at in range(records))
     payload = index + b"{}" + struct.pack("<QI4s", len(data), 2, b"BTC\xc7")
     frame = FRAME.pack(b"\xc7CTB", Kind.FOOTER, 0, 1, 0, 0, len(payload), NOON, NOON, bytes(16), bytes(16))
@@ -110,7 +110,7 @@ def lying_footer(records: int) -> bytes:
 
 
 def json_block(text: bytes, kind: Kind = Kind.MARK) -> bytes:
-    return segment(Draft(kind, text, (NOON, NOON)), closed=False)
+    return segment(PendingBlock(kind, text, (NOON, NOON)), closed=False)
 
 
 # Four planes, of which the first is a zstd frame of 1 GiB.
@@ -123,7 +123,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
         columns_block(MOST_ROWS, (4, {"width": 1, "encoding": 0x08, "entries": MOST_ROWS}, PLANES, bytes(MOST_ROWS))), closed=False
     ),
     "zstd of 1 GiB in a small block": lambda: segment(
-        Draft(Kind.EVENTS, bytes([1, 12, 4]) + GIGABYTE, (NOON, NOON), 2, 2, 65536), closed=False
+        PendingBlock(Kind.EVENTS, bytes([1, 12, 4]) + GIGABYTE, (NOON, NOON), 2, 2, 65536), closed=False
     ),
     "all rows that are allowed, in every column": lambda: segment(
         *(
@@ -140,7 +140,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "deep JSON": lambda: json_block(b'{"what":' + b"[" * 30_000 + b"]" * 30_000 + b"}"),
     "a long number in JSON": lambda: json_block(b'{"what":"x","n":' + b"9" * 60_000 + b"}"),
     "10,000 dumps": lambda: segment(
-        *(mark_draft("dump", {"complete": True, "rows": 0}, NOON + n, NOON + n) for n in range(10_000)), closed=False
+        *(mark_block("dump", {"complete": True, "rows": 0}, NOON + n, NOON + n) for n in range(10_000)), closed=False
     ),
     "all magics": lambda: segment(closed=False) + b"\xc7CTB" * 100_000,
     "compressed zeros": lambda: segment(closed=False) + zlib.decompress(zlib.compress(bytes(32 << 20))),
@@ -169,7 +169,7 @@ def test_bombs(name: str, tmp_path: Path, table: Table) -> None:
 
 def test_a_refusal_names_its_offset(tmp_path: Path) -> None:
     """A byte changed in each block in turn: the line says which block, and where."""
-    data = segment(*(draft for seed in range(5) for draft in table_drafts(table(2, 3, Kind.EVENTS, seed))), closed=False)
+    data = segment(*(draft for seed in range(5) for draft in table_blocks(table(2, 3, Kind.EVENTS, seed))), closed=False)
     begins = [match.start() for match in re.finditer(re.escape(b"\xc7CTB"), data)]
     path = tmp_path / "damaged"
     for begin in begins[1:-1]:
@@ -183,10 +183,10 @@ def test_terminal_escapes(tmp_path: Path, hostile: str) -> None:
     folder = tmp_path / "log"
     folder.mkdir()
     facts: dict[str, object] = {"host": hostile, "template": hostile, "previous": hostile, "kernel": hostile}
-    gap = gap_draft(NOON, NOON + 10, hostile, 3, hostile)
+    gap = gap_block(NOON, NOON + 10, hostile, 3, hostile)
     path = folder / f"x{hostile.replace('/', '')}.ctlog"
-    rows = table_drafts(table(2, 3, Kind.EVENTS, 1))
-    path.write_bytes(segment(gap, mark_draft(hostile, {"detail": hostile}, NOON), *rows, facts=facts)[:-9])
+    rows = table_blocks(table(2, 3, Kind.EVENTS, 1))
+    path.write_bytes(segment(gap, mark_block(hostile, {"detail": hostile}, NOON), *rows, facts=facts)[:-9])
     for command in (["ctlist"], ["ctlist", "-H"], ["ctlist", "-s"], ["ctlist", "-H", "--format", "json"], ["cttest"]):
         done = subprocess.run([CHECKOUT / "bin" / command[0], *command[1:], folder], capture_output=True, timeout=60)
         text = (done.stdout + done.stderr).decode("utf-8", "surrogateescape")

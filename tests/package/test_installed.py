@@ -18,7 +18,7 @@ def events(router: Router, *arguments: object) -> list[dict[str, object]]:
     return [json.loads(line) for line in router.lines("--format", "json", *arguments)]
 
 
-def newest(router: Router) -> str:
+def newest_segment(router: Router) -> str:
     return router.sh(f"ls -t {LOGS}/*.ctlog | head -1").strip()
 
 
@@ -120,18 +120,18 @@ def test_members_of_the_group_may_list_and_others_do_not_even_see(router: Router
 
 
 def test_systemctl_status_tells_rate_drops_and_segment(router: Router) -> None:
-    segment = newest(router).rpartition("/")[2]
+    segment = newest_segment(router).rpartition("/")[2]
     router.wait(lambda: segment in router.show("ctrecord.service", "StatusText")["StatusText"], "the segment in STATUS=", 15)
     assert re.fullmatch(rf"\d+ events/s, \d+ in all, 0 lost; {segment}", router.show("ctrecord.service", "StatusText")["StatusText"])
 
 
 def test_reload_begins_a_segment_and_the_journal_has_the_last_hash_of_the_old_one(router: Router) -> None:
     wait_for_next(3600, 15)
-    old = newest(router)
-    router.wait(lambda: router.sh("date +%s") and newest(router) == old, "a quiet moment")
+    old = newest_segment(router)
+    router.wait(lambda: router.sh("date +%s") and newest_segment(router) == old, "a quiet moment")
     router.sh("sleep 1.1; systemctl reload ctrecord.service")
-    router.wait(lambda: newest(router) != old, "a new segment")
-    opened = router.journal(f"MESSAGE_ID={messages.SEGMENT_OPENED.id}", f"CTRECORDER_PATH={newest(router)}")
+    router.wait(lambda: newest_segment(router) != old, "a new segment")
+    opened = router.journal(f"MESSAGE_ID={messages.SEGMENT_OPENED.id}", f"CTRECORDER_PATH={newest_segment(router)}")
     assert len(opened) == 1
     router.wait(lambda: router.journal(f"MESSAGE_ID={messages.SEGMENT_CLOSED.id}", f"CTRECORDER_PATH={old}"), "the entry of the closed one")
     (closed,) = router.journal(f"MESSAGE_ID={messages.SEGMENT_CLOSED.id}", f"CTRECORDER_PATH={old}")

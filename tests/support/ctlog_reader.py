@@ -19,7 +19,7 @@ COLUMNS = """
 1 time i64, 2 event u8, 3 l4proto u8, 4 orig_src address, 5 orig_dst address, 6 reply_src address, 7 reply_dst address,
 8 orig_sport u16, 9 orig_dport u16, 10 reply_sport u16, 11 reply_dport u16, 12 id u32, 13 status u32, 14 zone u16, 15 mark u32,
 16 start i64, 17 stop i64, 18 orig_packets u64, 19 orig_bytes u64, 20 reply_packets u64, 21 reply_bytes u64, 22 tcp_state u8,
-23 known u32, 24 orig_zone u16, 25 reply_zone u16, 26 end i64, 27 start_source u8, 28 end_source u8, 29 seen u8
+23 present u32, 24 orig_zone u16, 25 reply_zone u16, 26 end i64, 27 start_source u8, 28 end_source u8, 29 seen u8
 """
 NAMES = {int(number): (name, kind) for number, name, kind in (entry.split() for entry in COLUMNS.replace("\n", " ").split(","))}
 SPARSE, DIFFERENCE, SAME, DICTIONARY, DELTA, CONSTANT, PLANES, RANGES = 1, 2, 4, 8, 16, 32, 64, 128
@@ -45,7 +45,7 @@ class Block:
 def read(data: bytes, key: bytes = b"", known: frozenset[str] = frozenset()) -> list[Block]:
     """All blocks of a segment, each checked against its hash and against the block before.
 
-    `known`: the features of `requires` that the caller knows how to take.
+    `present`: the features of `requires` that the caller knows how to take.
     """
     blocks: list[Block] = []
     offset = 0

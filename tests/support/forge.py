@@ -9,7 +9,7 @@ import numpy as np
 
 from ctrecorder import uapi
 from ctrecorder.columns import COLUMNS, CONNECTION_ONLY, EVENT_ONLY, Table, bits
-from ctrecorder.ctlog.block import Draft, gap_draft, header_draft, mark_draft, table_drafts
+from ctrecorder.ctlog.block import PendingBlock, gap_block, header_block, mark_block, table_blocks
 from ctrecorder.ctlog.frame import FRAME, HASHED, INDEX, MAGIC, NO_HASH, TABLES, Kind, pack_block, pack_footer
 from ctrecorder.ctlog.index import ENTRY, FORM_COLUMNS, HEAD, body_hash
 
@@ -29,7 +29,7 @@ def table(family: int, rows: int, kind: Kind, seed: int) -> Table:
             columns[column.name] = np.frombuffer(random.bytes(16 * 5), "S16")[random.integers(0, 5, rows)]
         else:
             columns[column.name] = random.integers(0, 50, rows).astype(dtype)
-    columns["known"] = np.full(rows, bits(columns) & 0xFFFFFFFF, np.uint32)
+    columns["present"] = np.full(rows, bits(columns) & 0xFFFFFFFF, np.uint32)
     for name in {"time", "start", "end"} & columns.keys():
         columns[name] = NOON + random.integers(0, 10**9, rows)
     if kind == Kind.EVENTS:
@@ -38,20 +38,20 @@ def table(family: int, rows: int, kind: Kind, seed: int) -> Table:
     return Table(family, rows, columns)
 
 
-def segment(*drafts: Draft, closed: bool = True, facts: dict[str, object] | None = None) -> bytes:
+def segment(*drafts: PendingBlock, closed: bool = True, facts: dict[str, object] | None = None) -> bytes:
     """A segment of these blocks, with a header and, if `closed`, a footer."""
     header = {"format": "ctlog", "host": "router", "chain": "feed", "sequence": 1, "program": "ctrecorder 0", **(facts or {})}
     data, previous, index, rows = b"", NO_HASH, [], 0
-    for draft in (header_draft(header, NOON), *drafts):
+    for draft in (header_block(header, NOON), *drafts):
         block = pack(draft, previous)
         index.append((len(data), *draft.times, draft.rows, draft.kind, draft.family, draft.form, 0))
         data, previous, rows = data + block, block[HASHED : FRAME.size], rows + draft.rows
     if closed:
-        data += pack(Draft(Kind.FOOTER, pack_footer(np.array(index, INDEX), {"rows": rows}, len(data)), (NOON, NOON)), previous)
+        data += pack(PendingBlock(Kind.FOOTER, pack_footer(np.array(index, INDEX), {"rows": rows}, len(data)), (NOON, NOON)), previous)
     return data
 
 
-def pack(draft: Draft, previous: bytes) -> bytes:
+def pack(draft: PendingBlock, previous: bytes) -> bytes:
     return pack_block(draft.kind, draft.payload, previous, draft.times, family=draft.family, form=draft.form, rows=draft.rows)
 
 
@@ -61,10 +61,10 @@ def seeds() -> list[bytes]:
     for family in (uapi.AF_INET, uapi.AF_INET6):
         for kind, rows in ((Kind.EVENTS, 3), (Kind.EVENTS, 260), (Kind.CONNECTIONS, 3), (Kind.CONNECTIONS, 40)):
             facts: dict[str, object] = {"squeezed": {"resolution": "ns", "ids": True, "torn": 0}} if kind == Kind.CONNECTIONS else {}
-            found.append(segment(*table_drafts(table(family, rows, kind, rows), kind), closed=rows > 3, facts=facts))
-    small = table_drafts(table(uapi.AF_INET, 2, Kind.EVENTS, 1))
-    dump = mark_draft("dump", {"complete": True, "rows": 2}, NOON, NOON + 9)
-    notes = [mark_draft("start", {}, NOON), gap_draft(NOON, NOON + 5, "overrun", 7), dump]
+            found.append(segment(*table_blocks(table(family, rows, kind, rows), kind), closed=rows > 3, facts=facts))
+    small = table_blocks(table(uapi.AF_INET, 2, Kind.EVENTS, 1))
+    dump = mark_block("dump", {"complete": True, "rows": 2}, NOON, NOON + 9)
+    notes = [mark_block("start", {}, NOON), gap_block(NOON, NOON + 5, "overrun", 7), dump]
     return [*found, segment(*notes), segment(*small, *notes, *small, closed=False)]
 
 

@@ -12,9 +12,9 @@ from ctrecorder import uapi
 from ctrecorder.columns import Event, Table
 from ctrecorder.ctlog.frame import FRAME
 from ctrecorder.record.counters import Counters
-from ctrecorder.record.queue import Spool
-from ctrecorder.record.segments import Series
-from ctrecorder.record.target import DAY, MINUTE, SECOND, Place
+from ctrecorder.record.queue import WriteQueue
+from ctrecorder.record.segments import SegmentSeries
+from ctrecorder.record.target import DAY, MINUTE, SECOND, Target
 from ctrecorder.service.key import read_key
 from ctrecorder.service.log import Log
 from tests.support.router import CHECKOUT
@@ -29,7 +29,7 @@ class Told(Log):
         super().__init__("ctrecord")
         self.lines: list[str] = []
 
-    def say(self, kind: object, text: str, **fields: object) -> None:
+    def send(self, kind: object, text: str, **fields: object) -> None:
         self.lines.append(f"{self.command}: {text}")
 
 
@@ -55,24 +55,24 @@ class History:
         self.folder, self.anchors = folder, folder.with_name(f"{folder.name}.log")
         folder.mkdir()
         self.log = Told()
-        place = Place(str(folder / "%H%M.ctlog"), 60, 0o640)
-        series = Series(place, lambda: {"host": "router"}, self.log, read_key(str(key) if key else None))
-        spool = Spool(series, 65536, 64 << 20, Counters(), self.log)
-        spool.open(NOON)
+        place = Target(str(folder / "%H%M.ctlog"), 60, 0o640)
+        series = SegmentSeries(place, lambda: {"host": "router"}, self.log, read_key(str(key) if key else None))
+        queue = WriteQueue(series, 65536, 64 << 20, Counters(), self.log)
+        queue.open(NOON)
         self.paths = []
         for hour in range(5):
             now = NOON + hour * 60 * MINUTE
             if hour:
-                spool.rotate(now)
-            self.paths.append(Path(spool.path))
+                queue.rotate(now)
+            self.paths.append(Path(queue.path))
             for block in range(4):
-                spool.add(rows(seed + hour * 3600 + block * 10, 3 + block))
-                spool.flush(now + block * SECOND)
+                queue.add(rows(seed + hour * 3600 + block * 10, 3 + block))
+                queue.flush(now + block * SECOND)
         if crash:
             assert series.writer is not None
             series.writer.abandon()
         else:
-            spool.close(NOON + 300 * MINUTE)
+            queue.close(NOON + 300 * MINUTE)
         self.save()
 
     def save(self) -> None:
@@ -104,17 +104,17 @@ def replay(history: History, folder: Path, *, keep: int, seed: int, key: Path | 
     for path in history.paths[keep:]:
         (other / path.name).unlink()
     forger = Told()
-    place = Place(str(other / "%H%M.ctlog"), 60, 0o640)
-    series = Series(place, lambda: {"host": "router"}, forger, read_key(str(key) if key else None))
-    spool = Spool(series, 65536, 64 << 20, Counters(), forger)
-    spool.open(NOON + keep * 60 * MINUTE)
+    place = Target(str(other / "%H%M.ctlog"), 60, 0o640)
+    series = SegmentSeries(place, lambda: {"host": "router"}, forger, read_key(str(key) if key else None))
+    queue = WriteQueue(series, 65536, 64 << 20, Counters(), forger)
+    queue.open(NOON + keep * 60 * MINUTE)
     for hour in range(keep, 5):
         now = NOON + hour * 60 * MINUTE
         if hour > keep:
-            spool.rotate(now)
+            queue.rotate(now)
         for block in range(4):
-            spool.add(rows(seed + hour * 3600 + block * 10, 3 + block))
-            spool.flush(now + block * SECOND)
-    spool.close(NOON + 300 * MINUTE)
+            queue.add(rows(seed + hour * 3600 + block * 10, 3 + block))
+            queue.flush(now + block * SECOND)
+    queue.close(NOON + 300 * MINUTE)
     shutil.rmtree(folder)
     other.rename(folder)

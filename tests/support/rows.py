@@ -18,7 +18,7 @@ from ctrecorder.uapi import AF_INET, AF_INET6
 Row = dict[str, Any]
 NS = 1795499804_994266123
 # Known only by their sources, not by bits.
-_NO_BIT = {"time", "end", "start_source", "end_source", "seen", "known"}
+_NO_BIT = {"time", "end", "start_source", "end_source", "seen", "present"}
 
 
 def stored(row: Mapping[str, Any], family: int) -> dict[str, int | bytes]:
@@ -33,7 +33,7 @@ def stored(row: Mapping[str, Any], family: int) -> dict[str, int | bytes]:
             values |= {f"{side}_sport": value[2], f"{side}_dport": value[0] * 256 + value[1]}
         else:
             values[name] = value
-    return {"known": sum(bit(name) for name in values if name not in _NO_BIT), **values}
+    return {"present": sum(bit(name) for name in values if name not in _NO_BIT), **values}
 
 
 def table(rows: Sequence[Mapping[str, Any]], family: int = AF_INET) -> Table:

@@ -17,18 +17,18 @@ T = 1_700_000_000 * SECOND
 V4, V6 = 2, 10
 SEEN = {NEW: 1, UPDATE: 2, DESTROY: 4, EXISTING: 8}
 VALUES = ("status", "mark", "orig_bytes", "tcp_state")
-RESULT = (*flowkey.KEY, *VALUES, *parts.SPAN, "known")
+RESULT = (*flowkey.KEY, *VALUES, *parts.SPAN, "present")
 
 Row = dict[str, Any]
 
 
 def row(event: int, time: int, **columns: Any) -> Row:
-    """An event; what is named beside the key and the event is `known`."""
+    """An event; what is named beside the key and the event is `present`."""
     made = {"event": int(event), "time": time, "family": V4, "id": 7, "l4proto": 17, "orig_sport": 1000, **columns}
     known = bit("id") | (bit("status") if "status" in columns else 0)
     for name in ("start", "stop", "mark", "orig_bytes", "tcp_state"):
         known |= bit(name) if name in columns else 0
-    return {"known": known, **made}
+    return {"present": known, **made}
 
 
 def table(rows: list[Row]) -> Table:
@@ -64,11 +64,11 @@ class Flow:
         known = 0
         values = {}
         for each in self.rows:
-            known |= each["known"]
+            known |= each["present"]
         for name in VALUES:
-            told = [each for each in self.rows if each["known"] & bit(name)]
+            told = [each for each in self.rows if each["present"] & bit(name)]
             values[name] = (told or [last])[-1].get(name, 0)
-        kernel = [each["start"] for each in self.rows if each["known"] & bit("start")]
+        kernel = [each["start"] for each in self.rows if each["present"] & bit("start")]
         news = [each["time"] for each in self.rows if each["event"] == NEW]
         if kernel:
             start, start_source = kernel[-1], Source.KERNEL
@@ -79,7 +79,7 @@ class Flow:
         else:
             start, start_source = first["time"], Source.BOUND
         if last["event"] == DESTROY:
-            told_stop = last["known"] & bit("stop")
+            told_stop = last["present"] & bit("stop")
             end, end_source = (last["stop"], Source.KERNEL) if told_stop else (last["time"], Source.RECEIPT)
         elif self.bound is not None:
             end, end_source = self.bound, Source.BOUND
@@ -109,7 +109,7 @@ class Slow:
         number = self.count[each["family"]]
         self.count[each["family"]] += 1
         flow = self.open.get(key)
-        start = each["start"] if each["known"] & bit("start") else None
+        start = each["start"] if each["present"] & bit("start") else None
         event = each["event"]
         if flow is None and event == EXISTING and self.is_stale(key, number, each, start):
             return
@@ -130,7 +130,7 @@ class Slow:
         if key not in self.ended:
             return False
         then, destroy = self.ended[key]
-        other = destroy["start"] if destroy["known"] & bit("start") else None
+        other = destroy["start"] if destroy["present"] & bit("start") else None
         if start is not None and other is not None and abs(start - other) > pairing.SKEW_NS:
             return False
         return number - then <= pairing.RACE_ROWS and abs(each["time"] - destroy["time"]) <= pairing.RACE_NS
@@ -138,7 +138,7 @@ class Slow:
     def is_another(self, flow: Flow, each: Row, start: int | None) -> bool:
         before = flow.rows[-1]["time"]
         if each["event"] == NEW:
-            slack = 0 if each["known"] & bit("time") or start is not None else pairing.RACE_NS
+            slack = 0 if each["present"] & bit("time") or start is not None else pairing.RACE_NS
             only_dumped = all(one["event"] == EXISTING for one in flow.rows)
             return not (only_dumped and (each["time"] if start is None else start) - before <= slack)
         return start is not None and start > before + pairing.SKEW_NS

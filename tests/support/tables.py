@@ -51,7 +51,7 @@ def events(family: int, rows: int, seed: int = 0, kinds: int = 40) -> Table:
         "status": np.where(ended, 0x20E, 0x18).astype(np.uint32),
         "id": noise(random, "id", family, rows),
         "tcp_state": np.where(ended, 7, 0).astype(np.uint8),
-        "known": np.where(ended, bits((*COUNTERS, "tcp_state", "id")), bits(("id",))).astype(np.uint32),
+        "present": np.where(ended, bits((*COUNTERS, "tcp_state", "id")), bits(("id",))).astype(np.uint32),
     }
     columns["reply_src"] = columns["orig_dst"].copy()
     columns["reply_src"][::7] = addresses(random, family, rows, 3)[::7]

@@ -16,7 +16,7 @@ from ctrecorder.archive import retention
 from ctrecorder.check.repair import repair
 from ctrecorder.cli import ctexpire, ctsqueeze
 from ctrecorder.errors import ArchiveError, CtrecorderError
-from ctrecorder.maintain.squeeze import Settings, squeeze
+from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter, WriteError
 from ctrecorder.service.log import PidFile
@@ -121,7 +121,7 @@ def test_an_attacker_swaps_the_new_segment_while_root_squeezes(folder: Path, pub
             os.chown(path, NOBODY, NOGROUP)
             path.chmod(0o640)
             try:
-                squeeze(str(path), Settings(keep=number % 2 == 1))
+                squeeze(str(path), SqueezeOptions(keep=number % 2 == 1))
             except CtrecorderError as error:
                 refused.append((str(error), path.read_bytes()))
                 path.unlink()  # it may be a link of the attacker's
@@ -178,7 +178,7 @@ def test_keep_keeps_the_file_that_was_opened(folder: Path, public: Path, link: A
     monkeypatch.setattr(os, "mkdir", mkdir_and_swap)
     before = other.stat().st_nlink + (link is os.link)
     with pytest.raises(CtrecorderError, match="has just been replaced"):
-        squeeze(str(path), Settings(keep=True))
+        squeeze(str(path), SqueezeOptions(keep=True))
     assert other.stat().st_nlink == before
     assert [each.read_bytes() for each in (folder / "replaced").iterdir()] == [raw]
     assert path.samefile(other)
@@ -198,7 +198,7 @@ def test_the_new_segment_is_private_until_it_has_its_owner(folder: Path, monkeyp
 
     monkeypatch.setattr(os, "pwrite", lambda descriptor, *rest: look(descriptor, pwrite, *rest))
     monkeypatch.setattr(os, "fchown", lambda descriptor, *rest: look(descriptor, fchown, *rest))
-    squeeze(str(path), Settings())
+    squeeze(str(path), SqueezeOptions())
     assert seen[:2] == [("fchown", 0o600, 0, 0), ("pwrite", 0o604, NOBODY, 0)]
 
 
@@ -251,7 +251,7 @@ def test_a_folder_swapped_while_root_squeezes(folder: Path, public: Path, monkey
         return close(self, totals)
 
     monkeypatch.setattr(SegmentWriter, "close", swap)
-    assert squeeze(str(path), Settings(keep=True)) is not None
+    assert squeeze(str(path), SqueezeOptions(keep=True)) is not None
     assert os.listdir(other) == ["a.ctlog"]
     assert path.read_bytes() == raw
     with Segment(str(public / "moved" / "a.ctlog")) as segment:

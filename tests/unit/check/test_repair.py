@@ -10,19 +10,19 @@ import pytest
 from ctrecorder import uapi
 from ctrecorder.archive.lock import BusyError
 from ctrecorder.check import verify
-from ctrecorder.check.repair import Repaired, repair
+from ctrecorder.check.repair import RepairResult, repair
 from ctrecorder.cli import cttest
 from ctrecorder.columns import Table, concat
 from ctrecorder.ctlog.frame import NO_HASH, Kind
 from ctrecorder.errors import ArchiveError, FormatError
-from ctrecorder.maintain.squeeze import Settings, squeeze
+from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from tests.support import c_ctrecorder as old
 from tests.support import tables
 from tests.support.tables import NOON, SECOND
 
-NAMES = ("time", "event", "orig_src", "id", "known")
+NAMES = ("time", "event", "orig_src", "id", "present")
 
 
 def make(path: Path, previous: tuple[str, bytes] = ("", NO_HASH), number: int = 1, close: bool = True) -> bytes:
@@ -58,7 +58,7 @@ def told(path: Path) -> list[tuple[Any, ...]]:
     return found
 
 
-def fixed(path: Path) -> tuple[Repaired, Path]:
+def fixed(path: Path) -> tuple[RepairResult, Path]:
     """Repaired, the result found whole, and the damaged file untouched."""
     new = path.with_name("new")
     new.unlink(missing_ok=True)
@@ -151,7 +151,7 @@ def test_a_c_ctrecorders_file_that_is_out_of_step(tmp_path: Path) -> None:
             ("crashed", times[-1], times[-1]),
         ]
         assert segment.header["host"] == "router"
-    squeezed = squeeze(str(new), Settings(), str(tmp_path / "small"))
+    squeezed = squeeze(str(new), SqueezeOptions(), str(tmp_path / "small"))
     assert squeezed is not None
     assert squeezed.events == len(whole)
 
@@ -161,7 +161,7 @@ def test_a_squeezed_one(tmp_path: Path) -> None:
     (tmp_path / "old").write_bytes(path.read_bytes()[:-3])
     result, new = fixed(tmp_path / "old")
     assert result.rows == (path.stat().st_size - 256) // 40 - 1
-    squeezed = squeeze(str(new), Settings(), str(tmp_path / "small"))
+    squeezed = squeeze(str(new), SqueezeOptions(), str(tmp_path / "small"))
     assert squeezed is not None
     assert squeezed.connections == result.rows
 

@@ -20,7 +20,7 @@ from ctrecorder.check import verify
 from ctrecorder.check.repair import repair
 from ctrecorder.cli import cttest
 from ctrecorder.columns import Table
-from ctrecorder.ctlog.block import Draft, addresses_draft
+from ctrecorder.ctlog.block import PendingBlock, addresses_block
 from ctrecorder.ctlog.bloom import Collector
 from ctrecorder.ctlog.encoder import encode_columns, encode_small
 from ctrecorder.ctlog.frame import FRAME, NO_HASH, Kind, pack_block, pack_footer, parse_frame
@@ -44,7 +44,7 @@ def with_addresses(path: Path, *told: Table, rows: Table) -> None:
     assert payload is not None
     writer = SegmentWriter.create(str(path), {"chain": "c", "sequence": 1}, time_ns=NOON)
     writer.append(rows, kind=Kind.CONNECTIONS)
-    writer.write(addresses_draft(payload, writer.times))
+    writer.write(addresses_block(payload, writer.times))
     writer.close()
 
 
@@ -64,7 +64,7 @@ def segment(path: Path, seed: int = 0, previous: tuple[str, bytes] = ("", NO_HAS
     """A segment of the recording "c", number `seed` of it; returns its last hash."""
     header = {"chain": "c", "sequence": seed + 1, "previous": previous[0] or None}
     writer = SegmentWriter.create(str(path), header, previous[1], time_ns=NOON + seed * HOUR, key=key)
-    writer.append(tables.events(uapi.AF_INET, 2, seed).select(("time", "event", "id", "known")))
+    writer.append(tables.events(uapi.AF_INET, 2, seed).select(("time", "event", "id", "present")))
     writer.append(tables.events(uapi.AF_INET6, 257, seed).select(("time", "event")))
     writer.gap(NOON, NOON, "overrun", 7)
     writer.mark("heartbeat", {}, NOON)
@@ -209,7 +209,7 @@ def test_blocks_behind_the_footer_are_found(tmp_path: Path) -> None:
 def forged(path: Path, table: Table, payload: bytes, form: int, times: tuple[int, int], kind: Kind = Kind.EVENTS) -> None:
     """A segment with right checksums and a block that lies."""
     writer = SegmentWriter.create(str(path), {})
-    writer.write(Draft(kind, payload, times, table.family, form, len(table)))
+    writer.write(PendingBlock(kind, payload, times, table.family, form, len(table)))
     writer.close()
 
 
@@ -241,7 +241,7 @@ def test_a_frame_whose_times_are_not_its_rows_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["orig_sport", "orig_bytes"])
 def test_bounds_that_do_not_hold_are_found(tmp_path: Path, name: str) -> None:
     """A search by port would pass it over."""
-    table = tables.events(uapi.AF_INET, 300).select(("time", "event", "known", name))
+    table = tables.events(uapi.AF_INET, 300).select(("time", "event", "present", name))
     payload = bytearray(encode_columns(table))
     at = next(at for at in range(8, len(payload), 56) if payload[at] == {"orig_sport": 8, "orig_bytes": 19}[name])
     high = struct.unpack_from("<q", payload, at + 32)[0]
@@ -274,7 +274,7 @@ def test_the_first_that_is_there_may_follow_on_one_that_expired(tmp_path: Path) 
 
 def expire(path: Path) -> None:
     """Delete a segment as ctexpire does: with a receipt."""
-    one = verify.examine(str(path))
+    one = verify.check_segment(str(path))
     previous = str(one.header.get("previous") or "")
     add_receipt(Folder(str(path.parent)), Receipt(path.name, 0, 1, one.rows, 1, one.hashes, previous, one.previous_hash, NOON, "age"))
     path.unlink()
@@ -329,7 +329,7 @@ def test_a_segment_that_is_missing_in_the_middle_is_found(tmp_path: Path) -> Non
 def test_a_segment_that_was_made_anew_is_found(tmp_path: Path) -> None:
     """With right checksums, the same name and the same place in the recording, and another history."""
     paths = chain(tmp_path)
-    for previous in (bytes.fromhex(verify.examine(str(paths[0])).hashes[0]), NO_HASH):
+    for previous in (bytes.fromhex(verify.check_segment(str(paths[0])).hashes[0]), NO_HASH):
         paths[1].unlink()
         SegmentWriter.create(str(paths[1]), {"chain": "c", "sequence": 2, "previous": "0.ctlog"}, previous).close()
         heard = Heard(tmp_path)
@@ -353,7 +353,7 @@ def test_a_segment_of_another_recorder_in_its_place_is_found(tmp_path: Path) -> 
 
 def test_two_that_follow_on_one_are_found(tmp_path: Path) -> None:
     paths = chain(tmp_path, 2)
-    before = verify.examine(str(paths[0])).hashes[0]
+    before = verify.check_segment(str(paths[0])).hashes[0]
     segment(tmp_path / "9.ctlog", 9, ("0.ctlog", bytes.fromhex(before)))
     assert f"{tmp_path / '9.ctlog'}: at byte 32: follows on 0.ctlog, and so does 1.ctlog" in Heard(tmp_path).lines
 

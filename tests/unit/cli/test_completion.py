@@ -41,7 +41,7 @@ def tab(home: Path, line: str, cwd: Path = ROOT) -> list[str]:
 
 def ask(line: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
     """What the command answers to argcomplete's question, as the shells ask it."""
-    question = {
+    query = {
         "COMP_LINE": line,
         "COMP_POINT": str(len(line)),
         "COMP_TYPE": "9",
@@ -51,7 +51,7 @@ def ask(line: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
         "_ARGCOMPLETE_SUPPRESS_SPACE": "1",
     }
     command = ["sh", "-c", f"exec {line.split()[0]} 8>&1 9>&2 >/dev/null"]
-    return subprocess.run(command, capture_output=True, env={**os.environ, **question, **environment}, timeout=20, check=False)
+    return subprocess.run(command, capture_output=True, env={**os.environ, **query, **environment}, timeout=20, check=False)
 
 
 def test_bash_offers_options_and_completes_the_only_one(home: Path) -> None:

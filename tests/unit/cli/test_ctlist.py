@@ -332,7 +332,7 @@ def test_a_segment_that_goes_meanwhile_is_named(run: Run, recording: Recording, 
     recording.segment("b", [at(2, 2)])
     find = archive.find
 
-    def find_and_expire(paths: list[str]) -> archive.Found:
+    def find_and_expire(paths: list[str]) -> archive.FolderListing:
         found = find(paths)
         first.unlink()
         return found

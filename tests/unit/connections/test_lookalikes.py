@@ -17,7 +17,7 @@ KEY_BITS = bits(("l4proto", *ADDRESSES, *PORTS))
 
 def table(ports: list[int], known: int) -> Table:
     rows = len(ports)
-    columns = {"orig_sport": np.array(ports, np.uint16), "l4proto": np.full(rows, 1, np.uint8), "known": np.full(rows, known, np.uint32)}
+    columns = {"orig_sport": np.array(ports, np.uint16), "l4proto": np.full(rows, 1, np.uint8), "present": np.full(rows, known, np.uint32)}
     return Table(uapi.AF_INET, rows, columns)
 
 

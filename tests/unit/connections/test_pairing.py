@@ -74,7 +74,7 @@ def test_new_and_destroy_are_one_connection_with_times_of_receipt() -> None:
     found = one([[row(NEW, T, status=0x100, tcp_state=1), row(DESTROY, T + 5, status=0x20E, orig_bytes=99)]])
     assert (found["start"], found["start_source"], found["end"], found["end_source"]) == (T, 2, T + 5, 2)
     assert (found["status"], found["orig_bytes"], found["tcp_state"], found["seen"]) == (0x20E, 99, 1, 5)
-    assert found["known"] == bit("id") | bit("status") | bit("tcp_state") | bit("orig_bytes")
+    assert found["present"] == bit("id") | bit("status") | bit("tcp_state") | bit("orig_bytes")
 
 
 def test_the_kernels_times_win() -> None:
@@ -195,7 +195,7 @@ def test_a_new_that_a_dump_overtook_joins_its_flow() -> None:
 
 def test_the_kernels_event_time_tells_a_new_flow_from_an_overtaken_one() -> None:
     exact = row(NEW, T + SECOND)
-    exact["known"] |= bit("time")
+    exact["present"] |= bit("time")
     assert spans([[row(EXISTING, T), exact]]) == [(T, 3, T + SECOND, 3), (T + SECOND, 2, 0, 0)]
 
 
@@ -279,7 +279,7 @@ def _rows(draw: st.DrawFn) -> Row:
     if made["family"] == V6:
         made["orig_src"] = draw(st.sampled_from([b"\x20" + bytes(14) + b"\x01", b"\x20" + bytes(15)]))
     if event == NEW and draw(st.booleans()):
-        made["known"] |= bit("time")
+        made["present"] |= bit("time")
     return made
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from ctrecorder.columns import ADDRESSES, Table
 from ctrecorder.ctlog import bloom
-from ctrecorder.ctlog.block import addresses_draft
+from ctrecorder.ctlog.block import addresses_block
 from ctrecorder.ctlog.bloom import Bloom, Collector
 from ctrecorder.ctlog.frame import Kind
-from ctrecorder.ctlog.predicate import Question, Term
+from ctrecorder.ctlog.predicate import Query, Term
 from ctrecorder.errors import FormatError
 from ctrecorder.query import answer
 from ctrecorder.query.merge import merge
@@ -84,13 +84,13 @@ def segment(path: Path, table: Table) -> Path:
     writer, collector = SegmentWriter.create(str(path), {"chain": "c"}, time_ns=NOON), Collector()
     collector.add(table)
     writer.append(table, kind=Kind.CONNECTIONS)
-    writer.write(addresses_draft(collector.payload() or b"", writer.times))
+    writer.write(addresses_block(collector.payload() or b"", writer.times))
     writer.close()
     return path
 
 
-def ask(address: str) -> Question:
-    return Question(terms=(Term((parse_network(address),)),))
+def ask(address: str) -> Query:
+    return Query(terms=(Term((parse_network(address),)),))
 
 
 def test_only_segments_that_can_have_an_address_are_searched(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_only_segments_that_can_have_an_address_are_searched(tmp_path: Path) -> 
     opened = answer.open_archive(paths, ask(str(ipaddress.ip_address(wanted))))
     rows = sum(len(table) for batch in answer.connections(opened, ["start"]) for table in batch.tables)
     assert rows == sum(int(np.logical_or.reduce([table[name] == wanted for name in ADDRESSES]).sum()) for table in made)
-    assert opened.question.effort.segments_without > 14
+    assert opened.query.stats.segments_without > 14
     # A network may be anywhere.
     opened = answer.open_archive(paths, ask("0.0.0.0/1"))
     assert sum(len(table) for batch in answer.connections(opened, ["start"]) for table in batch.tables) > 40_000
@@ -109,7 +109,7 @@ def test_only_segments_that_can_have_an_address_are_searched(tmp_path: Path) -> 
 def test_a_damaged_filter_hides_nothing(tmp_path: Path) -> None:
     table = tables.connections(2, 5000, kinds=3000)
     path = segment(tmp_path / "a", table)
-    question = ask(str(ipaddress.ip_address(int(table["orig_dst"][0])))).of_connections()
+    query = ask(str(ipaddress.ip_address(int(table["orig_dst"][0])))).of_connections()
     with Segment(str(path)) as opened:
         (block,) = opened.blocks_of(Kind.ADDRESSES)
         length = opened.frame(block).length
@@ -117,5 +117,5 @@ def test_a_damaged_filter_hides_nothing(tmp_path: Path) -> None:
     data[block.offset + 64 + 8 : block.offset + 64 + length] = bytes(length - 8)
     path.write_bytes(data)
     with Segment(str(path)) as opened:
-        assert sum(len(each) for batch in merge([opened], ["start"], question, Kind.CONNECTIONS) for each in batch.tables)
+        assert sum(len(each) for batch in merge([opened], ["start"], query, Kind.CONNECTIONS) for each in batch.tables)
         assert "does not match its hash" in str(opened.findings[0])

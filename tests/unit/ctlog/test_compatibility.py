@@ -16,14 +16,14 @@ from ctrecorder.check.repair import repair
 from ctrecorder.cli import ctlist, ctsqueeze, cttest
 from ctrecorder.columns import BY_NAME, Table
 from ctrecorder.ctlog import frame as form
-from ctrecorder.ctlog.block import Draft
+from ctrecorder.ctlog.block import PendingBlock
 from ctrecorder.ctlog.encoder import LIVE, encode_columns
 from ctrecorder.ctlog.frame import NO_HASH, Gap, Kind, Mark, block_times, dump_json, pack_block
 from ctrecorder.ctlog.index import ENTRY, FORM_COLUMNS, FORM_SMALL, HEAD, body_hash
 from ctrecorder.errors import FormatError, NewerError
 from ctrecorder.maintain import squeeze_all
-from ctrecorder.maintain.squeeze import Settings, squeeze
-from ctrecorder.record.target import newest
+from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
+from ctrecorder.record.target import newest_segment
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from tests.support import ctlog_reader, tables
@@ -39,7 +39,7 @@ def events(family: int = 2) -> Table:
     return tables.events(family, 20, seed=1)
 
 
-def write(path: Path, *drafts: Draft, close: bool = True, **header: Any) -> bytes:
+def write(path: Path, *drafts: PendingBlock, close: bool = True, **header: Any) -> bytes:
     """A segment of `drafts` and a block of events; returns its last hash."""
     writer = SegmentWriter.create(str(path), {**HEADER, **header}, time_ns=NOON)
     for draft in drafts:
@@ -52,18 +52,18 @@ def write(path: Path, *drafts: Draft, close: bool = True, **header: Any) -> byte
     return writer.last_hash
 
 
-def unknown_block() -> Draft:
-    return Draft(UNKNOWN_KIND, b"of 2030", (NOON, NOON))  # type: ignore[arg-type]
+def unknown_block() -> PendingBlock:
+    return PendingBlock(UNKNOWN_KIND, b"of 2030", (NOON, NOON))  # type: ignore[arg-type]
 
 
-def notes() -> list[Draft]:
+def notes() -> list[PendingBlock]:
     return [
-        Draft(Kind.GAP, dump_json(GAP), (NOON, NOON + 5)),
-        Draft(Kind.MARK, dump_json(MARK), (NOON, NOON)),
+        PendingBlock(Kind.GAP, dump_json(GAP), (NOON, NOON + 5)),
+        PendingBlock(Kind.MARK, dump_json(MARK), (NOON, NOON)),
     ]
 
 
-def more_columns(table: Table, form: int) -> Draft:
+def more_columns(table: Table, form: int) -> PendingBlock:
     """A block of `table` with a column that no version knows behind the others."""
     values = bytes(range(1, len(table) + 1))
     if form == FORM_SMALL:
@@ -80,7 +80,7 @@ def more_columns(table: Table, form: int) -> Draft:
     return _draft(table, head + payload[HEAD.size : entries] + entry + payload[entries:] + values, form)
 
 
-def unknown_encoding(table: Table) -> Draft:
+def unknown_encoding(table: Table) -> PendingBlock:
     """A block of `table` whose first column has an encoding that no version knows."""
     payload = bytearray(encode_columns(table, 1, LIVE))
     number, encoding, *rest = ENTRY.unpack_from(payload, HEAD.size)
@@ -88,15 +88,15 @@ def unknown_encoding(table: Table) -> Draft:
     return _draft(table, bytes(payload), FORM_COLUMNS)
 
 
-def _draft(table: Table, payload: bytes, form: int) -> Draft:
+def _draft(table: Table, payload: bytes, form: int) -> PendingBlock:
     times = block_times(Kind.EVENTS, table)
-    return Draft(Kind.EVENTS, payload, times, table.family, form, len(table))
+    return PendingBlock(Kind.EVENTS, payload, times, table.family, form, len(table))
 
 
 def of_version(version: int) -> bytes:
     """A whole segment whose blocks are all of `version`."""
     previous, data = NO_HASH, b""
-    for draft in (Draft(Kind.HEADER, dump_json({"format": "ctlog"}), (NOON, NOON)), *notes()):
+    for draft in (PendingBlock(Kind.HEADER, dump_json({"format": "ctlog"}), (NOON, NOON)), *notes()):
         block = pack_block(draft.kind, draft.payload, previous, draft.times, version=version)
         previous, data = block[48:64], data + block
     return data
@@ -150,7 +150,7 @@ def test_a_feature_that_is_not_known_is_refused_in_one_line(tmp_path: Path, capf
 def test_squeezing_in_a_worker_names_a_newer_segment(tmp_path: Path) -> None:
     path = tmp_path / "a.ctlog"
     write(path, requires=["of-2030"])
-    error = squeeze_all._attempt(str(path), Settings(), None)
+    error = squeeze_all._attempt(str(path), SqueezeOptions(), None)
     assert isinstance(error, Exception)
     assert not isinstance(error, FormatError)
 
@@ -158,7 +158,7 @@ def test_squeezing_in_a_worker_names_a_newer_segment(tmp_path: Path) -> None:
 def test_a_recorder_goes_on_behind_a_segment_that_it_cannot_read(tmp_path: Path) -> None:
     """What the rows mean is no matter for the chain."""
     last_hash = write(tmp_path / "a-1.ctlog", requires=["of-2030"])
-    tail = newest(str(tmp_path / HEADER["template"]))  # type: ignore[arg-type]
+    tail = newest_segment(str(tmp_path / HEADER["template"]))  # type: ignore[arg-type]
     assert tail is not None
     assert (tail.last_hash, tail.chain, tail.sequence) == (last_hash, "c", 1)
 
@@ -168,9 +168,9 @@ def test_what_is_required_and_known_is_read_and_stays_of_version_2(tmp_path: Pat
     path = tmp_path / "a.ctlog"
     write(path, *notes(), requires=["of-2030"])
     repair(str(path), str(tmp_path / "repaired"))
-    squeeze(str(path), Settings())
+    squeeze(str(path), SqueezeOptions())
     for each in (path, tmp_path / "repaired"):
-        assert verify.examine(str(each)).findings == []
+        assert verify.check_segment(str(each)).findings == []
         with open_segment(str(each)) as segment:
             assert segment.version == 2
             assert segment.header["requires"] == ["of-2030"]
@@ -200,7 +200,7 @@ def test_unknown_kinds_columns_and_members_are_passed_over(tmp_path: Path, close
     path = tmp_path / "a.ctlog"
     blocks = [more_columns(events(family), form) for family in FAMILIES for form in (FORM_COLUMNS, FORM_SMALL)]
     write(path, unknown_block(), *notes(), *blocks, close=close)
-    found = verify.examine(str(path))
+    found = verify.check_segment(str(path))
     assert found.findings == []
     assert f"blocks of kind {UNKNOWN_KIND}, column {UNKNOWN_COLUMN}" in "".join(found.notes)
     with open_segment(str(path)) as segment:
@@ -236,7 +236,7 @@ def test_an_encoding_that_is_not_known_is_refused_and_hides_no_other_block(tmp_p
 def test_squeezing_keeps_members_that_are_not_known(tmp_path: Path) -> None:
     path = tmp_path / "a.ctlog"
     write(path, *notes())
-    squeeze(str(path), Settings())
+    squeeze(str(path), SqueezeOptions())
     _holds_what_it_did(path)
 
 
@@ -254,7 +254,7 @@ def test_repairing_keeps_members_and_columns_and_leaves_unknown_kinds_out(tmp_pa
 
 
 def _holds_what_it_did(path: Path) -> None:
-    assert verify.examine(str(path)).findings == []
+    assert verify.check_segment(str(path)).findings == []
     with open_segment(str(path)) as segment:
         assert segment.header["from_2030"] == HEADER["from_2030"]
         told = {
@@ -276,7 +276,7 @@ def _holds_what_it_did(path: Path) -> None:
     ],
 )
 def test_squeezing_refuses_what_it_would_lose(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], draft: Callable[[], Draft], part: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], draft: Callable[[], PendingBlock], part: str
 ) -> None:
     path = tmp_path / "a.ctlog"
     write(path, draft())
@@ -300,7 +300,7 @@ def test_squeezing_again_keeps_the_members_of_what_was_replaced(tmp_path: Path) 
         "of_2030": 7,
     }
     write(path, replaces=[entry, "no entry"])
-    squeeze(str(path), Settings())
+    squeeze(str(path), SqueezeOptions())
     with open_segment(str(path)) as segment:
         first, second = segment.header["replaces"]
     assert first == entry

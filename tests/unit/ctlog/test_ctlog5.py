@@ -18,7 +18,7 @@ from ctrecorder.check import verify
 from ctrecorder.columns import ADDRESSES, BY_NAME, COLUMNS, Column, Table
 from ctrecorder.ctlog import bloom, index
 from ctrecorder.ctlog import frame as form
-from ctrecorder.ctlog.encoder import LIVE, Plan
+from ctrecorder.ctlog.encoder import LIVE, EncodingPlan
 from ctrecorder.ctlog.frame import FRAME, INDEX, TRAILER, Kind
 from ctrecorder.ctlog.plans import SQUEEZED
 from ctrecorder.segment.reader import Segment
@@ -185,7 +185,7 @@ def without_zeros(columns: dict[str, list[Any]]) -> dict[str, list[int | str]]:
     return {name: values for name, values in found.items() if any(value not in (0, "00" * 16) for value in values)}
 
 
-PLANS: list[Plan] = [LIVE, SQUEEZED, {}]
+PLANS: list[EncodingPlan] = [LIVE, SQUEEZED, {}]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -235,7 +235,7 @@ def test_golden_segments_are_read(path: Path) -> None:
     """What was written by each version of the format is read by this one; nothing that is expected was ever read from it."""
     facts = json.loads(path.with_suffix(".json").read_text())
     key = KEY if "sealed" in path.stem else b""
-    assert verify.examine(str(path), key).findings == []
+    assert verify.check_segment(str(path), key).findings == []
     with Segment(str(path), key) as segment:
         assert segment.state == ("closed" if facts["closed"] else "crashed")
         assert segment.last_hash.hex() == facts["last_hash"]

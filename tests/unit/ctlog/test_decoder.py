@@ -9,19 +9,19 @@ from hypothesis import strategies as st
 
 from ctrecorder.columns import ADDRESSES, Table
 from ctrecorder.ctlog.decoder import LazyTable, decode_columns
-from ctrecorder.ctlog.encoder import LIVE, Plan, Scheme, encode_columns
+from ctrecorder.ctlog.encoder import LIVE, ColumnEncoding, EncodingPlan, encode_columns
 from ctrecorder.ctlog.index import Index
 from ctrecorder.ctlog.plans import SQUEEZED
 from tests.support import tables
 from tests.support.tables import FAMILIES, same
 
-PLANS = {"live": LIVE, "squeezed": SQUEEZED, "plain": {}, "sparse": {name: Scheme(sparse=True, dictionary=1) for name in ADDRESSES}}
+PLANS = {"live": LIVE, "squeezed": SQUEEZED, "plain": {}, "sparse": {name: ColumnEncoding(sparse=True, dictionary=1) for name in ADDRESSES}}
 
 
 class Body:
     """A payload, and which parts of it were asked for."""
 
-    def __init__(self, table: Table, plan: Plan) -> None:
+    def __init__(self, table: Table, plan: EncodingPlan) -> None:
         self.payload = encode_columns(table, 1, plan)
         self.index = Index(self.payload, table.family, len(table), len(self.payload))
         self.fetched: list[int] = []
@@ -47,7 +47,7 @@ def test_some_rows(family: int, kind: str, data: st.DataObject) -> None:
     lazy = Body(table, PLANS[kind]).lazy()
     for name in data.draw(st.lists(st.sampled_from(sorted(table.columns)), max_size=3)):
         assert (lazy[name] == table[name]).all()
-    part = lazy.part(rows)
+    part = lazy.take(rows)
     assert len(part) == len(rows)
     same(part.table(), table.take(rows))
 
@@ -69,10 +69,10 @@ def test_addresses_by_their_places(family: int, kind: str) -> None:
                     size = 16 if family == 10 else 4
                     data = np.ascontiguousarray(raw if family == 10 else raw.astype(">u4")).tobytes()
                     expected = [first <= data[at : at + size] <= last for at in range(0, len(data), size)]
-                    assert lazy.within(each, first, last).tolist() == expected
+                    assert lazy.address_mask(each, first, last).tolist() == expected
 
 
 def test_what_no_dictionary_has_is_not_read() -> None:
     body = Body(made(2, "live"), LIVE)
-    assert not any(body.lazy().within(name, b"\1\2\3\4", b"\1\2\3\4").any() for name in ADDRESSES)
+    assert not any(body.lazy().address_mask(name, b"\1\2\3\4", b"\1\2\3\4").any() for name in ADDRESSES)
     assert body.fetched == []

@@ -17,7 +17,7 @@ from ctrecorder.columns import BY_ID, BY_NAME, COLUMNS, Array, Table, bit
 from ctrecorder.ctlog import encoder
 from ctrecorder.ctlog import index as codec
 from ctrecorder.ctlog.decoder import decode_columns, decode_table
-from ctrecorder.ctlog.encoder import LIVE, Scheme, encode_columns, encode_small
+from ctrecorder.ctlog.encoder import LIVE, ColumnEncoding, encode_columns, encode_small
 from ctrecorder.ctlog.frame import MAX_ROWS
 from ctrecorder.ctlog.index import ENTRY, FORM_COLUMNS, FORM_SMALL, HEAD, Index
 from ctrecorder.ctlog.plans import SQUEEZED
@@ -57,7 +57,7 @@ def test_extreme_values_come_back(family: int, rows: int) -> None:
 
 
 SCHEMES = [
-    Scheme(partner=partner, dictionary=dictionary, delta=delta, planes=planes, sparse=sparse, scale=scale)
+    ColumnEncoding(partner=partner, dictionary=dictionary, delta=delta, planes=planes, sparse=sparse, scale=scale)
     for partner in ("", "twin")
     for dictionary in (0, 1)
     for delta in (False, True)
@@ -70,7 +70,7 @@ SCHEMES = [
 @pytest.mark.parametrize(("name", "family"), ALL)
 def test_every_column_comes_back_by_every_scheme(name: str, family: int) -> None:
     """Also by schemes that make no sense for it."""
-    twin = next(other.name for other in COLUMNS if other.kind == BY_NAME[name].kind and other.name not in (name, "known"))
+    twin = next(other.name for other in COLUMNS if other.kind == BY_NAME[name].kind and other.name not in (name, "present"))
     random = np.random.default_rng(BY_NAME[name].id)
     for shape in ("noise", "few", "steps"):
         for scheme in SCHEMES:
@@ -81,14 +81,14 @@ def test_every_column_comes_back_by_every_scheme(name: str, family: int) -> None
                 values = values[random.integers(0, 3, 500)]
             elif shape == "steps" and values.dtype.kind != "S":
                 values = np.arange(500).astype(values.dtype) * values.dtype.type(3)
-            columns: dict[str, Array] = {"known": np.full(500, 0xFFFFFFFF, np.uint32), name: values}
-            if name != "known" and BY_NAME[name].id < 32:
+            columns: dict[str, Array] = {"present": np.full(500, 0xFFFFFFFF, np.uint32), name: values}
+            if name != "present" and BY_NAME[name].id < 32:
                 unknown = random.integers(0, 2, 500).astype(bool)
-                columns["known"] = np.where(unknown, 0, bit(name)).astype(np.uint32)
+                columns["present"] = np.where(unknown, 0, bit(name)).astype(np.uint32)
                 columns[name] = values.copy()
                 columns[name][unknown] = 0 if values.dtype.kind != "S" else b""
             columns[twin] = np.where(random.integers(0, 2, 500).astype(bool), columns[name], values[::-1]).astype(values.dtype)
-            plan = {name: Scheme(**{**scheme.__dict__, "partner": twin if scheme.partner else ""})}
+            plan = {name: ColumnEncoding(**{**scheme.__dict__, "partner": twin if scheme.partner else ""})}
             round_trip(Table(family, 500, columns), level=3, plan=plan)
 
 
@@ -351,7 +351,9 @@ def test_a_small_block_cannot_claim_more_than_its_limit() -> None:
 
 def test_a_place_outside_the_dictionary_is_refused() -> None:
     values = np.array([5, 9, 5, 9], np.uint32)
-    part = encoder.encode_parts(Table(uapi.AF_INET, 4, {"orig_src": values}), 0, {"orig_src": Scheme(dictionary=1, level=0)})["orig_src"]
+    part = encoder.encode_parts(Table(uapi.AF_INET, 4, {"orig_src": values}), 0, {"orig_src": ColumnEncoding(dictionary=1, level=0)})[
+        "orig_src"
+    ]
     assert part.body == b"\0\1\0\1"
     body = b"\0\1\2\1"
     entry = part.entry._replace(hash=codec.body_hash(body))
@@ -363,7 +365,9 @@ def test_a_place_outside_the_dictionary_is_refused() -> None:
 def test_a_dictionary_that_does_not_ascend_is_refused() -> None:
     """A search would miss what it holds."""
     values = np.array([5, 9, 5, 9], np.uint32)
-    part = encoder.encode_parts(Table(uapi.AF_INET, 4, {"orig_src": values}), 0, {"orig_src": Scheme(dictionary=1, level=0)})["orig_src"]
+    part = encoder.encode_parts(Table(uapi.AF_INET, 4, {"orig_src": values}), 0, {"orig_src": ColumnEncoding(dictionary=1, level=0)})[
+        "orig_src"
+    ]
     steps = encoder.pack_planes(np.array([9, 0xFFFFFFFC], np.uint32), 0)
     entry = part.entry._replace(dictionary_length=len(steps))
     payload = HEAD.pack(1, 0, HEAD.size + ENTRY.size + len(steps)) + entry.store() + steps + part.body

@@ -15,10 +15,10 @@ from ctrecorder.ctlog.encoder import encode_columns
 from ctrecorder.ctlog.frame import Kind
 from ctrecorder.ctlog.index import Index
 from ctrecorder.ctlog.predicate import (
-    ALL_ENDS,
+    ALL_ENDPOINTS,
     ORIG_DST,
     REPLY_DST,
-    Question,
+    Query,
     Term,
 )
 from ctrecorder.errors import UsageError
@@ -49,10 +49,10 @@ def slow(row: Row, networks: list[str], ports: list[tuple[int, int]], protocols:
     )
 
 
-def question(networks: list[str], ports: list[tuple[int, int]], protocols: set[int], events: set[int], **window: int) -> Question:
+def query(networks: list[str], ports: list[tuple[int, int]], protocols: set[int], events: set[int], **window: int) -> Query:
     terms = [Term(networks=tuple(map(parse_network, networks)))] if networks else []
     terms += [Term(ports=tuple(ports))] if ports else []
-    return Question(protocols=frozenset(protocols), events=frozenset(events), terms=tuple(terms), **window)
+    return Query(protocols=frozenset(protocols), events=frozenset(events), terms=tuple(terms), **window)
 
 
 def networks_of(chance: random.Random, rows: list[Row]) -> list[str]:
@@ -76,11 +76,11 @@ def test_masks_and_skipped_blocks_against_slow_answers(family: int) -> None:
             chance.choice([set(), {6, 112}, {1}]),
             chance.choice([{1, 2, 3}, {4}, {1, 2, 3, 4}]),
         )
-        asking, whole = question(*asked), table(rows, family)
-        wanted = asking.mask(whole)
+        asking, whole = query(*asked), table(rows, family)
+        wanted = asking.evaluate(whole)
         assert wanted.tolist() == [slow(row, *asked) for row in rows], asked
-        assert asking.mask(whole.select(asking.columns_needed())).tolist() == wanted.tolist()
-        may = asking.may_match(bounds(whole))
+        assert asking.evaluate(whole.select(asking.columns_needed())).tolist() == wanted.tolist()
+        may = asking.may_contain(bounds(whole))
         assert may or not wanted.any(), asked
         skipped += not may
     assert skipped > 5  # not all blocks are read
@@ -94,35 +94,35 @@ def bounds(whole: Table, kind: Kind = Kind.EVENTS) -> Bounds:
 
 def test_a_network_and_a_port_may_be_at_two_ends() -> None:
     """-i INSIDER -p 25: what the insider did with port 25, which is at the other end."""
-    asking = question(["192.168.1.100"], [(25, 25)], set(), {1})
-    assert asking.mask(table([event()])).tolist() == [True]
+    asking = query(["192.168.1.100"], [(25, 25)], set(), {1})
+    assert asking.evaluate(table([event()])).tolist() == [True]
 
 
 def test_an_end_holds_address_and_port_together() -> None:
     """What --who asks: the public address and port at one end, of those that can be it."""
     rows = [event(), event(reply_dport=1528), event(orig_dst="88.1.1.1", orig_dport=1527, reply_dst="1.1.1.1")]
     term = Term((parse_network("88.1.1.1"),), ((1527, 1527),), (REPLY_DST, ORIG_DST))
-    assert Question(terms=(term,)).mask(table(rows)).tolist() == [True, False, True]
+    assert Query(terms=(term,)).evaluate(table(rows)).tolist() == [True, False, True]
 
 
 def test_ports_of_icmp_are_none() -> None:
     """Its id, type and code stand in the port columns."""
     icmp = without(event(l4proto=1, orig_icmp=(8, 0, 25), reply_icmp=(0, 0, 25)), *PORTS)
-    assert not question([], [(25, 25), (2048, 2048)], set(), {1}).mask(table([icmp])).any()
+    assert not query([], [(25, 25), (2048, 2048)], set(), {1}).evaluate(table([icmp])).any()
     # Port 0 is one, but not where there are no ports.
     rows = [without(event(l4proto=112), *PORTS), event(orig_sport=0)]
-    assert question([], [(0, 0)], set(), {1}).mask(table(rows)).tolist() == [False, True]
+    assert query([], [(0, 0)], set(), {1}).evaluate(table(rows)).tolist() == [False, True]
 
 
 def test_a_window_has_its_first_moment_and_not_its_last() -> None:
     rows = [event(time=NS + step) for step in (-1, 0, 1, 9, 10, 11)]
-    asking = question([], [], set(), {1}, since=NS, until=NS + 10)
-    assert asking.mask(table(rows)).tolist() == [False, True, True, True, False, False]
+    asking = query([], [], set(), {1}, since=NS, until=NS + 10)
+    assert asking.evaluate(table(rows)).tolist() == [False, True, True, True, False, False]
     spans = product((NS - 5, NS - 1), (NS - 1, NS, NS + 9, NS + 20))
-    assert [asking.may_match_time(*span) for span in spans] == [False, True, True, True] * 2
-    assert not asking.may_match_time(NS + 10, NS + 20)
+    assert [asking.may_contain_time(*span) for span in spans] == [False, True, True, True] * 2
+    assert not asking.may_contain_time(NS + 10, NS + 20)
     with pytest.raises(UsageError, match="ends before it begins"):
-        Question(since=NS, until=NS)
+        Query(since=NS, until=NS)
 
 
 def test_connections_are_wanted_that_lived_in_the_window() -> None:
@@ -137,22 +137,22 @@ def test_connections_are_wanted_that_lived_in_the_window() -> None:
         (0, NS + 5, True),  # no one knows when it began
         (0, NS + 10, False),
     ]
-    asking = Question(since=NS, until=NS + 10).of_connections()
+    asking = Query(since=NS, until=NS + 10).of_connections()
     rows = [without(event(start=start, end=end), "time", "event") for start, end, _ in spans]
-    assert asking.mask(table(rows)).tolist() == [wanted for _, _, wanted in spans]
+    assert asking.evaluate(table(rows)).tolist() == [wanted for _, _, wanted in spans]
     for row, (_, _, wanted) in zip(rows, spans, strict=True):
         one = table([row])
-        assert asking.may_match(bounds(one, Kind.CONNECTIONS)) or not wanted
-        assert asking.may_match_time(row["start"] or row["end"], max(row["start"], row["end"])) or not wanted
+        assert asking.may_contain(bounds(one, Kind.CONNECTIONS)) or not wanted
+        assert asking.may_contain_time(row["start"] or row["end"], max(row["start"], row["end"])) or not wanted
     ended = table([rows[0]] * 600)
-    assert not asking.may_match(bounds(ended, Kind.CONNECTIONS))
+    assert not asking.may_contain(bounds(ended, Kind.CONNECTIONS))
 
 
 def test_flows_are_asked_for_without_their_times() -> None:
     """Pairing needs starts from before the window, ends from after it, and what was there at the beginning."""
-    asking = question(["192.168.1.100"], [], {6}, {1}, since=NS, until=NS + 1).of_flows()
+    asking = query(["192.168.1.100"], [], {6}, {1}, since=NS, until=NS + 1).of_flows()
     rows = [event(time=1), event(time=END - 1, event=4), event(l4proto=17), event(orig_src="1.1.1.1", event=3)]
-    assert asking.mask(table(rows)).tolist() == [True, True, False, False]
+    assert asking.evaluate(table(rows)).tolist() == [True, True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -199,5 +199,5 @@ def test_right_arguments() -> None:
 
 
 def test_the_ends() -> None:
-    assert [address for address, _ in ALL_ENDS] == list(ADDRESSES)
-    assert np.array_equal([port for _, port in ALL_ENDS], PORTS)
+    assert [address for address, _ in ALL_ENDPOINTS] == list(ADDRESSES)
+    assert np.array_equal([port for _, port in ALL_ENDPOINTS], PORTS)

@@ -15,7 +15,7 @@ from ctrecorder.columns import Table
 from ctrecorder.ctlog import index
 from ctrecorder.ctlog.compression import pack_planes
 from ctrecorder.ctlog.decoder import decode_table
-from ctrecorder.ctlog.encoder import Scheme, encode_columns, encode_parts
+from ctrecorder.ctlog.encoder import ColumnEncoding, encode_columns, encode_parts
 from ctrecorder.ctlog.index import FORM_COLUMNS
 from ctrecorder.ctlog.ranges import GREATEST, Ranges, pack_ranges, unpack_ranges
 from ctrecorder.errors import FormatError
@@ -65,7 +65,7 @@ def test_columns_come_back(scheme: dict[str, object], step: int) -> None:
     start = random.integers(0, 10**9, 3000) * step + 7
     end = start + lives(3000) * step
     table = Table(2, 3000, {"start": start, "end": end, "orig_bytes": random.integers(0, 1 << 63, 3000).astype("<u8")})
-    plan = {"end": Scheme(ranges=1, **scheme), "orig_bytes": Scheme(ranges=1)}  # type: ignore[arg-type]
+    plan = {"end": ColumnEncoding(ranges=1, **scheme), "orig_bytes": ColumnEncoding(ranges=1)}  # type: ignore[arg-type]
     found = decode_table(encode_columns(table, 3, plan), FORM_COLUMNS, uapi.AF_INET, 3000)
     assert found["end"].tolist() == end.tolist()
     assert found["orig_bytes"].tolist() == table["orig_bytes"].tolist()
@@ -96,7 +96,7 @@ def test_a_range_of_64_bits() -> None:
 
 def test_bounds_of_counters_in_ranges_are_told() -> None:
     values = np.array([70, 5, 900], "<u8")
-    payload = encode_columns(Table(2, 3, {"orig_bytes": values}), 3, {"orig_bytes": Scheme(ranges=1)})
+    payload = encode_columns(Table(2, 3, {"orig_bytes": values}), 3, {"orig_bytes": ColumnEncoding(ranges=1)})
     bound = index.Index(payload, 2, 3, len(payload)).bound("orig_bytes")
     assert bound is not None
     assert (bound.low, bound.high) == (5, 900)
@@ -104,7 +104,7 @@ def test_bounds_of_counters_in_ranges_are_told() -> None:
 
 def test_what_does_not_fit_is_stored_otherwise() -> None:
     values = np.array([0, (1 << 64) - 1] * 20, "<u8")
-    part = encode_parts(Table(2, 40, {"orig_bytes": values}), 3, {"orig_bytes": Scheme(ranges=1)})["orig_bytes"]
+    part = encode_parts(Table(2, 40, {"orig_bytes": values}), 3, {"orig_bytes": ColumnEncoding(ranges=1)})["orig_bytes"]
     assert not part.entry.encoding & index.RANGES
 
 

@@ -79,7 +79,7 @@ def test_what_the_kernel_sent_is_what_pyroute2_reads() -> None:
     for data, received in recorded():
         walked = walker.walk(data)
         assert abs(walked.pop("time") / 1e9 - received) < 1
-        known = walked.pop("known")
+        known = walked.pop("present")
         assert known == bits({*walked, "time"} & BY_NAME.keys())
         kind, flags = struct.unpack_from("=HH", data, 4)
         assert walked.pop("event") == {(256, CREATE): Event.NEW, (256, 0): Event.UPDATE, (258, 0): Event.DESTROY}[kind, flags]
@@ -113,7 +113,7 @@ def test_a_message_whose_length_is_cut_too_tells_nothing_false() -> None:
                 told = walker.walk(cut)
             except MessageError:
                 continue
-            told.pop("known")
+            told.pop("present")
             assert told.items() <= whole.items()
 
 
@@ -175,7 +175,7 @@ def test_a_message_whose_length_is_cut_too_tells_nothing_false() -> None:
 def test_what_is_told(attributes: list[bytes], told: dict[str, int]) -> None:
     walked = walker.walk(message(LEAST, *attributes))
     known = bits({"event", "orig_src", "orig_dst", *told})
-    assert walked == {"family": 2, "event": Event.NEW, "orig_src": 0x0A000001, "orig_dst": 0x0A000002, "known": known} | told
+    assert walked == {"family": 2, "event": Event.NEW, "orig_src": 0x0A000001, "orig_dst": 0x0A000002, "present": known} | told
 
 
 def test_ipv6_addresses_are_their_bytes() -> None:

@@ -109,7 +109,7 @@ def test_connections_are_what_struct_reads(tmp_path_factory: pytest.TempPathFact
         assert table[side].tolist() == [sec * 10**9 + usec * 1000 if sec else 0 for sec, usec in times]
         assert table[f"{side}_source"].tolist() == [2 if sec else 0 for sec, _ in times]
     assert list(zip(*(table[name].tolist() for name in ENDS), strict=True)) == [pair.ends for pair in wanted]
-    assert not (table["known"] & np.uint32(bit("status"))).any()
+    assert not (table["present"] & np.uint32(bit("status"))).any()
     assert [block.kind for block in segment.blocks] == [Kind.HEADER, Kind.MARK, *([Kind.CONNECTIONS] if wanted else [])]
 
 
@@ -118,7 +118,7 @@ def test_what_was_not_recorded_is_not_known(tmp_path: Path) -> None:
     known = {}
     for proto in (6, 1):
         table, _ = read_file(tmp_path, old.header(proto) + b"".join(row.pack() for row in rows))
-        known[proto] = table["known"].tolist()
+        known[proto] = table["present"].tolist()
         assert table["status"].tolist() == [0, uapi.IPS_SEEN_REPLY, 0]
     base = bits(("event", "l4proto", "status"))
     assert known[6] == [base | bits(ADDRESSES) | bits(PORTS), base | bits(PORTS), base | bits(PORTS)]

@@ -17,7 +17,7 @@ from ctrecorder.cli import ctlist, ctsqueeze
 from ctrecorder.columns import ADDRESSES, Table, bits, concat
 from ctrecorder.ctlog.frame import Kind
 from ctrecorder.errors import FormatError
-from ctrecorder.maintain.squeeze import Settings, squeeze
+from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.reader import Segment
 from tests.support import c_ctrecorder as old
 from tests.support.c_ctrecorder import RAW, SQUEEZED, START, Old, Pair
@@ -29,7 +29,7 @@ def convert(folder: Path, data: bytes) -> Segment:
     """The segment that a file with `data` becomes."""
     path, new = folder / "old.ct", folder / "new.ct"
     path.write_bytes(data)
-    assert squeeze(str(path), Settings(), str(new)) is not None
+    assert squeeze(str(path), SqueezeOptions(), str(new)) is not None
     assert path.read_bytes() == data
     return Segment(str(new))
 
@@ -78,9 +78,9 @@ def test_a_squeezed_file_of_either_byte_order(path: Path, flags: int, tmp_path: 
         unknown = table["end"] == 0
         assert (table["end_source"] == np.where(unknown, 0, 2)).all()
         assert unknown.any() == ("ipv6-icmp" in path.name)
-        assert not (table["known"] & np.uint32(bits(("status", "id", "zone", "mark", "orig_bytes")))).any()
+        assert not (table["present"] & np.uint32(bits(("status", "id", "zone", "mark", "orig_bytes")))).any()
         zero = np.logical_and.reduce([table[name] == 0 for name in ADDRESSES])
-        assert ((table["known"] & np.uint32(bits(ADDRESSES)) == 0) == zero).all()
+        assert ((table["present"] & np.uint32(bits(ADDRESSES)) == 0) == zero).all()
         assert whole(new.path)
 
 
@@ -136,7 +136,7 @@ def test_one_that_is_out_of_step_is_to_be_repaired_first(tmp_path: Path) -> None
     path = tmp_path / "old.ct"
     path.write_bytes(old.header() + b"".join(records[:50]) + records[50][:9] + b"".join(records[51:]))
     with pytest.raises(FormatError, match=r"at byte 1906: 9 bytes that can be no records .* \(cttest --repair saves what is whole\)"):
-        squeeze(str(path), Settings(), str(tmp_path / "new.ct"))
+        squeeze(str(path), SqueezeOptions(), str(tmp_path / "new.ct"))
     assert [each.name for each in tmp_path.iterdir()] == ["old.ct"]
 
 
@@ -146,7 +146,7 @@ def test_one_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
         file.write(old.header())
         file.flush()
         with pytest.raises(BusyError):
-            squeeze(str(path), Settings())
+            squeeze(str(path), SqueezeOptions())
     assert path.read_bytes() == old.header()
 
 

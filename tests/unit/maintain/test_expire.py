@@ -17,8 +17,8 @@ from ctrecorder.archive.retention import Hold
 from ctrecorder.cli.ctexpire import main
 from ctrecorder.folder import Folder
 from ctrecorder.maintain import expire
-from ctrecorder.maintain.expire import Candidate, Expiry, Limits, chosen
-from ctrecorder.maintain.squeeze import Settings, squeeze
+from ctrecorder.maintain.expire import Expiry, ExpiryCandidate, Limits, chosen
+from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.service import messages
@@ -58,7 +58,7 @@ def test_by_age_and_only_then(tmp_path: Path) -> None:
 
 def test_the_receipt_tells_what_was_there(tmp_path: Path) -> None:
     path = record(tmp_path, 3, b"p" * 16)
-    result = squeeze(path, Settings())
+    result = squeeze(path, SqueezeOptions())
     assert result is not None
     size = os.path.getsize(path)
     run(tmp_path, max_age=1)
@@ -79,11 +79,11 @@ def test_by_size_the_oldest_go(tmp_path: Path) -> None:
     assert days(tmp_path) == [3, 4]
 
 
-def candidates(count: int, *, live: int = -1) -> list[Candidate]:
-    return [Candidate(str(day), day == live, T + day * DAY, T + day * DAY + SECOND, 100, 512) for day in reversed(range(count))]
+def candidates(count: int, *, live: int = -1) -> list[ExpiryCandidate]:
+    return [ExpiryCandidate(str(day), day == live, T + day * DAY, T + day * DAY + SECOND, 100, 512) for day in reversed(range(count))]
 
 
-def names(found: list[Candidate], limits: Limits, space: tuple[int, int] = (0, 1), holds: list[Hold] | None = None) -> list[str]:
+def names(found: list[ExpiryCandidate], limits: Limits, space: tuple[int, int] = (0, 1), holds: list[Hold] | None = None) -> list[str]:
     return [one.path for one, _ in chosen(found, holds or [], limits, NOW, space)]
 
 
@@ -192,13 +192,13 @@ def test_a_crashed_segment_goes_in_its_time(tmp_path: Path) -> None:
 
 def test_a_segment_that_is_replaced_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = record(tmp_path, 1)
-    hashes = expire.custody.hashes
+    hashes = expire.locked.hashes
 
     def replace_first(segment: Segment) -> list[str]:
-        squeeze(path, Settings())
+        squeeze(path, SqueezeOptions())
         return hashes(segment)
 
-    monkeypatch.setattr(expire.custody, "hashes", replace_first)
+    monkeypatch.setattr(expire.lock, "hashes", replace_first)
     assert run(tmp_path, max_age=1) == 0
     assert days(tmp_path) == [1]
     assert retention.receipts(Folder(str(tmp_path))) == []
@@ -209,12 +209,12 @@ def test_segments_that_go_meanwhile_are_no_failure(tmp_path: Path) -> None:
     first, _, last = [record(tmp_path, day) for day in (1, 2, 3)]
 
     class Rival(Log):
-        def say(self, kind: messages.Message, text: str, **fields: object) -> None:
+        def send(self, kind: messages.Message, text: str, **fields: object) -> None:
             assert (kind, os.unlink(last)) == (messages.EXPIRED, None)
 
     find = archive.find
 
-    def find_and_lose(paths: list[str]) -> archive.Found:
+    def find_and_lose(paths: list[str]) -> archive.FolderListing:
         found = find(paths)
         os.unlink(first)
         return found

@@ -19,13 +19,13 @@ from ctrecorder.cli.ctlist import main as ctlist
 from ctrecorder.cli.ctsqueeze import main
 from ctrecorder.columns import Table, bit
 from ctrecorder.connections.pairing import Pairer
-from ctrecorder.ctlog.block import Draft
+from ctrecorder.ctlog.block import PendingBlock
 from ctrecorder.ctlog.frame import Kind
 from ctrecorder.ctlog.index import FORM_SMALL
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.maintain import ordering, squeeze_all
 from ctrecorder.maintain import squeeze as squeezing
-from ctrecorder.maintain.squeeze import Settings, squeeze
+from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.service import messages
@@ -100,7 +100,7 @@ def test_what_goes_in_is_all_there_row_by_row(tmp_path: Path, resolution: str, u
     path = record(tmp_path / "a", steps)
     with Segment(path) as old:
         gaps, marks, last_hash, size = old.gaps, old.marks, old.last_hash, old.size
-    result = squeeze(path, Settings(resolution))
+    result = squeeze(path, SqueezeOptions(resolution))
     assert result is not None
     assert connections(path) == rounded(without_ids(slow(steps)), unit)
     with Segment(path) as new:
@@ -135,13 +135,13 @@ def test_all_columns_stay(tmp_path: Path) -> None:
     }
     known = np.full(rows, sum(bit(name) for name in (*key, *told, "start", "stop")), "<u4")
     start = T + random.integers(0, 3600, rows) * SECOND // 1000 * 1000
-    ends = {"start": start, "stop": start + 10**12, "time": start + 2 * 10**12, "event": np.full(rows, DESTROY, "u1"), "known": known}
+    ends = {"start": start, "stop": start + 10**12, "time": start + 2 * 10**12, "event": np.full(rows, DESTROY, "u1"), "present": known}
     writer = SegmentWriter.create(str(tmp_path / "a"), {}, time_ns=T)
-    new = {**key, "time": start + 5, "event": np.full(rows, NEW, "u1"), "known": np.full(rows, bit("id"), "<u4")}
+    new = {**key, "time": start + 5, "event": np.full(rows, NEW, "u1"), "present": np.full(rows, bit("id"), "<u4")}
     writer.append(Table(2, rows, new))
     writer.append(Table(2, rows, {**key, **told, **ends}))
     writer.close()
-    squeeze(str(tmp_path / "a"), Settings(keep_ids=True))
+    squeeze(str(tmp_path / "a"), SqueezeOptions(keep_ids=True))
     with Segment(str(tmp_path / "a")) as segment:
         (block,) = segment.blocks_of(Kind.CONNECTIONS)
         found = segment.read(block)
@@ -154,17 +154,17 @@ def test_all_columns_stay(tmp_path: Path) -> None:
 def test_ids_go_where_both_ends_were_seen_and_stay_in_parts(tmp_path: Path) -> None:
     rows = [row(NEW, T, id=5), row(DESTROY, T + 9, id=5), row(NEW, T, id=6), row(DESTROY, T, id=7), row(EXISTING, T, id=8)]
     path = record(tmp_path / "a", [rows])
-    squeeze(path, Settings())
+    squeeze(path, SqueezeOptions())
     with Segment(path) as segment:
         found = [segment.read(block) for block in segment.blocks_of(Kind.CONNECTIONS)]
     ids = {
         (int(seen), int(number), bool(known & bit("id")))
         for each in found
-        for seen, number, known in zip(each["seen"], each["id"], each["known"], strict=True)
+        for seen, number, known in zip(each["seen"], each["id"], each["present"], strict=True)
     }
     assert ids == {(5, 0, False), (1, 6, True), (4, 7, True), (8, 8, True)}
     kept = record(tmp_path / "b", [rows])
-    squeeze(kept, Settings(keep_ids=True))
+    squeeze(kept, SqueezeOptions(keep_ids=True))
     with Segment(kept) as segment:
         assert sorted(number for block in segment.blocks_of(Kind.CONNECTIONS) for number in segment.read(block)["id"].tolist()) == [
             5,
@@ -181,7 +181,7 @@ def test_flows_open_across_three_segments_join_again(tmp_path: Path) -> None:
     pairer, done = Pairer(), []
     for number in range(3):
         path = record(tmp_path / str(number), steps[cuts[number] : cuts[number + 1]])
-        squeeze(path, Settings("us"))
+        squeeze(path, SqueezeOptions("us"))
         with Segment(path) as segment:
             for block in segment.blocks_of(Kind.CONNECTIONS):
                 done += pairer.feed(segment.read(block))
@@ -196,7 +196,7 @@ def test_long_lived_connections_have_blocks_of_their_own(tmp_path: Path) -> None
     rows += [row(DESTROY, T + 2 * SECOND, id=9000 + number) for number in range(5000)]
     rows += [row(DESTROY, T + 5 * 3600 * SECOND, id=number) for number in range(5000)]
     path = record(tmp_path / "a", [rows])
-    squeeze(path, Settings())
+    squeeze(path, SqueezeOptions())
     with Segment(path) as segment:
         spans = sorted((block.rows, block.time_max - block.time_min) for block in segment.blocks_of(Kind.CONNECTIONS))
     assert spans == [(5000, SECOND), (5000, 5 * 3600 * SECOND)]
@@ -204,9 +204,9 @@ def test_long_lived_connections_have_blocks_of_their_own(tmp_path: Path) -> None
 
 def test_squeezing_twice_changes_nothing(tmp_path: Path) -> None:
     path = record(tmp_path / "a", mixed())
-    squeeze(path, Settings())
+    squeeze(path, SqueezeOptions())
     before = Path(path).read_bytes()
-    assert squeeze(path, Settings("s")) is None
+    assert squeeze(path, SqueezeOptions("s")) is None
     assert Path(path).read_bytes() == before
 
 
@@ -214,9 +214,9 @@ def test_a_live_segment_is_let_be(tmp_path: Path) -> None:
     writer = SegmentWriter.create(str(tmp_path / "a"), {}, time_ns=T)
     writer.append(table([row(NEW, T)]))
     with pytest.raises(BusyError, match="is being recorded"):
-        squeeze(str(tmp_path / "a"), Settings())
+        squeeze(str(tmp_path / "a"), SqueezeOptions())
     writer.close()
-    assert squeeze(str(tmp_path / "a"), Settings()) is not None
+    assert squeeze(str(tmp_path / "a"), SqueezeOptions()) is not None
 
 
 def test_a_crashed_segment_is_squeezed_up_to_its_last_good_block(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -239,13 +239,13 @@ def test_a_damaged_segment_stays_as_it_is(tmp_path: Path, capfd: pytest.CaptureF
     data[len(data) // 2] ^= 1
     Path(path).write_bytes(data)
     with pytest.raises(FormatError, match="not squeezed"):
-        squeeze(path, Settings())
+        squeeze(path, SqueezeOptions())
     good = record(tmp_path / "b", mixed(2))
     for jobs in ("1", "2"):
         assert main(["-j", jobs, str(tmp_path)]) == 1
         assert "cttest --repair" in capfd.readouterr().err
     assert Path(path).read_bytes() == data
-    assert squeeze(good, Settings()) is None
+    assert squeeze(good, SqueezeOptions()) is None
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]
 
 
@@ -255,7 +255,7 @@ def test_a_new_segment_that_lacks_something_is_thrown_away(tmp_path: Path, monke
     before = Path(path).read_bytes()
     append, write = SegmentWriter.append, SegmentWriter.write
 
-    def without_marks(self: SegmentWriter, draft: Draft) -> None:
+    def without_marks(self: SegmentWriter, draft: PendingBlock) -> None:
         if draft.kind != Kind.MARK:
             write(self, draft)
 
@@ -270,7 +270,7 @@ def test_a_new_segment_that_lacks_something_is_thrown_away(tmp_path: Path, monke
     else:
         monkeypatch.setattr(SegmentWriter, "append", lossy)
     with pytest.raises(ArchiveError, match="does not say what this one does"):
-        squeeze(path, Settings())
+        squeeze(path, SqueezeOptions())
     assert Path(path).read_bytes() == before
     assert os.listdir(tmp_path) == ["a"]
 
@@ -337,7 +337,7 @@ def test_interrupted_at_every_step(
     tmp_path: Path, small: tuple[list[Step], Counter[tuple[Any, ...]]], keep: bool, stop: Callable[[], None]
 ) -> None:
     steps, wanted = small
-    settings = Settings(keep=keep)
+    settings = SqueezeOptions(keep=keep)
     raw = Path(record(tmp_path / "a", steps)).read_bytes()
     count = steps_of(lambda: squeeze(str(tmp_path / "a"), settings))
     assert count > 12
@@ -367,7 +367,7 @@ def test_killed_at_every_step(tmp_path: Path, small: tuple[list[Step], Counter[t
     """As by SIGKILL: what is left over is hidden, and the next run removes it."""
     steps, wanted = small
     raw = Path(record(tmp_path / "a", steps)).read_bytes()
-    count = steps_of(lambda: squeeze(str(tmp_path / "a"), Settings()))
+    count = steps_of(lambda: squeeze(str(tmp_path / "a"), SqueezeOptions()))
     left = 0
     for step in range(1, count + 1):
         folder = tmp_path / str(step)
@@ -378,7 +378,7 @@ def test_killed_at_every_step(tmp_path: Path, small: tuple[list[Step], Counter[t
             Interruption(patch, step, bool(step % 2), lambda: os.kill(os.getpid(), signal.SIGKILL))
             child = os.fork()
             if child == 0:
-                squeeze(path, Settings())
+                squeeze(path, SqueezeOptions())
                 os._exit(0)
             assert os.waitpid(child, 0)[1] == signal.SIGKILL
         left += len(os.listdir(folder)) - 1
@@ -424,7 +424,7 @@ def test_a_segment_that_another_command_holds_is_passed_over(tmp_path: Path) -> 
     with Path(path).open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(BusyError):
-            squeeze(path, Settings())
+            squeeze(path, SqueezeOptions())
         assert main([str(tmp_path)]) == 0
     assert Path(path).read_bytes() == before
 
@@ -434,8 +434,8 @@ def test_segments_that_go_meanwhile_are_no_failure(tmp_path: Path, capfd: pytest
     paths = [record(tmp_path / name, mixed()) for name in "abc"]
 
     class Expirer(Log):
-        def say(self, kind: messages.Message, text: str, **fields: object) -> None:
-            super().say(kind, text, **fields)
+        def send(self, kind: messages.Message, text: str, **fields: object) -> None:
+            super().send(kind, text, **fields)
             os.unlink(paths[2])
 
     is_squeezed = squeezing.is_squeezed
@@ -447,7 +447,7 @@ def test_segments_that_go_meanwhile_are_no_failure(tmp_path: Path, capfd: pytest
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(squeezing, "is_squeezed", expired)
-        assert squeeze_all.Work(Settings(), 1, Expirer("ctsqueeze")).folder(str(tmp_path)) == 0
+        assert squeeze_all.ArchiveSqueeze(SqueezeOptions(), 1, Expirer("ctsqueeze")).folder(str(tmp_path)) == 0
     assert os.listdir(tmp_path) == ["b"]
     assert [line.split(":")[1] for line in capfd.readouterr().err.splitlines()] == [f" squeezed {paths[1]}"]
 
@@ -459,12 +459,12 @@ def test_planted_links_are_not_followed(tmp_path: Path) -> None:
     victim.write_bytes(b"precious")
     path = record(folder / "a", mixed())
     os.symlink(victim, folder / f".squeezing-{os.stat(path).st_ino}")
-    squeeze(path, Settings())
+    squeeze(path, SqueezeOptions())
     assert victim.read_bytes() == b"precious"
     other = record(tmp_path / "elsewhere", mixed())
     os.symlink(other, folder / "b")
     with pytest.raises(ArchiveError, match="symbolic link"):
-        squeeze(str(folder / "b"), Settings())
+        squeeze(str(folder / "b"), SqueezeOptions())
 
 
 def test_output_is_never_overwritten_and_the_old_segment_stays(tmp_path: Path) -> None:
@@ -482,7 +482,7 @@ def test_the_new_segment_has_the_owner_and_the_mode_of_the_old(tmp_path: Path) -
     path = record(tmp_path / "a", mixed())
     os.chown(path, 1234, 2345)
     os.chmod(path, 0o644)
-    squeeze(path, Settings())
+    squeeze(path, SqueezeOptions())
     status = os.stat(path)
     assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (1234, 2345, 0o644)
 
@@ -521,10 +521,10 @@ def test_squeezing_changes_no_line(tmp_path: Path, capfd: pytest.CaptureFixture[
         end = start + int(random.integers(1, 90 * SECOND))
         flow = {"id": number + 1, "orig_sport": number, "reply_dport": number, "l4proto": 17}
         kernel = bit("start") | bit("stop") if stamped else 0
-        known = {"known": bit("id") | bit("l4proto") | bit("orig_sport")}
+        known = {"present": bit("id") | bit("l4proto") | bit("orig_sport")}
         rows.append(row(NEW, start, **flow, **known))
         told = {"start": start, "stop": end} if stamped else {}
-        rows.append(row(DESTROY, end, **flow, **told, known=known["known"] | kernel))
+        rows.append(row(DESTROY, end, **flow, **told, known=known["present"] | kernel))
     path = record(tmp_path / "a", [sorted(rows, key=lambda each: each["time"])])
 
     def listed(*options: str) -> list[str]:
@@ -532,7 +532,7 @@ def test_squeezing_changes_no_line(tmp_path: Path, capfd: pytest.CaptureFixture[
         return sorted(line for line in capfd.readouterr().out.splitlines())
 
     before = listed(), listed("-s")
-    squeeze(path, Settings())
+    squeeze(path, SqueezeOptions())
     assert (listed(), listed("-s")) == before
 
 
@@ -541,7 +541,7 @@ def test_few_connections_take_the_smaller_form(tmp_path: Path) -> None:
     sizes, forms = {}, {}
     for count in (5, 250):
         rows = [row(event, T + n * SECOND + event * 7 * SECOND, id=n + 1, orig_sport=n) for n in range(count) for event in (NEW, DESTROY)]
-        result = squeeze(record(tmp_path / str(count), [sorted(rows, key=lambda each: each["time"])]), Settings())
+        result = squeeze(record(tmp_path / str(count), [sorted(rows, key=lambda each: each["time"])]), SqueezeOptions())
         assert result is not None
         with Segment(result.path) as segment:
             forms[count] = {block.form for block in segment.blocks_of(Kind.CONNECTIONS)}

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from ctrecorder.ctlog.predicate import Question
-from ctrecorder.maintain.squeeze import Settings, squeeze
+from ctrecorder.ctlog.predicate import Query
+from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.query.answer import connections, open_archive
 from ctrecorder.segment.writer import SegmentWriter
 from tests.support.slow_pairing import DESTROY, NEW, SECOND, T, row, table
@@ -30,13 +30,13 @@ def record(path: Path, blocks: int) -> str:
 
 
 def pair(path: str) -> None:
-    archive = open_archive([path], Question())
+    archive = open_archive([path], Query())
     rows = sum(len(part) for batch in connections(archive, ["start", "end"]) for part in batch.tables)
     assert rows == archive.segments[0].index["rows"].sum() // 2
 
 
 def make_small(path: str) -> None:
-    result = squeeze(path, Settings())
+    result = squeeze(path, SqueezeOptions())
     assert result is not None
     assert result.connections == result.events // 2
 

@@ -134,7 +134,7 @@ def test_a_question_is_asked_of_every_row(archive: Archive, tmp_path: Path) -> N
     since = tables.NOON + 5_000_000
     sources = np.concatenate([table["orig_src"][:9] for table in made if table.family == 2])
     ask = Ask(sources, since)
-    wanted = [row for table in made if table.family == 2 for row in table.take(ask.mask(table))["id"].tolist()]
+    wanted = [row for table in made if table.family == 2 for row in table.take(ask.evaluate(table))["id"].tolist()]
     with Segment(str(tmp_path / "a")) as segment:
         found = [row for batch in merge([segment], ["id"], ask) for _, row in rows_of(batch)]
         assert sorted(found) == sorted(wanted)

@@ -16,9 +16,9 @@ import pytest
 from ctrecorder.cli.ctlist import main
 from ctrecorder.columns import BY_NAME, Table, bits
 from ctrecorder.errors import FormatError, UsageError
-from ctrecorder.maintain.squeeze import Settings, squeeze
+from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.query import who
-from ctrecorder.query.who import Asked
+from ctrecorder.query.who import WhoQuery
 from ctrecorder.render import who as render_who
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
@@ -54,7 +54,7 @@ class Flow:
             "time": time,
             "l4proto": 17,
             "id": self.id,
-            "known": known,
+            "present": known,
             **dict(zip(names, ends, strict=True)),
             **columns,
         }
@@ -110,16 +110,16 @@ def text_of(end: tuple[int, int]) -> str:
     return f"{ipaddress.ip_address(end[0])}:{end[1]}"
 
 
-def found(folder: Path, asked: Asked) -> tuple[set[tuple[Any, ...]], who.Answer]:
+def found(folder: Path, asked: WhoQuery) -> tuple[set[tuple[Any, ...]], who.Answer]:
     """Candidates as (inside, remote, inbound, start, end)."""
     answer = who.ask([str(folder)], asked, NOW)
-    candidates = [one for each in answer.tables for one in render_who.candidates(each, *who.roles(each, asked))]
+    candidates = [one for each in answer.tables for one in render_who.holders(each, *who.roles(each, asked))]
     facts = [("{}:{}".format(*one.inside), "{}:{}".format(*one.remote), one.inbound, one.start, one.end) for one in candidates]
     assert len(facts) == len(set(facts))
     return set(facts), answer
 
 
-def truth(network: list[Flow], asked: Asked, last: int) -> set[tuple[Any, ...]]:
+def truth(network: list[Flow], asked: WhoQuery, last: int) -> set[tuple[Any, ...]]:
     wanted = set()
     public, to = asked.public, asked.to
     for flow in network:
@@ -145,7 +145,7 @@ def test_all_candidates_and_no_others(tmp_path: Path, stamped: bool, squeezed: A
     network = flows(3)
     paths = record(tmp_path, network, stamped=stamped)
     for number in squeezed:
-        squeeze(paths[number], Settings())
+        squeeze(paths[number], SqueezeOptions())
     unit = 1000 if squeezed else 1
     random = np.random.default_rng(9)
     several = 0
@@ -153,7 +153,7 @@ def test_all_candidates_and_no_others(tmp_path: Path, stamped: bool, squeezed: A
         at = T + int(random.integers(0, 6 * HOUR))
         target = network[int(random.integers(0, len(network)))]
         to = who.parse_end(text_of(target.remote)) if random.random() < 0.3 else None
-        asked = Asked(who.parse_end(text_of(target.public)), at, at + 2 * SECOND, to)
+        asked = WhoQuery(who.parse_end(text_of(target.public)), at, at + 2 * SECOND, to)
         got, answer = found(tmp_path, asked)
         wanted = truth(network, asked, T + 6 * HOUR)
         assert _cut(got, unit) == _cut(wanted, unit)
@@ -165,17 +165,17 @@ def test_all_candidates_and_no_others(tmp_path: Path, stamped: bool, squeezed: A
 def test_a_flow_open_over_many_segments_is_told_whole(tmp_path: Path) -> None:
     flow = Flow((0x0A000001, 1234), (PUBLIC[0], 40000), (0xCB007101, 443), False, T + 5 * SECOND, T + 30 * HOUR + 7, 1)
     record(tmp_path, [flow], hours=40)
-    asked = Asked(who.parse_end("192.0.2.1:40000"), T + 15 * HOUR, T + 15 * HOUR + 1)
+    asked = WhoQuery(who.parse_end("192.0.2.1:40000"), T + 15 * HOUR, T + 15 * HOUR + 1)
     got, answer = found(tmp_path, asked)
     assert got == {("10.0.0.1:1234", "203.0.113.1:443", False, flow.start, flow.end)}
     assert not answer.gaps
-    assert found(tmp_path, Asked(who.parse_end("192.0.2.1:40000"), T + 31 * HOUR, T + 31 * HOUR + 1))[0] == set()
+    assert found(tmp_path, WhoQuery(who.parse_end("192.0.2.1:40000"), T + 31 * HOUR, T + 31 * HOUR + 1))[0] == set()
 
 
 def test_without_dumps_a_long_flow_is_found_by_its_start(tmp_path: Path) -> None:
     flow = Flow((0x0A000001, 1234), (PUBLIC[0], 40000), (0xCB007101, 443), False, T + 5 * SECOND, T + 5 * HOUR + 7, 1)
     record(tmp_path, [flow], dumps=False)
-    got, _ = found(tmp_path, Asked(who.parse_end("192.0.2.1:40000"), T + 4 * HOUR, T + 4 * HOUR + 1))
+    got, _ = found(tmp_path, WhoQuery(who.parse_end("192.0.2.1:40000"), T + 4 * HOUR, T + 4 * HOUR + 1))
     assert got == {("10.0.0.1:1234", "203.0.113.1:443", False, flow.start, flow.end)}
 
 
@@ -188,9 +188,9 @@ def test_a_flow_whose_start_was_lost_may_have_begun_after_the_dump_that_lacks_it
     writer.gap(T + HOUR // 3, T + HOUR // 2 + 1, "overrun", 12)
     writer.close()
     end = who.parse_end("192.0.2.1:40000")
-    (one,), answer = found(tmp_path, Asked(end, T + 10 * SECOND, T + 11 * SECOND))
+    (one,), answer = found(tmp_path, WhoQuery(end, T + 10 * SECOND, T + 11 * SECOND))
     assert one[3:] == (T + HOUR + 5, flow.end)  # a bound, not the start
-    assert found(tmp_path, Asked(end, T - 10 * SECOND, T))[0] == set()
+    assert found(tmp_path, WhoQuery(end, T - 10 * SECOND, T))[0] == set()
     assert [gap.lost for gap in answer.gaps if gap.reason == "overrun"] == []
 
 
@@ -201,7 +201,7 @@ def test_the_log_says_where_it_does_not_cover_the_time(tmp_path: Path) -> None:
 
     def missing(hour: float) -> list[tuple[str, int | None]]:
         at = T + int(hour * HOUR)
-        return [(gap.reason, gap.lost) for gap in found(tmp_path, Asked(end, at, at + SECOND))[1].gaps]
+        return [(gap.reason, gap.lost) for gap in found(tmp_path, WhoQuery(end, at, at + SECOND))[1].gaps]
 
     assert missing(2.5) == []
     Path(paths[2]).unlink()
@@ -222,7 +222,7 @@ def test_events_lost_since_the_last_dump_are_told(tmp_path: Path) -> None:
     end = who.parse_end("192.0.2.1:40000")
     for seconds, wanted in ((30, []), (65, [12]), (500, [12]), (1500, [])):
         at = T + seconds * SECOND
-        assert [gap.lost for gap in found(tmp_path, Asked(end, at, at + 1))[1].gaps] == wanted, seconds
+        assert [gap.lost for gap in found(tmp_path, WhoQuery(end, at, at + 1))[1].gaps] == wanted, seconds
 
 
 def test_what_cannot_be_read_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -248,7 +248,7 @@ def test_mixed_folders_with_damage(tmp_path: Path, squeezed: Any) -> None:
     network = flows(11)
     paths = record(tmp_path, network, stamped=True)
     for number in squeezed:
-        squeeze(paths[number], Settings())
+        squeeze(paths[number], SqueezeOptions())
     with Segment(paths[2]) as segment:
         damaged = max(segment.blocks, key=lambda block: block.rows)
     data = bytearray(Path(paths[2]).read_bytes())
@@ -263,7 +263,7 @@ def test_mixed_folders_with_damage(tmp_path: Path, squeezed: Any) -> None:
         lacking = whole = 0
         for _ in range(60):
             at = T + int(random.integers(0, 5 * HOUR))
-            asked = Asked(who.parse_end(text_of(network[int(random.integers(0, len(network)))].public)), at, at + 2 * SECOND)
+            asked = WhoQuery(who.parse_end(text_of(network[int(random.integers(0, len(network)))].public)), at, at + 2 * SECOND)
             got, answer = found(tmp_path, asked)
             wanted = truth(network, asked, T + 6 * HOUR)
             holders = {one[:3] for one in wanted}
@@ -289,15 +289,15 @@ def test_a_footer_that_lies_about_its_times_hides_nothing(tmp_path: Path) -> Non
     data = bytearray(Path(paths[2]).read_bytes())
     data[at + 8 : at + 16] = struct.pack("<q", begin + 1)
     Path(paths[2]).write_bytes(data)
-    got, answer = found(tmp_path, Asked(who.parse_end("192.0.2.1:40000"), T + int(2.5 * HOUR), T + int(2.5 * HOUR) + SECOND))
+    got, answer = found(tmp_path, WhoQuery(who.parse_end("192.0.2.1:40000"), T + int(2.5 * HOUR), T + int(2.5 * HOUR) + SECOND))
     assert got or answer.gaps or answer.findings
 
 
 def test_only_near_segments_are_opened(tmp_path: Path) -> None:
     record(tmp_path, flows(7, 300), hours=30, stamped=True)
     at = T + 20 * HOUR + HOUR // 2
-    _, answer = found(tmp_path, Asked(who.parse_end("192.0.2.1:40000"), at, at + SECOND))
-    assert answer.effort.segments <= 3
+    _, answer = found(tmp_path, WhoQuery(who.parse_end("192.0.2.1:40000"), at, at + SECOND))
+    assert answer.stats.segments <= 3
 
 
 def test_the_command_answers_in_lines_and_json(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ctrecorder.record.clock import SECOND, Change, Clock
+from ctrecorder.record.clock import SECOND, Clock, ClockChange
 
 NOON = 1_800_000_000 * SECOND
 
@@ -43,7 +43,7 @@ def test_a_step(step: int) -> None:
     clock = machine.clock()
     machine.awake(2 * SECOND)
     machine.wall += step
-    assert clock.look() == Change(NOON + 2 * SECOND, NOON + 2 * SECOND + step, step, 0)
+    assert clock.look() == ClockChange(NOON + 2 * SECOND, NOON + 2 * SECOND + step, step, 0)
     machine.awake(SECOND)
     assert clock.look() is None
 
@@ -53,7 +53,7 @@ def test_a_suspend_is_no_step() -> None:
     clock = machine.clock()
     machine.awake(SECOND)
     machine.asleep(3600 * SECOND)
-    assert clock.look() == Change(NOON + SECOND, NOON + 3601 * SECOND, 0, 3600 * SECOND)
+    assert clock.look() == ClockChange(NOON + SECOND, NOON + 3601 * SECOND, 0, 3600 * SECOND)
 
 
 def test_a_suspend_after_which_the_clock_is_set() -> None:
@@ -62,4 +62,4 @@ def test_a_suspend_after_which_the_clock_is_set() -> None:
     clock = machine.clock()
     machine.asleep(60 * SECOND)
     machine.wall -= 5 * SECOND
-    assert clock.look() == Change(NOON, NOON + 55 * SECOND, -5 * SECOND, 60 * SECOND)
+    assert clock.look() == ClockChange(NOON, NOON + 55 * SECOND, -5 * SECOND, 60 * SECOND)

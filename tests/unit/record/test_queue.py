@@ -12,13 +12,13 @@ import pytest
 
 from ctrecorder import uapi
 from ctrecorder.columns import Event, Table
-from ctrecorder.ctlog.block import table_drafts
+from ctrecorder.ctlog.block import table_blocks
 from ctrecorder.ctlog.frame import Kind
 from ctrecorder.errors import ArchiveError
 from ctrecorder.record.counters import Counters
-from ctrecorder.record.queue import MOST_UNSYNCED_BYTES, Spool
-from ctrecorder.record.segments import Series
-from ctrecorder.record.target import DAY, MINUTE, SECOND, Place, newest
+from ctrecorder.record.queue import MOST_UNSYNCED_BYTES, WriteQueue
+from ctrecorder.record.segments import SegmentSeries
+from ctrecorder.record.target import DAY, MINUTE, SECOND, Target, newest_segment
 from ctrecorder.segment.reader import Segment
 from ctrecorder.service.log import Log
 
@@ -33,7 +33,7 @@ class Told(Log):
         super().__init__("test")
         self.lines: list[str] = []
 
-    def say(self, kind: object, text: str, **fields: object) -> None:
+    def send(self, kind: object, text: str, **fields: object) -> None:
         self.lines.append(text)
 
 
@@ -53,13 +53,13 @@ def rows(first: int, count: int, family: int = uapi.AF_INET) -> Table:
     return Table(family, count, columns)
 
 
-def spool(folder: Path, *, template: str = "%Y%m%d-%H%M.ctlog", block_rows: int = 65536, memory_bytes: int = BIG) -> Spool:
+def queue(folder: Path, *, template: str = "%Y%m%d-%H%M.ctlog", block_rows: int = 65536, memory_bytes: int = BIG) -> WriteQueue:
     log = Told()
-    series = Series(Place(str(folder / template), 60, 0o640), lambda: {"host": "router"}, log)
-    return Spool(series, block_rows, memory_bytes, Counters(), log)
+    series = SegmentSeries(Target(str(folder / template), 60, 0o640), lambda: {"host": "router"}, log)
+    return WriteQueue(series, block_rows, memory_bytes, Counters(), log)
 
 
-def lines(of: Spool) -> list[str]:
+def lines(of: WriteQueue) -> list[str]:
     assert isinstance(of.log, Told)
     return of.log.lines
 
@@ -104,25 +104,25 @@ def files_at_most(size: int) -> Iterator[None]:
     ],
 )
 def test_boundaries_are_multiples_of_the_day(minutes: int, now: int, boundary: int) -> None:
-    begin, end = Place("/x/%H", minutes, 0o640).period(now)
+    begin, end = Target("/x/%H", minutes, 0o640).period(now)
     assert begin <= now < end == boundary
 
 
 def test_a_name_that_exists_at_the_start_is_not_touched(tmp_path: Path) -> None:
     there = tmp_path / "19700101-0000.ctlog"
     there.write_text("precious")
-    ours = spool(tmp_path)
+    ours = queue(tmp_path)
     ours.open(0)
     assert Path(ours.path).name == "19700101-0000-1.ctlog"
     assert there.read_text() == "precious"
 
 
 def test_a_name_that_exists_at_rotation_keeps_the_old_segment(tmp_path: Path) -> None:
-    ours = spool(tmp_path)
+    ours = queue(tmp_path)
     ours.open(NOON)
     old = ours.path
     ours.add(rows(0, 3))
-    next_name = ours.series.place.path(NOON + 60 * MINUTE)
+    next_name = ours.series.target.path(NOON + 60 * MINUTE)
     Path(next_name).write_text("precious")
     ours.rotate(NOON + 60 * MINUTE)
     ours.add(rows(3, 2))
@@ -133,7 +133,7 @@ def test_a_name_that_exists_at_rotation_keeps_the_old_segment(tmp_path: Path) ->
 
 
 def test_rotation_chains_the_segments(tmp_path: Path) -> None:
-    ours = spool(tmp_path)
+    ours = queue(tmp_path)
     ours.open(NOON)
     first = ours.path
     ours.rotate(NOON + 60 * MINUTE)
@@ -147,7 +147,7 @@ def test_rotation_chains_the_segments(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("closed", [True, False])
 def test_a_new_recorder_goes_on_in_the_chain_and_says_what_is_missing(tmp_path: Path, closed: bool) -> None:
-    before = spool(tmp_path)
+    before = queue(tmp_path)
     before.open(NOON)
     before.add(rows(0, 1))
     before.flush(NOON + SECOND)
@@ -160,7 +160,7 @@ def test_a_new_recorder_goes_on_in_the_chain_and_says_what_is_missing(tmp_path: 
         before.mark("heartbeat", {}, last)
         before.flush(last)
         before.series.writer.abandon()  # the kernel lets go of the lock of a process that died
-    after = spool(tmp_path)
+    after = queue(tmp_path)
     after.open(NOON + 3 * 60 * MINUTE)
     after.close(NOON + 3 * 60 * MINUTE)
     with Segment(before.path) as one, Segment(after.path) as two:
@@ -172,16 +172,16 @@ def test_a_new_recorder_goes_on_in_the_chain_and_says_what_is_missing(tmp_path: 
 
 
 def test_a_second_recorder_of_one_template_is_refused(tmp_path: Path) -> None:
-    first = spool(tmp_path)
+    first = queue(tmp_path)
     first.open(NOON)
     with pytest.raises(ArchiveError, match="another recorder writes it"):
-        spool(tmp_path).open(NOON + SECOND)
-    spool(tmp_path, template="udp-%H%M.ctlog").open(NOON)  # another template is another recorder's
-    assert newest(str(tmp_path / "none-%H.ctlog")) is None
+        queue(tmp_path).open(NOON + SECOND)
+    queue(tmp_path, template="udp-%H%M.ctlog").open(NOON)  # another template is another recorder's
+    assert newest_segment(str(tmp_path / "none-%H.ctlog")) is None
 
 
 def test_blocks_hold_at_most_so_many_rows_in_order(tmp_path: Path) -> None:
-    ours = spool(tmp_path, block_rows=4)
+    ours = queue(tmp_path, block_rows=4)
     ours.open(NOON)
     ours.add(rows(0, 3))
     assert ids_of(ours.path) == []
@@ -193,7 +193,7 @@ def test_blocks_hold_at_most_so_many_rows_in_order(tmp_path: Path) -> None:
 
 
 def test_families_and_dumps_have_blocks_of_their_own(tmp_path: Path) -> None:
-    ours = spool(tmp_path)
+    ours = queue(tmp_path)
     ours.open(NOON)
     ours.add(rows(0, 1))
     ours.add(rows(10, 1, uapi.AF_INET6))
@@ -204,7 +204,7 @@ def test_families_and_dumps_have_blocks_of_their_own(tmp_path: Path) -> None:
 
 
 def test_a_mark_comes_after_the_rows_before_it(tmp_path: Path) -> None:
-    ours = spool(tmp_path)
+    ours = queue(tmp_path)
     ours.open(NOON)
     ours.add(rows(0, 1))
     ours.mark("dump", {"complete": True}, NOON, NOON + 1)
@@ -215,7 +215,7 @@ def test_a_mark_comes_after_the_rows_before_it(tmp_path: Path) -> None:
 
 
 def test_gaps_of_one_reason_become_one(tmp_path: Path) -> None:
-    ours = spool(tmp_path)
+    ours = queue(tmp_path)
     ours.open(NOON)
     ours.gap(NOON + 2, NOON + 3, "overrun", 5, "full")
     ours.gap(NOON + 1, NOON + 7, "overrun", 6, "full")
@@ -229,7 +229,7 @@ def test_gaps_of_one_reason_become_one(tmp_path: Path) -> None:
 
 
 def test_what_the_disk_refused_is_written_once_when_it_takes_again(tmp_path: Path) -> None:
-    ours = spool(tmp_path, block_rows=1000)
+    ours = queue(tmp_path, block_rows=1000)
     ours.open(NOON)
     ours.add(rows(0, 900))
     assert ours.flush(NOON)
@@ -247,8 +247,8 @@ def test_what_the_disk_refused_is_written_once_when_it_takes_again(tmp_path: Pat
 
 
 def test_what_did_not_fit_in_memory_is_counted_in_a_gap(tmp_path: Path) -> None:
-    one = max(table_drafts(rows(first, 900))[0].size for first in range(0, 4500, 900))
-    ours = spool(tmp_path, block_rows=1000, memory_bytes=3 * one)
+    one = max(table_blocks(rows(first, 900))[0].size for first in range(0, 4500, 900))
+    ours = queue(tmp_path, block_rows=1000, memory_bytes=3 * one)
     ours.open(NOON)
     with files_at_most(only(tmp_path).stat().st_size):
         for first in range(0, 4500, 900):
@@ -265,7 +265,7 @@ def test_what_did_not_fit_in_memory_is_counted_in_a_gap(tmp_path: Path) -> None:
 
 
 def test_rows_of_a_dump_that_do_not_fit_are_no_lost_events(tmp_path: Path) -> None:
-    ours = spool(tmp_path, memory_bytes=4096)
+    ours = queue(tmp_path, memory_bytes=4096)
     ours.open(NOON)
     with files_at_most(only(tmp_path).stat().st_size):
         ours.add(rows(0, 1))
@@ -279,7 +279,7 @@ def test_rows_of_a_dump_that_do_not_fit_are_no_lost_events(tmp_path: Path) -> No
 
 
 def test_a_rotation_that_the_disk_refused_is_made_up_for(tmp_path: Path) -> None:
-    ours = spool(tmp_path)
+    ours = queue(tmp_path)
     ours.open(NOON)
     old = ours.path
     with files_at_most(only(tmp_path).stat().st_size):
@@ -295,7 +295,7 @@ def test_a_rotation_that_the_disk_refused_is_made_up_for(tmp_path: Path) -> None
 
 def test_a_deleted_segment_is_put_back(tmp_path: Path) -> None:
     """The file is open, so nothing of it is lost; and it goes on where it was."""
-    ours = spool(tmp_path)
+    ours = queue(tmp_path)
     ours.open(NOON)
     path = Path(ours.path)
     ours.add(rows(0, 3))
@@ -307,7 +307,7 @@ def test_a_deleted_segment_is_put_back(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(before)
     assert ids_of(path) == [[0, 1, 2], [3, 4]]
     with pytest.raises(ArchiveError, match="another recorder writes it"):  # its lock went with it
-        spool(tmp_path).open(NOON)
+        queue(tmp_path).open(NOON)
     assert any(line.startswith(f"{path} was deleted while it was being written") for line in lines(ours))
 
 
@@ -315,7 +315,7 @@ def test_a_deleted_folder_is_waited_for(tmp_path: Path) -> None:
     """Nothing goes to memory meanwhile: the open file takes it, however long it is, and all is put back."""
     folder = tmp_path / "log"
     folder.mkdir()
-    ours = spool(folder, memory_bytes=1)
+    ours = queue(folder, memory_bytes=1)
     ours.open(NOON)
     path = Path(ours.path)
     path.unlink()
@@ -332,7 +332,7 @@ def test_a_deleted_folder_is_waited_for(tmp_path: Path) -> None:
 def test_what_ends_with_a_deleted_folder_is_told_to_be_lost(tmp_path: Path) -> None:
     folder = tmp_path / "log"
     folder.mkdir()
-    ours = spool(folder)
+    ours = queue(folder)
     ours.open(NOON)
     path = Path(ours.path)
     path.unlink()
@@ -345,7 +345,7 @@ def test_what_ends_with_a_deleted_folder_is_told_to_be_lost(tmp_path: Path) -> N
 def test_a_moved_segment_is_closed_where_it_is(tmp_path: Path) -> None:
     folder, away = tmp_path / "log", tmp_path / "away"
     folder.mkdir()
-    ours = spool(folder)
+    ours = queue(folder)
     ours.open(NOON)
     ours.add(rows(0, 1))
     assert ours.flush(NOON)
@@ -365,7 +365,7 @@ def test_a_wrong_clock_does_not_fork_the_chain(tmp_path: Path) -> None:
     """A segment dated years ahead is not the newest for ever."""
     hashes = []
     for now in (NOON, NOON + 4000 * DAY, NOON + DAY, NOON + 2 * DAY):
-        ours = spool(tmp_path)
+        ours = queue(tmp_path)
         ours.open(now)
         with Segment(ours.path) as segment:
             hashes.append(segment.previous_hash)
@@ -378,7 +378,7 @@ def test_a_wrong_clock_does_not_fork_the_chain(tmp_path: Path) -> None:
 def test_a_segment_that_cannot_be_opened_is_tried_again(tmp_path: Path) -> None:
     folder = tmp_path / "log"
     folder.mkdir()
-    ours = spool(folder)
+    ours = queue(folder)
     ours.open(NOON)
     folder.rename(tmp_path / "away")
     ours.rotate(NOON + 60 * MINUTE)
@@ -393,7 +393,7 @@ def test_a_segment_that_cannot_be_opened_is_tried_again(tmp_path: Path) -> None:
 
 
 def test_nothing_to_write_writes_nothing(tmp_path: Path) -> None:
-    ours = spool(tmp_path)
+    ours = queue(tmp_path)
     ours.open(NOON)
     size = only(tmp_path).stat().st_size
     assert ours.flush(NOON + SECOND)
@@ -402,7 +402,7 @@ def test_nothing_to_write_writes_nothing(tmp_path: Path) -> None:
 
 def test_what_is_written_is_synced_before_it_fills_the_memory(tmp_path: Path) -> None:
     """Between two flushes too: a second of a flood would else stay in memory."""
-    ours = spool(tmp_path, block_rows=8192)
+    ours = queue(tmp_path, block_rows=8192)
     ours.open(NOON)
     most = 0
     for first in range(0, 240 * 8192, 8192):

@@ -255,7 +255,7 @@ def test_json_of_connections_begins_well_whatever_is_unknown() -> None:
 
 def test_every_column_has_a_key() -> None:
     """A column that is added to the format shows up."""
-    shown = {*EVENT_KEYS, *CONNECTION_KEYS} - {key for key in EVENT_KEYS if "_icmp_" in key} - {"proto"} | {"l4proto", "known"}
+    shown = {*EVENT_KEYS, *CONNECTION_KEYS} - {key for key in EVENT_KEYS if "_icmp_" in key} - {"proto"} | {"l4proto", "present"}
     assert shown == set(BY_NAME)
 
 

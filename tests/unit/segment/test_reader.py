@@ -27,7 +27,7 @@ from ctrecorder.segment.writer import SegmentWriter
 from tests.support import tables
 from tests.support.tables import FAMILIES, NOON, SECOND, same
 
-FEW = ("time", "event", "orig_src", "id", "known")
+FEW = ("time", "event", "orig_src", "id", "present")
 
 
 def write(path: Path, parts: Iterable[Table], close: bool = True, facts: dict[str, object] | None = None) -> bytes:
@@ -350,13 +350,13 @@ class Ask:
 
     names_addresses = False
 
-    def may_match_addresses(self, addresses: Bloom) -> bool:
+    def may_contain_addresses(self, addresses: Bloom) -> bool:
         return True
 
-    def may_match_time(self, time_min: int, time_max: int) -> bool:
+    def may_contain_time(self, time_min: int, time_max: int) -> bool:
         return time_max >= self.since
 
-    def may_match(self, bounds: Bounds) -> bool:
+    def may_contain(self, bounds: Bounds) -> bool:
         self.indexed += 1
         if self.wanted.dtype.itemsize != (4 if bounds.family == uapi.AF_INET else 16):
             return False
@@ -366,7 +366,7 @@ class Ask:
     def columns_needed(self) -> list[str]:
         return ["orig_src", "time"]
 
-    def mask(self, table: Table) -> NDArray[np.bool_]:
+    def evaluate(self, table: Table) -> NDArray[np.bool_]:
         self.masked += 1
         if table["orig_src"].dtype != self.wanted.dtype:
             return np.zeros(len(table), np.bool_)
@@ -381,7 +381,7 @@ def test_a_search_finds_what_reading_all_finds(tmp_path: Path, family: int) -> N
     with Segment(str(tmp_path / "a")) as segment:
         ask = Ask(source)
         for block, table in zip(segment.blocks_of(Kind.EVENTS), made, strict=True):
-            wanted = ask.mask(table)
+            wanted = ask.evaluate(table)
             found = segment.ask(block, ["id", "reply_dst"], ask)
             if not wanted.any():
                 assert found is None

@@ -269,7 +269,7 @@ def test_a_file_that_goes_from_its_folder_is_not_found(tmp_path: Path, monkeypat
     """As if it had gone before the folder was read; but one that was named is missed."""
     gone = str(tmp_path / "gone")
     monkeypatch.setattr(os, "scandir", lambda path: contextlib.nullcontext([Entry("gone")]))
-    assert find.find([str(tmp_path)]) == find.Found()
+    assert find.find([str(tmp_path)]) == find.FolderListing()
     assert find.find([gone]).unreadable == [(gone, f"{gone}: No such file or directory")]
 
 

@@ -44,10 +44,10 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return History(tmp_path_factory.mktemp("audit") / "log").folder
 
 
-def ask(tmp_path: Path, audit: str, question: str, code: int = 0) -> tuple[str, str]:
+def ask(tmp_path: Path, audit: str, query: str, code: int = 0) -> tuple[str, str]:
     """What ctlist said on stderr, and what the journal was sent; `question` is a shell's."""
     command = ["unshare", "--mount", "--propagation", "private", sys.executable, "-c", IN_PLACE, tmp_path, audit, JOURNAL]
-    done = subprocess.run([*command, f"PATH={ROOT}/bin:$PATH; {question}"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*command, f"PATH={ROOT}/bin:$PATH; {query}"], capture_output=True, text=True, timeout=60)
     said, _, sent = done.stderr.partition("SENT ")
     assert done.returncode == code, done.stderr
     return said, sent
@@ -84,8 +84,8 @@ def test_off(log: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("reason", ["", "--reason ''", "--reason ' '"])
 def test_a_reason_is_required(log: Path, tmp_path: Path, reason: str) -> None:
     """Nothing is listed without one."""
-    question = f"ctlist {reason} {log} >{tmp_path}/out; code=$?; test ! -s {tmp_path}/out && exit $code"
-    said, sent = ask(tmp_path, "require-reason", question, code=2)
+    query = f"ctlist {reason} {log} >{tmp_path}/out; code=$?; test ! -s {tmp_path}/out && exit $code"
+    said, sent = ask(tmp_path, "require-reason", query, code=2)
     assert said.startswith("ctlist: why do you ask?")
     assert "--reason" in said
     assert sent == ""

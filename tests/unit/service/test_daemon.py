@@ -246,7 +246,7 @@ def test_stderr_is_the_journal_only_if_it_is_that_very_stream(monkeypatch: pytes
     status = os.fstat(2)
     monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
     log = service.Log("ctrecord")
-    log.say(messages.GAP, "a gap", reason="overrun", lost=3)
+    log.send(messages.GAP, "a gap", reason="overrun", lost=3)
     assert sent == [
         (
             "a gap",
@@ -281,7 +281,7 @@ def test_a_daemon_without_journald_speaks_to_syslog(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(service, "JOURNAL_SOCKET", str(tmp_path / "none"))
     log = service.Log("ctrecord")
     log.detach()
-    log.say(messages.WRITE_FAILED, "cannot write")
+    log.send(messages.WRITE_FAILED, "cannot write")
     assert said == [(messages.ERROR, "cannot write")]
     monkeypatch.setattr(service, "JOURNAL_SOCKET", str(tmp_path))
     log.detach()
@@ -295,7 +295,7 @@ def test_a_journal_that_is_gone_does_not_stop_the_command(monkeypatch: pytest.Mo
     monkeypatch.setattr(service.journal, "send", refuse)
     log = service.Log("ctrecord")
     log.target = "journal"
-    log.say(messages.GAP, "a gap")
+    log.send(messages.GAP, "a gap")
     assert capsys.readouterr().err == "ctrecord: a gap\n"
 
 

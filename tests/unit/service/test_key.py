@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ctrecorder.errors import UsageError
-from ctrecorder.service.key import find_key, key_at_hand, read_key
+from ctrecorder.service.key import find_key, find_key_for_reading, read_key
 
 
 @pytest.fixture
@@ -90,17 +90,17 @@ def test_who_only_reads_goes_on_without_a_key_that_is_not_for_him(key: Path, tmp
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     conf = tmp_path / "conf"
     conf.write_text("[seal]\nkey = credential:key\n")
-    nothing, why = key_at_hand(None, str(conf))
+    nothing, why = find_key_for_reading(None, str(conf))
     assert nothing == b""
     assert "not at hand (credential:key)" in why
-    assert key_at_hand(str(key), str(conf)) == (read_key(str(key)), "")
+    assert find_key_for_reading(str(key), str(conf)) == (read_key(str(key)), "")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    assert key_at_hand(None, str(conf)) == (read_key(str(key)), "")
+    assert find_key_for_reading(None, str(conf)) == (read_key(str(key)), "")
     conf.write_text(f"[seal]\nkey = {tmp_path / 'gone'}\n")
-    assert "gone" in key_at_hand(None, str(conf))[1]
+    assert "gone" in find_key_for_reading(None, str(conf))[1]
     key.chmod(0o644)
     conf.write_text(f"[seal]\nkey = {key}\n")
     with pytest.raises(UsageError, match="is no secret"):
-        key_at_hand(None, str(conf))
+        find_key_for_reading(None, str(conf))
     conf.write_text("")
-    assert key_at_hand(None, str(conf)) == (b"", "")
+    assert find_key_for_reading(None, str(conf)) == (b"", "")
