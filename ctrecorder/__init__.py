@@ -1,3 +1,5 @@
-"""ctrecorder: records connections that netfilter tracks, keeps the records small, and answers from them."""
+"""ctrecorder: records connections that netfilter tracks, keeps the records small, and answers from
+them.
+"""
 
 __version__ = "1.0.0"

@@ -1,7 +1,8 @@
 """Every error that the commands report, on one page.
 
-The text of an error is the line that the operator reads: what failed, on what, why, and what to do.  `code` is the exit
-code of the command that could not go on.  Exit codes everywhere: 0 fine; 1 "no" (no match, damage found); 2 could not do it.
+The text of an error is the line that the operator reads: what failed, on what, why, and what to do.
+`code` is the exit code of the command that could not go on.  Exit codes everywhere: 0 fine; 1 "no"
+(no match, damage found); 2 could not do it.
 """
 
 from __future__ import annotations
@@ -28,11 +29,15 @@ class ArchiveError(CtrecorderError):
 
 
 class GoneError(ArchiveError):
-    """A file that is not there, or not any more: another command may have deleted it since it was found."""
+    """A file that is not there, or not any more: another command may have deleted it since it was
+    found.
+    """
 
 
 class FormatError(CtrecorderError):
-    """Bytes that are no (whole) segment: `path` and `offset` say where, `reason` what was expected and found."""
+    """Bytes that are no (whole) segment: `path` and `offset` say where, `reason` what was expected
+    and found.
+    """
 
     def __init__(self, reason: str, *, path: str = "", offset: int = 0) -> None:
         self.reason, self.path, self.offset = reason, path, offset

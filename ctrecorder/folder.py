@@ -1,8 +1,9 @@
-"""A folder that is opened once; all that is made, renamed, linked or removed in it goes by its descriptor.
+"""A folder that is opened once; all that is made, renamed, linked or removed in it goes by its
+descriptor.
 
 A command that root runs works in folders that belong to the recorder's user, who may exchange any
-name in them at any moment.  So no name is followed twice: a file is changed by its descriptor, never
-by its name, and no symbolic link is followed below the folder.
+name in them at any moment.  So no name is followed twice: a file is changed by its descriptor,
+never by its name, and no symbolic link is followed below the folder.
 """
 
 from __future__ import annotations
@@ -40,7 +41,11 @@ class Folder:
         except OSError as error:
             # O_NOFOLLOW with O_DIRECTORY: a link is "not a directory".
             planted = within is not None and error.errno in (errno.ELOOP, errno.ENOTDIR)
-            why = "is a symbolic link or a file, not a folder: remove it" if planted else error.strerror
+            why = (
+                "is a symbolic link or a file, not a folder: remove it"
+                if planted
+                else error.strerror
+            )
             raise ArchiveError(f"{self.path}: {why}") from error
 
     @classmethod
@@ -51,7 +56,12 @@ class Folder:
     def __enter__(self) -> Folder:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -87,8 +97,8 @@ class Folder:
     def open_own(self, name: str, mode: int) -> int:
         """Open a file of the owner of this folder for reading and appending, or make it.
 
-        Of one that is there, neither owner nor mode is changed: it could be somebody else's file that
-        was moved or linked here.  Such a file is refused.
+        Of one that is there, neither owner nor mode is changed: it could be somebody else's file
+        that was moved or linked here.  Such a file is refused.
         """
         try:
             return self.create_own(name, mode)
@@ -109,7 +119,9 @@ class Folder:
     def has(self, name: str, status: os.stat_result) -> bool:
         """If `name` is a name of the file of `status`."""
         try:
-            return os.path.samestat(os.stat(name, dir_fd=self.descriptor, follow_symlinks=False), status)
+            return os.path.samestat(
+                os.stat(name, dir_fd=self.descriptor, follow_symlinks=False), status
+            )
         except OSError:
             return False
 
@@ -140,7 +152,9 @@ class Folder:
         except FileExistsError:
             pass
         except OSError as error:
-            raise ArchiveError(f"{os.path.join(self.path, name)}: cannot be made: {error.strerror}") from error
+            raise ArchiveError(
+                f"{os.path.join(self.path, name)}: cannot be made: {error.strerror}"
+            ) from error
         return Folder(name, within=self)
 
     def sync(self) -> None:

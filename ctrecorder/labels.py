@@ -1,6 +1,8 @@
-"""What values are called, and called for: protocols, events, status bits, TCP states, sources of a time.
+"""What values are called, and called for: protocols, events, status bits, TCP states, sources of a
+time.
 
-One spelling for all formats, completion and the command line: the kernel's, as `conntrack` has it.  No numpy here.
+One spelling for all formats, completion and the command line: the kernel's, as `conntrack` has it.
+No numpy here.
 """
 
 from __future__ import annotations
@@ -16,7 +18,11 @@ SEEN = {1: "NEW", 2: "UPDATE", 4: "DESTROY", 8: "EXISTING"}
 SOURCES = {0: "unknown", 1: "kernel", 2: "receipt", 3: "bound"}
 # The kernel's header calls it ICMPV6; getprotobyname(3) and the C ctrecorder say ipv6-icmp.
 _ALIASES = {"ipv6-icmp": 58, "icmp6": 58}
-_STATUS = {value: name.removeprefix("IPS_") for name, value in vars(uapi).items() if name.startswith("IPS_") and value & (value - 1) == 0}
+_STATUS = {
+    value: name.removeprefix("IPS_")
+    for name, value in vars(uapi).items()
+    if name.startswith("IPS_") and value & (value - 1) == 0
+}
 
 
 def protocol(number: int) -> str:
@@ -35,7 +41,9 @@ def tcp_state(number: int) -> str:
 
 
 def status(bits: int) -> list[str]:
-    """The names of the status bits that are set, lowest first; what has no name is one hexadecimal number at the end."""
+    """The names of the status bits that are set, lowest first; what has no name is one hexadecimal
+    number at the end.
+    """
     return _bits(bits, _STATUS)
 
 
@@ -57,7 +65,9 @@ def parse_protocol(text: str) -> int:
     if found is None and text.isascii() and text.isdigit() and len(text) <= 3 and int(text) < 256:
         found = int(text)
     if found is None:
-        raise UsageError(f"no such protocol '{text}': say {', '.join(uapi.PROTOCOLS.values())} or a number from 0 to 255")
+        raise UsageError(
+            f"no such protocol '{text}': say {', '.join(uapi.PROTOCOLS.values())} or a number from 0 to 255"
+        )
     return found
 
 

@@ -1,8 +1,8 @@
 """Times: what an operator types becomes a span of ns, and columns of ns become text.
 
-Every time inside ctrecorder is an int, ns since 1970 UTC.  Local time is the C library's (the variable TZ or /etc/localtime)
-and is asked for each minute anew where it can change, so that both sides of a daylight saving change are right.
-Pure: the caller says what time it is now.
+Every time inside ctrecorder is an int, ns since 1970 UTC.  Local time is the C library's (the
+variable TZ or /etc/localtime) and is asked for each minute anew where it can change, so that both
+sides of a daylight saving change are right. Pure: the caller says what time it is now.
 """
 
 from __future__ import annotations
@@ -22,22 +22,34 @@ SECOND = 1_000_000_000
 BEGIN, END = 0, 2**63 - 1
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_UNITS |= {"sec": 1, "min": 60, "second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
+_UNITS |= {
+    "sec": 1,
+    "min": 60,
+    "second": 1,
+    "minute": 60,
+    "hour": 3600,
+    "day": 86400,
+    "week": 604800,
+}
 _CLOCK = re.compile(
     r"(?:(?P<year>\d{4})(?P<dash>[-./])(?P<month>\d{1,2})(?P=dash)(?P<day>\d{1,2}))?(?:(?:^|[ T])(?P<hour>\d{1,2}):(?P<minute>\d\d)"
     r"(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d{1,9}))?)?)?(?P<zone> ?Z| ?[+-]\d\d:?\d\d| UTC)?",
     re.IGNORECASE,
 )
-_AGO = re.compile(r"-(?P<minus>(?:\d{1,9}[a-z]+)+)|(?P<ago>(?:\d{1,9} ?[a-z]+ ?)+) ago", re.IGNORECASE)
+_AGO = re.compile(
+    r"-(?P<minus>(?:\d{1,9}[a-z]+)+)|(?P<ago>(?:\d{1,9} ?[a-z]+ ?)+) ago", re.IGNORECASE
+)
 _EPOCH = re.compile(r"@(?P<seconds>\d{1,10})(?:\.(?P<fraction>\d{1,9}))?")
 
 
 def parse_span(text: str, now: int, *, utc: bool = False) -> tuple[int, int]:
-    """The span [begin, end) in ns that `text` names: "2026-11-23" a day, "18:17" a minute of today, "18:17:30" a second.
+    """The span [begin, end) in ns that `text` names: "2026-11-23" a day, "18:17" a minute of today,
+    "18:17:30" a second.
 
-    So --since X --until X is the whole of X, and what is printed with six digits is found by its six digits.  "now",
-    "-2h" and "2h ago" are moments: begin is end.  A local time that comes twice (clocks set back) spans both.
-    `now`: ns.  `utc`: texts without a zone are UTC, not local time.  Raises UsageError.
+    So --since X --until X is the whole of X, and what is printed with six digits is found by its
+    six digits.  "now", "-2h" and "2h ago" are moments: begin is end.  A local time that comes twice
+    (clocks set back) spans both. `now`: ns.  `utc`: texts without a zone are UTC, not local time.
+     Raises UsageError.
     """
     word = text.strip()
     span = _moment(word, now) or _day_word(word, now, utc) or _epoch(word) or _clock(word, now, utc)
@@ -94,13 +106,21 @@ def _clock(word: str, now: int, utc: bool) -> tuple[int, int] | None:
         return None
     try:
         zone = _zone(match["zone"]) if match["zone"] else UTC if utc else None
-        day = date(int(match["year"]), int(match["month"]), int(match["day"])) if match["year"] else _today(now, zone)
+        day = (
+            date(int(match["year"]), int(match["month"]), int(match["day"]))
+            if match["year"]
+            else _today(now, zone)
+        )
         begin = datetime.combine(day, datetime.min.time())
         if match["hour"] is None:
             return _span(begin, timedelta(days=1), zone)
-        begin = begin.replace(hour=int(match["hour"]), minute=int(match["minute"]), second=int(match["second"] or 0))
+        begin = begin.replace(
+            hour=int(match["hour"]), minute=int(match["minute"]), second=int(match["second"] or 0)
+        )
         if match["fraction"] is None:
-            return _span(begin, timedelta(seconds=1) if match["second"] else timedelta(minutes=1), zone)
+            return _span(
+                begin, timedelta(seconds=1) if match["second"] else timedelta(minutes=1), zone
+            )
         first, last = _span(begin, timedelta(0), zone)
     except (ValueError, OverflowError):
         return None
@@ -134,7 +154,10 @@ def _span(begin: datetime, length: timedelta, zone: timezone | None) -> tuple[in
 
     What local time says twice, or skips, spans both readings.
     """
-    first, last = ([_epoch_ns(each.replace(tzinfo=zone, fold=fold)) for fold in (0, 1)] for each in (begin, begin + length))
+    first, last = (
+        [_epoch_ns(each.replace(tzinfo=zone, fold=fold)) for fold in (0, 1)]
+        for each in (begin, begin + length)
+    )
     return min(first), max(last)
 
 
@@ -144,7 +167,8 @@ def _epoch_ns(moment: datetime) -> int:
 
 
 def seconds_text(seconds: NDArray[np.int64], *, utc: bool) -> NDArray[np.uint8]:
-    """`seconds`: (n,) int64 since 1970, any order.  Returns (n, 19) uint8, "YYYY.MM.DD HH:MM:SS", in local time or UTC.
+    """`seconds`: (n,) int64 since 1970, any order.  Returns (n, 19) uint8, "YYYY.MM.DD HH:MM:SS",
+    in local time or UTC.
 
     Costs about 0.3 us a row: meant for the distinct seconds of a block.
     """
@@ -154,16 +178,24 @@ def seconds_text(seconds: NDArray[np.int64], *, utc: bool) -> NDArray[np.uint8]:
 
 
 def rfc3339_seconds(seconds: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """`seconds`: (n,) int64 since 1970.  Returns (n, 19) uint8, "YYYY-MM-DDTHH:MM:SS", UTC and without the Z."""
+    """`seconds`: (n,) int64 since 1970.
+
+    Returns (n, 19) uint8, "YYYY-MM-DDTHH:MM:SS", UTC and without the Z.
+    """
     wide = np.datetime_as_string(seconds.astype("datetime64[s]"), unit="s").astype("U19")
     return wide.view(np.uint32).reshape(len(seconds), 19).astype(np.uint8)
 
 
 def utc_offset(seconds: NDArray[np.int64]) -> NDArray[np.int64]:
-    """`seconds`: (n,) int64 since 1970.  Returns (n,) int64, the seconds by which local time is ahead of UTC at each."""
+    """`seconds`: (n,) int64 since 1970.
+
+    Returns (n,) int64, the seconds by which local time is ahead of UTC at each.
+    """
     minutes = seconds // 60
     hours, which = np.unique(minutes // 60, return_inverse=True)
-    by_minute = np.array([_hour_offsets(int(hour)) for hour in hours], dtype=np.int64).reshape(len(hours), 60)
+    by_minute = np.array([_hour_offsets(int(hour)) for hour in hours], dtype=np.int64).reshape(
+        len(hours), 60
+    )
     offsets: NDArray[np.int64] = by_minute[which, minutes % 60]
     return offsets
 

@@ -119,10 +119,31 @@ IPS_OFFLOAD = 0x4000
 IPS_HW_OFFLOAD = 0x8000
 
 # linux/netfilter/nf_conntrack_tcp.h: enum tcp_conntrack, as `conntrack` prints them
-TCP_STATES = ("NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE", "SYN_SENT2")
+TCP_STATES = (
+    "NONE",
+    "SYN_SENT",
+    "SYN_RECV",
+    "ESTABLISHED",
+    "FIN_WAIT",
+    "CLOSE_WAIT",
+    "LAST_ACK",
+    "TIME_WAIT",
+    "CLOSE",
+    "SYN_SENT2",
+)
 
-# linux/in.h, linux/in6.h: the L4 protocols that connection tracking has a tracker for, by the names of `conntrack`
-PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 33: "dccp", 47: "gre", 58: "icmpv6", 132: "sctp", 136: "udplite"}
+# linux/in.h, linux/in6.h: the L4 protocols that connection tracking has a tracker for, by the names
+# of `conntrack`
+PROTOCOLS = {
+    1: "icmp",
+    6: "tcp",
+    17: "udp",
+    33: "dccp",
+    47: "gre",
+    58: "icmpv6",
+    132: "sctp",
+    136: "udplite",
+}
 IPPROTO_ICMP = 1
 IPPROTO_TCP = 6
 IPPROTO_UDP = 17

@@ -1,4 +1,6 @@
-"""What all tests share: the checkout's own commands, and hypothesis set so that a run is the same on every machine."""
+"""What all tests share: the checkout's own commands, and hypothesis set so that a run is the same
+on every machine.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,17 @@ from hypothesis import HealthCheck, settings
 ROOT = Path(__file__).resolve().parent.parent
 
 # Times that depend on the machine's load must not fail a test; what fails in CI must fail here too.
-settings.register_profile("ctrecorder", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "ctrecorder",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("ctrecorder")
 
-# Commands run by tests are the checkout's, whatever is installed; none writes __pycache__ as root into the checkout.
+# Commands run by tests are the checkout's, whatever is installed; none writes __pycache__ as root
+# into the checkout.
 os.environ["PATH"] = f"{ROOT / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 os.environ["LC_ALL"] = "C.UTF-8"

@@ -14,7 +14,8 @@ from ctrecorder.legacy.format import HEADER_BYTES
 from ctrecorder.segment.files import open_file
 from ctrecorder.times import BEGIN, END
 
-# A block is looked for in so many first bytes of a file that does not begin with a header; a header is a few hundred.
+# A block is looked for in so many first bytes of a file that does not begin with a header; a header
+# is a few hundred.
 _SEARCH = 1 << 16
 # A footer of up to a hundred blocks is in so many last bytes of a file.
 _TAIL = 1 << 12
@@ -32,16 +33,22 @@ def sniff(descriptor: int) -> Frame | None:
 
 
 def _has_blocks(descriptor: int) -> bool:
-    """If there is a block's magic near the beginning of the file, or a footer at its end: it is a segment, whatever else is wrong."""
+    """If there is a block's magic near the beginning of the file, or a footer at its end: it is a
+    segment, whatever else is wrong.
+    """
     end = os.fstat(descriptor).st_size - TRAILER.size
-    return MAGIC in os.pread(descriptor, _SEARCH, 0) or parse_trailer(os.pread(descriptor, TRAILER.size, max(end, 0))) is not None
+    return (
+        MAGIC in os.pread(descriptor, _SEARCH, 0)
+        or parse_trailer(os.pread(descriptor, TRAILER.size, max(end, 0))) is not None
+    )
 
 
 def legacy_start(descriptor: int) -> int | None:
-    """When the C ctrecorder's file that is open here began, ns; None: it is no such file.  Raises OSError.
+    """When the C ctrecorder's file that is open here began, ns; None: it is no such file.  Raises
+    OSError.
 
-    0: its format is not known, or it is a compressed file that is damaged before its first bytes can
-    be unpacked, so that it may be one.
+    0: its format is not known, or it is a compressed file that is damaged before its first bytes
+    can be unpacked, so that it may be one.
     """
     stream = Stream(descriptor)
     head = stream.read(HEADER_BYTES)
@@ -54,7 +61,9 @@ def legacy_start(descriptor: int) -> int | None:
 
 
 class Span(NamedTuple):
-    """When a segment begins and ends, ns UTC, by its first and last frame; what these do not tell is BEGIN and END."""
+    """When a segment begins and ends, ns UTC, by its first and last frame; what these do not tell
+    is BEGIN and END.
+    """
 
     path: str
     begin: int
@@ -65,7 +74,8 @@ class Span(NamedTuple):
 class FolderListing:
     """What is in a folder, or was named.
 
-    `segments` (by the time of their header), `spans` of these (if asked for), `foreign` (other files), `unreadable` (path and why).
+    `segments` (by the time of their header), `spans` of these (if asked for), `foreign` (other
+    files), `unreadable` (path and why).
     """
 
     segments: list[str] = field(default_factory=list)
@@ -75,10 +85,12 @@ class FolderListing:
 
 
 def find(paths: list[str], *, spans: bool = False) -> FolderListing:
-    """The segments among `paths`: each a file, or a folder whose files are meant (not those in folders below).
+    """The segments among `paths`: each a file, or a folder whose files are meant (not those in
+    folders below).
 
-    A file that goes from its folder before it could be looked at is none of them, as if it had gone before the folder was read.
-    `spans`: also when each begins and ends; no hash is looked at for that, so it can only say what is worth reading.
+    A file that goes from its folder before it could be looked at is none of them, as if it had gone
+    before the folder was read. `spans`: also when each begins and ends; no hash is looked at for
+    that, so it can only say what is worth reading.
     """
     found = FolderListing()
     timed: list[tuple[int, str]] = []
@@ -129,12 +141,18 @@ def _span(path: str, descriptor: int, header: Frame | None) -> Span:
 
 
 def _files(path: str, found: FolderListing) -> list[str]:
-    """`path` itself, or the regular files in the folder `path`, by name; hidden ones are not meant (ctsqueeze writes such)."""
+    """`path` itself, or the regular files in the folder `path`, by name; hidden ones are not meant
+    (ctsqueeze writes such).
+    """
     if not os.path.isdir(path):
         return [path]
     try:
         with os.scandir(path) as entries:
-            names = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
+            names = [
+                entry.name
+                for entry in entries
+                if entry.is_file() and not entry.name.startswith(".")
+            ]
         return [os.path.join(path, name) for name in sorted(names) if name not in SIDE_FILES]
     except OSError as error:
         found.unreadable.append((path, f"{path}: {why(error)}"))

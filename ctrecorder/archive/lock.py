@@ -1,7 +1,8 @@
-"""Who replaces or removes a segment: one at a time, never a live one, and leaving word of what it was.
+"""Who replaces or removes a segment: one at a time, never a live one, and leaving word of what it
+was.
 
-Whoever replaces or removes a segment holds its lock, the same that a recorder holds while it writes.  So ctsqueeze and ctexpire
-can run twice, at once, and beside recorders and readers.
+Whoever replaces or removes a segment holds its lock, the same that a recorder holds while it
+writes.  So ctsqueeze and ctexpire can run twice, at once, and beside recorders and readers.
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ class Held:
 def locked(path: str, opened: int, folder: Folder | None = None) -> Iterator[Held]:
     """Hold the lock of the segment `path`.
 
-    `opened`: a descriptor of the file that it must be.  `folder`: the folder of `path`, if that is open
-    already.  Raises BusyError or GoneError, or ArchiveError if it cannot be opened (a symlink too).
+    `opened`: a descriptor of the file that it must be.  `folder`: the folder of `path`, if that is
+    open already.  Raises BusyError or GoneError, or ArchiveError if it cannot be opened (a symlink
+    too).
     """
     with contextlib.ExitStack() as stack:
         within = stack.enter_context(Folder.of(path)) if folder is None else folder
@@ -85,12 +87,15 @@ def _lock(descriptor: int, path: str) -> None:
 
 
 def successor_path(path: str, status: os.stat_result) -> str:
-    """Where the successor of the segment `path` is written: a hidden name beside it, which its lock makes ours alone."""
+    """Where the successor of the segment `path` is written: a hidden name beside it, which its lock
+    makes ours alone.
+    """
     return os.path.join(os.path.dirname(path), f".squeezing-{status.st_ino}")
 
 
 def clear_leavings(path: str) -> None:
-    """Remove what interrupted runs left in the folder `path`, as far as no segment is there that it could still belong to.
+    """Remove what interrupted runs left in the folder `path`, as far as no segment is there that it
+    could still belong to.
 
     Raises ArchiveError.
     """
@@ -140,7 +145,8 @@ def successor(old: Segment) -> list[Json]:
 def replaced_by(header: Json) -> list[Replaced]:
     """What the segment with this header replaces, the recorded one first; [] if it was recorded so.
 
-    A chain may name any of their hashes, or the segment's own.  What is no such entry (a stranger's header) is left out.
+    A chain may name any of their hashes, or the segment's own.  What is no such entry (a stranger's
+    header) is left out.
     """
     return [Replaced(**{name: entry[name] for name in _FIELDS}) for entry in _replaces(header)]
 
@@ -151,10 +157,14 @@ def _replaces(header: Json) -> list[Json]:
 
 
 def _is_whole(entry: object) -> bool:
-    return isinstance(entry, dict) and all(type(entry.get(name)) is kind for name, kind in _FIELDS.items())
+    return isinstance(entry, dict) and all(
+        type(entry.get(name)) is kind for name, kind in _FIELDS.items()
+    )
 
 
 def hashes(segment: Segment) -> list[str]:
-    """The last hashes, in hex, by which the next segment may name this one: its own, and those of what it replaces."""
+    """The last hashes, in hex, by which the next segment may name this one: its own, and those of
+    what it replaces.
+    """
     own = [segment.last_hash.hex()] if segment.last_hash != NO_HASH else []
     return own + [entry.last_hash for entry in replaced_by(segment.header)]

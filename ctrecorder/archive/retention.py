@@ -1,7 +1,9 @@
-"""Two small files in an archive: the holds, which keep ctexpire from segments, and the receipts of what it deleted.
+"""Two small files in an archive: the holds, which keep ctexpire from segments, and the receipts of
+what it deleted.
 
-Both are JSON that a person can read.  Holds: one object, replaced as a whole.  Receipts: one a line, only ever appended.  A holds file that
-cannot be read stops expiry; a receipt that cannot be read is passed over.
+Both are JSON that a person can read.  Holds: one object, replaced as a whole.  Receipts: one a
+line, only ever appended.  A holds file that cannot be read stops expiry; a receipt that cannot be
+read is passed over.
 """
 
 from __future__ import annotations
@@ -30,7 +32,10 @@ Entry = TypeVar("Entry", "Hold", "Receipt")
 
 @dataclass(frozen=True)
 class Hold:
-    """Segments that touch `since` to `until` (ns UTC) stay.  `set`: when, ns UTC; `login`: by whom."""
+    """Segments that touch `since` to `until` (ns UTC) stay.
+
+    `set`: when, ns UTC; `login`: by whom.
+    """
 
     id: int
     since: int
@@ -42,7 +47,10 @@ class Hold:
 
 @dataclass(frozen=True)
 class Receipt:
-    """A segment that was deleted.  `hashes`: its last hash, and those of what it had replaced; `since`, `until`, `deleted`: ns UTC."""
+    """A segment that was deleted.
+
+    `hashes`: its last hash, and those of what it had replaced; `since`, `until`, `deleted`: ns UTC.
+    """
 
     name: str
     since: int
@@ -58,7 +66,10 @@ class Receipt:
 
 @contextlib.contextmanager
 def exclusive(path: str) -> Iterator[Folder]:
-    """Hold the archive `path` against other ctexpire commands; waits for them.  Raises ArchiveError."""
+    """Hold the archive `path` against other ctexpire commands; waits for them.
+
+    Raises ArchiveError.
+    """
     with Folder(path) as folder:
         fcntl.flock(folder.descriptor, fcntl.LOCK_EX)
         yield folder
@@ -73,7 +84,9 @@ def holds(folder: Folder) -> list[Hold]:
         listed = json.loads(data)["holds"]
         return [_typed(Hold, entry) for entry in listed]
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise ArchiveError(f"{_path(folder, HOLDS)}: is damaged: nothing is deleted until it is mended or removed") from None
+        raise ArchiveError(
+            f"{_path(folder, HOLDS)}: is damaged: nothing is deleted until it is mended or removed"
+        ) from None
 
 
 def add_hold(folder: Folder, since: int, until: int, reason: str, now: int, login: str) -> Hold:
@@ -85,7 +98,10 @@ def add_hold(folder: Folder, since: int, until: int, reason: str, now: int, logi
 
 
 def release_hold(folder: Folder, number: int) -> Hold:
-    """Take a hold away.  Raises UsageError if there is none of that number.  To be called within `exclusive`."""
+    """Take a hold away.
+
+    Raises UsageError if there is none of that number.  To be called within `exclusive`.
+    """
     known = holds(folder)
     released = [hold for hold in known if hold.id == number]
     if not released:
@@ -95,7 +111,10 @@ def release_hold(folder: Folder, number: int) -> Hold:
 
 
 def receipts(folder: Folder) -> list[Receipt]:
-    """All receipts of the archive, in the order of deletion.  Raises ArchiveError if their file cannot be read."""
+    """All receipts of the archive, in the order of deletion.
+
+    Raises ArchiveError if their file cannot be read.
+    """
     data = _read(folder, RECEIPTS, _MOST_RECEIPTS)
     found = []
     for line in (data or b"").split(b"\n"):
@@ -118,7 +137,9 @@ def add_receipt(folder: Folder, receipt: Receipt) -> None:
             os.close(descriptor)
         folder.sync()
     except OSError as error:
-        raise ArchiveError(f"{_path(folder, RECEIPTS)}: cannot be written, so nothing is deleted: {error.strerror}") from error
+        raise ArchiveError(
+            f"{_path(folder, RECEIPTS)}: cannot be written, so nothing is deleted: {error.strerror}"
+        ) from error
 
 
 def _write_holds(folder: Folder, kept: list[Hold]) -> None:
@@ -135,7 +156,9 @@ def _write_holds(folder: Folder, kept: list[Hold]) -> None:
         folder.rename(new, HOLDS)
         folder.sync()
     except OSError as error:
-        raise ArchiveError(f"{_path(folder, HOLDS)}: cannot be written: {error.strerror}") from error
+        raise ArchiveError(
+            f"{_path(folder, HOLDS)}: cannot be written: {error.strerror}"
+        ) from error
 
 
 def _path(folder: Folder, name: str) -> str:
@@ -161,7 +184,9 @@ def _read(folder: Folder, name: str, most: int) -> bytes | None:
     except OSError as error:
         raise ArchiveError(f"{_path(folder, name)}: {error.strerror}") from error
     if len(data) > most:
-        raise ArchiveError(f"{_path(folder, name)}: is longer than {most} bytes: not a file of ctexpire")
+        raise ArchiveError(
+            f"{_path(folder, name)}: is longer than {most} bytes: not a file of ctexpire"
+        )
     return data
 
 

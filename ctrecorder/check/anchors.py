@@ -1,10 +1,13 @@
-"""Anchors: the last hashes that were logged when segments were opened, closed, squeezed and deleted, held against a folder.
+"""Anchors: the last hashes that were logged when segments were opened, closed, squeezed and
+deleted, held against a folder.
 
-Who can rewrite the folder can make a whole recording anew, every hash right.  What ctrecord said to the journal at the time is out
-of his reach, or on another machine; so each hash that was logged must still be here, or its end must have been logged too.
+Who can rewrite the folder can make a whole recording anew, every hash right.  What ctrecord said to
+the journal at the time is out of his reach, or on another machine; so each hash that was logged
+must still be here, or its end must have been logged too.
 
-An anchor comes from the journal, from its entries as `journalctl -o json` writes them, or from lines of a text log (syslog's, or
-the stderr of ctrecord -F).  In the journal only entries of root and of the segments' owner count: others could log anything.
+An anchor comes from the journal, from its entries as `journalctl -o json` writes them, or from
+lines of a text log (syslog's, or the stderr of ctrecord -F).  In the journal only entries of root
+and of the segments' owner count: others could log anything.
 """
 
 from __future__ import annotations
@@ -33,10 +36,18 @@ KINDS: dict[str, Message] = {
     "deleted": messages.EXPIRED,
 }
 _TEXTS = {
-    "opened": re.compile(rf"ctrecord(?:\[\d+\])?: new segment (?P<path>.+?)(?:, after .+ with last hash (?P<before>{_HASH}))?$"),
-    "closed": re.compile(rf"ctrecord(?:\[\d+\])?: closed (?P<path>.+): \d+ rows, \d+ bytes, last hash (?P<hash>{_HASH})$"),
-    "squeezed": re.compile(rf"ctsqueeze(?:\[\d+\])?: squeezed (?P<path>.+?): .*; last hash (?P<hash>{_HASH}), before (?P<before>{_HASH})$"),
-    "deleted": re.compile(rf"ctexpire(?:\[\d+\])?: deleted (?P<path>.+?): .*; last hash (?P<hash>{_HASH})$"),
+    "opened": re.compile(
+        rf"ctrecord(?:\[\d+\])?: new segment (?P<path>.+?)(?:, after .+ with last hash (?P<before>{_HASH}))?$"
+    ),
+    "closed": re.compile(
+        rf"ctrecord(?:\[\d+\])?: closed (?P<path>.+): \d+ rows, \d+ bytes, last hash (?P<hash>{_HASH})$"
+    ),
+    "squeezed": re.compile(
+        rf"ctsqueeze(?:\[\d+\])?: squeezed (?P<path>.+?): .*; last hash (?P<hash>{_HASH}), before (?P<before>{_HASH})$"
+    ),
+    "deleted": re.compile(
+        rf"ctexpire(?:\[\d+\])?: deleted (?P<path>.+?): .*; last hash (?P<hash>{_HASH})$"
+    ),
 }
 # The fields of an entry that are `hash` and `before`.
 _FIELDS = {
@@ -50,8 +61,8 @@ _FIELDS = {
 class Anchor(NamedTuple):
     """What was logged of a segment.
 
-    `kind`: a key of KINDS.  `hash`: its last, "" when it was opened.  `before`: when it was opened the last hash of the segment before,
-    when it was squeezed its own until then; else "".
+    `kind`: a key of KINDS.  `hash`: its last, "" when it was opened.  `before`: when it was opened
+    the last hash of the segment before, when it was squeezed its own until then; else "".
     """
 
     kind: str
@@ -65,7 +76,10 @@ class Anchor(NamedTuple):
 
 
 def load(source: str, owners: Collection[int]) -> list[Anchor]:
-    """The anchors of `source`: "journal", or the path of a log.  `owners`: the users whose entries count.  Raises ArchiveError."""
+    """The anchors of `source`: "journal", or the path of a log.
+
+    `owners`: the users whose entries count.  Raises ArchiveError.
+    """
     return list(_from_journal(owners) if source == JOURNAL else _from_file(source, owners))
 
 
@@ -103,15 +117,25 @@ def _from_journal(owners: Collection[int]) -> Iterator[Anchor]:
         for message in KINDS.values():
             reader.add_match(MESSAGE_ID=message.id)
         for entry in reader:
-            anchor = _of_entry({name: value.hex if isinstance(value, UUID) else str(value) for name, value in entry.items()}, owners)
+            anchor = _of_entry(
+                {
+                    name: value.hex if isinstance(value, UUID) else str(value)
+                    for name, value in entry.items()
+                },
+                owners,
+            )
             if anchor is not None:
                 yield anchor
     except OSError as error:
-        raise ArchiveError(f"the journal cannot be read: {error.strerror}; run as root, or as a member of systemd-journal") from error
+        raise ArchiveError(
+            f"the journal cannot be read: {error.strerror}; run as root, or as a member of systemd-journal"
+        ) from error
 
 
 def _of_entry(entry: dict[str, object], owners: Collection[int]) -> Anchor | None:
-    """An entry of the journal, its fields as text; None if it is none of ours, or of a user who does not count."""
+    """An entry of the journal, its fields as text; None if it is none of ours, or of a user who
+    does not count.
+    """
     identity = str(entry.get("MESSAGE_ID", "")).replace("-", "")
     kind = next((kind for kind, message in KINDS.items() if message.id == identity), None)
     user = str(entry.get("_UID", "0"))
@@ -125,38 +149,59 @@ def _of_entry(entry: dict[str, object], owners: Collection[int]) -> Anchor | Non
 
 
 def against(source: str, paths: Iterable[str]) -> Compare:
-    """For `verify.check` of `paths`: a comparison with the anchors of `source`.  Raises ArchiveError when it is called."""
+    """For `verify.check` of `paths`: a comparison with the anchors of `source`.
+
+    Raises ArchiveError when it is called.
+    """
 
     def compare_with(reports: list[SegmentReport]) -> ChainReport:
         owners = {0} | {os.stat(one.path).st_uid for one in reports if os.path.exists(one.path)}
         anchors = load(source, owners)
         report = compare(reports, anchors, [path for path in paths if os.path.isdir(path)])
         if not anchors and source == JOURNAL and os.geteuid():
-            report.unproved.append("the journal shows the recorder's entries to root and the members of systemd-journal or adm only")
+            report.unproved.append(
+                "the journal shows the recorder's entries to root and the members of systemd-journal or adm only"
+            )
         return report
 
     return compare_with
 
 
-def compare(segments: Iterable[SegmentReport], anchors: Iterable[Anchor], folders: Collection[str]) -> ChainReport:
+def compare(
+    segments: Iterable[SegmentReport], anchors: Iterable[Anchor], folders: Collection[str]
+) -> ChainReport:
     """What differs from what was logged; unproved, if nothing that was logged is of these segments.
 
-    `folders`: those that were asked for as a whole, so that what was logged must be there.  Anchors of other folders do not count, but if
-    there is none for these: then the segments may be a copy, and their names decide.
+    `folders`: those that were asked for as a whole, so that what was logged must be there.  Anchors
+    of other folders do not count, but if there is none for these: then the segments may be a copy,
+    and their names decide.
     """
-    return _Comparison([one for one in segments if "legacy" not in one.header], list(anchors), folders).run()
+    return _Comparison(
+        [one for one in segments if "legacy" not in one.header], list(anchors), folders
+    ).run()
 
 
 class _Comparison:
-    def __init__(self, segments: list[SegmentReport], anchors: list[Anchor], folders: Collection[str]) -> None:
+    def __init__(
+        self, segments: list[SegmentReport], anchors: list[Anchor], folders: Collection[str]
+    ) -> None:
         self._compared = ChainReport()
-        places = {os.path.realpath(folder) for folder in (*folders, *(os.path.dirname(one.path) for one in segments))}
-        here = [anchor for anchor in anchors if os.path.realpath(os.path.dirname(anchor.path)) in places]
+        places = {
+            os.path.realpath(folder)
+            for folder in (*folders, *(os.path.dirname(one.path) for one in segments))
+        }
+        here = [
+            anchor for anchor in anchors if os.path.realpath(os.path.dirname(anchor.path)) in places
+        ]
         self._segments, self._anchors, self._whole = segments, here or anchors, bool(folders)
         if anchors and not here:
-            self._compared.notes.append("no anchor is of this folder: those of others are taken, as for a copy")
+            self._compared.notes.append(
+                "no anchor is of this folder: those of others are taken, as for a copy"
+            )
         self._by_hash = {known: one for one in segments for known in one.hashes}
-        self._became = {anchor.before: anchor.hash for anchor in self._anchors if anchor.kind == "squeezed"}
+        self._became = {
+            anchor.before: anchor.hash for anchor in self._anchors if anchor.kind == "squeezed"
+        }
         self._told: set[str] = set()
         self._deleted = {anchor.hash for anchor in self._anchors if anchor.kind == "deleted"}
 
@@ -175,7 +220,12 @@ class _Comparison:
         if anchor.kind == "deleted" or not wanted:
             return None
         present, seen = self._by_hash.get(wanted), set()
-        while present is None and wanted not in self._deleted and wanted in self._became and wanted not in seen:
+        while (
+            present is None
+            and wanted not in self._deleted
+            and wanted in self._became
+            and wanted not in seen
+        ):
             seen.add(wanted)
             wanted = self._became[wanted]
             present = self._by_hash.get(wanted)
@@ -184,20 +234,26 @@ class _Comparison:
         return present
 
     def _missing(self, anchor: Anchor) -> None:
-        """Tell of it once: a hash is logged when its segment is closed, and again when the next one is opened."""
+        """Tell of it once: a hash is logged when its segment is closed, and again when the next one
+        is opened.
+        """
         before_it = anchor.kind == "opened"
         last = anchor.before if before_it else anchor.hash
         if last in self._told:
             return
         self._told.add(last)
-        namesake = next((one for one in self._segments if one.name == anchor.name and not before_it), None)
+        namesake = next(
+            (one for one in self._segments if one.name == anchor.name and not before_it), None
+        )
         if namesake is not None:
             what = f"is not what was logged: it ends with {(namesake.hashes or ['nothing'])[0]}, and was {anchor.kind} with {last}"
             self._compared.findings.append(FormatError(what, path=namesake.path, offset=0))
         elif self._whole:
             which = f"the segment before {anchor.name}" if before_it else anchor.name
             what = f"was logged with last hash {last}, is not here, and nobody logged that it was deleted"
-            self._compared.findings.append(FormatError(f"{which} {what}", path=os.path.dirname(anchor.path) or ".", offset=0))
+            self._compared.findings.append(
+                FormatError(f"{which} {what}", path=os.path.dirname(anchor.path) or ".", offset=0)
+            )
 
     def _check_unlogged(self, matched: list[SegmentReport]) -> None:
         """Whoever was closed after one that was logged was logged too."""
@@ -209,6 +265,10 @@ class _Comparison:
             late = one.chain not in first or one.sequence > first[one.chain]
             ended = one.state == "closed" or one.header.get("replaces")
             if ended and late and matched and one.hashes and one.hashes[0] not in logged:
-                kept = "" if one.hashes[0] == one.hashes[-1] else " (it replaces another: was it repaired?)"
+                kept = (
+                    ""
+                    if one.hashes[0] == one.hashes[-1]
+                    else " (it replaces another: was it repaired?)"
+                )
                 what = f"was never logged with its last hash {one.hashes[0]}{kept}"
                 self._compared.findings.append(FormatError(what, path=one.path, offset=0))

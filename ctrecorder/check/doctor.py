@@ -1,7 +1,8 @@
-"""Why nothing, or not all, is recorded here: what is wrong with this machine, and the command that mends each.
+"""Why nothing, or not all, is recorded here: what is wrong with this machine, and the command that
+mends each.
 
-Only looks, changes nothing.  Takes what it needs to know from /proc, systemctl and nft; a tool that is not there, or may
-not be asked, is a finding itself, for then something was not looked at.
+Only looks, changes nothing.  Takes what it needs to know from /proc, systemctl and nft; a tool that
+is not there, or may not be asked, is a finding itself, for then something was not looked at.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ UNIT, INSTANCES = "ctrecord.service", "ctrecord@*.service"
 PROPERTIES = "LoadState,ActiveState,SubState,MainPID,NRestarts,UnitFileState"
 TMPFILES = "/usr/lib/tmpfiles.d/ctrecorder.conf"
 TIMERS = {"ctsqueeze.timer": "segments stay large", "ctexpire.timer": "nothing is deleted"}
-# The recorder writes at least a heartbeat: after three that are missing it is not the clock's or the disk's hiccup.
+# The recorder writes at least a heartbeat: after three that are missing it is not the clock's or
+# the disk's hiccup.
 SILENT_SECONDS = 3 * HEARTBEAT_NS // 1_000_000_000
 FREE_SHARE, FREE_BYTES = 0.05, 256 << 20
 # A tool that has not answered by then hangs; the doctor must not.
@@ -46,11 +48,18 @@ class Finding:
 
 
 def diagnose(path: str | None) -> list[Finding]:
-    """All findings, gravest first, with the configuration at `path` (None: the default file).  [] is a healthy recorder."""
+    """All findings, gravest first, with the configuration at `path` (None: the default file).
+
+    [] is a healthy recorder.
+    """
     problems = config.check(path)
     if problems:
         return [
-            Finding(problem, f"mend the file, then: ctrecord --check-config{'' if path is None else f' -c {path}'}") for problem in problems
+            Finding(
+                problem,
+                f"mend the file, then: ctrecord --check-config{'' if path is None else f' -c {path}'}",
+            )
+            for problem in problems
         ]
     settings = config.load(path, "record")
     folder = os.path.dirname(str(settings["template"]))
@@ -71,13 +80,18 @@ def diagnose(path: str | None) -> list[Finding]:
 def look_at_rights() -> Iterator[Finding]:
     """Whether this process may look at everything."""
     if not privileges.has_net_admin():
-        yield Finding("the doctor lacks CAP_NET_ADMIN and cannot look at firewall rules and buffers", "run as root: cttest --doctor")
+        yield Finding(
+            "the doctor lacks CAP_NET_ADMIN and cannot look at firewall rules and buffers",
+            "run as root: cttest --doctor",
+        )
 
 
 def look_at_kernel() -> Iterator[Finding]:
     """Connection tracking there, awake, with events, and with the sysctls that recording wants."""
     if sockets.table_count() is None:
-        yield Finding("this kernel has no connection tracking loaded", "modprobe nf_conntrack_netlink")
+        yield Finding(
+            "this kernel has no connection tracking loaded", "modprobe nf_conntrack_netlink"
+        )
         return
     if sockets.sysctl("nf_conntrack_events") is None:
         mend = "boot a kernel with CONFIG_NF_CONNTRACK_EVENTS, such as Debian's: apt-get install linux-image-amd64"
@@ -86,19 +100,30 @@ def look_at_kernel() -> Iterator[Finding]:
     for name, (wanted, why) in WANTED_SYSCTLS.items():
         value = sockets.sysctl(name)
         if value is None:
-            yield Finding(f"this kernel has no net.netfilter.{name}: {why}", "boot a kernel with CONFIG_NF_CONNTRACK_TIMESTAMP")
+            yield Finding(
+                f"this kernel has no net.netfilter.{name}: {why}",
+                "boot a kernel with CONFIG_NF_CONNTRACK_TIMESTAMP",
+            )
         elif value != wanted:
-            yield Finding(f"net.netfilter.{name} is {value}: {why}", f"sysctl -w net.netfilter.{name}={wanted}")
+            yield Finding(
+                f"net.netfilter.{name} is {value}: {why}",
+                f"sysctl -w net.netfilter.{name}={wanted}",
+            )
     if tracking.asleep():
         mend = (
             "load the router's NAT rules, or only: nft 'table inet wake { chain forward { type filter hook forward priority 0; "
             "ct state new counter; }; }'"
         )
-        yield Finding("connection tracking is asleep: no rule of this network namespace uses it, so there are no events", mend)
+        yield Finding(
+            "connection tracking is asleep: no rule of this network namespace uses it, so there are no events",
+            mend,
+        )
 
 
 def look_at_unit(settings: dict[str, Value]) -> Iterator[Finding]:
-    """Whether the recorder runs, and with the capability that it needs; further recorders (ctrecord@NAME) too."""
+    """Whether the recorder runs, and with the capability that it needs; further recorders
+    (ctrecord@NAME) too.
+    """
     if not _systemd():
         if not _someone_listens():
             yield Finding("no recorder runs: no process listens to connection events", "ctrecord")
@@ -106,9 +131,14 @@ def look_at_unit(settings: dict[str, Value]) -> Iterator[Finding]:
     main = _properties(UNIT)
     if main.get("LoadState") != "loaded":
         if not _someone_listens():
-            yield Finding(f"{UNIT} is not there, and no process listens to connection events", "apt-get install ctrecorder")
+            yield Finding(
+                f"{UNIT} is not there, and no process listens to connection events",
+                "apt-get install ctrecorder",
+            )
         return
-    further = (_run("systemctl", "list-units", "--all", "--plain", "--no-legend", INSTANCES) or "").split("\n")
+    further = (
+        _run("systemctl", "list-units", "--all", "--plain", "--no-legend", INSTANCES) or ""
+    ).split("\n")
     instances = [line.split()[0] for line in further if line.strip()]
     # Who runs further recorders may have switched off the first.
     if not instances or main["ActiveState"] != "inactive" or main["UnitFileState"] != "disabled":
@@ -121,20 +151,39 @@ def look_at_log(folder: str) -> Iterator[Finding]:
     """A segment written lately, in a folder that others cannot see."""
     try:
         others = os.stat(folder).st_mode & 0o007
-        newest_segment = max((entry.stat().st_mtime for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False)), default=None)
+        newest_segment = max(
+            (
+                entry.stat().st_mtime
+                for entry in os.scandir(folder)
+                if entry.is_file(follow_symlinks=False)
+            ),
+            default=None,
+        )
     except FileNotFoundError:
         packaged = f"systemd-tmpfiles --create ctrecorder.conf && systemctl restart {UNIT}"
-        yield Finding(f"{folder} is not there", packaged if os.path.exists(TMPFILES) else f"mkdir -m 750 {folder}")
+        yield Finding(
+            f"{folder} is not there",
+            packaged if os.path.exists(TMPFILES) else f"mkdir -m 750 {folder}",
+        )
         return
     except PermissionError:
-        yield Finding(f"{folder} may not be looked into", "run as root or as a member of the group ctrecorder: cttest --doctor")
+        yield Finding(
+            f"{folder} may not be looked into",
+            "run as root or as a member of the group ctrecorder: cttest --doctor",
+        )
         return
     if others:
-        yield Finding(f"{folder} is open to everyone: who talked to whom is personal data", f"chmod o= {folder}")
+        yield Finding(
+            f"{folder} is open to everyone: who talked to whom is personal data",
+            f"chmod o= {folder}",
+        )
     if newest_segment is None:
         yield Finding(f"there is no segment in {folder}", f"systemctl restart {UNIT}")
     elif time.time() - newest_segment > SILENT_SECONDS:
-        yield Finding(f"nothing was written to {folder} for {int(time.time() - newest_segment)} s", f"systemctl restart {UNIT}")
+        yield Finding(
+            f"nothing was written to {folder} for {int(time.time() - newest_segment)} s",
+            f"systemctl restart {UNIT}",
+        )
 
 
 def look_at_rules() -> Iterator[Finding]:
@@ -142,7 +191,9 @@ def look_at_rules() -> Iterator[Finding]:
     if not privileges.has_net_admin():
         return
     if shutil.which("nft") is None:
-        yield Finding("there is no nft to look at the firewall's rules with", "apt-get install nftables")
+        yield Finding(
+            "there is no nft to look at the firewall's rules with", "apt-get install nftables"
+        )
         return
     said = _run("nft", "--handle", "list", "ruleset")
     if said is None:
@@ -155,22 +206,33 @@ def look_at_rules() -> Iterator[Finding]:
     if sockets.sysctl("nf_conntrack_acct") == 1:
         for name in rules.uncounted:
             what = f"the flowtable {name} does not count: packets and bytes of the connections that it forwards are too small"
-            yield Finding(what, "add `counter` to it in /etc/nftables.conf, then: systemctl reload nftables")
-    if "raw" in _iptables_tables() and re.search(r"--notrack|-j NOTRACK", _run("iptables-legacy-save", "-t", "raw") or ""):
+            yield Finding(
+                what, "add `counter` to it in /etc/nftables.conf, then: systemctl reload nftables"
+            )
+    if "raw" in _iptables_tables() and re.search(
+        r"--notrack|-j NOTRACK", _run("iptables-legacy-save", "-t", "raw") or ""
+    ):
         what = "a NOTRACK rule of iptables-legacy: what it matches is not tracked, so not recorded"
-        yield Finding(what, "find it with iptables-legacy-save -t raw, and delete it: iptables-legacy -t raw -D ...")
+        yield Finding(
+            what,
+            "find it with iptables-legacy-save -t raw, and delete it: iptables-legacy -t raw -D ...",
+        )
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What matters of a ruleset: rules with notrack, as ("ip raw prerouting", handle), and flowtables without a counter."""
+    """What matters of a ruleset: rules with notrack, as ("ip raw prerouting", handle), and
+    flowtables without a counter.
+    """
 
     untracked: list[tuple[str, str]]
     uncounted: list[str]
 
 
 def parse_rules(ruleset: str) -> Rules:
-    """Read the text of `nft --handle list ruleset`; its JSON does not tell iptables-nft's notrack from its other CT targets."""
+    """Read the text of `nft --handle list ruleset`; its JSON does not tell iptables-nft's notrack
+    from its other CT targets.
+    """
     rules = Rules([], [])
     blocks: list[tuple[str, list[str]]] = []  # the open blocks: head, and the lines that they hold
     for line in ruleset.splitlines():
@@ -184,17 +246,24 @@ def parse_rules(ruleset: str) -> Rules:
         elif blocks:
             blocks[-1][1].append(words)
             if "notrack" in words.split() and len(blocks) == 2:
-                place = f"{blocks[0][0].removeprefix('table ')} {blocks[1][0].removeprefix('chain ')}"
+                place = (
+                    f"{blocks[0][0].removeprefix('table ')} {blocks[1][0].removeprefix('chain ')}"
+                )
                 rules.untracked.append((place, handle))
     return rules
 
 
 def look_at_buffer(settings: dict[str, Value]) -> Iterator[Finding]:
-    """Whether the kernel would give the buffer that is set.  Only CAP_NET_ADMIN in the initial user namespace is not capped."""
+    """Whether the kernel would give the buffer that is set.
+
+    Only CAP_NET_ADMIN in the initial user namespace is not capped.
+    """
     if not privileges.has_net_admin():
         return
     asked = int(str(settings["buffer"])) << 10
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, uapi.NETLINK_NETFILTER) as trial:
+    with socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, uapi.NETLINK_NETFILTER
+    ) as trial:
         try:
             trial.setsockopt(socket.SOL_SOCKET, uapi.SO_RCVBUFFORCE, asked)
             return
@@ -209,7 +278,10 @@ def look_at_buffer(settings: dict[str, Value]) -> Iterator[Finding]:
 def look_at_clock() -> Iterator[Finding]:
     """Whether someone keeps the clock: a time that is off by a minute names the wrong customer."""
     if ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(TIMEX_BYTES)) == TIME_ERROR:
-        yield Finding("the clock is not synchronised", "apt-get install systemd-timesyncd && timedatectl set-ntp true")
+        yield Finding(
+            "the clock is not synchronised",
+            "apt-get install systemd-timesyncd && timedatectl set-ntp true",
+        )
 
 
 def look_at_disk(folder: str) -> Iterator[Finding]:
@@ -220,8 +292,12 @@ def look_at_disk(folder: str) -> Iterator[Finding]:
         return  # look_at_log has said so
     free, whole = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
     if free < max(FREE_SHARE * whole, min(FREE_BYTES, whole // 4)):
-        what = f"the disk of {folder} is nearly full: {free >> 20} MiB of {whole >> 20} MiB are free"
-        yield Finding(what, f"make room, or delete the oldest segments: ctexpire --min-free 10% {folder}")
+        what = (
+            f"the disk of {folder} is nearly full: {free >> 20} MiB of {whole >> 20} MiB are free"
+        )
+        yield Finding(
+            what, f"make room, or delete the oldest segments: ctexpire --min-free 10% {folder}"
+        )
 
 
 def look_at_timers() -> Iterator[Finding]:
@@ -234,17 +310,25 @@ def look_at_timers() -> Iterator[Finding]:
             yield Finding(f"{timer} is off: {harm}", f"systemctl enable --now {timer}")
 
 
-def _look_at_recorder(unit: str, shown: dict[str, str], settings: dict[str, Value]) -> Iterator[Finding]:
+def _look_at_recorder(
+    unit: str, shown: dict[str, str], settings: dict[str, Value]
+) -> Iterator[Finding]:
     """One recorder, with the properties that systemd shows of it."""
     if shown.get("UnitFileState") not in ("enabled", "enabled-runtime"):
-        yield Finding(f"{unit} is {shown.get('UnitFileState')}: nothing is recorded after the next boot", f"systemctl enable {unit}")
+        yield Finding(
+            f"{unit} is {shown.get('UnitFileState')}: nothing is recorded after the next boot",
+            f"systemctl enable {unit}",
+        )
     if shown.get("ActiveState") == "active":
         yield from _look_at_process(unit, shown.get("MainPID", "0"), settings)
     elif shown.get("SubState") == "auto-restart" or shown.get("ActiveState") == "activating":
         what = f"{unit} does not come up, {shown.get('NRestarts')} tries{_last_words(unit)}"
         yield Finding(what, f"mend what it says, then: systemctl restart {unit}")
     else:
-        yield Finding(f"{unit} is {shown.get('ActiveState')}: nothing is recorded{_last_words(unit)}", f"systemctl restart {unit}")
+        yield Finding(
+            f"{unit} is {shown.get('ActiveState')}: nothing is recorded{_last_words(unit)}",
+            f"systemctl restart {unit}",
+        )
 
 
 def _look_at_process(unit: str, pid: str, settings: dict[str, Value]) -> Iterator[Finding]:
@@ -267,7 +351,9 @@ def _iptables_tables() -> list[str]:
 
 
 def _someone_listens() -> bool:
-    """Whether a socket of this network namespace has joined the groups of new and ended connections (/proc/net/netlink)."""
+    """Whether a socket of this network namespace has joined the groups of new and ended connections
+    (/proc/net/netlink).
+    """
     both = 1 << (uapi.NFNLGRP_CONNTRACK_NEW - 1) | 1 << (uapi.NFNLGRP_CONNTRACK_DESTROY - 1)
     for line in Path("/proc/net/netlink").read_text("ascii").splitlines()[1:]:
         _, protocol, _, groups, *_ = line.split()
@@ -288,13 +374,27 @@ def _properties(unit: str) -> dict[str, str]:
 
 def _last_words(unit: str) -> str:
     """What the recorder said last, with a colon before it; "" if nothing is known."""
-    said = _run("journalctl", f"--unit={unit}", "--lines=1", "--output=cat", "--quiet", "SYSLOG_IDENTIFIER=ctrecord")
+    said = _run(
+        "journalctl",
+        f"--unit={unit}",
+        "--lines=1",
+        "--output=cat",
+        "--quiet",
+        "SYSLOG_IDENTIFIER=ctrecord",
+    )
     return f": {said.strip()}" if said and said.strip() else ""
 
 
 def _run(*command: str) -> str | None:
     """What a tool prints; None if it is missing, fails or hangs."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TOOL_SECONDS, check=True).stdout
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TOOL_SECONDS,
+            check=True,
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return None

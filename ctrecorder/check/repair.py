@@ -1,7 +1,9 @@
-"""cttest --repair: what is whole of a damaged segment, as a new one, with GAPs where something is missing.
+"""cttest --repair: what is whole of a damaged segment, as a new one, with GAPs where something is
+missing.
 
-The damaged file is only read.  Of a segment each block that matches its hashes is taken as it stands; of a file of the C ctrecorder all
-records that can be (`legacy_steps`).  The new segment names the one that it replaces, so that a chain goes on over it.  Memory: one block.
+The damaged file is only read.  Of a segment each block that matches its hashes is taken as it
+stands; of a file of the C ctrecorder all records that can be (`legacy_steps`).  The new segment
+names the one that it replaces, so that a chain goes on over it.  Memory: one block.
 """
 
 from __future__ import annotations
@@ -39,17 +41,21 @@ class RepairResult:
 def repair(path: str, output: str, key: bytes = b"") -> RepairResult:
     """Write what is whole of `path` to `output`, which must not exist.
 
-    `key`: of a sealed segment; the new one is sealed with it.  Raises BusyError for a segment that is being written, FormatError for
-    what is none, ArchiveError for what the disk refuses.
+    `key`: of a sealed segment; the new one is sealed with it.  Raises BusyError for a segment that
+    is being written, FormatError for what is none, ArchiveError for what the disk refuses.
     """
     with open_segment(path, key) as old:
         if old.sealed and not key:
-            raise ArchiveError(f"{path}: is sealed, and cannot be made anew without its key: give it with --key")
+            raise ArchiveError(
+                f"{path}: is sealed, and cannot be made anew without its key: give it with --key"
+            )
         if old.state == "live":
             raise BusyError(f"{path}: is being recorded")
         salvage = _Salvage(old) if old.hashed else _Records(old)
         begun = int(old.index["time_min"][0]) if len(old.index) else 0
-        writer = SegmentWriter.create(output, _header(old), old.previous_hash, time_ns=begun, key=key if old.sealed else b"")
+        writer = SegmentWriter.create(
+            output, _header(old), old.previous_hash, time_ns=begun, key=key if old.sealed else b""
+        )
         try:
             for block in salvage.blocks():
                 writer.write(block)
@@ -70,7 +76,10 @@ def _header(old: Segment) -> Json:
 
 
 class _Records:
-    """The records of a C ctrecorder's file.  Where some are missing its segment has a GAP already."""
+    """The records of a C ctrecorder's file.
+
+    Where some are missing its segment has a GAP already.
+    """
 
     def __init__(self, old: Segment) -> None:
         self._old = old
@@ -87,11 +96,15 @@ class _Records:
                 yield gap_block(gap.begin, gap.end, gap.reason, gap.lost, gap.detail)
             else:
                 kind = Kind(block.kind)
-                yield from table_blocks(self._old.read(block), kind, plan=SQUEEZED if kind == Kind.CONNECTIONS else LIVE)
+                yield from table_blocks(
+                    self._old.read(block), kind, plan=SQUEEZED if kind == Kind.CONNECTIONS else LIVE
+                )
 
 
 class _Salvage:
-    """The whole blocks of a segment, and GAPs between them where there are others, or bytes that are none."""
+    """The whole blocks of a segment, and GAPs between them where there are others, or bytes that
+    are none.
+    """
 
     def __init__(self, old: Segment) -> None:
         self._old = old
@@ -102,10 +115,16 @@ class _Salvage:
     def blocks(self) -> Iterator[PendingBlock]:
         """Each whole block behind the header as it stands, and GAPs."""
         file, last = self._old.file, 0
-        end: int | None = 0  # where the next block should begin; None: behind a damaged one that is not known
+        end: int | None = (
+            0  # where the next block should begin; None: behind a damaged one that is not known
+        )
         for block in self._old.blocks:
             if end is not None and block.offset > end:
-                self._lose(file.wrong(f"{block.offset - end} bytes are no whole block", end), last, block.time_min)
+                self._lose(
+                    file.wrong(f"{block.offset - end} bytes are no whole block", end),
+                    last,
+                    block.time_min,
+                )
             try:
                 frame = self._old.frame(block)
                 payload = file.payload(block.offset, frame)
@@ -118,11 +137,23 @@ class _Salvage:
             yield from self._gap("damaged")
             if block.kind not in KINDS:  # it may be about blocks that are not the same any more
                 self.unknown += 1
-            elif block.kind not in (Kind.HEADER, Kind.ADDRESSES):  # a filter of addresses would be of other rows, or wrong
-                yield PendingBlock(Kind(block.kind), bytes(payload), (block.time_min, block.time_max), block.family, block.form, block.rows)
+            elif block.kind not in (
+                Kind.HEADER,
+                Kind.ADDRESSES,
+            ):  # a filter of addresses would be of other rows, or wrong
+                yield PendingBlock(
+                    Kind(block.kind),
+                    bytes(payload),
+                    (block.time_min, block.time_max),
+                    block.family,
+                    block.form,
+                    block.rows,
+                )
             end, last = block.offset + FRAME.size + frame.length, block.time_max
         if self._old.state != "closed" and end is not None and end < self._old.size:
-            self._lose(file.wrong(f"{self._old.size - end} bytes are no whole block", end), last, last)
+            self._lose(
+                file.wrong(f"{self._old.size - end} bytes are no whole block", end), last, last
+            )
         yield from self._gap("damaged" if self._old.torn is None else "crashed")
 
     def _lose(self, error: FormatError, *times: int) -> None:

@@ -35,17 +35,24 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     """Help that fits 80 columns, or a narrower terminal; the epilog's examples keep their lines."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=26, width=min(shutil.get_terminal_size().columns, HELP_COLUMNS) - 1)
+        super().__init__(
+            prog,
+            max_help_position=26,
+            width=min(shutil.get_terminal_size().columns, HELP_COLUMNS) - 1,
+        )
 
 
 class Parser(argparse.ArgumentParser):
-    """A command's parser.  `summary` is one line, `examples` pairs of a command line and what it is for, `section` the manual's.
+    """A command's parser.  `summary` is one line, `examples` pairs of a command line and what it is
+    for, `section` the manual's.
 
-    A bad argument raises UsageError, so that it ends as one line like any other error.  Options have no abbreviations:
-    a script that uses one would break with the next option.
+    A bad argument raises UsageError, so that it ends as one line like any other error.  Options
+    have no abbreviations: a script that uses one would break with the next option.
     """
 
-    def __init__(self, name: str, summary: str, examples: Sequence[tuple[str, str]], section: int) -> None:
+    def __init__(
+        self, name: str, summary: str, examples: Sequence[tuple[str, str]], section: int
+    ) -> None:
         lines = ["examples:"]
         for command, purpose in examples:
             lines += [f"  {command}", f"      {purpose}"]
@@ -61,15 +68,20 @@ class Parser(argparse.ArgumentParser):
         self.general = self.add_argument_group("general")
         self.general.add_argument("-h", "--help", action="help", help="show this help and exit")
         version = f"{name} (ctrecorder) {__version__}"
-        self.general.add_argument("--version", action="version", version=version, help="show the version and exit")
+        self.general.add_argument(
+            "--version", action="version", version=version, help="show the version and exit"
+        )
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError: the one line that a bad argument ends in."""
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
-def run(parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequence[str] | None = None) -> int:
-    """Parse `argv` (default: the command line), call `body`, return the exit code; every error ends here, in one line on stderr.
+def run(
+    parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequence[str] | None = None
+) -> int:
+    """Parse `argv` (default: the command line), call `body`, return the exit code; every error ends
+    here, in one line on stderr.
 
     A closed pipe is no error: whoever reads has had enough.
     """
@@ -106,14 +118,19 @@ def report(name: str, line: str) -> None:
     try:
         print(f"{name}: {printable(line)}", file=sys.stderr, flush=True)
     except (OSError, ValueError):
-        # stderr is full or closed: there is no one left to tell.  What waits to be written would make Python 3.13 end with code 120.
+        # stderr is full or closed: there is no one left to tell.  What waits to be written would
+        # make Python 3.13 end with code 120.
         with contextlib.suppress(OSError):
             sys.stderr.close()
 
 
 def describe(error: OSError) -> str:
     """The line for an operating system's error: on what, and why."""
-    on_what = error.filename if isinstance(error.filename, str) else os.fsdecode(error.filename or "reading or writing")
+    on_what = (
+        error.filename
+        if isinstance(error.filename, str)
+        else os.fsdecode(error.filename or "reading or writing")
+    )
     return f"{on_what}: {why(error)}"
 
 
@@ -134,7 +151,9 @@ def _wrapped(text: str) -> str:
 
 
 def _join_values(words: Sequence[str]) -> list[str]:
-    """Take `--since -2h` as `--since=-2h`, which argparse holds for an option: none of ours begins with a digit."""
+    """Take `--since -2h` as `--since=-2h`, which argparse holds for an option: none of ours begins
+    with a digit.
+    """
     joined: list[str] = []
     for word in words:
         last = joined[-1] if joined else ""
@@ -156,7 +175,9 @@ def _complete(parser: Parser) -> None:
 
 
 def _discard_stdout() -> None:
-    """Let nothing more be written to a stdout that failed: Python would complain at exit when it flushes."""
+    """Let nothing more be written to a stdout that failed: Python would complain at exit when it
+    flushes.
+    """
     try:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)

@@ -1,6 +1,8 @@
-"""What the shell is offered for a value: by its metavar, so that a parser says nothing of completion.
+"""What the shell is offered for a value: by its metavar, so that a parser says nothing of
+completion.
 
-Options and their `choices` argcomplete knows by itself.  No numpy, and no file is opened: an answer must be there within 0.15 s.
+Options and their `choices` argcomplete knows by itself.  No numpy, and no file is opened: an answer
+must be there within 0.15 s.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ def resolutions(prefix: str, **_: object) -> list[str]:
 
 
 def segments(prefix: str, **_: object) -> list[str]:
-    """Segments and folders that begin with `prefix`; with nothing typed yet, those of the default folder too."""
+    """Segments and folders that begin with `prefix`; with nothing typed yet, those of the default
+    folder too.
+    """
     found = list(_entries(prefix))
     if not prefix:
         found += _entries(DEFAULT_FOLDER + "/")

@@ -18,7 +18,10 @@ SUMMARY = "Delete segments that are too old or too many, oldest first, but none 
 EXAMPLES = (
     ("ctexpire --max-age 90d --dry-run", "what would go"),
     ("ctexpire --min-free 5% /srv/log", "the oldest, until 5% of the disk are free"),
-    ("ctexpire --hold --since 2026-11-23 --reason 'case 17'", "keep what touches that day, or is later"),
+    (
+        "ctexpire --hold --since 2026-11-23 --reason 'case 17'",
+        "keep what touches that day, or is later",
+    ),
     ("ctexpire --release 1", "let it go again"),
 )
 
@@ -26,22 +29,44 @@ EXAMPLES = (
 def build_parser() -> common.Parser:
     """The parser: an option that is not given is None, and `config` says its value."""
     parser = common.Parser("ctexpire", SUMMARY, EXAMPLES, 8)
-    parser.add_argument("folder", nargs="?", metavar="DIR", help="the folder of segments (default: that of the configuration)")
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        metavar="DIR",
+        help="the folder of segments (default: that of the configuration)",
+    )
     what = parser.add_argument_group("what goes")
     for name, metavar, text in (
         ("max-age", "AGE", "segments that end longer ago: 90d, 12h"),
         ("max-size", "SIZE", "the oldest, while all take more: 20G"),
         ("min-free", "SIZE", "the oldest, while less of the disk is free: 1G, 5%%"),
     ):
-        what.add_argument(f"--{name}", metavar=metavar, type=argument("expire", name.replace("-", "_")), help=text)
-    what.add_argument("-n", "--dry-run", action="store_true", help="say what would go, and let it be")
-    what.add_argument("-c", "--config", metavar="CONFIG", help="configuration (default: /etc/ctrecorder/ctrecorder.conf)")
+        what.add_argument(
+            f"--{name}", metavar=metavar, type=argument("expire", name.replace("-", "_")), help=text
+        )
+    what.add_argument(
+        "-n", "--dry-run", action="store_true", help="say what would go, and let it be"
+    )
+    what.add_argument(
+        "-c",
+        "--config",
+        metavar="CONFIG",
+        help="configuration (default: /etc/ctrecorder/ctrecorder.conf)",
+    )
     holds = parser.add_argument_group("what stays")
-    holds.add_argument("--hold", action="store_true", help="set a hold: segments that touch --since to --until stay")
+    holds.add_argument(
+        "--hold",
+        action="store_true",
+        help="set a hold: segments that touch --since to --until stay",
+    )
     holds.add_argument("--release", metavar="NUMBER", type=int, help="take a hold away")
     holds.add_argument("--holds", action="store_true", help="list the holds")
-    holds.add_argument("--since", metavar="TIME", help="where a hold begins (default: the first record)")
-    holds.add_argument("--until", metavar="TIME", help="where it ends, included (default: for ever)")
+    holds.add_argument(
+        "--since", metavar="TIME", help="where a hold begins (default: the first record)"
+    )
+    holds.add_argument(
+        "--until", metavar="TIME", help="where it ends, included (default: for ever)"
+    )
     holds.add_argument("--reason", metavar="TEXT", help="why")
     holds.add_argument("--utc", action="store_true", help="times are UTC")
     return parser

@@ -11,7 +11,10 @@ from ctrecorder.service.config import argument, check, merge
 
 SUMMARY = "Record the start and the end of every connection that the kernel tracks,\nwith addresses and ports before and after NAT."
 EXAMPLES = (
-    ("ctrecord -F -f /tmp/%Y%m%d-%H%M%S.ctlog", "record in the foreground, a new segment each hour"),
+    (
+        "ctrecord -F -f /tmp/%Y%m%d-%H%M%S.ctlog",
+        "record in the foreground, a new segment each hour",
+    ),
     (
         "ctrecord -f /var/log/ctrecorder/%Y%m%d-%H%M.ctlog -t 30 -p tcp,udp",
         "a daemon: TCP and UDP, a new segment each half hour",
@@ -23,19 +26,44 @@ def build_parser() -> common.Parser:
     """The parser: an option that is not given is None, and `config` says its value."""
     parser = common.Parser("ctrecord", SUMMARY, EXAMPLES, 8)
     where = parser.add_argument_group("where to")
-    where.add_argument("-f", "--file", dest="template", metavar="TEMPLATE", help="name of segments, with strftime(3) fields, in UTC")
-    _add(where, "-t", "--rotate", "MINUTES", "a new segment at each multiple of so many minutes of the day (UTC)")
+    where.add_argument(
+        "-f",
+        "--file",
+        dest="template",
+        metavar="TEMPLATE",
+        help="name of segments, with strftime(3) fields, in UTC",
+    )
+    _add(
+        where,
+        "-t",
+        "--rotate",
+        "MINUTES",
+        "a new segment at each multiple of so many minutes of the day (UTC)",
+    )
     _add(where, "-B", "--rows", "EVENTS", "events in a block at most")
     what = parser.add_argument_group("what")
     _add(what, "-p", "--protocols", "PROTO,...", "only these: tcp, udp, icmp, ...")
-    what.add_argument("--nat-only", action="store_true", default=None, help="only translated connections")
+    what.add_argument(
+        "--nat-only", action="store_true", default=None, help="only translated connections"
+    )
     what.add_argument("--updates", action="store_true", default=None, help="changes of state too")
     _add(what, "-b", "--buffer", "KBYTES", "the kernel's buffer for events")
     how = parser.add_argument_group("how to run")
-    how.add_argument("-c", "--config", metavar="CONFIG", help="configuration (default: /etc/ctrecorder/ctrecorder.conf)")
-    how.add_argument("--check-config", action="store_true", help="check the configuration file and exit")
-    how.add_argument("-F", "--foreground", action="store_true", help="stay in the foreground, log to stderr")
-    how.add_argument("-P", "--pidfile", metavar="PIDFILE", help="write the daemon's pid to this file")
+    how.add_argument(
+        "-c",
+        "--config",
+        metavar="CONFIG",
+        help="configuration (default: /etc/ctrecorder/ctrecorder.conf)",
+    )
+    how.add_argument(
+        "--check-config", action="store_true", help="check the configuration file and exit"
+    )
+    how.add_argument(
+        "-F", "--foreground", action="store_true", help="stay in the foreground, log to stderr"
+    )
+    how.add_argument(
+        "-P", "--pidfile", metavar="PIDFILE", help="write the daemon's pid to this file"
+    )
     _add(how, "-N", "--nice", "NICE", "nice value, -20 to 19")
     _add(how, "-U", "--user", "USER", "become this user once subscribed")
     _add(how, "-G", "--group", "GROUP", "and this group")

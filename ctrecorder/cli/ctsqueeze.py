@@ -23,17 +23,57 @@ def build_parser() -> common.Parser:
     """The parser: an option that is not given is None, and `config` says its value."""
     parser = common.Parser("ctsqueeze", SUMMARY, EXAMPLES, 8)
     what = parser.add_argument_group("what")
-    what.add_argument("folder", nargs="?", metavar="DIR", help="every closed segment in this folder (default: that of the configuration)")
+    what.add_argument(
+        "folder",
+        nargs="?",
+        metavar="DIR",
+        help="every closed segment in this folder (default: that of the configuration)",
+    )
     what.add_argument("-f", "--file", metavar="SEGMENT", help="this segment alone")
-    what.add_argument("-o", "--output", metavar="NEW", help="with -f: write to this new file, and let the segment be")
+    what.add_argument(
+        "-o",
+        "--output",
+        metavar="NEW",
+        help="with -f: write to this new file, and let the segment be",
+    )
     how = parser.add_argument_group("how")
-    how.add_argument("-c", "--config", metavar="CONFIG", help="configuration (default: /etc/ctrecorder/ctrecorder.conf)")
-    how.add_argument("--resolution", metavar="UNIT", type=argument("squeeze", "resolution"), help="how exact times stay: us, ms or s")
-    how.add_argument("--level", metavar="LEVEL", type=int, choices=LEVELS, default=6, help="of zstd, 1 to 19 (default: 6)")
-    how.add_argument("--keep", action="store_true", default=None, help="keep what is replaced, in the folder `replaced`")
-    how.add_argument("--keep-ids", action="store_true", help="keep the kernel's ids (4 bytes a connection)")
-    how.add_argument("--key", metavar="FILE", help="the key of sealed segments (default: that of the configuration)")
-    how.add_argument("-j", "--jobs", metavar="N", type=int, default=1, help="segments at once (default: 1)")
+    how.add_argument(
+        "-c",
+        "--config",
+        metavar="CONFIG",
+        help="configuration (default: /etc/ctrecorder/ctrecorder.conf)",
+    )
+    how.add_argument(
+        "--resolution",
+        metavar="UNIT",
+        type=argument("squeeze", "resolution"),
+        help="how exact times stay: us, ms or s",
+    )
+    how.add_argument(
+        "--level",
+        metavar="LEVEL",
+        type=int,
+        choices=LEVELS,
+        default=6,
+        help="of zstd, 1 to 19 (default: 6)",
+    )
+    how.add_argument(
+        "--keep",
+        action="store_true",
+        default=None,
+        help="keep what is replaced, in the folder `replaced`",
+    )
+    how.add_argument(
+        "--keep-ids", action="store_true", help="keep the kernel's ids (4 bytes a connection)"
+    )
+    how.add_argument(
+        "--key",
+        metavar="FILE",
+        help="the key of sealed segments (default: that of the configuration)",
+    )
+    how.add_argument(
+        "-j", "--jobs", metavar="N", type=int, default=1, help="segments at once (default: 1)"
+    )
     return parser
 
 
@@ -57,6 +97,8 @@ def squeeze(args: argparse.Namespace) -> int:
     from ctrecorder.service.key import find_key
     from ctrecorder.service.log import Log
 
-    settings = SqueezeOptions(args.resolution, args.level, args.keep_ids, args.keep, find_key(args.key, args.config))
+    settings = SqueezeOptions(
+        args.resolution, args.level, args.keep_ids, args.keep, find_key(args.key, args.config)
+    )
     work = ArchiveSqueeze(settings, args.jobs, Log("ctsqueeze"))
     return work.one(args.file, args.output) if args.file else work.folder(args.folder)

@@ -26,17 +26,48 @@ def build_parser() -> common.Parser:
     """The parser."""
     parser = common.Parser("cttest", SUMMARY, EXAMPLES, 1)
     options = parser.add_argument_group("options")
-    options.add_argument("paths", nargs="*", metavar="PATH", help=f"segment, or folder of them (default: {DEFAULT_FOLDER})")
-    options.add_argument("-q", "--quiet", action="store_true", help="say only what is damaged or could not be checked")
+    options.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help=f"segment, or folder of them (default: {DEFAULT_FOLDER})",
+    )
+    options.add_argument(
+        "-q",
+        "--quiet",
+        action="store_true",
+        help="say only what is damaged or could not be checked",
+    )
     proof = parser.add_argument_group("proof")
-    proof.add_argument("--anchors", metavar="FILE", help="hold it against what was logged: a log file, or `journal`")
-    proof.add_argument("--key", metavar="FILE", help="the key of sealed segments (default: that of the configuration)")
+    proof.add_argument(
+        "--anchors",
+        metavar="FILE",
+        help="hold it against what was logged: a log file, or `journal`",
+    )
+    proof.add_argument(
+        "--key",
+        metavar="FILE",
+        help="the key of sealed segments (default: that of the configuration)",
+    )
     repair = parser.add_argument_group("repair")
-    repair.add_argument("--repair", metavar="FILE", help="save what is whole of a damaged segment; FILE itself stays as it is")
+    repair.add_argument(
+        "--repair",
+        metavar="FILE",
+        help="save what is whole of a damaged segment; FILE itself stays as it is",
+    )
     repair.add_argument("-o", "--output", metavar="NEW", help="the segment to write it to")
     machine = parser.add_argument_group("this machine")
-    machine.add_argument("--doctor", action="store_true", help="say why nothing, or not all, is recorded here, and what mends it")
-    machine.add_argument("-c", "--config", metavar="CONFIG", help="configuration (default: /etc/ctrecorder/ctrecorder.conf)")
+    machine.add_argument(
+        "--doctor",
+        action="store_true",
+        help="say why nothing, or not all, is recorded here, and what mends it",
+    )
+    machine.add_argument(
+        "-c",
+        "--config",
+        metavar="CONFIG",
+        help="configuration (default: /etc/ctrecorder/ctrecorder.conf)",
+    )
     return parser
 
 
@@ -66,7 +97,9 @@ def test(args: argparse.Namespace) -> int:
 def save(args: argparse.Namespace) -> int:
     """Write what is whole of a damaged segment to a new one; 1 if something was missing."""
     if not (args.repair and args.output) or args.paths:
-        raise UsageError("say which segment to repair and where to write what is whole of it: --repair FILE -o NEW")
+        raise UsageError(
+            "say which segment to repair and where to write what is whole of it: --repair FILE -o NEW"
+        )
 
     from ctrecorder.check import repair
     from ctrecorder.service import key as sealing
@@ -76,7 +109,11 @@ def save(args: argparse.Namespace) -> int:
     for finding in repaired.findings:
         print(printable(str(finding)))
     if not args.quiet:
-        missing = f"{count(repaired.holes, 'gap')} where something is missing" if repaired.holes else "nothing is missing"
+        missing = (
+            f"{count(repaired.holes, 'gap')} where something is missing"
+            if repaired.holes
+            else "nothing is missing"
+        )
         print(printable(f"{args.output}: {count(repaired.rows, 'row')} saved, {missing}"))
     if repaired.unknown:
         blocks = count(repaired.unknown, "block")

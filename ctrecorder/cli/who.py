@@ -22,7 +22,9 @@ MOST_TOLERANCE = 7 * 86_400.0  # beyond a week it is no tolerance
 
 
 def answer(args: argparse.Namespace, audit: Audit) -> int:
-    """List the candidates, then say whether the log covers that time whole: 0, 1 if there are none, 2 if not all could be read."""
+    """List the candidates, then say whether the log covers that time whole: 0, 1 if there are none,
+    2 if not all could be read.
+    """
     from ctrecorder.query import answer as query
     from ctrecorder.query import who
     from ctrecorder.render import who as render_who
@@ -32,13 +34,27 @@ def answer(args: argparse.Namespace, audit: Audit) -> int:
     audit.rows = len(found)
     for table in found.tables:
         for one in render_who.holders(table, *who.roles(table, asked)):
-            line = render_who.as_json(one) if args.format == "json" else render_who.text(one, utc=args.utc)
+            line = (
+                render_who.as_json(one)
+                if args.format == "json"
+                else render_who.text(one, utc=args.utc)
+            )
             common.write_out(f"{line}\n".encode())
     if args.format == "json":
         complete = False if found.gaps or found.findings else True if found.counted else None
-        lines = [json.dumps({"candidates": len(found), "complete": complete, "gaps": [_gap(gap) for gap in found.gaps]})]
+        lines = [
+            json.dumps(
+                {
+                    "candidates": len(found),
+                    "complete": complete,
+                    "gaps": [_gap(gap) for gap in found.gaps],
+                }
+            )
+        ]
     else:
-        lines = [f"not complete: {query.describe_gap(gap, utc=args.utc)}" for gap in found.gaps] or [
+        lines = [
+            f"not complete: {query.describe_gap(gap, utc=args.utc)}" for gap in found.gaps
+        ] or [
             "complete: the log covers that time whole"
             if found.counted
             else "complete as far as is known: the C ctrecorder did not count the events that it lost"
@@ -60,7 +76,12 @@ def answer(args: argparse.Namespace, audit: Audit) -> int:
 def _gap(gap: Gap) -> dict[str, object]:
     from ctrecorder.render.who import rfc3339
 
-    return {"begin": rfc3339(gap.begin), "end": rfc3339(gap.end), "reason": gap.reason, "lost": gap.lost}
+    return {
+        "begin": rfc3339(gap.begin),
+        "end": rfc3339(gap.end),
+        "reason": gap.reason,
+        "lost": gap.lost,
+    }
 
 
 def ask(args: argparse.Namespace, now: int) -> who.WhoQuery:
@@ -69,9 +90,21 @@ def ask(args: argparse.Namespace, now: int) -> who.WhoQuery:
     from ctrecorder.query import who
 
     if not args.who or not args.at:
-        raise UsageError("--who ADDRESS:PORT and --at TIME belong together; --tolerance and --to go with them")
-    if args.ip or args.port or args.event or args.since or args.until or args.squeeze or args.headers:
-        raise UsageError("--who goes with --at, --tolerance, --to, --proto, --format text or json, --utc and -v only")
+        raise UsageError(
+            "--who ADDRESS:PORT and --at TIME belong together; --tolerance and --to go with them"
+        )
+    if (
+        args.ip
+        or args.port
+        or args.event
+        or args.since
+        or args.until
+        or args.squeeze
+        or args.headers
+    ):
+        raise UsageError(
+            "--who goes with --at, --tolerance, --to, --proto, --format text or json, --utc and -v only"
+        )
     if args.format not in ("text", "json"):
         raise UsageError("--who answers in --format text or json")
     tolerance = DEFAULT_TOLERANCE if args.tolerance is None else args.tolerance

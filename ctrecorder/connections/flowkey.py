@@ -1,6 +1,7 @@
 """The key of a flow, (id, zones, tuple), and rows in its order.
 
-Pure.  A hash puts rows of one key together, a comparison of all columns proves it: two flows are never taken for one.
+Pure.  A hash puts rows of one key together, a comparison of all columns proves it: two flows are
+never taken for one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ def sort(table: Table) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """
     words, rows = _words(table), len(table)
     hashes = _hash(words)
-    # By 48 bits of it, 16 at a time: numpy sorts numbers of 16 bits by radix, in a third of the time of others.
+    # By 48 bits of it, 16 at a time: numpy sorts numbers of 16 bits by radix, in a third of the
+    # time of others.
     order = np.lexsort(digits(hashes)[1:])
     upper = hashes[order] >> np.uint64(16)
     first = np.ones(rows, np.bool_)
@@ -42,13 +44,21 @@ def sort(table: Table) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 
 
 def digits(numbers: NDArray[Any]) -> list[NDArray[np.uint16]]:
-    """Unsigned `numbers`, (rows,), of 4 or 8 bytes as numbers of 16 bits, the least first: keys for `np.lexsort`."""
-    each = np.ascontiguousarray(numbers, numbers.dtype.newbyteorder("<")).view("<u2").reshape(len(numbers), -1)
+    """Unsigned `numbers`, (rows,), of 4 or 8 bytes as numbers of 16 bits, the least first: keys for
+    `np.lexsort`.
+    """
+    each = (
+        np.ascontiguousarray(numbers, numbers.dtype.newbyteorder("<"))
+        .view("<u2")
+        .reshape(len(numbers), -1)
+    )
     return [np.ascontiguousarray(each[:, place]) for place in range(each.shape[1])]
 
 
 def _words(table: Table) -> list[NDArray[np.uint64]]:
-    """The key of each row as 64-bit words, (rows,) each: rows have one key if and only if all words agree."""
+    """The key of each row as 64-bit words, (rows,) each: rows have one key if and only if all words
+    agree.
+    """
 
     def wide(name: str) -> NDArray[np.uint64]:
         return table[name].astype(np.uint64)
@@ -69,7 +79,10 @@ def _words(table: Table) -> list[NDArray[np.uint64]]:
             halves = np.ascontiguousarray(table[name]).view("<u8").reshape(-1, 2)
             words += [halves[:, 0].copy(), halves[:, 1].copy()]
     else:
-        words += [wide("orig_src") | wide("orig_dst") << np.uint64(32), wide("reply_src") | wide("reply_dst") << np.uint64(32)]
+        words += [
+            wide("orig_src") | wide("orig_dst") << np.uint64(32),
+            wide("reply_src") | wide("reply_dst") << np.uint64(32),
+        ]
     return words
 
 

@@ -1,24 +1,31 @@
-"""Pairing: events become connections, by what the kernel said and in the order in which it was heard.
+"""Pairing: events become connections, by what the kernel said and in the order in which it was
+heard.
 
-Pure, vectorised, and the same whatever the batches: `Pairer` carries the open flows from one table to the next.  Rows pair by
-(id, zones, tuple), compared column by column; a hash only orders them.  One key names many flows over time (ids and tuples come
-back), so the order of arrival decides.  In it, of one key:
+Pure, vectorised, and the same whatever the batches: `Pairer` carries the open flows from one table
+to the next.  Rows pair by (id, zones, tuple), compared column by column; a hash only orders them.
+One key names many flows over time (ids and tuples come back), so the order of arrival decides.  In
+it, of one key:
 
-- NEW begins a flow.  One that was still open lost its DESTROY: it ended at or before the new one's start (BOUND).
-- DESTROY ends the flow.  UPDATE and EXISTING refresh it, or begin one that was not known: it started at the kernel's start, or at
-  or before the row's time (BOUND).
-- A kernel start later than all that was heard of the open flow belongs to another flow, whose NEW was lost.
-- A dump runs beside the events, through another socket, so an EXISTING row may come out of order by as much as is under way.
-  Before its NEW: that NEW joins the flow.  After its DESTROY: that row is stale and makes no flow.  See `RACE_NS`, `RACE_ROWS`.
-- A flow that a complete dump lacks ended at or before the dump's end (BOUND).  Its DESTROY may still be under way, and then
-  says it better: the flow waits for it until a later dump (`LATE_NS`).  (A dump leaves out what waits to be collected.)
-- A DESTROY heard before its NEW (possible for some microseconds, on two CPUs) stays a connection without a start; the flow of
-  the NEW is ended by the next dump.
+- NEW begins a flow.  One that was still open lost its DESTROY: it ended at or before the new one's
+  start (BOUND).
+- DESTROY ends the flow.  UPDATE and EXISTING refresh it, or begin one that was not known: it
+  started at the kernel's start, or at or before the row's time (BOUND).
+- A kernel start later than all that was heard of the open flow belongs to another flow, whose NEW
+  was lost.
+- A dump runs beside the events, through another socket, so an EXISTING row may come out of order by
+  as much as is under way. Before its NEW: that NEW joins the flow.  After its DESTROY: that row is
+  stale and makes no flow.  See `RACE_NS`, `RACE_ROWS`.
+- A flow that a complete dump lacks ended at or before the dump's end (BOUND).  Its DESTROY may
+  still be under way, and then says it better: the flow waits for it until a later dump (`LATE_NS`).
+   (A dump leaves out what waits to be collected.)
+- A DESTROY heard before its NEW (possible for some microseconds, on two CPUs) stays a connection
+  without a start; the flow of the NEW is ended by the next dump.
 
-- Where no id and not the whole tuple was told, many flows of one key are open at once: `alike` tells them apart.
+- Where no id and not the whole tuple was told, many flows of one key are open at once: `alike`
+  tells them apart.
 
-Times: the kernel's (KERNEL) win over the time of the event (RECEIPT), that over a BOUND.  Of status, mark, counters and TCP state
-the last that were `present` are kept.
+Times: the kernel's (KERNEL) win over the time of the event (RECEIPT), that over a BOUND.  Of
+status, mark, counters and TCP state the last that were `present` are kept.
 """
 
 from __future__ import annotations
@@ -43,11 +50,14 @@ from ctrecorder.connections.parts import (
     parts_of_events,
 )
 
-# An EXISTING row is at most this much younger than the row of the event socket that it should have come before or after.  The
-# backlog of the socket (some 100,000 events) is read in less than a second, a block is written after one.  Shorter: ghosts of ended
-# flows, and flows cut in two.  Longer: a flow whose tuple and id came back so soon, and whose NEW was lost, waits for its next row.
+# An EXISTING row is at most this much younger than the row of the event socket that it should have
+# come before or after.  The backlog of the socket (some 100,000 events) is read in less than a
+# second, a block is written after one.  Shorter: ghosts of ended flows, and flows cut in two.
+#  Longer: a flow whose tuple and id came back so soon, and whose NEW was lost, waits for its next
+# row.
 RACE_NS = 5_000_000_000
-# Ended flows are remembered for that purpose over so many rows: some blocks of 65,536.  It bounds their memory (about 20 MB).
+# Ended flows are remembered for that purpose over so many rows: some blocks of 65,536.  It bounds
+# their memory (about 20 MB).
 RACE_ROWS = 262_144
 # Clocks are read at slightly different moments, and squeezed times may be whole seconds.
 SKEW_NS = 1_000_000_000
@@ -64,19 +74,21 @@ _RANK = np.array([0, 3, 2, 1] + [0] * 252, np.int64)  # of a Source: how good it
 class Pairer:
     """Turns tables of events into tables of connections; carries the open flows.
 
-    Memory: the open flows (bounded by the conntrack table that was recorded), as many waiting rows or `BATCH_ROWS`, and the keys
-    of what ended in the last `RACE_ROWS` rows.  A connection's table has the columns KEY, VALUES (those that were fed), SPAN
-    and `present`; while it may go on also `time`, when last heard of.
+    Memory: the open flows (bounded by the conntrack table that was recorded), as many waiting rows
+    or `BATCH_ROWS`, and the keys of what ended in the last `RACE_ROWS` rows.  A connection's table
+    has the columns KEY, VALUES (those that were fed), SPAN and `present`; while it may go on also
+    `time`, when last heard of.
     """
 
     def __init__(self) -> None:
         self._families: dict[int, _Flows] = {}
 
     def feed(self, table: Table) -> list[Table]:
-        """Take the next rows in order of arrival; return connections that ended (now or in earlier rows), in no set order.
+        """Take the next rows in order of arrival; return connections that ended (now or in earlier
+        rows), in no set order.
 
-        `table` holds events, or connections (as squeezed: no column `event`), of which the whole ones are
-        returned as they are and the parts join what they belong to.
+        `table` holds events, or connections (as squeezed: no column `event`), of which the whole
+        ones are returned as they are and the parts join what they belong to.
         """
         done = []
         if "event" in table:
@@ -93,8 +105,12 @@ class Pairer:
         return done + self._families[table.family].feed(parts_)
 
     def snapshot(self, begin_ns: int, end_ns: int) -> list[Table]:
-        """A complete dump, whose rows were fed, ran from `begin_ns` to `end_ns`: what was not heard of since has ended."""
-        return [table for flows in self._families.values() for table in flows.snapshot(begin_ns, end_ns)]
+        """A complete dump, whose rows were fed, ran from `begin_ns` to `end_ns`: what was not heard
+        of since has ended.
+        """
+        return [
+            table for flows in self._families.values() for table in flows.snapshot(begin_ns, end_ns)
+        ]
 
     def earliest(self) -> int | None:
         """The earliest start, ns, of a flow that is open or was not paired yet; None: there is none."""
@@ -102,7 +118,9 @@ class Pairer:
         return min((start for start in starts if start is not None), default=None)
 
     def finish(self) -> list[Table]:
-        """All that remains: the open flows (`end` 0, UNKNOWN), and those that a dump has ended (BOUND).  Starts afresh."""
+        """All that remains: the open flows (`end` 0, UNKNOWN), and those that a dump has ended
+        (BOUND).  Starts afresh.
+        """
         done = [table for flows in self._families.values() for table in flows.finish()]
         self._families = {}
         return done
@@ -144,7 +162,9 @@ class _Flows:
         if fresh.any():
             ends = np.where(fresh, end_ns, table["end"])
             sources = np.where(fresh, np.uint8(Source.BOUND), table["end_source"])
-            self._open.table = Table(table.family, len(table), {**table.columns, "end": ends, "end_source": sources})
+            self._open.table = Table(
+                table.family, len(table), {**table.columns, "end": ends, "end_source": sources}
+            )
         if late.any():
             self._open = self._open.take(~late)
         return done
@@ -167,7 +187,9 @@ class _Flows:
         batch = Parts.concat(self._waiting)
         self._waiting, self._rows_waiting = [], 0
         # What has ended matters to EXISTING rows alone.
-        ended = Parts.concat(self._ended) if (batch.table["seen"] == EXISTING).any() else self._empty
+        ended = (
+            Parts.concat(self._ended) if (batch.table["seen"] == EXISTING).any() else self._empty
+        )
         work = Parts.concat([ended, self._open, batch])
         carried = len(work.table) - len(batch.table)
         work.table = _tell_apart(work, len(ended.table))
@@ -180,14 +202,19 @@ class _Flows:
     def _remember(self, batch: Parts) -> None:
         """Keep the ends of the last `RACE_ROWS` rows; of each only what `_stale` and the key need."""
         oldest = self._rows_heard - RACE_ROWS
-        recent = batch.take(np.flatnonzero(((batch.table["seen"] & DESTROY) != 0) & (batch.row >= oldest)))
+        recent = batch.take(
+            np.flatnonzero(((batch.table["seen"] & DESTROY) != 0) & (batch.row >= oldest))
+        )
         recent.table = recent.table.select((*KEY, "start", "start_source", "seen", "time"))
         kept = [part for part in self._ended if len(part.row) and part.row[-1] >= oldest]
         self._ended = [*kept, recent]
 
 
 def _tell_apart(work: Parts, remembered: int) -> Table:
-    """The rows, with numbers for ids where flows look alike.  The first `remembered` are ends of the past, which have no part in it."""
+    """The rows, with numbers for ids where flows look alike.
+
+    The first `remembered` are ends of the past, which have no part in it.
+    """
     begins, ends = ((work.table["seen"] & event) != 0 for event in (NEW, DESTROY))
     ends[:remembered] = begins[:remembered]
     return lookalikes.number(work.table, work.row, begins, ends)
@@ -197,8 +224,9 @@ def _tell_apart(work: Parts, remembered: int) -> Table:
 class _Grouped:
     """Rows in `order`, cut into flows: flow k has the rows order[at[k]:at[k + 1]].
 
-    `skip` (flows,): an end that was only remembered; `closed` (flows,): followed by another flow of its key, which began at
-    `closed_at`; `start` (flows,): the row in `order` that knows the start best.
+    `skip` (flows,): an end that was only remembered; `closed` (flows,): followed by another flow of
+    its key, which began at `closed_at`; `start` (flows,): the row in `order` that knows the start
+    best.
     """
 
     order: Ints
@@ -208,7 +236,9 @@ class _Grouped:
     closed_at: Ints
 
     def _merge(self, work: Parts, flows: Ints) -> tuple[Ints, Parts]:
-        """The flows in the order of their last parts (so memory is read from front to back), and the parts of each as one."""
+        """The flows in the order of their last parts (so memory is read from front to back), and
+        the parts of each as one.
+        """
         table = work.table
         ends = np.append(self.at[1:], len(self.order))
         flow_of = np.full(len(table), -1, np.int64)
@@ -227,12 +257,17 @@ class _Grouped:
             columns["seen"] = np.bitwise_or.reduceat(table["seen"][rows], offsets)
             columns["time"] = np.maximum.reduceat(table["time"][rows], offsets)
             best = rows[_best_start(table["start_source"][rows], offsets)]
-            columns["start"], columns["start_source"] = table["start"][best], table["start_source"][best]
+            columns["start"], columns["start_source"] = (
+                table["start"][best],
+                table["start_source"][best],
+            )
             known = table["present"][rows]
             columns["present"] = np.bitwise_or.reduceat(known, offsets)
             _fill_in(table, columns, rows, known, offsets)
         whole = Table(table.family, len(flows), columns)
-        return flows, Parts(whole, work.heard[last], work.row[last], work.exact[last], work.ended[last])
+        return flows, Parts(
+            whole, work.heard[last], work.row[last], work.exact[last], work.ended[last]
+        )
 
     def _ended(self, work: Parts) -> Bools:
         """(flows,): whether the last row is an end."""
@@ -252,12 +287,16 @@ class _Grouped:
         if cut.any():
             ends = np.where(cut, self.closed_at[flows], table["end"])
             sources = np.where(cut, np.uint8(Source.BOUND), table["end_source"])
-            table = Table(table.family, len(table), {**table.columns, "end": ends, "end_source": sources})
+            table = Table(
+                table.family, len(table), {**table.columns, "end": ends, "end_source": sources}
+            )
         return table
 
 
 def _best_start(source: Array, offsets: Ints) -> Ints:
-    """For the flows that begin at `offsets`: the row with the best start; of KERNEL ones the last, of others the first."""
+    """For the flows that begin at `offsets`: the row with the best start; of KERNEL ones the last,
+    of others the first.
+    """
     places = np.arange(len(source))
     later = np.where(source == Source.KERNEL, places, len(source) - places)
     best = np.maximum.reduceat(_RANK[source] << 40 | later, offsets)
@@ -265,8 +304,12 @@ def _best_start(source: Array, offsets: Ints) -> Ints:
     return np.where(best >> 40 == _RANK[Source.KERNEL], place, len(source) - place)
 
 
-def _fill_in(table: Table, columns: dict[str, Array], rows: Ints, known: Array, offsets: Ints) -> None:
-    """Where the last row of a flow was not told a value that an earlier one was: take it from the last that was."""
+def _fill_in(
+    table: Table, columns: dict[str, Array], rows: Ints, known: Array, offsets: Ints
+) -> None:
+    """Where the last row of a flow was not told a value that an earlier one was: take it from the
+    last that was.
+    """
     last_known = np.append(known[offsets[1:] - 1], known[-1:])
     missing = columns["present"] & ~last_known
     for name in VALUES:
@@ -279,7 +322,10 @@ def _fill_in(table: Table, columns: dict[str, Array], rows: Ints, known: Array, 
 
 
 def _group(work: Parts, remembered: int, carried: int) -> _Grouped:
-    """Cut the rows into flows.  The first `remembered` rows are ends of the past, those up to `carried` are the open flows."""
+    """Cut the rows into flows.
+
+    The first `remembered` rows are ends of the past, those up to `carried` are the open flows.
+    """
     order, first = flowkey.sort(work.table)
     seen = work.table["seen"][order]
     pure = seen == EXISTING
@@ -312,7 +358,9 @@ def _stale(work: Parts, order: Ints, first: Bools, pure: Bools, carried: int) ->
     after = after[work.ended[order[other[after]]]]
     here, there = order[after], order[other[after]]
     close = (row[here] - row[there] <= RACE_ROWS) & (np.abs(heard[here] - heard[there]) <= RACE_NS)
-    both = (table["start_source"][here] == Source.KERNEL) & (table["start_source"][there] == Source.KERNEL)
+    both = (table["start_source"][here] == Source.KERNEL) & (
+        table["start_source"][there] == Source.KERNEL
+    )
     close &= ~(both & (np.abs(table["start"][here] - table["start"][there]) > SKEW_NS))
     # A row that is not stale begins a flow, and the rows behind it belong to that.
     fresh: Array = np.full(len(order), -1, np.int64)
@@ -323,7 +371,9 @@ def _stale(work: Parts, order: Ints, first: Bools, pure: Bools, carried: int) ->
     return stale
 
 
-def _begins(work: Parts, order: Ints, first: Bools, seen: Array, pure: Bools, carried: int) -> Bools:
+def _begins(
+    work: Parts, order: Ints, first: Bools, seen: Array, pure: Bools, carried: int
+) -> Bools:
     """(rows,): whether a row of `order` begins a flow."""
     table, heard = work.table, work.heard
     ended = np.zeros(len(order), np.bool_)
@@ -334,7 +384,9 @@ def _begins(work: Parts, order: Ints, first: Bools, seen: Array, pure: Bools, ca
     # A start that is later than anything heard of the flow before.
     inside = np.flatnonzero(~begins)
     here = order[inside]
-    late = (table["start_source"][here] == Source.KERNEL) & (table["start"][here] > heard[before[inside]] + SKEW_NS)
+    late = (table["start_source"][here] == Source.KERNEL) & (
+        table["start"][here] > heard[before[inside]] + SKEW_NS
+    )
     begins[inside[late]] = True
     # A NEW that comes behind the EXISTING rows of its own flow.
     maybe = np.zeros(len(order), np.bool_)

@@ -1,6 +1,8 @@
-"""Blocks before they have their place in a chain: encoded once, and written to whatever segment takes them.
+"""Blocks before they have their place in a chain: encoded once, and written to whatever segment
+takes them.
 
-Pure.  A draft is what waits in memory while a disk refuses: 10 to 20 bytes an event, a tenth of the table it was made of.
+Pure.  A draft is what waits in memory while a disk refuses: 10 to 20 bytes an event, a tenth of the
+table it was made of.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ DRAFT_BYTES = 400
 
 
 class PendingBlock(NamedTuple):
-    """A block but for the hash of the block before and its own.  `times`: time_min and time_max, ns UTC."""
+    """A block but for the hash of the block before and its own.
+
+    `times`: time_min and time_max, ns UTC.
+    """
 
     kind: Kind
     payload: bytes
@@ -41,13 +46,17 @@ class PendingBlock(NamedTuple):
         return len(self.payload) + DRAFT_BYTES
 
 
-def table_blocks(table: Table, kind: Kind = Kind.EVENTS, level: int = 1, plan: EncodingPlan = LIVE) -> list[PendingBlock]:
+def table_blocks(
+    table: Table, kind: Kind = Kind.EVENTS, level: int = 1, plan: EncodingPlan = LIVE
+) -> list[PendingBlock]:
     """`table` as one block, or as several if it is over 65,536 rows."""
     drafts = []
     for first in range(0, len(table), ROWS_WRITTEN):
         part = table if len(table) <= ROWS_WRITTEN else table.slice(first, first + ROWS_WRITTEN)
         form, payload = _encoded(part, kind, level, plan)
-        drafts.append(PendingBlock(kind, payload, block_times(kind, part), part.family, form, len(part)))
+        drafts.append(
+            PendingBlock(kind, payload, block_times(kind, part), part.family, form, len(part))
+        )
     return drafts
 
 
@@ -55,7 +64,11 @@ def _encoded(table: Table, kind: Kind, level: int, plan: EncodingPlan) -> tuple[
     """Form and payload.  Who writes connections has the time to try both forms."""
     small = encode_small(table, level) if len(table) <= SMALL_ROWS else b""
     columns = encode_columns(table, level, plan) if not small or kind == Kind.CONNECTIONS else b""
-    return (FORM_SMALL, small) if small and (not columns or len(small) < len(columns)) else (FORM_COLUMNS, columns)
+    return (
+        (FORM_SMALL, small)
+        if small and (not columns or len(small) < len(columns))
+        else (FORM_COLUMNS, columns)
+    )
 
 
 def header_block(facts: Mapping[str, Any], time_ns: int) -> PendingBlock:
@@ -68,12 +81,16 @@ def addresses_block(payload: bytes, times: tuple[int, int]) -> PendingBlock:
     return PendingBlock(Kind.ADDRESSES, payload, times)
 
 
-def gap_block(begin_ns: int, end_ns: int, reason: str, lost: int | None, detail: str = "") -> PendingBlock:
+def gap_block(
+    begin_ns: int, end_ns: int, reason: str, lost: int | None, detail: str = ""
+) -> PendingBlock:
     """A GAP."""
     return note_draft(Gap(begin_ns, max(begin_ns, end_ns), reason, lost, detail))
 
 
-def mark_block(what: str, facts: Mapping[str, Any], begin_ns: int, end_ns: int | None = None) -> PendingBlock:
+def mark_block(
+    what: str, facts: Mapping[str, Any], begin_ns: int, end_ns: int | None = None
+) -> PendingBlock:
     """A MARK of a moment, or from begin to end."""
     end = begin_ns if end_ns is None else max(begin_ns, end_ns)
     return note_draft(Mark(begin_ns, end, what, dict(facts)))

@@ -1,7 +1,9 @@
-"""Which addresses a segment can hold: a Bloom filter, so that a search for others reads a little of the segment and no index.
+"""Which addresses a segment can hold: a Bloom filter, so that a search for others reads a little of
+the segment and no index.
 
-ctlog(5), ADDRESSES, is the specification.  Pure.  A filter says "maybe" of each address that was added, and of one in 29 others: 7 bits
-an address and 5 places.  More bits cost more than they spare: a segment that is read in vain costs some milliseconds.
+ctlog(5), ADDRESSES, is the specification.  Pure.  A filter says "maybe" of each address that was
+added, and of one in 29 others: 7 bits an address and 5 places.  More bits cost more than they
+spare: a segment that is read in vain costs some milliseconds.
 """
 
 from __future__ import annotations
@@ -104,9 +106,16 @@ class Collector:
 
 
 def _changes(table: Table) -> Iterator[Array]:
-    """The addresses of `table`, with few of those left out that stand below the same, or are the other direction's as well."""
+    """The addresses of `table`, with few of those left out that stand below the same, or are the
+    other direction's as well.
+    """
     source, target, reply_source, reply_target = (table[name] for name in ADDRESSES)
-    for values, same in ((source, None), (target, None), (reply_source, target), (reply_target, source)):
+    for values, same in (
+        (source, None),
+        (target, None),
+        (reply_source, target),
+        (reply_target, source),
+    ):
         chosen = np.ones(len(values), np.bool_)
         np.not_equal(values[1:], values[:-1], out=chosen[1:])
         if same is not None:
@@ -130,7 +139,9 @@ class Bloom:
         return all(self._bits[at >> 3] >> (at & 7) & 1 for at in places)
 
     def lacks(self, table: Table) -> bool:
-        """If one of the addresses of the rows is not in it: a search for that one would pass over the segment."""
+        """If one of the addresses of the rows is not in it: a search for that one would pass over
+        the segment.
+        """
         bits = np.frombuffer(self._bits, np.uint8)
         size = np.uint64(8 * len(bits))
         for values in _changes(table):

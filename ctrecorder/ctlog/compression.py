@@ -1,8 +1,9 @@
 """Runs of bytes: how arrays lie in a block, plain or as one zstd frame, whole or as byte planes.
 
-A run whose stored length is its plain length is stored as it is; a shorter one is one zstd frame, which must declare that
-plain length.  So no flag says how a run is stored, and none can lie, and no memory is taken that rows and widths do not
-account for.  The compressors are shared: not for several threads at once.
+A run whose stored length is its plain length is stored as it is; a shorter one is one zstd frame,
+which must declare that plain length.  So no flag says how a run is stored, and none can lie, and no
+memory is taken that rows and widths do not account for.  The compressors are shared: not for
+several threads at once.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from ctrecorder.errors import FormatError
 
 Buffer = bytes | memoryview
 
-# zstd's own window at its highest levels.  No run is longer (262,144 rows of 16 bytes), and a frame that asks for more is refused.
+# zstd's own window at its highest levels.  No run is longer (262,144 rows of 16 bytes), and a frame
+# that asks for more is refused.
 _MAX_WINDOW = 1 << 23
 # A frame must save 1/64, or it is not worth its decompression.
 _WORTH = 64
@@ -33,7 +35,9 @@ _decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
 
 
 def pack(plain: Array, level: int) -> bytes:
-    """A contiguous array as it is stored: a zstd frame of `level`, or its bytes where that saves nothing or `level` is 0."""
+    """A contiguous array as it is stored: a zstd frame of `level`, or its bytes where that saves
+    nothing or `level` is 0.
+    """
     if level == 0:
         return plain.tobytes()
     view = plain.view(np.uint8).data
@@ -50,17 +54,22 @@ def unpack(stored: Buffer, plain_length: int, offset: int) -> Buffer:
     try:
         declared = zstandard.get_frame_parameters(stored).content_size
         if declared != plain_length:
-            raise FormatError(f"a zstd frame of {declared} bytes where {plain_length} are due", offset=offset)
+            raise FormatError(
+                f"a zstd frame of {declared} bytes where {plain_length} are due", offset=offset
+            )
         plain = _decompressor.decompress(stored, max_output_size=plain_length)
     except zstandard.ZstdError as error:
         raise FormatError(f"no zstd frame: {error}", offset=offset) from None
     if len(plain) != plain_length:
-        raise FormatError(f"a zstd frame held {len(plain)} bytes instead of {plain_length}", offset=offset)
+        raise FormatError(
+            f"a zstd frame held {len(plain)} bytes instead of {plain_length}", offset=offset
+        )
     return plain
 
 
 def pack_planes(items: Array, level: int) -> bytes:
-    """`items` (n,) of a w-byte dtype as w lengths (u32) and w runs of n bytes: all first bytes, then all second bytes, ...
+    """`items` (n,) of a w-byte dtype as w lengths (u32) and w runs of n bytes: all first bytes,
+    then all second bytes, ...
 
     A run that is all zero has length 0.
     """
@@ -77,14 +86,20 @@ def unpack_planes(stored: Buffer, width: int, count: int, offset: int) -> Array:
     """The (count, width) uint8 array that `pack_planes` stored; FormatError at `offset` and after."""
     head = 4 * width
     if len(stored) < head:
-        raise FormatError(f"{len(stored)} bytes are too few for the lengths of {width} planes", offset=offset)
+        raise FormatError(
+            f"{len(stored)} bytes are too few for the lengths of {width} planes", offset=offset
+        )
     lengths = struct.unpack_from(f"<{width}I", stored)
     if sum(lengths) + head != len(stored):
-        raise FormatError(f"planes of {sum(lengths)} bytes in a body of {len(stored)}", offset=offset)
+        raise FormatError(
+            f"planes of {sum(lengths)} bytes in a body of {len(stored)}", offset=offset
+        )
     planes = np.zeros((count, width), np.uint8)
     at = head
     for number, length in enumerate(lengths):
         if length:
-            planes[:, number] = np.frombuffer(unpack(stored[at : at + length], count, offset + at), np.uint8)
+            planes[:, number] = np.frombuffer(
+                unpack(stored[at : at + length], count, offset + at), np.uint8
+            )
         at += length
     return planes

@@ -1,9 +1,12 @@
-"""A block's columns in form COLUMNS, read when they are asked for: whole, only in some rows, or only as far as a search needs.
+"""A block's columns in form COLUMNS, read when they are asked for: whole, only in some rows, or
+only as far as a search needs.
 
-A search for an address compares places in dictionaries, and reads no body where the dictionary has no such entry.  Then only the rows
-that were found are read of the other columns: what is hashed and unpacked is the same, what is computed is little.
+A search for an address compares places in dictionaries, and reads no body where the dictionary has
+no such entry.  Then only the rows that were found are read of the other columns: what is hashed and
+unpacked is the same, what is computed is little.
 
-Nothing here does I/O.  The bytes are a stranger's, as in `codec`; what is wrong raises FormatError with its offset in the payload.
+Nothing here does I/O.  The bytes are a stranger's, as in `codec`; what is wrong raises FormatError
+with its offset in the payload.
 """
 
 from __future__ import annotations
@@ -41,14 +44,16 @@ from ctrecorder.errors import FormatError
 
 Bools = NDArray[np.bool_]
 Fetch = Callable[[int, int], Buffer]
-# Where at least one row in so many is wanted, all are decoded: what a row costs by itself is then more.
+# Where at least one row in so many is wanted, all are decoded: what a row costs by itself is then
+# more.
 _FEW = 256
 
 
 class LazyTable:
     """The rows of a block, as a `Table`; each column is decoded once, when it is asked for.
 
-    `fetch(offset, length)` gives bytes of the payload.  With `verify` each body is held against its hash.  Raises FormatError.
+    `fetch(offset, length)` gives bytes of the payload.  With `verify` each body is held against its
+    hash.  Raises FormatError.
     """
 
     def __init__(self, index: Index, fetch: Fetch, verify: bool = True) -> None:
@@ -74,7 +79,11 @@ class LazyTable:
 
     def table(self, names: Iterable[str] | None = None) -> Table:
         """The columns `names` (default: all) that are there."""
-        wanted = self._index.columns if names is None else [name for name in dict.fromkeys(names) if name in self._index.columns]
+        wanted = (
+            self._index.columns
+            if names is None
+            else [name for name in dict.fromkeys(names) if name in self._index.columns]
+        )
         return Table(self.family, len(self), {name: self[name] for name in wanted})
 
     def __getitem__(self, name: str) -> Array:
@@ -92,9 +101,16 @@ class LazyTable:
         return found
 
     def address_mask(self, name: str, low: bytes, high: bytes) -> Bools:
-        """(rows,): where the address in column `name` is from `low` to `high`, as `address_within` has them."""
+        """(rows,): where the address in column `name` is from `low` to `high`, as `address_within`
+        has them.
+        """
         entry = self._index.columns.get(name)
-        if name in self._done or entry is None or not entry.encoding & DICTIONARY or entry.encoding & SPARSE:
+        if (
+            name in self._done
+            or entry is None
+            or not entry.encoding & DICTIONARY
+            or entry.encoding & SPARSE
+        ):
             return address_within(self[name], low, high)
         dictionary = self._index.dictionary(name)
         inside = np.flatnonzero(address_within(dictionary, low, high))
@@ -138,13 +154,24 @@ class LazyTable:
         return spread if self._rows is None else spread[self._rows]
 
     def _values(
-        self, entry: Entry, dtype: np.dtype[Any], count: int, rows: NDArray[np.intp] | None, selected: NDArray[np.intp] | None
+        self,
+        entry: Entry,
+        dtype: np.dtype[Any],
+        count: int,
+        rows: NDArray[np.intp] | None,
+        selected: NDArray[np.intp] | None,
     ) -> Array:
-        """Values of a column of `count` items: those at `rows` (None: all), whose partners are at `selected` (None: in the same places)."""
+        """Values of a column of `count` items: those at `rows` (None: all), whose partners are at
+        `selected` (None: in the same places).
+        """
         if dtype.kind == "S" and not entry.encoding & DICTIONARY:
             values = self._wide(entry, count, rows)
         elif entry.encoding & DICTIONARY:
-            places = self._places(entry) if selected is None else self._numbers(entry, count, rows, np.dtype(np.uint32))
+            places = (
+                self._places(entry)
+                if selected is None
+                else self._numbers(entry, count, rows, np.dtype(np.uint32))
+            )
             values = self._look_up(entry, places, selected)
         else:
             values = self._numbers(entry, count, rows, unsigned(dtype)).view(dtype)
@@ -167,11 +194,18 @@ class LazyTable:
     def _body(self, entry: Entry) -> Buffer:
         body = self._fetch(entry.body_place, entry.body_length)
         if self._verify and body_hash(body) != entry.hash:
-            raise FormatError(f"the body of column {BY_ID[entry.id].name} does not match its hash", offset=entry.body_place)
+            raise FormatError(
+                f"the body of column {BY_ID[entry.id].name} does not match its hash",
+                offset=entry.body_place,
+            )
         return body
 
-    def _numbers(self, entry: Entry, count: int, rows: NDArray[np.intp] | None, dtype: np.dtype[Any]) -> Array:
-        """The items (of `count` those at `rows`) as numbers of `dtype`, modulo its size: scaled, plus `low`, summed up if DELTA."""
+    def _numbers(
+        self, entry: Entry, count: int, rows: NDArray[np.intp] | None, dtype: np.dtype[Any]
+    ) -> Array:
+        """The items (of `count` those at `rows`) as numbers of `dtype`, modulo its size: scaled,
+        plus `low`, summed up if DELTA.
+        """
         if entry.encoding & CONSTANT:
             numbers = np.full(count, np.array(entry.low, np.int64).astype(dtype), dtype)
             if not entry.encoding & DELTA:
@@ -180,10 +214,14 @@ class LazyTable:
             ranges = Ranges(self._body(entry), count, entry.body_place)
             if rows is not None and entry.encoding & DELTA:
                 return _some_sums(entry, ranges, rows, dtype)
-            numbers = _scaled(entry, (ranges.all() if rows is None else ranges.at(rows)).view(np.uint64), dtype)
+            numbers = _scaled(
+                entry, (ranges.all() if rows is None else ranges.at(rows)).view(np.uint64), dtype
+            )
         else:
             items = self._items(entry, count)
-            numbers = _scaled(entry, items if rows is None or entry.encoding & DELTA else items[rows], dtype)
+            numbers = _scaled(
+                entry, items if rows is None or entry.encoding & DELTA else items[rows], dtype
+            )
         if not entry.encoding & DELTA:
             return numbers
         if count:
@@ -203,7 +241,9 @@ class LazyTable:
         dictionary = self._index.dictionary(BY_ID[entry.id].name)
         same = bool(entry.encoding & SAME)
         if len(places) and int(places.max()) >= len(dictionary) + same:
-            raise FormatError(f"an index outside the dictionary of column {entry.id}", offset=entry.body_place)
+            raise FormatError(
+                f"an index outside the dictionary of column {entry.id}", offset=entry.body_place
+            )
         if not same:
             return dictionary[places]
         values = self._partner(entry, selected)
@@ -216,7 +256,9 @@ class LazyTable:
     def _wide(self, entry: Entry, count: int, rows: NDArray[np.intp] | None) -> Array:
         if entry.encoding & CONSTANT:
             return np.broadcast_to(wide_constant(entry), (count if rows is None else len(rows),))
-        values = unpack_planes(self._body(entry), 16, count, entry.body_place).view("S16").reshape(count)
+        values = (
+            unpack_planes(self._body(entry), 16, count, entry.body_place).view("S16").reshape(count)
+        )
         return values if rows is None else values[rows]
 
 
@@ -230,7 +272,9 @@ def _scaled(entry: Entry, items: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def _some_sums(entry: Entry, ranges: Ranges, rows: NDArray[np.intp], dtype: np.dtype[Any]) -> Array:
-    """The numbers at some rows of a column with DELTA: `high`, and the steps of all rows after the first, up to each."""
+    """The numbers at some rows of a column with DELTA: `high`, and the steps of all rows after the
+    first, up to each.
+    """
     sums = ranges.sums(np.append(np.zeros(1, np.intp), rows)).view(np.uint64)
     numbers = _scaled(entry._replace(low=0), sums[1:] - sums[0], dtype)
     numbers += rows.astype(dtype) * np.array(entry.low, np.int64).astype(dtype)
@@ -239,12 +283,19 @@ def _some_sums(entry: Entry, ranges: Ranges, rows: NDArray[np.intp], dtype: np.d
 
 
 def address_within(addresses: Array, low: bytes, high: bytes) -> Bools:
-    """Which addresses, (n,), are from `low` to `high`: an address twice, or the ends of a prefix, in network order."""
+    """Which addresses, (n,), are from `low` to `high`: an address twice, or the ends of a prefix,
+    in network order.
+    """
     if addresses.dtype.kind != "S":
         first_number, last_number = int.from_bytes(low, "big"), int.from_bytes(high, "big")
-        inside: Bools = addresses == first_number if low == high else (addresses >= first_number) & (addresses <= last_number)
+        inside: Bools = (
+            addresses == first_number
+            if low == high
+            else (addresses >= first_number) & (addresses <= last_number)
+        )
         return inside
-    # The two halves of the address, in the order of their bytes: a prefix's bits can be compared in any byte order.
+    # The two halves of the address, in the order of their bytes: a prefix's bits can be compared in
+    # any byte order.
     halves = np.ascontiguousarray(addresses).view(np.uint64).reshape(len(addresses), 2)
     first, last = np.frombuffer(low, np.uint64), np.frombuffer(high, np.uint64)
     prefix = ~(first ^ last)
@@ -253,16 +304,24 @@ def address_within(addresses: Array, low: bytes, high: bytes) -> Bools:
     return both
 
 
-def decode_columns(index: Index, fetch: Fetch, names: Iterable[str] | None = None, verify: bool = True) -> Table:
+def decode_columns(
+    index: Index, fetch: Fetch, names: Iterable[str] | None = None, verify: bool = True
+) -> Table:
     """The columns `names` (default: all that are there) as a table.
 
-    `fetch(offset, length)` gives bytes of the payload.  With `verify` each body is held against its hash.  Raises FormatError.
+    `fetch(offset, length)` gives bytes of the payload.  With `verify` each body is held against its
+    hash.  Raises FormatError.
     """
     return LazyTable(index, fetch, verify).table(names)
 
 
-def decode_table(payload: Buffer, form: int, family: int, rows: int, names: Iterable[str] | None = None) -> Table:
-    """All of a payload, checked: the columns `names` (default: all that are there) of `rows` rows.  Raises FormatError."""
+def decode_table(
+    payload: Buffer, form: int, family: int, rows: int, names: Iterable[str] | None = None
+) -> Table:
+    """All of a payload, checked: the columns `names` (default: all that are there) of `rows` rows.
+
+    Raises FormatError.
+    """
     if form == FORM_SMALL:
         layout = small_layout(payload, family)
         return small_table(layout, [(rows, small_run(payload, layout, rows))], family, names)

@@ -1,7 +1,7 @@
 """A table to the payload of a block.  `codec` reads what this writes, and names the encodings.
 
-A `Plan` has a `Scheme` for each column: what to try.  Whatever a plan says, the values come back exactly: an encoding that
-cannot hold a column's values is not used for it.
+A `Plan` has a `Scheme` for each column: what to try.  Whatever a plan says, the values come back
+exactly: an encoding that cannot hold a column's values is not used for it.
 """
 
 from __future__ import annotations
@@ -39,28 +39,35 @@ from ctrecorder.ctlog.unique import Places, distinct, estimate
 class ColumnEncoding:
     """A way to store a column."""
 
-    partner: str = ""  # the column that it resembles: an address is mostly equal to it, a number near it
-    dictionary: int = 0  # make one if there are at least so many rows for each distinct value; 0: never
+    partner: str = (
+        ""  # the column that it resembles: an address is mostly equal to it, a number near it
+    )
+    dictionary: int = (
+        0  # make one if there are at least so many rows for each distinct value; 0: never
+    )
     most_entries: int | None = None  # and no more distinct values than this
     delta: bool = False
     planes: bool = True
     level: int | None = None  # of zstd; None: the block's; 0: noise, do not try
     sparse: bool = False  # leave out the rows in which it is not known
     scale: bool = False  # look for a common power of ten
-    ranges: int = 0  # 64-bit numbers of many magnitudes: in ranges, if there are at least so many; 0: never
+    ranges: int = (
+        0  # 64-bit numbers of many magnitudes: in ranges, if there are at least so many; 0: never
+    )
 
 
 EncodingPlan = Mapping[str, ColumnEncoding]
 
 _PLAIN = ColumnEncoding()
-# In a block of a flood to everywhere, to find and sort thousands of addresses would take a third of all encoding, and a search gains
-# nothing: the dictionary would be as long as the column.
+# In a block of a flood to everywhere, to find and sort thousands of addresses would take a third of
+# all encoding, and a search gains nothing: the dictionary would be as long as the column.
 _MOST = 4096
 _ADDRESS = ColumnEncoding(dictionary=1, most_entries=_MOST)
 _FEW = ColumnEncoding(dictionary=16)
 _COUNTER = ColumnEncoding(sparse=True)
-# For the recorder: one try for each column, what costs little and gives much.  Measured on 1.1 million events of a university's
-# network, all columns: 18.5 bytes and 0.16 us an event.  10 of the bytes are noise: ids, source ports, the low bytes of times.
+# For the recorder: one try for each column, what costs little and gives much.  Measured on 1.1
+# million events of a university's network, all columns: 18.5 bytes and 0.16 us an event.  10 of the
+# bytes are noise: ids, source ports, the low bytes of times.
 LIVE: EncodingPlan = {
     "time": ColumnEncoding(delta=True),
     "orig_src": _ADDRESS,
@@ -97,8 +104,12 @@ def encode_columns(table: Table, level: int = 1, plan: EncodingPlan = LIVE) -> b
 
 def encode_small(table: Table, level: int = 1) -> bytes:
     """`table` as a payload in form SMALL."""
-    stored = [column for column in COLUMNS if column.name in table.columns and _any(table[column.name])] or [BY_NAME["present"]]
-    layout = [byte for column in stored for byte in (column.id, column.dtype(table.family).itemsize)]
+    stored = [
+        column for column in COLUMNS if column.name in table.columns and _any(table[column.name])
+    ] or [BY_NAME["present"]]
+    layout = [
+        byte for column in stored for byte in (column.id, column.dtype(table.family).itemsize)
+    ]
     run = b"".join(table[column.name].tobytes() for column in stored)
     return bytes([len(stored), *layout]) + pack(np.frombuffer(run, np.uint8), level)
 
@@ -117,15 +128,23 @@ class Part(NamedTuple):
 
 
 def encode_parts(table: Table, level: int, plan: EncodingPlan) -> dict[str, Part]:
-    """The columns of `table` as stored, by name, in the order of their ids; those that are all zero are left out."""
+    """The columns of `table` as stored, by name, in the order of their ids; those that are all zero
+    are left out.
+    """
     encoder = Encoder(table, level)
-    parts = {column.name: encoder.encode(column, plan.get(column.name, _PLAIN)) for column in COLUMNS if column.name in table.columns}
+    parts = {
+        column.name: encoder.encode(column, plan.get(column.name, _PLAIN))
+        for column in COLUMNS
+        if column.name in table.columns
+    }
     return {name: part for name, part in parts.items() if part is not None}
 
 
 @dataclass
 class _Draft:
-    """A column on its way: the numbers or places of its rows (of `selected`, if not all), and what its entry will be."""
+    """A column on its way: the numbers or places of its rows (of `selected`, if not all), and what
+    its entry will be.
+    """
 
     column: Column
     scheme: ColumnEncoding
@@ -173,7 +192,9 @@ class Encoder:
         if partner is not None and column.kind != "addr":
             draft.note(DIFFERENCE, partner=BY_NAME[scheme.partner].id)
             draft.values = draft.values - partner.view(draft.values.dtype)
-        return self._encode_numbers(draft, signed=bool(draft.encoding & DIFFERENCE) or column.kind == "<i8")
+        return self._encode_numbers(
+            draft, signed=bool(draft.encoding & DIFFERENCE) or column.kind == "<i8"
+        )
 
     def _leave_out_unknown(self, draft: _Draft) -> None:
         """Keep the rows in which the column is known, if these are not all, and it is 0 in the others."""
@@ -207,7 +228,9 @@ class Encoder:
         return draft.part(pack_planes(draft.values, self._level))
 
     def _use_dictionary(self, draft: _Draft) -> bool:
-        """Replace values by their places in a dictionary; False: the scheme does not want one of so many entries."""
+        """Replace values by their places in a dictionary; False: the scheme does not want one of so
+        many entries.
+        """
         scheme = draft.scheme
         if not scheme.dictionary:
             return False
@@ -255,7 +278,9 @@ class Encoder:
         if 0 < draft.scheme.ranges <= len(numbers) and numbers.dtype.itemsize == 8:
             above = 0 if draft.encoding & (DELTA | DIFFERENCE) else low
             if low - above > -GREATEST and high - above < GREATEST:
-                return self._encode_ranges(draft, (numbers - _modulo(above, numbers)).view(np.int64), above)
+                return self._encode_ranges(
+                    draft, (numbers - _modulo(above, numbers)).view(np.int64), above
+                )
         items = numbers - _modulo(low, numbers) if low else numbers
         spread = high - low
         if draft.scheme.scale:
@@ -265,9 +290,13 @@ class Encoder:
         return self._encode_items(draft, items.astype(_narrowest(spread), copy=False))
 
     def _encode_ranges(self, draft: _Draft, items: NDArray[np.int64], above: int) -> Part:
-        """Items of either sign, above `above`, as ranges; lives end at whole seconds and a little more, so these may be peaks."""
+        """Items of either sign, above `above`, as ranges; lives end at whole seconds and a little
+        more, so these may be peaks.
+        """
         scale = _common_scale(items) if draft.scheme.scale else 0
-        step = 10 ** (9 - scale) if draft.encoding & DIFFERENCE and not draft.encoding & DELTA else 0
+        step = (
+            10 ** (9 - scale) if draft.encoding & DIFFERENCE and not draft.encoding & DELTA else 0
+        )
         draft.note(RANGES, low=signed64(above), scale=scale)
         return draft.part(pack_ranges(items // 10**scale, self._level, step))
 
@@ -315,15 +344,23 @@ def _pack_dictionary(entries: Array, level: int) -> bytes:
 
 def _narrowest(spread: int) -> str:
     """The dtype of the fewest bytes that holds 0..spread."""
-    return next(dtype for bits, dtype in ((8, "<u1"), (16, "<u2"), (32, "<u4"), (64, "<u8")) if spread < 1 << bits)
+    return next(
+        dtype
+        for bits, dtype in ((8, "<u1"), (16, "<u2"), (32, "<u4"), (64, "<u8"))
+        if spread < 1 << bits
+    )
 
 
 def _common_scale(items: Array) -> int:
-    """The greatest of 9, 6, 3 (s, ms, us) so that all items are multiples of that power of ten; else 0."""
+    """The greatest of 9, 6, 3 (s, ms, us) so that all items are multiples of that power of ten;
+    else 0.
+    """
     for scale in (9, 6, 3):
         step = 10**scale
         # Most are found out by the first few.
-        if step < 1 << 8 * items.dtype.itemsize and not any((some % items.dtype.type(step)).any() for some in (items[:64], items)):
+        if step < 1 << 8 * items.dtype.itemsize and not any(
+            (some % items.dtype.type(step)).any() for some in (items[:64], items)
+        ):
             return scale
     return 0
 
@@ -340,7 +377,9 @@ def signed64(number: int) -> int:
 
 def _any(values: Array) -> bool:
     """If any value is not zero."""
-    return bool((np.ascontiguousarray(values).view("<u8") if values.dtype.kind == "S" else values).any())
+    return bool(
+        (np.ascontiguousarray(values).view("<u8") if values.dtype.kind == "S" else values).any()
+    )
 
 
 def _constant(values: Array) -> bool:

@@ -1,7 +1,9 @@
-"""A segment's blocks: the frame, the JSON of HEADER, GAP and MARK, and the FOOTER.  ctlog(5) is the specification.
+"""A segment's blocks: the frame, the JSON of HEADER, GAP and MARK, and the FOOTER.  ctlog(5) is the
+specification.
 
-`pack_block` makes a block, `parse_frame` and `check_hash` take one apart; `codec` and `encoder` do the payloads of EVENTS and
-CONNECTIONS.  Nothing here does I/O.  What is wrong with bytes raises FormatError with its offset from the block's first byte.
+`pack_block` makes a block, `parse_frame` and `check_hash` take one apart; `codec` and `encoder` do
+the payloads of EVENTS and CONNECTIONS.  Nothing here does I/O.  What is wrong with bytes raises
+FormatError with its offset from the block's first byte.
 """
 
 from __future__ import annotations
@@ -62,17 +64,19 @@ REASONS: Mapping[str, str] = {
 }
 MARKS = ("start", "stop", "heartbeat", "dump", "clock")
 
-# Rows in a block as they are written: 65,536 take about 10 ms and 10 MiB to encode or decode.  Fewer compress worse; more delay live
-# events and make a search read more than it needs.
+# Rows in a block as they are written: 65,536 take about 10 ms and 10 MiB to encode or decode.
+#  Fewer compress worse; more delay live events and make a search read more than it needs.
 ROWS_WRITTEN = 1 << 16
-# Rows that a reader accepts.  All columns of so many IPv6 rows are 46 MB, twice that while they are decoded: that much a
-# stranger's file can make a reader take.
+# Rows that a reader accepts.  All columns of so many IPv6 rows are 46 MB, twice that while they are
+# decoded: that much a stranger's file can make a reader take.
 MAX_ROWS = 1 << 18
-# Rows up to which the form SMALL is the smaller one: the 56 bytes of each column's entry in COLUMNS outweigh what encodings save.
+# Rows up to which the form SMALL is the smaller one: the 56 bytes of each column's entry in COLUMNS
+# outweigh what encodings save.
 SMALL_ROWS = 256
 # Bytes of a payload.  262,144 rows of noise are 46 MB.
 MAX_PAYLOAD = 64 << 20
-# Blocks that a footer tells of: 3 days of a block a second, 8 MiB in the recorder's memory.  With more, a footer has no records.
+# Blocks that a footer tells of: 3 days of a block a second, 8 MiB in the recorder's memory.  With
+# more, a footer has no records.
 MAX_INDEXED = 1 << 18
 # Bytes of JSON: a header with every sysctl and two long lists is 4 KiB.
 MAX_JSON = 1 << 16
@@ -90,7 +94,8 @@ INDEX = np.dtype(
         ("spare", "u1"),
     ]
 )
-# The last bytes of a closed segment: the offset of the footer's frame, the length of its JSON, a magic.
+# The last bytes of a closed segment: the offset of the footer's frame, the length of its JSON, a
+# magic.
 TRAILER = struct.Struct("<QI4s")
 TRAILER_MAGIC = b"BTC\xc7"
 
@@ -101,7 +106,10 @@ _GAP_MEMBERS = (("reason", None), ("lost", None), ("detail", ""))
 
 
 class Frame(NamedTuple):
-    """The 64 bytes before a payload.  `length`: of the payload; `previous`: the hash of the block before."""
+    """The 64 bytes before a payload.
+
+    `length`: of the payload; `previous`: the hash of the block before.
+    """
 
     kind: int
     family: int
@@ -134,7 +142,9 @@ def pack_block(
 
 
 def hashed_part(payload: Buffer, form: int) -> Buffer:
-    """What of the payload the frame's hash covers: all; in form COLUMNS the index, which holds the hash of each column."""
+    """What of the payload the frame's hash covers: all; in form COLUMNS the index, which holds the
+    hash of each column.
+    """
     return payload[: index_head(payload, len(payload))[1]] if form == FORM_COLUMNS else payload
 
 
@@ -153,19 +163,27 @@ def parse_frame(data: Buffer) -> Frame:
     """
     if len(data) < FRAME.size:
         raise FormatError(f"{len(data)} bytes are too few for a block", offset=0)
-    magic, kind, family, version, form, rows, length, time_min, time_max, previous, digest = FRAME.unpack_from(data)
+    magic, kind, family, version, form, rows, length, time_min, time_max, previous, digest = (
+        FRAME.unpack_from(data)
+    )
     if magic != MAGIC:
-        raise FormatError(f"no block here: it begins with {bytes(magic).hex()}, not {MAGIC.hex()}", offset=0)
+        raise FormatError(
+            f"no block here: it begins with {bytes(magic).hex()}, not {MAGIC.hex()}", offset=0
+        )
     if version not in (VERSION, VERSION_REQUIRES):
         reason = f"a block of version {version}: made by a newer version of ctrecorder"
         raise NewerError(reason, offset=6)
     if kind in TABLES:
         if family not in (uapi.AF_INET, uapi.AF_INET6) or form not in (FORM_COLUMNS, FORM_SMALL):
-            raise FormatError(f"a block of kind {kind} with family {family} in form {form}", offset=5)
+            raise FormatError(
+                f"a block of kind {kind} with family {family} in form {form}", offset=5
+            )
         if not 0 < rows <= MAX_ROWS:
             raise FormatError(f"a block of kind {kind} with {rows} rows", offset=8)
     elif form != WHOLE or kind == 0 or (kind in KINDS and (family or rows)):
-        raise FormatError(f"a block of kind {kind} with family {family}, {rows} rows, in form {form}", offset=4)
+        raise FormatError(
+            f"a block of kind {kind} with family {family}, {rows} rows, in form {form}", offset=4
+        )
     if length > MAX_PAYLOAD or (form == FORM_COLUMNS and length < HEAD.size):
         raise FormatError(f"a payload of {length} bytes", offset=12)
     if time_min > time_max:
@@ -174,7 +192,9 @@ def parse_frame(data: Buffer) -> Frame:
 
 
 def check_hash(frame: Buffer, part: Buffer, key: bytes = b"") -> None:
-    """Raise FormatError unless the hash in `frame` (64 bytes) is that of the frame and of `part`, the payload's `hashed_part`."""
+    """Raise FormatError unless the hash in `frame` (64 bytes) is that of the frame and of `part`,
+    the payload's `hashed_part`.
+    """
     if _hash(frame[:HASHED], part, key) != frame[HASHED : FRAME.size]:
         raise FormatError("the block does not match its hash", offset=0)
 
@@ -212,7 +232,10 @@ class Gap:
 
 @dataclass(frozen=True)
 class Mark:
-    """A moment, or (a dump) from begin to end.  `what`: one of MARKS, or a newer one; `facts`: JSON."""
+    """A moment, or (a dump) from begin to end.
+
+    `what`: one of MARKS, or a newer one; `facts`: JSON.
+    """
 
     begin: int
     end: int
@@ -254,9 +277,13 @@ def unknown_features(header: Json) -> list[str]:
 
 def dump_json(facts: Json) -> bytes:
     """JSON as it is stored: UTF-8, keys sorted, no spaces; FormatError if it is over MAX_JSON."""
-    data = json.dumps(facts, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("utf-8", "replace")
+    data = json.dumps(
+        facts, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
+    ).encode("utf-8", "replace")
     if len(data) > MAX_JSON:
-        raise FormatError(f"{len(data)} bytes of JSON, more than the {MAX_JSON} of a block", offset=FRAME.size)
+        raise FormatError(
+            f"{len(data)} bytes of JSON, more than the {MAX_JSON} of a block", offset=FRAME.size
+        )
     return data
 
 
@@ -278,13 +305,17 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def pack_footer(index: NDArray[np.void], totals: Json, offset: int) -> bytes:
-    """The payload of a FOOTER whose frame is at `offset`: `index` (INDEX records), `totals`, the trailer."""
+    """The payload of a FOOTER whose frame is at `offset`: `index` (INDEX records), `totals`, the
+    trailer.
+    """
     text = dump_json(totals)
     return b"".join((index.tobytes(), text, TRAILER.pack(offset, len(text), TRAILER_MAGIC)))
 
 
 def parse_trailer(data: Buffer) -> tuple[int, int] | None:
-    """The footer's offset and the length of its JSON, from the last 16 bytes of a segment; None: it is not closed."""
+    """The footer's offset and the length of its JSON, from the last 16 bytes of a segment; None: it
+    is not closed.
+    """
     if len(data) != TRAILER.size:
         return None
     offset, length, magic = TRAILER.unpack(data)
@@ -292,7 +323,9 @@ def parse_trailer(data: Buffer) -> tuple[int, int] | None:
 
 
 def parse_footer(payload: Buffer, offset: int) -> tuple[NDArray[np.void], Json]:
-    """The index (without a record if it has none) and the totals of the FOOTER whose frame is at `offset`.  Raises FormatError."""
+    """The index (without a record if it has none) and the totals of the FOOTER whose frame is at
+    `offset`.  Raises FormatError.
+    """
     trailer = parse_trailer(payload[-TRAILER.size :])
     if trailer is None or trailer[0] != offset:
         raise FormatError("the footer's trailer does not lead to it", offset=FRAME.size)
@@ -309,8 +342,14 @@ def parse_footer(payload: Buffer, offset: int) -> tuple[NDArray[np.void], Json]:
 
 
 def row_times(kind: int, table: Table) -> NDArray[np.int64]:
-    """The time by which a row is ordered, (rows,): of EVENTS `time`, of CONNECTIONS `start`, while that is unknown `end`."""
-    return table["time"] if kind == Kind.EVENTS else np.where(table["start"] != 0, table["start"], table["end"])
+    """The time by which a row is ordered, (rows,): of EVENTS `time`, of CONNECTIONS `start`, while
+    that is unknown `end`.
+    """
+    return (
+        table["time"]
+        if kind == Kind.EVENTS
+        else np.where(table["start"] != 0, table["start"], table["end"])
+    )
 
 
 def block_times(kind: int, table: Table) -> tuple[int, int]:

@@ -1,11 +1,14 @@
-"""The payload of EVENTS or CONNECTIONS: its index, and the form SMALL.  `lazy` reads the columns, `encoder` writes what both read.
+"""The payload of EVENTS or CONNECTIONS: its index, and the form SMALL.  `lazy` reads the columns,
+`encoder` writes what both read.
 
-There are two forms.  SMALL, for blocks of few rows: all columns, plain, as one run; there is nearly no overhead, and thousands of
-such blocks are read as one table.  COLUMNS, for all others: an index (directory and dictionaries), then a body for each column, so
-that a search reads the index, and then only the columns that it needs.  ctlog(5) is the specification.
+There are two forms.  SMALL, for blocks of few rows: all columns, plain, as one run; there is nearly
+no overhead, and thousands of such blocks are read as one table.  COLUMNS, for all others: an index
+(directory and dictionaries), then a body for each column, so that a search reads the index, and
+then only the columns that it needs.  ctlog(5) is the specification.
 
-Nothing here does I/O.  The bytes are a stranger's: each length, count, width and number is checked before memory is taken for
-it; what is wrong raises FormatError with its offset in the payload.  Memory is bounded by `rows`, which `format` has checked.
+Nothing here does I/O.  The bytes are a stranger's: each length, count, width and number is checked
+before memory is taken for it; what is wrong raises FormatError with its offset in the payload.
+Memory is bounded by `rows`, which `format` has checked.
 """
 
 from __future__ import annotations
@@ -50,15 +53,19 @@ ENCODINGS: Mapping[str, int] = {
 HEAD = struct.Struct("<HHI")  # columns, 0, length of the index
 ENTRY = struct.Struct("<BHBBB2xIII4xqq16s")
 HASH_SIZE = 16
-# A power of ten times any item fits 64 bits, so that a scale is a time's resolution (us 3, ms 6, s 9) and nothing else.
+# A power of ten times any item fits 64 bits, so that a scale is a time's resolution (us 3, ms 6, s
+# 9) and nothing else.
 MAX_SCALE = 9
 WIDTHS = (1, 2, 4, 8)
-# Bytes of the columns of a block in form SMALL: the form is not for blocks that are larger, and a search must read all of it.
+# Bytes of the columns of a block in form SMALL: the form is not for blocks that are larger, and a
+# search must read all of it.
 MAX_SMALL = 1 << 20
 
 
 class Entry(NamedTuple):
-    """A column's entry in the directory; `place`, `dictionary_place`, `body_place` are offsets in the payload, and not stored."""
+    """A column's entry in the directory; `place`, `dictionary_place`, `body_place` are offsets in
+    the payload, and not stored.
+    """
 
     id: int
     encoding: int
@@ -81,7 +88,9 @@ class Entry(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """What the index tells of a column: values lie in low..high, and in one of `parts` (ascending, distinct) if there are any."""
+    """What the index tells of a column: values lie in low..high, and in one of `parts` (ascending,
+    distinct) if there are any.
+    """
 
     low: int | bytes
     high: int | bytes
@@ -89,15 +98,18 @@ class Bound(NamedTuple):
 
 
 def body_hash(body: Buffer) -> bytes:
-    """The hash of a column's body in its entry; the entry is under the frame's hash, and so the body is."""
+    """The hash of a column's body in its entry; the entry is under the frame's hash, and so the
+    body is.
+    """
     return blake2b(body, digest_size=HASH_SIZE).digest()
 
 
 class Index:
-    """The index of a payload in form COLUMNS: `columns` maps names to entries; a column that is not there is all zero.
+    """The index of a payload in form COLUMNS: `columns` maps names to entries; a column that is not
+    there is all zero.
 
-    `data`: at least the index, from the payload's first byte; `payload_length` as the frame has it.  Ids that this version
-    does not know are passed over.  Raises FormatError.
+    `data`: at least the index, from the payload's first byte; `payload_length` as the frame has it.
+     Ids that this version does not know are passed over.  Raises FormatError.
     """
 
     def __init__(self, data: Buffer, family: int, rows: int, payload_length: int) -> None:
@@ -110,7 +122,9 @@ class Index:
         dictionary_place = HEAD.size + count * ENTRY.size
         body_place, before = self.length, 0
         if dictionary_place > self.length or len(data) < self.length:
-            raise FormatError(f"a directory of {count} columns in an index of {self.length} bytes", offset=0)
+            raise FormatError(
+                f"a directory of {count} columns in an index of {self.length} bytes", offset=0
+            )
         for fields in ENTRY.iter_unpack(data[HEAD.size : dictionary_place]):
             entry = Entry._make((*fields, place, dictionary_place, body_place))
             if entry.id <= before:
@@ -124,12 +138,19 @@ class Index:
                 _check(entry, column.dtype(family), rows)
                 self.columns[column.name] = entry
         if dictionary_place != self.length:
-            raise FormatError(f"dictionaries up to byte {dictionary_place} in an index of {self.length}", offset=0)
+            raise FormatError(
+                f"dictionaries up to byte {dictionary_place} in an index of {self.length}", offset=0
+            )
         if body_place != payload_length:
-            raise FormatError(f"columns up to byte {body_place} in a payload of {payload_length}", offset=0)
+            raise FormatError(
+                f"columns up to byte {body_place} in a payload of {payload_length}", offset=0
+            )
 
     def bound(self, name: str) -> Bound | None:
-        """What is known of the values of column `name` without reading it; None: nothing.  Raises FormatError."""
+        """What is known of the values of column `name` without reading it; None: nothing.
+
+        Raises FormatError.
+        """
         dtype = BY_NAME[name].dtype(self.family)
         zero = np.zeros(1, dtype)
         entry = self.columns.get(name)
@@ -140,10 +161,14 @@ class Index:
             return None
         if entry.encoding & SPARSE:
             parts = (*parts, zero)
-        return _bound_of(parts) if entry.encoding & DICTIONARY else _bound_of(parts)._replace(parts=())
+        return (
+            _bound_of(parts) if entry.encoding & DICTIONARY else _bound_of(parts)._replace(parts=())
+        )
 
     def _parts(self, entry: Entry, dtype: np.dtype[Any]) -> tuple[Array, ...] | None:
-        """Arrays, each ascending, that the column's values lie in, or (not DICTIONARY) between; None: not known."""
+        """Arrays, each ascending, that the column's values lie in, or (not DICTIONARY) between;
+        None: not known.
+        """
         if entry.encoding & DIFFERENCE:
             return None
         if entry.encoding & DICTIONARY:
@@ -159,35 +184,51 @@ class Index:
         return (np.array([entry.low, high], np.int64).astype(dtype),)
 
     def dictionary(self, name: str) -> Array:
-        """The dictionary of column `name`: (entries,) of its dtype, ascending, distinct.  Raises FormatError."""
+        """The dictionary of column `name`: (entries,) of its dtype, ascending, distinct.
+
+        Raises FormatError.
+        """
         found = self._dictionaries.get(name)
         if found is None:
-            found = self._dictionaries[name] = self._read_dictionary(self.columns[name], BY_NAME[name].dtype(self.family))
+            found = self._dictionaries[name] = self._read_dictionary(
+                self.columns[name], BY_NAME[name].dtype(self.family)
+            )
         return found
 
     def _read_dictionary(self, entry: Entry, dtype: np.dtype[Any]) -> Array:
-        """The entries are stored as planes of the differences (16-byte ones: exclusive or) to the entry before."""
+        """The entries are stored as planes of the differences (16-byte ones: exclusive or) to the
+        entry before.
+        """
         place, count = entry.dictionary_place, entry.entries
         if count == 0:
             return np.zeros(0, dtype)
         stored = self._data[place : place + entry.dictionary_length]
         planes = unpack_planes(stored, dtype.itemsize, count, place)
         if dtype.kind == "S":
-            values: Array = np.bitwise_xor.accumulate(planes.view("<u8"), axis=0).view(dtype).reshape(count)
+            values: Array = (
+                np.bitwise_xor.accumulate(planes.view("<u8"), axis=0).view(dtype).reshape(count)
+            )
         else:
-            values = np.cumsum(planes.view(unsigned(dtype)).reshape(count), dtype=unsigned(dtype)).view(dtype)
+            values = np.cumsum(
+                planes.view(unsigned(dtype)).reshape(count), dtype=unsigned(dtype)
+            ).view(dtype)
         if not (values[1:] > values[:-1]).all():
             raise FormatError(f"the dictionary of column {entry.id} does not ascend", offset=place)
         return values
 
 
 def index_head(data: Buffer, payload_length: int) -> tuple[int, int]:
-    """The number of columns and the length of the index, from the first 8 bytes of a payload in form COLUMNS.  Raises FormatError."""
+    """The number of columns and the length of the index, from the first 8 bytes of a payload in
+    form COLUMNS.  Raises FormatError.
+    """
     if len(data) < HEAD.size:
         raise FormatError(f"a payload of {len(data)} bytes has no index", offset=0)
     count, spare, length = HEAD.unpack_from(data)
     if spare or not HEAD.size + count * ENTRY.size <= length <= payload_length:
-        raise FormatError(f"an index of {length} bytes for {count} columns in a payload of {payload_length}", offset=0)
+        raise FormatError(
+            f"an index of {length} bytes for {count} columns in a payload of {payload_length}",
+            offset=0,
+        )
     return count, length
 
 
@@ -218,11 +259,15 @@ def _check(entry: Entry, dtype: np.dtype[Any], rows: int) -> None:
         else:
             wrong = entry.width != 16 if wide else entry.width not in WIDTHS or entry.width > limit
     if wrong:
-        raise FormatError(f"the directory contradicts itself for column {entry.id}", offset=entry.place)
+        raise FormatError(
+            f"the directory contradicts itself for column {entry.id}", offset=entry.place
+        )
     if entry.partner:
         partner = BY_ID.get(entry.partner)
         if partner is None or partner.kind != BY_ID[entry.id].kind:
-            raise FormatError(f"column {entry.id} cannot lean on column {entry.partner}", offset=entry.place)
+            raise FormatError(
+                f"column {entry.id} cannot lean on column {entry.partner}", offset=entry.place
+            )
 
 
 def wide_constant(entry: Entry) -> Array:
@@ -232,7 +277,11 @@ def wide_constant(entry: Entry) -> Array:
 
 def _bound_of(parts: tuple[Array, ...]) -> Bound:
     filled = tuple(part for part in parts if len(part))
-    return Bound(min(_scalar(part[:1]) for part in filled), max(_scalar(part[-1:]) for part in filled), filled)
+    return Bound(
+        min(_scalar(part[:1]) for part in filled),
+        max(_scalar(part[-1:]) for part in filled),
+        filled,
+    )
 
 
 def _scalar(one: Array) -> Any:
@@ -256,7 +305,9 @@ def unknown_columns(payload: Buffer, form: int) -> set[int]:
 
 
 def small_layout(payload: Buffer, family: int) -> bytes:
-    """The first part of a payload in form SMALL, which names its columns; blocks with equal ones are read as one.  Raises FormatError."""
+    """The first part of a payload in form SMALL, which names its columns; blocks with equal ones
+    are read as one.  Raises FormatError.
+    """
     count = payload[0] if len(payload) else 0
     layout = bytes(payload[: 1 + 2 * count])
     if not count or len(layout) != 1 + 2 * count:
@@ -265,26 +316,45 @@ def small_layout(payload: Buffer, family: int) -> bytes:
     return layout
 
 
-@lru_cache(maxsize=64)  # one for each set of columns that events come with; a search meets each of them thousands of times
+@lru_cache(
+    maxsize=64
+    # one for each set of columns that events come with; a search meets each of them thousands of
+    # times
+)
 def _check_layout(layout: bytes, family: int) -> None:
     before = 0
     for number, (identity, width) in enumerate(zip(layout[1::2], layout[2::2], strict=True)):
         column = BY_ID.get(identity)
-        if identity <= before or not width or (column is not None and column.dtype(family).itemsize != width):
-            raise FormatError(f"column {identity} of {width} bytes after column {before}", offset=1 + 2 * number)
+        if (
+            identity <= before
+            or not width
+            or (column is not None and column.dtype(family).itemsize != width)
+        ):
+            raise FormatError(
+                f"column {identity} of {width} bytes after column {before}", offset=1 + 2 * number
+            )
         before = identity
 
 
 def small_run(payload: Buffer, layout: bytes, rows: int) -> Buffer:
-    """The columns of a payload in form SMALL, one after the other: for each of `layout`, `rows` times its width.  Raises FormatError."""
+    """The columns of a payload in form SMALL, one after the other: for each of `layout`, `rows`
+    times its width.  Raises FormatError.
+    """
     length = rows * sum(layout[2::2])
     if length > MAX_SMALL:
         raise FormatError(f"{rows} rows in form SMALL", offset=0)
     return unpack(payload[len(layout) :], length, len(layout))
 
 
-def small_table(layout: bytes, runs: Sequence[tuple[int, Buffer]], family: int, names: Iterable[str] | None = None) -> Table:
-    """One or more blocks of one `layout`, each its number of rows and its run, as a table of the columns `names` (default: all)."""
+def small_table(
+    layout: bytes,
+    runs: Sequence[tuple[int, Buffer]],
+    family: int,
+    names: Iterable[str] | None = None,
+) -> Table:
+    """One or more blocks of one `layout`, each its number of rows and its run, as a table of the
+    columns `names` (default: all).
+    """
     wanted = None if names is None else set(names)
     columns: dict[str, Array] = {}
     before = 0
@@ -292,6 +362,8 @@ def small_table(layout: bytes, runs: Sequence[tuple[int, Buffer]], family: int, 
         column = BY_ID.get(identity)
         if column is not None and (wanted is None or column.name in wanted):
             parts = [run[rows * before : rows * (before + width)] for rows, run in runs]
-            columns[column.name] = np.frombuffer(parts[0] if len(parts) == 1 else b"".join(parts), column.dtype(family))
+            columns[column.name] = np.frombuffer(
+                parts[0] if len(parts) == 1 else b"".join(parts), column.dtype(family)
+            )
         before += width
     return Table(family, sum(rows for rows, _ in runs), columns)

@@ -1,7 +1,8 @@
-"""Questions: what is asked of a log, as masks over tables and as a "cannot be" for blocks that then need not be read.
+"""Questions: what is asked of a log, as masks over tables and as a "cannot be" for blocks that then
+need not be read.
 
-A question is a time window, protocols, events and terms, all of which must hold.  A term holds if one of its ends, each an address
-and a port column, is in its networks and its ports.  Pure.
+A question is a time window, protocols, events and terms, all of which must hold.  A term holds if
+one of its ends, each an address and a port column, is in its networks and its ports.  Pure.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ EVERY_EVENT = frozenset(Event)
 
 @dataclass(frozen=True)
 class Network:
-    """The addresses of one prefix, from `low` to `high`, both included, as 4 or 16 bytes in network order."""
+    """The addresses of one prefix, from `low` to `high`, both included, as 4 or 16 bytes in network
+    order.
+    """
 
     family: int
     low: bytes
@@ -41,7 +44,9 @@ class Network:
 
 @dataclass(frozen=True)
 class Term:
-    """Holds for a row if one of `ends` is in one of `networks` (none: any) and its port in one of the ranges `ports` (none: any)."""
+    """Holds for a row if one of `ends` is in one of `networks` (none: any) and its port in one of
+    the ranges `ports` (none: any).
+    """
 
     networks: tuple[Network, ...] = ()
     ports: tuple[tuple[int, int], ...] = ()
@@ -68,9 +73,11 @@ class Addresses(Protocol):
 
 @dataclass(frozen=True)
 class Query:
-    """What is asked.  `since` and `until`: ns, the first included and the last not.  `protocols`: none means any.
+    """What is asked.  `since` and `until`: ns, the first included and the last not.  `protocols`:
+    none means any.
 
-    `connections`: the rows are connections: those whose life touches the window are wanted, and `events` says nothing.
+    `connections`: the rows are connections: those whose life touches the window are wanted, and
+    `events` says nothing.
     """
 
     since: int = BEGIN
@@ -104,15 +111,24 @@ class Query:
 
     def may_contain_addresses(self, addresses: Addresses) -> bool:
         """If a segment with these addresses can hold a wanted row."""
-        return all(any(addresses.may_hold(network.low) for network in term.networks) for term in self.terms if _single(term))
+        return all(
+            any(addresses.may_hold(network.low) for network in term.networks)
+            for term in self.terms
+            if _single(term)
+        )
 
     def may_contain_time(self, time_min: int, time_max: int) -> bool:
-        """If a block of these times can hold a wanted row.  A connection without an end outlives its block's times."""
+        """If a block of these times can hold a wanted row.
+
+        A connection without an end outlives its block's times.
+        """
         return time_min < self.until and (self.connections or time_max >= self.since)
 
     def may_contain(self, bounds: Bounds) -> bool:
         """If a block of these bounds can hold a wanted row."""
-        if self.protocols and not _may_be_in(bounds.get("l4proto"), [(number, number) for number in self.protocols]):
+        if self.protocols and not _may_be_in(
+            bounds.get("l4proto"), [(number, number) for number in self.protocols]
+        ):
             return False
         if self.connections:
             end = bounds.get("end") if self.since > BEGIN else None
@@ -120,7 +136,10 @@ class Query:
                 return False
         elif not _may_be_in(bounds.get("event"), [(number, number) for number in self.events]):
             return False
-        return all(any(_endpoint_may_contain(bounds, term, end) for end in term.endpoints) for term in self.terms)
+        return all(
+            any(_endpoint_may_contain(bounds, term, end) for end in term.endpoints)
+            for term in self.terms
+        )
 
     def columns_needed(self) -> Iterable[str]:
         """The columns that `mask` reads."""
@@ -141,14 +160,18 @@ class Query:
         for term in self.terms:
             wanted = _and(wanted, _holds(table, term))
         if wanted is not None and isinstance(table, LazyTable):
-            # What remains is asked of the rows that were found, so that no more of its columns are read.
+            # What remains is asked of the rows that were found, so that no more of its columns are
+            # read.
             rows = np.flatnonzero(wanted)
             if len(rows):
                 wanted[rows] = replace(self, terms=()).evaluate(table.take(rows))
             return wanted
         if self.protocols:
             wanted = _and(wanted, _is_in(table["l4proto"], self.protocols))
-        wanted = _and(wanted, _touches(table, self.since, self.until) if self.connections else self._happened(table))
+        wanted = _and(
+            wanted,
+            _touches(table, self.since, self.until) if self.connections else self._happened(table),
+        )
         return np.ones(len(table), np.bool_) if wanted is None else wanted
 
     def _happened(self, table: Table | LazyTable) -> Bools | None:
@@ -157,7 +180,11 @@ class Query:
         if self.since > BEGIN or self.until < END:
             time = table["time"]
             wanted = (time >= self.since) & (time < self.until)
-        return wanted if self.events == EVERY_EVENT else _and(wanted, _is_in(table["event"], self.events))
+        return (
+            wanted
+            if self.events == EVERY_EVENT
+            else _and(wanted, _is_in(table["event"], self.events))
+        )
 
 
 def _single(term: Term) -> bool:
@@ -183,7 +210,10 @@ def _is_in(values: Array, wanted: Iterable[int]) -> Bools:
 
 
 def _touches(table: Table | LazyTable, since: int, until: int) -> Bools | None:
-    """The connections that lived in since..until; None: all.  One without an end lives on; one without a start is known at its end."""
+    """The connections that lived in since..until; None: all.
+
+    One without an end lives on; one without a start is known at its end.
+    """
     if since <= BEGIN and until >= END:
         return None
     start, end = table["start"], table["end"]
@@ -207,7 +237,9 @@ def _holds(table: Table | LazyTable, term: Term) -> Bools:
         if networks:
             here = _any(_in_network(table, address, network) for network in networks)
         if term.ports:
-            here = _and(here, _any((table[port] >= low) & (table[port] <= high) for low, high in term.ports))
+            here = _and(
+                here, _any((table[port] >= low) & (table[port] <= high) for low, high in term.ports)
+            )
             if _with_port_0(term):
                 here &= (table["present"] & np.uint32(bits([port]))) != 0
         found |= True if here is None else here
@@ -234,7 +266,9 @@ def _endpoint_may_contain(bounds: Bounds, term: Term, end: tuple[str, str]) -> b
     address, port = end
     if term.networks:
         networks = [network for network in term.networks if network.family == bounds.family]
-        if not networks or not _may_be_in(bounds.get(address), [_as_values(network) for network in networks]):
+        if not networks or not _may_be_in(
+            bounds.get(address), [_as_values(network) for network in networks]
+        ):
             return False
     return not term.ports or _may_be_in(bounds.get(port), list(term.ports))
 
@@ -250,16 +284,31 @@ def _may_be_in(bound: Bound | None, ranges: Iterable[tuple[int | bytes, int | by
     """If a value within `bound` can be in one of the `ranges`, both ends included."""
     if bound is None:
         return True
-    return any(_touch(bound.low, bound.high, low, high) and (not bound.parts or _any_part(bound.parts, low, high)) for low, high in ranges)
+    return any(
+        _touch(bound.low, bound.high, low, high)
+        and (not bound.parts or _any_part(bound.parts, low, high))
+        for low, high in ranges
+    )
 
 
 def _touch(first: int | bytes, last: int | bytes, low: int | bytes, high: int | bytes) -> bool:
-    """If first..last and low..high overlap: all numbers, or all addresses of 16 bytes, whose trailing NULs numpy may have cut."""
-    if isinstance(first, bytes) and isinstance(last, bytes) and isinstance(low, bytes) and isinstance(high, bytes):
+    """If first..last and low..high overlap: all numbers, or all addresses of 16 bytes, whose
+    trailing NULs numpy may have cut.
+    """
+    if (
+        isinstance(first, bytes)
+        and isinstance(last, bytes)
+        and isinstance(low, bytes)
+        and isinstance(high, bytes)
+    ):
         return first.ljust(16, b"\0") <= high and last.ljust(16, b"\0") >= low
     return int(first) <= int(high) and int(last) >= int(low)
 
 
 def _any_part(parts: tuple[Array, ...], low: int | bytes, high: int | bytes) -> bool:
     """If a value of the sorted `parts` is in low..high."""
-    return any(np.searchsorted(part, part.dtype.type(low)) < np.searchsorted(part, part.dtype.type(high), side="right") for part in parts)
+    return any(
+        np.searchsorted(part, part.dtype.type(low))
+        < np.searchsorted(part, part.dtype.type(high), side="right")
+        for part in parts
+    )

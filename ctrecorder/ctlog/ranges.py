@@ -1,8 +1,10 @@
-"""Numbers of many magnitudes, close to their entropy: which range each is in, as a byte that zstd packs, and where in it, as bits.
+"""Numbers of many magnitudes, close to their entropy: which range each is in, as a byte that zstd
+packs, and where in it, as bits.
 
-For times that a byte plane packs badly: steps between starts, lives of connections (a life is a timeout and a little more).  A
-range is an origin and a width in bits, and they are chosen by the numbers, so a peak costs few bits wherever it is.  ctlog(5) is the
-specification.  Pure; the bytes that `unpack_ranges` reads are a stranger's.
+For times that a byte plane packs badly: steps between starts, lives of connections (a life is a
+timeout and a little more).  A range is an origin and a width in bits, and they are chosen by the
+numbers, so a peak costs few bits wherever it is.  ctlog(5) is the specification.  Pure; the bytes
+that `unpack_ranges` reads are a stranger's.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ _HEAD = struct.Struct("<H")
 _RANGE = np.dtype([("origin", "<i8"), ("bits", "u1")])
 _LENGTH = struct.Struct("<I")
 MOST_RANGES = 256
-# A number in the middle of where it could be is worth a range of its own from this share of all on; so many at most.
+# A number in the middle of where it could be is worth a range of its own from this share of all on;
+# so many at most.
 _PEAK_SHARE, _MOST_PEAKS = 1 / 32, 8
 # Numbers from -2**62 up to below 2**62; what is beyond is not for this module.
 GREATEST = 1 << 62
@@ -41,7 +44,10 @@ def pack_ranges(numbers: Numbers, level: int, step: int = 0) -> bytes:
     ranges = np.zeros(len(used), _RANGE)
     ranges["origin"] = edges[used]
     ends = np.append(edges[1:], GREATEST)[used]
-    ranges["bits"] = [int(end - origin - 1).bit_length() for origin, end in zip(ranges["origin"].tolist(), ends.tolist(), strict=True)]
+    ranges["bits"] = [
+        int(end - origin - 1).bit_length()
+        for origin, end in zip(ranges["origin"].tolist(), ends.tolist(), strict=True)
+    ]
     renamed = np.zeros(len(edges), np.uint8)
     renamed[used] = np.arange(len(used))
     kinds = renamed[place]
@@ -52,13 +58,16 @@ def pack_ranges(numbers: Numbers, level: int, step: int = 0) -> bytes:
         parts.append(_pack_bits(rest[order[at : at + count]], bits))
         at += count
     run = pack(kinds, level)
-    return b"".join((_HEAD.pack(len(ranges)), ranges.tobytes(), _LENGTH.pack(len(run)), run, *parts))
+    return b"".join(
+        (_HEAD.pack(len(ranges)), ranges.tobytes(), _LENGTH.pack(len(run)), run, *parts)
+    )
 
 
 class Ranges:
     """The (count,) numbers that `stored` holds; FormatError at `offset` if it does not hold them.
 
-    All of them, or only those at some rows: which range each is in must be unpacked, but then each range has its numbers one by one.
+    All of them, or only those at some rows: which range each is in must be unpacked, but then each
+    range has its numbers one by one.
     """
 
     def __init__(self, stored: Buffer, count: int, offset: int) -> None:
@@ -75,12 +84,16 @@ class Ranges:
         at += length
         self._counts = np.bincount(self._kinds, minlength=amount)
         if len(self._counts) > amount:
-            raise FormatError(f"a number in range {len(self._counts) - 1} of {amount}", offset=offset)
+            raise FormatError(
+                f"a number in range {len(self._counts) - 1} of {amount}", offset=offset
+            )
         self._bits = ranges["bits"].astype(np.int64)
         self._origins = ranges["origin"].astype(np.int64).view(np.uint64)
         sizes = self._counts * (self._bits // 8) + -(-(self._counts * (self._bits % 8)) // 8)
         if int(sizes.sum()) != len(stored) - at:
-            raise FormatError(f"ranges of {int(sizes.sum())} bytes in {len(stored) - at}", offset=offset)
+            raise FormatError(
+                f"ranges of {int(sizes.sum())} bytes in {len(stored) - at}", offset=offset
+            )
         self._stored, self._places = stored, np.append(0, np.cumsum(sizes)) + at
 
     def all(self) -> Numbers:
@@ -101,19 +114,28 @@ class Ranges:
         whole, left = bits // 8, bits % 8
         data = np.frombuffer(bytes(self._stored) + bytes(8), np.uint8)
         words: NDArray[np.uint64] = np.ndarray((len(data) - 7,), "<u8", data, strides=(1,))
-        found: NDArray[np.uint64] = words[self._places[kinds] + before * whole] & _low_bits(8 * whole)
+        found: NDArray[np.uint64] = words[self._places[kinds] + before * whole] & _low_bits(
+            8 * whole
+        )
         bit = before * left
-        above = words[self._places[kinds] + self._counts[kinds] * whole + bit // 8] >> (bit % 8).astype(np.uint64) & _low_bits(left)
+        above = words[self._places[kinds] + self._counts[kinds] * whole + bit // 8] >> (
+            bit % 8
+        ).astype(np.uint64) & _low_bits(left)
         # Shifted by 64, a number is what it was; but then nothing is above.
         found += np.where(left > 0, above << (8 * whole % 64).astype(np.uint64), np.uint64(0))
         found += self._origins[kinds]
         return found.view(np.int64)
 
     def sums(self, rows: NDArray[np.intp]) -> Numbers:
-        """For each of `rows`, ascending, which should be few, the sum of all numbers up to it, modulo 2**64."""
+        """For each of `rows`, ascending, which should be few, the sum of all numbers up to it,
+        modulo 2**64.
+        """
         counts = self._up_to(rows)
         totals = np.zeros(len(self._kinds) + 1, np.uint64)
-        np.cumsum(np.concatenate([self._rests(number) for number in range(len(self._counts))]), out=totals[1:])
+        np.cumsum(
+            np.concatenate([self._rests(number) for number in range(len(self._counts))]),
+            out=totals[1:],
+        )
         first = np.cumsum(self._counts) - self._counts
         sums = totals[first + counts] - totals[first] + counts.view(np.uint64) * self._origins
         found: NDArray[np.uint64] = sums.sum(axis=1, dtype=np.uint64)
@@ -123,7 +145,9 @@ class Ranges:
         """(rows, ranges): how many numbers of each range are up to each of `rows`."""
         found, row = np.zeros((len(rows), len(self._counts)), np.int64), 0
         for number, next_row in enumerate(map(int, rows)):
-            found[number] = np.bincount(self._kinds[row : next_row + 1], minlength=len(self._counts))
+            found[number] = np.bincount(
+                self._kinds[row : next_row + 1], minlength=len(self._counts)
+            )
             row = next_row + 1
         summed: NDArray[np.int64] = np.cumsum(found, axis=0)
         return summed
@@ -157,7 +181,8 @@ def _edges(peaks: list[int]) -> Numbers:
     for base, end in zip([0, *peaks], [*peaks, GREATEST], strict=True):
         edges += [base] if base else []
         edges += [base + power for power in _POWERS if base + power < end]
-    # A range of one row costs nothing but its 9 bytes, so there may be many; but they must fit a byte.
+    # A range of one row costs nothing but its 9 bytes, so there may be many; but they must fit a
+    # byte.
     return np.array(edges if len(edges) <= MOST_RANGES else _edges(peaks[1:]), np.int64)
 
 
@@ -171,7 +196,9 @@ def _pack_bits(rest: NDArray[np.uint64], bits: int) -> bytes:
         groups = np.zeros((-(-len(rest) // 8), 8), np.uint64)
         groups.reshape(-1)[: len(rest)] = rest >> np.uint64(8 * whole)
         words = np.bitwise_or.reduce(groups << _shifts(left), axis=1)
-        packed += words.view(np.uint8).reshape(-1, 8)[:, :left].tobytes()[: -(-len(rest) * left // 8)]
+        packed += (
+            words.view(np.uint8).reshape(-1, 8)[:, :left].tobytes()[: -(-len(rest) * left // 8)]
+        )
     return packed
 
 
@@ -198,7 +225,9 @@ def _low_bits(bits: NDArray[np.int64]) -> NDArray[np.uint64]:
 
 
 def _words(stored: Buffer, size: int, count: int) -> NDArray[np.uint64]:
-    """(count,): items of `size` bytes, of which the last may be cut short: read as 8 bytes each, from where it begins."""
+    """(count,): items of `size` bytes, of which the last may be cut short: read as 8 bytes each,
+    from where it begins.
+    """
     if size == 0:
         return np.zeros(count, np.uint64)
     padded = bytearray(count * size + 8)

@@ -1,7 +1,9 @@
-"""The distinct values of an array, and where each row's is among them: what dictionaries are made of.
+"""The distinct values of an array, and where each row's is among them: what dictionaries are made
+of.
 
-Faster than sorting: few values are found one by one, many are spread over slots by a hash, so that only rows that meet another
-value in their slot are sorted.  65,536 addresses of 4 / 200 / 7,000 kinds: 1 / 5 / 14 ns a row, where np.unique takes 30 / 44 / 80.
+Faster than sorting: few values are found one by one, many are spread over slots by a hash, so that
+only rows that meet another value in their slot are sorted.  65,536 addresses of 4 / 200 / 7,000
+kinds: 1 / 5 / 14 ns a row, where np.unique takes 30 / 44 / 80.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ from ctrecorder.columns import Array
 
 Places = NDArray[np.uint8] | NDArray[np.uint32]
 
-# Values that are found one by one: a pass over all rows for each costs less than the slots up to about so many.
+# Values that are found one by one: a pass over all rows for each costs less than the slots up to
+# about so many.
 _FEW = 8
 _SAMPLE = 128
 _SAMPLED, _SAMPLED_RUN = 256, 16
-# Of so many rows a table of as many slots stays in the CPU's cache, and in memory that malloc() has at hand.
+# Of so many rows a table of as many slots stays in the CPU's cache, and in memory that malloc() has
+# at hand.
 _FEW_ROWS_BITS = 14
 # Below that the slots cost more than sorting.
 _SORTED_ROWS = 4096
@@ -29,7 +33,10 @@ _GOLDEN_32, _GOLDEN_64 = np.uint32(2654435761), np.uint64(11400714819323198485)
 
 
 def estimate(values: Array) -> int:
-    """About how many distinct values there are, by a sample; too few rather than too many.  `values`: (n,), n > 0."""
+    """About how many distinct values there are, by a sample; too few rather than too many.
+
+    `values`: (n,), n > 0.
+    """
     if len(values) <= _SAMPLED:
         return len(np.unique(values))
     # Neighbours, so that what comes in bursts is not taken for many, from all over.
@@ -43,7 +50,10 @@ def estimate(values: Array) -> int:
 
 
 def distinct(values: Array) -> tuple[Array, Places]:
-    """`values`: (n,), n > 0, integers or S16.  Returns the distinct ones, ascending, (k,), and the place of each row's among them, (n,)."""
+    """`values`: (n,), n > 0, integers or S16.
+
+    Returns the distinct ones, ascending, (k,), and the place of each row's among them, (n,).
+    """
     if values.dtype.kind == "S":
         return _distinct_wide(values)
     if values.dtype.kind == "i":

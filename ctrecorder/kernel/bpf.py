@@ -1,8 +1,10 @@
-"""Classic BPF for the event socket, so that the kernel drops what is not wanted before it is queued.
+"""Classic BPF for the event socket, so that the kernel drops what is not wanted before it is
+queued.
 
-The kernel finds attributes for the program: SKF_AD_NLATTR takes A, an offset, and X, an attribute type, and returns in A the
-offset of the first such attribute, or 0; SKF_AD_NLATTR_NEST looks inside the attribute at A (linux/filter.h, net/core/filter.c).
-A program fails open: a message that lacks the attribute in question passes, and so does every one that is no conntrack event.
+The kernel finds attributes for the program: SKF_AD_NLATTR takes A, an offset, and X, an attribute
+type, and returns in A the offset of the first such attribute, or 0; SKF_AD_NLATTR_NEST looks inside
+the attribute at A (linux/filter.h, net/core/filter.c). A program fails open: a message that lacks
+the attribute in question passes, and so does every one that is no conntrack event.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ _Code = list[tuple[int, int, int, int]]  # code, jump if true, jump if false, k
 
 
 def event_filter(protocols: Collection[int] = (), nat_only: bool = False) -> bytes | None:
-    """A struct sock_filter array that passes events of these L4 `protocols` (none: of all), with `nat_only` only those with NAT.
+    """A struct sock_filter array that passes events of these L4 `protocols` (none: of all), with
+    `nat_only` only those with NAT.
 
     None if it would pass everything.
     """
@@ -40,8 +43,13 @@ def event_filter(protocols: Collection[int] = (), nat_only: bool = False) -> byt
 
 
 def _pass_others() -> _Code:
-    """Pass what is no conntrack event.  A half-word is loaded in network order, nlmsg_type is in host order."""
-    new, delete = (int.from_bytes(struct.pack("=H", kind), "big") for kind in (uapi.CT_NEW, uapi.CT_DELETE))
+    """Pass what is no conntrack event.
+
+    A half-word is loaded in network order, nlmsg_type is in host order.
+    """
+    new, delete = (
+        int.from_bytes(struct.pack("=H", kind), "big") for kind in (uapi.CT_NEW, uapi.CT_DELETE)
+    )
     return [(_LD_HALF_ABS, 0, 0, _TYPE_OFFSET), (_JEQ, 2, 0, new), (_JEQ, 1, 0, delete), _PASS]
 
 
@@ -49,19 +57,30 @@ def _find(*kinds: int) -> _Code:
     """X = the offset of the attribute kinds[-1], in kinds[-2] and so on; pass a message without it."""
     code: _Code = [(_LD_IMM, 0, 0, uapi.NLMSG_HDRLEN + uapi.NFGENMSG_LEN)]
     for depth, kind in enumerate(kinds):
-        code += [(_LDX_IMM, 0, 0, kind), (_LD_WORD_ABS, 0, 0, _SKF_AD_NLATTR_NEST if depth else _SKF_AD_NLATTR)]
+        code += [
+            (_LDX_IMM, 0, 0, kind),
+            (_LD_WORD_ABS, 0, 0, _SKF_AD_NLATTR_NEST if depth else _SKF_AD_NLATTR),
+        ]
         code += [(_JEQ, 0, 1, 0), _PASS]
     return [*code, (_TAX, 0, 0, 0)]
 
 
 def _nat() -> _Code:
     """Drop events of connections without NAT."""
-    return [*_find(uapi.CTA_STATUS), (_LD_WORD_IND, 0, 0, uapi.NLA_HDRLEN), (_JSET, 1, 0, uapi.IPS_NAT_MASK), _DROP]
+    return [
+        *_find(uapi.CTA_STATUS),
+        (_LD_WORD_IND, 0, 0, uapi.NLA_HDRLEN),
+        (_JSET, 1, 0, uapi.IPS_NAT_MASK),
+        _DROP,
+    ]
 
 
 def _protocols(protocols: Collection[int]) -> _Code:
     """Drop events of other protocols, pass those of these."""
-    code = [*_find(uapi.CTA_TUPLE_ORIG, uapi.CTA_TUPLE_PROTO, uapi.CTA_PROTO_NUM), (_LD_BYTE_IND, 0, 0, uapi.NLA_HDRLEN)]
+    code = [
+        *_find(uapi.CTA_TUPLE_ORIG, uapi.CTA_TUPLE_PROTO, uapi.CTA_PROTO_NUM),
+        (_LD_BYTE_IND, 0, 0, uapi.NLA_HDRLEN),
+    ]
     for protocol in sorted(set(protocols)):
         code += [(_JEQ, 0, 1, protocol), _PASS]
     return [*code, _DROP]

@@ -1,8 +1,10 @@
-"""Conntrack messages to columns, by layout: what `walker` specifies, for thousands of messages at once.
+"""Conntrack messages to columns, by layout: what `walker` specifies, for thousands of messages at
+once.
 
-`Decoder.decode` takes messages in slots of fixed stride and returns tables of columns.  The first message of a layout is
-surveyed by `walker`; all messages that agree with it in length, type and every attribute header are then gathered at once.
-Nothing here does I/O; no bytes whatever make it raise, or read outside their message: what is unsound is counted in `rejected`.
+`Decoder.decode` takes messages in slots of fixed stride and returns tables of columns.  The first
+message of a layout is surveyed by `walker`; all messages that agree with it in length, type and
+every attribute header are then gathered at once. Nothing here does I/O; no bytes whatever make it
+raise, or read outside their message: what is unsound is counted in `rejected`.
 """
 
 from __future__ import annotations
@@ -19,14 +21,18 @@ from ctrecorder.columns import COLUMNS, Array, Table
 from ctrecorder.errors import MessageError
 from ctrecorder.kernel import message as walker
 
-# Bytes of a slot.  The greatest conntrack event takes about 600 (IPv6 with a master, a helper, labels, sequence adjustment,
-# synproxy, all counters) and a security context of up to 256 (Smack; SELinux has less).  A longer one would be refused and counted.
-# Not a power of two: 1,024 would put the same field of all messages into a few sets of the CPU's cache, and gathering takes twice as long.
+# Bytes of a slot.  The greatest conntrack event takes about 600 (IPv6 with a master, a helper,
+# labels, sequence adjustment, synproxy, all counters) and a security context of up to 256 (Smack;
+# SELinux has less).  A longer one would be refused and counted. Not a power of two: 1,024 would put
+# the same field of all messages into a few sets of the CPU's cache, and gathering takes twice as
+# long.
 STRIDE = 1088
 
 _LEAST = uapi.NLMSG_HDRLEN + uapi.NFGENMSG_LEN  # bytes of the least conntrack message
 
-Slots: TypeAlias = NDArray[np.uint8]  # (n, stride): a message a row, C-contiguous, stride a multiple of 4 and at least _LEAST
+Slots: TypeAlias = NDArray[
+    np.uint8
+]  # (n, stride): a message a row, C-contiguous, stride a multiple of 4 and at least _LEAST
 Lengths: TypeAlias = NDArray[np.uint32]  # (n,): the bytes used
 Columns: TypeAlias = dict[str, Array]
 
@@ -39,17 +45,24 @@ class _Plan:
     def __init__(self, message: bytes, layout: walker.Layout) -> None:
         self.layout = layout
         self._headers = np.array(layout.headers) // 4
-        self._expected = np.frombuffer(message, np.uint32, len(message) // 4)[self._headers][:, np.newaxis]
+        self._expected = np.frombuffer(message, np.uint32, len(message) // 4)[self._headers][
+            :, np.newaxis
+        ]
         dtypes = {column.name: column.dtype(layout.family) for column in COLUMNS}
         for direction in ("orig", "reply"):
             dtypes |= {f"{direction}_{name}": np.dtype(np.uint8) for name in walker.ICMP_FIELDS}
-        self._fields = [(name, offset, dtypes[name].newbyteorder(">"), dtypes[name]) for name, (offset, _) in layout.fields.items()]
+        self._fields = [
+            (name, offset, dtypes[name].newbyteorder(">"), dtypes[name])
+            for name, (offset, _) in layout.fields.items()
+        ]
 
     def matches(self, slots: Slots) -> NDArray[np.bool_]:
         """Which of the messages in `slots`, all of the plan's length, have its layout: (n,)."""
         same = np.equal(slots.view(np.uint32).T[self._headers], self._expected)
         # The first is nearly always all there is to know, and costs a fifth of the second.
-        matching: NDArray[np.bool_] = np.ones(len(slots), np.bool_) if same.all() else np.logical_and.reduce(same, axis=0)
+        matching: NDArray[np.bool_] = (
+            np.ones(len(slots), np.bool_) if same.all() else np.logical_and.reduce(same, axis=0)
+        )
         return matching
 
     def gather(self, slots: Slots) -> Columns:
@@ -59,11 +72,17 @@ class _Plan:
             "event": np.broadcast_to(np.uint8(self.layout.event), (rows,)),
             "present": np.broadcast_to(np.uint32(self.layout.known), (rows,)),
         }
-        columns |= {name: np.ndarray((rows,), sent, slots, offset, (stride,)).astype(dtype) for name, offset, sent, dtype in self._fields}
+        columns |= {
+            name: np.ndarray((rows,), sent, slots, offset, (stride,)).astype(dtype)
+            for name, offset, sent, dtype in self._fields
+        }
         for direction in ("orig", "reply"):
             parts = [columns.pop(f"{direction}_{name}", None) for name in walker.ICMP_FIELDS]
             if any(part is not None for part in parts):
-                icmp_type, icmp_code = (np.zeros(rows, np.uint16) if part is None else part.astype(np.uint16) for part in parts)
+                icmp_type, icmp_code = (
+                    np.zeros(rows, np.uint16) if part is None else part.astype(np.uint16)
+                    for part in parts
+                )
                 columns[f"{direction}_dport"] = icmp_type * np.uint16(256) + icmp_code
         return columns
 
@@ -77,7 +96,9 @@ class _Piece(NamedTuple):
 
 
 class Decoder:
-    """Decodes batches; remembers up to `max_layouts` layouts (a router shows about 20) and forgets all when there are more."""
+    """Decodes batches; remembers up to `max_layouts` layouts (a router shows about 20) and forgets
+    all when there are more.
+    """
 
     def __init__(self, max_layouts: int = 256) -> None:
         self.rejected = 0  # messages that are no sound conntrack message
@@ -87,11 +108,17 @@ class Decoder:
         self._plans: dict[tuple[int, bool], list[_Plan]] = {}
         self._learned = 0
 
-    def decode(self, slots: Slots, lengths: Lengths, received_ns: int | NDArray[np.int64], existing: bool = False) -> list[Table]:
+    def decode(
+        self,
+        slots: Slots,
+        lengths: Lengths,
+        received_ns: int | NDArray[np.int64],
+        existing: bool = False,
+    ) -> list[Table]:
         """The messages in `slots` as at most one Table a family, in order of arrival.
 
-        received_ns: one or (n,), the `time` of those without CTA_TIMESTAMP_EVENT; existing: they answer a dump of the table.
-        The tables keep no reference to the arguments.
+        received_ns: one or (n,), the `time` of those without CTA_TIMESTAMP_EVENT; existing: they
+        answer a dump of the table. The tables keep no reference to the arguments.
         """
         if not len(lengths):
             return []
@@ -101,13 +128,22 @@ class Decoder:
                 numbers = group[found]
                 columns = plan.gather(messages)
                 if "time" not in columns:
-                    columns["time"] = np.broadcast_to(np.asarray(received_ns, "<i8"), lengths.shape)[numbers]
+                    columns["time"] = np.broadcast_to(
+                        np.asarray(received_ns, "<i8"), lengths.shape
+                    )[numbers]
                 pieces.append(_Piece(numbers, plan.layout.family, columns))
         families = sorted({piece.family for piece in pieces})
-        return [_assemble(family, [piece for piece in pieces if piece.family == family], len(lengths)) for family in families]
+        return [
+            _assemble(family, [piece for piece in pieces if piece.family == family], len(lengths))
+            for family in families
+        ]
 
-    def _by_layout(self, slots: Slots, length: int, key: tuple[int, bool]) -> Iterator[tuple[_Plan, NDArray[np.intp], Slots]]:
-        """Messages that agree in `key`, and so in their `length`, by layout: the plan, their numbers in `slots`, and they themselves."""
+    def _by_layout(
+        self, slots: Slots, length: int, key: tuple[int, bool]
+    ) -> Iterator[tuple[_Plan, NDArray[np.intp], Slots]]:
+        """Messages that agree in `key`, and so in their `length`, by layout: the plan, their
+        numbers in `slots`, and they themselves.
+        """
         numbers: NDArray[np.intp] = np.arange(len(slots))
         known = list(self._plans.get(key, ()))
         while len(numbers):
@@ -124,13 +160,18 @@ class Decoder:
                 numbers, slots = numbers[~match], slots[~match]
 
     def _learn(self, message: bytes, length: int, key: tuple[int, bool]) -> _Plan | None:
-        """The plan of this message's layout, from now on known; None if it is no conntrack message, which is counted."""
+        """The plan of this message's layout, from now on known; None if it is no conntrack message,
+        which is counted.
+        """
         try:
             if len(message) < length:
                 raise MessageError(f"{length} bytes do not fit a slot of {len(message)}")
             layout = walker.survey(message, key[1])
         except MessageError as error:
-            if length >= uapi.NLMSG_HDRLEN and struct.unpack_from("=H", message, 4)[0] not in walker.MESSAGE_TYPES:
+            if (
+                length >= uapi.NLMSG_HDRLEN
+                and struct.unpack_from("=H", message, 4)[0] not in walker.MESSAGE_TYPES
+            ):
                 self.ignored += 1
             else:
                 self.rejected += 1
@@ -146,7 +187,9 @@ class Decoder:
 
 
 def _groups(slots: Slots, lengths: Lengths) -> Iterator[tuple[int, int, NDArray[np.intp], Slots]]:
-    """Messages that agree in `_keys`: the key, their length, their numbers in the batch, and they themselves."""
+    """Messages that agree in `_keys`: the key, their length, their numbers in the batch, and they
+    themselves.
+    """
     keys = _keys(slots, lengths)
     rows: NDArray[np.intp] = np.arange(len(lengths))
     same = keys == keys[0]
@@ -161,7 +204,9 @@ def _groups(slots: Slots, lengths: Lengths) -> Iterator[tuple[int, int, NDArray[
 
 
 def _keys(slots: Slots, lengths: Lengths) -> NDArray[np.uint64]:
-    """(n,): equal where length (all beyond the slot being one), nlmsg_type, nlmsg_flags and family are."""
+    """(n,): equal where length (all beyond the slot being one), nlmsg_type, nlmsg_flags and family
+    are.
+    """
     words = slots.view(np.uint32)
     keys = np.minimum(lengths, slots.shape[1] + 1).astype(np.uint64) << np.uint64(40)
     keys |= slots[:, uapi.NLMSG_HDRLEN].astype(np.uint64) << np.uint64(32)
@@ -196,11 +241,13 @@ class Split(NamedTuple):
     done: bool  # NLMSG_DONE or NLMSG_ERROR: the dump is over
     error: int  # the errno that came with it; 0 if none
     interrupted: bool  # NLM_F_DUMP_INTR: the table changed under the dump, entries may be missing
-    unsound: int  # messages longer than STRIDE, or with a length that contradicts the bytes: not in `slots`
+    # messages longer than STRIDE, or with a length that contradicts the bytes: not in `slots`
+    unsound: int
 
 
 def messages(answer: bytes | memoryview) -> Iterator[tuple[int, int, int, int]]:
-    """The netlink messages in one datagram, or in several that are padded to 4 bytes each: offset, length, nlmsg_type, nlmsg_flags.
+    """The netlink messages in one datagram, or in several that are padded to 4 bytes each: offset,
+    length, nlmsg_type, nlmsg_flags.
 
     Length 0 is the last one: the bytes from there on contradict themselves.
     """
@@ -217,7 +264,11 @@ def messages(answer: bytes | memoryview) -> Iterator[tuple[int, int, int, int]]:
 
 def end_of_dump(answer: bytes | memoryview, at: int, length: int) -> int:
     """The errno in a message of DUMP_ENDS; 0 if there is none."""
-    return -int(struct.unpack_from("=i", answer, at + uapi.NLMSG_HDRLEN)[0]) if length >= uapi.NLMSG_HDRLEN + 4 else 0
+    return (
+        -int(struct.unpack_from("=i", answer, at + uapi.NLMSG_HDRLEN)[0])
+        if length >= uapi.NLMSG_HDRLEN + 4
+        else 0
+    )
 
 
 def split(answer: bytes | memoryview) -> Split:
@@ -238,6 +289,8 @@ def split(answer: bytes | memoryview) -> Split:
     words = np.zeros((len(answer) + 3) // 4 + width, np.uint32)
     words.view(np.uint8)[: len(answer)] = np.frombuffer(answer, np.uint8)
     # A row for each word that a message may begin at: taking rows copies each as one piece.
-    windows: NDArray[np.uint32] = np.ndarray((len(words) - width + 1, width), np.uint32, words, strides=(4, 4))
+    windows: NDArray[np.uint32] = np.ndarray(
+        (len(words) - width + 1, width), np.uint32, words, strides=(4, 4)
+    )
     slots = windows[np.array(starts, np.intp) // 4].view(np.uint8)
     return Split(slots, np.array(lengths, np.uint32), done, error, interrupted, unsound)

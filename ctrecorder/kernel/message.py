@@ -1,11 +1,13 @@
 """The specification of a conntrack message: plain Python, attribute by attribute.
 
-`survey` takes one netlink message and tells where its values lie; `walk` reads them there.  `decode` surveys the first
-message of each layout only, and gathers the values of all others of that layout with numpy.  Nothing here does I/O, and
-nothing trusts a length: what contradicts itself is a MessageError.
+`survey` takes one netlink message and tells where its values lie; `walk` reads them there.
+`decode` surveys the first message of each layout only, and gathers the values of all others of
+that layout with numpy.  Nothing here does I/O, and nothing trusts a length: what contradicts itself
+is a MessageError.
 
-What is accepted, as the kernel's nla_parse() does: attributes in any order, each of them optional except the addresses of
-the original tuple; unknown ones are skipped; of a repeated one the last counts; of a payload longer than its value the first bytes.
+What is accepted, as the kernel's nla_parse() does: attributes in any order, each of them optional
+except the addresses of the original tuple; unknown ones are skipped; of a repeated one the last
+counts; of a payload longer than its value the first bytes.
 """
 
 from __future__ import annotations
@@ -22,27 +24,43 @@ MESSAGE_TYPES = (uapi.CT_NEW, uapi.CT_DELETE)
 
 # From an attribute's type to the field and its width in bytes, or to the attributes nested in it.
 Spec: TypeAlias = Mapping[int, "tuple[str, int] | Spec"]
-Fields: TypeAlias = dict[str, tuple[int, int]]  # field -> byte offset and width of its (big-endian) value
+Fields: TypeAlias = dict[
+    str, tuple[int, int]
+]  # field -> byte offset and width of its (big-endian) value
 
 
 class Layout(NamedTuple):
-    """Where a message has what.  All messages with the same length and the same words at `headers` share it."""
+    """Where a message has what.
+
+    All messages with the same length and the same words at `headers` share it.
+    """
 
     family: int
     event: int
     known: int
     fields: Fields
-    headers: tuple[int, ...]  # byte offsets (multiples of 4) of the 4-byte words that decide all the above, in order
+    headers: tuple[
+        int, ...
+    ]  # byte offsets (multiples of 4) of the 4-byte words that decide all the above, in order
 
 
 def _ip(direction: str, family: int) -> Spec:
     if family == uapi.AF_INET:
-        return {uapi.CTA_IP_V4_SRC: (f"{direction}_src", 4), uapi.CTA_IP_V4_DST: (f"{direction}_dst", 4)}
-    return {uapi.CTA_IP_V6_SRC: (f"{direction}_src", 16), uapi.CTA_IP_V6_DST: (f"{direction}_dst", 16)}
+        return {
+            uapi.CTA_IP_V4_SRC: (f"{direction}_src", 4),
+            uapi.CTA_IP_V4_DST: (f"{direction}_dst", 4),
+        }
+    return {
+        uapi.CTA_IP_V6_SRC: (f"{direction}_src", 16),
+        uapi.CTA_IP_V6_DST: (f"{direction}_dst", 16),
+    }
 
 
 def _tuple(direction: str, family: int) -> Spec:
-    """The attributes of CTA_TUPLE_ORIG or CTA_TUPLE_REPLY.  `icmp_type` and `icmp_code` together are the column `dport`."""
+    """The attributes of CTA_TUPLE_ORIG or CTA_TUPLE_REPLY.
+
+    `icmp_type` and `icmp_code` together are the column `dport`.
+    """
     proto: dict[int, tuple[str, int] | Spec] = {
         uapi.CTA_PROTO_SRC_PORT: (f"{direction}_sport", 2),
         uapi.CTA_PROTO_DST_PORT: (f"{direction}_dport", 2),
@@ -53,11 +71,18 @@ def _tuple(direction: str, family: int) -> Spec:
         proto[base] = (f"{direction}_sport", 2)
         proto[base + 1] = (f"{direction}_icmp_type", 1)
         proto[base + 2] = (f"{direction}_icmp_code", 1)
-    return {uapi.CTA_TUPLE_IP: _ip(direction, family), uapi.CTA_TUPLE_PROTO: proto, uapi.CTA_TUPLE_ZONE: (f"{direction}_zone", 2)}
+    return {
+        uapi.CTA_TUPLE_IP: _ip(direction, family),
+        uapi.CTA_TUPLE_PROTO: proto,
+        uapi.CTA_TUPLE_ZONE: (f"{direction}_zone", 2),
+    }
 
 
 def _counters(direction: str) -> Spec:
-    return {uapi.CTA_COUNTERS_PACKETS: (f"{direction}_packets", 8), uapi.CTA_COUNTERS_BYTES: (f"{direction}_bytes", 8)}
+    return {
+        uapi.CTA_COUNTERS_PACKETS: (f"{direction}_packets", 8),
+        uapi.CTA_COUNTERS_BYTES: (f"{direction}_bytes", 8),
+    }
 
 
 def _message(family: int) -> Spec:
@@ -65,13 +90,18 @@ def _message(family: int) -> Spec:
         uapi.CTA_TUPLE_ORIG: _tuple("orig", family),
         uapi.CTA_TUPLE_REPLY: _tuple("reply", family),
         uapi.CTA_STATUS: ("status", 4),
-        uapi.CTA_PROTOINFO: {uapi.CTA_PROTOINFO_TCP: {uapi.CTA_PROTOINFO_TCP_STATE: ("tcp_state", 1)}},
+        uapi.CTA_PROTOINFO: {
+            uapi.CTA_PROTOINFO_TCP: {uapi.CTA_PROTOINFO_TCP_STATE: ("tcp_state", 1)}
+        },
         uapi.CTA_MARK: ("mark", 4),
         uapi.CTA_COUNTERS_ORIG: _counters("orig"),
         uapi.CTA_COUNTERS_REPLY: _counters("reply"),
         uapi.CTA_ID: ("id", 4),
         uapi.CTA_ZONE: ("zone", 2),
-        uapi.CTA_TIMESTAMP: {uapi.CTA_TIMESTAMP_START: ("start", 8), uapi.CTA_TIMESTAMP_STOP: ("stop", 8)},
+        uapi.CTA_TIMESTAMP: {
+            uapi.CTA_TIMESTAMP_START: ("start", 8),
+            uapi.CTA_TIMESTAMP_STOP: ("stop", 8),
+        },
         uapi.CTA_TIMESTAMP_EVENT: ("time", 8),
     }
 
@@ -83,7 +113,9 @@ SIGNED = frozenset({"time", "start", "stop"})
 
 
 def event_of(kind: int, flags: int, existing: bool) -> int:
-    """The column `event` of a message with nlmsg_type `kind` and nlmsg_flags `flags`; `existing`: it answers a dump."""
+    """The column `event` of a message with nlmsg_type `kind` and nlmsg_flags `flags`; `existing`:
+    it answers a dump.
+    """
     if kind == uapi.CT_DELETE:
         return Event.DESTROY
     if existing:
@@ -92,7 +124,8 @@ def event_of(kind: int, flags: int, existing: bool) -> int:
 
 
 def attributes(message: bytes | memoryview, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """The attributes in message[start:end]: type without its flags, first and last-plus-one byte of the payload.
+    """The attributes in message[start:end]: type without its flags, first and last-plus-one byte of
+    the payload.
 
     MessageError if a length contradicts another.
     """
@@ -106,8 +139,17 @@ def attributes(message: bytes | memoryview, start: int, end: int) -> Iterator[tu
         start += (length + 3) & ~3
 
 
-def _collect(message: bytes | memoryview, start: int, end: int, spec: Spec, fields: Fields, headers: list[int]) -> None:
-    """Put into `fields` what `spec` knows of the attributes in message[start:end], and into `headers` where all of them begin."""
+def _collect(
+    message: bytes | memoryview,
+    start: int,
+    end: int,
+    spec: Spec,
+    fields: Fields,
+    headers: list[int],
+) -> None:
+    """Put into `fields` what `spec` knows of the attributes in message[start:end], and into
+    `headers` where all of them begin.
+    """
     found: dict[int, tuple[int, int]] = {}
     for kind, first, last in attributes(message, start, end):
         headers.append(first - uapi.NLA_HDRLEN)
@@ -125,7 +167,9 @@ def _collect(message: bytes | memoryview, start: int, end: int, spec: Spec, fiel
 
 
 def survey(message: bytes | memoryview, existing: bool = False) -> Layout:
-    """The layout of one netlink message (with at most 3 bytes of padding behind); MessageError if it is no sound conntrack message."""
+    """The layout of one netlink message (with at most 3 bytes of padding behind); MessageError if
+    it is no sound conntrack message.
+    """
     if len(message) < uapi.NLMSG_HDRLEN + uapi.NFGENMSG_LEN:
         raise MessageError(f"{len(message)} bytes are too few for a conntrack message")
     length, kind, flags = struct.unpack_from("=IHH", message)
@@ -136,13 +180,19 @@ def survey(message: bytes | memoryview, existing: bool = False) -> Layout:
         raise MessageError(f"no conntrack message: type {kind:#x}")
     if family not in SPECS:
         raise MessageError(f"neither IPv4 nor IPv6: family {family}")
-    headers = [0, 4, uapi.NLMSG_HDRLEN]  # nlmsg_len; nlmsg_type and flags; nfgenmsg.  Sequence and pid may differ.
+    headers = [
+        0,
+        4,
+        uapi.NLMSG_HDRLEN,
+    ]  # nlmsg_len; nlmsg_type and flags; nfgenmsg.  Sequence and pid may differ.
     fields: Fields = {}
     _collect(message, uapi.NLMSG_HDRLEN + uapi.NFGENMSG_LEN, length, SPECS[family], fields, headers)
     for name in ADDRESSES[:2]:
         if name not in fields:
             raise MessageError(f"no {name} of family {family}")
-    return Layout(family, event_of(kind, flags, existing), _known(fields), fields, tuple(sorted(headers)))
+    return Layout(
+        family, event_of(kind, flags, existing), _known(fields), fields, tuple(sorted(headers))
+    )
 
 
 def _known(fields: Fields) -> int:
@@ -155,16 +205,24 @@ def _known(fields: Fields) -> int:
 
 
 def walk(message: bytes | memoryview, existing: bool = False) -> dict[str, int | bytes]:
-    """The columns of one message: IPv4 addresses and all numbers as int, IPv6 addresses as 16 bytes.
+    """The columns of one message: IPv4 addresses and all numbers as int, IPv6 addresses as 16
+    bytes.
 
-    `family`, `event` and `known` are always there, of the others those that the message tells (so `time` only with
-    CTA_TIMESTAMP_EVENT).  ICMP: the id is `sport`, type * 256 + code is `dport`.  MessageError as `survey`.
+    `family`, `event` and `known` are always there, of the others those that the message tells (so
+    `time` only with CTA_TIMESTAMP_EVENT).  ICMP: the id is `sport`, type * 256 + code is `dport`.
+     MessageError as `survey`.
     """
     layout = survey(message, existing)
-    values: dict[str, int | bytes] = {"family": layout.family, "event": layout.event, "present": layout.known}
+    values: dict[str, int | bytes] = {
+        "family": layout.family,
+        "event": layout.event,
+        "present": layout.known,
+    }
     for name, (offset, width) in layout.fields.items():
         payload = bytes(message[offset : offset + width])
-        values[name] = payload if width == 16 else int.from_bytes(payload, "big", signed=name in SIGNED)
+        values[name] = (
+            payload if width == 16 else int.from_bytes(payload, "big", signed=name in SIGNED)
+        )
     for direction in ("orig", "reply"):
         parts = [values.pop(f"{direction}_{name}", None) for name in ICMP_FIELDS]
         if parts != [None, None]:

@@ -1,7 +1,9 @@
-"""The kernel's end: sockets of NETLINK_NETFILTER for conntrack events and for dumps of the table, and its sysctls.
+"""The kernel's end: sockets of NETLINK_NETFILTER for conntrack events and for dumps of the table,
+and its sysctls.
 
-Raw bytes come out of here, in slots that `decode` reads.  Only the kernel is listened to: each message's sender address is checked.
-Errors of the kernel are KernelError, with one line for the operator.
+Raw bytes come out of here, in slots that `decode` reads.  Only the kernel is listened to: each
+message's sender address is checked. Errors of the kernel are KernelError, with one line for the
+operator.
 """
 
 from __future__ import annotations
@@ -21,11 +23,21 @@ from numpy.typing import NDArray
 
 from ctrecorder import uapi
 from ctrecorder.errors import KernelError
-from ctrecorder.kernel.decoder import DUMP_ENDS, STRIDE, Lengths, Slots, Split, end_of_dump, messages, split
+from ctrecorder.kernel.decoder import (
+    DUMP_ENDS,
+    STRIDE,
+    Lengths,
+    Slots,
+    Split,
+    end_of_dump,
+    messages,
+    split,
+)
 
 # Messages that a recvmmsg() may take: the kernel's own limit (UIO_MAXIOV).
 BATCH = 1024
-# A dump comes in datagrams of at most 32 KiB (netlink_dump() in net/netlink/af_netlink.c); twice that is never truncated.
+# A dump comes in datagrams of at most 32 KiB (netlink_dump() in net/netlink/af_netlink.c); twice
+# that is never truncated.
 DUMP_BYTES = 65536
 # An answer that has not come by then never will: a dump begins at once.
 ANSWER_SECONDS = 5.0
@@ -33,7 +45,8 @@ ANSWER_SECONDS = 5.0
 _SYSCTLS = Path("/proc/sys/net/netfilter")
 _PERMISSION = "needs CAP_NET_ADMIN; run as root or start ctrecord.service"
 
-# struct sockaddr_nl (linux/netlink.h); struct iovec, struct mmsghdr with its struct msghdr (recvmmsg(2)): aligned as C does
+# struct sockaddr_nl (linux/netlink.h); struct iovec, struct mmsghdr with its struct msghdr
+# (recvmmsg(2)): aligned as C does
 _SOCKADDR = np.dtype([("family", "u2"), ("pad", "u2"), ("pid", "u4"), ("groups", "u4")])
 _IOVEC = np.dtype([("base", np.uintp), ("len", np.uintp)])
 _MSGHDR = np.dtype(
@@ -51,16 +64,24 @@ _MSGHDR = np.dtype(
 _MMSGHDR = np.dtype([("hdr", _MSGHDR), ("len", "u4")], align=True)
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.recvmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
+_libc.recvmmsg.argtypes = (
+    ctypes.c_int,
+    ctypes.c_void_p,
+    ctypes.c_uint,
+    ctypes.c_int,
+    ctypes.c_void_p,
+)
 _libc.recvmmsg.restype = ctypes.c_int
 # Taken once: Python looks a flag of `socket` up in an enum each time.
 _MSG_TRUNC, _MSG_DONTWAIT = int(socket.MSG_TRUNC), int(socket.MSG_DONTWAIT)
 
 
 class SlotBuffer:
-    """Room for `rows` messages, and what recvmmsg() needs to fill it.  `used` slots are filled, from the first on.
+    """Room for `rows` messages, and what recvmmsg() needs to fill it.  `used` slots are filled,
+    from the first on.
 
-    slots (rows, STRIDE) uint8; sizes (rows,) uint32, bytes used; received (rows,) int64, time of receipt in ns UTC.
+    slots (rows, STRIDE) uint8; sizes (rows,) uint32, bytes used; received (rows,) int64, time of
+    receipt in ns UTC.
     """
 
     def __init__(self, rows: int) -> None:
@@ -88,7 +109,9 @@ class SlotBuffer:
 
 
 class Messages(NamedTuple):
-    """What was received, for `Decoder.decode`: arrays of n messages each, views into a SlotBuffer until that is filled again."""
+    """What was received, for `Decoder.decode`: arrays of n messages each, views into a SlotBuffer
+    until that is filled again.
+    """
 
     slots: Slots
     lengths: Lengths
@@ -98,12 +121,18 @@ class Messages(NamedTuple):
 class EventSocket:
     """Receives conntrack events: NEW and DESTROY, and UPDATE if asked.
 
-    `buffer_bytes`: the receive buffer really got, comparable with what was asked; `capped`: why it is less, or "".
-    `foreign`, `truncated`: messages refused because a process sent them, or because they were greater than a slot.
+    `buffer_bytes`: the receive buffer really got, comparable with what was asked; `capped`: why it
+    is less, or "". `foreign`, `truncated`: messages refused because a process sent them, or because
+    they were greater than a slot.
     """
 
-    def __init__(self, buffer_bytes: int, updates: bool = False, program: bytes | None = None) -> None:
-        """`program`: a struct sock_filter array (`bpf`).  KernelError if the kernel refuses the socket or a group."""
+    def __init__(
+        self, buffer_bytes: int, updates: bool = False, program: bytes | None = None
+    ) -> None:
+        """`program`: a struct sock_filter array (`bpf`).
+
+        KernelError if the kernel refuses the socket or a group.
+        """
         self.foreign = self.truncated = 0
         self.capped = ""
         self._drops = self._last_drops = 0
@@ -126,7 +155,9 @@ class EventSocket:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wanted)
         got = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
         if got < wanted:
-            self.capped = "net.core.rmem_max: more needs CAP_NET_ADMIN in the initial user namespace"
+            self.capped = (
+                "net.core.rmem_max: more needs CAP_NET_ADMIN in the initial user namespace"
+            )
         return got
 
     def _attach(self, program: bytes) -> None:
@@ -136,7 +167,9 @@ class EventSocket:
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, uapi.SO_ATTACH_FILTER, fprog)
         except OSError as error:
-            raise KernelError(f"cannot filter conntrack events in the kernel: {error.strerror}") from error
+            raise KernelError(
+                f"cannot filter conntrack events in the kernel: {error.strerror}"
+            ) from error
 
     def _join(self, updates: bool) -> None:
         groups = [uapi.NFNLGRP_CONNTRACK_NEW, uapi.NFNLGRP_CONNTRACK_DESTROY]
@@ -155,7 +188,9 @@ class EventSocket:
         return self._socket.fileno()
 
     def receive(self, buffer: SlotBuffer) -> int:
-        """Take up to BATCH messages of those queued into `buffer` behind those used; how many were taken, 0 if none.  Never waits."""
+        """Take up to BATCH messages of those queued into `buffer` behind those used; how many were
+        taken, 0 if none.  Never waits.
+        """
         first = buffer.used
         count = self._recvmmsg(buffer.address(first), min(BATCH, buffer.rows - first))
         buffer.used = first + count
@@ -166,7 +201,11 @@ class EventSocket:
         """The messages in `buffer`, which is empty then, but for those that are refused."""
         used = slice(0, buffer.used)
         buffer.used = 0
-        slots, lengths, received = buffer.slots[used], buffer.sizes[used].copy(), buffer.received[used]
+        slots, lengths, received = (
+            buffer.slots[used],
+            buffer.sizes[used].copy(),
+            buffer.received[used],
+        )
         if not buffer.pids[used].any() and not (buffer.flags[used] & _MSG_TRUNC).any():
             return Messages(slots, lengths, received)
         kernel, whole = buffer.pids[used] == 0, buffer.flags[used] & _MSG_TRUNC == 0
@@ -188,7 +227,9 @@ class EventSocket:
 
     def drops(self) -> int:
         """Events that the kernel dropped for this socket since it was opened."""
-        words = self._socket.getsockopt(socket.SOL_SOCKET, uapi.SO_MEMINFO, 4 * (uapi.SK_MEMINFO_DROPS + 1))
+        words = self._socket.getsockopt(
+            socket.SOL_SOCKET, uapi.SO_MEMINFO, 4 * (uapi.SK_MEMINFO_DROPS + 1)
+        )
         drops = struct.unpack_from("=I", words, 4 * uapi.SK_MEMINFO_DROPS)[0]
         self._drops += (drops - self._last_drops) % 2**32
         self._last_drops = drops
@@ -200,7 +241,9 @@ class EventSocket:
 
 
 class DumpSocket:
-    """Dumps the conntrack table, step by step: `request`, then `read` whenever `fileno` is readable, until a Split is `done`."""
+    """Dumps the conntrack table, step by step: `request`, then `read` whenever `fileno` is
+    readable, until a Split is `done`.
+    """
 
     def __init__(self) -> None:
         self.foreign = 0  # datagrams refused because a process sent them
@@ -208,7 +251,10 @@ class DumpSocket:
         self._answer = bytearray()
 
     def request(self, family: int = uapi.AF_UNSPEC) -> None:
-        """Ask for the table (AF_UNSPEC: of both families).  Not while a dump is under way.  KernelError if the kernel refuses."""
+        """Ask for the table (AF_UNSPEC: of both families).
+
+        Not while a dump is under way.  KernelError if the kernel refuses.
+        """
         try:
             self._socket.sendto(_dump_request(uapi.CT_GET, family), (0, 0))
         except OSError as error:
@@ -219,9 +265,11 @@ class DumpSocket:
         return self._socket.fileno()
 
     def read(self, datagrams: int = 1) -> Split | None:
-        """The entries (some 150 each) of up to so many datagrams; None if there are none now.  KernelError if the kernel refused the dump.
+        """The entries (some 150 each) of up to so many datagrams; None if there are none now.
+         KernelError if the kernel refused the dump.
 
-        Several at once are decoded at less cost; each takes the kernel about 0.1 ms and DUMP_BYTES of memory here.
+        Several at once are decoded at less cost; each takes the kernel about 0.1 ms and DUMP_BYTES
+        of memory here.
         """
         if len(self._answer) < datagrams * DUMP_BYTES:
             self._answer = bytearray(datagrams * DUMP_BYTES)
@@ -259,7 +307,8 @@ class DumpSocket:
 
 
 def ask(kind: int, family: int, attributes: bytes = b"") -> Iterator[bytes]:
-    """The answers to a dump request of nfnetlink: of each message the attributes.  KernelError if the kernel refuses, or is silent.
+    """The answers to a dump request of nfnetlink: of each message the attributes.  KernelError if
+    the kernel refuses, or is silent.
 
     kind: subsystem << 8 | message.
     """
@@ -285,21 +334,36 @@ def ask(kind: int, family: int, attributes: bytes = b"") -> Iterator[bytes]:
 def _dump_request(kind: int, family: int, attributes: bytes = b"") -> bytes:
     """A request with nlmsghdr, nfgenmsg and `attributes`."""
     length = uapi.NLMSG_HDRLEN + uapi.NFGENMSG_LEN + len(attributes)
-    return struct.pack("=IHHIIBBH", length, kind, uapi.NLM_F_REQUEST | uapi.NLM_F_DUMP, 0, 0, family, 0, 0) + attributes
+    return (
+        struct.pack(
+            "=IHHIIBBH", length, kind, uapi.NLM_F_REQUEST | uapi.NLM_F_DUMP, 0, 0, family, 0, 0
+        )
+        + attributes
+    )
 
 
 def _open() -> socket.socket:
-    """A netfilter socket with an address of its own: a broadcast skips one without (its sender, the kernel, has none either)."""
+    """A netfilter socket with an address of its own: a broadcast skips one without (its sender, the
+    kernel, has none either).
+    """
     try:
-        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, uapi.NETLINK_NETFILTER)
+        opened = socket.socket(
+            socket.AF_NETLINK,
+            socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC,
+            uapi.NETLINK_NETFILTER,
+        )
         opened.bind((0, 0))
         return opened
     except OSError as error:
-        raise KernelError(f"cannot open a netfilter socket: {error.strerror}; is the module nfnetlink there?") from error
+        raise KernelError(
+            f"cannot open a netfilter socket: {error.strerror}; is the module nfnetlink there?"
+        ) from error
 
 
 def sysctl(name: str) -> int | None:
-    """net.netfilter.`name` of this network namespace; None if the kernel has no such setting (or no connection tracking)."""
+    """net.netfilter.`name` of this network namespace; None if the kernel has no such setting (or no
+    connection tracking).
+    """
     try:
         return int((_SYSCTLS / name).read_text(encoding="ascii"))
     except (OSError, ValueError):

@@ -1,4 +1,5 @@
-"""Whether connection tracking is awake in this network namespace: its hooks are registered only while a rule uses it.
+"""Whether connection tracking is awake in this network namespace: its hooks are registered only
+while a rule uses it.
 
 Asleep, there are no connections and no events, and a recorder would record nothing in silence.
 """
@@ -13,7 +14,8 @@ from ctrecorder import uapi
 from ctrecorder.errors import KernelError, MessageError
 from ctrecorder.kernel import message, sockets
 
-# linux/netfilter/nfnetlink_hook.h, since Linux 5.14 with CONFIG_NETFILTER_NETLINK_HOOK (Debian: yes)
+# linux/netfilter/nfnetlink_hook.h, since Linux 5.14 with CONFIG_NETFILTER_NETLINK_HOOK (Debian:
+# yes)
 _HOOK_GET = 12 << 8
 _NFNLA_HOOK_HOOKNUM, _NFNLA_HOOK_FUNCTION_NAME = 1, 4
 _NF_INET_PRE_ROUTING = 0
@@ -21,25 +23,58 @@ _TRACKERS = {uapi.AF_INET: b"ipv4_conntrack_in", uapi.AF_INET6: b"ipv6_conntrack
 
 # linux/netfilter/nf_tables.h
 _NFT_MSG_GETRULE = 10 << 8 | 7
-_NFTA_RULE_EXPRESSIONS, _NFTA_LIST_ELEM, _NFTA_EXPR_NAME, _NFTA_EXPR_DATA, _NFTA_TARGET_NAME = 4, 1, 1, 2, 1
-# iptables-nft: an expression that holds a match or a target of iptables, whose name is the first attribute of either
+_NFTA_RULE_EXPRESSIONS, _NFTA_LIST_ELEM, _NFTA_EXPR_NAME, _NFTA_EXPR_DATA, _NFTA_TARGET_NAME = (
+    4,
+    1,
+    1,
+    2,
+    1,
+)
+# iptables-nft: an expression that holds a match or a target of iptables, whose name is the first
+# attribute of either
 _COMPATIBLE = frozenset({b"match", b"target"})
-# The expressions whose module calls nf_ct_netns_get(), and the matches and targets of iptables that do, by their names in the kernel.
-_EXPRESSIONS = frozenset({b"ct", b"nat", b"masq", b"redir", b"connlimit", b"flow_offload", b"synproxy"})
+# The expressions whose module calls nf_ct_netns_get(), and the matches and targets of iptables that
+# do, by their names in the kernel.
+_EXPRESSIONS = frozenset(
+    {b"ct", b"nat", b"masq", b"redir", b"connlimit", b"flow_offload", b"synproxy"}
+)
 _XTABLES = frozenset(
     {
-        *(b"conntrack", b"state", b"helper", b"connmark", b"connlimit", b"connbytes", b"connlabel", b"cluster"),
-        *(b"SNAT", b"DNAT", b"MASQUERADE", b"REDIRECT", b"NETMAP", b"CONNMARK", b"CONNSECMARK", b"CT", b"SYNPROXY"),
+        *(
+            b"conntrack",
+            b"state",
+            b"helper",
+            b"connmark",
+            b"connlimit",
+            b"connbytes",
+            b"connlabel",
+            b"cluster",
+        ),
+        *(
+            b"SNAT",
+            b"DNAT",
+            b"MASQUERADE",
+            b"REDIRECT",
+            b"NETMAP",
+            b"CONNMARK",
+            b"CONNSECMARK",
+            b"CT",
+            b"SYNPROXY",
+        ),
     }
 )
-_LEGACY_TABLES = (Path("/proc/thread-self/net/ip_tables_names"), Path("/proc/thread-self/net/ip6_tables_names"))
+_LEGACY_TABLES = (
+    Path("/proc/thread-self/net/ip_tables_names"),
+    Path("/proc/thread-self/net/ip6_tables_names"),
+)
 
 
 def asleep() -> bool | None:
     """Whether connection tracking sleeps in this network namespace; None if it cannot be told.
 
-    The kernel lists its hooks if it was built to.  If not: awake if a rule of nftables (or of iptables on it) uses connection
-    tracking; asleep if none does, there are no tables of the legacy iptables, and the connection table is empty.
+    The kernel lists its hooks if it was built to.  If not: awake if a rule of nftables (or of
+    iptables on it) uses connection tracking; asleep if none does, there are no tables of the legacy
+    iptables, and the connection table is empty.
     """
     try:
         return not any(_is_hooked(family) for family in _TRACKERS)
@@ -63,9 +98,14 @@ def _text(path: Path) -> str:
 
 
 def _is_hooked(family: int) -> bool:
-    """Whether packets of `family` go through connection tracking; KernelError if the kernel does not list its hooks."""
+    """Whether packets of `family` go through connection tracking; KernelError if the kernel does
+    not list its hooks.
+    """
     wanted = struct.pack("=HH", 8, _NFNLA_HOOK_HOOKNUM) + struct.pack(">I", _NF_INET_PRE_ROUTING)
-    return any(_TRACKERS[family] in _names(hook, _NFNLA_HOOK_FUNCTION_NAME) for hook in sockets.ask(_HOOK_GET, family, wanted))
+    return any(
+        _TRACKERS[family] in _names(hook, _NFNLA_HOOK_FUNCTION_NAME)
+        for hook in sockets.ask(_HOOK_GET, family, wanted)
+    )
 
 
 def _values(attributes: bytes, *path: int) -> Iterator[bytes]:
@@ -83,11 +123,16 @@ def _names(attributes: bytes, *path: int) -> set[bytes]:
 
 
 def _uses_tracking(rule: bytes) -> bool:
-    """Whether a rule, the attributes of NFT_MSG_NEWRULE, has an expression that needs connection tracking."""
+    """Whether a rule, the attributes of NFT_MSG_NEWRULE, has an expression that needs connection
+    tracking.
+    """
     for expression in _values(rule, _NFTA_RULE_EXPRESSIONS, _NFTA_LIST_ELEM):
         names = _names(expression, _NFTA_EXPR_NAME)
         if names & _EXPRESSIONS:
             return True
-        if names & _COMPATIBLE and _names(expression, _NFTA_EXPR_DATA, _NFTA_TARGET_NAME) & _XTABLES:
+        if (
+            names & _COMPATIBLE
+            and _names(expression, _NFTA_EXPR_DATA, _NFTA_TARGET_NAME) & _XTABLES
+        ):
             return True
     return False

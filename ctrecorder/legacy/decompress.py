@@ -1,11 +1,12 @@
-"""Files that may be compressed, read from the beginning on: plain, gzip, bzip2, xz and zstd, told by their first bytes.
+"""Files that may be compressed, read from the beginning on: plain, gzip, bzip2, xz and zstd, told
+by their first bytes.
 
-    stream = Stream(descriptor)
-    while data := stream.read(1 << 20): ...
-    if stream.error: ...                    # what was read before is good, as far as the compression can tell
+    stream = Stream(descriptor) while data := stream.read(1 << 20): ... if stream.error: ...  # what
+    was read before is good, as far as the compression can tell
 
-Several compressed files one behind the other are one, as for their own tools.  All reading is by pread, so many streams can share a
-descriptor.  Memory: what is asked for, and the decoder's window (zstd 128 MiB at most, xz 65), for zstd twice 32 MiB in the worst case.
+Several compressed files one behind the other are one, as for their own tools.  All reading is by
+pread, so many streams can share a descriptor.  Memory: what is asked for, and the decoder's window
+(zstd 128 MiB at most, xz 65), for zstd twice 32 MiB in the worst case.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from typing import Protocol
 
 from ctrecorder.errors import FormatError
 
-# Compressed bytes taken at once.  What a decoder made of a piece in which it then finds damage is lost with it, so they are few.
-# zstd's decoder cannot be told how much to give, and 1 KiB can be 256 blocks of 128 KiB.
+# Compressed bytes taken at once.  What a decoder made of a piece in which it then finds damage is
+# lost with it, so they are few. zstd's decoder cannot be told how much to give, and 1 KiB can be
+# 256 blocks of 128 KiB.
 _PIECE, _PIECE_ZSTD = 4096, 1024
 # `xz -9` and `zstd --long` can be read; a stranger's file could ask for 4 GiB.
 _XZ_MEMORY = 128 << 20
@@ -49,8 +51,8 @@ class _Decoder(Protocol):
 class _Gzip:
     """zlib's decoder, which gives back the input that it did not use.
 
-    All that it makes before the damage is given, as zcat does: zlib raises its error instead of what
-    the same call made.  `size`: bytes that it made.
+    All that it makes before the damage is given, as zcat does: zlib raises its error instead of
+    what the same call made.  `size`: bytes that it made.
     """
 
     def __init__(self) -> None:
@@ -172,7 +174,10 @@ class Stream:
     def __init__(self, descriptor: int) -> None:
         self.kind, self.position, self.cut = "", 0, False
         self.error: FormatError | None = None
-        self._descriptor, self._place = descriptor, 0  # of what was not read yet, in the packed file
+        self._descriptor, self._place = (
+            descriptor,
+            0,
+        )  # of what was not read yet, in the packed file
         head = os.pread(descriptor, 8, 0)
         for self._magic, kind, self._make, self._piece in _KINDS:
             if head.startswith(self._magic):

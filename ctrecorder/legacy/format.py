@@ -1,12 +1,13 @@
 """The files of the C ctrecorder, 0.1.3 to 0.1.6: their bytes as a header and as tables.
 
-One file holds one L4 protocol.  A header of 256 bytes is followed by records of one kind: events of 33 bytes, or, in a
-file that `ctrecorder -S` wrote, connections of 40.  All numbers are big-endian, nothing is aligned.  This module takes bytes
-and returns columns; it raises `FormatError` for a header that it does not know, and never for records: what a record can
-not be, `legacy_steps` finds.
+One file holds one L4 protocol.  A header of 256 bytes is followed by records of one kind: events of
+33 bytes, or, in a file that `ctrecorder -S` wrote, connections of 40.  All numbers are big-endian,
+nothing is aligned.  This module takes bytes and returns columns; it raises `FormatError` for a
+header that it does not know, and never for records: what a record can not be, `legacy_steps` finds.
 
-What those files do not say stays unknown (`known`): the whole status but "replied", ids, counters, zones, marks.  IPv6
-was recorded with addresses 0.0.0.0 and ICMP without type, code and id: both are shown as unknown, not as zeros.
+What those files do not say stays unknown (`known`): the whole status but "replied", ids, counters,
+zones, marks.  IPv6 was recorded with addresses 0.0.0.0 and ICMP without type, code and id: both are
+shown as unknown, not as zeros.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from ctrecorder.terminal import printable
 MAGIC = b"CTNL"
 VERSION = 2
 HEADER_BYTES = 256
-# As a little-endian host wrote the flag "squeezed" (it swapped 16 of the 32 bits), and as a big-endian one did.
+# As a little-endian host wrote the flag "squeezed" (it swapped 16 of the 32 bits), and as a
+# big-endian one did.
 SQUEEZED_FLAGS = (0x00010000, 0x00000001)
 # The low bits of an event's type are NEW 1, UPDATE 2, DESTROY 3; this one is IPS_SEEN_REPLY.
 TYPE_EVENT, TYPE_REPLIED = 0x03, 0x04
@@ -36,22 +38,45 @@ NS, US = 1_000_000_000, 1_000
 
 _HEADER = struct.Struct(">4sIHHHIB33sIIIIIIiHBBBBB")
 # Each end of a tuple is an address and a port, in this order.
-_ENDS = (("orig_src", "orig_sport"), ("orig_dst", "orig_dport"), ("reply_src", "reply_sport"), ("reply_dst", "reply_dport"))
+_ENDS = (
+    ("orig_src", "orig_sport"),
+    ("orig_dst", "orig_dport"),
+    ("reply_src", "reply_sport"),
+    ("reply_dst", "reply_dport"),
+)
 _TUPLE = [field for address, port in _ENDS for field in ((address, ">u4"), (port, ">u2"))]
 EVENT = np.dtype([("type", "u1"), ("sec", ">u4"), ("usec", ">u4"), *_TUPLE])
-CONNECTION = np.dtype([("start_sec", ">u4"), ("start_usec", ">u4"), ("end_sec", ">u4"), ("end_usec", ">u4"), *_TUPLE])
+CONNECTION = np.dtype(
+    [("start_sec", ">u4"), ("start_usec", ">u4"), ("end_sec", ">u4"), ("end_usec", ">u4"), *_TUPLE]
+)
 
-# Protocols whose two ports (or GRE keys) the kernel always tells; the C ctrecorder wrote 0 for all others.
+# Protocols whose two ports (or GRE keys) the kernel always tells; the C ctrecorder wrote 0 for all
+# others.
 _WITH_PORTS = frozenset({6, 17, 33, 47, 132, 136})
-# getprotobynumber(3), which the C ctrecorder printed, names these; other numbers were "?" to it where /etc/protocols lacks them.
-_NAMES = {**uapi.PROTOCOLS, 58: "ipv6-icmp", 2: "igmp", 4: "ipencap", 41: "ipv6", 50: "esp", 51: "ah", 89: "ospf", 112: "vrrp", 115: "l2tp"}
+# getprotobynumber(3), which the C ctrecorder printed, names these; other numbers were "?" to it
+# where /etc/protocols lacks them.
+_NAMES = {
+    **uapi.PROTOCOLS,
+    58: "ipv6-icmp",
+    2: "igmp",
+    4: "ipencap",
+    41: "ipv6",
+    50: "esp",
+    51: "ah",
+    89: "ospf",
+    112: "vrrp",
+    115: "l2tp",
+}
 
 Records = NDArray[np.void]
 
 
 @dataclass(frozen=True)
 class Header:
-    """The header, its numbers as they stand in the file.  `year` is since 1900 and `month` from 0, as C's struct tm has them."""
+    """The header, its numbers as they stand in the file.
+
+    `year` is since 1900 and `month` from 0, as C's struct tm has them.
+    """
 
     flags: int
     l4proto: int
@@ -91,7 +116,9 @@ class Header:
         return _NAMES.get(self.l4proto, "?")
 
     def classic(self) -> str:
-        """What `ctrecorder -H` printed, in local time (TZ); the month of `.startd` is one less than it should be, as there."""
+        """What `ctrecorder -H` printed, in local time (TZ); the month of `.startd` is one less than
+        it should be, as there.
+        """
         started = f"{1900 + self.year:04}.{self.month:02}.{self.day:02} {self.hour:02}:{self.minute:02}:{self.second:02}"
         return (
             f".magic: 0x{MAGIC.hex()}\n.version: 0x{VERSION:08x}\n.flags: 0x{self.flags:08x}\n"
@@ -103,14 +130,24 @@ class Header:
 
 
 def parse_header(data: bytes, path: str) -> Header:
-    """The header in the first 256 bytes of a file.  Raises FormatError if it is cut, or of a version that is not this one."""
+    """The header in the first 256 bytes of a file.
+
+    Raises FormatError if it is cut, or of a version that is not this one.
+    """
     if len(data) < HEADER_BYTES:
-        raise FormatError(f"the header of a C ctrecorder's file is cut: {len(data)} of {HEADER_BYTES} bytes", path=path)
+        raise FormatError(
+            f"the header of a C ctrecorder's file is cut: {len(data)} of {HEADER_BYTES} bytes",
+            path=path,
+        )
     magic, version, size, record, footer, flags, l4proto, host, *numbers = _HEADER.unpack_from(data)
     if magic != MAGIC:
         raise FormatError("not a file of the C ctrecorder", path=path)
     if version != VERSION:
-        raise FormatError(f"format {version} of the C ctrecorder is not known, only format {VERSION} (0.1.3 to 0.1.6)", path=path, offset=4)
+        raise FormatError(
+            f"format {version} of the C ctrecorder is not known, only format {VERSION} (0.1.3 to 0.1.6)",
+            path=path,
+            offset=4,
+        )
     if (size, record, footer) != (HEADER_BYTES, EVENT.itemsize, 0):
         raise FormatError(
             f"header, record and footer of {size}, {record} and {footer} bytes are not known, only {HEADER_BYTES}, {EVENT.itemsize} and 0",
@@ -119,24 +156,34 @@ def parse_header(data: bytes, path: str) -> Header:
         )
     if flags and flags not in SQUEEZED_FLAGS:
         raise FormatError(f"flags {flags:#010x} are not known", path=path, offset=14)
-    return Header(flags, l4proto, host.split(b"\0")[0].decode("utf-8", "backslashreplace"), *numbers)
+    return Header(
+        flags, l4proto, host.split(b"\0")[0].decode("utf-8", "backslashreplace"), *numbers
+    )
 
 
 def header_of(facts: object) -> Header | None:
-    """The header whose fields are `facts`, as a segment that was made of such a file keeps them; None if they are none."""
+    """The header whose fields are `facts`, as a segment that was made of such a file keeps them;
+    None if they are none.
+    """
     if not isinstance(facts, dict) or facts.keys() != {field.name for field in fields(Header)}:
         return None
     numbers = [value for name, value in facts.items() if name != "host"]
-    if not isinstance(facts["host"], str) or not all(type(number) is int and 0 <= abs(number) < 1 << 32 for number in numbers):
+    if not isinstance(facts["host"], str) or not all(
+        type(number) is int and 0 <= abs(number) < 1 << 32 for number in numbers
+    ):
         return None
     return Header(**facts)
 
 
 def to_table(records: Records, header: Header, names: Iterable[str] | None = None) -> Table:
-    """The columns `names` (default: all that the file has) of `records`, (rows,) of `header.layout`; AF_INET."""
+    """The columns `names` (default: all that the file has) of `records`, (rows,) of
+    `header.layout`; AF_INET.
+    """
     made = _CONNECTION_COLUMNS if header.squeezed else _EVENT_COLUMNS
     wanted = made if names is None else [name for name in dict.fromkeys(names) if name in made]
-    return Table(uapi.AF_INET, len(records), {name: made[name](records, header.l4proto) for name in wanted})
+    return Table(
+        uapi.AF_INET, len(records), {name: made[name](records, header.l4proto) for name in wanted}
+    )
 
 
 def _field(name: str, dtype: str) -> _Make:
@@ -150,25 +197,33 @@ def _l4proto(records: Records, l4proto: int) -> Array:
 
 def _status(records: Records, l4proto: int) -> Array:
     """Of the status an event has IPS_SEEN_REPLY alone."""
-    status: Array = (records["type"] & np.uint8(TYPE_REPLIED)).astype("<u4") // np.uint32(TYPE_REPLIED // uapi.IPS_SEEN_REPLY)
+    status: Array = (records["type"] & np.uint8(TYPE_REPLIED)).astype("<u4") // np.uint32(
+        TYPE_REPLIED // uapi.IPS_SEEN_REPLY
+    )
     return status
 
 
 def _time(name: str) -> _Make:
     """The time whose seconds are in `<name>_sec`; 0 where they are: unknown."""
     return lambda records, l4proto: np.where(
-        records[f"{name}_sec"] != 0, nanoseconds(records[f"{name}_sec"], records[f"{name}_usec"]), np.int64(0)
+        records[f"{name}_sec"] != 0,
+        nanoseconds(records[f"{name}_sec"], records[f"{name}_usec"]),
+        np.int64(0),
     )
 
 
 def _source(name: str) -> _Make:
-    return lambda records, l4proto: np.where(records[f"{name}_sec"] != 0, np.uint8(Source.RECEIPT), np.uint8(Source.UNKNOWN))
+    return lambda records, l4proto: np.where(
+        records[f"{name}_sec"] != 0, np.uint8(Source.RECEIPT), np.uint8(Source.UNKNOWN)
+    )
 
 
 def _seen(records: Records, l4proto: int) -> Array:
     """A start came with a NEW, an end with a DESTROY."""
     new, destroy = (np.uint8(1 << (event - 1)) for event in (Event.NEW, Event.DESTROY))
-    seen: Array = (records["start_sec"] != 0).astype("u1") * new | (records["end_sec"] != 0).astype("u1") * destroy
+    seen: Array = (records["start_sec"] != 0).astype("u1") * new | (records["end_sec"] != 0).astype(
+        "u1"
+    ) * destroy
     return seen
 
 
@@ -182,7 +237,9 @@ def _connection_known(records: Records, l4proto: int) -> Array:
 
 
 def _tuple_known(records: Records, l4proto: int, known: int) -> Array:
-    """`known`, and the bits of the addresses and of the ports where they were told: where not all four are 0."""
+    """`known`, and the bits of the addresses and of the ports where they were told: where not all
+    four are 0.
+    """
     known |= bits(PORTS) if l4proto in _WITH_PORTS else 0
     unsure = (ADDRESSES,) if l4proto in _WITH_PORTS else (ADDRESSES, PORTS)
     all_known: Array = np.broadcast_to(np.uint32(known), (len(records),))
@@ -215,11 +272,15 @@ _CONNECTION_COLUMNS: dict[str, _Make] = {
 
 
 def record_times(records: Records) -> tuple[int, int]:
-    """The earliest and the latest time of `records`, at least one, ns UTC, as `format.block_times` has them."""
+    """The earliest and the latest time of `records`, at least one, ns UTC, as `format.block_times`
+    has them.
+    """
     if records.dtype == EVENT:
         sec, usec = records["sec"].astype("<u4"), records["usec"]
         first, last = sec.min(), sec.max()
-        return _nanosecond(first, usec[sec == first].min()), _nanosecond(last, usec[sec == last].max())
+        return _nanosecond(first, usec[sec == first].min()), _nanosecond(
+            last, usec[sec == last].max()
+        )
     start, end = (_time(name)(records, 0) for name in ("start", "end"))
     earliest = np.where(start != 0, start, end)
     return int(earliest.min()), int(np.maximum(earliest, end).max())

@@ -1,12 +1,15 @@
-"""In step: where the records of a C ctrecorder's file begin, also after a write error put them out of step.
+"""In step: where the records of a C ctrecorder's file begin, also after a write error put them out
+of step.
 
-That recorder wrote whole buffers of records.  When the disk filled up in the middle of one, it dropped the rest and went on with
-the next, so a record is cut and all later ones stand at another offset.  Nothing in a record says where it begins, but few bytes can
-be one: the type has six values, microseconds are less than a million, and the time is near that of the record before.
+That recorder wrote whole buffers of records.  When the disk filled up in the middle of one, it
+dropped the rest and went on with the next, so a record is cut and all later ones stand at another
+offset.  Nothing in a record says where it begins, but few bytes can be one: the type has six
+values, microseconds are less than a million, and the time is near that of the record before.
 
-`Steps` takes the bytes of a file, piece by piece, and gives the records that can be, with the offset of each run of them; what is
-between two runs is a `Fault`.  It does no I/O and raises nothing.  Its memory is bounded by the piece that it is fed: a copy
-of it, and while it is looking for a step some 20 bytes for each of its bytes.
+`Steps` takes the bytes of a file, piece by piece, and gives the records that can be, with the
+offset of each run of them; what is between two runs is a `Fault`.  It does no I/O and raises
+nothing.  Its memory is bounded by the piece that it is fed: a copy of it, and while it is looking
+for a step some 20 bytes for each of its bytes.
 """
 
 from __future__ import annotations
@@ -19,21 +22,25 @@ from numpy.typing import NDArray
 
 from ctrecorder.legacy.format import EVENT, TYPE_EVENT, TYPE_REPLIED, Header, Records
 
-# How far a record's time may lie from that of the one before to go unquestioned, in seconds: (back, ahead).  Events are written
-# as they come, so only a clock that was set goes back, and only a quiet network or a full disk leaps; connections are written as
-# they end.  Less would question more records, each at the cost of a look around; more would take strange bytes for a time.
+# How far a record's time may lie from that of the one before to go unquestioned, in seconds: (back,
+# ahead).  Events are written as they come, so only a clock that was set goes back, and only a quiet
+# network or a full disk leaps; connections are written as they end.  Less would question more
+# records, each at the cost of a look around; more would take strange bytes for a time.
 _NEAR_EVENT = (3_600, 2 * 86_400)
 _NEAR_CONNECTION = (400 * 86_400, 400 * 86_400)
-# A look around covers the bytes of so many records, at each of which one may begin.  Less could miss where a stretch of strange
-# bytes ends and look again; more costs more a look.
+# A look around covers the bytes of so many records, at each of which one may begin.  Less could
+# miss where a stretch of strange bytes ends and look again; more costs more a look.
 _LOOK = 64
 # So many records in a row, each near the one before, make a step sure: a longer row proves no more.
 _ROW = 16
-# Where all times are far from the last (a clock that was set while the disk was full), a shorter row than this is chance.
+# Where all times are far from the last (a clock that was set while the disk was full), a shorter
+# row than this is chance.
 _FAR_ROW = 4
 _SECOND_US = 1_000_000
 _TYPES = np.zeros(256, np.bool_)
-_TYPES[[kind | replied for kind in range(1, TYPE_EVENT + 1) for replied in (0, TYPE_REPLIED)]] = True
+_TYPES[[kind | replied for kind in range(1, TYPE_EVENT + 1) for replied in (0, TYPE_REPLIED)]] = (
+    True
+)
 
 Bools = NDArray[np.bool_]
 Seconds = NDArray[np.int64]
@@ -41,7 +48,9 @@ Seconds = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Fault:
-    """`length` bytes at `offset` that are no records; `partial`: merely the beginning of one, at the end of the file."""
+    """`length` bytes at `offset` that are no records; `partial`: merely the beginning of one, at
+    the end of the file.
+    """
 
     offset: int
     length: int
@@ -58,7 +67,10 @@ class Run:
 
 
 class Steps:
-    """Cuts the bytes that are fed to it into records.  `offset` is that of the first byte in the file."""
+    """Cuts the bytes that are fed to it into records.
+
+    `offset` is that of the first byte in the file.
+    """
 
     def __init__(self, header: Header, offset: int) -> None:
         self._layout = header.layout
@@ -69,10 +81,15 @@ class Steps:
         self._sec = header.start_sec  # the time of the last record
         self._rest = b""
         self._offset = offset  # of `_rest` in the file
-        self._lost: int | None = None  # where bytes begin that are no records and reach up to `_rest`; None: in step
+        self._lost: int | None = (
+            None  # where bytes begin that are no records and reach up to `_rest`; None: in step
+        )
 
     def feed(self, data: bytes) -> Iterator[Run | Fault]:
-        """What `data` completes, in the order of the file.  The last record waits for the next piece: it may turn out to be cut."""
+        """What `data` completes, in the order of the file.
+
+        The last record waits for the next piece: it may turn out to be cut.
+        """
         return self._cut(self._rest + data, final=False)
 
     def close(self) -> Iterator[Run | Fault]:
@@ -81,9 +98,18 @@ class Steps:
         begin = self._offset if self._lost is None else self._lost
         length = self._offset + len(self._rest) - begin
         if 0 < length < self._size:
-            yield Fault(begin, length, f"the last record is cut: {length} of {self._size} bytes are there", partial=True)
+            yield Fault(
+                begin,
+                length,
+                f"the last record is cut: {length} of {self._size} bytes are there",
+                partial=True,
+            )
         elif length:
-            yield Fault(begin, length, f"{length:,} bytes up to the end that can be no records (times or types that cannot be)")
+            yield Fault(
+                begin,
+                length,
+                f"{length:,} bytes up to the end that can be no records (times or types that cannot be)",
+            )
 
     def _cut(self, data: bytes, final: bool) -> Iterator[Run | Fault]:
         """Cut `data`, which begins at `_offset`; what is left over becomes `_rest`."""
@@ -91,7 +117,9 @@ class Steps:
         end = len(data) if final else len(data) - self._margin
         place, judged = 0, True
         while judged:
-            records: Records = np.frombuffer(data, self._layout, (len(data) - place) // self._size, place)
+            records: Records = np.frombuffer(
+                data, self._layout, (len(data) - place) // self._size, place
+            )
             good = self._unquestioned(records) if self._lost is None else 0
             query = place + good * self._size
             judged = query < end
@@ -129,7 +157,9 @@ class Steps:
         return Fault(begin, end - begin, reason)
 
     def _unquestioned(self, records: Records) -> int:
-        """How many of `records`, from the first on, can be records and have a time near that of the one before."""
+        """How many of `records`, from the first on, can be records and have a time near that of the
+        one before.
+        """
         done, last, rows = 0, self._sec, _LOOK
         while done < len(records):
             part = records[done : done + rows]
@@ -144,12 +174,17 @@ class Steps:
 
 
 class _Surroundings:
-    """Where in `data` a record can begin, at any byte.  Nothing is computed before the first question."""
+    """Where in `data` a record can begin, at any byte.
+
+    Nothing is computed before the first question.
+    """
 
     def __init__(self, layout: np.dtype[np.void], data: bytes, back: int, ahead: int) -> None:
         self._size, self._back, self._ahead, self._length = layout.itemsize, back, ahead, len(data)
         # One record at every byte: they overlap, and no byte is copied.
-        self._all: Records = np.ndarray((max(len(data) - self._size + 1, 0),), layout, data, strides=(1,))
+        self._all: Records = np.ndarray(
+            (max(len(data) - self._size + 1, 0),), layout, data, strides=(1,)
+        )
         self._possible: NDArray[np.bool_] = np.zeros(0, np.bool_)
         self._places: NDArray[np.intp] = np.zeros(0, np.intp)
 
@@ -160,8 +195,9 @@ class _Surroundings:
     def find(self, earliest: int, query: int, last: int, end: int) -> tuple[int, bool]:
         """Where the records go on after one that ends at `question` and has time `last`.
 
-        Returns (place, True); or (place, False) if there is none before `end` and none can begin before `place`.  `earliest`
-        is before `question` if the record before it may be a cut one, which the next overlaps.
+        Returns (place, True); or (place, False) if there is none before `end` and none can begin
+        before `place`.  `earliest` is before `question` if the record before it may be a cut one,
+        which the next overlaps.
         """
         if len(self._possible) < len(self._all):
             self._possible = _can_be(self._all)
@@ -183,8 +219,9 @@ class _Surroundings:
     def _choose(self, places: NDArray[np.intp], step: int, last: int) -> int | None:
         """The one of `places` at which records go on; None if none of them is more than chance.
 
-        It is the first whose time is near `last`; or, of those that overlap it, the one with the longest row of records.  Without
-        such a one, it is that with the longest row.  But the one in step (`step`, if it is one of them) is left only for a longer row.
+        It is the first whose time is near `last`; or, of those that overlap it, the one with the
+        longest row of records.  Without such a one, it is that with the longest row.  But the one
+        in step (`step`, if it is one of them) is left only for a longer row.
         """
         seconds, rows = _seconds(self._all[places]), self._rows(places)
         here = np.flatnonzero(places == step)
@@ -197,16 +234,19 @@ class _Surroundings:
             enough = bool(rows[best] >= _FAR_ROW)
         if len(here):
             in_step = (places[best] - step) % self._size == 0
-            # A lone record elsewhere is chance where the next one in step can be, whatever its time.
+            # A lone record elsewhere is chance where the next one in step can be, whatever its
+            # time.
             lone = rows[best] == 1 and bool((places == step + self._size).any())
             if in_step or not enough or lone or rows[here[0]] > rows[best]:
                 return step
         return int(places[best]) if enough else None
 
     def _rows(self, places: NDArray[np.intp]) -> NDArray[np.intp]:
-        """(n,): how many records stand in a row at each of `places`, each with a time near that of the one before; at most _ROW.
+        """(n,): how many records stand in a row at each of `places`, each with a time near that of
+        the one before; at most _ROW.
 
-        Those with the very same time do not count: what looks like records can be bytes that merely repeat.
+        Those with the very same time do not count: what looks like records can be bytes that merely
+        repeat.
         """
         rows = np.ones(len(places), np.intp)
         alive, moments = np.arange(len(places)), _moments(self._all[places])
@@ -249,7 +289,11 @@ def _moments(records: Records) -> Seconds:
 
 
 def _seconds(records: Records) -> Seconds:
-    """(n,): the time of each of `records`, s UTC: of a connection its end, or its start if that is unknown."""
+    """(n,): the time of each of `records`, s UTC: of a connection its end, or its start if that is
+    unknown.
+    """
     if records.dtype == EVENT:
         return records["sec"].astype(np.int64)
-    return np.where(records["end_sec"] != 0, records["end_sec"], records["start_sec"]).astype(np.int64)
+    return np.where(records["end_sec"] != 0, records["end_sec"], records["start_sec"]).astype(
+        np.int64
+    )

@@ -1,7 +1,8 @@
 """ctexpire: whole segments go, oldest first, when they must and not before; each leaves a receipt.
 
-What goes is chosen by the latest time of each segment.  Never a live one, one under a hold, one that another command is at work
-on, or a file that is no segment.  The receipt is on the disk before the segment goes: after an interruption the next run goes on there.
+What goes is chosen by the latest time of each segment.  Never a live one, one under a hold, one
+that another command is at work on, or a file that is no segment.  The receipt is on the disk before
+the segment goes: after an interruption the next run goes on there.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ SECOND = times.SECOND
 
 @dataclass(frozen=True)
 class Limits:
-    """None: no such limit.  `max_age`: seconds; `max_size`: bytes; `min_free`: bytes, or (a float below 1) a share of the file system."""
+    """None: no such limit.
+
+    `max_age`: seconds; `max_size`: bytes; `min_free`: bytes, or (a float below 1) a share of the
+    file system.
+    """
 
     max_age: int | None = None
     max_size: int | None = None
@@ -35,7 +40,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class ExpiryCandidate:
-    """A segment as it was found.  `since`, `until`: ns UTC; `bytes` of the file, `blocks_bytes` on the disk."""
+    """A segment as it was found.
+
+    `since`, `until`: ns UTC; `bytes` of the file, `blocks_bytes` on the disk.
+    """
 
     path: str
     live: bool
@@ -46,7 +54,9 @@ class ExpiryCandidate:
 
     def held_by(self, holds: list[Hold]) -> Hold | None:
         """The first hold that keeps it."""
-        return next((hold for hold in holds if self.since <= hold.until and hold.since <= self.until), None)
+        return next(
+            (hold for hold in holds if self.since <= hold.until and hold.since <= self.until), None
+        )
 
 
 @dataclass
@@ -60,12 +70,16 @@ class Expiry:
     dry_run: bool = False
 
     def run(self) -> int:
-        """Delete what must go; returns the exit code: 0, or 2 if something could not be deleted or read.  Raises ArchiveError."""
+        """Delete what must go; returns the exit code: 0, or 2 if something could not be deleted or
+        read.  Raises ArchiveError.
+        """
         with retention.exclusive(self.folder) as folder:
             holds = retention.holds(folder)
             found, code = self._find()
             kept = 0
-            for candidate, reason in chosen(found, holds, self.limits, self.now, _space(self.folder)):
+            for candidate, reason in chosen(
+                found, holds, self.limits, self.now, _space(self.folder)
+            ):
                 if candidate.held_by(holds):
                     kept += 1
                     continue
@@ -77,7 +91,10 @@ class Expiry:
                     self._trouble(candidate.path, str(error))
                     code = 2
             if kept:
-                self._trouble(self.folder, f"{count(kept, 'segment')} would have gone, but a hold keeps {'it' if kept == 1 else 'them'}")
+                self._trouble(
+                    self.folder,
+                    f"{count(kept, 'segment')} would have gone, but a hold keeps {'it' if kept == 1 else 'them'}",
+                )
         return code
 
     def _find(self) -> tuple[list[ExpiryCandidate], int]:
@@ -101,7 +118,11 @@ class Expiry:
     def _delete(self, folder: Folder, candidate: ExpiryCandidate, reason: str) -> None:
         if self.dry_run:
             last = times.text(candidate.until, utc=False)
-            print(printable(f"would delete {candidate.path}, {candidate.bytes:,} bytes, up to {last}: {reason}"))
+            print(
+                printable(
+                    f"would delete {candidate.path}, {candidate.bytes:,} bytes, up to {last}: {reason}"
+                )
+            )
             return
         with open_segment(candidate.path) as segment:
             if segment.state == "live":
@@ -120,7 +141,10 @@ class Expiry:
                 reason,
             )
             with lock.locked(candidate.path, segment.file.descriptor, folder) as held:
-                if not any(receipt.hashes and one.hashes == receipt.hashes for one in retention.receipts(folder)):
+                if not any(
+                    receipt.hashes and one.hashes == receipt.hashes
+                    for one in retention.receipts(folder)
+                ):
                     retention.add_receipt(folder, receipt)
                 _unlink(candidate.path, held)
         self._log_result(candidate.path, receipt)
@@ -146,9 +170,14 @@ class Expiry:
 
 
 def chosen(
-    found: list[ExpiryCandidate], holds: list[Hold], limits: Limits, now: int, space: tuple[int, int]
+    found: list[ExpiryCandidate],
+    holds: list[Hold],
+    limits: Limits,
+    now: int,
+    space: tuple[int, int],
 ) -> Iterator[tuple[ExpiryCandidate, str]]:
-    """What must go, oldest first, each with the limit that says so; also what is held and would have gone, which frees nothing.
+    """What must go, oldest first, each with the limit that says so; also what is held and would
+    have gone, which frees nothing.
 
     `space`: bytes that are free, and all bytes, of the file system.
     """
@@ -174,9 +203,13 @@ def chosen(
 def _examine(path: str) -> ExpiryCandidate:
     with open_segment(path) as segment:
         if not len(segment.index):
-            raise ArchiveError(f"{path}: no block of it can be read, so nothing tells its age: it is not deleted")
+            raise ArchiveError(
+                f"{path}: no block of it can be read, so nothing tells its age: it is not deleted"
+            )
         status = os.fstat(segment.file.descriptor)
-        return ExpiryCandidate(path, segment.state == "live", *segment.times, status.st_size, status.st_blocks * 512)
+        return ExpiryCandidate(
+            path, segment.state == "live", *segment.times, status.st_size, status.st_blocks * 512
+        )
 
 
 def _unlink(path: str, held: Held) -> None:

@@ -1,7 +1,8 @@
 """What two segments must agree in, however their rows lie: counts and sums over rows.
 
-Pure.  A sum adds a hash of each row, so it does not depend on their order, and a row that is lost, doubled or altered shows.  It is
-against mistakes and bad disks; against people there are the hashes of the blocks.
+Pure.  A sum adds a hash of each row, so it does not depend on their order, and a row that is lost,
+doubled or altered shows.  It is against mistakes and bad disks; against people there are the hashes
+of the blocks.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ _FLOW = ("zone", "orig_zone", "reply_zone", *TUPLE)
 
 @dataclass
 class Fingerprint:
-    """Of a segment: how many NEW and DESTROY were heard, and of which flows; how many connections, all that they say, their addresses."""
+    """Of a segment: how many NEW and DESTROY were heard, and of which flows; how many connections,
+    all that they say, their addresses.
+    """
 
     news: int = 0
     ends: int = 0
@@ -45,7 +48,9 @@ class Fingerprint:
         """Add connections with all that their columns say."""
         self.connections += len(table)
         self.addresses.add(table)
-        self.connections_sum = _add(self.connections_sum, row_hashes(table, [column.name for column in COLUMNS]))
+        self.connections_sum = _add(
+            self.connections_sum, row_hashes(table, [column.name for column in COLUMNS])
+        )
 
     def _add_flows(self, table: Table, new: NDArray[np.bool_], end: NDArray[np.bool_]) -> None:
         of_flow = row_hashes(table, _FLOW)
@@ -56,13 +61,19 @@ class Fingerprint:
 
 
 def row_hashes(table: Table, names: list[str] | tuple[str, ...]) -> _WORDS:
-    """A hash of each row, (rows,), over the columns `names`; a column that is not there counts as zeros."""
+    """A hash of each row, (rows,), over the columns `names`; a column that is not there counts as
+    zeros.
+    """
     total = np.full(len(table), table.family, np.uint64)
     for column in COLUMNS:
         if column.name not in names or column.name not in table:
             continue
         values = np.ascontiguousarray(table[column.name])
-        words = values.view("<u8").reshape(-1, 2) if values.dtype.kind == "S" else values.astype(np.uint64).reshape(-1, 1)
+        words = (
+            values.view("<u8").reshape(-1, 2)
+            if values.dtype.kind == "S"
+            else values.astype(np.uint64).reshape(-1, 1)
+        )
         for number in range(words.shape[1]):
             # Zeros add nothing, so a column of them is as one that is not there.
             term = words[:, number] * np.uint64((2 * column.id + number) * _ODD % (1 << 64) | 1)

@@ -1,4 +1,6 @@
-"""ctexpire's holds, as its command line sets, releases and lists them; each step is logged with who took it."""
+"""ctexpire's holds, as its command line sets, releases and lists them; each step is logged with who
+took it.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,13 @@ from ctrecorder.terminal import printable
 NO_LOGIN = 0xFFFFFFFF  # /proc/self/loginuid of what no one's login started
 
 
-def hold(folder: str, since: str | None, until: str | None, reason: str, utc: bool, log: Log) -> int:
-    """Set a hold from the beginning of `since` to the end of `until`, as typed.  Raises UsageError, ArchiveError."""
+def hold(
+    folder: str, since: str | None, until: str | None, reason: str, utc: bool, log: Log
+) -> int:
+    """Set a hold from the beginning of `since` to the end of `until`, as typed.
+
+    Raises UsageError, ArchiveError.
+    """
     now = time.time_ns()
     begin = times.BEGIN if since is None else times.parse_span(since, now, utc=utc)[0]
     end = times.END if until is None else times.parse_span(until, now, utc=utc)[1]
@@ -45,7 +52,11 @@ def show(folder: str, utc: bool) -> int:
     with Folder(folder) as archive:
         listed = retention.holds(archive)
     for one in listed:
-        print(printable(f"{one.id}\t{_period(one, utc)}\tset {times.text(one.set, utc=utc)} by {one.login}\t{one.reason}"))
+        print(
+            printable(
+                f"{one.id}\t{_period(one, utc)}\tset {times.text(one.set, utc=utc)} by {one.login}\t{one.reason}"
+            )
+        )
     return 0 if listed else 1
 
 
@@ -56,8 +67,20 @@ def _period(one: Hold, utc: bool) -> str:
 
 def _log_result(action: str, one: Hold, log: Log) -> None:
     text = f"hold {one.id} {action}: {_period(one, False)}: {one.reason}"
-    since, until = (times.text(moment, utc=True) if times.BEGIN < moment < times.END else "" for moment in (one.since, one.until))
-    log.send(messages.HOLD, text, action=action, since=since, until=until, reason=one.reason, uid=os.getuid(), login=_login())
+    since, until = (
+        times.text(moment, utc=True) if times.BEGIN < moment < times.END else ""
+        for moment in (one.since, one.until)
+    )
+    log.send(
+        messages.HOLD,
+        text,
+        action=action,
+        since=since,
+        until=until,
+        reason=one.reason,
+        uid=os.getuid(),
+        login=_login(),
+    )
 
 
 def _login() -> str:

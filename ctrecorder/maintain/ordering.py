@@ -1,7 +1,9 @@
-"""How connections lie in a squeezed segment: rounded, shelved by how long they lived, sorted so that like stands by like.
+"""How connections lie in a squeezed segment: rounded, shelved by how long they lived, sorted so
+that like stands by like.
 
-Pure.  A block holds connections that ended one after the other and lived about equally long, so that its times prune.  Inside it
-they stand by protocol, addresses, port and start: addresses cost nearly nothing there, and starts ascend.
+Pure.  A block holds connections that ended one after the other and lived about equally long, so
+that its times prune.  Inside it they stand by protocol, addresses, port and start: addresses cost
+nearly nothing there, and starts ascend.
 """
 
 from __future__ import annotations
@@ -18,19 +20,22 @@ RESOLUTIONS = {"us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 # What lists show of a time, ns; they cut off the rest.
 _SHOWN = 1_000
 
-# Connections that lived up to so long share a shelf, so that one that lived a day does not make a block of an hour seem a day
-# long.  Each shelf ends with a block that is not full, so there are few.  What has no start or no end has a shelf of its own.
+# Connections that lived up to so long share a shelf, so that one that lived a day does not make a
+# block of an hour seem a day long.  Each shelf ends with a block that is not full, so there are
+# few.  What has no start or no end has a shelf of its own.
 SHELVES_NS = (15 * 60 * 10**9, 6 * 3600 * 10**9)
 _PARTS = len(SHELVES_NS) + 1
-# A shelf with fewer rows at the end joins the next one: a block of few rows costs more than it prunes.
+# A shelf with fewer rows at the end joins the next one: a block of few rows costs more than it
+# prunes.
 _FEW_ROWS = 4096
 
 
 def round_times(table: Table, resolution_ns: int) -> Table:
     """`start` rounded down, `end` and `time` up, to multiples of `resolution_ns`.
 
-    So what was open at a moment still is, and what a dump showed was still heard of after that dump began.  What `end` has below a
-    microsecond is cut off before: lists and questions have no more, so at 1 us they say what they said before.
+    So what was open at a moment still is, and what a dump showed was still heard of after that dump
+    began.  What `end` has below a microsecond is cut off before: lists and questions have no more,
+    so at 1 us they say what they said before.
     """
     columns = dict(table.columns)
     if "start" in columns:
@@ -44,13 +49,18 @@ def round_times(table: Table, resolution_ns: int) -> Table:
 
 def drop_ids(table: Table) -> Table:
     """The table without the kernel's ids (4 random bytes a connection), and `known` without their bit."""
-    columns: dict[str, Array] = {name: array for name, array in table.columns.items() if name != "id"}
+    columns: dict[str, Array] = {
+        name: array for name, array in table.columns.items() if name != "id"
+    }
     columns["present"] = table["present"] & np.uint32(~bit("id") & 0xFFFFFFFF)
     return Table(table.family, len(table), columns)
 
 
 class BlockOrdering:
-    """Collects connections until a block is full.  Memory: less than two blocks for each shelf and family."""
+    """Collects connections until a block is full.
+
+    Memory: less than two blocks for each shelf and family.
+    """
 
     def __init__(self, resolution_ns: int, keep_ids: bool) -> None:
         self._resolution, self._keep_ids = resolution_ns, keep_ids
@@ -74,7 +84,10 @@ class BlockOrdering:
             if sum(map(len, held)) >= ROWS_WRITTEN:
                 whole = concat(held)
                 last = len(whole) // ROWS_WRITTEN * ROWS_WRITTEN
-                full += [_sorted(whole.slice(first, first + ROWS_WRITTEN), shelf) for first in range(0, last, ROWS_WRITTEN)]
+                full += [
+                    _sorted(whole.slice(first, first + ROWS_WRITTEN), shelf)
+                    for first in range(0, last, ROWS_WRITTEN)
+                ]
                 self._held[key] = [whole.slice(last, len(whole))]
         return full
 
@@ -89,7 +102,10 @@ class BlockOrdering:
                 rows = sum(map(len, waiting))
                 if rows and (rows >= _FEW_ROWS or shelf >= _PARTS - 1):
                     whole = concat(waiting)
-                    blocks += [_sorted(whole.slice(first, first + ROWS_WRITTEN), shelf) for first in range(0, rows, ROWS_WRITTEN)]
+                    blocks += [
+                        _sorted(whole.slice(first, first + ROWS_WRITTEN), shelf)
+                        for first in range(0, rows, ROWS_WRITTEN)
+                    ]
                     waiting = []
         return blocks
 
@@ -102,8 +118,16 @@ def _shelf(table: Table) -> NDArray[np.uint8]:
 
 
 def _sorted(table: Table, shelf: int) -> Table:
-    """Rows of a block in their order.  Parts of one key stay in order of arrival, by which they join again."""
-    order = (table["orig_dport"], *_keys(table["orig_dst"]), *_keys(table["orig_src"]), table["l4proto"])
+    """Rows of a block in their order.
+
+    Parts of one key stay in order of arrival, by which they join again.
+    """
+    order = (
+        table["orig_dport"],
+        *_keys(table["orig_dst"]),
+        *_keys(table["orig_src"]),
+        table["l4proto"],
+    )
     return table.take(np.lexsort(order if shelf == _PARTS else (table["start"], *order)))
 
 

@@ -1,8 +1,9 @@
 """ctsqueeze: a closed segment of events becomes a small one of connections, and takes its place.
 
-The new one is written aside, synced, read back and compared with the old one, and renamed over it; until then the old one is
-untouched, and an interruption leaves at most a hidden file that the next run removes.  Memory: the open flows, and what waits
-for full blocks (some 60 MB), whatever the segment's size.
+The new one is written aside, synced, read back and compared with the old one, and renamed over it;
+until then the old one is untouched, and an interruption leaves at most a hidden file that the next
+run removes.  Memory: the open flows, and what waits for full blocks (some 60 MB), whatever the
+segment's size.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class DamagedError(FormatError):
 
 @dataclass(frozen=True)
 class SqueezeOptions:
-    """`resolution`: of times, a key of RESOLUTIONS.  `level`: of zstd.  `keep_ids`: the kernel's.  `keep`: the old one, in KEPT.
+    """`resolution`: of times, a key of RESOLUTIONS.  `level`: of zstd.  `keep_ids`: the kernel's.
+     `keep`: the old one, in KEPT.
 
     `key`: with which the old one is sealed, if it is, and the new one will be; b"": not.
     """
@@ -56,7 +58,10 @@ class SqueezeOptions:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a segment.  `torn`: bytes at the end of a crashed one that were no whole block."""
+    """What became of a segment.
+
+    `torn`: bytes at the end of a crashed one that were no whole block.
+    """
 
     path: str
     state: str
@@ -74,20 +79,27 @@ def is_squeezed(segment: Segment) -> bool:
     return "squeezed" in segment.header
 
 
-def squeeze(path: str, settings: SqueezeOptions, output: str | None = None, progress: Progress | None = None) -> Result | None:
-    """Squeeze the segment `path` in its place, or to `output`, which must not exist: then the old one stays.
+def squeeze(
+    path: str, settings: SqueezeOptions, output: str | None = None, progress: Progress | None = None
+) -> Result | None:
+    """Squeeze the segment `path` in its place, or to `output`, which must not exist: then the old
+    one stays.
 
-    Returns None if it is squeezed already.  `progress`: called with the bytes read since the last call.
+    Returns None if it is squeezed already.  `progress`: called with the bytes read since the last
+    call.
 
     Raises BusyError for a segment that is live or being squeezed, DamagedError for a damaged one,
-    FormatError for what is no segment, ArchiveError for what the disk refuses.  Then nothing has changed.
+    FormatError for what is no segment, ArchiveError for what the disk refuses.  Then nothing has
+    changed.
     """
     # Opened before its lock is taken: that lock would make a crashed segment look live.
     with open_segment(path, settings.key) as old:
         if is_squeezed(old):
             return None
         if old.sealed and not settings.key:
-            raise ArchiveError(f"{path}: is sealed, and cannot be made anew without its key: give it with --key")
+            raise ArchiveError(
+                f"{path}: is sealed, and cannot be made anew without its key: give it with --key"
+            )
         if old.state == "live":
             raise BusyError(f"{path}: is being recorded")
         gaps, marks = old.gaps, old.marks
@@ -110,7 +122,10 @@ def squeeze(path: str, settings: SqueezeOptions, output: str | None = None, prog
 
 @dataclass
 class _Aside:
-    """The new segment before it has its place: a hidden name in `folder`.  `descriptor`: of its file; -1: there is none yet."""
+    """The new segment before it has its place: a hidden name in `folder`.
+
+    `descriptor`: of its file; -1: there is none yet.
+    """
 
     folder: Folder
     path: str
@@ -123,7 +138,9 @@ class _Aside:
     def check(self) -> None:
         """Raise ArchiveError if the name is not that of the file any more."""
         if not self.folder.has(self.name, os.fstat(self.descriptor)):
-            raise ArchiveError(f"{self.path}: was replaced or removed by another program while it was written; the segment stays")
+            raise ArchiveError(
+                f"{self.path}: was replaced or removed by another program while it was written; the segment stays"
+            )
 
     def clear(self) -> None:
         """Remove the name.  Raises ArchiveError."""
@@ -173,12 +190,23 @@ def _refuse_unknown(old: Segment) -> None:
 
 
 def _write(
-    old: Segment, aside: _Aside, settings: SqueezeOptions, status: os.stat_result, notes: Notes, progress: Progress | None
+    old: Segment,
+    aside: _Aside,
+    settings: SqueezeOptions,
+    status: os.stat_result,
+    notes: Notes,
+    progress: Progress | None,
 ) -> Fingerprint:
-    """Write the successor of `old` to `aside`; returns what was heard, and what the connections must say."""
+    """Write the successor of `old` to `aside`; returns what was heard, and what the connections
+    must say.
+    """
     rows = int(old.index["rows"].sum())
     header: Json = {**old.header, "replaces": lock.successor(old)}
-    header["squeezed"] = {"resolution": settings.resolution, "ids": settings.keep_ids, "torn": torn_bytes(old)}
+    header["squeezed"] = {
+        "resolution": settings.resolution,
+        "ids": settings.keep_ids,
+        "torn": torn_bytes(old),
+    }
     begun = int(old.index["time_min"][0])
     # Owner and mode are the old one's, so that whoever could read the log still can.
     writer = SegmentWriter.create(
@@ -196,7 +224,8 @@ def _write(
         fingerprint = _copy(old, writer, settings, notes[1], progress)
         _refuse_damage(old)
         _refuse_unknown(old)
-        # Gaps and marks come last: a dump speaks of flows whose parts were before it, here and in the segment before.
+        # Gaps and marks come last: a dump speaks of flows whose parts were before it, here and in
+        # the segment before.
         for gap in notes[0]:
             writer.write(note_draft(gap))
         for mark in notes[1]:
@@ -210,9 +239,19 @@ def _write(
     return fingerprint
 
 
-def _copy(old: Segment, writer: SegmentWriter, settings: SqueezeOptions, marks: list[Mark], progress: Progress | None) -> Fingerprint:
+def _copy(
+    old: Segment,
+    writer: SegmentWriter,
+    settings: SqueezeOptions,
+    marks: list[Mark],
+    progress: Progress | None,
+) -> Fingerprint:
     """Pair the events of `old` and write the connections."""
-    fingerprint, pairer, shelves = Fingerprint(), Pairer(), BlockOrdering(RESOLUTIONS[settings.resolution], settings.keep_ids)
+    fingerprint, pairer, shelves = (
+        Fingerprint(),
+        Pairer(),
+        BlockOrdering(RESOLUTIONS[settings.resolution], settings.keep_ids),
+    )
 
     def put(blocks: list[Table]) -> None:
         for block in blocks:
@@ -239,7 +278,9 @@ def _copy(old: Segment, writer: SegmentWriter, settings: SqueezeOptions, marks: 
 
 
 def _in_order(old: Segment, progress: Progress | None) -> Iterator[tuple[list[Table], bool]]:
-    """Tables of events (of the C ctrecorder's squeezed files: connections) in the order of the file, and whether a MARK follows them."""
+    """Tables of events (of the C ctrecorder's squeezed files: connections) in the order of the
+    file, and whether a MARK follows them.
+    """
     read = 0
     for group in old.in_recording_order(old.blocks_of(Kind.EVENTS, Kind.CONNECTIONS, Kind.MARK)):
         first = group[0]
@@ -256,22 +297,34 @@ def _in_order(old: Segment, progress: Progress | None) -> Iterator[tuple[list[Ta
         progress(old.size - read)
 
 
-def _compare(old: Segment, aside: _Aside, fingerprint: Fingerprint, notes: Notes, key: bytes) -> Result:
-    """Read the new segment back and hold it against the old one.  Raises ArchiveError if anything is not there."""
+def _compare(
+    old: Segment, aside: _Aside, fingerprint: Fingerprint, notes: Notes, key: bytes
+) -> Result:
+    """Read the new segment back and hold it against the old one.
+
+    Raises ArchiveError if anything is not there.
+    """
     found = Fingerprint()
     with Segment(aside.path, key, os.dup(aside.descriptor)) as new:
         for block in new.blocks_of(Kind.CONNECTIONS):
             table = new.read(block)
             found.add_connections(table)
             found.add_content(table)
-        stored = [bytes(new.file.payload(block.offset, new.frame(block))) for block in new.blocks_of(Kind.ADDRESSES)]
+        stored = [
+            bytes(new.file.payload(block.offset, new.frame(block)))
+            for block in new.blocks_of(Kind.ADDRESSES)
+        ]
         same = found == fingerprint and stored == list(filter(None, [found.addresses.payload()]))
         same = same and (new.gaps, new.marks) == notes and new.previous_hash == old.previous_hash
         if not same or new.findings or new.state != "closed":
-            raise ArchiveError(f"{old.path}: the squeezed segment does not say what this one does; this one stays (please report it)")
+            raise ArchiveError(
+                f"{old.path}: the squeezed segment does not say what this one does; this one stays (please report it)"
+            )
         events, torn = int(old.index["rows"].sum()), torn_bytes(old)
         hashes = new.last_hash.hex(), old.last_hash.hex()
-        return Result(aside.path, old.state, events, found.connections, old.size, new.size, *hashes, torn)
+        return Result(
+            aside.path, old.state, events, found.connections, old.size, new.size, *hashes, torn
+        )
 
 
 def _replace(path: str, held: Held, aside: _Aside, keep: bool) -> None:
@@ -286,14 +339,19 @@ def _replace(path: str, held: Held, aside: _Aside, keep: bool) -> None:
             raise BusyError(f"{path}: has just been replaced or removed")
         held.folder.rename(aside.name, held.name)
         if not held.folder.has(held.name, os.fstat(aside.descriptor)):
-            raise ArchiveError(f"{path}: another program exchanged the new segment for something else; who may write this folder?")
+            raise ArchiveError(
+                f"{path}: another program exchanged the new segment for something else; who may write this folder?"
+            )
         held.folder.sync()
     except OSError as error:
         raise ArchiveError(f"{path}: cannot be replaced: {error.strerror}") from error
 
 
 def _keep(held: Held, kept: Folder) -> None:
-    """Give the old segment a second name, unless an interrupted run has done so.  Raises OSError."""
+    """Give the old segment a second name, unless an interrupted run has done so.
+
+    Raises OSError.
+    """
     try:
         kept.link(held.descriptor, held.name)
     except FileExistsError:

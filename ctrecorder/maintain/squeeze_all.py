@@ -1,4 +1,5 @@
-"""ctsqueeze over an archive: every closed segment, oldest first, several at once, with progress for who watches.
+"""ctsqueeze over an archive: every closed segment, oldest first, several at once, with progress for
+who watches.
 
 What goes wrong with one segment is said, and the others are squeezed all the same.
 """
@@ -27,7 +28,9 @@ OK, NO, FAILED = 0, 1, 2
 
 @dataclass
 class ArchiveSqueeze:
-    """`one` segment, or all of a `folder`; both return the exit code: 0, 1 if a segment is damaged, 2 if something could not be done."""
+    """`one` segment, or all of a `folder`; both return the exit code: 0, 1 if a segment is damaged,
+    2 if something could not be done.
+    """
 
     settings: SqueezeOptions
     jobs: int
@@ -57,7 +60,9 @@ class ArchiveSqueeze:
                     code = max(code, self._account(path, result))
         return code
 
-    def _all(self, paths: list[str], bar: Any) -> Iterator[tuple[str, Result | CtrecorderError | None]]:
+    def _all(
+        self, paths: list[str], bar: Any
+    ) -> Iterator[tuple[str, Result | CtrecorderError | None]]:
         """Each segment, and what became of it."""
         if self.jobs == 1:
             for path in paths:
@@ -66,10 +71,16 @@ class ArchiveSqueeze:
         with ProcessPoolExecutor(min(self.jobs, len(paths) or 1), initializer=_worker) as pool:
             running: list[tuple[str, Future[Result | CtrecorderError | None]]] = []
             try:
-                running = [(path, pool.submit(_attempt, path, self.settings, None)) for path in paths]
+                running = [
+                    (path, pool.submit(_attempt, path, self.settings, None)) for path in paths
+                ]
                 for path, future in running:
                     result = future.result()
-                    bar.update(_size(path) if result is None or isinstance(result, CtrecorderError) else result.bytes_before)
+                    bar.update(
+                        _size(path)
+                        if result is None or isinstance(result, CtrecorderError)
+                        else result.bytes_before
+                    )
                     yield path, result
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -79,9 +90,13 @@ class ArchiveSqueeze:
         if isinstance(result, Result):
             self._log_result(result)
         elif isinstance(result, FormatError):
-            self.log.send(messages.DAMAGED, str(result), path=path, offset=result.offset, reason=result.reason)
+            self.log.send(
+                messages.DAMAGED, str(result), path=path, offset=result.offset, reason=result.reason
+            )
             return NO
-        elif isinstance(result, CtrecorderError) and not isinstance(result, (BusyError, GoneError)):  # those: another command's now
+        elif isinstance(result, CtrecorderError) and not isinstance(
+            result, (BusyError, GoneError)
+        ):  # those: another command's now
             self.log.send(messages.TROUBLE, str(result), path=path, error=str(result))
             return FAILED
         return OK
@@ -107,7 +122,9 @@ class ArchiveSqueeze:
         )
 
 
-def _attempt(path: str, settings: SqueezeOptions, progress: Progress | None) -> Result | CtrecorderError | None:
+def _attempt(
+    path: str, settings: SqueezeOptions, progress: Progress | None
+) -> Result | CtrecorderError | None:
     try:
         return squeeze(path, settings, progress=progress)
     except NewerError as error:
@@ -125,7 +142,9 @@ def _size(path: str) -> int:
 
 @contextlib.contextmanager
 def _stopped_softly() -> Iterator[None]:
-    """SIGTERM ends the work as SIGINT does: the segment at hand stays as it was, and nothing is left beside it."""
+    """SIGTERM ends the work as SIGINT does: the segment at hand stays as it was, and nothing is
+    left beside it.
+    """
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -141,4 +160,11 @@ def _bar(total: int) -> Any:
     """A progress bar over bytes on stderr; one that shows nothing if that is no terminal."""
     from tqdm import tqdm
 
-    return tqdm(total=total, unit="B", unit_scale=True, disable=not sys.stderr.isatty(), leave=False, file=sys.stderr)
+    return tqdm(
+        total=total,
+        unit="B",
+        unit_scale=True,
+        disable=not sys.stderr.isatty(),
+        leave=False,
+        file=sys.stderr,
+    )

@@ -1,11 +1,12 @@
-"""Answers: joins reader, merge, filter and pairing into the rows that ctlist shows, in order of time.
+"""Answers: joins reader, merge, filter and pairing into the rows that ctlist shows, in order of
+time.
 
-`open_archive`, then its `gaps` and `silences` (what the answer lacks), then `events` or `connections`; what turned out damaged is
-in `Archive.findings`.
+`open_archive`, then its `gaps` and `silences` (what the answer lacks), then `events` or
+`connections`; what turned out damaged is in `Archive.findings`.
 
-Events come from raw segments as they are, and from squeezed ones as the start and the end of each connection: squeezing changes
-no listing, but that UPDATEs are gone.  Connections come from pairing events, and squeezed parts of connections, in the order in
-which they were recorded.
+Events come from raw segments as they are, and from squeezed ones as the start and the end of each
+connection: squeezing changes no listing, but that UPDATEs are gone.  Connections come from pairing
+events, and squeezed parts of connections, in the order in which they were recorded.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from ctrecorder.query.merge import Batch, merge
 from ctrecorder.segment.reader import Block, Segment
 from ctrecorder.terminal import count
 
-# The reader reads up to the last block; a recorder writes within a second what it hears, and the clocks of two moments differ a little.
+# The reader reads up to the last block; a recorder writes within a second what it hears, and the
+# clocks of two moments differ a little.
 _QUIET_NS = 2 * times.SECOND
 # What neither the start nor the end of a connection tells as an event.
 _NO_EVENT = ("start", "end", "start_source", "end_source", "seen", "stop")
@@ -94,9 +96,11 @@ class _CountingQuery(Query):
 
 @dataclass
 class Archive:
-    """The open `segments` that can tell of the question, in their order of recording; `failed`: files that no one can read as one.
+    """The open `segments` that can tell of the question, in their order of recording; `failed`:
+    files that no one can read as one.
 
-    `first` and `last`: the earliest and latest time, ns, of all segments that were looked at; `live`: whether one is being written.
+    `first` and `last`: the earliest and latest time, ns, of all segments that were looked at;
+    `live`: whether one is being written.
     """
 
     query: _CountingQuery
@@ -109,18 +113,31 @@ class Archive:
     @property
     def findings(self) -> list[CtrecorderError]:
         """What is damaged or cannot be read, so far as it was come across."""
-        return [*self.failed, *(finding for segment in self.segments for finding in segment.findings)]
+        return [
+            *self.failed,
+            *(finding for segment in self.segments for finding in segment.findings),
+        ]
 
     def gaps(self) -> list[Gap]:
         """The gaps that touch the window, by their beginning."""
         since, until = self.query.since, self.query.until
-        found = {gap for segment in self.segments for gap in segment.gaps if gap.begin < until and gap.end >= since}
+        found = {
+            gap
+            for segment in self.segments
+            for gap in segment.gaps
+            if gap.begin < until and gap.end >= since
+        }
         return sorted(found, key=lambda gap: (gap.begin, gap.end))
 
     def silences(self, now: int) -> list[Gap]:
-        """The times of the window, up to `now`, before the first and after the last segment; none if no window was asked for."""
+        """The times of the window, up to `now`, before the first and after the last segment; none
+        if no window was asked for.
+        """
         since, until = self.query.since, min(self.query.until, now)
-        if (self.query.since, self.query.until) == (times.BEGIN, times.END) or self.first > self.last:
+        if (self.query.since, self.query.until) == (
+            times.BEGIN,
+            times.END,
+        ) or self.first > self.last:
             return []
         found = []
         if times.BEGIN < since < self.first - _QUIET_NS:
@@ -131,12 +148,15 @@ class Archive:
 
 
 def open_archive(paths: Iterable[str], query: Query) -> Archive:
-    """Open those segments among `paths` that can tell of the question, each once, by whatever paths it is named.
+    """Open those segments among `paths` that can tell of the question, each once, by whatever paths
+    it is named.
 
     Those after the window are among them if the question is narrow: connections may end there.
     """
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a year of hourly segments is 8,760 files
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (hard, hard)
+    )  # a year of hourly segments is 8,760 files
     archive = Archive(_CountingQuery(**vars(query)))
     known = 0
     for path in {os.path.realpath(path): path for path in paths}.values():
@@ -149,7 +169,9 @@ def open_archive(paths: Iterable[str], query: Query) -> Archive:
         first, last = segment.times if len(segment.index) else (times.END, times.BEGIN)
         archive.first, archive.last = min(archive.first, _begun(segment)), max(archive.last, last)
         archive.live |= segment.state == "live"
-        if (last < query.since and not segment.findings) or (first >= query.until and not query.narrow):
+        if (last < query.since and not segment.findings) or (
+            first >= query.until and not query.narrow
+        ):
             segment.close()
         else:
             archive.segments.append(segment)
@@ -166,12 +188,19 @@ def events(archive: Archive, names: Iterable[str]) -> Iterator[Batch]:
     if not any((segment.index["kind"] == Kind.CONNECTIONS).any() for segment in segments):
         yield from recorded
         return
-    squeezed = merge(segments, dict.fromkeys((*names, *parts.SPAN, "present")), query.of_connections(), Kind.CONNECTIONS)
+    squeezed = merge(
+        segments,
+        dict.fromkeys((*names, *parts.SPAN, "present")),
+        query.of_connections(),
+        Kind.CONNECTIONS,
+    )
     with Sorter(lambda table: row_times(Kind.EVENTS, table)) as sorter:
         yield from _with_squeezed(recorded, squeezed, sorter, query)
 
 
-def _with_squeezed(recorded: Iterator[Batch], squeezed: Iterator[Batch], sorter: Sorter, query: Query) -> Iterator[Batch]:
+def _with_squeezed(
+    recorded: Iterator[Batch], squeezed: Iterator[Batch], sorter: Sorter, query: Query
+) -> Iterator[Batch]:
     """The events of both in one order of time.
 
     Connections come in order of start: all events before the start of the last one are known.
@@ -196,13 +225,16 @@ def _with_squeezed(recorded: Iterator[Batch], squeezed: Iterator[Batch], sorter:
 
 
 def connections(archive: Archive, names: Iterable[str], *, by_end: bool = False) -> Iterator[Batch]:
-    """The connections that lived in the window, with at least the columns `names`, in order of start.
+    """The connections that lived in the window, with at least the columns `names`, in order of
+    start.
 
-    `by_end`: in order of their ends instead, and behind them those whose end was not heard, as the C ctrecorder lists them.
+    `by_end`: in order of their ends instead, and behind them those whose end was not heard, as the
+    C ctrecorder lists them.
 
-    Pairing begins with the first segment that touches the window (each begins with a dump of the table), and goes on after the
-    window, if the question is narrow, until all that is wanted has ended.  A raw segment's connections wait for the end of all
-    reading: an older one may still be open.
+    Pairing begins with the first segment that touches the window (each begins with a dump of the
+    table), and goes on after the window, if the question is narrow, until all that is wanted has
+    ended.  A raw segment's connections wait for the end of all reading: an older one may still be
+    open.
     """
     key = _end_times if by_end else _start_times
     with Sorter(key) as sorter:
@@ -210,7 +242,12 @@ def connections(archive: Archive, names: Iterable[str], *, by_end: bool = False)
             if not by_end:
                 yield from _batches(sorter, before)
         for tables in sorter.ready(times.END):
-            yield Batch(tables, np.argsort(np.concatenate([key(table) for table in tables]), kind="stable") if len(tables) > 1 else None)
+            yield Batch(
+                tables,
+                np.argsort(np.concatenate([key(table) for table in tables]), kind="stable")
+                if len(tables) > 1
+                else None,
+            )
 
 
 def _pair(archive: Archive, names: Iterable[str], sorter: Sorter) -> Iterator[int]:
@@ -219,22 +256,34 @@ def _pair(archive: Archive, names: Iterable[str], sorter: Sorter) -> Iterator[in
     wanted, needed = query.of_connections(), dict.fromkeys((*names, *sorted(parts.NEEDS)))
     pairers: dict[str, Pairer] = {}
     raw = False
-    firsts = np.array([_first_time(segment) for segment in archive.segments] + [times.END], np.int64)
+    firsts = np.array(
+        [_first_time(segment) for segment in archive.segments] + [times.END], np.int64
+    )
     following = np.minimum.accumulate(firsts[::-1])[::-1][1:].tolist()
     for later, segment in zip(following, archive.segments, strict=True):
         if _first_time(segment) >= query.until and not _any_open(pairers, query.until):
             break
         raw = raw or bool((segment.index["kind"] == Kind.EVENTS).any())
-        # Each recording pairs by itself: a dump of one recorder says nothing of the flows of another.
-        pairer = pairers.setdefault(str(segment.header.get("chain", segment.header.get("recording", segment.path))), Pairer())
+        # Each recording pairs by itself: a dump of one recorder says nothing of the flows of
+        # another.
+        pairer = pairers.setdefault(
+            str(segment.header.get("chain", segment.header.get("recording", segment.path))),
+            Pairer(),
+        )
         has_rows = segment.may_contain(query)
         if not has_rows and pairer.earliest() is None:
             continue  # its dumps would end nothing
         for item, ahead in _in_file_order(segment, needed, query.of_flows(), has_rows):
-            done = pairer.snapshot(item.begin, item.end) if isinstance(item, Mark) else pairer.feed(item)
+            done = (
+                pairer.snapshot(item.begin, item.end)
+                if isinstance(item, Mark)
+                else pairer.feed(item)
+            )
             _add_wanted(sorter, done, wanted)
             if not raw:
-                opened = [opened for each in pairers.values() if (opened := each.earliest()) is not None]
+                opened = [
+                    opened for each in pairers.values() if (opened := each.earliest()) is not None
+                ]
                 yield min([later, ahead, *opened])
     for pairer in pairers.values():
         _add_wanted(sorter, pairer.finish(), wanted)
@@ -243,12 +292,16 @@ def _pair(archive: Archive, names: Iterable[str], sorter: Sorter) -> Iterator[in
 def only_connections(archive: Archive) -> bool:
     """If all segments are squeezed, and there are any."""
     kinds = [np.unique(segment.index["kind"]) for segment in archive.segments]
-    return any(Kind.CONNECTIONS in each for each in kinds) and not any(Kind.EVENTS in each for each in kinds)
+    return any(Kind.CONNECTIONS in each for each in kinds) and not any(
+        Kind.EVENTS in each for each in kinds
+    )
 
 
 def describe_gap(gap: Gap, *, utc: bool) -> str:
     """One line for a gap: how many events are missing, from when to when, and why."""
-    span = f"{times.text(gap.begin, utc=utc)} to {times.text(gap.end, utc=utc)}{' UTC' if utc else ''}"
+    span = (
+        f"{times.text(gap.begin, utc=utc)} to {times.text(gap.end, utc=utc)}{' UTC' if utc else ''}"
+    )
     lost = "events lost" if gap.lost is None else f"{count(gap.lost, 'event')} lost"
     why = REASONS.get(gap.reason, gap.reason)
     if gap.reason in ("stopped", "crashed", "not-recording"):
@@ -271,13 +324,17 @@ def _start_times(table: Table) -> NDArray[np.int64]:
 
 
 def _end_times(table: Table) -> NDArray[np.int64]:
-    """(rows,): the time of the end, if it was heard; the others follow behind all those by the time of their start."""
+    """(rows,): the time of the end, if it was heard; the others follow behind all those by the time
+    of their start.
+    """
     return np.where(_exact(table["end_source"]), table["end"], _start_times(table) + _BEHIND)
 
 
 def _any_open(pairers: dict[str, Pairer], until: int) -> bool:
     """If a flow that began before `until` has not ended."""
-    return any((opened := pairer.earliest()) is not None and opened < until for pairer in pairers.values())
+    return any(
+        (opened := pairer.earliest()) is not None and opened < until for pairer in pairers.values()
+    )
 
 
 def _add_wanted(sorter: Sorter, tables: Iterable[Table], wanted: Query) -> None:
@@ -291,7 +348,9 @@ def _batches(sorter: Sorter, before: int) -> Iterator[Batch]:
 
 
 def _add_events(sorter: Sorter, paired: Batch, query: Query) -> int:
-    """Add the events of a batch of connections that are wanted; returns the time before which no more will come."""
+    """Add the events of a batch of connections that are wanted; returns the time before which no
+    more will come.
+    """
     for table in paired.tables:
         for found in _events_of(table):
             sorter.add(found.take(query.evaluate(found)))
@@ -308,7 +367,10 @@ def _events_of(table: Table) -> Iterator[Table]:
         side = "start" if event == Event.NEW else "end"
         part = table.take(rows)
         columns = {name: array for name, array in part.columns.items() if name not in _NO_EVENT}
-        known, kernel = part["present"] | np.uint32(bit("event")), part[f"{side}_source"] == Source.KERNEL
+        known, kernel = (
+            part["present"] | np.uint32(bit("event")),
+            part[f"{side}_source"] == Source.KERNEL,
+        )
         columns["time"], columns["event"] = part[side], np.full(len(part), event, np.uint8)
         known = np.where(kernel, known | np.uint32(bit("time")), known)
         if event == Event.NEW:
@@ -320,7 +382,9 @@ def _events_of(table: Table) -> Iterator[Table]:
             known = np.where(kernel, known | np.uint32(bit("stop")), known)
             exact = part["start_source"] == Source.KERNEL
             columns["start"] = np.where(exact, part["start"], 0)
-            known = np.where(exact, known | np.uint32(bit("start")), known & ~np.uint32(bit("start")))
+            known = np.where(
+                exact, known | np.uint32(bit("start")), known & ~np.uint32(bit("start"))
+            )
         yield Table(part.family, len(part), {**columns, "present": known.astype(np.uint32)})
 
 
@@ -330,17 +394,33 @@ def _exact(source: Array) -> Array:
     return exact
 
 
-def _in_file_order(segment: Segment, names: Iterable[str], query: Query, has_rows: bool) -> Iterator[tuple[Table | Mark, int]]:
-    """The rows (if it `has_rows`) that the question wants and the complete dumps, as they were recorded.
+def _in_file_order(
+    segment: Segment, names: Iterable[str], query: Query, has_rows: bool
+) -> Iterator[tuple[Table | Mark, int]]:
+    """The rows (if it `has_rows`) that the question wants and the complete dumps, as they were
+    recorded.
 
-    Each with the earliest time of the blocks after it; 0 for rows of small blocks, which are joined.
+    Each with the earliest time of the blocks after it; 0 for rows of small blocks, which are
+    joined.
     """
     kinds = (Kind.EVENTS, Kind.CONNECTIONS, Kind.MARK) if has_rows else (Kind.MARK,)
-    dumps = {(mark.begin, mark.end): mark for mark in segment.marks if mark.what == "dump" and mark.facts.get("complete") is True}
-    blocks = [block for block in segment.blocks_of(*kinds) if block.kind != Kind.MARK or (block.time_min, block.time_max) in dumps]
+    dumps = {
+        (mark.begin, mark.end): mark
+        for mark in segment.marks
+        if mark.what == "dump" and mark.facts.get("complete") is True
+    }
+    blocks = [
+        block
+        for block in segment.blocks_of(*kinds)
+        if block.kind != Kind.MARK or (block.time_min, block.time_max) in dumps
+    ]
     starts = np.array([block.time_min for block in blocks] + [times.END], np.int64)
     following = np.minimum.accumulate(starts[::-1])[::-1][1:].tolist()
-    ahead = {block.offset: after for block, after in zip(blocks, following, strict=True) if not block.joins}
+    ahead = {
+        block.offset: after
+        for block, after in zip(blocks, following, strict=True)
+        if not block.joins
+    }
     for group in segment.in_recording_order(blocks):
         after = ahead.get(group[0].offset, 0)
         if group[0].kind == Kind.MARK:
@@ -349,15 +429,22 @@ def _in_file_order(segment: Segment, names: Iterable[str], query: Query, has_row
             yield from ((table, after) for table in _ask(segment, group, names, query))
 
 
-def _ask(segment: Segment, group: list[Block], names: Iterable[str], query: Query) -> Iterator[Table]:
-    """The wanted rows of a group of blocks.  Those of a damaged block are left out; its error is in the segment's findings."""
+def _ask(
+    segment: Segment, group: list[Block], names: Iterable[str], query: Query
+) -> Iterator[Table]:
+    """The wanted rows of a group of blocks.
+
+    Those of a damaged block are left out; its error is in the segment's findings.
+    """
     first = group[0]
     if first.joins:
         for table in segment.read_small(group, {*names, *query.columns_needed()}):
             yield table.take(query.evaluate(table))
         return
     try:
-        found = segment.ask(first, names, query.of_connections() if first.kind == Kind.CONNECTIONS else query)
+        found = segment.ask(
+            first, names, query.of_connections() if first.kind == Kind.CONNECTIONS else query
+        )
     except FormatError as error:
         segment.findings.append(error)
         return

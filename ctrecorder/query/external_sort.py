@@ -1,7 +1,8 @@
 """Rows that come in almost any order, given out in order of time, in bounded memory.
 
-Rows wait in memory; when more than `HELD_ROWS` do, all of them go to a temporary file, sorted (a run), and runs are merged as they
-are given out.  The file has no name and lies in the folder that TMPDIR names, else in /tmp or /var/tmp.  It takes 60 to 120 bytes a row.
+Rows wait in memory; when more than `HELD_ROWS` do, all of them go to a temporary file, sorted (a
+run), and runs are merged as they are given out.  The file has no name and lies in the folder that
+TMPDIR names, else in /tmp or /var/tmp.  It takes 60 to 120 bytes a row.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ from ctrecorder.errors import ArchiveError
 
 Key = Callable[[Table], NDArray[np.int64]]
 
-# 20 columns of 524,288 rows are 50 MiB.  Fewer go to the disk earlier; more are memory that a router may not have.
+# 20 columns of 524,288 rows are 50 MiB.  Fewer go to the disk earlier; more are memory that a
+# router may not have.
 HELD_ROWS = 1 << 19
-# Rows of a run that are read at once: of 100,000,000 rows, in 190 runs, 780,000 are in memory.  Fewer read in tiny pieces.
+# Rows of a run that are read at once: of 100,000,000 rows, in 190 runs, 780,000 are in memory.
+#  Fewer read in tiny pieces.
 _PART_ROWS = 1 << 12
 
 
 class Sorter:
-    """`add` tables of any family, then take what is due by `ready`; `key(table)`: (rows,) int64, the time that orders.
+    """`add` tables of any family, then take what is due by `ready`; `key(table)`: (rows,) int64,
+    the time that orders.
 
     Leaving its `with` closes the temporary file, if there is one.
     """
@@ -50,7 +54,10 @@ class Sorter:
         return self._rows + sum(run.rows for run in self._runs)
 
     def add(self, table: Table) -> None:
-        """Take rows in any order.  Raises ArchiveError if they must go to a temporary file and cannot."""
+        """Take rows in any order.
+
+        Raises ArchiveError if they must go to a temporary file and cannot.
+        """
         if not len(table):
             return
         least = int(self._key(table).min())
@@ -61,7 +68,8 @@ class Sorter:
             self._spill()
 
     def ready(self, before: int) -> Iterator[list[Table]]:
-        """Give out the rows whose time is less than `before`: lists of tables, one a family, each in order, each list after the other.
+        """Give out the rows whose time is less than `before`: lists of tables, one a family, each
+        in order, each list after the other.
 
         To be taken to the end before rows are added again.
         """
@@ -73,7 +81,10 @@ class Sorter:
             cut = min([before - 1, *(run.last() for run in due)])
             parts = [part for run in due if len(part := run.take(cut))]
             families = sorted({part.family for part in parts})
-            yield [_sorted(concat([part for part in parts if part.family == family]), self._key) for family in families]
+            yield [
+                _sorted(concat([part for part in parts if part.family == family]), self._key)
+                for family in families
+            ]
         self._runs = [run for run in self._runs if run.rows]
 
     def _take_held(self, before: int) -> list[_Run]:
@@ -97,7 +108,13 @@ class Sorter:
     def _sorted_runs(self, tables: list[Table]) -> list[_Run]:
         """All rows as one run in memory for each family."""
         families = sorted({table.family for table in tables})
-        return [_Run(self._key, _sorted(concat([table for table in tables if table.family == family]), self._key)) for family in families]
+        return [
+            _Run(
+                self._key,
+                _sorted(concat([table for table in tables if table.family == family]), self._key),
+            )
+            for family in families
+        ]
 
     def _spill(self) -> None:
         """Move all rows that wait in memory to the file."""
@@ -165,7 +182,9 @@ class _Part:
         for name, dtype in self._columns:
             data = self._file.read(self._rows * dtype.itemsize)
             if len(data) < self._rows * dtype.itemsize:
-                raise ArchiveError(f"{tempfile.gettempdir()}: the temporary file that is sorted in lost its end")
+                raise ArchiveError(
+                    f"{tempfile.gettempdir()}: the temporary file that is sorted in lost its end"
+                )
             columns[name] = np.frombuffer(data, dtype)
         return Table(self._family, self._rows, columns)
 
@@ -173,4 +192,6 @@ class _Part:
 def _sorted(table: Table, key: Key) -> Table:
     """The rows in order of time; equal ones as they stand."""
     times = key(table)
-    return table if (times[1:] >= times[:-1]).all() else table.take(np.argsort(times, kind="stable"))
+    return (
+        table if (times[1:] >= times[:-1]).all() else table.take(np.argsort(times, kind="stable"))
+    )

@@ -1,11 +1,12 @@
 """Many segments in one order of time, in bounded memory.
 
-Blocks overlap in time: two families are written side by side, the kernel's times are a little out of order, a block of connections
-can span hours.  So blocks are taken in the order of their earliest time, and what is earlier than all that was not taken yet is
-in order and is given out.
+Blocks overlap in time: two families are written side by side, the kernel's times are a little out
+of order, a block of connections can span hours.  So blocks are taken in the order of their earliest
+time, and what is earlier than all that was not taken yet is in order and is given out.
 
-The rows that wait take `HELD_BYTES` at most, and one block besides, whatever the archive holds.  Where more than that overlaps, the
-later half of what waits is dropped, and its blocks are read again when their time has come: the order is the same, it takes longer.
+The rows that wait take `HELD_BYTES` at most, and one block besides, whatever the archive holds.
+Where more than that overlaps, the later half of what waits is dropped, and its blocks are read
+again when their time has come: the order is the same, it takes longer.
 """
 
 from __future__ import annotations
@@ -24,23 +25,29 @@ from ctrecorder.ctlog.index import FORM_SMALL
 from ctrecorder.errors import FormatError
 from ctrecorder.segment.reader import Block, Query, Segment
 
-# Bytes that rows which wait take: 1,500,000 of what a line of text needs, 16 full blocks of IPv6 with all columns.  With fewer, blocks
-# that overlap are read twice sooner; with more, a small router feels it.
+# Bytes that rows which wait take: 1,500,000 of what a line of text needs, 16 full blocks of IPv6
+# with all columns.  With fewer, blocks that overlap are read twice sooner; with more, a small
+# router feels it.
 HELD_BYTES = 64 << 20
-# Rows of a batch at most.  Below it a consumer's cost by the batch shows, above it a batch leaves the cache.
+# Rows of a batch at most.  Below it a consumer's cost by the batch shows, above it a batch leaves
+# the cache.
 BATCH_ROWS = 1 << 16
-# Rows of small blocks that are read as one, as far as their number goes: so many that the cost by the table no longer shows.
+# Rows of small blocks that are read as one, as far as their number goes: so many that the cost by
+# the table no longer shows.
 _JOINED_ROWS = 1 << 14
-# Units that are taken before what is ready is given out, even if it is little: so that a search that finds little shows it soon.
+# Units that are taken before what is ready is given out, even if it is little: so that a search
+# that finds little shows it soon.
 _TAKEN_UNITS = 32
 _NEVER = 1 << 63  # after every time
 _KEYS = {Kind.EVENTS: ("time",), Kind.CONNECTIONS: ("start", "end")}
 
 
 class Batch(NamedTuple):
-    """Rows that follow each other in time: `tables`, at most one of a family, each in order of time.
+    """Rows that follow each other in time: `tables`, at most one of a family, each in order of
+    time.
 
-    `order`: (all rows,) intp, which row of the tables laid end to end comes next; None if there is one table.
+    `order`: (all rows,) intp, which row of the tables laid end to end comes next; None if there is
+    one table.
     """
 
     tables: list[Table]
@@ -51,7 +58,8 @@ class Batch(NamedTuple):
 class _Unit:
     """What is read at once: a block, or small blocks of one family that lie near each other.
 
-    `time`: none of its rows that are still to come is earlier.  Of its rows those of times from `since` on, before `until`, are meant.
+    `time`: none of its rows that are still to come is earlier.  Of its rows those of times from
+    `since` on, before `until`, are meant.
     """
 
     time: int
@@ -74,7 +82,9 @@ class _Held(NamedTuple):
         return len(self.times) * (8 + sum(array.itemsize for array in self.table.columns.values()))
 
     def part(self, first: int, last: int) -> _Held:
-        """Rows first..last-1; as a copy if they are the lesser part, so that they do not keep the memory of all."""
+        """Rows first..last-1; as a copy if they are the lesser part, so that they do not keep the
+        memory of all.
+        """
         table, times = self.table.slice(first, last), self.times[first:last]
         if 2 * len(times) < len(self.times):
             copies = {name: array.copy() for name, array in table.columns.items()}
@@ -83,8 +93,16 @@ class _Held(NamedTuple):
 
     def between(self, since: int, until: int) -> _Held:
         """The rows of times from `since` on, before `until`."""
-        first = int(np.searchsorted(self.times, since)) if len(self.times) and since > self.times[0] else 0
-        last = int(np.searchsorted(self.times, until)) if len(self.times) and until <= self.times[-1] else len(self.times)
+        first = (
+            int(np.searchsorted(self.times, since))
+            if len(self.times) and since > self.times[0]
+            else 0
+        )
+        last = (
+            int(np.searchsorted(self.times, until))
+            if len(self.times) and until <= self.times[-1]
+            else len(self.times)
+        )
         return self.part(first, last)
 
 
@@ -95,21 +113,32 @@ def merge(
     kind: Kind = Kind.EVENTS,
     held_bytes: int = HELD_BYTES,
 ) -> Iterator[Batch]:
-    """All rows of `kind` in `segments` that `question` wants (default: all), with the columns `names` (default: all), in order of time.
+    """All rows of `kind` in `segments` that `question` wants (default: all), with the columns
+    `names` (default: all), in order of time.
 
-    The time of an event is `time`, of a connection `start` (`end` while the start is unknown).  Equal times stay in the order of the
-    segments and their blocks as far as `held_bytes` allows.  A damaged block is passed over; its error is in its segment's `findings`.
+    The time of an event is `time`, of a connection `start` (`end` while the start is unknown).
+     Equal times stay in the order of the segments and their blocks as far as `held_bytes` allows.
+     A damaged block is passed over; its error is in its segment's `findings`.
     """
     return _Merge(segments, names, query, kind, held_bytes).batches()
 
 
 class _Merge:
-    def __init__(self, segments: Sequence[Segment], names: Iterable[str] | None, query: Query | None, kind: Kind, held_bytes: int) -> None:
+    def __init__(
+        self,
+        segments: Sequence[Segment],
+        names: Iterable[str] | None,
+        query: Query | None,
+        kind: Kind,
+        held_bytes: int,
+    ) -> None:
         self._names = None if names is None else list(dict.fromkeys((*names, *_KEYS[kind])))
         self._question, self._kind, self._held_bytes = query, kind, held_bytes
         self._held: list[_Held] = []
         self._rows = 0
-        self._ceiling = _NEVER  # rows from this time on are not held now, but read again when it has come
+        self._ceiling = (
+            _NEVER  # rows from this time on are not held now, but read again when it has come
+        )
         self._heap: list[_Unit] = []
         for number, segment in enumerate(segments):
             index = segment.index
@@ -151,13 +180,21 @@ class _Merge:
         """The rows of a unit that are wanted, at most one table for each of its blocks."""
         segment, query = unit.segment, self._question
         if unit.blocks[0].form == FORM_SMALL:
-            needed = None if self._names is None else {*self._names, *(query.columns_needed() if query else ())}
+            needed = (
+                None
+                if self._names is None
+                else {*self._names, *(query.columns_needed() if query else ())}
+            )
             tables = segment.read_small(unit.blocks, needed)
             if query is not None:
                 tables = [table.take(query.evaluate(table)) for table in tables]
             return tables
         try:
-            found = segment.ask(unit.blocks[0], self._names, query) if query else segment.read(unit.blocks[0], self._names)
+            found = (
+                segment.ask(unit.blocks[0], self._names, query)
+                if query
+                else segment.read(unit.blocks[0], self._names)
+            )
         except FormatError as error:
             segment.findings.append(error)
             return []
@@ -184,7 +221,9 @@ class _Merge:
         return sorted(ready, key=lambda one: one.unit.number)
 
     def _shrink(self) -> Iterator[Batch]:
-        """Too much waits: drop the later half, to be read again; if it is all of the time that is next, give that out."""
+        """Too much waits: drop the later half, to be read again; if it is all of the time that is
+        next, give that out.
+        """
         times = np.concatenate([one.times for one in self._held])
         middle = int(np.partition(times, len(times) // 2)[len(times) // 2])
         if middle == self._horizon():
@@ -214,7 +253,9 @@ def _units(whole: _Unit, kind: Kind, query: Query | None) -> Iterator[_Unit]:
         if query is not None and not query.may_contain_time(block.time_min, block.time_max):
             continue
         number += 1
-        if block.family in small and (block.form != FORM_SMALL or rows[block.family] >= _JOINED_ROWS):
+        if block.family in small and (
+            block.form != FORM_SMALL or rows[block.family] >= _JOINED_ROWS
+        ):
             yield _unit(whole.segment, number - 1, small.pop(block.family))
         if block.form != FORM_SMALL:
             yield _unit(whole.segment, number, [block])
@@ -232,7 +273,10 @@ def _unit(segment: Segment, number: int, blocks: list[Block]) -> _Unit:
 
 def _batches(ready: list[_Held]) -> Iterator[Batch]:
     """Ready rows as batches of at most BATCH_ROWS."""
-    families = {family: [one for one in ready if one.table.family == family] for family in sorted({one.table.family for one in ready})}
+    families = {
+        family: [one for one in ready if one.table.family == family]
+        for family in sorted({one.table.family for one in ready})
+    }
     if len(families) == 1:
         for piece in _pieces(ready):
             for first in range(0, len(piece.times), BATCH_ROWS):
@@ -242,7 +286,9 @@ def _batches(ready: list[_Held]) -> Iterator[Batch]:
 
 
 def _pieces(parts: list[_Held]) -> Iterator[_Held]:
-    """Rows of one family in order, without copying those that overlap with nothing: most often only a block's ends do."""
+    """Rows of one family in order, without copying those that overlap with nothing: most often only
+    a block's ends do.
+    """
     if len(parts) == 1:
         yield parts[0]
         return
@@ -264,7 +310,11 @@ def _joined(parts: list[_Held]) -> _Held:
     """All rows of one family as one table in order of time."""
     if len(parts) == 1:
         return parts[0]
-    return _in_order(parts[0].unit, concat([one.table for one in parts]), np.concatenate([one.times for one in parts]))
+    return _in_order(
+        parts[0].unit,
+        concat([one.table for one in parts]),
+        np.concatenate([one.times for one in parts]),
+    )
 
 
 def _interleaved(held: list[_Held]) -> Iterator[Batch]:

@@ -8,7 +8,8 @@ from ctrecorder.errors import UsageError
 
 
 def parse_network(text: str) -> Network:
-    """The addresses of "10.0.0.0/8", "10.0.0.0/255.0.0.0", "10.1.2.3", "2001:db8::/32", "[2001:db8::1]".
+    """The addresses of "10.0.0.0/8", "10.0.0.0/255.0.0.0", "10.1.2.3", "2001:db8::/32",
+    "[2001:db8::1]".
 
     Bits of the host are dropped, as the mask says.  Raises UsageError.
     """
@@ -33,7 +34,10 @@ def parse_network(text: str) -> Network:
 def parse_ports(text: str) -> tuple[int, int]:
     """The first and the last port of "25" or "8000-8080".  Raises UsageError."""
     low, dash, high = text.partition("-")
-    numbers = [int(word) if word.isascii() and word.isdigit() and len(word) <= 5 else -1 for word in ((low, high) if dash else (low, low))]
+    numbers = [
+        int(word) if word.isascii() and word.isdigit() and len(word) <= 5 else -1
+        for word in ((low, high) if dash else (low, low))
+    ]
     if not 0 <= numbers[0] <= numbers[1] < 1 << 16:
         raise UsageError(f"no port '{text}': say a number from 0 to 65535, or two with a - between")
     return numbers[0], numbers[1]

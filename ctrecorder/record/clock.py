@@ -1,7 +1,8 @@
-"""The wall clock, and what happens to it: a step (someone or NTP set it), or a sleep of the machine (suspend).
+"""The wall clock, and what happens to it: a step (someone or NTP set it), or a sleep of the machine
+(suspend).
 
-CLOCK_BOOTTIME goes on through a suspend and CLOCK_MONOTONIC does not; neither is ever set.  So a suspend is what the first
-gained on the second, a step is what the wall clock gained on the first.
+CLOCK_BOOTTIME goes on through a suspend and CLOCK_MONOTONIC does not; neither is ever set.  So a
+suspend is what the first gained on the second, a step is what the wall clock gained on the first.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ def _boottime() -> int:
 
 
 class ClockChange(NamedTuple):
-    """What the clock has been through between two looks: `before` and `now` are ns UTC; `step` and `asleep` ns, 0 if there was none.
+    """What the clock has been through between two looks: `before` and `now` are ns UTC; `step` and
+    `asleep` ns, 0 if there was none.
 
-    `step` is positive where the clock was set forward.  `before`: what it showed when the step came, or the sleep began.
+    `step` is positive where the clock was set forward.  `before`: what it showed when the step
+    came, or the sleep began.
     """
 
     before: int
@@ -38,7 +41,12 @@ class ClockChange(NamedTuple):
 class Clock:
     """Reads the clocks of the machine, or those that a test gives."""
 
-    def __init__(self, wall: Reading = time.time_ns, monotonic: Reading = time.monotonic_ns, boottime: Reading = _boottime) -> None:
+    def __init__(
+        self,
+        wall: Reading = time.time_ns,
+        monotonic: Reading = time.monotonic_ns,
+        boottime: Reading = _boottime,
+    ) -> None:
         self.wall, self.monotonic, self._boottime = wall, monotonic, boottime
         self._last_wall, self._last_monotonic, self._last_boottime = wall(), monotonic(), boottime()
 

@@ -1,4 +1,6 @@
-"""What the recorder counts, and what it says of itself: at its start, on SIGUSR1, in systemd's status line."""
+"""What the recorder counts, and what it says of itself: at its start, on SIGUSR1, in systemd's
+status line.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,14 @@ from ctrecorder.service.log import Log
 
 # What a recorder wants of net.netfilter.*, and what is missed without it.
 WANTED_SYSCTLS = {
-    "nf_conntrack_events": (1, "connections that begin while no recorder listens never report their end"),
-    "nf_conntrack_timestamp": (1, "times are those of receipt, and the start of an older connection is unknown"),
+    "nf_conntrack_events": (
+        1,
+        "connections that begin while no recorder listens never report their end",
+    ),
+    "nf_conntrack_timestamp": (
+        1,
+        "times are those of receipt, and the start of an older connection is unknown",
+    ),
 }
 
 
@@ -48,7 +56,9 @@ class Counters:
 
 def protocol_names(protocols: Collection[int]) -> str:
     """ "tcp,udp", or "all" for none."""
-    return ",".join(uapi.PROTOCOLS.get(number, str(number)) for number in sorted(protocols)) or "all"
+    return (
+        ",".join(uapi.PROTOCOLS.get(number, str(number)) for number in sorted(protocols)) or "all"
+    )
 
 
 def log_started(log: Log, path: str, protocols: Collection[int], buffer_bytes: int) -> None:
@@ -56,11 +66,21 @@ def log_started(log: Log, path: str, protocols: Collection[int], buffer_bytes: i
     names = protocol_names(protocols)
     what = f"{names} protocols" if names == "all" else names
     text = f"recording to {path} ({what}, receive buffer {buffer_bytes >> 10} KiB)"
-    log.send(messages.STARTED, text, path=path, version=__version__, buffer_bytes=buffer_bytes, protocols=names, user=_user_name())
+    log.send(
+        messages.STARTED,
+        text,
+        path=path,
+        version=__version__,
+        buffer_bytes=buffer_bytes,
+        protocols=names,
+        user=_user_name(),
+    )
 
 
 def log_obstacles(log: Log, asked_bytes: int, events: sockets.EventSocket) -> None:
-    """Whatever makes the record less than everything: a capped buffer, sysctls, a namespace without connection tracking."""
+    """Whatever makes the record less than everything: a capped buffer, sysctls, a namespace without
+    connection tracking.
+    """
     if events.capped:
         text = f"receive buffer {events.buffer_bytes >> 10} KiB, not the {asked_bytes >> 10} KiB asked: {events.capped}"
         log.send(messages.BUFFER, text, asked_bytes=asked_bytes, buffer_bytes=events.buffer_bytes)
@@ -68,8 +88,12 @@ def log_obstacles(log: Log, asked_bytes: int, events: sockets.EventSocket) -> No
         value = sockets.sysctl(name)
         if value != wanted:
             found = "not there" if value is None else value
-            text = f"net.netfilter.{name} is {found}: {why}; sysctl -w net.netfilter.{name}={wanted}"
-            log.send(messages.SYSCTL, text, name=f"net.netfilter.{name}", value=found, wanted=wanted)
+            text = (
+                f"net.netfilter.{name} is {found}: {why}; sysctl -w net.netfilter.{name}={wanted}"
+            )
+            log.send(
+                messages.SYSCTL, text, name=f"net.netfilter.{name}", value=found, wanted=wanted
+            )
     if tracking.asleep():
         text = "connection tracking is asleep in this network namespace: no firewall or NAT rule uses it, so there are no events"
         log.send(messages.ASLEEP, text)

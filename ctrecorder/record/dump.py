@@ -1,7 +1,8 @@
-"""Dumps of the connection table, taken step by step beside the live events: what is open goes into the log as EXISTING rows.
+"""Dumps of the connection table, taken step by step beside the live events: what is open goes into
+the log as EXISTING rows.
 
-A dump's rows are followed by a MARK `dump` with its beginning, its end and whether it is complete.  Only a complete one
-proves that a flow which it does not show had ended.
+A dump's rows are followed by a MARK `dump` with its beginning, its end and whether it is complete.
+Only a complete one proves that a flow which it does not show had ended.
 """
 
 from __future__ import annotations
@@ -21,22 +22,40 @@ from ctrecorder.record.queue import WriteQueue
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
 
-# Datagrams (about 150 entries each, some 0.1 ms) between two looks at the live events: more would let their buffer fill.
+# Datagrams (about 150 entries each, some 0.1 ms) between two looks at the live events: more would
+# let their buffer fill.
 DATAGRAMS_A_STEP = 16
-# A dump after a loss waits until the flood that caused it has passed, and does not come more often than this: each costs
-# a pass over the whole table.
+# A dump after a loss waits until the flood that caused it has passed, and does not come more often
+# than this: each costs a pass over the whole table.
 RESYNC_DELAY_NS = 5 * SECOND
 # The kernel answers a dump at once; no datagram for so long means that it never will.
 STALL_NS = 30 * SECOND
-# A dump that was not complete is tried again, so often: a table that is resized each time will not be the next time either.
+# A dump that was not complete is tried again, so often: a table that is resized each time will not
+# be the next time either.
 TRIES = 3
 
 
 class TableDump:
-    """At most one dump at a time; rows that the recorder does not record are left out as the event socket's filter does."""
+    """At most one dump at a time; rows that the recorder does not record are left out as the event
+    socket's filter does.
+    """
 
-    def __init__(self, protocols: Collection[int], nat_only: bool, counters: Counters, queue: WriteQueue, clock: Clock, log: Log) -> None:
-        self._socket, self._counters, self._queue, self._clock, self._log = DumpSocket(), counters, queue, clock, log
+    def __init__(
+        self,
+        protocols: Collection[int],
+        nat_only: bool,
+        counters: Counters,
+        queue: WriteQueue,
+        clock: Clock,
+        log: Log,
+    ) -> None:
+        self._socket, self._counters, self._queue, self._clock, self._log = (
+            DumpSocket(),
+            counters,
+            queue,
+            clock,
+            log,
+        )
         self._protocols, self._nat_only = np.array(sorted(protocols), np.uint8), nat_only
         self._decoder = Decoder()
         self._begin = 0  # ns UTC; 0: no dump is under way
@@ -92,7 +111,9 @@ class TableDump:
         self._socket.request()
 
     def _renew(self) -> None:
-        """Another socket: what the old one has still to say of the dump that failed must not be taken for the next one."""
+        """Another socket: what the old one has still to say of the dump that failed must not be
+        taken for the next one.
+        """
         old, self._socket = self._socket, DumpSocket()
         self._foreign_before += old.foreign
         old.close()
@@ -107,7 +128,9 @@ class TableDump:
         self._last_step = now
         self._interrupted |= found.interrupted
         self._unsound += found.unsound
-        for table in self._decoder.decode(found.slots, found.lengths, self._clock.wall(), existing=True):
+        for table in self._decoder.decode(
+            found.slots, found.lengths, self._clock.wall(), existing=True
+        ):
             kept = self._wanted(table)
             self._rows += len(kept)
             self._counters.add(kept)
@@ -143,6 +166,8 @@ class TableDump:
         seconds = max(now - begin, 0) / SECOND
         whole = "" if complete else f", not complete: {detail}"
         text = f"table recorded: {self._rows} connections in {seconds:.3f} s{whole}"
-        self._log.send(messages.DUMP, text, rows=self._rows, complete=complete, seconds=f"{seconds:.3f}")
+        self._log.send(
+            messages.DUMP, text, rows=self._rows, complete=complete, seconds=f"{seconds:.3f}"
+        )
         if not complete and self._tries and not self._due:
             self._due = self._clock.monotonic() + RESYNC_DELAY_NS

@@ -1,7 +1,8 @@
 """The recorder: one thread, one loop, from the kernel's events to the segments.
 
-poll; wait a little, so that a batch forms in the kernel; take it with few system calls into a slot buffer; decode that when it
-is full or a flush is due (decoding thousands at once is what makes it cheap); hand the tables to the spool.
+poll; wait a little, so that a batch forms in the kernel; take it with few system calls into a slot
+buffer; decode that when it is full or a flush is due (decoding thousands at once is what makes it
+cheap); hand the tables to the spool.
 """
 
 from __future__ import annotations
@@ -31,17 +32,20 @@ from ctrecorder.service.log import Log
 
 SIGNALS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
 
-# Slots of 1,088 bytes: 3.2 MiB.  Fewer would decode smaller batches in a flood; more would cost memory, of which 50 MiB is all there is.
+# Slots of 1,088 bytes: 3.2 MiB.  Fewer would decode smaller batches in a flood; more would cost
+# memory, of which 50 MiB is all there is.
 SLOTS = 3072
-# Batches (32,768 events, some 50 ms) before signals, flushes and the watchdog get their turn: a flood that always has more must not
-# keep them waiting.
+# Batches (32,768 events, some 50 ms) before signals, flushes and the watchdog get their turn: a
+# flood that always has more must not keep them waiting.
 BATCHES_A_TURN = 32
-# After poll() has said readable: the wait that lets a batch form.  It bounds the error of a time of receipt, so it is short
-# where the kernel does not date its events (before Linux 6.14, or nf_conntrack_timestamp=0).
+# After poll() has said readable: the wait that lets a batch form.  It bounds the error of a time of
+# receipt, so it is short where the kernel does not date its events (before Linux 6.14, or
+# nf_conntrack_timestamp=0).
 WAIT_DATED = 0.05
 WAIT_UNDATED = 0.02
-# A queued event takes 1,280 bytes of a buffer that the kernel made twice as large as asked (measured), and no router makes
-# 1,000,000 events a second: the wait is cut so that the buffer is at most half full after it.
+# A queued event takes 1,280 bytes of a buffer that the kernel made twice as large as asked
+# (measured), and no router makes 1,000,000 events a second: the wait is cut so that the buffer is
+# at most half full after it.
 EVENT_BUFFER_BYTES = 1280
 MOST_EVENTS_A_SECOND = 1_000_000
 # What was received is in the log, and can be listed, after so long.
@@ -70,7 +74,8 @@ class RecorderOptions:
 class Recorder:
     """`open` with privileges, `start` without, `run` until SIGTERM or SIGINT.
 
-    What is due is due by the monotonic clock, whatever happens to the wall clock; only segments begin by that one.
+    What is due is due by the monotonic clock, whatever happens to the wall clock; only segments
+    begin by that one.
     """
 
     def __init__(self, settings: RecorderOptions, log: Log, clock: Clock | None = None) -> None:
@@ -79,33 +84,53 @@ class Recorder:
         self._clock = clock or Clock()
         self._target = Target(settings.template, settings.rotate_minutes, settings.mode)
         self._series = SegmentSeries(self._target, self._facts, log, settings.key)
-        self._queue = WriteQueue(self._series, settings.block_rows, settings.memory_bytes, self.counters, log)
+        self._queue = WriteQueue(
+            self._series, settings.block_rows, settings.memory_bytes, self.counters, log
+        )
         self._decoder = Decoder()
         self._slots = sockets.SlotBuffer(SLOTS)
         self._stopping = self._dated = False
         self._flush_due = 0  # monotonic ns, as all that are due; 0: nothing is
         self._status_due = self._heartbeat_due = self._clock.monotonic()
-        self._period = (0, 0)  # ns UTC: a new segment begins when the wall clock is not in it any more
+        self._period = (
+            0,
+            0,
+        )  # ns UTC: a new segment begins when the wall clock is not in it any more
         self._drops_seen = self._unread_seen = self._foreign_seen = self._opened_seen = 0
         self._looked_ns = 0  # ns UTC, when nothing was lost yet
         self._status = (0, 0)  # when, and how many events by then
-        self._fixed_facts = {"host": socket.gethostname(), "boot_id": _boot_id(), "kernel": os.uname().release}
+        self._fixed_facts = {
+            "host": socket.gethostname(),
+            "boot_id": _boot_id(),
+            "kernel": os.uname().release,
+        }
 
     def open(self) -> None:
-        """Subscribe.  Raises KernelError; needs CAP_NET_ADMIN, and for a large buffer that of the initial user namespace."""
+        """Subscribe.
+
+        Raises KernelError; needs CAP_NET_ADMIN, and for a large buffer that of the initial user
+        namespace.
+        """
         settings = self.settings
         program = bpf.event_filter(settings.protocols, settings.nat_only)
         self._events = sockets.EventSocket(settings.buffer_bytes, settings.updates, program)
-        self._dump = TableDump(settings.protocols, settings.nat_only, self.counters, self._queue, self._clock, self.log)
+        self._dump = TableDump(
+            settings.protocols, settings.nat_only, self.counters, self._queue, self._clock, self.log
+        )
 
     def start(self) -> None:
-        """Open the first segment; say what is recorded, and what is in the way.  Raises ArchiveError."""
+        """Open the first segment; say what is recorded, and what is in the way.
+
+        Raises ArchiveError.
+        """
         self._clock.look()
         now = self._looked_ns = self._clock.wall()
         self._queue.open(now)
         self._period = self._target.period(now)
         self._queue.mark("start", {"version": __version__}, now)
-        counters.log_started(self.log, self._queue.path, self.settings.protocols, self._events.buffer_bytes)
+        counters.log_started(
+            self.log, self._queue.path, self.settings.protocols, self._events.buffer_bytes
+        )
         counters.log_obstacles(self.log, self.settings.buffer_bytes, self._events)
         self._flush()
 
@@ -174,7 +199,9 @@ class Recorder:
         self._flush_due = self._flush_due or self._clock.monotonic() + FLUSH_NS
 
     def _receive(self) -> bool:
-        """Take what the kernel has queued, so much of it as a turn allows; decode when the slots are full.  True: there is more."""
+        """Take what the kernel has queued, so much of it as a turn allows; decode when the slots
+        are full.  True: there is more.
+        """
         taken = 0
         for _ in range(BATCHES_A_TURN):
             if self._slots.rows - self._slots.used < sockets.BATCH:
@@ -197,24 +224,42 @@ class Recorder:
         now, dropped = self._clock.wall(), self._events.drops() - self._drops_seen
         if dropped:
             self._drops_seen += dropped
-            self._lose(now, "overrun", dropped, f"the receive buffer of {self._events.buffer_bytes >> 10} KiB was full")
+            self._lose(
+                now,
+                "overrun",
+                dropped,
+                f"the receive buffer of {self._events.buffer_bytes >> 10} KiB was full",
+            )
         self._looked_ns = now
 
     def _check_refused(self) -> None:
-        """Count messages that are not in the log: those of a process never should be; those that could not be read are a loss."""
+        """Count messages that are not in the log: those of a process never should be; those that
+        could not be read are a loss.
+        """
         unread = self._events.truncated + self._decoder.rejected
         if unread > self._unread_seen:
             why = self._decoder.first_rejection or "longer than a slot"
-            self._lose(self._clock.wall(), "unreadable", unread - self._unread_seen, f"messages of the kernel could not be read: {why}")
+            self._lose(
+                self._clock.wall(),
+                "unreadable",
+                unread - self._unread_seen,
+                f"messages of the kernel could not be read: {why}",
+            )
             self._unread_seen = self.counters.unreadable = unread
         foreign = self._events.foreign + self._dump.foreign
         if foreign > self._foreign_seen:
             count = foreign - self._foreign_seen
-            self.log.send(messages.REFUSED, f"refused {count} messages that a process sent, not the kernel", refused=count)
+            self.log.send(
+                messages.REFUSED,
+                f"refused {count} messages that a process sent, not the kernel",
+                refused=count,
+            )
             self._foreign_seen = self.counters.foreign = foreign
 
     def _lose(self, now: int, reason: str, count: int, detail: str) -> None:
-        """A GAP, and a dump soon: it shows the connections whose start was lost, and ends those whose end was."""
+        """A GAP, and a dump soon: it shows the connections whose start was lost, and ends those
+        whose end was.
+        """
         self.counters.lost += count
         self._queue.gap(min(self._looked_ns, now), now, reason, count, detail)
         self._flush_soon()
@@ -225,18 +270,30 @@ class Recorder:
             self._dump.want(reason, self._clock.monotonic() + delay_ns)
 
     def _record_clock_change(self, change: ClockChange) -> None:
-        """Times before and after a step do not compare: a MARK, and a GAP for those that never were or that come twice."""
+        """Times before and after a step do not compare: a MARK, and a GAP for those that never were
+        or that come twice.
+        """
         before, now, step, asleep = change
         if asleep:
             text = f"the machine slept for {asleep / SECOND:.0f} s"
             self.log.send(messages.SLEPT, text, seconds=f"{asleep / SECOND:.0f}")
-            self._queue.gap(before, before + asleep, "not-recording", 0, "the machine was suspended")
+            self._queue.gap(
+                before, before + asleep, "not-recording", 0, "the machine was suspended"
+            )
         if step:
-            self.log.send(messages.CLOCK, f"the clock was stepped by {step / SECOND:+.3f} s", step_seconds=f"{step / SECOND:.3f}")
+            self.log.send(
+                messages.CLOCK,
+                f"the clock was stepped by {step / SECOND:+.3f} s",
+                step_seconds=f"{step / SECOND:.3f}",
+            )
             self._decode()  # what came before the step is written before the MARK
             self._queue.mark("clock", {"step_ns": step}, now)
-            which = "forward: these times never were" if step > 0 else "back: these times come twice"
-            self._queue.gap(min(before, now), max(before, now), "clock", 0, f"the clock was set {which}")
+            which = (
+                "forward: these times never were" if step > 0 else "back: these times come twice"
+            )
+            self._queue.gap(
+                min(before, now), max(before, now), "clock", 0, f"the clock was set {which}"
+            )
         self._looked_ns = now
         self._flush_soon()
 
@@ -291,7 +348,9 @@ class Recorder:
         closed = "is closed" if self._queue.close(now) else "could not be closed"
         self._log_counters()
         text = f"stopped; {path} {closed}"
-        self.log.send(messages.STOPPED, text, path=path, events=self.counters.total, lost=self.counters.lost)
+        self.log.send(
+            messages.STOPPED, text, path=path, events=self.counters.total, lost=self.counters.lost
+        )
 
     def _log_counters(self) -> None:
         counters.log_counters(self.log, self.counters, self._queue.path, self._series.bytes_written)
@@ -299,7 +358,11 @@ class Recorder:
     def _report_status(self, now: int) -> None:
         before, events_before = self._status
         self._status = now, self.counters.total
-        counters.notify_status(self.counters, (self.counters.total - events_before) * SECOND / max(now - before, 1), self._queue.path)
+        counters.notify_status(
+            self.counters,
+            (self.counters.total - events_before) * SECOND / max(now - before, 1),
+            self._queue.path,
+        )
         watchdog = daemon.watchdog_seconds()
         self._status_due = now + (min(STATUS_NS, int(watchdog * SECOND)) if watchdog else STATUS_NS)
 

@@ -1,8 +1,10 @@
-"""The segments of one recorder, one after the other: at most one is open, each is chained to the one before.
+"""The segments of one recorder, one after the other: at most one is open, each is chained to the
+one before.
 
-An open segment is looked after.  If its file was moved away (or a disk was mounted over the folder) it is closed where it is,
-and the next one begins in the place; if it was deleted it is put back: the recorder still has it open.  While the folder
-itself is missing, writing goes on into the file that is open, wherever that is.
+An open segment is looked after.  If its file was moved away (or a disk was mounted over the folder)
+it is closed where it is, and the next one begins in the place; if it was deleted it is put back:
+the recorder still has it open.  While the folder itself is missing, writing goes on into the file
+that is open, wherever that is.
 """
 
 from __future__ import annotations
@@ -24,12 +26,16 @@ Facts = dict[str, object]
 
 
 class SegmentSeries:
-    """The segments of `place`; `facts` gives those of a header at the moment that a segment is opened.
+    """The segments of `place`; `facts` gives those of a header at the moment that a segment is
+    opened.
 
-    `writer`: of the open segment, None while none could be opened.  `opened`: segments opened so far.  Raises ArchiveError.
+    `writer`: of the open segment, None while none could be opened.  `opened`: segments opened so
+    far.  Raises ArchiveError.
     """
 
-    def __init__(self, target: Target, facts: Callable[[], Facts], log: Log, key: bytes = b"") -> None:
+    def __init__(
+        self, target: Target, facts: Callable[[], Facts], log: Log, key: bytes = b""
+    ) -> None:
         self.target, self.log = target, log
         self.writer: SegmentWriter | None = None
         self.opened = 0
@@ -52,7 +58,9 @@ class SegmentSeries:
         return self._closed_bytes + (self.writer.size if self.writer else 0)
 
     def start(self, now_ns: int) -> Tail | None:
-        """Open the first segment, chained to the newest one that is there; returns the end of that one."""
+        """Open the first segment, chained to the newest one that is there; returns the end of that
+        one.
+        """
         with folder_locked(self.target.folder):
             tail = self._previous = newest_segment(self.target.template, self._key)
             self._chain = tail.chain if tail else secrets.token_hex(8)
@@ -86,10 +94,14 @@ class SegmentSeries:
         )
         if deleted:
             text = f"{writer.path} was deleted and never had a place again: its {writer.rows} rows are lost"
-            self.log.send(messages.WRITE_FAILED, text, path=writer.path, error="deleted", held_bytes=0)
+            self.log.send(
+                messages.WRITE_FAILED, text, path=writer.path, error="deleted", held_bytes=0
+            )
 
     def replace(self, now_ns: int) -> None:
-        """Go on in a new segment, and leave the old one, which cannot be written any more, as far as it was synced."""
+        """Go on in a new segment, and leave the old one, which cannot be written any more, as far
+        as it was synced.
+        """
         old = self.writer
         if old is None:
             return
@@ -105,7 +117,9 @@ class SegmentSeries:
         _cut(old)
 
     def check_location(self, now_ns: int) -> None:
-        """See that the open segment is in its place; if it is not, see to it that recording goes on there."""
+        """See that the open segment is in its place; if it is not, see to it that recording goes on
+        there.
+        """
         writer = self.writer
         if writer is None or (where := writer.location()) is FileLocation.HERE:
             self._homeless = False
@@ -150,7 +164,9 @@ class SegmentSeries:
             "previous": os.path.basename(tail.path) if tail else None,
         }
         previous_hash = tail.last_hash if tail else NO_HASH
-        writer = SegmentWriter.create(path, facts, previous_hash, self.target.mode, time_ns=now_ns, key=self._key)
+        writer = SegmentWriter.create(
+            path, facts, previous_hash, self.target.mode, time_ns=now_ns, key=self._key
+        )
         self._opened_ns = now_ns
         self.opened += 1
         name, ended = (tail.path, previous_hash.hex()) if tail else ("", "")
@@ -169,16 +185,21 @@ class SegmentSeries:
 
 
 def _cut(old: SegmentWriter) -> None:
-    """Cut off what was not synced by the segment's path too: its disk may have come back, mounted anew.
+    """Cut off what was not synced by the segment's path too: its disk may have come back, mounted
+    anew.
 
-    What is cut was or is written again, to the next segment; if it stayed here it would be there twice.
+    What is cut was or is written again, to the next segment; if it stayed here it would be there
+    twice.
     """
     try:
         descriptor = os.open(old.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return
     try:
-        if os.pread(descriptor, FRAME.size, 0) == old.first_frame and os.fstat(descriptor).st_size > old.synced.size:
+        if (
+            os.pread(descriptor, FRAME.size, 0) == old.first_frame
+            and os.fstat(descriptor).st_size > old.synced.size
+        ):
             os.ftruncate(descriptor, old.synced.size)
     except OSError:
         pass

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ctrecorder.archive import find
-from ctrecorder.ctlog.frame import FRAME, MAX_JSON, TRAILER, Json, check_hash, parse_header, parse_trailer
+from ctrecorder.ctlog.frame import (
+    FRAME,
+    MAX_JSON,
+    TRAILER,
+    Json,
+    check_hash,
+    parse_header,
+    parse_trailer,
+)
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.record.template import expand_template, split_template
 from ctrecorder.segment import files
@@ -20,15 +28,18 @@ from ctrecorder.segment.reader import Segment
 SECOND = 1_000_000_000
 MINUTE = 60 * SECOND
 DAY = 24 * 60 * MINUTE
-# A recorder that starts holds its folder for milliseconds, some 100 us for each segment there.  ctexpire may hold it for minutes, and
-# whoever may read it for as long as he likes: to record is worth more than to be sure that no other starts in the same moment.
+# A recorder that starts holds its folder for milliseconds, some 100 us for each segment there.
+#  ctexpire may hold it for minutes, and whoever may read it for as long as he likes: to record is
+# worth more than to be sure that no other starts in the same moment.
 _CLAIM_SECONDS = 5
 _CLAIM_PAUSE = 0.02
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where segments go: `template` (strftime, UTC), a new one at each multiple of `rotate_minutes` of the day, each of `mode`."""
+    """Where segments go: `template` (strftime, UTC), a new one at each multiple of `rotate_minutes`
+    of the day, each of `mode`.
+    """
 
     template: str
     rotate_minutes: int
@@ -65,14 +76,17 @@ class Tail(NamedTuple):
 
 @contextmanager
 def folder_locked(folder: str) -> Iterator[None]:
-    """Hold `folder` against other recorders that start there: of two with one template, one sees the other's segment.
+    """Hold `folder` against other recorders that start there: of two with one template, one sees
+    the other's segment.
 
     Waits for its lock, but not for ever.  Raises ArchiveError if there is no such folder.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise ArchiveError(f"{folder}: {error.strerror}: make the folder, or choose another with -f") from error
+        raise ArchiveError(
+            f"{folder}: {error.strerror}: make the folder, or choose another with -f"
+        ) from error
     try:
         _lock(descriptor)
         yield
@@ -91,11 +105,14 @@ def _lock(descriptor: int) -> None:
 
 
 def newest_segment(template: str, key: bytes = b"") -> Tail | None:
-    """The last segment of the chain that was recorded under `template`; ArchiveError if a recorder still writes one.
+    """The last segment of the chain that was recorded under `template`; ArchiveError if a recorder
+    still writes one.
 
-    `key`: with which segments are sealed now.  One that was sealed with another is followed all the same, unchecked.
+    `key`: with which segments are sealed now.  One that was sealed with another is followed all the
+    same, unchecked.
 
-    By its number in the chain, not by its time: a clock that was wrong has dated segments of years to come.
+    By its number in the chain, not by its time: a clock that was wrong has dated segments of years
+    to come.
     """
     folder, pattern = split_template(template)
     found = []
@@ -104,7 +121,9 @@ def newest_segment(template: str, key: bytes = b"") -> Tail | None:
         if header.get("template") != pattern:
             continue
         if live:
-            raise ArchiveError(f"{path}: another recorder writes it; stop that one, or record under another template")
+            raise ArchiveError(
+                f"{path}: another recorder writes it; stop that one, or record under another template"
+            )
         found.append((_sequence(header), age, path))
     return _tail(max(found)[2], key) if found else None
 
@@ -112,9 +131,17 @@ def newest_segment(template: str, key: bytes = b"") -> Tail | None:
 def _tail(path: str, key: bytes) -> Tail:
     with _open(path, key) as segment:
         header = segment.header
-        # Of events the last block tells when the recording ended, whatever the clock did before; squeezed blocks are in another order.
+        # Of events the last block tells when the recording ended, whatever the clock did before;
+        # squeezed blocks are in another order.
         last = segment.times[1] if "squeezed" in header else int(segment.index["time_max"][-1])
-        return Tail(path, segment.last_hash, str(header.get("chain", "")), _sequence(header), last, segment.state == "closed")
+        return Tail(
+            path,
+            segment.last_hash,
+            str(header.get("chain", "")),
+            _sequence(header),
+            last,
+            segment.state == "closed",
+        )
 
 
 def _open(path: str, key: bytes) -> Segment:
@@ -130,7 +157,9 @@ def _sequence(header: Json) -> int:
 
 
 def _glance(path: str) -> tuple[Json, bool]:
-    """The header of a segment ({} if it is damaged or gone), and whether a recorder writes it: no more of the file is read."""
+    """The header of a segment ({} if it is damaged or gone), and whether a recorder writes it: no
+    more of the file is read.
+    """
     try:
         descriptor = files.open_file(path)
     except ArchiveError:
@@ -144,7 +173,10 @@ def _glance(path: str) -> tuple[Json, bool]:
         if header.get("sealed") is not True:
             check_hash(data, data[FRAME.size :])
         size = os.fstat(descriptor).st_size
-        closed = parse_trailer(os.pread(descriptor, TRAILER.size, max(size - TRAILER.size, 0))) is not None
+        closed = (
+            parse_trailer(os.pread(descriptor, TRAILER.size, max(size - TRAILER.size, 0)))
+            is not None
+        )
         return header, not closed and files.is_live(descriptor)
     except (FormatError, OSError):
         return {}, False

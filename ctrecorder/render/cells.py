@@ -1,4 +1,5 @@
-"""What all formats ask of a table before they make it text: which rows tell a column, which have ports, addresses as words.
+"""What all formats ask of a table before they make it text: which rows tell a column, which have
+ports, addresses as words.
 
 Pure; see `lines` for words and masks.
 """

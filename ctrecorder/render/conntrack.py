@@ -1,9 +1,11 @@
-"""Events as `conntrack -E -o timestamp` (1.4.7) writes them, byte for byte but for what is not recorded.
+"""Events as `conntrack -E -o timestamp` (1.4.7) writes them, byte for byte but for what is not
+recorded.
 
-    [1795499806.521409]<TAB>[DESTROY] tcp      6 CLOSE src=10.9.0.2 dst=... sport=56968 dport=81 packets=1 bytes=60 [UNREPLIED] src=...
+    [1795499806.521409]<TAB>[DESTROY] tcp  6 CLOSE src=10.9.0.2 dst=... sport=56968 dport=81
+    packets=1 bytes=60 [UNREPLIED] src=...
 
-Not recorded, so not shown: the timeout, the states of SCTP and DCCP, the process that caused the event.  Follows
-libnetfilter_conntrack's snprintf_default.c.  Pure; see `lines`.
+Not recorded, so not shown: the timeout, the states of SCTP and DCCP, the process that caused the
+event.  Follows libnetfilter_conntrack's snprintf_default.c.  Pure; see `lines`.
 """
 
 from __future__ import annotations
@@ -20,18 +22,37 @@ _GRE = 47
 
 
 def events(table: Table) -> bytearray:
-    """A line for each event of `table`; EXISTING rows are marked like the others, which conntrack never does."""
+    """A line for each event of `table`; EXISTING rows are marked like the others, which conntrack
+    never does.
+    """
     pieces: list[bytes | Words] = [b"[", words.epoch(np.maximum(table["time"], 0)), b"]\t"]
     code = table["event"].astype(np.uint16) << 8 | table["l4proto"]
     pieces.append(words.by_value(code, _head))
-    state = cells.and_(cells.present_in(table, "tcp_state"), cells.protocol_is(table, uapi.IPPROTO_TCP))
+    state = cells.and_(
+        cells.present_in(table, "tcp_state"), cells.protocol_is(table, uapi.IPPROTO_TCP)
+    )
     if state is not False:
-        pieces += words.only(state, words.by_value(table["tcp_state"], lambda value: f" {labels.tcp_state(value)}"))
+        pieces += words.only(
+            state, words.by_value(table["tcp_state"], lambda value: f" {labels.tcp_state(value)}")
+        )
     pieces += _direction(table, "orig")
-    pieces += words.only(cells.and_(cells.present_in(table, "status"), cells.collapse(~cells.replied(table))), b" [UNREPLIED]")
+    pieces += words.only(
+        cells.and_(cells.present_in(table, "status"), cells.collapse(~cells.replied(table))),
+        b" [UNREPLIED]",
+    )
     pieces += _direction(table, "reply")
-    pieces.append(words.by_value(table["status"] & np.uint32(uapi.IPS_ASSURED | uapi.IPS_OFFLOAD | uapi.IPS_HW_OFFLOAD), _flag))
-    for label, column in ((b" mark=", "mark"), (b" zone=", "zone"), (b" zone-orig=", "orig_zone"), (b" zone-reply=", "reply_zone")):
+    pieces.append(
+        words.by_value(
+            table["status"] & np.uint32(uapi.IPS_ASSURED | uapi.IPS_OFFLOAD | uapi.IPS_HW_OFFLOAD),
+            _flag,
+        )
+    )
+    for label, column in (
+        (b" mark=", "mark"),
+        (b" zone=", "zone"),
+        (b" zone-orig=", "orig_zone"),
+        (b" zone-reply=", "reply_zone"),
+    ):
         pieces += _number(table, cells.present_in(table, column), label, column)
     pieces += _lifetime(table)
     return words.assemble(len(table), [*pieces, b"\n"])
@@ -44,7 +65,11 @@ def _head(code: int) -> str:
 
 def _flag(status: int) -> str:
     """One flag: the first that holds."""
-    for bit, flag in ((uapi.IPS_HW_OFFLOAD, " [HW_OFFLOAD]"), (uapi.IPS_OFFLOAD, " [OFFLOAD]"), (uapi.IPS_ASSURED, " [ASSURED]")):
+    for bit, flag in (
+        (uapi.IPS_HW_OFFLOAD, " [HW_OFFLOAD]"),
+        (uapi.IPS_OFFLOAD, " [OFFLOAD]"),
+        (uapi.IPS_ASSURED, " [ASSURED]"),
+    ):
         if status & bit:
             return flag
     return ""
@@ -52,7 +77,12 @@ def _flag(status: int) -> str:
 
 def _direction(table: Table, side: str) -> list[bytes | Words]:
     """One direction: addresses, then ports, GRE's keys or ICMP's three numbers, then counters."""
-    pieces: list[bytes | Words] = [b" src=", cells.address(table, f"{side}_src"), b" dst=", cells.address(table, f"{side}_dst")]
+    pieces: list[bytes | Words] = [
+        b" src=",
+        cells.address(table, f"{side}_src"),
+        b" dst=",
+        cells.address(table, f"{side}_dst"),
+    ]
     told = cells.present_in(table, f"{side}_sport", f"{side}_dport")
     icmp, gre = cells.icmp(table), cells.protocol_is(table, _GRE)
     ports = cells.and_(told, cells.not_(cells.or_(icmp, gre)))
@@ -60,9 +90,14 @@ def _direction(table: Table, side: str) -> list[bytes | Words]:
     pieces += _number(table, ports, b" dport=", f"{side}_dport")
     if (keys := cells.and_(told, gre)) is not False:
         for label, column in ((b" srckey=", f"{side}_sport"), (b" dstkey=", f"{side}_dport")):
-            pieces += [*words.only(keys, label), *words.only(keys, words.by_value(table[column], hex))]
+            pieces += [
+                *words.only(keys, label),
+                *words.only(keys, words.by_value(table[column], hex)),
+            ]
     if (numbered := cells.and_(told, icmp)) is not False:
-        for label, number in zip((b" type=", b" code=", b" id="), cells.icmp_parts(table, side), strict=True):
+        for label, number in zip(
+            (b" type=", b" code=", b" id="), cells.icmp_parts(table, side), strict=True
+        ):
             pieces += [*words.only(numbered, label), *words.only(numbered, number)]
     counted = cells.present_in(table, f"{side}_packets", f"{side}_bytes")
     pieces += _number(table, counted, b" packets=", f"{side}_packets")

@@ -1,4 +1,7 @@
-"""A segment's header, for a person or as JSON.  Its facts are a recorder's, or a stranger's: nothing of them reaches a terminal raw."""
+"""A segment's header, for a person or as JSON.
+
+Its facts are a recorder's, or a stranger's: nothing of them reaches a terminal raw.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ from ctrecorder.terminal import printable
 def text(path: str, facts: Mapping[str, Any]) -> str:
     """The path, then a line for each fact."""
     width = max(map(len, facts), default=0)
-    lines = [f"  {printable(name + ':'):<{width + 1}} {printable(_value(value))}" for name, value in facts.items()]
+    lines = [
+        f"  {printable(name + ':'):<{width + 1}} {printable(_value(value))}"
+        for name, value in facts.items()
+    ]
     return "\n".join([f"{printable(path)}:", *lines]) + "\n"
 
 
@@ -23,7 +29,9 @@ def as_json(path: str, facts: Mapping[str, Any]) -> str:
 
 
 def classic(facts: Mapping[str, Any]) -> str | None:
-    """What `ctrecorder -H` printed, in local time; None: the segment was not recorded by the C ctrecorder."""
+    """What `ctrecorder -H` printed, in local time; None: the segment was not recorded by the C
+    ctrecorder.
+    """
     header = legacy_format.header_of(facts.get("legacy"))
     return None if header is None else header.classic()
 
@@ -32,7 +40,9 @@ def _value(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name}={_value(each)}" for name, each in value.items())
     if isinstance(value, list):
-        return ", ".join(map(_value, value)) or "all"  # the one list, `protocols`, is empty where nothing was left out
+        return (
+            ", ".join(map(_value, value)) or "all"
+        )  # the one list, `protocols`, is empty where nothing was left out
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "-"}[value]
     return str(value)

@@ -1,8 +1,10 @@
-"""JSON, an object a line, and CSV: every column under its name, what is unknown left out (JSON) or empty (CSV).
+"""JSON, an object a line, and CSV: every column under its name, what is unknown left out (JSON) or
+empty (CSV).
 
-Keys are the column names, but for `proto`, the name of `l4proto`, and the port columns of ICMP, which are `orig_icmp_type`, `_code`,
-`_id` and the same for `reply`.  Times are RFC 3339 UTC with nanoseconds.  Names are the kernel's.  Nothing needs escaping: all
-text is digits, addresses and names from `names`.  Pure; see `lines`.
+Keys are the column names, but for `proto`, the name of `l4proto`, and the port columns of ICMP,
+which are `orig_icmp_type`, `_code`, `_id` and the same for `reply`.  Times are RFC 3339 UTC with
+nanoseconds.  Names are the kernel's.  Nothing needs escaping: all text is digits, addresses and
+names from `names`.  Pure; see `lines`.
 """
 
 from __future__ import annotations
@@ -15,7 +17,17 @@ from ctrecorder.render import cells, words
 from ctrecorder.render.words import Mask, Words
 
 _ICMP = tuple(f"{side}_icmp_{part}" for side in cells.SIDES for part in ("type", "code", "id"))
-_NUMBERS = ("zone", "orig_zone", "reply_zone", "mark", "id", "orig_packets", "orig_bytes", "reply_packets", "reply_bytes")
+_NUMBERS = (
+    "zone",
+    "orig_zone",
+    "reply_zone",
+    "mark",
+    "id",
+    "orig_packets",
+    "orig_bytes",
+    "reply_packets",
+    "reply_bytes",
+)
 _COMMON = (*ADDRESSES, *PORTS, *_ICMP, "status", "tcp_state", *_NUMBERS)
 # The order of the keys, and of the columns of CSV: new ones are added at the end.
 EVENT_KEYS = ("time", "event", "proto", *_COMMON, "start", "stop")
@@ -58,16 +70,22 @@ def csv_head(keys: tuple[str, ...]) -> bytes:
 
 
 def _json(table: Table, keys: tuple[str, ...]) -> bytearray:
-    """`proto` is in every object: what stands before it brings a comma behind, what stands after it one before."""
+    """`proto` is in every object: what stands before it brings a comma behind, what stands after it
+    one before.
+    """
     pieces: list[bytes | Words] = [b"{"]
     proto = keys.index("proto")
     for place, key in enumerate(keys):
         where = _where(table, key, keys is CONNECTION_KEYS)
         if where is False:
             continue
-        opening, closing = ("[", "]") if key in _LISTS else ('"', '"') if _is_text(key) else ("", "")
+        opening, closing = (
+            ("[", "]") if key in _LISTS else ('"', '"') if _is_text(key) else ("", "")
+        )
         pieces += words.only(where, f'{"," if place > proto else ""}"{key}":{opening}'.encode())
-        pieces += words.only(where, _words(table, key, lambda items: ",".join(f'"{item}"' for item in items)))
+        pieces += words.only(
+            where, _words(table, key, lambda items: ",".join(f'"{item}"' for item in items))
+        )
         pieces += words.only(where, f"{closing}{',' if place < proto else ''}".encode())
     return words.assemble(len(table), [*pieces, b"}\n"])
 
@@ -96,7 +114,9 @@ def _where(table: Table, key: str, connections: bool) -> Mask:
         return cells.and_(cells.present_in(table, key), cells.not_(cells.icmp(table)))
     if key in _ICMP:
         side = key.partition("_")[0]
-        return cells.and_(cells.present_in(table, f"{side}_sport", f"{side}_dport"), cells.icmp(table))
+        return cells.and_(
+            cells.present_in(table, f"{side}_sport", f"{side}_dport"), cells.icmp(table)
+        )
     return cells.present_in(table, key)
 
 

@@ -24,8 +24,8 @@ from ctrecorder.errors import UsageError
 from ctrecorder.render import conntrack, records
 from ctrecorder.render import text as render_text
 
-# Rows that are made text at once.  Their words take about 2 MiB as text, 8 as JSON: fewer rows pay numpy's call overhead (10 ns a row
-# at 8,192), more leave the cache.
+# Rows that are made text at once.  Their words take about 2 MiB as text, 8 as JSON: fewer rows pay
+# numpy's call overhead (10 ns a row at 8,192), more leave the cache.
 CHUNK = 8192
 
 _Lines = Callable[[Table], bytearray]
@@ -34,7 +34,8 @@ _Lines = Callable[[Table], bytearray]
 class Renderer:
     """The lines of one format.
 
-    `connections`: the rows are connections, not events.  `utc`: times of text and classic in UTC, not in local time; the others do not ask.
+    `connections`: the rows are connections, not events.  `utc`: times of text and classic in UTC,
+    not in local time; the others do not ask.
     """
 
     def __init__(self, form: str, *, connections: bool, utc: bool) -> None:
@@ -43,7 +44,9 @@ class Renderer:
             raise UsageError(f"no such format '{form}': say {', '.join(FORMATS)}")
         made = FORMATS[form][connections]
         if made is None:
-            raise UsageError(f"the format {form} has events only: leave out -s or take another format")
+            raise UsageError(
+                f"the format {form} has events only: leave out -s or take another format"
+            )
         self._form, self._connections = form, connections
         self._made: _Lines = partial(made, utc=utc)
 
@@ -52,26 +55,37 @@ class Renderer:
         """The columns that the lines are made of."""
         if self._form in ("text", "classic"):
             return _CONNECTION_TEXT if self._connections else _EVENT_TEXT
-        return tuple(name for name in BY_NAME if name not in (EVENT_ONLY if self._connections else CONNECTION_ONLY))
+        return tuple(
+            name
+            for name in BY_NAME
+            if name not in (EVENT_ONLY if self._connections else CONNECTION_ONLY)
+        )
 
     @property
     def head(self) -> bytes:
         """What stands before all lines."""
         if self._form != "csv":
             return b""
-        return records.csv_head(records.CONNECTION_KEYS if self._connections else records.EVENT_KEYS)
+        return records.csv_head(
+            records.CONNECTION_KEYS if self._connections else records.EVENT_KEYS
+        )
 
-    def lines(self, tables: Sequence[Table], order: NDArray[np.intp] | None = None) -> Iterator[bytes | bytearray]:
+    def lines(
+        self, tables: Sequence[Table], order: NDArray[np.intp] | None = None
+    ) -> Iterator[bytes | bytearray]:
         """The lines of the rows of `tables`, each in order of time.
 
-        `order`: (all rows,), which row of the tables laid end to end comes next; None: that of time.
+        `order`: (all rows,), which row of the tables laid end to end comes next; None: that of
+        time.
         """
         full = [table for table in tables if len(table)]
         if len(full) < 2:
             return _one_family(full, self._made)
         if order is None:
             kind = Kind.CONNECTIONS if self._connections else Kind.EVENTS
-            order = np.argsort(np.concatenate([row_times(kind, table) for table in full]), kind="stable")
+            order = np.argsort(
+                np.concatenate([row_times(kind, table) for table in full]), kind="stable"
+            )
         return _in_order(full, order, self._made)
 
 
@@ -108,9 +122,15 @@ def _in_order(full: Sequence[Table], order: NDArray[np.intp], made: _Lines) -> I
     begins = [0] * len(full)
     for first in range(0, len(order), CHUNK):
         cut = owner[first : first + CHUNK]
-        ends = [begin + int(count) for begin, count in zip(begins, np.bincount(cut, minlength=len(full)), strict=True)]
+        ends = [
+            begin + int(count)
+            for begin, count in zip(begins, np.bincount(cut, minlength=len(full)), strict=True)
+        ]
         runs = zip(full, begins, ends, strict=True)
-        texts = [made(table.slice(begin, end)) if end > begin else bytearray() for table, begin, end in runs]
+        texts = [
+            made(table.slice(begin, end)) if end > begin else bytearray()
+            for table, begin, end in runs
+        ]
         begins = ends
         yield _interleave(texts, cut)
 
@@ -122,7 +142,9 @@ def _interleave(texts: list[bytearray], owner: NDArray[np.int64]) -> bytes:
     taken, lines = [0] * len(texts), [0] * len(texts)
     pieces: list[bytearray] = []
     previous = -1
-    for place, whose in zip(cast("list[int]", last.tolist()), cast("list[int]", owner[last].tolist()), strict=True):
+    for place, whose in zip(
+        cast("list[int]", last.tolist()), cast("list[int]", owner[last].tolist()), strict=True
+    ):
         lines[whose] += place - previous
         end = int(ends[whose][lines[whose] - 1])
         pieces.append(texts[whose][taken[whose] : end])

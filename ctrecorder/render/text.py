@@ -1,10 +1,12 @@
 """The default text of ctlist, and "classic", which is the C ctrecorder's byte for byte.
 
-    2010.09.28 21:15:17.988012 S  tcp src=88.1.1.1:1527 dst=194.1.1.1:25 src=192.168.1.100:25 dst=88.1.1.1:1527
-    2010.09.28 21:15:17.988012 2010.09.28 21:15:19.120034 rk+ tcp src=88.1.1.1:1527 dst=...
+    2010.09.28 21:15:17.988012 S  tcp src=88.1.1.1:1527 dst=194.1.1.1:25 src=192.168.1.100:25
+    dst=88.1.1.1:1527 2010.09.28 21:15:17.988012 2010.09.28 21:15:19.120034 rk+ tcp
+    src=88.1.1.1:1527 dst=...
 
-An event has a letter (S start, U update, E end, R already there) and a + once replies were seen.  A connection has two times, a
-letter each for where they come from (k kernel, r receipt, < at or before, - unknown) and the +.  Pure; see `lines`.
+An event has a letter (S start, U update, E end, R already there) and a + once replies were seen.  A
+connection has two times, a letter each for where they come from (k kernel, r receipt, < at or
+before, - unknown) and the +.  Pure; see `lines`.
 """
 
 from __future__ import annotations
@@ -25,9 +27,18 @@ UNKNOWN_TIME = b"-          -              "
 
 def events(table: Table, utc: bool) -> bytearray:
     """A line for each event of `table`."""
-    code = table["l4proto"].astype(np.uint16) | table["event"].astype(np.uint16) << 8 | cells.replied(table).astype(np.uint16) << 15
-    heads = lines.by_value(code, lambda value: f" {_letter(value)}{'+' if value >> 15 else ' '} {labels.protocol(value & 0xFF)}")
-    return lines.assemble(len(table), [lines.clock(table["time"], utc=utc), heads, *_tuples(table), b"\n"])
+    code = (
+        table["l4proto"].astype(np.uint16)
+        | table["event"].astype(np.uint16) << 8
+        | cells.replied(table).astype(np.uint16) << 15
+    )
+    heads = lines.by_value(
+        code,
+        lambda value: f" {_letter(value)}{'+' if value >> 15 else ' '} {labels.protocol(value & 0xFF)}",
+    )
+    return lines.assemble(
+        len(table), [lines.clock(table["time"], utc=utc), heads, *_tuples(table), b"\n"]
+    )
 
 
 def connections(table: Table, utc: bool) -> bytearray:
@@ -37,19 +48,28 @@ def connections(table: Table, utc: bool) -> bytearray:
     for source, shift in zip(sources, (9, 11), strict=True):
         code |= (source & np.uint8(3)).astype(np.uint16) << shift
     heads = lines.by_value(code, _connection_head)
-    times = [_time(table, name, source == Source.UNKNOWN, utc) for name, source in zip(("start", "end"), sources, strict=True)]
+    times = [
+        _time(table, name, source == Source.UNKNOWN, utc)
+        for name, source in zip(("start", "end"), sources, strict=True)
+    ]
     return lines.assemble(len(table), [times[0], b" ", times[1], heads, *_tuples(table), b"\n"])
 
 
 def classic_events(table: Table, utc: bool) -> bytearray:
     """A line for each event of `table`, as `ctrecorder -L` writes it."""
     code = table["event"] | cells.replied(table).astype(np.uint8) << np.uint8(7)
-    heads = lines.by_value(code, lambda value: f" {LETTERS.get(value & 0x7F, '?')}{'+' if value >> 7 else ' '}")
-    return lines.assemble(len(table), [lines.clock(table["time"], utc=utc), heads, *_classic_tuples(table), b"\n"])
+    heads = lines.by_value(
+        code, lambda value: f" {LETTERS.get(value & 0x7F, '?')}{'+' if value >> 7 else ' '}"
+    )
+    return lines.assemble(
+        len(table), [lines.clock(table["time"], utc=utc), heads, *_classic_tuples(table), b"\n"]
+    )
 
 
 def classic_connections(table: Table, utc: bool) -> bytearray:
-    """A line for each connection of `table`, as `ctrecorder -L` writes a squeezed file: a time that is only a bound is unknown to it."""
+    """A line for each connection of `table`, as `ctrecorder -L` writes a squeezed file: a time that
+    is only a bound is unknown to it.
+    """
     times = []
     for name in ("start", "end"):
         source = table[f"{name}_source"]
@@ -66,46 +86,66 @@ def _connection_head(code: int) -> str:
     return f" {sources}{'+' if code >> 8 & 1 else ' '} {labels.protocol(code & 0xFF)}"
 
 
-def _time(table: Table, name: str, unknown: np.ndarray[tuple[int], np.dtype[np.bool_]], utc: bool) -> Words:
+def _time(
+    table: Table, name: str, unknown: np.ndarray[tuple[int], np.dtype[np.bool_]], utc: bool
+) -> Words:
     words = lines.clock(table[name], utc=utc)
-    return np.where(unknown[:, None], lines.literal(UNKNOWN_TIME), words) if unknown.any() else words
+    return (
+        np.where(unknown[:, None], lines.literal(UNKNOWN_TIME), words) if unknown.any() else words
+    )
 
 
 def _tuples(table: Table) -> list[bytes | Words]:
-    """Both directions: " src=A:p dst=B:p", without ports where there are none, with ICMP's three numbers behind."""
+    """Both directions: " src=A:p dst=B:p", without ports where there are none, with ICMP's three
+    numbers behind.
+    """
     icmp = cells.icmp(table)
     pieces: list[bytes | Words] = []
     for side in cells.SIDES:
         told = cells.present_in(table, f"{side}_sport", f"{side}_dport")
         ports = cells.and_(told, cells.not_(icmp))
         for end in ("src", "dst"):
-            pieces += [f" {end}=".encode(), *_endpoint(table, f"{side}_{end}", f"{side}_{end[0]}port", ports)]
+            pieces += [
+                f" {end}=".encode(),
+                *_endpoint(table, f"{side}_{end}", f"{side}_{end[0]}port", ports),
+            ]
         numbered = cells.and_(told, icmp)
         if numbered is not False:
-            for label, number in zip((b" type=", b" code=", b" id="), cells.icmp_parts(table, side), strict=True):
+            for label, number in zip(
+                (b" type=", b" code=", b" id="), cells.icmp_parts(table, side), strict=True
+            ):
                 pieces += [*lines.only(numbered, label), *lines.only(numbered, number)]
     return pieces
 
 
 def _classic_tuples(table: Table) -> list[bytes | Words]:
-    """Both directions: always with ports, which are 0 for protocols without and for ICMP, and with an address even if it is unknown."""
+    """Both directions: always with ports, which are 0 for protocols without and for ICMP, and with
+    an address even if it is unknown.
+    """
     icmp = cells.icmp(table)
     pieces: list[bytes | Words] = []
     for side in cells.SIDES:
         for end in ("src", "dst"):
             port = table[f"{side}_{end[0]}port"]
             pieces += [f" {end}=".encode(), *_address_and_port(table, f"{side}_{end}", True)]
-            pieces.append(lines.decimal(port if icmp is False else np.where(icmp, np.uint16(0), port)))
+            pieces.append(
+                lines.decimal(port if icmp is False else np.where(icmp, np.uint16(0), port))
+            )
     return pieces
 
 
 def _endpoint(table: Table, address: str, port: str, ports: lines.Mask) -> list[bytes | Words]:
-    """ "1.2.3.4:80", "1.2.3.4", "[2001:db8::1]:80", "2001:db8::1", or "?" for an address that was not recorded."""
+    """ "1.2.3.4:80", "1.2.3.4", "[2001:db8::1]:80", "2001:db8::1", or "?" for an address that was
+    not recorded.
+    """
     known = cells.present_in(table, address)
     pieces = _address_and_port(table, address, ports)
     if known is not True:
         pieces = [piece for each in pieces for piece in lines.only(known, each)]
-        pieces += [*lines.only(cells.not_(known), b"?"), *lines.only(cells.and_(cells.not_(known), ports), b":")]
+        pieces += [
+            *lines.only(cells.not_(known), b"?"),
+            *lines.only(cells.and_(cells.not_(known), ports), b":"),
+        ]
     return [*pieces, *lines.only(ports, lines.decimal(table[port]))]
 
 

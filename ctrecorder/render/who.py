@@ -1,4 +1,7 @@
-"""Candidates for who held an address, as lines or JSON.  Pure.  There are few: an object a row is fast enough here."""
+"""Candidates for who held an address, as lines or JSON.
+
+Pure.  There are few: an object a row is fast enough here.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,24 @@ from numpy.typing import NDArray
 from ctrecorder import labels, times, uapi
 from ctrecorder.columns import Source, Table
 
-_ENDS = {"inside": ("orig_src", "orig_sport"), "public": ("reply_dst", "reply_dport"), "remote": ("orig_dst", "orig_dport")}
-_INBOUND_ENDS = {"inside": ("reply_src", "reply_sport"), "public": ("orig_dst", "orig_dport"), "remote": ("orig_src", "orig_sport")}
+_ENDS = {
+    "inside": ("orig_src", "orig_sport"),
+    "public": ("reply_dst", "reply_dport"),
+    "remote": ("orig_dst", "orig_dport"),
+}
+_INBOUND_ENDS = {
+    "inside": ("reply_src", "reply_sport"),
+    "public": ("orig_dst", "orig_dport"),
+    "remote": ("orig_src", "orig_sport"),
+}
 _WITHOUT_PORTS = (uapi.IPPROTO_ICMP, uapi.IPPROTO_ICMPV6)
 
 
 class Holder(NamedTuple):
-    """One who held it.  Ends are (address, port); ICMP has its id there.  Times: ns UTC; 0: unknown."""
+    """One who held it.
+
+    Ends are (address, port); ICMP has its id there.  Times: ns UTC; 0: unknown.
+    """
 
     l4proto: int
     inside: tuple[str, int]
@@ -34,26 +48,45 @@ class Holder(NamedTuple):
     end_source: int
 
 
-def holders(table: Table, inbound: NDArray[np.bool_], translated: NDArray[np.bool_]) -> Iterator[Holder]:
+def holders(
+    table: Table, inbound: NDArray[np.bool_], translated: NDArray[np.bool_]
+) -> Iterator[Holder]:
     """The rows of `table` as candidates."""
     for row in range(len(table)):
-        ends = {name: _end(table, row, end) for name, end in (_INBOUND_ENDS if inbound[row] else _ENDS).items()}
+        ends = {
+            name: _end(table, row, end)
+            for name, end in (_INBOUND_ENDS if inbound[row] else _ENDS).items()
+        }
         span = [int(table[name][row]) for name in ("start", "start_source", "end", "end_source")]
         yield Holder(
-            int(table["l4proto"][row]), ends["inside"], ends["public"], ends["remote"], bool(inbound[row]), bool(translated[row]), *span
+            int(table["l4proto"][row]),
+            ends["inside"],
+            ends["public"],
+            ends["remote"],
+            bool(inbound[row]),
+            bool(translated[row]),
+            *span,
         )
 
 
 def _end(table: Table, row: int, end: tuple[str, str]) -> tuple[str, int]:
     address, port = end
     raw = table[address][row : row + 1].tobytes()
-    number = ipaddress.IPv6Address(raw) if table.family == uapi.AF_INET6 else ipaddress.IPv4Address(int.from_bytes(raw, "little"))
+    number = (
+        ipaddress.IPv6Address(raw)
+        if table.family == uapi.AF_INET6
+        else ipaddress.IPv4Address(int.from_bytes(raw, "little"))
+    )
     return str(number), int(table[port][row])
 
 
 def text(one: Holder, *, utc: bool) -> str:
-    """ "10.0.0.5:51234 held 192.0.2.1:40000 (tcp) from TIME (kernel) to TIME (kernel), to 203.0.113.9:443"."""
-    inside, public, remote = (_joined(one.l4proto, end) for end in (one.inside, one.public, one.remote))
+    """ "10.0.0.5:51234 held 192.0.2.1:40000 (tcp) from TIME (kernel) to TIME (kernel), to
+    203.0.113.9:443".
+    """
+    inside, public, remote = (
+        _joined(one.l4proto, end) for end in (one.inside, one.public, one.remote)
+    )
     held = f"{inside} held {public}" if one.translated else f"{public} (not translated)"
     way = "called by" if one.inbound else "to"
     begun = f"from {_moment(one.start, one.start_source, 'its beginning (not recorded)', utc)}"
@@ -77,7 +110,11 @@ def _moment(ns: int, source: int, unknown: str, utc: bool) -> str:
 
 
 def as_json(one: Holder) -> str:
-    """One JSON object.  Times are RFC 3339 in UTC, null if unknown; `start_source` and `end_source` say where they come from."""
+    """One JSON object.
+
+    Times are RFC 3339 in UTC, null if unknown; `start_source` and `end_source` say where they come
+    from.
+    """
     facts: dict[str, Any] = {
         "protocol": labels.protocol(one.l4proto),
         "direction": "in" if one.inbound else "out",
@@ -85,8 +122,15 @@ def as_json(one: Holder) -> str:
     }
     for name in ("inside", "public", "remote"):
         address, port = getattr(one, name)
-        facts[name] = {"address": address} if one.l4proto in _WITHOUT_PORTS else {"address": address, "port": port}
-    for name, ns, source in (("start", one.start, one.start_source), ("end", one.end, one.end_source)):
+        facts[name] = (
+            {"address": address}
+            if one.l4proto in _WITHOUT_PORTS
+            else {"address": address, "port": port}
+        )
+    for name, ns, source in (
+        ("start", one.start, one.start_source),
+        ("end", one.end, one.end_source),
+    ):
         facts[name] = rfc3339(ns) if source != Source.UNKNOWN else None
         facts[f"{name}_source"] = labels.SOURCES.get(source, str(source))
     return json.dumps(facts)

@@ -1,8 +1,9 @@
 """Lines of text from columns, without a Python step a row.
 
-A line is a row of words: uint64 numbers whose 8 bytes in memory are text, where **a NUL byte stands for nothing**.  Every
-column becomes one or more words a row, by tables of ready text; the words of all rows stand in one matrix, and one
-`bytes.translate` drops the NULs.  So a line of 110 bytes costs 0.2 us, and fields of any length need no padding, shifting or joining.
+A line is a row of words: uint64 numbers whose 8 bytes in memory are text, where **a NUL byte stands
+for nothing**.  Every column becomes one or more words a row, by tables of ready text; the words of
+all rows stand in one matrix, and one `bytes.translate` drops the NULs.  So a line of 110 bytes
+costs 0.2 us, and fields of any length need no padding, shifting or joining.
 
 Pure: takes arrays, returns arrays.  `Words`: (n, k) uint64, k words of text for each of n rows.
 """
@@ -29,7 +30,9 @@ def literal(text: bytes) -> Words:
 
 
 def assemble(rows: int, pieces: Sequence[bytes | Words]) -> bytearray:
-    """Put the `pieces` of `rows` lines side by side: text that is in every line, or words, (rows, k).  Returns the text of all."""
+    """Put the `pieces` of `rows` lines side by side: text that is in every line, or words, (rows,
+    k). Returns the text of all.
+    """
     words = [literal(piece) if isinstance(piece, bytes) else piece for piece in pieces]
     width = sum(piece.shape[-1] for piece in words)
     text = bytearray(rows * width * _WORD)
@@ -42,7 +45,9 @@ def assemble(rows: int, pieces: Sequence[bytes | Words]) -> bytearray:
 
 
 def only(where: Mask, words: bytes | Words) -> list[Words]:
-    """`words`, or text that is the same in all, in the rows `where`, and nothing in the others: pieces for `assemble`."""
+    """`words`, or text that is the same in all, in the rows `where`, and nothing in the others:
+    pieces for `assemble`.
+    """
     if where is False:
         return []
     piece = literal(words) if isinstance(words, bytes) else words
@@ -50,9 +55,11 @@ def only(where: Mask, words: bytes | Words) -> list[Words]:
 
 
 def distinct(values: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """`values`: (n,) integers below 2**63, n > 0.  Returns the sorted unique ones, (k,), and the place of each row's among them, (n,).
+    """`values`: (n,) integers below 2**63, n > 0.  Returns the sorted unique ones, (k,), and the
+    place of each row's among them, (n,).
 
-    Values that lie close together, as the seconds and flags of a chunk do, are marked in a map, 10 times faster than sorting.
+    Values that lie close together, as the seconds and flags of a chunk do, are marked in a map, 10
+    times faster than sorting.
     """
     wide = values.astype(np.int64, copy=False)
     low, high = int(wide.min()), int(wide.max())
@@ -66,7 +73,10 @@ def distinct(values: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def by_value(values: Array, text: Callable[[int], str]) -> Words:
-    """The words of `text(value)` in each row.  `values`: (n,) integers of few different values; `text` is called once for each."""
+    """The words of `text(value)` in each row.
+
+    `values`: (n,) integers of few different values; `text` is called once for each.
+    """
     unique, which = distinct(values)
     words = [literal(text(int(value)).encode()) for value in unique]
     table = np.zeros((len(words), max(max(map(len, words)), 1)), np.uint64)
@@ -148,8 +158,13 @@ def _split(ns: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return seconds, wide - seconds * times.SECOND
 
 
-def _with_fraction(texts: NDArray[np.uint8], which: NDArray[np.int64], rest: NDArray[np.int64], end: bytes) -> Words:
-    """`texts`: (k, 19) uint8, the row's at `which`, (n,); `rest`: (n,) ns.  Returns (n, 4): six decimals, or nine and `end`."""
+def _with_fraction(
+    texts: NDArray[np.uint8], which: NDArray[np.int64], rest: NDArray[np.int64], end: bytes
+) -> Words:
+    """`texts`: (k, 19) uint8, the row's at `which`, (n,); `rest`: (n,) ns.
+
+    Returns (n, 4): six decimals, or nine and `end`.
+    """
     padded = np.zeros((len(texts), 3 * _WORD), np.uint8)
     padded[:, :19], padded[:, 19] = texts, ord(".")
     micro = rest // 1000
@@ -163,10 +178,14 @@ def _with_fraction(texts: NDArray[np.uint8], which: NDArray[np.int64], rest: NDA
     return words
 
 
-def _digits(numbers: NDArray[np.int64], count: int, *, base: int = 10, pad: bool = False) -> NDArray[np.uint8]:
+def _digits(
+    numbers: NDArray[np.int64], count: int, *, base: int = 10, pad: bool = False
+) -> NDArray[np.uint8]:
     """(n, count) uint8: the last `count` digits of each number; leading zeros are NULs unless `pad`."""
     power = base ** np.arange(count - 1, -1, -1)
-    text: NDArray[np.uint8] = np.frombuffer(b"0123456789abcdef", np.uint8)[numbers[:, None] // power % base]
+    text: NDArray[np.uint8] = np.frombuffer(b"0123456789abcdef", np.uint8)[
+        numbers[:, None] // power % base
+    ]
     if not pad:
         text[(numbers[:, None] < power) & (power > 1)] = 0
     return text
@@ -179,7 +198,8 @@ def _table(text: NDArray[np.uint8]) -> Words:
     return padded.view(np.uint64)[:, 0]
 
 
-# The tables below have at most 196,608 words; they are made when first used, in about 20 ms all together.
+# The tables below have at most 196,608 words; they are made when first used, in about 20 ms all
+# together.
 
 
 @cache
@@ -190,7 +210,9 @@ def _small() -> Words:
 
 @cache
 def _groups() -> Words:
-    """The words of a group of four digits: padded, then (from 10,000) as the first of a number, then (from 20,000) as the only one."""
+    """The words of a group of four digits: padded, then (from 10,000) as the first of a number,
+    then (from 20,000) as the only one.
+    """
     numbers = np.arange(10_000)
     first = _digits(numbers, 4)
     first[0] = 0
@@ -199,7 +221,9 @@ def _groups() -> Words:
 
 @cache
 def _three_digits(at: int, end: bytes) -> Words:
-    """The words of 000 to 999 with the digits at byte `at`; `end` stands behind them, or, if they begin at 1, before."""
+    """The words of 000 to 999 with the digits at byte `at`; `end` stands behind them, or, if they
+    begin at 1, before.
+    """
     text = np.zeros((1000, _WORD), np.uint8)
     text[:, at : at + 3] = _digits(np.arange(1000), 3, pad=True)
     if end:
@@ -223,7 +247,9 @@ _LAST_COLON = literal(b"\0\0\0\0:")[0]
 
 @cache
 def _hex_groups() -> Words:
-    """By group + 65536 * mode: "ffff:"; nothing; ":" for a run of zeros; "::" for one at the beginning.  A run's colons stand early."""
+    """By group + 65536 * mode: "ffff:"; nothing; ":" for a run of zeros; "::" for one at the
+    beginning.  A run's colons stand early.
+    """
     text = np.zeros((4, 1 << 16, 5), np.uint8)
     text[_GROUP, :, :4], text[_GROUP, :, 4] = _digits(np.arange(1 << 16), 4, base=16), ord(":")
     text[_RUN, :, 0] = text[_RUN_FIRST, :, 0] = text[_RUN_FIRST, :, 1] = ord(":")

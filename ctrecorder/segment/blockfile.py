@@ -1,7 +1,9 @@
-"""The blocks of a file: read where one is said to be, followed one after the other, found again behind damage.
+"""The blocks of a file: read where one is said to be, followed one after the other, found again
+behind damage.
 
-All reading is by pread: a file that is cut short meanwhile gives a finding, not a signal.  What a block's bytes contradict raises
-FormatError; its offset is from the block's first byte until `BlockFile.placed` makes it the file's.
+All reading is by pread: a file that is cut short meanwhile gives a finding, not a signal.  What a
+block's bytes contradict raises FormatError; its offset is from the block's first byte until
+`BlockFile.placed` makes it the file's.
 """
 
 from __future__ import annotations
@@ -13,12 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder.ctlog.compression import Buffer
-from ctrecorder.ctlog.frame import FRAME, INDEX, MAGIC, NO_HASH, Frame, Kind, check_hash, parse_frame
+from ctrecorder.ctlog.frame import (
+    FRAME,
+    INDEX,
+    MAGIC,
+    NO_HASH,
+    Frame,
+    Kind,
+    check_hash,
+    parse_frame,
+)
 from ctrecorder.ctlog.index import FORM_COLUMNS, HEAD, index_head
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.segment import files
 
-# What one pread takes while blocks are followed or a magic is looked for: some hundreds of small blocks.
+# What one pread takes while blocks are followed or a magic is looked for: some hundreds of small
+# blocks.
 _WINDOW = 1 << 18
 # What one pread takes where reading does not go on behind what was read last.
 _GLANCE = 1 << 12
@@ -26,15 +38,18 @@ _GLANCE = 1 << 12
 _LITTLE = 1 << 14
 # Records that are gathered before they become an array.
 _GATHERED = 1 << 12
-# A stranger's file can be full of magics.  Looking for whole blocks hashes so many times the file's size at most, then gives up.
+# A stranger's file can be full of magics.  Looking for whole blocks hashes so many times the file's
+# size at most, then gives up.
 _HASH_FACTOR = 4
 
 
 class BlockFile:
-    """A file that is open for reading; `size` is what it held when it was opened.  Raises ArchiveError if it cannot be opened or read.
+    """A file that is open for reading; `size` is what it held when it was opened.  Raises
+    ArchiveError if it cannot be opened or read.
 
-    `descriptor`: of the file, where that is open already; it is closed with this.
-    `key`: of a sealed recording, b"" of others; None: sealed, but the key is not at hand, so that no hash can be checked.
+    `descriptor`: of the file, where that is open already; it is closed with this. `key`: of a
+    sealed recording, b"" of others; None: sealed, but the key is not at hand, so that no hash can
+    be checked.
     """
 
     def __init__(self, path: str, descriptor: int | None = None) -> None:
@@ -55,7 +70,9 @@ class BlockFile:
         try:
             return os.pread(self.descriptor, length, offset)
         except OSError as error:
-            raise ArchiveError(f"{self.path}: cannot be read at byte {offset}: {error.strerror}") from error
+            raise ArchiveError(
+                f"{self.path}: cannot be read at byte {offset}: {error.strerror}"
+            ) from error
 
     def read(self, offset: int, length: int) -> memoryview:
         """Exactly `length` bytes.  Raises FormatError if the file ends before."""
@@ -69,20 +86,31 @@ class BlockFile:
         at = offset - self._begin
         if not 0 <= at <= len(self._data) - length:
             ahead = _WINDOW if 0 < at <= len(self._data) else _GLANCE
-            self._data, self._begin, at = memoryview(self.pread(offset, max(ahead, length))), offset, 0
+            self._data, self._begin, at = (
+                memoryview(self.pread(offset, max(ahead, length))),
+                offset,
+                0,
+            )
             if len(self._data) < length:
-                raise FormatError(f"the file ends {length - len(self._data)} bytes too early", offset=0)
+                raise FormatError(
+                    f"the file ends {length - len(self._data)} bytes too early", offset=0
+                )
         return self._data[at : at + length]
 
     def frame(self, offset: int) -> Frame:
         """The frame of a block that is all in the file.  Raises FormatError."""
         frame = parse_frame(self.read_on(offset, FRAME.size))
         if offset + FRAME.size + frame.length > self.size:
-            raise FormatError(f"a block of {FRAME.size + frame.length} bytes, of which {self.size - offset} are there", offset=0)
+            raise FormatError(
+                f"a block of {FRAME.size + frame.length} bytes, of which {self.size - offset} are there",
+                offset=0,
+            )
         return frame
 
     def payload(self, offset: int, frame: Frame) -> memoryview:
-        """The payload of the block at `offset`; of form COLUMNS only the index is held against the hash.  Raises FormatError."""
+        """The payload of the block at `offset`; of form COLUMNS only the index is held against the
+        hash.  Raises FormatError.
+        """
         data = self.read(offset, FRAME.size + frame.length)
         self.check_hash(data, data[FRAME.size : FRAME.size + self._hashed(offset, frame)])
         return data[FRAME.size :]
@@ -105,7 +133,10 @@ class BlockFile:
         return index_head(self.read_on(offset + FRAME.size, HEAD.size), frame.length)[1]
 
     def whole_blocks(self, first: int, last: int) -> Iterator[int]:
-        """Offsets in first..last-1 at which a block begins that matches its hash.  Raises FormatError if there are too many that do not."""
+        """Offsets in first..last-1 at which a block begins that matches its hash.
+
+        Raises FormatError if there are too many that do not.
+        """
         budget = _HASH_FACTOR * self.size
         for offset in self._magics(first, last):
             try:
@@ -145,9 +176,10 @@ class BlockFile:
 class Scan:
     """A segment's blocks, followed from the first; behind damage from the next whole one.
 
-    `index`: INDEX records of the blocks that are there, without FOOTERs, whose offsets are `footers`; `last_hash` of the last block;
-    `findings`; `torn`: the one that a crash leaves at the end.  No frame is
-    believed that does not match its hash: damage leads nowhere, and hides nothing.  Payloads are not looked at otherwise.
+    `index`: INDEX records of the blocks that are there, without FOOTERs, whose offsets are
+    `footers`; `last_hash` of the last block; `findings`; `torn`: the one that a crash leaves at the
+    end.  No frame is believed that does not match its hash: damage leads nowhere, and hides
+    nothing.  Payloads are not looked at otherwise.
     """
 
     def __init__(self, file: BlockFile) -> None:
@@ -159,14 +191,21 @@ class Scan:
         self.findings: list[FormatError] = []
         self.torn: FormatError | None = None
         self._follow_all()
-        self.index: NDArray[np.void] = np.concatenate([*self._parts, np.array(self._records, INDEX)])
+        self.index: NDArray[np.void] = np.concatenate(
+            [*self._parts, np.array(self._records, INDEX)]
+        )
 
     def _follow_all(self) -> None:
         file = self._file
         end = self._follow(0)
         try:
-            while end < file.size and (good := next(file.whole_blocks(end + 1, file.size), None)) is not None:
-                self.findings.append(file.wrong(f"damaged; the next whole block is at byte {good}", end))
+            while (
+                end < file.size
+                and (good := next(file.whole_blocks(end + 1, file.size), None)) is not None
+            ):
+                self.findings.append(
+                    file.wrong(f"damaged; the next whole block is at byte {good}", end)
+                )
                 end = self._follow(good)
         except FormatError as error:
             self.findings.append(error)
@@ -193,13 +232,26 @@ class Scan:
         if frame.kind == Kind.FOOTER:
             self.footers.append(offset)
         else:
-            self._records.append((offset, frame.time_min, frame.time_max, frame.rows, frame.kind, frame.family, frame.form, 0))
+            self._records.append(
+                (
+                    offset,
+                    frame.time_min,
+                    frame.time_max,
+                    frame.rows,
+                    frame.kind,
+                    frame.family,
+                    frame.form,
+                    0,
+                )
+            )
             if len(self._records) == _GATHERED:  # a tuple takes ten times what its record does
                 self._parts.append(np.array(self._records, INDEX))
                 self._records.clear()
 
     def _is_torn(self, offset: int) -> bool:
-        """If the bytes from `offset` on are the beginning of the next block, or zeros, as file systems leave them after a power cut."""
+        """If the bytes from `offset` on are the beginning of the next block, or zeros, as file
+        systems leave them after a power cut.
+        """
         data: Buffer = self._file.pread(offset, FRAME.size)
         if len(data) < FRAME.size:
             return MAGIC.startswith(data[: len(MAGIC)]) or not any(data)
@@ -207,4 +259,7 @@ class Scan:
             frame = parse_frame(data)
         except FormatError:
             return not any(data)
-        return frame.previous == self.last_hash and offset + FRAME.size + frame.length > self._file.size
+        return (
+            frame.previous == self.last_hash
+            and offset + FRAME.size + frame.length > self._file.size
+        )

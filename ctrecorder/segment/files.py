@@ -37,11 +37,18 @@ def first_free(path: str) -> str:
     return candidate
 
 
-def create(path: str, mode: int = MODE, *, folder: Folder | None = None, owner: os.stat_result | None = None) -> tuple[int, Folder]:
-    """Make the file `path`, which must not exist, and lock it: its descriptor, and its folder, to be closed.
+def create(
+    path: str,
+    mode: int = MODE,
+    *,
+    folder: Folder | None = None,
+    owner: os.stat_result | None = None,
+) -> tuple[int, Folder]:
+    """Make the file `path`, which must not exist, and lock it: its descriptor, and its folder, to
+    be closed.
 
-    `folder`: the folder of `path`, where that is open already; it stays open.  `owner`: whose owner and
-    group the file gets; None: the caller's, and the umask limits `mode`.  Raises ArchiveError.
+    `folder`: the folder of `path`, where that is open already; it stays open.  `owner`: whose owner
+    and group the file gets; None: the caller's, and the umask limits `mode`.  Raises ArchiveError.
     """
     name = os.path.basename(path)
     try:
@@ -49,7 +56,9 @@ def create(path: str, mode: int = MODE, *, folder: Folder | None = None, owner: 
     except ArchiveError as error:
         raise ArchiveError(f"{error}: make the folder, or choose another with -f") from error
     try:
-        descriptor = folder.open(name, _CREATE, mode) if owner is None else folder.create(name, mode, owner)
+        descriptor = (
+            folder.open(name, _CREATE, mode) if owner is None else folder.create(name, mode, owner)
+        )
     except OSError as error:
         folder.close()
         if error.errno in (errno.EEXIST, errno.ELOOP):
@@ -79,7 +88,10 @@ def is_live(descriptor: int) -> bool:
 
 
 def open_file(path: str, folder: int | None = None) -> int:
-    """A descriptor for reading the regular file `path`; never waits (a FIFO is refused).  Raises ArchiveError; GoneError: there is none."""
+    """A descriptor for reading the regular file `path`; never waits (a FIFO is refused).
+
+    Raises ArchiveError; GoneError: there is none.
+    """
     try:
         descriptor = os.open(path, _READ, dir_fd=folder)
     except FileNotFoundError as error:

@@ -1,7 +1,9 @@
-"""A segment, read: its header, its blocks, the columns that are asked for; also while it is written, after a crash, where it is damaged.
+"""A segment, read: its header, its blocks, the columns that are asked for; also while it is
+written, after a crash, where it is damaged.
 
-The footer tells where the blocks are; without one, or if it is damaged, they are followed from the first.  What does not match its
-hash is never returned: it becomes a finding, and the rest is still read.
+The footer tells where the blocks are; without one, or if it is damaged, they are followed from the
+first.  What does not match its hash is never returned: it becomes a finding, and the rest is still
+read.
 """
 
 from __future__ import annotations
@@ -48,10 +50,11 @@ from ctrecorder.segment.blockfile import BlockFile, Scan
 
 _Note = TypeVar("_Note", Gap, Mark)
 
-# A file whose first block is damaged is still a segment if there is a whole block in its first so many bytes.
+# A file whose first block is damaged is still a segment if there is a whole block in its first so
+# many bytes.
 _SEARCH = 1 << 20
-# Records of an index that are kept in memory, 128 KiB; a longer one (a day of a block a second has 2.7 MB) is read again when it
-# is asked for, so that a year of segments can be open.
+# Records of an index that are kept in memory, 128 KiB; a longer one (a day of a block a second has
+# 2.7 MB) is read again when it is asked for, so that a year of segments can be open.
 _KEPT_RECORDS = 1 << 12
 # Rows of small blocks that are read as one table: what pairing waits for.
 _JOINED_ROWS = 1 << 16
@@ -60,7 +63,10 @@ _INDEX_READ = 1 << 14
 
 
 class Query(Protocol):
-    """What is asked: a `filter.Question`.  It may say yes too often, but never no to a row that it wants."""
+    """What is asked: a `filter.Question`.
+
+    It may say yes too often, but never no to a row that it wants.
+    """
 
     @property
     def names_addresses(self) -> bool:
@@ -119,19 +125,23 @@ def _as_blocks(index: NDArray[np.void]) -> list[Block]:
 class Segment:
     """An open segment.
 
-    `header`: its facts; {} if they are damaged.  `state`: "live" while a recorder holds its lock, "closed" with a whole footer, else
-    "crashed".  `previous_hash`: the last hash of the segment before; `last_hash`: its own.  `totals`: of the footer.  `findings`: what is
-    wrong, as far as it was come across.  `torn`: the one that a crash leaves.
+    `header`: its facts; {} if they are damaged.  `state`: "live" while a recorder holds its lock,
+    "closed" with a whole footer, else "crashed".  `previous_hash`: the last hash of the segment
+    before; `last_hash`: its own.  `totals`: of the footer.  `findings`: what is wrong, as far as it
+    was come across.  `torn`: the one that a crash leaves.
 
-    `version`: of the format.  `unknown_columns`: ids of columns that this version does not know, of the blocks that were read whole.
+    `version`: of the format.  `unknown_columns`: ids of columns that this version does not know, of
+    the blocks that were read whole.
 
-    `key`: of a sealed recording; without it a sealed one is read, but not checked.  `descriptor`: of the file, where
-    that is open already; it is closed with the segment.  Opening raises ArchiveError if the file cannot be
-    read, FormatError if it is no segment, NewerError if it is one of a later format.
+    `key`: of a sealed recording; without it a sealed one is read, but not checked.  `descriptor`:
+    of the file, where that is open already; it is closed with the segment.  Opening raises
+    ArchiveError if the file cannot be read, FormatError if it is no segment, NewerError if it is
+    one of a later format.
     """
 
     state: Literal["live", "closed", "crashed"]
-    hashed = True  # whether its blocks have hashes, so that damage is found; a file of the C ctrecorder has none
+    # whether its blocks have hashes, so that damage is found; a file of the C ctrecorder has none
+    hashed = True
 
     def __init__(self, path: str, key: bytes = b"", descriptor: int | None = None) -> None:
         self.path = path
@@ -156,7 +166,12 @@ class Segment:
     def __enter__(self) -> Segment:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -190,7 +205,9 @@ class Segment:
             if whole is None and isinstance(error, NewerError):
                 raise file.placed(error, 0) from None
             if whole is None:
-                raise file.wrong(f"not a segment of ctrecorder: {error.reason}", error.offset) from None
+                raise file.wrong(
+                    f"not a segment of ctrecorder: {error.reason}", error.offset
+                ) from None
             self.version = file.frame(whole).version
             self.findings.append(file.placed(error, 0))
 
@@ -199,7 +216,10 @@ class Segment:
             self.file.check_hash(data, data[FRAME.size :])
         except FormatError as error:
             if self.file.key:
-                raise FormatError("the header does not match its hash: damaged, or sealed with another key", offset=0) from error
+                raise FormatError(
+                    "the header does not match its hash: damaged, or sealed with another key",
+                    offset=0,
+                ) from error
             raise
 
     def _read_footer(self) -> bool:
@@ -233,11 +253,16 @@ class Segment:
     def _scan(self) -> None:
         scan = Scan(self.file)
         self.index, self.last_hash, self.torn = scan.index, scan.last_hash, scan.torn
-        self.findings += [finding for finding in scan.findings if self.state != "live" or finding is not scan.torn]
+        self.findings += [
+            finding for finding in scan.findings if self.state != "live" or finding is not scan.torn
+        ]
 
     @property
     def index(self) -> NDArray[np.void]:
-        """INDEX records of all blocks but the footer.  Raises FormatError if the file was changed since it was opened."""
+        """INDEX records of all blocks but the footer.
+
+        Raises FormatError if the file was changed since it was opened.
+        """
         return self._load_footer()[0] if self._index is None else self._index
 
     @index.setter
@@ -292,7 +317,10 @@ class Segment:
                 self.findings.append(self.file.placed(error, block.offset))
 
     def read(self, block: Block, names: Iterable[str] | None = None) -> Table:
-        """The columns `names` (default: all) of a block of EVENTS or CONNECTIONS.  Raises FormatError."""
+        """The columns `names` (default: all) of a block of EVENTS or CONNECTIONS.
+
+        Raises FormatError.
+        """
         try:
             payload = self.file.payload(block.offset, self.frame(block))
             table = decode_table(payload, block.form, block.family, block.rows, names)
@@ -301,8 +329,11 @@ class Segment:
         except FormatError as error:
             raise self.file.placed(error, block.offset) from None
 
-    def read_small(self, blocks: Iterable[Block], names: Iterable[str] | None = None) -> list[Table]:
-        """Blocks in form SMALL (of one family, in the file's order) as few tables: one for each run of blocks with the same columns.
+    def read_small(
+        self, blocks: Iterable[Block], names: Iterable[str] | None = None
+    ) -> list[Table]:
+        """Blocks in form SMALL (of one family, in the file's order) as few tables: one for each run
+        of blocks with the same columns.
 
         A block that is damaged is passed over; its error is in `findings`.
         """
@@ -357,21 +388,26 @@ class Segment:
         return layout, small_run(data[FRAME.size :], layout, block.rows)
 
     def may_contain(self, query: Query) -> bool:
-        """If a row that is wanted can be in the segment, as its ADDRESSES tell; a damaged one tells nothing, and is in `findings`."""
+        """If a row that is wanted can be in the segment, as its ADDRESSES tell; a damaged one tells
+        nothing, and is in `findings`.
+        """
         if not query.names_addresses:
             return True
         for block in self.blocks_of(Kind.ADDRESSES):
             try:
-                return query.may_contain_addresses(Bloom(self.file.payload(block.offset, self.frame(block))))
+                return query.may_contain_addresses(
+                    Bloom(self.file.payload(block.offset, self.frame(block)))
+                )
             except FormatError as error:
                 self.findings.append(self.file.placed(error, block.offset))
         return True
 
     def ask(self, block: Block, names: Iterable[str] | None, query: Query) -> Table | None:
-        """The rows of a block that are wanted, with the columns `names` and those that the question needs; None if there are none.
+        """The rows of a block that are wanted, with the columns `names` and those that the question
+        needs; None if there are none.
 
-        Reads no more than it must: the index; then the columns that the question needs; then, if any row is wanted, the others.
-        Raises FormatError.
+        Reads no more than it must: the index; then the columns that the question needs; then, if
+        any row is wanted, the others. Raises FormatError.
         """
         if not query.may_contain_time(block.time_min, block.time_max):
             return None
@@ -396,10 +432,17 @@ class Segment:
 
         rows = LazyTable(index, fetch)
         found = np.flatnonzero(query.evaluate(rows))
-        return rows.take(found).table(None if names is None else [*names, *needed]) if len(found) else None
+        return (
+            rows.take(found).table(None if names is None else [*names, *needed])
+            if len(found)
+            else None
+        )
 
     def read_index(self, block: Block) -> Index:
-        """The index of a block in form COLUMNS, held against the frame's hash.  Raises FormatError, its offset from the block."""
+        """The index of a block in form COLUMNS, held against the frame's hash.
+
+        Raises FormatError, its offset from the block.
+        """
         frame = self.frame(block)
         data = self.file.read(block.offset, min(_INDEX_READ, FRAME.size + frame.length))
         end = FRAME.size + index_head(data[FRAME.size :], frame.length)[1]
@@ -409,8 +452,18 @@ class Segment:
         return Index(data[FRAME.size : end], block.family, block.rows, frame.length)
 
     def frame(self, block: Block) -> Frame:
-        """The frame of a block, which must be as the segment's index says.  Raises FormatError, its offset from the block."""
+        """The frame of a block, which must be as the segment's index says.
+
+        Raises FormatError, its offset from the block.
+        """
         frame = self.file.frame(block.offset)
-        if (frame.time_min, frame.time_max, frame.rows, frame.kind, frame.family, frame.form) != block[1:]:
+        if (
+            frame.time_min,
+            frame.time_max,
+            frame.rows,
+            frame.kind,
+            frame.family,
+            frame.form,
+        ) != block[1:]:
             raise FormatError("the block is not the one that the footer tells of", offset=0)
         return frame

@@ -1,8 +1,9 @@
 """A segment, written: blocks appended to a file that holds a flock until it is closed.
 
-A block is one write.  A call whose write fails is undone (the file is cut back to where it was before the call) and raises
-WriteError: the same call can be made again.  Only `sync`, `close` and `create` sync; a sync that fails says nothing about what is on the
-disk since the last one (fsync(2): the kernel may have thrown the pages away), so `rollback` goes back to that one, and the
+A block is one write.  A call whose write fails is undone (the file is cut back to where it was
+before the call) and raises WriteError: the same call can be made again.  Only `sync`, `close` and
+`create` sync; a sync that fails says nothing about what is on the disk since the last one
+(fsync(2): the kernel may have thrown the pages away), so `rollback` goes back to that one, and the
 caller writes again what came after.
 """
 
@@ -72,8 +73,9 @@ _EMPTY = State(0, 0, 0, NO_HASH, (2**63 - 1, -(2**63)))
 
 
 class SegmentWriter:
-    """A live segment.  `path`, `size` (bytes), `rows` (of all tables), `blocks`, `last_hash` (of the last block) tell where it
-    stands; `synced`: how far it is on the disk for sure; `descriptor`: of its file.
+    """A live segment.  `path`, `size` (bytes), `rows` (of all tables), `blocks`, `last_hash` (of
+    the last block) tell where it stands; `synced`: how far it is on the disk for sure;
+    `descriptor`: of its file.
     """
 
     def __init__(self, path: str, descriptor: int, folder: Folder, key: bytes = b"") -> None:
@@ -85,7 +87,9 @@ class SegmentWriter:
         self._torn = False
         self._times = _EMPTY.times
         self.synced = _EMPTY
-        self.first_frame = b""  # of the HEADER: with its hash, what tells this segment from all others
+        self.first_frame = (
+            b""  # of the HEADER: with its hash, what tells this segment from all others
+        )
 
     @classmethod
     def create(
@@ -102,16 +106,23 @@ class SegmentWriter:
     ) -> SegmentWriter:
         """Make the segment `path` and write its HEADER.
 
-        `header`: the facts of ctlog(5); `format`, `program` and `sealed` are filled in.  With `requires` the segment is of version 2.
-        `previous_hash`: the last hash of the segment that `header["previous"]` names.  `folder`, `owner`: as `files.create` takes
-        them.  The file and its name are on the disk when this returns.  Raises ArchiveError, an `files.ExistsError` if the name
-        is taken.
+        `header`: the facts of ctlog(5); `format`, `program` and `sealed` are filled in.  With
+        `requires` the segment is of version 2. `previous_hash`: the last hash of the segment that
+        `header["previous"]` names.  `folder`, `owner`: as `files.create` takes them.  The file and
+        its name are on the disk when this returns.  Raises ArchiveError, an `files.ExistsError` if
+        the name is taken.
         """
         self = cls(path, *files.create(path, mode, folder=folder, owner=owner), key)
         self.last_hash = previous_hash
         self._version = VERSION_REQUIRES if "requires" in header else VERSION
         now = time.time_ns() if time_ns is None else time_ns
-        facts = {"previous": None, **header, "format": "ctlog", "program": f"ctrecorder {__version__}", "sealed": bool(key)}
+        facts = {
+            "previous": None,
+            **header,
+            "format": "ctlog",
+            "program": f"ctrecorder {__version__}",
+            "sealed": bool(key),
+        }
         try:
             self.write(header_block(facts, now))
             self._sync_all()
@@ -126,8 +137,12 @@ class SegmentWriter:
         """The least time_min and the greatest time_max of its blocks."""
         return self._times
 
-    def append(self, table: Table, *, kind: Kind = Kind.EVENTS, level: int = 1, plan: EncodingPlan = LIVE) -> None:
-        """Write `table` as one block, or as several if it is over 65,536 rows; all of it, or nothing.  Raises WriteError."""
+    def append(
+        self, table: Table, *, kind: Kind = Kind.EVENTS, level: int = 1, plan: EncodingPlan = LIVE
+    ) -> None:
+        """Write `table` as one block, or as several if it is over 65,536 rows; all of it, or
+        nothing. Raises WriteError.
+        """
         before = self._state()
         try:
             for pending in table_blocks(table, kind, level, plan):
@@ -136,11 +151,15 @@ class SegmentWriter:
             self._undo(before)
             raise
 
-    def gap(self, begin_ns: int, end_ns: int, reason: str, lost: int | None, detail: str = "") -> None:
+    def gap(
+        self, begin_ns: int, end_ns: int, reason: str, lost: int | None, detail: str = ""
+    ) -> None:
         """Write a GAP.  Raises WriteError."""
         self.write(gap_block(begin_ns, end_ns, reason, lost, detail))
 
-    def mark(self, what: str, facts: Mapping[str, Any], begin_ns: int, end_ns: int | None = None) -> None:
+    def mark(
+        self, what: str, facts: Mapping[str, Any], begin_ns: int, end_ns: int | None = None
+    ) -> None:
         """Write a MARK of a moment, or from begin to end.  Raises WriteError."""
         self.write(mark_block(what, facts, begin_ns, end_ns))
 
@@ -153,7 +172,8 @@ class SegmentWriter:
         self.synced = self._state()
 
     def rollback(self) -> None:
-        """Go back to what was synced: what was written since is cut off, and is the caller's to write again.
+        """Go back to what was synced: what was written since is cut off, and is the caller's to
+        write again.
 
         Where it cannot be cut now, it is before the next write.
         """
@@ -173,13 +193,20 @@ class SegmentWriter:
         return FileLocation.MOVED if ours.st_nlink else FileLocation.DELETED
 
     def restore(self, path: str, mode: int = files.MODE) -> None:
-        """Put a segment that was deleted back, as `path`, which must not exist, and go on there.  Raises ArchiveError."""
+        """Put a segment that was deleted back, as `path`, which must not exist, and go on there.
+
+        Raises ArchiveError.
+        """
         descriptor, folder = files.create(path, mode)
         try:
             # Asked for at once: a disk that is too full says so before anything is copied.
             os.posix_fallocate(descriptor, 0, self.size)
             for offset in range(0, self.size, _COPY):
-                _write_all(descriptor, os.pread(self.descriptor, min(_COPY, self.size - offset), offset), offset)
+                _write_all(
+                    descriptor,
+                    os.pread(self.descriptor, min(_COPY, self.size - offset), offset),
+                    offset,
+                )
             os.fsync(descriptor)
             folder.sync()
         except OSError as error:
@@ -197,7 +224,13 @@ class SegmentWriter:
         """
         index = self._index[: self.blocks if self.blocks <= MAX_INDEXED else 0]
         before = self._state()
-        self.write(PendingBlock(Kind.FOOTER, pack_footer(index, {**(totals or {}), "rows": self.rows}, self.size), self._times))
+        self.write(
+            PendingBlock(
+                Kind.FOOTER,
+                pack_footer(index, {**(totals or {}), "rows": self.rows}, self.size),
+                self._times,
+            )
+        )
         try:
             self._sync_all()
         except WriteError:
@@ -207,7 +240,9 @@ class SegmentWriter:
         return self.last_hash
 
     def abandon(self) -> None:
-        """Close the file without a footer, as a crash would leave it; what was not synced is cut off, if that can be."""
+        """Close the file without a footer, as a crash would leave it; what was not synced is cut
+        off, if that can be.
+        """
         self.rollback()
         self._release()
 
@@ -263,7 +298,9 @@ class SegmentWriter:
         return State(self.size, self.rows, self.blocks, self.last_hash, self._times)
 
     def _undo(self, state: State) -> None:
-        """Back to an earlier state: what came after is cut off, now, or if even that fails, before the next write."""
+        """Back to an earlier state: what came after is cut off, now, or if even that fails, before
+        the next write.
+        """
         self.size, self.rows, self.blocks, self.last_hash, self._times = state
         try:
             os.ftruncate(self.descriptor, self.size)

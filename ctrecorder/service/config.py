@@ -29,42 +29,62 @@ def argument(section: str, name: str) -> Callable[[str], Value]:
         try:
             return one.parse(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not allowed: {one.allowed}{in_unit(one)}") from None
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not allowed: {one.allowed}{in_unit(one)}"
+            ) from None
 
     return parse
 
 
 def load(path: str | None, section: str) -> dict[str, Value]:
-    """All settings of `section`, by name, as values: those of the file at `path`, else the defaults.
+    """All settings of `section`, by name, as values: those of the file at `path`, else the
+    defaults.
 
-    `path` None is the default file, which may be missing.  Raises UsageError for the first thing that is wrong anywhere
-    in the file: a recorder must not start with half of what was meant.
+    `path` None is the default file, which may be missing.  Raises UsageError for the first thing
+    that is wrong anywhere in the file: a recorder must not start with half of what was meant.
     """
     values, problems = _read(path)
     if problems:
-        more = f" (and {len(problems) - 1} more: ctrecord --check-config)" if len(problems) > 1 else ""
+        more = (
+            f" (and {len(problems) - 1} more: ctrecord --check-config)" if len(problems) > 1 else ""
+        )
         raise UsageError(problems[0] + more)
     return values[section]
 
 
 def merge(args: argparse.Namespace, section: str) -> None:
-    """Fill into `args` each setting of `section` that the command line left at None; `args.config` is the file, or None."""
+    """Fill into `args` each setting of `section` that the command line left at None; `args.config`
+    is the file, or None.
+    """
     for name, value in load(args.config, section).items():
         if getattr(args, name, None) is None:
             setattr(args, name, value)
 
 
 def check(path: str | None) -> list[str]:
-    """Everything that is wrong in the file, a line each: file, line, setting, and what is allowed.  [] if nothing is."""
+    """Everything that is wrong in the file, a line each: file, line, setting, and what is allowed.
+
+    [] if nothing is.
+    """
     return _read(path)[1]
 
 
 def _read(path: str | None) -> tuple[dict[str, dict[str, Value]], list[str]]:
-    """The values of all sections, and what is wrong.  Raises UsageError if there is no file to speak of."""
-    values = {name: {one.name: one.parse(one.default) for one in section.settings} for name, section in SECTIONS.items()}
+    """The values of all sections, and what is wrong.
+
+    Raises UsageError if there is no file to speak of.
+    """
+    values = {
+        name: {one.name: one.parse(one.default) for one in section.settings}
+        for name, section in SECTIONS.items()
+    }
     text = _text(path)
     parser = configparser.ConfigParser(
-        interpolation=None, delimiters=("=",), comment_prefixes=("#", ";"), empty_lines_in_values=False, default_section="\n"
+        interpolation=None,
+        delimiters=("=",),
+        comment_prefixes=("#", ";"),
+        empty_lines_in_values=False,
+        default_section="\n",
     )
     try:
         parser.read_string(text)
@@ -74,7 +94,9 @@ def _read(path: str | None) -> tuple[dict[str, dict[str, Value]], list[str]]:
     for name in parser.sections():
         if name not in SECTIONS:
             near = _near(name, SECTIONS)
-            problems.append(f"{_place(path, text, name)}: no section [{name}]{near}: there are {', '.join(SECTIONS)}")
+            problems.append(
+                f"{_place(path, text, name)}: no section [{name}]{near}: there are {', '.join(SECTIONS)}"
+            )
             continue
         for key, written in parser[name].items():
             problem = _take(values[name], name, key, written)
@@ -104,16 +126,22 @@ def _text(path: str | None) -> str:
         with Path(path or DEFAULT_PATH).open("rb") as file:
             raw = file.read(FILE_BYTES + 1)
         if len(raw) > FILE_BYTES:
-            raise UsageError(f"{path or DEFAULT_PATH}: is no configuration: longer than {FILE_BYTES} bytes")
+            raise UsageError(
+                f"{path or DEFAULT_PATH}: is no configuration: longer than {FILE_BYTES} bytes"
+            )
         return raw.decode("utf-8")
     except FileNotFoundError as error:
         if path is None:
             return ""
-        raise UsageError(f"{path}: no such file; name a configuration with -c, or leave out -c for the defaults") from error
+        raise UsageError(
+            f"{path}: no such file; name a configuration with -c, or leave out -c for the defaults"
+        ) from error
     except OSError as error:
         raise UsageError(f"{path or DEFAULT_PATH}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path or DEFAULT_PATH}: is no configuration: not UTF-8 at byte {error.start}") from error
+        raise UsageError(
+            f"{path or DEFAULT_PATH}: is no configuration: not UTF-8 at byte {error.start}"
+        ) from error
 
 
 def _syntax(path: str | None, error: configparser.Error) -> str:
@@ -124,15 +152,22 @@ def _syntax(path: str | None, error: configparser.Error) -> str:
     if isinstance(error, configparser.DuplicateSectionError):
         return f"{place}: line {error.lineno}: section [{error.section}] stands twice"
     if isinstance(error, configparser.MissingSectionHeaderError):
-        return printable(f"{place}: line {error.lineno}: {error.line.strip()}: stands before the first section, such as [record]")
+        return printable(
+            f"{place}: line {error.lineno}: {error.line.strip()}: stands before the first section, such as [record]"
+        )
     if isinstance(error, configparser.ParsingError) and error.errors:
         line, written = error.errors[0]
-        return printable(f"{place}: line {line}: {written.strip(chr(39))}: not a section, a comment or `name = value`")
+        return printable(
+            f"{place}: line {line}: {written.strip(chr(39))}: not a section, a comment or `name = value`"
+        )
     return printable(f"{place}: {error}")
 
 
 def _place(path: str | None, text: str, section: str, key: str = "") -> str:
-    """FILE: line N, of the setting `key` in `section`, or of the section's head.  configparser does not keep it."""
+    """FILE: line N, of the setting `key` in `section`, or of the section's head.
+
+    configparser does not keep it.
+    """
     here = ""
     for number, line in enumerate(text.splitlines(), 1):
         head = re.match(r"\[([^]]+)\]", line.strip())

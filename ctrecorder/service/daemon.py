@@ -1,4 +1,5 @@
-"""What a command needs to live as a service: systemd notifications, the daemon, the pid file, signals.
+"""What a command needs to live as a service: systemd notifications, the daemon, the pid file,
+signals.
 
 Nothing here knows of connections.  Privileges are in `privileges`.
 """
@@ -25,13 +26,17 @@ PIDFILE_BYTES = 32  # a pid and a newline are at most 9: a longer file is no pid
 
 
 def notify(*lines: str) -> None:
-    """Tell systemd ("READY=1", "STATUS=...", "WATCHDOG=1", "RELOADING=1", "STOPPING=1"); nothing without NOTIFY_SOCKET."""
+    """Tell systemd ("READY=1", "STATUS=...", "WATCHDOG=1", "RELOADING=1", "STOPPING=1"); nothing
+    without NOTIFY_SOCKET.
+    """
     with contextlib.suppress(OSError):
         systemd_daemon.notify("\n".join(lines))
 
 
 def watchdog_seconds() -> float:
-    """How often at least to say WATCHDOG=1: half of WatchdogSec; 0 if no watchdog waits for this process."""
+    """How often at least to say WATCHDOG=1: half of WatchdogSec; 0 if no watchdog waits for this
+    process.
+    """
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return 0.0
     microseconds = os.environ.get("WATCHDOG_USEC", "0")
@@ -41,8 +46,9 @@ def watchdog_seconds() -> float:
 class PidFile:
     """A file with the daemon's pid, under a lock for as long as the daemon lives.
 
-    Made before the daemon forks, so that a second recorder's error reaches the terminal.  A file without a lock was
-    left by a crash and is taken over.  Raises ArchiveError if it cannot be made, is locked, or is something else.
+    Made before the daemon forks, so that a second recorder's error reaches the terminal.  A file
+    without a lock was left by a crash and is taken over.  Raises ArchiveError if it cannot be made,
+    is locked, or is something else.
     """
 
     def __init__(self, path: str) -> None:
@@ -85,15 +91,21 @@ class PidFile:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # a hard link: another's file
+            if (
+                not stat.S_ISREG(status.st_mode) or status.st_nlink > 1
+            ):  # a hard link: another's file
                 raise ArchiveError(f"{self.path} is no pid file: not a regular file")
             content = os.pread(fd, PIDFILE_BYTES, 0).strip()
             if content and not content.isdigit():
-                raise ArchiveError(f"{self.path} is no pid file: it holds something else; name another with -P")
+                raise ArchiveError(
+                    f"{self.path} is no pid file: it holds something else; name another with -P"
+                )
         except BlockingIOError as error:
             pid = os.pread(fd, PIDFILE_BYTES, 0).decode("ascii", "replace").strip()
             os.close(fd)
-            raise ArchiveError(f"already running as pid {printable(pid)}: {self.path} is locked") from error
+            raise ArchiveError(
+                f"already running as pid {printable(pid)}: {self.path} is locked"
+            ) from error
         except ArchiveError:
             os.close(fd)
             raise
@@ -104,10 +116,11 @@ class PidFile:
 
 
 def daemonize(pidfile: PidFile | None = None) -> None:
-    """Go to the background; returns in the daemon only.  Files stay open, stdin, stdout and stderr become /dev/null.
+    """Go to the background; returns in the daemon only.  Files stay open, stdin, stdout and stderr
+    become /dev/null.
 
-    For when all that can fail was done.  The process that was called exits with 0 once the daemon is a session of its
-    own and its pid is in `pidfile`, with 2 if that failed.
+    For when all that can fail was done.  The process that was called exits with 0 once the daemon
+    is a session of its own and its pid is in `pidfile`, with 2 if that failed.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -117,7 +130,9 @@ def daemonize(pidfile: PidFile | None = None) -> None:
         os._exit(0 if os.read(ready, 1) else 2)
     os.close(ready)
     os.setsid()
-    if os.fork():  # a session leader that opened a terminal would get it as its own: so go on as its child
+    if (
+        os.fork()
+    ):  # a session leader that opened a terminal would get it as its own: so go on as its child
         os._exit(0)
     os.chdir("/")
     if pidfile is not None:
@@ -131,20 +146,25 @@ def daemonize(pidfile: PidFile | None = None) -> None:
 
 
 def set_nice(nice: int) -> None:
-    """Set the nice value, -20 (first) to 19 (last).  Raises UsageError out of that range, KernelError if not allowed."""
+    """Set the nice value, -20 (first) to 19 (last).
+
+    Raises UsageError out of that range, KernelError if not allowed.
+    """
     if not -20 <= nice <= 19:
         raise UsageError(f"nice {nice}: must be -20 to 19")
     try:
         os.setpriority(os.PRIO_PROCESS, 0, nice)
     except OSError as error:
-        raise KernelError(f"cannot set nice {nice}: {error.strerror}; below the present value it needs root") from error
+        raise KernelError(
+            f"cannot set nice {nice}: {error.strerror}; below the present value it needs root"
+        ) from error
 
 
 class SignalPipe:
     """Signals as something that poll() sees: `fileno` becomes readable, `read` says which came.
 
-    Python's own handler does nothing; a signal that comes during a system call does not interrupt the loop's logic.
-    Use it in the main thread, as a context or with `close`.
+    Python's own handler does nothing; a signal that comes during a system call does not interrupt
+    the loop's logic. Use it in the main thread, as a context or with `close`.
     """
 
     def __init__(self, signals: Iterable[int]) -> None:
@@ -175,9 +195,16 @@ class SignalPipe:
     def __enter__(self) -> SignalPipe:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
 
 def _nothing(number: int, frame: object) -> None:
-    """The handler of a signal that SignalPipe reads: without one Python would not write to the wakeup fd."""
+    """The handler of a signal that SignalPipe reads: without one Python would not write to the
+    wakeup fd.
+    """

@@ -18,9 +18,10 @@ JOURNAL_SOCKET, SYSLOG_SOCKET = "/run/systemd/journal/socket", "/dev/log"
 class Log:
     """Where a command speaks: lines on stderr, entries of the journal with fields, or syslog.
 
-    `target` is "stderr", "journal" or "syslog".  It begins with the journal if stderr is the journal (JOURNAL_STREAM: a
-    unit), else with stderr; `detach` is for a daemon.  A log that cannot be written never stops the command: the line
-    goes to stderr instead, and if that is closed too it is gone.
+    `target` is "stderr", "journal" or "syslog".  It begins with the journal if stderr is the
+    journal (JOURNAL_STREAM: a unit), else with stderr; `detach` is for a daemon.  A log that cannot
+    be written never stops the command: the line goes to stderr instead, and if that is closed too
+    it is gone.
     """
 
     def __init__(self, command: str) -> None:
@@ -28,12 +29,18 @@ class Log:
         self.target = "journal" if _stderr_is_journal() else "stderr"
 
     def detach(self, warn: bool = True) -> None:
-        """From here on without a terminal: the journal if journald is there, else syslog.  `warn` on stderr if neither is."""
+        """From here on without a terminal: the journal if journald is there, else syslog.
+
+        `warn` on stderr if neither is.
+        """
         if os.path.exists(JOURNAL_SOCKET):
             self.target = "journal"
             return
         if warn and not os.path.exists(SYSLOG_SOCKET):
-            self.send(messages.UNHEARD, f"neither journald nor syslog ({SYSLOG_SOCKET}) is there: the log goes nowhere")
+            self.send(
+                messages.UNHEARD,
+                f"neither journald nor syslog ({SYSLOG_SOCKET}) is there: the log goes nowhere",
+            )
         self.target = "syslog"
         syslog.openlog(self.command, syslog.LOG_PID, syslog.LOG_DAEMON)
 
@@ -43,7 +50,13 @@ class Log:
         if self.target == "journal":
             named = {messages.field_name(name): str(value) for name, value in fields.items()}
             try:
-                journal.send(text, MESSAGE_ID=kind.id, PRIORITY=str(kind.level), SYSLOG_IDENTIFIER=self.command, **named)
+                journal.send(
+                    text,
+                    MESSAGE_ID=kind.id,
+                    PRIORITY=str(kind.level),
+                    SYSLOG_IDENTIFIER=self.command,
+                    **named,
+                )
                 return
             except OSError:
                 pass  # journald is gone for the moment
@@ -55,7 +68,9 @@ class Log:
 
 
 def _stderr_is_journal() -> bool:
-    """Whether stderr is the stream that systemd connected to the journal: JOURNAL_STREAM is its device:inode."""
+    """Whether stderr is the stream that systemd connected to the journal: JOURNAL_STREAM is its
+    device:inode.
+    """
     try:
         status = os.fstat(2)
     except OSError:

@@ -1,7 +1,7 @@
 """Each kind of log entry: its MESSAGE_ID, its level, its fields, and what `journalctl -x` explains.
 
-`service.Log.say` takes a `Message` of this page.  In the journal a field `path` is CTRECORDER_PATH.  The message
-catalog of the package is `catalog()`: built from here, stored nowhere else.
+`service.Log.say` takes a `Message` of this page.  In the journal a field `path` is CTRECORDER_PATH.
+The message catalog of the package is `catalog()`: built from here, stored nowhere else.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ FIELD_PREFIX = "CTRECORDER_"
 
 @dataclass(frozen=True)
 class Message:
-    """One kind of entry.  `id` never changes: operators search by it.  `subject` and `help` may name fields as {path}."""
+    """One kind of entry.
+
+    `id` never changes: operators search by it.  `subject` and `help` may name fields as {path}.
+    """
 
     id: str
     level: int

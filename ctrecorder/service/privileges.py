@@ -1,4 +1,6 @@
-"""From root to a user that can do one thing, CAP_NET_ADMIN, or none: and looking whether it is really so."""
+"""From root to a user that can do one thing, CAP_NET_ADMIN, or none: and looking whether it is
+really so.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,16 @@ PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
 
 
 def drop_privileges(user: str | None, group: str | None, *, keep_net_admin: bool = True) -> str:
-    """Become `user` and `group` for good, with CAP_NET_ADMIN alone (a table dump needs it) or with nothing.
+    """Become `user` and `group` for good, with CAP_NET_ADMIN alone (a table dump needs it) or with
+    nothing.
 
-    `user` None is the default user; if that does not exist (a checkout, not the package) this goes on as root.
-    `group` None is the user's own.  Not as root: changes nothing, but CAP_NET_ADMIN must be there if it is to be kept.
+    `user` None is the default user; if that does not exist (a checkout, not the package) this goes
+    on as root. `group` None is the user's own.  Not as root: changes nothing, but CAP_NET_ADMIN
+    must be there if it is to be kept.
 
-    Returns the name of a default user that was missing, "" otherwise: the caller warns.  Raises UsageError for a user or
-    group that does not exist, KernelError if the change failed or did not hold: then the caller must end.
+    Returns the name of a default user that was missing, "" otherwise: the caller warns.  Raises
+    UsageError for a user or group that does not exist, KernelError if the change failed or did not
+    hold: then the caller must end.
     """
     if os.geteuid() != 0:
         _check_unprivileged(user, keep_net_admin)
@@ -30,9 +35,13 @@ def drop_privileges(user: str | None, group: str | None, *, keep_net_admin: bool
     uid, gid = _uid_gid(user or DEFAULT_USER)
     if uid is None:
         if user is not None:
-            raise UsageError(f"no user {user}: make it (useradd --system {user}), or name another with -U")
+            raise UsageError(
+                f"no user {user}: make it (useradd --system {user}), or name another with -U"
+            )
         if group is not None:
-            raise UsageError(f"-G {group} needs a user: there is no user {DEFAULT_USER}; name one with -U")
+            raise UsageError(
+                f"-G {group} needs a user: there is no user {DEFAULT_USER}; name one with -U"
+            )
         return DEFAULT_USER
     if group is not None:
         gid = _gid(group)
@@ -61,7 +70,9 @@ def _check_unprivileged(user: str | None, keep_net_admin: bool) -> None:
 
 
 def _uid_gid(user: str) -> tuple[int | None, int]:
-    """The uid and own gid of `user`, a name or a number that the user database knows; (None, 0) if there is none."""
+    """The uid and own gid of `user`, a name or a number that the user database knows; (None, 0) if
+    there is none.
+    """
     try:
         entry = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
     except (KeyError, OverflowError, ValueError):
@@ -73,20 +84,29 @@ def _gid(group: str) -> int:
     try:
         return (grp.getgrgid(int(group)) if group.isdecimal() else grp.getgrnam(group)).gr_gid
     except (KeyError, OverflowError, ValueError) as error:
-        raise UsageError(f"no group {group}: make it (groupadd --system {group}), or name another with -G") from error
+        raise UsageError(
+            f"no group {group}: make it (groupadd --system {group}), or name another with -G"
+        ) from error
 
 
 def _change(uid: int, gid: int, keep_net_admin: bool) -> None:
     """Change ids, clear supplementary groups and the bounding set, and keep one capability at most."""
-    # Loaded only where it is needed: Debian 13's binding (0.8.5, by SWIG) can crash an interpreter that ends with it loaded.
+    # Loaded only where it is needed: Debian 13's binding (0.8.5, by SWIG) can crash an interpreter
+    # that ends with it loaded.
     import capng
 
     capng.capng_clear(capng.CAPNG_SELECT_BOTH)
     if keep_net_admin:
-        capng.capng_update(capng.CAPNG_ADD, capng.CAPNG_EFFECTIVE | capng.CAPNG_PERMITTED, capng.CAP_NET_ADMIN)
-    result = capng.capng_change_id(uid, gid, capng.CAPNG_DROP_SUPP_GRP | capng.CAPNG_CLEAR_BOUNDING | capng.CAPNG_CLEAR_AMBIENT)
+        capng.capng_update(
+            capng.CAPNG_ADD, capng.CAPNG_EFFECTIVE | capng.CAPNG_PERMITTED, capng.CAP_NET_ADMIN
+        )
+    result = capng.capng_change_id(
+        uid, gid, capng.CAPNG_DROP_SUPP_GRP | capng.CAPNG_CLEAR_BOUNDING | capng.CAPNG_CLEAR_AMBIENT
+    )
     if result != 0:
-        raise KernelError(f"cannot become uid {uid}, gid {gid}: capng_change_id failed with {result}; start as root with all capabilities")
+        raise KernelError(
+            f"cannot become uid {uid}, gid {gid}: capng_change_id failed with {result}; start as root with all capabilities"
+        )
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise KernelError(f"cannot set no_new_privs: {os.strerror(ctypes.get_errno())}")
 
@@ -107,4 +127,6 @@ def _verify(uid: int, gid: int, capabilities: int) -> None:
     found = status_of()
     for name, value in expected.items():
         if found.get(name) != value:
-            raise KernelError(f"giving up privileges did not hold: {name} is {found.get(name)!r}, not {value!r}; not going on")
+            raise KernelError(
+                f"giving up privileges did not hold: {name} is {found.get(name)!r}, not {value!r}; not going on"
+            )

@@ -1,7 +1,8 @@
-"""The settings: every fact about one is declared here, with its default, unit, limits and their reason.
+"""The settings: every fact about one is declared here, with its default, unit, limits and their
+reason.
 
-etc/ctrecorder.conf is `example()`, ctrecorder.conf(5) is tested against `SECTIONS`, and errors quote it.  No numpy and no
-files here: the commands' parsers read it.
+etc/ctrecorder.conf is `example()`, ctrecorder.conf(5) is tested against `SECTIONS`, and errors
+quote it.  No numpy and no files here: the commands' parsers read it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,11 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31557600}
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting.  `default` is as the file would say it; `parse` makes the value and raises ValueError for what is not `allowed`."""
+    """One setting.
+
+    `default` is as the file would say it; `parse` makes the value and raises ValueError for what is
+    not `allowed`.
+    """
 
     name: str
     default: str
@@ -62,7 +67,16 @@ def _choice(*names: str) -> Callable[[str], str]:
 
 def _switch(text: str) -> bool:
     try:
-        return {"yes": True, "on": True, "true": True, "1": True, "no": False, "off": False, "false": False, "0": False}[text.lower()]
+        return {
+            "yes": True,
+            "on": True,
+            "true": True,
+            "1": True,
+            "no": False,
+            "off": False,
+            "false": False,
+            "0": False,
+        }[text.lower()]
     except KeyError:
         raise ValueError from None
 
@@ -105,7 +119,11 @@ def _name(text: str) -> str | None:
 
 
 def _mode(text: str) -> int:
-    if not re.fullmatch(r"0?[0-7]{3}", text) or int(text, 8) & 0o600 != 0o600 or int(text, 8) & 0o111:
+    if (
+        not re.fullmatch(r"0?[0-7]{3}", text)
+        or int(text, 8) & 0o600 != 0o600
+        or int(text, 8) & 0o111
+    ):
         raise ValueError
     return int(text, 8)
 
@@ -353,7 +371,9 @@ def setting(section: str, name: str) -> Setting:
 
 
 def example() -> str:
-    """etc/ctrecorder.conf: every setting, commented out at its default, with its meaning, limits, unit and reason."""
+    """etc/ctrecorder.conf: every setting, commented out at its default, with its meaning, limits,
+    unit and reason.
+    """
     lines = [
         "# The configuration of ctrecorder: see ctrecorder.conf(5).",
         "# What is commented out is the default. Check changes with: ctrecord --check-config",
@@ -364,7 +384,12 @@ def example() -> str:
         for one in section.settings:
             allowed = f"Allowed: {one.allowed}{in_unit(one)}."
             words = f"{one.meaning} {one.reason} {allowed}"
-            lines += ["", *textwrap.wrap(words, 100, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)]
+            lines += [
+                "",
+                *textwrap.wrap(
+                    words, 100, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
+                ),
+            ]
             lines.append(f"#{one.name} = {one.default}".rstrip())
     return "\n".join(lines) + "\n"
 

@@ -1,9 +1,10 @@
-"""Flows for the benchmarks of the archive: real ones if a file of them is named, otherwise made up; as connections, and as events.
+"""Flows for the benchmarks of the archive: real ones if a file of them is named, otherwise made up;
+as connections, and as events.
 
-CTRECORDER_FLOWS names a file of flow records, gzip CSV: start_epoch_float, duration_s, proto_number, src_ip, src_port, dst_ip,
-dst_port, ...
-NAT and timeouts are put on top: outbound flows of one /16 are SNATed to 4 addresses with the port kept; UDP ends after its duration
-and 30 s (120 s if that was longer than 0.5 s), TCP after 120 s, and up to 4 ms.
+CTRECORDER_FLOWS names a file of flow records, gzip CSV: start_epoch_float, duration_s,
+proto_number, src_ip, src_port, dst_ip, dst_port, ... NAT and timeouts are put on top: outbound
+flows of one /16 are SNATed to 4 addresses with the port kept; UDP ends after its duration and 30 s
+(120 s if that was longer than 0.5 s), TCP after 120 s, and up to 4 ms.
 """
 
 from __future__ import annotations
@@ -42,14 +43,23 @@ def real() -> dict[str, np.ndarray] | None:
             if proto in ("6", "17") and ":" not in source:
                 seconds, _, fraction = start.partition(".")
                 begun = int(seconds) * 10**6 + int(fraction.ljust(6, "0")[:6])
-                ends = (int(ipaddress.ip_address(source)), int(sport or 0), int(ipaddress.ip_address(target)), int(dport or 0))
+                ends = (
+                    int(ipaddress.ip_address(source)),
+                    int(sport or 0),
+                    int(ipaddress.ip_address(target)),
+                    int(dport or 0),
+                )
                 rows.append((begun, round(float(duration) * 1e6), int(proto), *ends))
     values = np.array(rows, np.int64).T
     return translate(values[0] * 1000, values[1] * 1000, *values[2:])
 
 
-def made(count: int, seed: int = 1, begin: int = BEGIN, seconds: int = 7750) -> dict[str, np.ndarray]:
-    """`count` flows that resemble a university's: few busy hosts and servers, many that are seen once, mostly UDP."""
+def made(
+    count: int, seed: int = 1, begin: int = BEGIN, seconds: int = 7750
+) -> dict[str, np.ndarray]:
+    """`count` flows that resemble a university's: few busy hosts and servers, many that are seen
+    once, mostly UDP.
+    """
     random = np.random.default_rng(seed)
     udp = random.random(count) < 0.77
     start = np.sort(random.integers(0, seconds * 10**6, count)) * 1000 + begin
@@ -58,13 +68,23 @@ def made(count: int, seed: int = 1, begin: int = BEGIN, seconds: int = 7750) -> 
     others = (random.zipf(1.25, count) * 2654435761 + 77) % (1 << 32)
     outbound = random.random(count) < 0.6
     sport = random.integers(1024, 65536, count)
-    dport = np.where(random.random(count) < 0.8, random.choice([53, 80, 443, 22, 25], count), random.integers(1024, 65536, count))
+    dport = np.where(
+        random.random(count) < 0.8,
+        random.choice([53, 80, 443, 22, 25], count),
+        random.integers(1024, 65536, count),
+    )
     source, target = np.where(outbound, hosts, others), np.where(outbound, others, hosts)
     return translate(start, duration, np.where(udp, 17, 6), source, sport, target, dport)
 
 
 def translate(
-    start: np.ndarray, duration: np.ndarray, proto: np.ndarray, source: np.ndarray, sport: np.ndarray, target: np.ndarray, dport: np.ndarray
+    start: np.ndarray,
+    duration: np.ndarray,
+    proto: np.ndarray,
+    source: np.ndarray,
+    sport: np.ndarray,
+    target: np.ndarray,
+    dport: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Flows as connections: with NAT and timeouts."""
     random = np.random.default_rng(13)
@@ -101,10 +121,16 @@ def connections(flows: dict[str, np.ndarray]) -> Table:
 
 
 def events(flows: dict[str, np.ndarray]) -> Table:
-    """The flows as NEW and DESTROY, in order of time, with ids, as they are recorded without other columns."""
+    """The flows as NEW and DESTROY, in order of time, with ids, as they are recorded without other
+    columns.
+    """
     count = len(flows["start"])
     ids = np.random.default_rng(5).integers(1, 1 << 32, count).astype("<u4")
-    columns = {name: np.concatenate((values, values)) for name, values in {**flows, "id": ids}.items() if name not in ("start", "end")}
+    columns = {
+        name: np.concatenate((values, values))
+        for name, values in {**flows, "id": ids}.items()
+        if name not in ("start", "end")
+    }
     columns["time"] = np.concatenate((flows["start"], flows["end"]))
     columns["event"] = np.repeat(np.array([Event.NEW, Event.DESTROY], "u1"), count)
     columns["present"] = np.full(2 * count, bits((*TUPLE, "id")), "<u4")
@@ -113,7 +139,9 @@ def events(flows: dict[str, np.ndarray]) -> Table:
 
 def record(path: Path, table: Table) -> None:
     """Write events as a recorder does."""
-    writer = SegmentWriter.create(str(path), {"host": "bench", "chain": "bench"}, time_ns=int(table["time"][0]))
+    writer = SegmentWriter.create(
+        str(path), {"host": "bench", "chain": "bench"}, time_ns=int(table["time"][0])
+    )
     for first in range(0, len(table), 1 << 16):
         writer.append(table.slice(first, first + (1 << 16)))
     writer.close()

@@ -1,4 +1,5 @@
-"""bench.py [NAME...]: runs tests/bench/bench_NAME.py, or all of them, and prints the machine and the figures.
+"""bench.py [NAME...]: runs tests/bench/bench_NAME.py, or all of them, and prints the machine and
+the figures.
 
 Each has `run(report)`.  Targets are those of DESIGN.md; nothing here is part of `make check`.
 """
@@ -20,7 +21,10 @@ def main(names: list[str]) -> int:
     known = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
     unknown = sorted(set(names) - set(known))
     if unknown:
-        print(f"bench: no benchmark {', '.join(unknown)}: there are {', '.join(known)}", file=sys.stderr)
+        print(
+            f"bench: no benchmark {', '.join(unknown)}: there are {', '.join(known)}",
+            file=sys.stderr,
+        )
         return 2
     report = Report()
     for line in machine():

@@ -1,6 +1,8 @@
-"""The archive: how small and how fast ctsqueeze is, and how fast months of it answer; against nfdump on the same flows.
+"""The archive: how small and how fast ctsqueeze is, and how fast months of it answer; against
+nfdump on the same flows.
 
-CTRECORDER_FLOWS names a file of real flows (see archive_flows); without it they are made up, and the sizes say less.
+CTRECORDER_FLOWS names a file of real flows (see archive_flows); without it they are made up, and
+the sizes say less.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ from tests.support.router import CHECKOUT, wait_until
 
 SECOND = archive_flows.SECOND
 ROUNDS = 5
-# A day of hourly segments is made and written 90 times, shifted, with other ports and other hosts outside: 100,000,000 connections.
+# A day of hourly segments is made and written 90 times, shifted, with other ports and other hosts
+# outside: 100,000,000 connections.
 DAYS, A_DAY = 90, 1_111_112
 LATE = archive_flows.BEGIN // SECOND + 60 * 86_400
 PEER_FLOWS = 10_000_000
@@ -63,7 +66,10 @@ def squeezing(report: Report, folder: Path) -> None:
     if flows is None:
         flows = archive_flows.made(550_000)
     count = len(flows["start"])
-    report.heading(f"Squeezing {count:,} connections" + ("" if real else " that are made up (CTRECORDER_FLOWS names a file of real ones)"))
+    report.heading(
+        f"Squeezing {count:,} connections"
+        + ("" if real else " that are made up (CTRECORDER_FLOWS names a file of real ones)")
+    )
     raw = folder / "raw.ctlog"
     archive_flows.record(raw, archive_flows.events(flows))
     report.note(f"recorded: {raw.stat().st_size / count:.2f} bytes a connection, with ids")
@@ -72,23 +78,42 @@ def squeezing(report: Report, folder: Path) -> None:
         result = squeeze(str(raw), RecorderOptions(resolution), str(new))
         assert result is not None
         assert result.connections == count
-        report.figure(f"bytes a connection at {resolution}", result.bytes_after / count, "B", most=most if real else None)
+        report.figure(
+            f"bytes a connection at {resolution}",
+            result.bytes_after / count,
+            "B",
+            most=most if real else None,
+        )
         os.unlink(new)
     whole, rest = divmod(SEED_EVENTS, 2 * count)
     part = folder / "part.ctlog"
     archive_flows.record(part, archive_flows.events(flows).slice(0, rest))
-    sizes = [result.bytes_after for path in (raw, part) if (result := squeeze(str(path), RecorderOptions(), f"{path}.new")) is not None]
+    sizes = [
+        result.bytes_after
+        for path in (raw, part)
+        if (result := squeeze(str(path), RecorderOptions(), f"{path}.new")) is not None
+    ]
     report.figure(
         f"{SEED_EVENTS:,} events: {whole} such segments and a part",
         (whole * sizes[0] + sizes[1]) / 1e6,
         "MB",
         most=SEED_MBYTES if real else None,
     )
-    report.note("tuples and both times, as the C format holds them: its raw log is 66, gzip of it 25.9, its squeezed log with xz 10.7")
+    report.note(
+        "tuples and both times, as the C format holds them: its raw log is 66, gzip of it 25.9, its squeezed log with xz 10.7"
+    )
     best = min(pair_and_encode(raw) for _ in range(ROUNDS))
-    report.figure("pairing, arranging and encoding, one core, best of 5", best / count * 1e6, "us", most=1.0)
-    cost = timed([CHECKOUT / "bin/ctsqueeze", "-f", raw, "-o", folder / "new.ctlog"], folder / "out", LISTENER_CPU)
-    report.figure("ctsqueeze in all (read, pair, write, read back, compare)", cost.cpu / count * 1e6, "us")
+    report.figure(
+        "pairing, arranging and encoding, one core, best of 5", best / count * 1e6, "us", most=1.0
+    )
+    cost = timed(
+        [CHECKOUT / "bin/ctsqueeze", "-f", raw, "-o", folder / "new.ctlog"],
+        folder / "out",
+        LISTENER_CPU,
+    )
+    report.figure(
+        "ctsqueeze in all (read, pair, write, read back, compare)", cost.cpu / count * 1e6, "us"
+    )
     report.figure("peak memory of ctsqueeze", cost.peak_kbytes / 1024, "MiB", most=300)
 
 
@@ -98,7 +123,9 @@ def pair_and_encode(path: Path) -> float:
         tables = [segment.read(block) for block in segment.blocks_of(Kind.EVENTS)]
     begin = time.thread_time()
     pairer, shelves, addresses = Pairer(), BlockOrdering(1000, keep_ids=False), Collector()
-    blocks = [block for table in tables for done in pairer.feed(table) for block in shelves.add(done)]
+    blocks = [
+        block for table in tables for done in pairer.feed(table) for block in shelves.add(done)
+    ]
     blocks += [block for done in pairer.finish() for block in shelves.add(done)] + shelves.finish()
     for block in blocks:
         encode_columns(block, RecorderOptions().level, SQUEEZED)
@@ -109,7 +136,9 @@ def pair_and_encode(path: Path) -> float:
 
 def questions(report: Report, folder: Path) -> None:
     """--who and searches over 90 days."""
-    report.heading(f"An archive of {DAYS * A_DAY:,} connections over {DAYS} days, in {DAYS * 24:,} segments")
+    report.heading(
+        f"An archive of {DAYS * A_DAY:,} connections over {DAYS} days, in {DAYS * 24:,} segments"
+    )
     days = folder / "days"
     quarter = folder / "quarter"
     days.mkdir()
@@ -118,16 +147,27 @@ def questions(report: Report, folder: Path) -> None:
     for number in range(DAYS * 24 // 4):
         os.link(days / f"{number:05}.ctlog", quarter / f"{number:05}.ctlog")
     report.note(f"{size / 1e6:.0f} MB; flows that are made up; a first run warms the caches")
-    for what, query in (("somebody", somebody(days / f"{60 * 24 + 10:05}.ctlog")), ("nobody", ["192.0.2.1:2077", "--at", f"@{LATE}"])):
+    for what, query in (
+        ("somebody", somebody(days / f"{60 * 24 + 10:05}.ctlog")),
+        ("nobody", ["192.0.2.1:2077", "--at", f"@{LATE}"]),
+    ):
         command = [CTLIST, "--who", *query, days]
         found = [timed(command, folder / "out", None, (0, 1)) for _ in range(ROUNDS + 1)]
         assert ("nobody" in (folder / "out").read_text()) == (what == "nobody")
         show(report, f"ctlist --who, {what}, from start to answer", found[1:], most=0.6)
         report.figure("CPU of it", statistics.median(cost.cpu for cost in found[1:]), "s")
-        report.figure("peak memory of it", max(cost.peak_kbytes for cost in found) / 1024, "MiB", most=200)
-    for what, address in (("an address that is not there", "8.8.4.4"), ("an address that is seen 4 times a day", seldom)):
+        report.figure(
+            "peak memory of it", max(cost.peak_kbytes for cost in found) / 1024, "MiB", most=200
+        )
+    for what, address in (
+        ("an address that is not there", "8.8.4.4"),
+        ("an address that is seen 4 times a day", seldom),
+    ):
         for where, part in ((quarter, "a quarter"), (days, "all")):
-            costs = [timed([CTLIST, "-s", "-i", address, where], folder / "out", None, (0, 1)) for _ in range(4)]
+            costs = [
+                timed([CTLIST, "-s", "-i", address, where], folder / "out", None, (0, 1))
+                for _ in range(4)
+            ]
             lines = (folder / "out").read_bytes().count(b"\n")
             show(report, f"ctlist -s -i, {what}, {part} of it: {lines:,} lines", costs[1:])
             report.figure("CPU of it", statistics.median(cost.cpu for cost in costs[1:]), "s")
@@ -146,24 +186,39 @@ def somebody(path: Path) -> list[str]:
     """The question who one of the connections in this segment was, from its public end and its start."""
     with Segment(str(path)) as segment:
         table = segment.read(segment.blocks_of(Kind.CONNECTIONS)[0])
-    row = int(np.flatnonzero((table["reply_dst"] != table["orig_src"]) & (table["l4proto"] == 6))[0])
-    return [f"{dotted(table['reply_dst'][row])}:{table['reply_dport'][row]}", "--at", f"@{int(table['start'][row]) // SECOND}"]
+    row = int(
+        np.flatnonzero((table["reply_dst"] != table["orig_src"]) & (table["l4proto"] == 6))[0]
+    )
+    return [
+        f"{dotted(table['reply_dst'][row])}:{table['reply_dport'][row]}",
+        "--at",
+        f"@{int(table['start'][row]) // SECOND}",
+    ]
 
 
 def build(folder: Path) -> tuple[int, str]:
-    """Write the archive as ctsqueeze leaves it; returns its bytes, and an inside address that begins four connections a day."""
+    """Write the archive as ctsqueeze leaves it; returns its bytes, and an inside address that
+    begins four connections a day.
+    """
     day = archive_flows.made(A_DAY, seconds=86_400)
     hours = np.searchsorted(day["start"], archive_flows.BEGIN + np.arange(25) * 3600 * SECOND)
     previous, size = bytes(16), 0
     for number in range(DAYS * 24):
         shift = number // 24 * 86_400 * SECOND
         begin = archive_flows.BEGIN + number % 24 * 3600 * SECOND
-        flows = {name: values[hours[number % 24] : hours[number % 24 + 1]] for name, values in day.items()}
+        flows = {
+            name: values[hours[number % 24] : hours[number % 24 + 1]]
+            for name, values in day.items()
+        }
         flows |= {name: archive_flows.elsewhere(flows[name], number // 24) for name in ADDRESSES}
         flows |= {"start": flows["start"] + shift, "end": flows["end"] + shift}
-        flows["orig_sport"] = flows["reply_dport"] = ((flows["orig_sport"].astype(np.uint32) * 7 + number) % 64_512 + 1024).astype("<u2")
+        flows["orig_sport"] = flows["reply_dport"] = (
+            (flows["orig_sport"].astype(np.uint32) * 7 + number) % 64_512 + 1024
+        ).astype("<u2")
         path = folder / f"{number:05}.ctlog"
-        writer = SegmentWriter.create(str(path), {"host": "bench", "chain": "bench"}, previous, time_ns=begin + shift)
+        writer = SegmentWriter.create(
+            str(path), {"host": "bench", "chain": "bench"}, previous, time_ns=begin + shift
+        )
         archive_flows.put(writer, archive_flows.connections(flows), 1000, level=1)
         writer.mark("dump", {"rows": 0, "complete": True}, begin + shift + 1, begin + shift + 1000)
         writer.mark("heartbeat", {}, begin + shift + 3600 * SECOND - 1)
@@ -178,7 +233,9 @@ def peer(report: Report, folder: Path) -> None:
     report.heading(f"Against nfdump, {PEER_FLOWS:,} flows")
     flows = archive_flows.made(PEER_FLOWS, seconds=10 * 7750)
     ours = folder / "ours.ctlog"
-    writer = SegmentWriter.create(str(ours), {"host": "bench", "chain": "peer"}, time_ns=archive_flows.BEGIN)
+    writer = SegmentWriter.create(
+        str(ours), {"host": "bench", "chain": "peer"}, time_ns=archive_flows.BEGIN
+    )
     archive_flows.put(writer, archive_flows.connections(flows), 1_000_000, RecorderOptions().level)
     writer.close()
     theirs = folder / "nfcapd"
@@ -188,15 +245,32 @@ def peer(report: Report, folder: Path) -> None:
     sizes(report, ours, theirs, kept)
     hosts, counts = np.unique(flows["orig_src"], return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    for what, rank, least in (("address search", 20_000, 2.0), ("the same for a busy host, in every block", 200, 2.0)):
+    for what, rank, least in (
+        ("address search", 20_000, 2.0),
+        ("the same for a busy host, in every block", 200, 2.0),
+    ):
         address = dotted(hosts[order[rank]])
-        compare(report, what, ours, theirs, kept, ["-s", "-i", address], ["-q", "-o", "line", f"ip {address}"], folder, least)
+        compare(
+            report,
+            what,
+            ours,
+            theirs,
+            kept,
+            ["-s", "-i", address],
+            ["-q", "-o", "line", f"ip {address}"],
+            folder,
+            least,
+        )
     compare(report, "text output", ours, theirs, kept, ["-s"], ["-q", "-o", "line"], folder, 2.0)
 
 
 def sizes(report: Report, ours: Path, theirs: Path, kept: int) -> None:
     stored = sum(path.stat().st_size for path in theirs.iterdir())
-    report.figure("bytes a flow, squeezed at ms, with NAT and both tuples", ours.stat().st_size / PEER_FLOWS, "B")
+    report.figure(
+        "bytes a flow, squeezed at ms, with NAT and both tuples",
+        ours.stat().st_size / PEER_FLOWS,
+        "B",
+    )
     report.figure("bytes a flow, nfcapd with LZO", stored / kept, "B")
     with tempfile.TemporaryDirectory(prefix="ctrecorder-bench-") as name:
         packed = 0
@@ -209,18 +283,34 @@ def sizes(report: Report, ours: Path, theirs: Path, kept: int) -> None:
 
 
 def compare(
-    report: Report, what: str, ours: Path, theirs: Path, kept: int, mine: list[str], other: list[str], folder: Path, least: float | None
+    report: Report,
+    what: str,
+    ours: Path,
+    theirs: Path,
+    kept: int,
+    mine: list[str],
+    other: list[str],
+    folder: Path,
+    least: float | None,
 ) -> None:
     """Flows a second of both, one after the other, on one CPU."""
     rates: dict[str, list[float]] = {"ctlist": [], "nfdump": []}
     for _ in range(3):
-        rates["ctlist"].append(PEER_FLOWS / timed([CTLIST, *mine, ours], folder / "out", LISTENER_CPU, (0, 1)).wall)
+        rates["ctlist"].append(
+            PEER_FLOWS / timed([CTLIST, *mine, ours], folder / "out", LISTENER_CPU, (0, 1)).wall
+        )
         with (folder / "out").open() as shown:
             assert "?" not in shown.readline(), "what is listed is not the whole connection"
-        rates["nfdump"].append(kept / timed(["nfdump", "-R", theirs, *other], folder / "out", LISTENER_CPU).wall)
+        rates["nfdump"].append(
+            kept / timed(["nfdump", "-R", theirs, *other], folder / "out", LISTENER_CPU).wall
+        )
     best = {name: max(found) for name, found in rates.items()}
-    report.note(f"{what}: ctlist {best['ctlist']:,.0f}, nfdump {best['nfdump']:,.0f} flows a second")
-    report.figure(f"{what}, times nfdump's flows a second", best["ctlist"] / best["nfdump"], "", least=least)
+    report.note(
+        f"{what}: ctlist {best['ctlist']:,.0f}, nfdump {best['nfdump']:,.0f} flows a second"
+    )
+    report.figure(
+        f"{what}, times nfdump's flows a second", best["ctlist"] / best["nfdump"], "", least=least
+    )
 
 
 def feed_nfcapd(flows: dict[str, np.ndarray], folder: Path) -> int:
@@ -232,7 +322,9 @@ def feed_nfcapd(flows: dict[str, np.ndarray], folder: Path) -> int:
             if number % 200 == 0:
                 time.sleep(0.005)  # nothing tells the sender that the collector is behind
         time.sleep(2)
-    said = subprocess.run(["nfdump", "-R", folder, "-I"], check=True, capture_output=True, text=True).stdout
+    said = subprocess.run(
+        ["nfdump", "-R", folder, "-I"], check=True, capture_output=True, text=True
+    ).stdout
     return next(int(line.split()[1]) for line in said.splitlines() if line.startswith("Flows:"))
 
 
@@ -241,11 +333,34 @@ def nfcapd(folder: Path) -> Iterator[int]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    option = "-w" if "-w <flowdir>" in subprocess.run(["nfcapd", "-h"], capture_output=True, text=True).stdout else "-l"
-    command = ["nfcapd", option, str(folder), "-b", "127.0.0.1", "-p", str(port), "-z", "-B", str(64 << 20), "-t", "86400"]
+    option = (
+        "-w"
+        if "-w <flowdir>" in subprocess.run(["nfcapd", "-h"], capture_output=True, text=True).stdout
+        else "-l"
+    )
+    command = [
+        "nfcapd",
+        option,
+        str(folder),
+        "-b",
+        "127.0.0.1",
+        "-p",
+        str(port),
+        "-z",
+        "-B",
+        str(64 << 20),
+        "-t",
+        "86400",
+    ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            wait_until(lambda: any(f":{port:04X} " in line for line in Path("/proc/net/udp").read_text().splitlines()), "nfcapd")
+            wait_until(
+                lambda: any(
+                    f":{port:04X} " in line
+                    for line in Path("/proc/net/udp").read_text().splitlines()
+                ),
+                "nfcapd",
+            )
             yield port
         finally:
             process.terminate()
@@ -256,8 +371,24 @@ def packets(flows: dict[str, np.ndarray]) -> Iterator[bytes]:
     """NetFlow v5."""
     count = len(flows["start"])
     boot = int(flows["start"].min()) // 1_000_000 - 1000
-    layout = [("src", ">u4"), ("dst", ">u4"), ("hop", ">u4"), ("interfaces", ">u4"), ("packets", ">u4"), ("bytes", ">u4"), ("first", ">u4")]
-    layout += [("last", ">u4"), ("sport", ">u2"), ("dport", ">u2"), ("pad", "u1"), ("flags", "u1"), ("proto", "u1"), ("rest", "V9")]
+    layout = [
+        ("src", ">u4"),
+        ("dst", ">u4"),
+        ("hop", ">u4"),
+        ("interfaces", ">u4"),
+        ("packets", ">u4"),
+        ("bytes", ">u4"),
+        ("first", ">u4"),
+    ]
+    layout += [
+        ("last", ">u4"),
+        ("sport", ">u2"),
+        ("dport", ">u2"),
+        ("pad", "u1"),
+        ("flags", "u1"),
+        ("proto", "u1"),
+        ("rest", "V9"),
+    ]
     records = np.zeros(count, layout)
     assert records.itemsize == V5_RECORD
     for field, values in (

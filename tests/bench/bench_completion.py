@@ -26,7 +26,12 @@ def run(report: Report) -> None:
     report.heading("Completion")
     report.note(f"whole process; medians of {ROUNDS}")
     for command in sorted(path.name for path in (CHECKOUT / "bin").iterdir()):
-        report.figure(f"{command} --TAB", statistics.median(_seconds(command) for _ in range(ROUNDS)), "s", most=0.15)
+        report.figure(
+            f"{command} --TAB",
+            statistics.median(_seconds(command) for _ in range(ROUNDS)),
+            "s",
+            most=0.15,
+        )
 
 
 def _seconds(command: str) -> float:

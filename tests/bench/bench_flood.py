@@ -16,8 +16,14 @@ MEBIBYTE_KB = 1024
 
 
 def run(report: Report) -> None:
-    """A million flows and the flush, counted; then eleven million events more, and the memory after each million flows."""
-    with large_table(), tempfile.TemporaryDirectory(prefix="ctrecorder-bench-") as folder, FloodLab(Path(folder)) as lab:
+    """A million flows and the flush, counted; then eleven million events more, and the memory after
+    each million flows.
+    """
+    with (
+        large_table(),
+        tempfile.TemporaryDirectory(prefix="ctrecorder-bench-") as folder,
+        FloodLab(Path(folder)) as lab,
+    ):
         loss(report, lab)
         memory(report, lab)
 
@@ -28,7 +34,9 @@ def loss(report: Report, lab: FloodLab) -> None:
     report.note(
         f"{FLOWS:,} new flows as fast as one core sends, then `conntrack -F`, recorded with a buffer of {BUFFER_KBYTES >> 10} MiB; the"
     )
-    report.note("kernel's nf_conntrack_count says that it made exactly so many entries, and that none is left")
+    report.note(
+        "kernel's nf_conntrack_count says that it made exactly so many entries, and that none is left"
+    )
     recorder = Ctrecord(lab)
     seconds = lab.flood(0, FLOWS)
     lab.flush()
@@ -65,6 +73,8 @@ def memory(report: Report, lab: FloodLab) -> None:
     late = resident_kbytes(pid) / MEBIBYTE_KB
     report.figure("resident after 10,100,000 events", late, "MiB", most=50)
     report.figure("the second over the first", late / early, "times", most=1.1)
-    report.figure("greatest resident size", resident_kbytes(pid, "VmHWM") / MEBIBYTE_KB, "MiB", most=50)
+    report.figure(
+        "greatest resident size", resident_kbytes(pid, "VmHWM") / MEBIBYTE_KB, "MiB", most=50
+    )
     recorder.stop()
     report.figure("dropped by the kernel", recorder.drops(), most=0)

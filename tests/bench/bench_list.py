@@ -27,20 +27,32 @@ class Patient(Ctrecord):
 def run(report: Report) -> None:
     """Records two, then eight million real events of a flood in four segments, and lists them."""
     report.heading("Listing 2,000,000 events")
-    report.note(f"a recording of {FLOWS:,} flows and their ends; ctlist to a file, on one CPU; medians of {ROUNDS}")
+    report.note(
+        f"a recording of {FLOWS:,} flows and their ends; ctlist to a file, on one CPU; medians of {ROUNDS}"
+    )
     with tempfile.TemporaryDirectory(prefix="ctrecorder-bench-") as name:
         folder = Path(name)
         with large_table(), FloodLab(folder) as lab:
             segments = record(lab, 4)
         output = folder / "listed"
         for form in FORMATS:
-            costs = [timed([CHECKOUT / "bin/ctlist", "--format", form, segments[0]], output, LISTENER_CPU) for _ in range(ROUNDS)]
+            costs = [
+                timed(
+                    [CHECKOUT / "bin/ctlist", "--format", form, segments[0]], output, LISTENER_CPU
+                )
+                for _ in range(ROUNDS)
+            ]
             if lines(output) != 2 * FLOWS + (form == "csv"):
                 raise AssertionError(f"{lines(output)} lines of {form}")
-            wall, cpu = statistics.median(cost.wall for cost in costs), statistics.median(cost.cpu for cost in costs)
+            wall, cpu = (
+                statistics.median(cost.wall for cost in costs),
+                statistics.median(cost.cpu for cost in costs),
+            )
             most = 1.5 if form == "text" else None
             report.figure(f"--format {form}", wall, "s", most=most)
-            report.note(f"    CPU {cpu:.2f} s, {output.stat().st_size / 1e6:.0f} MB, from {segments[0].stat().st_size / 1e6:.1f} MB")
+            report.note(
+                f"    CPU {cpu:.2f} s, {output.stat().st_size / 1e6:.0f} MB, from {segments[0].stat().st_size / 1e6:.1f} MB"
+            )
             peak = max(cost.peak_kbytes for cost in costs) / 1024
             if form == "text":
                 one = peak
@@ -48,7 +60,12 @@ def run(report: Report) -> None:
         many = timed([CHECKOUT / "bin/ctlist", *segments], output, LISTENER_CPU)
         if lines(output) != 2 * FLOWS * len(segments):
             raise AssertionError(f"{lines(output)} lines")
-        report.figure(f"peak memory, text, {2 * FLOWS * len(segments):,} events", many.peak_kbytes / 1024, "MiB", most=one * 1.2)
+        report.figure(
+            f"peak memory, text, {2 * FLOWS * len(segments):,} events",
+            many.peak_kbytes / 1024,
+            "MiB",
+            most=one * 1.2,
+        )
 
 
 def record(lab: FloodLab, count: int) -> list[Path]:
@@ -60,7 +77,9 @@ def record(lab: FloodLab, count: int) -> list[Path]:
         recorder.settle()
         if number < count - 1:
             recorder.process.send_signal(signal.SIGHUP)
-            wait_until(lambda number=number: len(recorder.segments()) == number + 2, "a new segment")
+            wait_until(
+                lambda number=number: len(recorder.segments()) == number + 2, "a new segment"
+            )
     recorder.stop()
     if recorder.drops():
         raise AssertionError(f"{recorder.drops()} events dropped")

@@ -1,4 +1,6 @@
-"""What an event costs: ctrecord, a sink, `conntrack -E` and ulogd2, each with the same flood, in turns."""
+"""What an event costs: ctrecord, a sink, `conntrack -E` and ulogd2, each with the same flood, in
+turns.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from report import Report
 from tests.support.router import CHECKOUT, wait_until
 
 ROUNDS = 5
-# A cycle's events, NEW and DESTROY, fit the buffer: the slow listeners drop nothing, so that each is charged for the same work.
+# A cycle's events, NEW and DESTROY, fit the buffer: the slow listeners drop nothing, so that each
+# is charged for the same work.
 FLOWS, CYCLES = 50_000, 4
 
 
@@ -55,7 +58,16 @@ class Ctrecord(Listener):
     def command(self) -> list[object]:
         self.archive.mkdir()
         template = self.archive / "%Y%m%d-%H%M%S.ctlog"
-        return [CHECKOUT / "bin/ctrecord", "-F", "-U", "root", "-b", self.buffer_kbytes, "-f", template]
+        return [
+            CHECKOUT / "bin/ctrecord",
+            "-F",
+            "-U",
+            "root",
+            "-b",
+            self.buffer_kbytes,
+            "-f",
+            template,
+        ]
 
     def ready(self) -> None:
         wait_until(lambda: "table recorded" in self.log.read_text(), "ctrecord recording")
@@ -79,7 +91,8 @@ class Conntrack(Listener):
         return ["conntrack", "-E", "-e", "NEW,DESTROY", "-o", "timestamp"]
 
     def ready(self) -> None:
-        # Its own -b sets, in 1.4.7, the buffer of another socket than the one that it reads events from.
+        # Its own -b sets, in 1.4.7, the buffer of another socket than the one that it reads events
+        # from.
         set_event_buffer(self.process.pid, BUFFER_KBYTES)
 
     def events(self) -> int:
@@ -87,7 +100,9 @@ class Conntrack(Listener):
 
 
 class Ulogd(Listener):
-    """ulogd2, NFCT to GPRINT: an event a line, as it comes (no pairing in memory); GPRINT as Debian's ulogd.conf has it."""
+    """ulogd2, NFCT to GPRINT: an event a line, as it comes (no pairing in memory); GPRINT as
+    Debian's ulogd.conf has it.
+    """
 
     name = "ulogd2 NFCT -> GPRINT"
     sync = 1  # each line is given to the kernel at once
@@ -190,20 +205,36 @@ def compare(report: Report, lab: FloodLab, end: Callable[[], None]) -> dict[type
 def run(report: Report) -> None:
     """Prints the tables of costs and the ratios."""
     report.heading("CPU an event")
-    report.note(f"{CYCLES} times {FLOWS:,} new UDP flows through the NAT router, as fast as one core sends, then all ended at once;")
-    report.note("the sender on one CPU, the listener on the other, in turns; CPU time is user + system of the whole process, from")
-    report.note(f"subscribed to all done, over the events that it got; a buffer of {BUFFER_KBYTES >> 10} MiB each; median of {ROUNDS}")
-    with large_table(), tempfile.TemporaryDirectory(prefix="ctrecorder-bench-") as folder, FloodLab(Path(folder)) as lab:
-        print("\n  ended by `conntrack -F`: of each such end conntrack -E looks up the process that caused it")
+    report.note(
+        f"{CYCLES} times {FLOWS:,} new UDP flows through the NAT router, as fast as one core sends, then all ended at once;"
+    )
+    report.note(
+        "the sender on one CPU, the listener on the other, in turns; CPU time is user + system of the whole process, from"
+    )
+    report.note(
+        f"subscribed to all done, over the events that it got; a buffer of {BUFFER_KBYTES >> 10} MiB each; median of {ROUNDS}"
+    )
+    with (
+        large_table(),
+        tempfile.TemporaryDirectory(prefix="ctrecorder-bench-") as folder,
+        FloodLab(Path(folder)) as lab,
+    ):
+        print(
+            "\n  ended by `conntrack -F`: of each such end conntrack -E looks up the process that caused it"
+        )
         medians = compare(report, lab, lab.flush)
         ours = medians[Ctrecord]
-        report.figure("ctrecord over the sink (wanted: 1.5)", ours / medians[Sink], "times", most=1.8)
+        report.figure(
+            "ctrecord over the sink (wanted: 1.5)", ours / medians[Sink], "times", most=1.8
+        )
         for kind in (Conntrack, Ulogd):
             report.figure(f"{kind.name} over ctrecord", medians[kind] / ours, "times", least=5)
         report.figure(f"{UlogdBuffered.name} over ctrecord", medians[UlogdBuffered] / ours, "times")
         print("\n  ended by the kernel, as a link goes down: no process to look up")
         medians = compare(report, lab, lab.link_down)
         ours = medians[Ctrecord]
-        report.figure("ctrecord over the sink (wanted: 1.5)", ours / medians[Sink], "times", most=1.8)
+        report.figure(
+            "ctrecord over the sink (wanted: 1.5)", ours / medians[Sink], "times", most=1.8
+        )
         for kind in (Conntrack, Ulogd, UlogdBuffered):
             report.figure(f"{kind.name} over ctrecord", medians[kind] / ours, "times")

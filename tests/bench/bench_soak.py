@@ -1,4 +1,6 @@
-"""Ten minutes of a busy evening: memory, descriptors and CPU at the end as at the beginning, and every event in the log."""
+"""Ten minutes of a busy evening: memory, descriptors and CPU at the end as at the beginning, and
+every event in the log.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,13 @@ WARM = 3
 def run(report: Report) -> None:
     """Looks at the recorder each STEP_SECONDS; the last ones must be as the first were."""
     report.heading("A soak")
-    report.note(f"{RATE:,} new flows each second, ended each second, a new segment each {STEP_SECONDS} s, for {SECONDS} s")
-    with tempfile.TemporaryDirectory(prefix="ctrecorder-bench-") as folder, FloodLab(Path(folder)) as lab:
+    report.note(
+        f"{RATE:,} new flows each second, ended each second, a new segment each {STEP_SECONDS} s, for {SECONDS} s"
+    )
+    with (
+        tempfile.TemporaryDirectory(prefix="ctrecorder-bench-") as folder,
+        FloodLab(Path(folder)) as lab,
+    ):
         recorder = Ctrecord(lab)
         pid, flows, looks = recorder.process.pid, 0, []
         begin = time.monotonic()
@@ -45,9 +52,15 @@ def run(report: Report) -> None:
         report.note(f"resident after each: {', '.join(f'{look[0]:.1f}' for look in looks)} MiB")
         report.note(f"CPU an event: {', '.join(f'{look[2]:.1f}' for look in looks)} us")
         report.figure("growth of the resident size", resident[-1] - resident[0], "MiB", most=1)
-        report.figure("file descriptors more than at first", descriptors[-1] - descriptors[0], most=0)
+        report.figure(
+            "file descriptors more than at first", descriptors[-1] - descriptors[0], most=0
+        )
         half = len(costs) // 2
-        report.figure("CPU an event, second half to first", _mean(costs[half:]) / _mean(costs[:half]), most=1.2)
+        report.figure(
+            "CPU an event, second half to first",
+            _mean(costs[half:]) / _mean(costs[:half]),
+            most=1.2,
+        )
         report.figure("dropped by the kernel", recorder.drops(), most=0)
         output = lab.folder / "listed"
         timed([CHECKOUT / "bin/ctlist", recorder.archive], output)

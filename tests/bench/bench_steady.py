@@ -1,4 +1,6 @@
-"""An ordinary day: 1,000 events a second, what that costs, and how old an event is when it can be listed."""
+"""An ordinary day: 1,000 events a second, what that costs, and how old an event is when it can be
+listed.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +21,24 @@ ASKS = 8
 
 
 def run(report: Report) -> None:
-    """CPU over SECONDS; then the age of single events, asked for again and again while the load goes on."""
+    """CPU over SECONDS; then the age of single events, asked for again and again while the load
+    goes on.
+    """
     report.heading("1,000 events a second")
     report.note(f"{RATE} new flows each second, ended at the end of it, for {SECONDS} s")
-    with tempfile.TemporaryDirectory(prefix="ctrecorder-bench-") as folder, FloodLab(Path(folder)) as lab:
+    with (
+        tempfile.TemporaryDirectory(prefix="ctrecorder-bench-") as folder,
+        FloodLab(Path(folder)) as lab,
+    ):
         recorder = Ctrecord(lab)
         begin, cpu = time.monotonic(), cpu_seconds(recorder.process.pid)
         load(lab, begin + SECONDS)
         share = (cpu_seconds(recorder.process.pid) - cpu) / (time.monotonic() - begin)
         report.figure("CPU of ctrecord, of one core", 100 * share, "%", most=2)
         ages = asked(lab, recorder.archive)
-        report.note(f"{ASKS} single events, asked for with ctlist, which takes a while itself, until they were there:")
+        report.note(
+            f"{ASKS} single events, asked for with ctlist, which takes a while itself, until they were there:"
+        )
         report.figure("greatest age of an event when it was listed", max(ages), "s", most=2)
         recorder.stop()
         report.figure("dropped by the kernel", recorder.drops(), most=0)

@@ -1,7 +1,8 @@
-"""The load: a flood of new UDP flows through a NATing router, and the table flushed at once; and the programs that listen.
+"""The load: a flood of new UDP flows through a NATing router, and the table flushed at once; and
+the programs that listen.
 
-The sender takes CPU 0, the listener CPU 1.  Listeners run one after another, in turns, never beside each other: with two
-CPUs a second listener would take the time of the first.
+The sender takes CPU 0, the listener CPU 1.  Listeners run one after another, in turns, never beside
+each other: with two CPUs a second listener would take the time of the first.
 """
 
 from __future__ import annotations
@@ -32,13 +33,19 @@ GATEWAY, OUTER = "198.51.99.2", "198.51.99.1"
 def build(name: str, folder: Path) -> Path:
     """Compiles tests/bench/NAME.c into `folder`."""
     program = folder / name
-    subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-o", program, Path(__file__).with_name(f"{name}.c")], check=True)
+    subprocess.run(
+        ["gcc", "-O2", "-Wall", "-Wextra", "-o", program, Path(__file__).with_name(f"{name}.c")],
+        check=True,
+    )
     return program
 
 
 @contextlib.contextmanager
 def large_table() -> Iterator[None]:
-    """Raises nf_conntrack_max and the hash size, which all namespaces share, and puts them back.  One at a time: others wait."""
+    """Raises nf_conntrack_max and the hash size, which all namespaces share, and puts them back.
+
+    One at a time: others wait.
+    """
     wanted = {"nf_conntrack_buckets": TABLE_BUCKETS, "nf_conntrack_max": TABLE_MAX}
     with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -54,9 +61,11 @@ def large_table() -> Iterator[None]:
 
 
 class FloodLab(Lab):
-    """A lab with a second way out, `flood`, to 198.18.0.0/15: masqueraded, and dropped behind the router.
+    """A lab with a second way out, `flood`, to 198.18.0.0/15: masqueraded, and dropped behind the
+    router.
 
-    The other end of `flood` is down: a packet is routed, translated, tracked and then thrown away at no further cost.
+    The other end of `flood` is down: a packet is routed, translated, tracked and then thrown away
+    at no further cost.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -90,26 +99,44 @@ class FloodLab(Lab):
         )
 
     def flood(self, first: int, count: int, rate: int = 0, *, alone: bool = True) -> float:
-        """Sends the flows first..first+count-1, at `rate` a second or as fast as it goes.  The seconds it took.
+        """Sends the flows first..first+count-1, at `rate` a second or as fast as it goes.  The
+        seconds it took.
 
-        Raises AssertionError if the kernel's table has not exactly so many more; not if other traffic goes on (`alone`).
+        Raises AssertionError if the kernel's table has not exactly so many more; not if other
+        traffic goes on (`alone`).
         """
         before = self.entries()
-        command = ["taskset", "-c", SENDER_CPU, self._flood, "eth0", self._mac, first, count, *([rate] if rate else [])]
+        command = [
+            "taskset",
+            "-c",
+            SENDER_CPU,
+            self._flood,
+            "eth0",
+            self._mac,
+            first,
+            count,
+            *([rate] if rate else []),
+        ]
         seconds = float(self.inside.run(*command, timeout=600).stdout.split()[1])
         if alone and self.entries() - before != count:
-            raise AssertionError(f"sent {count} new flows, but the table has {self.entries() - before} more")
+            raise AssertionError(
+                f"sent {count} new flows, but the table has {self.entries() - before} more"
+            )
         return seconds
 
     def flush(self, *, alone: bool = True) -> None:
-        """Empties the table at once, by `conntrack -F`; AssertionError if the kernel says it is not empty then (see `flood`)."""
+        """Empties the table at once, by `conntrack -F`; AssertionError if the kernel says it is not
+        empty then (see `flood`).
+        """
         self.router.run("taskset", "-c", SENDER_CPU, "conntrack", "-F", timeout=600)
         left = self.entries()
         if left and alone:
             raise AssertionError(f"{left} entries after the flush")
 
     def link_down(self) -> None:
-        """Empties the table at once, by the kernel itself: a masqueraded link goes down, and comes up again."""
+        """Empties the table at once, by the kernel itself: a masqueraded link goes down, and comes
+        up again.
+        """
         self.router.run("ip", "link", "set", "flood", "down")
         wait_until(lambda: not self.entries(), "the kernel ending every masqueraded connection", 60)
         self._raise_flood()
@@ -120,7 +147,9 @@ class FloodLab(Lab):
 
 
 class Listener:
-    """A program in the router's namespace, on CPU 1, that gets every NEW and DESTROY; `command` may use its folder."""
+    """A program in the router's namespace, on CPU 1, that gets every NEW and DESTROY; `command` may
+    use its folder.
+    """
 
     name = ""
     stop_signal = 15
@@ -131,14 +160,18 @@ class Listener:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
         self.output, self.log = self.folder / "out", self.folder / "log"
-        self.process = lab.router.spawn("taskset", "-c", LISTENER_CPU, *self.command(), stdout=self.output, stderr=self.log)
+        self.process = lab.router.spawn(
+            "taskset", "-c", LISTENER_CPU, *self.command(), stdout=self.output, stderr=self.log
+        )
         wait_until(self._subscribed, f"{self.name} subscribed to conntrack events")
         self.ready()
         self.started = cpu_seconds(self.process.pid)
 
     def _subscribed(self) -> bool:
         if self.process.poll() is not None:
-            raise AssertionError(f"{self.name} ended with {self.process.returncode}: {self.log.read_text()}")
+            raise AssertionError(
+                f"{self.name} ended with {self.process.returncode}: {self.log.read_text()}"
+            )
         return bool(event_sockets(self.process.pid))
 
     def command(self) -> list[object]:
@@ -158,7 +191,11 @@ class Listener:
 
     def drain(self) -> None:
         """Waits until nothing is queued for it any more."""
-        wait_until(lambda: not queued_bytes(self.process.pid), f"{self.name} reading all that is queued", 120)
+        wait_until(
+            lambda: not queued_bytes(self.process.pid),
+            f"{self.name} reading all that is queued",
+            120,
+        )
 
     def settle(self) -> float:
         """Waits until it has done all there is to do; its CPU seconds then, since it was ready."""

@@ -17,8 +17,8 @@ class Cost(NamedTuple):
     peak_kbytes: int  # greatest resident size
 
 
-# Starts a command and tells what it cost.  A process by itself, and a small one: the greatest resident size of a child begins
-# with that of who forked it, and this here holds arrays of flows.
+# Starts a command and tells what it cost.  A process by itself, and a small one: the greatest
+# resident size of a child begins with that of who forked it, and this here holds arrays of flows.
 _LAUNCHER = """
 import os, sys, time
 os.set_inheritable(int(sys.argv[1]), False)
@@ -30,15 +30,26 @@ os.write(int(sys.argv[1]), text.encode())
 """
 
 
-def timed(command: list[object], stdout: Path, cpu: int | None = None, allowed: tuple[int, ...] = (0,)) -> Cost:
-    """Runs `command` with its output in a file, on one CPU only if `cpu` is given.  AssertionError for an exit code that is not allowed.
+def timed(
+    command: list[object], stdout: Path, cpu: int | None = None, allowed: tuple[int, ...] = (0,)
+) -> Cost:
+    """Runs `command` with its output in a file, on one CPU only if `cpu` is given.  AssertionError
+    for an exit code that is not allowed.
 
     Resident sizes below 10 MB are not told: that is what the launcher has.
     """
     pinned = ["taskset", "-c", str(cpu)] if cpu is not None else []
     told, tell = os.pipe()
     with stdout.open("wb") as file, os.fdopen(told) as answer:
-        launcher = [*pinned, "/usr/bin/python3", "-SE", "-c", _LAUNCHER, str(tell), *map(str, command)]
+        launcher = [
+            *pinned,
+            "/usr/bin/python3",
+            "-SE",
+            "-c",
+            _LAUNCHER,
+            str(tell),
+            *map(str, command),
+        ]
         with subprocess.Popen(launcher, stdout=file, stdin=subprocess.DEVNULL, pass_fds=[tell]):
             os.close(tell)
             said = answer.read().split()
@@ -49,7 +60,9 @@ def timed(command: list[object], stdout: Path, cpu: int | None = None, allowed: 
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of the process, all threads, by its CPU clock (clock_getcpuclockid(3): exact to the ns)."""
+    """User and system time of the process, all threads, by its CPU clock (clock_getcpuclockid(3):
+    exact to the ns).
+    """
     return time.clock_gettime(~pid << 3 | 2)
 
 

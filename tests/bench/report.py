@@ -1,4 +1,6 @@
-"""What the benchmarks print: the machine, the versions, the figures, each with its target and whether it was met."""
+"""What the benchmarks print: the machine, the versions, the figures, each with its target and
+whether it was met.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,15 @@ class Report:
         """How it was measured, or what else was seen."""
         print(f"  {text}", flush=True)
 
-    def figure(self, name: str, value: float, unit: str = "", *, most: float | None = None, least: float | None = None) -> None:
+    def figure(
+        self,
+        name: str,
+        value: float,
+        unit: str = "",
+        *,
+        most: float | None = None,
+        least: float | None = None,
+    ) -> None:
         """A figure, and its target: at most `most`, or at least `least`, or none."""
         line = f"  {name:<{WIDTH}} {_number(value):>10} {unit:<10}"
         if most is not None:
@@ -43,10 +53,22 @@ class Report:
 
     def table(self, columns: list[str], rows: list[list[object]]) -> None:
         """A table; numbers to the right."""
-        cells = [columns, *([_number(cell) if isinstance(cell, float) else str(cell) for cell in row] for row in rows)]
+        cells = [
+            columns,
+            *(
+                [_number(cell) if isinstance(cell, float) else str(cell) for cell in row]
+                for row in rows
+            ),
+        ]
         widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
         for row in cells:
-            print("  " + "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))))
+            print(
+                "  "
+                + "  ".join(
+                    cell.ljust(w) if i == 0 else cell.rjust(w)
+                    for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+                )
+            )
         print(flush=True)
 
     def summary(self) -> None:
@@ -70,7 +92,11 @@ def machine() -> list[str]:
     memory = re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())
     release = re.search(r'PRETTY_NAME="(.*)"', Path("/etc/os-release").read_text())
     packages = ["python3", "python3-numpy", "python3-zstandard", "conntrack", "ulogd2", "nfdump"]
-    found = subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${Version}\n", *packages], capture_output=True, text=True).stdout
+    found = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${Package} ${Version}\n", *packages],
+        capture_output=True,
+        text=True,
+    ).stdout
     return [
         f"{model[1] if model else 'unknown CPU'}, {os.cpu_count()} CPUs, {int(memory[1]) >> 20 if memory else 0} GiB, "
         f"governor {governor.read_text().strip() if governor.exists() else 'not shown (a virtual machine)'}",

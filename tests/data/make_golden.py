@@ -1,8 +1,10 @@
-"""Makes the segments in tests/data/golden, which every later version must read.  Run once for each version of the format:
+"""Makes the segments in tests/data/golden, which every later version must read.  Run once for each
+version of the format:
 
     /usr/bin/python3 -m tests.data.make_golden
 
-It refuses to overwrite.  Beside each segment stands what is in it, taken from what was written, not from what was read.
+It refuses to overwrite.  Beside each segment stands what is in it, taken from what was written, not
+from what was read.
 """
 
 from __future__ import annotations
@@ -55,9 +57,13 @@ def plain(values: Array) -> list[int | str]:
 class Golden:
     """A segment and what it holds."""
 
-    def __init__(self, name: str, header: dict[str, Any], previous_hash: bytes = NO_HASH, key: bytes = b"") -> None:
+    def __init__(
+        self, name: str, header: dict[str, Any], previous_hash: bytes = NO_HASH, key: bytes = b""
+    ) -> None:
         self.path = GOLDEN / f"{name}.ctlog"
-        self.writer = SegmentWriter.create(str(self.path), {**HEADER, **header}, previous_hash, time_ns=NOON, key=key)
+        self.writer = SegmentWriter.create(
+            str(self.path), {**HEADER, **header}, previous_hash, time_ns=NOON, key=key
+        )
         self.blocks: list[dict[str, Any]] = []
 
     def table(self, kind: Kind, table: Table, plan: EncodingPlan | None = None) -> None:
@@ -66,26 +72,47 @@ class Golden:
             self.writer.append(table)
         else:
             payload = encode_columns(table, 3, plan)
-            self.writer.write(PendingBlock(kind, payload, block_times(kind, table), table.family, FORM_COLUMNS, len(table)))
+            self.writer.write(
+                PendingBlock(
+                    kind, payload, block_times(kind, table), table.family, FORM_COLUMNS, len(table)
+                )
+            )
         self.note(kind, table)
 
     def note(self, kind: Kind, table: Table) -> None:
         """That a table was written."""
-        columns = {name: plain(array) for name, array in table.columns.items() if np.ascontiguousarray(array).tobytes().strip(b"\0")}
-        self.blocks.append({"kind": kind, "family": table.family, "rows": len(table), "columns": columns})
+        columns = {
+            name: plain(array)
+            for name, array in table.columns.items()
+            if np.ascontiguousarray(array).tobytes().strip(b"\0")
+        }
+        self.blocks.append(
+            {"kind": kind, "family": table.family, "rows": len(table), "columns": columns}
+        )
 
     def gap(self, begin: int, end: int, reason: str, lost: int | None, detail: str) -> None:
         self.writer.gap(begin, end, reason, lost, detail)
-        self.blocks.append({"kind": Kind.GAP, "begin": begin, "end": end, "json": {"reason": reason, "lost": lost, "detail": detail}})
+        self.blocks.append(
+            {
+                "kind": Kind.GAP,
+                "begin": begin,
+                "end": end,
+                "json": {"reason": reason, "lost": lost, "detail": detail},
+            }
+        )
 
     def mark(self, what: str, facts: dict[str, Any], begin: int, end: int) -> None:
         self.writer.mark(what, facts, begin, end)
-        self.blocks.append({"kind": Kind.MARK, "begin": begin, "end": end, "json": {"what": what, **facts}})
+        self.blocks.append(
+            {"kind": Kind.MARK, "begin": begin, "end": end, "json": {"what": what, **facts}}
+        )
 
     def finish(self, closed: bool = True) -> bytes:
         """Close it, or leave it as a crash would, with half a block at its end; returns its last hash."""
         if closed:
-            last_hash = self.writer.close({"events": sum(block.get("rows", 0) for block in self.blocks)})
+            last_hash = self.writer.close(
+                {"events": sum(block.get("rows", 0) for block in self.blocks)}
+            )
         else:
             last_hash, size = self.writer.last_hash, self.writer.size
             self.writer.append(tables.events(FAMILIES[0], 9))
@@ -113,22 +140,38 @@ def fill(golden: Golden) -> None:
         golden.table(Kind.EVENTS, constant.take(np.zeros(6, np.intp)), LIVE)
     for family in FAMILIES:
         for step in (1000, SECOND):
-            golden.table(Kind.CONNECTIONS, tables.connections(family, 40, seed=4, kinds=5, step=step), SQUEEZED)
-        in_ranges = {name: replace(scheme, ranges=min(scheme.ranges, 1)) for name, scheme in SQUEEZED.items()}
+            golden.table(
+                Kind.CONNECTIONS,
+                tables.connections(family, 40, seed=4, kinds=5, step=step),
+                SQUEEZED,
+            )
+        in_ranges = {
+            name: replace(scheme, ranges=min(scheme.ranges, 1)) for name, scheme in SQUEEZED.items()
+        }
         golden.table(Kind.CONNECTIONS, tables.connections(family, 40, seed=6, kinds=5), in_ranges)
         golden.table(Kind.CONNECTIONS, tables.connections(family, 40, seed=5, kinds=40), {})
-        golden.table(Kind.CONNECTIONS, tables.extremes(family, 3, CONNECTION_COLUMNS).slice(1, 3), {})
+        golden.table(
+            Kind.CONNECTIONS, tables.extremes(family, 3, CONNECTION_COLUMNS).slice(1, 3), {}
+        )
     golden.mark("dump", {"rows": 45, "complete": True, "detail": ""}, NOON, NOON + SECOND)
     golden.gap(NOON + SECOND, NOON + 2 * SECOND, "not-recording", None, 'é\n"')
 
 
 def squeezed(name: str, previous_hash: bytes) -> None:
-    """A segment that ctsqueeze wrote, with ADDRESSES, small as it is; what was written is noted on the way."""
+    """A segment that ctsqueeze wrote, with ADDRESSES, small as it is; what was written is noted on
+    the way.
+    """
     golden = Golden(name, {"sequence": 2, "previous": "v1-before.ctlog"}, previous_hash)
     for family in FAMILIES:
         new = tables.events(family, 400, seed=7, kinds=60)
-        golden.writer.append(Table(family, 400, {**new.columns, "event": np.full(400, Event.NEW, np.uint8)}))
-        end = {**new.columns, "event": np.full(400, Event.DESTROY, np.uint8), "time": new["time"] + SECOND + np.arange(400) * 1_000_003}
+        golden.writer.append(
+            Table(family, 400, {**new.columns, "event": np.full(400, Event.NEW, np.uint8)})
+        )
+        end = {
+            **new.columns,
+            "event": np.full(400, Event.DESTROY, np.uint8),
+            "time": new["time"] + SECOND + np.arange(400) * 1_000_003,
+        }
         golden.writer.append(Table(family, 400, end).slice(9, 400))
     golden.gap(NOON, NOON + SECOND, "overrun", 123, "the receive buffer was full")
     golden.mark("dump", {"rows": 0, "complete": False}, NOON, NOON + SECOND)
@@ -136,7 +179,9 @@ def squeezed(name: str, previous_hash: bytes) -> None:
     notes, golden.blocks = golden.blocks, []
     append, bloom.LEAST_ROWS = SegmentWriter.append, 1
 
-    def noted(writer: SegmentWriter, table: Table, *, kind: Kind, level: int, plan: EncodingPlan) -> None:
+    def noted(
+        writer: SegmentWriter, table: Table, *, kind: Kind, level: int, plan: EncodingPlan
+    ) -> None:
         append(writer, table, kind=kind, level=level, plan=plan)
         golden.note(kind, table)
 
@@ -154,7 +199,9 @@ def main() -> None:
     closed = Golden(f"v{VERSION}-closed", {"sequence": 1})
     fill(closed)
     last_hash = closed.finish()
-    crashed = Golden(f"v{VERSION}-crashed", {"sequence": 2, "previous": closed.path.name}, last_hash)
+    crashed = Golden(
+        f"v{VERSION}-crashed", {"sequence": 2, "previous": closed.path.name}, last_hash
+    )
     fill(crashed)
     crashed.finish(closed=False)
     sealed = Golden(f"v{VERSION}-sealed", {"chain": "fedcba9876543210", "sequence": 1}, key=KEY)

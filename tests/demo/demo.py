@@ -1,4 +1,6 @@
-"""`make demo`: a client, a NAT router and a server in network namespaces; what crosses the router is recorded, and listed."""
+"""`make demo`: a client, a NAT router and a server in network namespaces; what crosses the router
+is recorded, and listed.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,8 @@ from tests.support.router import (  # noqa: E402 - found by the path above
     wait_until,
 )
 
-# Seconds of recording before and after the traffic, so that the answer in step 6 is covered whole: one for the question's
-# tolerance, one because it asks for a whole second.
+# Seconds of recording before and after the traffic, so that the answer in step 6 is covered whole:
+# one for the question's tolerance, one because it asks for a whole second.
 CLEAR = 2.1
 
 PICTURE = f"""
@@ -62,7 +64,9 @@ def command(name: str, *arguments: object) -> str:
 def run(name: str, *arguments: object) -> None:
     """Shows a command and what it says.  Its exit code must be 0."""
     print(f"   # {command(name, *arguments)}", flush=True)
-    done = subprocess.run([CHECKOUT / "bin" / name, *map(str, arguments)], capture_output=True, text=True, timeout=20)
+    done = subprocess.run(
+        [CHECKOUT / "bin" / name, *map(str, arguments)], capture_output=True, text=True, timeout=20
+    )
     for line in (done.stdout + done.stderr).splitlines():
         print(f"   {line}")
     if done.returncode:
@@ -103,7 +107,10 @@ def demonstrate(lab: Lab, folder: Path) -> None:
     options = ["-F", "-U", "root", "-f", log / "%Y%m%d-%H%M%S.ctlog"]
     print(f"   # {command('ctrecord', *options)}")
     recorder = lab.router.spawn(CHECKOUT / "bin/ctrecord", *options, stderr=said)
-    wait_until(lambda: "table recorded" in said.read_text() or recorder.poll() is not None, "ctrecord recording")
+    wait_until(
+        lambda: "table recorded" in said.read_text() or recorder.poll() is not None,
+        "ctrecord recording",
+    )
     print("".join(f"   {line}\n" for line in said.read_text().splitlines()), end="")
 
     title("3. Traffic crosses it.")
@@ -115,10 +122,14 @@ def demonstrate(lab: Lab, folder: Path) -> None:
     if recorder.wait(timeout=20):
         raise SystemExit(f"demo: ctrecord ended with {recorder.returncode}: {said.read_text()}")
 
-    title("4. What was recorded: each start (S) and end (E), + if it was answered; before NAT, then after it.")
+    title(
+        "4. What was recorded: each start (S) and end (E), + if it was answered; before NAT, then after it."
+    )
     run("ctlist", log)
 
-    title("5. The same, a line a connection: start, end, whose clock told them (k: the kernel's), + if it was answered.")
+    title(
+        "5. The same, a line a connection: start, end, whose clock told them (k: the kernel's), + if it was answered."
+    )
     run("ctlist", "-s", log)
 
     at = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(moment))

@@ -2,8 +2,8 @@
 
     PYTHONPATH=.:.venv/atheris-3.0.0 python3 tests/faults/fuzz.py FOLDER -max_total_time=3600
 
-lets atheris look for one that does more.  FOLDER keeps what it found interesting, FOLDER.scratch the last one; what did more is
-a file `crash-*` here, and goes to tests/data/fuzz.
+lets atheris look for one that does more.  FOLDER keeps what it found interesting, FOLDER.scratch
+the last one; what did more is a file `crash-*` here, and goes to tests/data/fuzz.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from pathlib import Path
 
 
 def exercise(path: Path) -> None:
-    """Read all of a file, list it in every way, check it, squeeze it.  Raises whatever is not a refusal in order."""
+    """Read all of a file, list it in every way, check it, squeeze it.
+
+    Raises whatever is not a refusal in order.
+    """
     from ctrecorder.cli import ctlist, ctsqueeze, cttest
 
     read_all(path)
@@ -26,7 +29,10 @@ def exercise(path: Path) -> None:
     commands = [
         (cttest.main, [str(path)]),
         (ctlist.main, [str(path), "--event", "new,destroy,existing"]),
-        (ctlist.main, [str(path), "-s", "--format", "json", "-i", "10.0.0.0/8", "-i", "fd00::/8", "-p", "7"]),
+        (
+            ctlist.main,
+            [str(path), "-s", "--format", "json", "-i", "10.0.0.0/8", "-i", "fd00::/8", "-p", "7"],
+        ),
         (ctlist.main, [str(path), "-H"]),
         (ctsqueeze.main, ["-f", str(path), "-o", str(squeezed)]),
     ]

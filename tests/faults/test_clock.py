@@ -1,4 +1,6 @@
-"""The clock set forth and back, by an hour and by years, also at a rotation: nothing is lost, each step is told, the log stays in order."""
+"""The clock set forth and back, by an hour and by years, also at a rotation: nothing is lost, each
+step is told, the log stays in order.
+"""
 
 from __future__ import annotations
 
@@ -53,8 +55,14 @@ def marks_and_gaps(folder: Path) -> tuple[list[int], list[tuple[int, int, int | 
     steps, gaps = [], []
     for path in sorted(folder.iterdir(), key=sequence):
         with Segment(str(path)) as segment:
-            steps += [round(mark.facts["step_ns"] / SECOND) for mark in segment.marks if mark.what == "clock"]
-            gaps += [(gap.begin, gap.end, gap.lost) for gap in segment.gaps if gap.reason == "clock"]
+            steps += [
+                round(mark.facts["step_ns"] / SECOND)
+                for mark in segment.marks
+                if mark.what == "clock"
+            ]
+            gaps += [
+                (gap.begin, gap.end, gap.lost) for gap in segment.gaps if gap.reason == "clock"
+            ]
     return steps, gaps
 
 
@@ -65,7 +73,9 @@ def sequence(path: Path) -> int:
 
 @pytest.mark.parametrize("minutes", [1440, 60], ids=["daily", "hourly"])
 def test_steps(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table, minutes: int) -> None:
-    """Forth and back: all flows once, a MARK and a GAP a step; the chain goes on through years that never were."""
+    """Forth and back: all flows once, a MARK and a GAP a step; the chain goes on through years that
+    never were.
+    """
     folder, clock = tmp_path / "log", Clock(tmp_path)
     folder.mkdir()
     recorder = Tough(lab, folder, "-t", minutes, environment=clock.environment)
@@ -82,16 +92,26 @@ def test_steps(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table, minutes
     assert account.missing == account.twice == []
     told, gaps = marks_and_gaps(folder)
     assert told == steps
-    assert [(round((end - begin) / SECOND), lost) for begin, end, lost in gaps] == [(abs(step), 0) for step in steps]
+    assert [(round((end - begin) / SECOND), lost) for begin, end, lost in gaps] == [
+        (abs(step), 0) for step in steps
+    ]
     assert account.told.count("the clock was set") == len(steps)
     cttest(folder)
     # A leap out of its hour or day begins a new segment, if there is none of that second yet.
     assert len({path.name[:4] for path in recorder.segments}) >= 3
-    table.add(f"clock set by an hour and by years, {'hourly' if minutes == 60 else 'daily'} segments", account, tried=len(steps))
+    table.add(
+        f"clock set by an hour and by years, {'hourly' if minutes == 60 else 'daily'} segments",
+        account,
+        tried=len(steps),
+    )
 
 
-def test_restart_after_a_leap_back(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table) -> None:
-    """The segment of a clock that was years ahead is not the newest for ever: the chain does not fork there."""
+def test_restart_after_a_leap_back(
+    lab: Lab, traffic: Traffic, tmp_path: Path, table: Table
+) -> None:
+    """The segment of a clock that was years ahead is not the newest for ever: the chain does not
+    fork there.
+    """
     folder, clock = tmp_path / "log", Clock(tmp_path)
     folder.mkdir()
     clock.step(5 * YEAR)

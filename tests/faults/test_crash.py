@@ -1,4 +1,6 @@
-"""A process that is killed and a machine that loses its power: what was synced is read, the rest is told, the chain goes on."""
+"""A process that is killed and a machine that loses its power: what was synced is read, the rest is
+told, the chain goes on.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,13 @@ class Quiet(Log):
 
 def queue(folder: Path) -> WriteQueue:
     place = Target(str(folder / "%Y%m%d-%H%M%S.ctlog"), 60, 0o640)
-    return WriteQueue(SegmentSeries(place, lambda: {"host": "router"}, Quiet("test")), 65536, 64 << 20, Counters(), Quiet("test"))
+    return WriteQueue(
+        SegmentSeries(place, lambda: {"host": "router"}, Quiet("test")),
+        65536,
+        64 << 20,
+        Counters(),
+        Quiet("test"),
+    )
 
 
 def rows(first: int, count: int) -> Table:
@@ -97,15 +105,21 @@ def read_cut(path: Path, blocks: list[tuple[int, int]], cut: int) -> None:
 
 
 def test_cut_anywhere_in_its_last_blocks(recording: bytes, tmp_path: Path, table: Faults) -> None:
-    """At every byte; and for each the recorder goes on in a new segment, chained to the last good block."""
+    """At every byte; and for each the recorder goes on in a new segment, chained to the last good
+    block.
+    """
     blocks = whole_blocks(recording)
     cuts = range(blocks[-6][0], len(recording) + 1)
-    with tmpfs(tmp_path / "memory", 1024) as memory:  # a thousand segments are made, each with three fsync(2)
+    with tmpfs(
+        tmp_path / "memory", 1024
+    ) as memory:  # a thousand segments are made, each with three fsync(2)
         cut_and_go_on(recording, blocks, cuts, memory / "log")
     table.add_row("cut at every byte of the last 6 blocks, and restarted", tried=len(cuts))
 
 
-def cut_and_go_on(recording: bytes, blocks: list[tuple[int, int]], cuts: range, folder: Path) -> None:
+def cut_and_go_on(
+    recording: bytes, blocks: list[tuple[int, int]], cuts: range, folder: Path
+) -> None:
     for cut in cuts:
         folder.mkdir()
         path = folder / "19700101-000000.ctlog"
@@ -127,7 +141,10 @@ def test_cut_at_random(recording: bytes, tmp_path: Path, table: Faults) -> None:
     blocks = whole_blocks(recording)
     path = tmp_path / "cut.ctlog"
     path.write_bytes(recording)
-    cuts = sorted(np.random.default_rng(5).integers(blocks[0][1], len(recording), 10_000).tolist(), reverse=True)
+    cuts = sorted(
+        np.random.default_rng(5).integers(blocks[0][1], len(recording), 10_000).tolist(),
+        reverse=True,
+    )
     with path.open("r+b") as file:
         for cut in cuts:
             file.truncate(cut)
@@ -148,11 +165,15 @@ def at_most_a_flush(account: Account, traffic: Traffic, dead: list[tuple[int, in
     for number in account.missing:
         first, last = traffic.sent[number]
         away = min(max(start - last, first - end, 0) for start, end in dead) / SECOND
-        assert away < FLUSH_SECONDS, f"flow {number} is missing, {away:.2f} s before the recorder died"
+        assert away < FLUSH_SECONDS, (
+            f"flow {number} is missing, {away:.2f} s before the recorder died"
+        )
 
 
 def test_kill_9(lab: Lab, traffic: Traffic, tmp_path: Path, table: Faults) -> None:
-    """Again and again under traffic: at most the last flush is gone, and it lies in a GAP that begins at the last block."""
+    """Again and again under traffic: at most the last flush is gone, and it lies in a GAP that
+    begins at the last block.
+    """
     folder = tmp_path / "log"
     folder.mkdir()
     recorder = Tough(lab, folder)
@@ -182,7 +203,9 @@ def test_kill_9(lab: Lab, traffic: Traffic, tmp_path: Path, table: Faults) -> No
 
 
 def test_power_cut(lab: Lab, traffic: Traffic, tmp_path: Path, table: Faults) -> None:
-    """Nothing more reaches the disk, the recorder dies, the machine comes back: what it had synced is there."""
+    """Nothing more reaches the disk, the recorder dies, the machine comes back: what it had synced
+    is there.
+    """
     with Ext4(tmp_path / "log") as disk:
         recorder = Tough(lab, disk.folder)
         cuts: list[int] = []

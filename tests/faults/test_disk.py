@@ -1,4 +1,6 @@
-"""A disk that is full, slow to say no, read-only, broken or gone: the recorder goes on by itself, and nothing is lost but by count."""
+"""A disk that is full, slow to say no, read-only, broken or gone: the recorder goes on by itself,
+and nothing is lost but by count.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +33,12 @@ def ext4(folder: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
 @pytest.mark.parametrize("leave", [0, 4096, 10_000], ids=["at once", "half-way", "later"])
-def test_disk_full(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table, kind: str, leave: int) -> None:
-    """Full, at the next write or half-way through a block; then there is room again: all is in the log, in order."""
+def test_disk_full(
+    lab: Lab, traffic: Traffic, tmp_path: Path, table: Table, kind: str, leave: int
+) -> None:
+    """Full, at the next write or half-way through a block; then there is room again: all is in the
+    log, in order.
+    """
     with tmpfs(tmp_path / "log", 4096) if kind == "tmpfs" else ext4(tmp_path / "log") as folder:
         recorder = Tough(lab, folder)
         with traffic.steady(3000):
@@ -51,8 +57,12 @@ def test_disk_full(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table, kin
     assert "No space left" in recorder.log
 
 
-def test_no_room_for_the_next_segment(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table) -> None:
-    """The file system takes no more files: the old segment is closed, the events wait in memory for the next one."""
+def test_no_room_for_the_next_segment(
+    lab: Lab, traffic: Traffic, tmp_path: Path, table: Table
+) -> None:
+    """The file system takes no more files: the old segment is closed, the events wait in memory for
+    the next one.
+    """
     with tmpfs(tmp_path / "log", 4096, inodes=3) as folder:
         recorder = Tough(lab, folder)
         (folder / "taken").touch()
@@ -101,7 +111,9 @@ def test_memory_is_bounded(lab: Lab, traffic: Traffic, tmp_path: Path, table: Ta
 
 @pytest.mark.parametrize("how", ["EIO", "read-only"])
 def test_disk_breaks(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table, how: str) -> None:
-    """Every call fails, until the disk is checked and mounted anew: what was not synced is written again, none of it twice."""
+    """Every call fails, until the disk is checked and mounted anew: what was not synced is written
+    again, none of it twice.
+    """
     with Ext4(tmp_path / "log") as disk:
         recorder = Tough(lab, disk.folder)
         with traffic.steady(3000):
@@ -122,15 +134,21 @@ def test_disk_breaks(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table, h
     assert ("Input/output error" if how == "EIO" else "Read-only file system") in recorder.log
 
 
-def test_disk_breaks_and_has_kept_all(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table) -> None:
-    """What was written and not synced is on the disk after all when it comes back: it is not there twice."""
+def test_disk_breaks_and_has_kept_all(
+    lab: Lab, traffic: Traffic, tmp_path: Path, table: Table
+) -> None:
+    """What was written and not synced is on the disk after all when it comes back: it is not there
+    twice.
+    """
     with Ext4(tmp_path / "log") as disk:
         recorder = Tough(lab, disk.folder, "-B", 100)
         traffic.burst(10)
         recorder.synced()
         (segment,) = disk.folder.glob("*.ctlog")
         size = segment.stat().st_size
-        traffic.burst(20_000)  # more than is received at once: blocks are written before they are synced
+        traffic.burst(
+            20_000
+        )  # more than is received at once: blocks are written before they are synced
         wait_until(lambda: segment.stat().st_size > size, "blocks")
         disk.cut_power(ALL_TO_DISK)
         recorder.wait("cannot write")
@@ -146,8 +164,13 @@ def test_disk_breaks_and_has_kept_all(lab: Lab, traffic: Traffic, tmp_path: Path
 
 
 def test_sync_fails(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table) -> None:
-    """The disk takes what is written and then cannot keep it, as a thin volume that runs out: only fsync(2) says so, once."""
-    with tmpfs(tmp_path / "pool", 16384) as pool, Ext4(pool / "log", 8192, "errors=continue", journal=False, by_page=True) as disk:
+    """The disk takes what is written and then cannot keep it, as a thin volume that runs out: only
+    fsync(2) says so, once.
+    """
+    with (
+        tmpfs(tmp_path / "pool", 16384) as pool,
+        Ext4(pool / "log", 8192, "errors=continue", journal=False, by_page=True) as disk,
+    ):
         recorder = Tough(lab, disk.folder)
         with traffic.steady(3000):
             recorder.synced()
@@ -164,8 +187,11 @@ def test_sync_fails(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table) ->
         cttest(disk.folder)
         assert Account(traffic, disk.folder).missing == []
         table.add("fsync fails", account)
-        # What the device answers when the pool has no more: it depends on which of its blocks was first.
-        assert re.search("cannot write: .*(Input/output error|No space left on device)", recorder.log)
+        # What the device answers when the pool has no more: it depends on which of its blocks was
+        # first.
+        assert re.search(
+            "cannot write: .*(Input/output error|No space left on device)", recorder.log
+        )
 
 
 def test_quota(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table) -> None:
@@ -223,9 +249,17 @@ def moved_behind_symlink(folder: Path) -> None:
     folder.symlink_to("away")
 
 
-@pytest.mark.parametrize("how", [away, deleted, file_deleted, file_moved, symlinked, moved_behind_symlink], ids=lambda how: how.__name__)
-def test_folder_gone(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table, how: Callable[[Path], None]) -> None:
-    """Moved or deleted under the recorder: nothing is lost, and it records where it should once it can."""
+@pytest.mark.parametrize(
+    "how",
+    [away, deleted, file_deleted, file_moved, symlinked, moved_behind_symlink],
+    ids=lambda how: how.__name__,
+)
+def test_folder_gone(
+    lab: Lab, traffic: Traffic, tmp_path: Path, table: Table, how: Callable[[Path], None]
+) -> None:
+    """Moved or deleted under the recorder: nothing is lost, and it records where it should once it
+    can.
+    """
     folder = tmp_path / "log"
     folder.mkdir()
     recorder = Tough(lab, folder)
@@ -240,7 +274,11 @@ def test_folder_gone(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table, h
         time.sleep(0.3)
     recorder.synced()
     recorder.stop()
-    away_from_it = [tmp_path / "away"] if (tmp_path / "away").exists() and folder.resolve().name != "away" else []
+    away_from_it = (
+        [tmp_path / "away"]
+        if (tmp_path / "away").exists() and folder.resolve().name != "away"
+        else []
+    )
     account = Account(traffic, folder, *away_from_it)
     account.whole()
     assert list(folder.glob("*.ctlog"))

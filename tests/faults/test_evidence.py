@@ -153,7 +153,17 @@ def removed_with_a_forged_receipt(history: History) -> None:
     path = history.paths[2]
     with Segment(str(path)) as one:
         hashes = [one.last_hash.hex()]
-        receipt = Receipt(path.name, *one.times, 18, one.size, hashes, history.paths[1].name, one.previous_hash.hex(), NOON, "too old")
+        receipt = Receipt(
+            path.name,
+            *one.times,
+            18,
+            one.size,
+            hashes,
+            history.paths[1].name,
+            one.previous_hash.hex(),
+            NOON,
+            "too old",
+        )
     path.unlink()
     (history.folder / RECEIPTS).write_text(json.dumps(receipt.__dict__) + "\n")
 
@@ -167,10 +177,21 @@ def replaced_under_the_name_of_squeezing(history: History) -> None:
 
     path = history.paths[2]
     with Segment(str(path)) as one:
-        entry = {"name": path.name, "last_hash": one.last_hash.hex(), "rows": 18, "bytes": one.size, "state": "closed", "program": "x"}
+        entry = {
+            "name": path.name,
+            "last_hash": one.last_hash.hex(),
+            "rows": 18,
+            "bytes": one.size,
+            "state": "closed",
+            "program": "x",
+        }
         previous = one.previous_hash
     blocks = blocks_of(path.read_bytes())
-    facts = {**load_json(blocks[0][64:]), "replaces": [entry], "squeezed": {"resolution": "us", "ids": True, "torn": 0}}
+    facts = {
+        **load_json(blocks[0][64:]),
+        "replaces": [entry],
+        "squeezed": {"resolution": "us", "ids": True, "torn": 0},
+    }
     header = pack(PendingBlock(Kind.HEADER, dump_json(facts), (NOON, NOON)), previous)
     path.write_bytes(reseal(header + b"".join(blocks[1:3])))
 
@@ -188,7 +209,10 @@ BY_ANCHORS = [
 
 @pytest.mark.parametrize("forge", BY_ANCHORS, ids=lambda forge: forge.__name__)
 def test_found_by_anchors(history: History, forge: Callable[[History], None], table: Table) -> None:
-    """The folder alone does not show it; what was logged does.  From a text log, and from the journal's JSON."""
+    """The folder alone does not show it; what was logged does.
+
+    From a text log, and from the journal's JSON.
+    """
     assert "5 segments checked: 5 whole" in cttest("--anchors", history.anchors, history.folder)
     forge(history)
     cttest(history.folder)
@@ -223,7 +247,9 @@ def entry_of(line: str, uid: int | None = None) -> str:
 def test_the_journals_entries(history: History) -> None:
     """As JSON: whole; those of another user do not count, so that nobody can raise a false alarm."""
     as_json = history.anchors.with_suffix(".json")
-    stranger = f"ctrecord: closed {history.folder}/9999.ctlog: 1 rows, 1 bytes, last hash {'0' * 32}"
+    stranger = (
+        f"ctrecord: closed {history.folder}/9999.ctlog: 1 rows, 1 bytes, last hash {'0' * 32}"
+    )
     as_json.write_text("".join(map(entry_of, history.log.lines)) + entry_of(stranger, uid=12345))
     assert "5 whole" in cttest("--anchors", as_json, history.folder)
     as_json.write_text("".join(map(entry_of, history.log.lines)) + entry_of(stranger))
@@ -231,7 +257,9 @@ def test_the_journals_entries(history: History) -> None:
 
 
 def test_what_is_no_forgery(history: History, table: Table) -> None:
-    """Squeezed, expired, both; a copy of the folder elsewhere; a single segment: the chain and the anchors hold."""
+    """Squeezed, expired, both; a copy of the folder elsewhere; a single segment: the chain and the
+    anchors hold.
+    """
     history.run("ctsqueeze", history.folder)
     cttest("--anchors", history.anchors, history.folder)
     sizes = sum(path.stat().st_size for path in history.paths)
@@ -248,9 +276,24 @@ def test_what_is_no_forgery(history: History, table: Table) -> None:
 
 def test_expired_in_the_middle(history: History) -> None:
     """A hold keeps an older one; the chain goes on over what went, by its receipt."""
-    held = ("--since", "2024-10-04 12:00:00", "--until", "2024-10-04 12:30:00", "--utc", "--reason", "a case")
+    held = (
+        "--since",
+        "2024-10-04 12:00:00",
+        "--until",
+        "2024-10-04 12:30:00",
+        "--utc",
+        "--reason",
+        "a case",
+    )
     history.run("ctexpire", "--hold", *held, history.folder)
-    history.run("ctexpire", "--max-age", "9000d", "--max-size", history.paths[0].stat().st_size * 3, history.folder)
+    history.run(
+        "ctexpire",
+        "--max-age",
+        "9000d",
+        "--max-size",
+        history.paths[0].stat().st_size * 3,
+        history.folder,
+    )
     kept = sorted(path.name for path in history.folder.glob("*.ctlog"))
     assert history.paths[0].name in kept
     assert history.paths[1].name not in kept
@@ -259,7 +302,9 @@ def test_expired_in_the_middle(history: History) -> None:
 
 
 def test_after_a_crash(tmp_path: Path) -> None:
-    """The last one was never closed: that it was opened is logged, and the next one's opening logs how it ended."""
+    """The last one was never closed: that it was opened is logged, and the next one's opening logs
+    how it ended.
+    """
     history = History(tmp_path / "log", crash=True)
     cttest("--anchors", history.anchors, history.folder)
     history.paths[-2].unlink()
@@ -271,7 +316,9 @@ def test_anchors_that_cannot_be_read(history: History) -> None:
     assert "missing: No such file" in said
     nothing = history.folder.with_name("nothing")
     nothing.write_text("Nov 24 06:00:00 router sshd[1]: hello\n")
-    assert "nothing that was logged is of these segments" in cttest("-q", "--anchors", nothing, history.folder, code=2)
+    assert "nothing that was logged is of these segments" in cttest(
+        "-q", "--anchors", nothing, history.folder, code=2
+    )
 
 
 def test_sealed(tmp_path: Path, key: Path, table: Table) -> None:
@@ -281,7 +328,9 @@ def test_sealed(tmp_path: Path, key: Path, table: Table) -> None:
     assert "is sealed" in cttest(history.folder, code=2)
     copy = tmp_path / "copy"
     shutil.copytree(history.folder, copy)
-    change(history.paths[2], lambda blocks: [reseal(b"".join(blocks))])  # every hash right, for who has no key
+    change(
+        history.paths[2], lambda blocks: [reseal(b"".join(blocks))]
+    )  # every hash right, for who has no key
     cttest("--key", key, history.folder, code=1)
     shutil.rmtree(history.folder)
     copy.rename(history.folder)
@@ -297,7 +346,9 @@ def test_sealed(tmp_path: Path, key: Path, table: Table) -> None:
 
 
 def test_sealed_and_squeezed(tmp_path: Path, key: Path) -> None:
-    """What is squeezed stays sealed; without the key it cannot be squeezed, and nothing is left behind."""
+    """What is squeezed stays sealed; without the key it cannot be squeezed, and nothing is left
+    behind.
+    """
     history = History(tmp_path / "log", key=key)
     history.run("ctsqueeze", "--key", key, history.folder)
     cttest("--key", key, "--anchors", history.anchors, history.folder)

@@ -1,4 +1,6 @@
-"""More than it can take: what the kernel dropped is counted to the event, what was missed is found again, nothing runs in circles."""
+"""More than it can take: what the kernel dropped is counted to the event, what was missed is found
+again, nothing runs in circles.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def memory_kbytes(pid: int, what: str) -> int:
 
 
 def test_overrun(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table) -> None:
-    """Stopped while events come, with a small buffer: GAPs with the kernel's own count, then a dump that shows what was missed."""
+    """Stopped while events come, with a small buffer: GAPs with the kernel's own count, then a dump
+    that shows what was missed.
+    """
     folder = tmp_path / "log"
     folder.mkdir()
     recorder = Tough(lab, folder, "-b", 256)
@@ -52,7 +56,9 @@ def test_overrun(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table) -> No
     (socket,) = event_sockets(recorder.process.pid)
     before = cpu_seconds(recorder.process.pid)
     time.sleep(2)
-    assert cpu_seconds(recorder.process.pid) - before < 0.5  # it waits, and does not try again and again
+    assert (
+        cpu_seconds(recorder.process.pid) - before < 0.5
+    )  # it waits, and does not try again and again
     recorder.synced()
     said = recorder.stop()
 
@@ -82,7 +88,9 @@ def room_for(flows: int) -> Iterator[None]:
 
 
 def test_a_full_table(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table) -> None:
-    """262,144 flows at the start and at a rotation: each is in the dump of each segment, and no live event is dropped meanwhile."""
+    """262,144 flows at the start and at a rotation: each is in the dump of each segment, and no
+    live event is dropped meanwhile.
+    """
     folder = tmp_path / "log"
     folder.mkdir()
     with room_for(3 * FLOWS):
@@ -108,8 +116,14 @@ def test_a_full_table(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table) 
     seconds = re.findall(r"table recorded: [\d,]+ connections in ([\d.]+) s", said)
     live = set(range(started, account.sent))
     took = " and ".join(f"{each} s" for each in seconds)
-    table.note(f"dumps of {FLOWS:,} flows beside {LIVE_RATE:,} new ones a second: {took}, at most {peak >> 10} MiB resident")
-    table.add_row("a table of 262,144 flows, at start and rotation", sent=len(live), found=len(account.found & live))
+    table.note(
+        f"dumps of {FLOWS:,} flows beside {LIVE_RATE:,} new ones a second: {took}, at most {peak >> 10} MiB resident"
+    )
+    table.add_row(
+        "a table of 262,144 flows, at start and rotation",
+        sent=len(live),
+        found=len(account.found & live),
+    )
     assert peak < 200 * 1024
 
 
@@ -122,13 +136,22 @@ def existing(path: Path) -> set[int]:
         for block in segment.blocks_of(Kind.EVENTS):
             rows = segment.read(block, ["event", "orig_dst", "orig_dport"])
             rows = rows.take(rows["event"] == Event.EXISTING)
-            numbers = (rows["orig_dst"].astype(int) - 0xC6120000) * 32768 + rows["orig_dport"].astype(int) - 1024
+            numbers = (
+                (rows["orig_dst"].astype(int) - 0xC6120000) * 32768
+                + rows["orig_dport"].astype(int)
+                - 1024
+            )
             found.update(numbers.tolist())
         return found
 
 
-def test_two_recorders_in_one_folder(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table) -> None:
-    """Of one template: the second is refused, also if both start at once.  Of two: each records all, in a chain of its own."""
+def test_two_recorders_in_one_folder(
+    lab: Lab, traffic: Traffic, tmp_path: Path, table: Table
+) -> None:
+    """Of one template: the second is refused, also if both start at once.
+
+    Of two: each records all, in a chain of its own.
+    """
     folder = tmp_path / "log"
     folder.mkdir()
     first = Tough(lab, folder)
@@ -159,15 +182,27 @@ def test_two_recorders_in_one_folder(lab: Lab, traffic: Traffic, tmp_path: Path,
 
 
 def test_many_start_at_once(lab: Lab, tmp_path: Path, table: Table) -> None:
-    """Of eight that start at the same moment, in a folder in which it takes a while to see what is there, one records."""
+    """Of eight that start at the same moment, in a folder in which it takes a while to see what is
+    there, one records.
+    """
     folder = tmp_path / "log"
     folder.mkdir()
     other = segment(facts={"template": "other-%H.ctlog"})
     for number in range(2000):
         (folder / f"other-{number}.ctlog").write_bytes(other)
-    template, errors = folder / "%H%M%S.ctlog", [tmp_path / f"{number}.stderr" for number in range(8)]
-    started = [lab.router.spawn("ctrecord", "-F", "-U", "root", "-f", template, stderr=path) for path in errors]
-    wait_until(lambda: sum(process.poll() is not None for process in started) == 7, "seven of eight have ended", 30)
+    template, errors = (
+        folder / "%H%M%S.ctlog",
+        [tmp_path / f"{number}.stderr" for number in range(8)],
+    )
+    started = [
+        lab.router.spawn("ctrecord", "-F", "-U", "root", "-f", template, stderr=path)
+        for path in errors
+    ]
+    wait_until(
+        lambda: sum(process.poll() is not None for process in started) == 7,
+        "seven of eight have ended",
+        30,
+    )
     (alive,) = [process for process in started if process.poll() is None]
     alive.terminate()
     assert alive.wait(timeout=20) == 0

@@ -1,4 +1,6 @@
-"""Netlink messages changed in every word: the decoder never raises, never reads outside a message, and says what the walker says."""
+"""Netlink messages changed in every word: the decoder never raises, never reads outside a message,
+and says what the walker says.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ class Mutants:
         self._messages = np.zeros((len(messages), STRIDE), np.uint8)
         for row, message in enumerate(messages):
             self._messages[row, : len(message)] = np.frombuffer(message, np.uint8)
-        self._places = np.array([(row, at) for row, message in enumerate(messages) for at in range(len(message) // 4)])
+        self._places = np.array(
+            [(row, at) for row, message in enumerate(messages) for at in range(len(message) // 4)]
+        )
         self._next = 0
 
     def batch(self) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
@@ -42,7 +46,8 @@ class Mutants:
         ways = [
             np.zeros(BATCH, np.uint32),
             np.full(BATCH, 0xFFFFFFFF, np.uint32),
-            word & np.uint32(0xFFFF0000) | noise % np.uint32(80),  # an attribute's length, if it is one
+            word & np.uint32(0xFFFF0000)
+            | noise % np.uint32(80),  # an attribute's length, if it is one
             word & np.uint32(0xFFFF) | noise & np.uint32(0xFFFF0000),  # its type
             word ^ np.uint32(1) << noise % np.uint32(32),
             noise,
@@ -90,12 +95,18 @@ def check_walked(slots: NDArray[np.uint8], lengths: NDArray[np.uint32]) -> None:
         assert table.family == expected.pop("family")
         expected.setdefault("time", 7)
         assert {name: values[0].item() for name, values in table.columns.items()} == {
-            name: value.rstrip(b"\0") if isinstance(value, bytes) else value for name, value in expected.items()
+            name: value.rstrip(b"\0") if isinstance(value, bytes) else value
+            for name, value in expected.items()
         }
 
 
 def test_every_word_of_every_message(table: Table) -> None:
-    mutants, decoder, tried, decoded = Mutants([message for message, _ in recorded()]), Decoder(), 0, 0
+    mutants, decoder, tried, decoded = (
+        Mutants([message for message, _ in recorded()]),
+        Decoder(),
+        0,
+        0,
+    )
     while tried < MUTATIONS:
         slots, lengths = mutants.batch()
         doubled = twins(slots, lengths)
@@ -109,4 +120,10 @@ def test_every_word_of_every_message(table: Table) -> None:
         assert decoded + decoder.rejected + decoder.ignored == 2 * tried
         check_walked(slots[:WALKED], lengths[:WALKED])
     assert min(decoded, decoder.rejected) > MUTATIONS // 5
-    table.add_row("netlink messages mutated", tried=tried, sent=tried, found=decoded // 2, lost=decoder.rejected // 2)
+    table.add_row(
+        "netlink messages mutated",
+        tried=tried,
+        sent=tried,
+        found=decoded // 2,
+        lost=decoder.rejected // 2,
+    )

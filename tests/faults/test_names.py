@@ -1,4 +1,6 @@
-"""Names that lead elsewhere: templates that leave their folder, and links planted where a command will make a file."""
+"""Names that lead elsewhere: templates that leave their folder, and links planted where a command
+will make a file.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def victim(tmp_path: Path) -> Path:
     ],
 )
 def test_a_template_cannot_leave_its_folder(tmp_path: Path, template: str) -> None:
-    """It is refused when it is read, or when a name is made of it; what is not refused stays in the folder."""
+    """It is refused when it is read, or when a name is made of it; what is not refused stays in the
+    folder.
+    """
     with pytest.raises(UsageError):
         template.expand_template(f"{tmp_path}/log/{template}", NOON)
 
@@ -66,7 +70,15 @@ def test_an_odd_template_stays_in_its_folder(tmp_path: Path, template: str) -> N
 @pytest.mark.parametrize("template", ["%D.ctlog", "%Y/x.ctlog", "%n"])
 def test_ctrecord_refuses_such_a_template(lab: Lab, tmp_path: Path, template: str) -> None:
     (tmp_path / "log").mkdir()
-    done = lab.router.run(CHECKOUT / "bin/ctrecord", "-F", "-U", "root", "-f", tmp_path / "log" / template, check=False)
+    done = lab.router.run(
+        CHECKOUT / "bin/ctrecord",
+        "-F",
+        "-U",
+        "root",
+        "-f",
+        tmp_path / "log" / template,
+        check=False,
+    )
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("ctrecord: ")
     assert "Traceback" not in done.stderr
@@ -75,7 +87,9 @@ def test_ctrecord_refuses_such_a_template(lab: Lab, tmp_path: Path, template: st
 
 @pytest.mark.parametrize("dangling", [False, True])
 def test_a_link_for_the_next_segment(tmp_path: Path, victim: Path, dangling: bool) -> None:
-    """Whether or not its target exists: it is never opened, also if it comes between the look and the making."""
+    """Whether or not its target exists: it is never opened, also if it comes between the look and
+    the making.
+    """
     folder = tmp_path / "log"
     folder.mkdir()
     target = tmp_path / "new" if dangling else victim
@@ -96,7 +110,9 @@ def test_links_for_a_recorder(lab: Lab, tmp_path: Path, victim: Path, table: Tab
         name = time.strftime("%Y%m%d-%H%M%S.ctlog", time.gmtime(time.time() + second))
         (folder / name).symlink_to(victim)
     (tmp_path / "pid").symlink_to(victim)
-    done = lab.router.run("ctrecord", "-U", "root", "-f", folder / "x-%H%M%S", "-P", tmp_path / "pid", check=False)
+    done = lab.router.run(
+        "ctrecord", "-U", "root", "-f", folder / "x-%H%M%S", "-P", tmp_path / "pid", check=False
+    )
     assert done.returncode == 2
     assert "pid file" in done.stderr
     recorder = Tough(lab, folder)
@@ -136,7 +152,12 @@ def test_a_segment_that_is_a_link(tmp_path: Path, command: str) -> None:
     for path in outside.paths:
         (inside.folder / f"link-{path.name}").symlink_to(path)
     arguments = [inside.folder] if command == "ctsqueeze" else ["--max-age", "1d", inside.folder]
-    subprocess.run([CHECKOUT / "bin" / command, *map(str, arguments)], capture_output=True, check=False, timeout=60)
+    subprocess.run(
+        [CHECKOUT / "bin" / command, *map(str, arguments)],
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
     assert {path.name: path.read_bytes() for path in outside.folder.iterdir()} == before
 
 
@@ -146,8 +167,18 @@ def test_a_link_for_what_ctexpire_writes(tmp_path: Path, victim: Path, name: str
     history = History(tmp_path / "log")
     (history.folder / name).symlink_to(victim)
     if name != RECEIPTS:
-        subprocess.run([CHECKOUT / "bin/ctexpire", "--hold", "--reason", "x", history.folder], capture_output=True, check=False, timeout=60)
-    done = subprocess.run([CHECKOUT / "bin/ctexpire", "--max-age", "1d", history.folder], capture_output=True, text=True, timeout=60)
+        subprocess.run(
+            [CHECKOUT / "bin/ctexpire", "--hold", "--reason", "x", history.folder],
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+    done = subprocess.run(
+        [CHECKOUT / "bin/ctexpire", "--max-age", "1d", history.folder],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert victim.read_bytes() == PRECIOUS
     assert "Traceback" not in done.stderr
     if name == RECEIPTS:
@@ -155,9 +186,16 @@ def test_a_link_for_what_ctexpire_writes(tmp_path: Path, victim: Path, name: str
         assert all(path.exists() for path in history.paths)
 
 
-@pytest.mark.parametrize("swap", [lambda folder, other: folder.symlink_to(other), lambda folder, other: other.rename(folder)])
-def test_a_folder_swapped_while_a_segment_is_made(tmp_path: Path, swap: Callable[[Path, Path], None]) -> None:
-    """What belongs to a segment is done in the folder that it was made in, by its descriptor: the lock, the sync, the removal."""
+@pytest.mark.parametrize(
+    "swap",
+    [lambda folder, other: folder.symlink_to(other), lambda folder, other: other.rename(folder)],
+)
+def test_a_folder_swapped_while_a_segment_is_made(
+    tmp_path: Path, swap: Callable[[Path, Path], None]
+) -> None:
+    """What belongs to a segment is done in the folder that it was made in, by its descriptor: the
+    lock, the sync, the removal.
+    """
     folder, other = tmp_path / "log", tmp_path / "other"
     folder.mkdir()
     other.mkdir()
@@ -170,7 +208,9 @@ def test_a_folder_swapped_while_a_segment_is_made(tmp_path: Path, swap: Callable
     assert (tmp_path / "moved" / "a.ctlog").stat().st_size > 0
 
 
-def test_whoever_holds_a_lock_cannot_keep_a_recorder_from_starting(lab: Lab, tmp_path: Path) -> None:
+def test_whoever_holds_a_lock_cannot_keep_a_recorder_from_starting(
+    lab: Lab, tmp_path: Path
+) -> None:
     """Who may read the folder can lock it."""
     folder = tmp_path / "log"
     folder.mkdir()
@@ -189,7 +229,12 @@ def test_a_fifo_or_device_as_segment(tmp_path: Path) -> None:
     history = History(tmp_path / "log")
     os.mkfifo(history.folder / "fifo.ctlog")
     for command in (["cttest"], ["ctlist"], ["ctsqueeze"], ["ctexpire", "--max-age", "9000d"]):
-        done = subprocess.run([CHECKOUT / "bin" / command[0], *command[1:], history.folder], capture_output=True, text=True, timeout=20)
+        done = subprocess.run(
+            [CHECKOUT / "bin" / command[0], *command[1:], history.folder],
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
         assert done.returncode == 0, done.stderr
     with pytest.raises(ArchiveError):
         files.open_file(str(history.folder / "fifo.ctlog"))

@@ -1,4 +1,6 @@
-"""Everything at once, for most of a minute: a recorder that begins segments; in loops two ctsqueeze, ctexpire, ctlist and cttest."""
+"""Everything at once, for most of a minute: a recorder that begins segments; in loops two
+ctsqueeze, ctexpire, ctlist and cttest.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,17 @@ from tests.support.traffic import Account, Tough, Traffic, cttest
 
 SECONDS = 40
 SEGMENT_SECONDS = 2
-# What a command may say while others are at work: that a segment went meanwhile, or is being worked on.
+# What a command may say while others are at work: that a segment went meanwhile, or is being worked
+# on.
 HARMLESS = re.compile(
     r"squeezed |deleted |No such file|has just been replaced|is being recorded|another command is at work|no segments here"
 )
 
 
 class Loop:
-    """A command in a loop: how often it ran, with which exit codes, and every line that it said on stderr."""
+    """A command in a loop: how often it ran, with which exit codes, and every line that it said on
+    stderr.
+    """
 
     def __init__(self, *command: object) -> None:
         self.command = list(map(str, command))
@@ -38,7 +43,12 @@ class Loop:
 
     def _run(self) -> None:
         while not self._stopping.wait(0.05):
-            done = subprocess.run([CHECKOUT / "bin" / self.command[0], *self.command[1:]], capture_output=True, text=True, timeout=60)
+            done = subprocess.run(
+                [CHECKOUT / "bin" / self.command[0], *self.command[1:]],
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
             self.codes[done.returncode] += 1
             self.lines += done.stderr.splitlines()
 
@@ -58,7 +68,9 @@ def loops(*commands: tuple[object, ...]) -> Iterator[list[Loop]]:
 
 
 def test_all_commands_at_once(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table) -> None:
-    """No event is lost but with a segment that has a receipt; nothing ends badly; what is left is whole, and as it was logged."""
+    """No event is lost but with a segment that has a receipt; nothing ends badly; what is left is
+    whole, and as it was logged.
+    """
     folder = tmp_path / "log"
     folder.mkdir()
     recorder = Tough(lab, folder)
@@ -96,10 +108,16 @@ def test_all_commands_at_once(lab: Lab, traffic: Traffic, tmp_path: Path, table:
     assert not account.twice
     for number in account.missing:
         first, last = traffic.sent[number]
-        assert any(one.since - 10**9 <= last and first <= one.until + 10**6 for one in receipts), f"flow {number} is nowhere"
+        assert any(one.since - 10**9 <= last and first <= one.until + 10**6 for one in receipts), (
+            f"flow {number} is nowhere"
+        )
     anchors = tmp_path / "anchors"
-    anchors.write_text("\n".join([*said.splitlines(), *(line for loop in running for line in loop.lines)]) + "\n")
+    anchors.write_text(
+        "\n".join([*said.splitlines(), *(line for loop in running for line in loop.lines)]) + "\n"
+    )
     cttest("--anchors", anchors, folder)
     runs = sum(loop.codes.total() for loop in running)
     table.add("all commands at once, beside a recorder", account, tried=runs)
-    table.note(f"lost there: all in {len(receipts)} segments that ctexpire deleted, each with a receipt")
+    table.note(
+        f"lost there: all in {len(receipts)} segments that ctexpire deleted, each with a receipt"
+    )

@@ -1,4 +1,6 @@
-"""The archive of a real router: squeezed, it says what it said before; --who finds all who held a public port, and no one else."""
+"""The archive of a real router: squeezed, it says what it said before; --who finds all who held a
+public port, and no one else.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +14,45 @@ from pathlib import Path
 import pytest
 
 from tests.support.listeners import ConntrackE, Recorder, ctlist, listed
-from tests.support.router import CHECKOUT, INSIDE, INSIDE6, INSIDE6_2, INSIDE_2, PUBLIC, PUBLIC6, SERVER, SERVER6, SERVER6_2, SERVER_2, Lab
+from tests.support.router import (
+    CHECKOUT,
+    INSIDE,
+    INSIDE6,
+    INSIDE6_2,
+    INSIDE_2,
+    PUBLIC,
+    PUBLIC6,
+    SERVER,
+    SERVER6,
+    SERVER6_2,
+    SERVER_2,
+    Lab,
+)
 
 Flow = tuple[str, str, str, str]
 
 
 def flows_of(lines: list[str]) -> Counter[Flow]:
-    """Of conntrack's NEW lines: inside, remote, public end, and what replies come from, as ADDRESS:PORT."""
+    """Of conntrack's NEW lines: inside, remote, public end, and what replies come from, as
+    ADDRESS:PORT.
+    """
     found: Counter[Flow] = Counter()
     for line in lines:
         if "[NEW]" in line:
             there, back = re.findall(r"src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+)", line)
-            found[joined(there[0], there[2]), joined(there[1], there[3]), joined(back[1], back[3]), joined(back[0], back[2])] += 1
+            found[
+                joined(there[0], there[2]),
+                joined(there[1], there[3]),
+                joined(back[1], back[3]),
+                joined(back[0], back[2]),
+            ] += 1
     return found
 
 
 def sh(*command: object) -> None:
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -42,9 +66,23 @@ def joined(address: str, port: str) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def who(folder: Path, public: str, at: float, *options: str, code: int = 0) -> list[dict[str, object]]:
+def who(
+    folder: Path, public: str, at: float, *options: str, code: int = 0
+) -> list[dict[str, object]]:
     """The candidates; the log must be complete."""
-    done = ctlist("--who", public, "--at", f"@{at:.3f}", "--tolerance", "2", "--format", "json", *options, folder, code=code)
+    done = ctlist(
+        "--who",
+        public,
+        "--at",
+        f"@{at:.3f}",
+        "--tolerance",
+        "2",
+        "--format",
+        "json",
+        *options,
+        folder,
+        code=code,
+    )
     *candidates, whole = map(json.loads, done.stdout.splitlines())
     assert whole["complete"], whole
     return candidates
@@ -59,13 +97,25 @@ def end(candidate: dict[str, object], name: str) -> str:
 def event_of(row: dict[str, object]) -> tuple[object, ...]:
     """What stays of an event when it is squeezed: no id."""
     return tuple(
-        row.get(name) for name in ("event", "proto", "orig_src", "orig_sport", "orig_dst", "orig_dport", "reply_dst", "reply_dport")
+        row.get(name)
+        for name in (
+            "event",
+            "proto",
+            "orig_src",
+            "orig_sport",
+            "orig_dst",
+            "orig_dport",
+            "reply_dst",
+            "reply_dport",
+        )
     )
 
 
 @pytest.mark.parametrize("squeezed", [False, True])
 def test_two_insiders_hold_one_public_port(lab: Lab, tmp_path: Path, squeezed: bool) -> None:
-    """To two servers, at once, one of them over three segments; and a server inside is called from outside."""
+    """To two servers, at once, one of them over three segments; and a server inside is called from
+    outside.
+    """
     folder = tmp_path / "log"
     recorder, peer = Recorder(lab, folder), ConntrackE(lab, tmp_path)
     ports = [lab.tcp(INSIDE, (SERVER, 25)), lab.tcp(INSIDE6, (SERVER6, 25))]
@@ -95,7 +145,9 @@ def test_two_insiders_hold_one_public_port(lab: Lab, tmp_path: Path, squeezed: b
         for one in found:
             assert one["start"] is not None
             assert one["end"] is not None
-            assert [end(only, "inside") for only in who(folder, address, at, "--to", end(one, "remote"))] == [end(one, "inside")]
+            assert [
+                end(only, "inside") for only in who(folder, address, at, "--to", end(one, "remote"))
+            ] == [end(one, "inside")]
     (called,) = who(folder, joined(PUBLIC, "8080"), at)
     (behind,) = {back for _, remote, _, back in theirs if remote == joined(PUBLIC, "8080")}
     assert (end(called, "inside"), called["direction"]) == (behind, "in")
@@ -103,7 +155,9 @@ def test_two_insiders_hold_one_public_port(lab: Lab, tmp_path: Path, squeezed: b
 
 
 def test_expired_segments_leave_the_rest_whole(lab: Lab, tmp_path: Path) -> None:
-    """Recorded, squeezed and expired at once with the recorder: the live segment stays, and what is kept answers for itself."""
+    """Recorded, squeezed and expired at once with the recorder: the live segment stays, and what is
+    kept answers for itself.
+    """
     folder = tmp_path / "log"
     recorder = Recorder(lab, folder)
     port = lab.tcp(INSIDE, (SERVER, 25))

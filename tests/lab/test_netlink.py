@@ -38,7 +38,10 @@ def received(events: EventSocket, rows: int = 4096) -> dict[int, Table]:
 
 def inject(lab: Lab, count: int, first: int = 1, *options: str) -> None:
     """Puts UDP entries with source ports from `first` on into the router's table."""
-    lines = "\n".join(f"-I -s 10.0.0.1 -d 10.0.0.2 -p udp --sport {port} --dport 53 --timeout 600" for port in range(first, first + count))
+    lines = "\n".join(
+        f"-I -s 10.0.0.1 -d 10.0.0.2 -p udp --sport {port} --dport 53 --timeout 600"
+        for port in range(first, first + count)
+    )
     lab.router.run("conntrack", "--load-file", "-", stdin=lines + "\n")
 
 
@@ -80,11 +83,18 @@ def test_updates_come_if_asked_for(lab: Lab, events: EventSocket) -> None:
     updates.close()
 
 
-FILTERS = [((17,), False, {17}), ((1, 6), False, {1, 6}), ((), True, {1, 17}), ((6, 17), True, {17})]
+FILTERS = [
+    ((17,), False, {17}),
+    ((1, 6), False, {1, 6}),
+    ((), True, {1, 17}),
+    ((6, 17), True, {17}),
+]
 
 
 @pytest.mark.parametrize(("protocols", "nat_only", "left"), FILTERS)
-def test_the_kernel_drops_what_is_not_wanted(lab: Lab, protocols: tuple[int, ...], nat_only: bool, left: set[int]) -> None:
+def test_the_kernel_drops_what_is_not_wanted(
+    lab: Lab, protocols: tuple[int, ...], nat_only: bool, left: set[int]
+) -> None:
     program = bpf.event_filter(protocols, nat_only)
     events = lab.router.call(lambda: EventSocket(8 * MIB, program=program))
     lab.udp(INSIDE, (SERVER, 53))
@@ -94,7 +104,11 @@ def test_the_kernel_drops_what_is_not_wanted(lab: Lab, protocols: tuple[int, ...
     lab.flush()
     table = received(events)[uapi.AF_INET]
     assert set(table["l4proto"].tolist()) == left
-    assert table["event"].tolist().count(Event.NEW) == table["event"].tolist().count(Event.DESTROY) == len(left)
+    assert (
+        table["event"].tolist().count(Event.NEW)
+        == table["event"].tolist().count(Event.DESTROY)
+        == len(left)
+    )
     assert events.drops() == 0
     events.close()
 
@@ -104,7 +118,9 @@ def test_what_a_process_sends_is_refused(lab: Lab, events: EventSocket) -> None:
     buffer = SlotBuffer(64)
     assert events.receive(buffer) == 3
     forged = buffer.slots[0, : buffer.sizes[0]].tobytes()
-    sender = lab.router.call(lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, uapi.NETLINK_NETFILTER))
+    sender = lab.router.call(
+        lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, uapi.NETLINK_NETFILTER)
+    )
     port = netlink_address(events.fileno())
     for number in range(4):
         sender.sendto(forged, (port, 0))
@@ -117,7 +133,9 @@ def test_what_a_process_sends_is_refused(lab: Lab, events: EventSocket) -> None:
     sender.close()
 
 
-def test_what_does_not_fit_a_slot_is_refused_and_counted(lab: Lab, events: EventSocket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_a_slot_is_refused_and_counted(
+    lab: Lab, events: EventSocket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sockets, "STRIDE", 128)
     buffer = SlotBuffer(64)
     inject(lab, 5)
@@ -125,14 +143,18 @@ def test_what_does_not_fit_a_slot_is_refused_and_counted(lab: Lab, events: Event
     assert (len(events.accept(buffer).slots), events.truncated, events.foreign) == (0, 5, 0)
 
 
-def test_a_buffer_is_filled_by_several_calls_and_never_beyond(lab: Lab, events: EventSocket) -> None:
+def test_a_buffer_is_filled_by_several_calls_and_never_beyond(
+    lab: Lab, events: EventSocket
+) -> None:
     inject(lab, 30)
     buffer = SlotBuffer(20)
     assert [events.receive(buffer), buffer.used, events.receive(buffer)] == [20, 20, 0]
     ports = decoded(events.accept(buffer))[uapi.AF_INET]["orig_sport"].tolist()
     inject(lab, 5, first=31)
     assert [events.receive(buffer), buffer.used] == [15, 15]
-    assert ports + decoded(events.accept(buffer))[uapi.AF_INET]["orig_sport"].tolist() == list(range(1, 36))
+    assert ports + decoded(events.accept(buffer))[uapi.AF_INET]["orig_sport"].tolist() == list(
+        range(1, 36)
+    )
 
 
 def test_drops_are_counted_exactly(lab: Lab) -> None:
@@ -163,7 +185,9 @@ def run_python(lab: Lab, *prefix: str, code: str) -> str:
 
 def test_a_capped_buffer_is_told(lab: Lab) -> None:
     code = "events = sockets.EventSocket(1 << 29); print(events.buffer_bytes); print(events.capped)"
-    got, why = run_python(lab, "unshare", "--user", "--map-root-user", "--net", code=code).splitlines()
+    got, why = run_python(
+        lab, "unshare", "--user", "--map-root-user", "--net", code=code
+    ).splitlines()
     assert int(got) == int(lab.router.run("sysctl", "-n", "net.core.rmem_max").stdout)
     assert "rmem_max" in why
 
@@ -171,7 +195,10 @@ def test_a_capped_buffer_is_told(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("code", "line"),
     [
-        ("sockets.EventSocket(1 << 20)", "cannot join conntrack events: needs CAP_NET_ADMIN; run as root or start ctrecord.service"),
+        (
+            "sockets.EventSocket(1 << 20)",
+            "cannot join conntrack events: needs CAP_NET_ADMIN; run as root or start ctrecord.service",
+        ),
         (
             "dump = sockets.DumpSocket(); dump.request(); dump.read()",
             "cannot dump the conntrack table: needs CAP_NET_ADMIN; run as root or start ctrecord.service",
@@ -180,7 +207,12 @@ def test_a_capped_buffer_is_told(lab: Lab) -> None:
 )
 def test_without_the_capability_a_line_says_what_to_do(lab: Lab, code: str, line: str) -> None:
     tried = f"try:\n    {code}\nexcept KernelError as error:\n    print(error)"
-    assert run_python(lab, "setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin", code=tried) == line
+    assert (
+        run_python(
+            lab, "setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin", code=tried
+        )
+        == line
+    )
 
 
 def dump(source: DumpSocket, family: int = uapi.AF_UNSPEC, datagrams: int = 1) -> list[Table]:
@@ -197,7 +229,9 @@ def dump(source: DumpSocket, family: int = uapi.AF_UNSPEC, datagrams: int = 1) -
 
 
 @pytest.mark.parametrize("datagrams", [1, 16])
-def test_the_table_is_dumped_while_events_come(lab: Lab, events: EventSocket, datagrams: int) -> None:
+def test_the_table_is_dumped_while_events_come(
+    lab: Lab, events: EventSocket, datagrams: int
+) -> None:
     inject(lab, 2000)
     lab.udp(INSIDE6, (SERVER6, 53))
     source = lab.router.call(DumpSocket)
@@ -216,7 +250,9 @@ def test_the_table_is_dumped_while_events_come(lab: Lab, events: EventSocket, da
 def test_an_answer_of_a_process_is_no_dump(lab: Lab) -> None:
     source = lab.router.call(DumpSocket)
     port = netlink_address(source.fileno())
-    sender = lab.router.call(lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, uapi.NETLINK_NETFILTER))
+    sender = lab.router.call(
+        lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, uapi.NETLINK_NETFILTER)
+    )
     sender.sendto(struct.pack("=IHHIIi", 20, uapi.NLMSG_DONE, 0, 0, 0, 0), (port, 0))
     assert source.read() is None
     assert source.foreign == 1
@@ -228,9 +264,18 @@ def test_an_answer_of_a_process_is_no_dump(lab: Lab) -> None:
 
 RULES = {
     "nothing": ("", True),
-    "a rule that needs no tracking": ("table inet t { chain c { type filter hook input priority 0; ip daddr 10.0.0.1 counter; }; }", True),
-    "state": ("table inet t { chain c { type filter hook input priority 0; ct state new counter; }; }", False),
-    "masquerade": ("table ip t { chain c { type nat hook postrouting priority 100; masquerade; }; }", False),
+    "a rule that needs no tracking": (
+        "table inet t { chain c { type filter hook input priority 0; ip daddr 10.0.0.1 counter; }; }",
+        True,
+    ),
+    "state": (
+        "table inet t { chain c { type filter hook input priority 0; ct state new counter; }; }",
+        False,
+    ),
+    "masquerade": (
+        "table ip t { chain c { type nat hook postrouting priority 100; masquerade; }; }",
+        False,
+    ),
 }
 
 

@@ -1,4 +1,6 @@
-"""What README.md shows is true: its commands run, its links lead somewhere, its make targets exist; and so does `make demo`."""
+"""What README.md shows is true: its commands run, its links lead somewhere, its make targets exist;
+and so does `make demo`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,17 @@ from pathlib import Path
 import pytest
 
 from tests.support.listeners import Recorder, ctlist
-from tests.support.router import CHECKOUT, INSIDE, INSIDE6, NAME, NETNS, SERVER, SERVER6, Lab, wait_until
+from tests.support.router import (
+    CHECKOUT,
+    INSIDE,
+    INSIDE6,
+    NAME,
+    NETNS,
+    SERVER,
+    SERVER6,
+    Lab,
+    wait_until,
+)
 
 README = (CHECKOUT / "README.md").read_text()
 # Lines set off as code, without their comments.
@@ -40,9 +52,14 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("line", [*commands("ctlist"), *commands("cttest")])
 def test_commands_run(log: Path, line: str) -> None:
-    """On an archive instead of /var/log/ctrecorder.  The date in the README is long past: nobody then, which is 1."""
+    """On an archive instead of /var/log/ctrecorder.
+
+    The date in the README is long past: nobody then, which is 1.
+    """
     name, *arguments = shlex.split(line)
-    done = subprocess.run([CHECKOUT / "bin" / name, *arguments, log], capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        [CHECKOUT / "bin" / name, *arguments, log], capture_output=True, text=True, timeout=30
+    )
     allowed = (1,) if "--who" in arguments else (0,)
     assert done.returncode in allowed, done.stderr
 
@@ -61,7 +78,9 @@ def test_recording_by_hand(lab: Lab, tmp_path: Path, line: str) -> None:
 def test_the_line_that_is_explained(log: Path) -> None:
     """It has the form of those that ctlist prints."""
     (example,) = [line for line in CODE if " src=" in line]
-    shape = re.compile(r"[\d.]+ [\d:.]+ [SE][+ ] \w+ +src=\S+:\d+ dst=\S+:\d+ src=\S+:\d+ dst=\S+:\d+")
+    shape = re.compile(
+        r"[\d.]+ [\d:.]+ [SE][+ ] \w+ +src=\S+:\d+ dst=\S+:\d+ src=\S+:\d+ dst=\S+:\d+"
+    )
     assert shape.fullmatch(example)
     lines = ctlist(log).stdout.splitlines()
     assert len(lines) == 4
@@ -75,23 +94,42 @@ def test_links() -> None:
 
 def test_make_targets() -> None:
     for line in [*commands("make"), *re.findall(r"`(make[^`]*)`", README)]:
-        done = subprocess.run(shlex.split(line.replace("make", "make -n", 1)), cwd=CHECKOUT, capture_output=True, text=True)
+        done = subprocess.run(
+            shlex.split(line.replace("make", "make -n", 1)),
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
 
 
 def test_make_demo() -> None:
-    """The newcomer's first command: it ends well, shows every kind of connection, and leaves the log and nothing else."""
+    """The newcomer's first command: it ends well, shows every kind of connection, and leaves the
+    log and nothing else.
+    """
     before = set(NETNS.iterdir())
-    done = subprocess.run(["make", "demo"], cwd=CHECKOUT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        ["make", "demo"], cwd=CHECKOUT, capture_output=True, text=True, timeout=120
+    )
     folder = re.search(r"/\S+/ctrecorder-demo-[^/\s]+", done.stdout)
     try:
         assert done.returncode == 0, done.stdout + done.stderr
         left = [NAME.fullmatch(path.name) for path in set(NETNS.iterdir()) - before]
-        # Others may run labs of their own meanwhile: the demo's has the pid of a process that is gone.
+        # Others may run labs of their own meanwhile: the demo's has the pid of a process that is
+        # gone.
         assert [name[0] for name in left if name and not Path(f"/proc/{name[1]}").exists()] == []
         text = ctlist("-s", f"{folder[0]}/log" if folder else "").stdout
-        assert sum(line in done.stdout for line in (f"   {each}" for each in text.splitlines())) == 8
-        for part in (" tcp ", " udp ", " icmp ", " icmpv6 ", "dst=198.51.100.1:8080 src=192.168.1.80:80", INSIDE):
+        assert (
+            sum(line in done.stdout for line in (f"   {each}" for each in text.splitlines())) == 8
+        )
+        for part in (
+            " tcp ",
+            " udp ",
+            " icmp ",
+            " icmpv6 ",
+            "dst=198.51.100.1:8080 src=192.168.1.80:80",
+            INSIDE,
+        ):
             assert part in done.stdout
     finally:
         if folder:

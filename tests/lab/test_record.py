@@ -1,4 +1,6 @@
-"""What ctrecord has recorded is what happened: against conntrack -E beside it, and against the traffic that was made."""
+"""What ctrecord has recorded is what happened: against conntrack -E beside it, and against the
+traffic that was made.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.listeners import ConntrackE, Recorder, ctlist, difference, identity, identity_of_line, listed
+from tests.support.listeners import (
+    ConntrackE,
+    Recorder,
+    ctlist,
+    difference,
+    identity,
+    identity_of_line,
+    listed,
+)
 from tests.support.router import (
     INSIDE,
     INSIDE6,
@@ -34,7 +44,10 @@ BOTH = pytest.mark.parametrize(
 
 
 def all_kinds(lab: Lab, rounds: int) -> int:
-    """Connections of every kind, also two insiders with one source port to one server and to two.  How many there were."""
+    """Connections of every kind, also two insiders with one source port to one server and to two.
+
+    How many there were.
+    """
     for _ in range(rounds):
         for inside, second, server, other, public in (
             (INSIDE, INSIDE_2, SERVER, SERVER_2, PUBLIC),
@@ -66,20 +79,27 @@ def test_the_same_events_as_conntrack(lab: Lab, tmp_path: Path) -> None:
     assert ours == seen, difference(ours, seen)
     assert Counter(row["event"] for row in rows) == {"NEW": connections, "DESTROY": connections}
 
-    lines = Counter(re.sub(r"^\[[\d.]+\]", "", line) for line in ctlist("--format", "conntrack", tmp_path / "log").stdout.splitlines())
+    lines = Counter(
+        re.sub(r"^\[[\d.]+\]", "", line)
+        for line in ctlist("--format", "conntrack", tmp_path / "log").stdout.splitlines()
+    )
     without = Counter(map(as_recorded, theirs))
     assert lines == without, difference(lines, without)
 
 
 def as_recorded(line: str) -> str:
-    """A line of conntrack -E without what is not recorded or not shown: the moment of printing, the timeout, the id, the process."""
+    """A line of conntrack -E without what is not recorded or not shown: the moment of printing, the
+    timeout, the id, the process.
+    """
     line = re.sub(r"^\[[\d.]+\]", "", line)
     line = re.sub(r" id=\d+( \[USERSPACE\].*)?$", "", line)
     return re.sub(r"^(\t *\[\w+\] \w+ +\d+) \d+(?= )", r"\1", line)
 
 
 def test_event_times_are_those_of_conntrack(lab: Lab, tmp_path: Path) -> None:
-    """Both date an event by the kernel, or at receipt: within the second that a batch may take, and in order."""
+    """Both date an event by the kernel, or at receipt: within the second that a batch may take, and
+    in order.
+    """
     recorder, peer = Recorder(lab, tmp_path / "log"), ConntrackE(lab, tmp_path)
     for _ in range(5):
         lab.udp(INSIDE, (SERVER, 53))
@@ -91,12 +111,16 @@ def test_event_times_are_those_of_conntrack(lab: Lab, tmp_path: Path) -> None:
     ours = [float(line[1:].split("]")[0]) for line in lines]
     assert ours == sorted(ours)
     assert len(ours) == len(theirs) == 10
-    assert all(abs(mine - other) < 1 for mine, other in zip(ours, sorted(theirs.values()), strict=True))
+    assert all(
+        abs(mine - other) < 1 for mine, other in zip(ours, sorted(theirs.values()), strict=True)
+    )
 
 
 @BOTH
 def test_snat(lab: Lab, tmp_path: Path, inside: str, server: str, public: str, behind: str) -> None:
-    """A connection from inside: the reply tuple names the public address, with the counters and times of the kernel."""
+    """A connection from inside: the reply tuple names the public address, with the counters and
+    times of the kernel.
+    """
     recorder = Recorder(lab, tmp_path / "log")
     port = lab.tcp(inside, (server, 25), payload=b"x" * 1000)
     lab.flush()
@@ -104,8 +128,19 @@ def test_snat(lab: Lab, tmp_path: Path, inside: str, server: str, public: str, b
     recorder.stop()
     new, destroy = listed(tmp_path / "log")
     for row in (new, destroy):
-        assert (row["proto"], row["orig_src"], row["orig_sport"], row["orig_dst"], row["orig_dport"]) == ("tcp", inside, port, server, 25)
-        assert (row["reply_src"], row["reply_sport"], row["reply_dst"], row["reply_dport"]) == (server, 25, public, port)
+        assert (
+            row["proto"],
+            row["orig_src"],
+            row["orig_sport"],
+            row["orig_dst"],
+            row["orig_dport"],
+        ) == ("tcp", inside, port, server, 25)
+        assert (row["reply_src"], row["reply_sport"], row["reply_dst"], row["reply_dport"]) == (
+            server,
+            25,
+            public,
+            port,
+        )
     assert (new["event"], destroy["event"]) == ("NEW", "DESTROY")
     assert new["id"] == destroy["id"]
     assert "orig_packets" not in new
@@ -118,14 +153,27 @@ def test_snat(lab: Lab, tmp_path: Path, inside: str, server: str, public: str, b
 
 @BOTH
 def test_dnat(lab: Lab, tmp_path: Path, inside: str, server: str, public: str, behind: str) -> None:
-    """A connection from outside to a forwarded port: the reply tuple names the server behind and its own port."""
+    """A connection from outside to a forwarded port: the reply tuple names the server behind and
+    its own port.
+    """
     recorder = Recorder(lab, tmp_path / "log")
     port = lab.udp(server, (public, 5353))
     recorder.flush()
     recorder.stop()
     (row,) = listed(tmp_path / "log")
-    assert (row["proto"], row["orig_src"], row["orig_sport"], row["orig_dst"], row["orig_dport"]) == ("udp", server, port, public, 5353)
-    assert (row["reply_src"], row["reply_sport"], row["reply_dst"], row["reply_dport"]) == (behind, 53, server, port)
+    assert (
+        row["proto"],
+        row["orig_src"],
+        row["orig_sport"],
+        row["orig_dst"],
+        row["orig_dport"],
+    ) == ("udp", server, port, public, 5353)
+    assert (row["reply_src"], row["reply_sport"], row["reply_dst"], row["reply_dport"]) == (
+        behind,
+        53,
+        server,
+        port,
+    )
 
 
 @pytest.mark.parametrize(
@@ -133,7 +181,16 @@ def test_dnat(lab: Lab, tmp_path: Path, inside: str, server: str, public: str, b
     [(INSIDE, SERVER, PUBLIC, "icmp", 8, 0), (INSIDE6, SERVER6, PUBLIC6, "icmpv6", 128, 129)],
     ids=["ICMP", "ICMPv6"],
 )
-def test_icmp(lab: Lab, tmp_path: Path, inside: str, server: str, public: str, proto: str, request_type: int, reply_type: int) -> None:
+def test_icmp(
+    lab: Lab,
+    tmp_path: Path,
+    inside: str,
+    server: str,
+    public: str,
+    proto: str,
+    request_type: int,
+    reply_type: int,
+) -> None:
     """An echo: type, code and id, both ways, in the columns and in the text."""
     recorder = Recorder(lab, tmp_path / "log")
     lab.ping(inside, server, identifier=4711)
@@ -149,10 +206,14 @@ def test_icmp(lab: Lab, tmp_path: Path, inside: str, server: str, public: str, p
 
 
 def test_every_protocol(lab: Lab, tmp_path: Path) -> None:
-    """What has no tracker of its own, and no ports, is recorded too: packets of GRE, and of a protocol for experiments (RFC 3692)."""
+    """What has no tracker of its own, and no ports, is recorded too: packets of GRE, and of a
+    protocol for experiments (RFC 3692).
+    """
     recorder, peer = Recorder(lab, tmp_path / "log"), ConntrackE(lab, tmp_path)
     for protocol in (47, 253):
-        with lab.inside.call(lambda protocol=protocol: socket.socket(socket.AF_INET, socket.SOCK_RAW, protocol)) as raw:
+        with lab.inside.call(
+            lambda protocol=protocol: socket.socket(socket.AF_INET, socket.SOCK_RAW, protocol)
+        ) as raw:
             raw.bind((INSIDE, 0))
             raw.sendto(bytes(8), (SERVER, 0))
     lab.flush()
@@ -161,12 +222,17 @@ def test_every_protocol(lab: Lab, tmp_path: Path) -> None:
     recorder.stop()
     found = sorted(re.findall(r"\] \w+ +(\d+) ", "\n".join(theirs)), key=int)
     assert found == ["47", "47", "253", "253"]
-    lines = Counter(re.sub(r"^\[[\d.]+\]", "", line) for line in ctlist("--format", "conntrack", tmp_path / "log").stdout.splitlines())
+    lines = Counter(
+        re.sub(r"^\[[\d.]+\]", "", line)
+        for line in ctlist("--format", "conntrack", tmp_path / "log").stdout.splitlines()
+    )
     without = Counter(map(as_recorded, theirs))
     assert lines == without, difference(lines, without)
 
 
-@pytest.mark.parametrize(("option", "wanted"), [("tcp", {"tcp"}), ("udp,icmp", {"udp", "icmp"}), ("icmpv6", {"icmpv6"})])
+@pytest.mark.parametrize(
+    ("option", "wanted"), [("tcp", {"tcp"}), ("udp,icmp", {"udp", "icmp"}), ("icmpv6", {"icmpv6"})]
+)
 def test_protocol_filter(lab: Lab, tmp_path: Path, option: str, wanted: set[str]) -> None:
     """-p takes several, of both families, for events and for the table at the start."""
     all_kinds(lab, 1)
@@ -184,7 +250,9 @@ def test_protocol_filter(lab: Lab, tmp_path: Path, option: str, wanted: set[str]
 
 
 def test_existing_connections(lab: Lab, tmp_path: Path) -> None:
-    """The table at the start, and at each new segment: no events, but asked for they are listed, with their start by the kernel."""
+    """The table at the start, and at each new segment: no events, but asked for they are listed,
+    with their start by the kernel.
+    """
     port = lab.tcp(INSIDE, (SERVER, 25))
     recorder = Recorder(lab, tmp_path / "log")
     recorder.wait("table recorded")
@@ -196,7 +264,12 @@ def test_existing_connections(lab: Lab, tmp_path: Path) -> None:
     assert listed(tmp_path / "log") == []
     for segment in recorder.segments:
         (row,) = listed("--event", "existing", segment)
-        assert (row["event"], row["orig_src"], row["orig_sport"], row["reply_dst"]) == ("EXISTING", INSIDE, port, PUBLIC)
+        assert (row["event"], row["orig_src"], row["orig_sport"], row["reply_dst"]) == (
+            "EXISTING",
+            INSIDE,
+            port,
+            PUBLIC,
+        )
         assert "start" in row
 
 

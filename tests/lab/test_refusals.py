@@ -1,4 +1,6 @@
-"""What ctrecord says, and does not do, when something is in the way: one line, what and what to do; and whom it does not believe."""
+"""What ctrecord says, and does not do, when something is in the way: one line, what and what to do;
+and whom it does not believe.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,14 @@ from tests.support.listeners import Recorder, listed
 from tests.support.router import CHECKOUT, INSIDE, SERVER, Lab, Namespace, borrowed, event_sockets
 
 CTRECORD = CHECKOUT / "bin/ctrecord"
-NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
+NOBODY = [
+    "setpriv",
+    "--reuid=65534",
+    "--regid=65534",
+    "--clear-groups",
+    "--inh-caps=-all",
+    "--bounding-set=-all",
+]
 
 
 def refused(namespace: Namespace, *command: object) -> str:
@@ -57,7 +66,9 @@ def test_bad_options(lab: Lab, tmp_path: Path, options: list[str], named: str) -
 
 
 def test_a_missing_folder(lab: Lab, tmp_path: Path) -> None:
-    line = refused(lab.router, CTRECORD, "-F", "-U", "root", "-f", tmp_path / "missing" / "%Y.ctlog")
+    line = refused(
+        lab.router, CTRECORD, "-F", "-U", "root", "-f", tmp_path / "missing" / "%Y.ctlog"
+    )
     assert str(tmp_path / "missing") in line
 
 
@@ -67,7 +78,9 @@ def test_a_folder_that_cannot_be_written(lab: Lab) -> None:
 
 
 def test_a_namespace_that_is_asleep(tmp_path: Path) -> None:
-    """No rule uses connection tracking: nothing will ever be recorded, and it says so instead of waiting in silence."""
+    """No rule uses connection tracking: nothing will ever be recorded, and it says so instead of
+    waiting in silence.
+    """
     with Lab(asleep=True) as lab:
         recorder = Recorder(lab, tmp_path / "log")
         recorder.wait("asleep")
@@ -97,15 +110,21 @@ def test_the_buffer_that_it_got(lab: Lab, tmp_path: Path) -> None:
     assert "1024 KiB" in line
     (each,) = event_sockets(recorder.process.pid)
     with borrowed(recorder.process.pid, each.fd) as sock:
-        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * 1024 * 1024  # the kernel doubles what is asked
+        assert (
+            sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * 1024 * 1024
+        )  # the kernel doubles what is asked
 
 
 def test_a_forger(lab: Lab, tmp_path: Path) -> None:
-    """A process that sends what the kernel sends, to the recorder and to all listeners: refused and counted, never recorded."""
+    """A process that sends what the kernel sends, to the recorder and to all listeners: refused and
+    counted, never recorded.
+    """
     recorder = Recorder(lab, tmp_path / "log")
     (target,) = event_sockets(recorder.process.pid)
     message = forged(INSIDE, SERVER)
-    with lab.router.call(lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, uapi.NETLINK_NETFILTER)) as liar:
+    with lab.router.call(
+        lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, uapi.NETLINK_NETFILTER)
+    ) as liar:
         liar.bind((0, 0))
         liar.sendto(message, (target.port, 0))
         liar.sendto(message, (0, 1 << uapi.NFNLGRP_CONNTRACK_NEW - 1))
@@ -121,7 +140,9 @@ def forged(source: str, destination: str) -> bytes:
 
     def attribute(kind: int, *parts: bytes, nested: int = uapi.NLA_F_NESTED) -> bytes:
         payload = b"".join(parts)
-        return struct.pack("=HH", 4 + len(payload), kind | nested) + payload + bytes(-len(payload) % 4)
+        return (
+            struct.pack("=HH", 4 + len(payload), kind | nested) + payload + bytes(-len(payload) % 4)
+        )
 
     def plain(kind: int, payload: bytes) -> bytes:
         return attribute(kind, payload, nested=0)
@@ -130,7 +151,9 @@ def forged(source: str, destination: str) -> bytes:
         return attribute(
             kind,
             attribute(
-                uapi.CTA_TUPLE_IP, plain(uapi.CTA_IP_V4_SRC, socket.inet_aton(src)), plain(uapi.CTA_IP_V4_DST, socket.inet_aton(dst))
+                uapi.CTA_TUPLE_IP,
+                plain(uapi.CTA_IP_V4_SRC, socket.inet_aton(src)),
+                plain(uapi.CTA_IP_V4_DST, socket.inet_aton(dst)),
             ),
             attribute(
                 uapi.CTA_TUPLE_PROTO,
@@ -141,14 +164,28 @@ def forged(source: str, destination: str) -> bytes:
         )
 
     body = struct.pack("=BBH", uapi.AF_INET, 0, 0)
-    body += tuple_of(uapi.CTA_TUPLE_ORIG, source, destination) + tuple_of(uapi.CTA_TUPLE_REPLY, destination, source)
-    body += plain(uapi.CTA_STATUS, struct.pack(">I", uapi.IPS_CONFIRMED)) + plain(uapi.CTA_ID, struct.pack(">I", 1))
-    return struct.pack("=IHHII", 16 + len(body), uapi.CT_NEW, uapi.NLM_F_CREATE | uapi.NLM_F_EXCL, 0, 0) + body
+    body += tuple_of(uapi.CTA_TUPLE_ORIG, source, destination) + tuple_of(
+        uapi.CTA_TUPLE_REPLY, destination, source
+    )
+    body += plain(uapi.CTA_STATUS, struct.pack(">I", uapi.IPS_CONFIRMED)) + plain(
+        uapi.CTA_ID, struct.pack(">I", 1)
+    )
+    return (
+        struct.pack(
+            "=IHHII", 16 + len(body), uapi.CT_NEW, uapi.NLM_F_CREATE | uapi.NLM_F_EXCL, 0, 0
+        )
+        + body
+    )
 
 
 def test_help_and_version_need_no_privilege() -> None:
     """An ordinary user may ask."""
     for option in ("--help", "--version"):
-        done = subprocess.run([*NOBODY, CTRECORD, option], capture_output=True, text=True, env={**os.environ, "HOME": "/"})
+        done = subprocess.run(
+            [*NOBODY, CTRECORD, option],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "HOME": "/"},
+        )
         assert done.returncode == 0, done.stderr
         assert "ctrecord" in done.stdout

@@ -1,4 +1,6 @@
-"""A recorder's life: a new segment, a flush, an orderly end, a sudden one, a daemon; and what can be listed meanwhile and after."""
+"""A recorder's life: a new segment, a flush, an orderly end, a sudden one, a daemon; and what can
+be listed meanwhile and after.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from tests.support.router import CHECKOUT, INSIDE, SERVER, Lab, event_sockets, w
 
 
 class Clockwork:
-    """A recorder with -t 1, for the last test here: started first, so that a minute ends while the others run."""
+    """A recorder with -t 1, for the last test here: started first, so that a minute ends while the
+    others run.
+    """
 
     def __init__(self, lab: Lab, folder: Path) -> None:
         self.lab = lab
@@ -35,7 +39,9 @@ def clockwork(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clockwork]:
 
 
 def cttest(*paths: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([CHECKOUT / "bin/cttest", *paths], capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        [CHECKOUT / "bin/cttest", *paths], capture_output=True, text=True, timeout=60
+    )
 
 
 def next_second() -> None:
@@ -66,7 +72,9 @@ def test_sighup_begins_a_new_segment(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_a_name_that_exists_is_not_overwritten(lab: Lab, tmp_path: Path) -> None:
-    """The next name is a stranger's file: it stays as it is, ctrecord says so and goes on in the old segment."""
+    """The next name is a stranger's file: it stays as it is, ctrecord says so and goes on in the
+    old segment.
+    """
     recorder = Recorder(lab, tmp_path / "log", template="%Y.ctlog")
     (segment,) = recorder.segments
     lab.udp(INSIDE, (SERVER, 53))
@@ -132,7 +140,9 @@ def test_an_orderly_end(lab: Lab, tmp_path: Path, number: signal.Signals) -> Non
 
 
 def test_kill_9(lab: Lab, tmp_path: Path) -> None:
-    """What was flushed is there; the next recorder goes on in a new segment, and the hole between is told."""
+    """What was flushed is there; the next recorder goes on in a new segment, and the hole between
+    is told.
+    """
     recorder = Recorder(lab, tmp_path / "log")
     expected = [lab.udp(INSIDE, (SERVER, 53)) for _ in range(5)]
     recorder.flush()
@@ -153,10 +163,14 @@ def test_kill_9(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_a_daemon(lab: Lab, tmp_path: Path) -> None:
-    """Without -F: the command returns once it records, the pid file names the daemon, SIGTERM ends it and removes the file."""
+    """Without -F: the command returns once it records, the pid file names the daemon, SIGTERM ends
+    it and removes the file.
+    """
     folder, pidfile = tmp_path / "log", tmp_path / "pid"
     folder.mkdir()
-    lab.router.run(CHECKOUT / "bin/ctrecord", "-U", "root", "-f", folder / "%H%M%S.ctlog", "-P", pidfile)
+    lab.router.run(
+        CHECKOUT / "bin/ctrecord", "-U", "root", "-f", folder / "%H%M%S.ctlog", "-P", pidfile
+    )
     pid = int(pidfile.read_text())
     try:
         assert event_sockets(pid)
@@ -172,10 +186,17 @@ def test_a_daemon(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_a_segment_each_minute(clockwork: Clockwork) -> None:
-    """-t 1: at the next whole minute by itself.  What was open then is in the new segment too, as EXISTING."""
+    """-t 1: at the next whole minute by itself.
+
+    What was open then is in the new segment too, as EXISTING.
+    """
     boundary = (clockwork.started // 60 + 1) * 60
     recorder, lab = clockwork.recorder, clockwork.lab
-    wait_until(lambda: len(recorder.segments) > 1, f"a second segment; ctrecord said: {recorder.log}", boundary - time.time() + 5)
+    wait_until(
+        lambda: len(recorder.segments) > 1,
+        f"a second segment; ctrecord said: {recorder.log}",
+        boundary - time.time() + 5,
+    )
     recorder.wait("table recorded", 2)
     lab.udp(INSIDE, (SERVER, 2))
     recorder.flush()

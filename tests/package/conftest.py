@@ -30,9 +30,16 @@ def packages(builds: Builds) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session", params=SUITES)
-def router(request: pytest.FixtureRequest, builds: Builds, packages: dict[str, Path]) -> Iterator[Router]:
-    """A router whose conntrack has the kernel's defaults, with the package installed by apt: the service runs."""
-    with Lab(sysctls={"nf_conntrack_events": 2, "nf_conntrack_timestamp": 0}) as lab, Router(lab, request.param, builds.folder) as router:
+def router(
+    request: pytest.FixtureRequest, builds: Builds, packages: dict[str, Path]
+) -> Iterator[Router]:
+    """A router whose conntrack has the kernel's defaults, with the package installed by apt: the
+    service runs.
+    """
+    with (
+        Lab(sysctls={"nf_conntrack_events": 2, "nf_conntrack_timestamp": 0}) as lab,
+        Router(lab, request.param, builds.folder) as router,
+    ):
         router.said = router.install(packages[router.suite])
         yield router
 

@@ -1,8 +1,10 @@
 #!/usr/bin/python3
-"""press_tab.py SHELL LINE: types LINE and TAB into a real interactive SHELL (bash, zsh, fish) on a terminal of its own.
+"""press_tab.py SHELL LINE: types LINE and TAB into a real interactive SHELL (bash, zsh, fish) on a
+terminal of its own.
 
-Prints, as JSON, the words that the shell then shows: the completed line, or the choices.  Nothing is imported that a small
-router does not have: it runs there too.  For bash, bash-completion must find the commands' completion by itself.
+Prints, as JSON, the words that the shell then shows: the completed line, or the choices.  Nothing
+is imported that a small router does not have: it runs there too.  For bash, bash-completion must
+find the commands' completion by itself.
 """
 
 from __future__ import annotations
@@ -28,14 +30,26 @@ BASH = (
     "bind 'set enable-bracketed-paste off'",
     "PS1" + SET_PROMPT,
 )
-ZSH = ("autoload -U compinit", "compinit -u", "unset zle_bracketed_paste", "LISTMAX=1000", "PROMPT" + SET_PROMPT)
-SHELLS = {"bash": (["bash", "--norc", "--noprofile", "-i"], BASH), "zsh": (["zsh", "-f", "-i"], ZSH)}
-# Once something was shown, the rest follows at once; and if nothing is shown, there is nothing to show.
+ZSH = (
+    "autoload -U compinit",
+    "compinit -u",
+    "unset zle_bracketed_paste",
+    "LISTMAX=1000",
+    "PROMPT" + SET_PROMPT,
+)
+SHELLS = {
+    "bash": (["bash", "--norc", "--noprofile", "-i"], BASH),
+    "zsh": (["zsh", "-f", "-i"], ZSH),
+}
+# Once something was shown, the rest follows at once; and if nothing is shown, there is nothing to
+# show.
 SETTLE_SECONDS, MOST_SECONDS = 0.3, 5.0
 
 
 def read(terminal: int, enough: int, end: str = "") -> str:
-    """What comes: up to `end`, or else until more than `enough` characters came and no more for a while."""
+    """What comes: up to `end`, or else until more than `enough` characters came and no more for a
+    while.
+    """
     text, limit = "", time.monotonic() + MOST_SECONDS
     while time.monotonic() < limit and not (end and text.endswith(end)):
         if select.select([terminal], [], [], SETTLE_SECONDS)[0]:
@@ -48,7 +62,12 @@ def read(terminal: int, enough: int, end: str = "") -> str:
 def press_tab(shell: str, line: str) -> list[str]:
     """The words on the screen after `line` and TAB."""
     if shell == "fish":  # it draws its screen anew all the time, but can be asked
-        said = subprocess.run(["fish", "-c", f"complete --do-complete '{line}'"], capture_output=True, text=True, check=True)
+        said = subprocess.run(
+            ["fish", "-c", f"complete --do-complete '{line}'"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return [row.split("\t")[0] for row in said.stdout.splitlines()]
     command, prepare = SHELLS[shell]
     with tempfile.TemporaryDirectory() as home:

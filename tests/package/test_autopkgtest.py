@@ -15,7 +15,15 @@ def test_the_packages_own_tests_pass(suite: str, builds: Builds, packages: dict[
     with Lab(asleep=True) as lab, Router(lab, suite, builds.folder, KIND="build") as machine:
         package = f"/srv/{suite}/{packages[suite].name}"
         done = machine.run(
-            *("autopkgtest", "--no-built-binaries", "--ignore-restrictions=isolation-container", package, "/srv/tree/", "--", "null"),
+            *(
+                "autopkgtest",
+                "--no-built-binaries",
+                "--ignore-restrictions=isolation-container",
+                package,
+                "/srv/tree/",
+                "--",
+                "null",
+            ),
             check=False,
         )
     said = done.stdout + done.stderr

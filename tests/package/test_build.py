@@ -1,4 +1,6 @@
-"""The package as a file: built twice it is the same, lintian has nothing to say, and it asks for what the code imports."""
+"""The package as a file: built twice it is the same, lintian has nothing to say, and it asks for
+what the code imports.
+"""
 
 from __future__ import annotations
 
@@ -41,32 +43,53 @@ def imported() -> set[str]:
 
 def test_it_depends_on_what_the_code_imports_and_on_no_more() -> None:
     control = (CHECKOUT / "debian" / "control").read_text()
-    depends = set(re.findall(r"^ (python3-\S+),$", control.partition("\nDepends:")[2], flags=re.MULTILINE))
+    depends = set(
+        re.findall(r"^ (python3-\S+),$", control.partition("\nDepends:")[2], flags=re.MULTILINE)
+    )
     assert {MODULES[name] for name in imported()} == depends
-    installed_by_make = re.search(r"^RUN = (.*)$", (CHECKOUT / "Makefile").read_text(), flags=re.MULTILINE)
+    installed_by_make = re.search(
+        r"^RUN = (.*)$", (CHECKOUT / "Makefile").read_text(), flags=re.MULTILINE
+    )
     assert installed_by_make
     assert depends <= set(installed_by_make[1].split())
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_two_builds_are_the_same_bytes(suite: str, builds: Builds, packages: dict[str, Path]) -> None:
-    again = builds.build(suite, f"{suite}-again", prepare="umask 077; touch ctrecorder/*.py; export TZ=Asia/Tokyo LANG=C; sleep 2")
+def test_two_builds_are_the_same_bytes(
+    suite: str, builds: Builds, packages: dict[str, Path]
+) -> None:
+    again = builds.build(
+        suite,
+        f"{suite}-again",
+        prepare="umask 077; touch ctrecorder/*.py; export TZ=Asia/Tokyo LANG=C; sleep 2",
+    )
     for path in sorted(again.parent.iterdir()):
         if path.suffix not in (".buildinfo", ".changes"):  # those tell of the machine that built
             other = packages[suite].parent / path.name
-            assert hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(other.read_bytes()).digest(), path.name
+            assert (
+                hashlib.sha256(path.read_bytes()).digest()
+                == hashlib.sha256(other.read_bytes()).digest()
+            ), path.name
 
 
 def test_a_changelog_that_differs_from_the_code_stops_the_build(builds: Builds) -> None:
-    with pytest.raises(AssertionError, match=r"debian/changelog says \S+, ctrecorder/__init__.py says 9\.9"):
-        builds.build("bookworm", "differs", prepare="sed -i 's/^__version__ = .*/__version__ = \"9.9\"/' ctrecorder/__init__.py")
+    with pytest.raises(
+        AssertionError, match=r"debian/changelog says \S+, ctrecorder/__init__.py says 9\.9"
+    ):
+        builds.build(
+            "bookworm",
+            "differs",
+            prepare="sed -i 's/^__version__ = .*/__version__ = \"9.9\"/' ctrecorder/__init__.py",
+        )
 
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_lintian_has_nothing_to_say(suite: str, builds: Builds, packages: dict[str, Path]) -> None:
     command = f"cd /srv/{suite}; lintian --allow-root --display-info --show-overrides --no-tag-display-limit *.changes"
     said = boot_sh("sh", suite, command, BIND=builds.folder, check=False).stdout.splitlines()
-    assert [line for line in said if not line.startswith(("O:", "N:", "P:", "C:", "X:", "M:"))] == []
+    assert [
+        line for line in said if not line.startswith(("O:", "N:", "P:", "C:", "X:", "M:"))
+    ] == []
 
 
 def test_an_override_of_lintian_has_its_reason_above_it() -> None:
@@ -80,16 +103,31 @@ def test_an_override_of_lintian_has_its_reason_above_it() -> None:
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_what_is_in_it(suite: str, packages: dict[str, Path]) -> None:
-    said = subprocess.run(["dpkg-deb", "-c", packages[suite]], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        ["dpkg-deb", "-c", packages[suite]], capture_output=True, text=True, check=True
+    ).stdout
     modes = {line.split()[5].removeprefix("."): line.split()[0] for line in said.splitlines()}
     assert {Path(path).name for path in modes if re.fullmatch(r"/usr/bin/\w+", path)} == COMMANDS
     assert all(modes[f"/usr/bin/{command}"] == "-rwxr-xr-x" for command in COMMANDS)
     pages = {path.name for path in (CHECKOUT / "man").iterdir()}
-    shipped = {Path(path).name.removesuffix(".gz") for path in modes if path.startswith("/usr/share/man/man")}
+    shipped = {
+        Path(path).name.removesuffix(".gz")
+        for path in modes
+        if path.startswith("/usr/share/man/man")
+    }
     assert pages
     assert shipped >= pages
-    assert not [path for path in modes if path.startswith(("/lib/", "/usr/sbin/")) or "__pycache__" in path or "/tests" in path]
-    for path in ("catalog/ctrecorder.catalog", "system/ctrecord.service", "system/ctrecord@.service", "system/ctsqueeze.timer"):
+    assert not [
+        path
+        for path in modes
+        if path.startswith(("/lib/", "/usr/sbin/")) or "__pycache__" in path or "/tests" in path
+    ]
+    for path in (
+        "catalog/ctrecorder.catalog",
+        "system/ctrecord.service",
+        "system/ctrecord@.service",
+        "system/ctsqueeze.timer",
+    ):
         assert f"/usr/lib/systemd/{path}" in modes
 
 
@@ -99,7 +137,10 @@ def test_further_recorders_run_as_the_first_one() -> None:
     further = (CHECKOUT / "debian" / "ctrecorder@.ctrecord.service").read_text().splitlines()
     assert [pair for pair in zip(first, further, strict=True) if pair[0] != pair[1]] == [
         ("Description=Connection recorder", "Description=Connection recorder %i"),
-        ("ExecStart=/usr/bin/ctrecord --foreground", "ExecStart=/usr/bin/ctrecord --foreground --config /etc/ctrecorder/%i.conf"),
+        (
+            "ExecStart=/usr/bin/ctrecord --foreground",
+            "ExecStart=/usr/bin/ctrecord --foreground --config /etc/ctrecorder/%i.conf",
+        ),
     ]
 
 
@@ -107,9 +148,23 @@ def test_a_machine_that_cannot_boot_containers_says_so_and_fails(tmp_path: Path)
     for tool in ("bash", "id", "dirname"):
         (tmp_path / tool).symlink_to(shutil.which(tool) or "")
     for command, path, why in (
-        ([BOOT, "up", "x", "bookworm"], str(tmp_path), "no systemd-nspawn: apt-get install systemd-container"),
-        ([BOOT, "up", "no-such-namespace", "bookworm"], os.environ["PATH"], "no network namespace no-such-namespace"),
-        (["setpriv", "--reuid=65534", "--clear-groups", BOOT, "up", "x", "bookworm"], os.environ["PATH"], "only root can boot a container"),
+        (
+            [BOOT, "up", "x", "bookworm"],
+            str(tmp_path),
+            "no systemd-nspawn: apt-get install systemd-container",
+        ),
+        (
+            [BOOT, "up", "no-such-namespace", "bookworm"],
+            os.environ["PATH"],
+            "no network namespace no-such-namespace",
+        ),
+        (
+            ["setpriv", "--reuid=65534", "--clear-groups", BOOT, "up", "x", "bookworm"],
+            os.environ["PATH"],
+            "only root can boot a container",
+        ),
     ):
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": path}, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, env={**os.environ, "PATH": path}, check=False
+        )
         assert (done.returncode, done.stderr.strip()) == (1, f"boot.sh: {why}")

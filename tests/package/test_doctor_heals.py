@@ -1,4 +1,6 @@
-"""cttest --doctor on a booted router: each fault is made, found, and gone after the very command that the doctor gives."""
+"""cttest --doctor on a booted router: each fault is made, found, and gone after the very command
+that the doctor gives.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ OF_THE_HOST = ("the clock is not synchronised",)
 
 @dataclass(frozen=True)
 class Fault:
-    """`make` and `undo` are shell; `says` is in the finding; `mends`: whether the finding's command mends it as it stands."""
+    """`make` and `undo` are shell; `says` is in the finding; `mends`: whether the finding's command
+    mends it as it stands.
+    """
 
     make: str
     says: str
@@ -26,16 +30,30 @@ class Fault:
 
 
 FAULTS = {
-    "events off": Fault("sysctl -qw net.netfilter.nf_conntrack_events=0", "net.netfilter.nf_conntrack_events is 0"),
-    "timestamps off": Fault("sysctl -qw net.netfilter.nf_conntrack_timestamp=0", "net.netfilter.nf_conntrack_timestamp is 0"),
-    "asleep": Fault("nft list ruleset >/run/rules; nft flush ruleset", "asleep", undo="nft flush ruleset; nft -f /run/rules", mends=False),
+    "events off": Fault(
+        "sysctl -qw net.netfilter.nf_conntrack_events=0", "net.netfilter.nf_conntrack_events is 0"
+    ),
+    "timestamps off": Fault(
+        "sysctl -qw net.netfilter.nf_conntrack_timestamp=0",
+        "net.netfilter.nf_conntrack_timestamp is 0",
+    ),
+    "asleep": Fault(
+        "nft list ruleset >/run/rules; nft flush ruleset",
+        "asleep",
+        undo="nft flush ruleset; nft -f /run/rules",
+        mends=False,
+    ),
     "notrack": Fault(
         "nft 'table inet quiet { chain pre { type filter hook prerouting priority raw; udp dport 53 notrack; }; }'",
         "a NOTRACK rule in inet quiet pre",
         undo="nft delete table inet quiet",
     ),
-    "recorder stopped": Fault("systemctl stop ctrecord.service", "ctrecord.service is inactive: nothing is recorded"),
-    "recorder disabled": Fault("systemctl disable -q ctrecord.service 2>&1", "ctrecord.service is disabled"),
+    "recorder stopped": Fault(
+        "systemctl stop ctrecord.service", "ctrecord.service is inactive: nothing is recorded"
+    ),
+    "recorder disabled": Fault(
+        "systemctl disable -q ctrecord.service 2>&1", "ctrecord.service is disabled"
+    ),
     "recorder fails": Fault(
         "mkdir -p /run/systemd/system/ctrecord.service.d; printf '[Service]\\nAmbientCapabilities=\\nCapabilityBoundingSet=\\n' "
         ">/run/systemd/system/ctrecord.service.d/x.conf; systemctl daemon-reload; systemctl restart ctrecord.service; true",
@@ -62,14 +80,22 @@ FAULTS = {
         undo=f"systemctl stop ctrecord.service; umount {LOGS}; systemctl start ctrecord.service",
         mends=False,
     ),
-    "timer off": Fault("systemctl disable -q --now ctexpire.timer 2>&1", "ctexpire.timer is off: nothing is deleted"),
+    "timer off": Fault(
+        "systemctl disable -q --now ctexpire.timer 2>&1",
+        "ctexpire.timer is off: nothing is deleted",
+    ),
     "bad setting": Fault(
         "cp /etc/ctrecorder/ctrecorder.conf /run/conf; printf '[expire]\\nmin_fre = 1\\n' >/etc/ctrecorder/ctrecorder.conf",
         "no setting min_fre in [expire] (did you mean min_free?)",
         undo="cat /run/conf >/etc/ctrecorder/ctrecorder.conf",
         mends=False,
     ),
-    "no nft": Fault("mv /usr/sbin/nft /usr/sbin/nft.gone", "no nft", undo="mv /usr/sbin/nft.gone /usr/sbin/nft", mends=False),
+    "no nft": Fault(
+        "mv /usr/sbin/nft /usr/sbin/nft.gone",
+        "no nft",
+        undo="mv /usr/sbin/nft.gone /usr/sbin/nft",
+        mends=False,
+    ),
 }
 
 
@@ -125,18 +151,38 @@ def test_each_fault_is_found_and_mended(healthy: Router, name: str) -> None:
 
 
 def test_further_recorders_are_looked_at_and_may_replace_the_first(healthy: Router) -> None:
-    healthy.run("tee", "/etc/ctrecorder/all.conf", stdin=f"[record]\ntemplate = {LOGS}/all-%s.ctlog\n")
-    healthy.sh("systemctl disable -q --now ctrecord.service 2>&1; systemctl enable -q --now ctrecord@all.service 2>&1")
+    healthy.run(
+        "tee", "/etc/ctrecorder/all.conf", stdin=f"[record]\ntemplate = {LOGS}/all-%s.ctlog\n"
+    )
+    healthy.sh(
+        "systemctl disable -q --now ctrecord.service 2>&1; systemctl enable -q --now ctrecord@all.service 2>&1"
+    )
     try:
         assert findings(healthy) == {}
-        healthy.sh("systemctl stop ctrecord@all.service; systemctl disable -q ctrecord@all.service 2>&1")
-        assert [what for what in findings(healthy) if what.startswith("ctrecord.service is inactive: nothing is recorded")]
+        healthy.sh(
+            "systemctl stop ctrecord@all.service; systemctl disable -q ctrecord@all.service 2>&1"
+        )
+        assert [
+            what
+            for what in findings(healthy)
+            if what.startswith("ctrecord.service is inactive: nothing is recorded")
+        ]
     finally:
-        healthy.sh("systemctl disable -q --now ctrecord@all.service 2>&1; rm /etc/ctrecorder/all.conf")
+        healthy.sh(
+            "systemctl disable -q --now ctrecord@all.service 2>&1; rm /etc/ctrecorder/all.conf"
+        )
 
 
 def test_a_gap_in_rights_is_said(healthy: Router) -> None:
-    done = healthy.run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "cttest", "--doctor", check=False)
+    done = healthy.run(
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "cttest",
+        "--doctor",
+        check=False,
+    )
     assert done.returncode == 1
     assert "lacks CAP_NET_ADMIN" in done.stdout
     assert f"{LOGS} may not be looked into" in done.stdout
@@ -144,11 +190,20 @@ def test_a_gap_in_rights_is_said(healthy: Router) -> None:
 
 def test_the_clock_is_judged_as_systemd_judges_it(healthy: Router) -> None:
     """timedatectl asks the kernel the same by another way."""
-    said = healthy.run("timedatectl", "show", "--property=NTPSynchronized", "--value").stdout.strip()
-    assert (said == "no") == ("the clock is not synchronised" in healthy.run("cttest", "--doctor", check=False).stdout)
+    said = healthy.run(
+        "timedatectl", "show", "--property=NTPSynchronized", "--value"
+    ).stdout.strip()
+    assert (said == "no") == (
+        "the clock is not synchronised" in healthy.run("cttest", "--doctor", check=False).stdout
+    )
 
 
 def test_every_look_has_a_fault_here_or_a_unit_test() -> None:
-    """Flowtables, capped buffers and kernels without events this machine cannot make: tests/unit/test_doctor.py has them."""
+    """Flowtables, capped buffers and kernels without events this machine cannot make:
+    tests/unit/test_doctor.py has them.
+    """
     looks = {name for name in vars(doctor) if name.startswith("look_at_")}
-    assert looks == {f"look_at_{one}" for one in ("rights", "kernel", "unit", "log", "rules", "buffer", "clock", "disk", "timers")}
+    assert looks == {
+        f"look_at_{one}"
+        for one in ("rights", "kernel", "unit", "log", "rules", "buffer", "clock", "disk", "timers")
+    }

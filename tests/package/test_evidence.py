@@ -1,4 +1,6 @@
-"""What an installed recorder's log proves: held against the router's own journal, sealed by a credential, its questions journalled."""
+"""What an installed recorder's log proves: held against the router's own journal, sealed by a
+credential, its questions journalled.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,29 @@ from tests.support.router import INSIDE, SERVER, wait_for_next
 
 CONF = "/etc/ctrecorder/ctrecorder.conf"
 COPY = "/tmp/copy"
-# As much of a sandbox as a reader of segments bears: no other user is known to it, nor any other process.
+# As much of a sandbox as a reader of segments bears: no other user is known to it, nor any other
+# process.
 SANDBOX = (
-    *("NoNewPrivileges=yes", "PrivateUsers=yes", "PrivateNetwork=yes", "PrivateDevices=yes", "PrivateTmp=yes", "ProcSubset=pid"),
-    *("ProtectProc=invisible", "ProtectSystem=strict", "ProtectHome=yes", "MemoryDenyWriteExecute=yes", "CapabilityBoundingSet="),
-    *("RestrictAddressFamilies=AF_UNIX", "SystemCallFilter=@system-service", "SystemCallFilter=~@privileged @resources"),
+    *(
+        "NoNewPrivileges=yes",
+        "PrivateUsers=yes",
+        "PrivateNetwork=yes",
+        "PrivateDevices=yes",
+        "PrivateTmp=yes",
+        "ProcSubset=pid",
+    ),
+    *(
+        "ProtectProc=invisible",
+        "ProtectSystem=strict",
+        "ProtectHome=yes",
+        "MemoryDenyWriteExecute=yes",
+        "CapabilityBoundingSet=",
+    ),
+    *(
+        "RestrictAddressFamilies=AF_UNIX",
+        "SystemCallFilter=@system-service",
+        "SystemCallFilter=~@privileged @resources",
+    ),
 )
 
 
@@ -40,12 +60,15 @@ def clerk(router: Router) -> Iterator[str]:
 
 @pytest.fixture
 def anew(router: Router) -> None:
-    """Log and journal are begun anew: other tests made faults (a disk mounted over the log, and gone) that both still tell of.
+    """Log and journal are begun anew: other tests made faults (a disk mounted over the log, and
+    gone) that both still tell of.
 
     No segment begins by itself meanwhile.
     """
     wait_for_next(3600, 30)
-    router.sh(f"systemctl stop ctrecord.service; rm -rf {LOGS}/*; journalctl -q --rotate; sleep 1.2; journalctl -q --vacuum-time=1s")
+    router.sh(
+        f"systemctl stop ctrecord.service; rm -rf {LOGS}/*; journalctl -q --rotate; sleep 1.2; journalctl -q --vacuum-time=1s"
+    )
     router.restart()
 
 
@@ -73,17 +96,28 @@ def rotate(router: Router) -> str:
     """Begin a segment; the name of the one that was closed, once the journal has it."""
     old = segments(router)[-1]
     router.sh("sleep 1.1; systemctl reload ctrecord.service")
-    router.wait(lambda: router.journal(f"MESSAGE_ID={messages.SEGMENT_CLOSED.id}", f"CTRECORDER_PATH={LOGS}/{old}"), "the segment's end")
+    router.wait(
+        lambda: router.journal(
+            f"MESSAGE_ID={messages.SEGMENT_CLOSED.id}", f"CTRECORDER_PATH={LOGS}/{old}"
+        ),
+        "the segment's end",
+    )
     return old
 
 
 def questions(router: Router, word: str) -> list[dict[str, str]]:
     """The journal's entries of the questions in which `word` is."""
-    return [entry for entry in router.journal(f"MESSAGE_ID={messages.QUERY.id}") if word in entry["CTRECORDER_QUERY"]]
+    return [
+        entry
+        for entry in router.journal(f"MESSAGE_ID={messages.QUERY.id}")
+        if word in entry["CTRECORDER_QUERY"]
+    ]
 
 
 def as_clerk(router: Router, *command: object) -> Done:
-    return router.run("setpriv", "--reuid=clerk", "--regid=clerk", "--init-groups", "--", *command, check=False)
+    return router.run(
+        "setpriv", "--reuid=clerk", "--regid=clerk", "--init-groups", "--", *command, check=False
+    )
 
 
 @pytest.mark.usefixtures("anew")
@@ -98,16 +132,24 @@ def test_the_log_is_what_the_journal_has_of_it(router: Router, copy: str) -> Non
     assert "nothing that was logged" not in done.stdout
 
     # The last but one is made anew, whole in itself, by who can write to the folder; and gone.
-    router.sh(f"cp -a {LOGS} {copy}; cd {copy}; mv {last} old; : >>old; cttest --repair old -o {last} >/dev/null || true; rm old")
+    router.sh(
+        f"cp -a {LOGS} {copy}; cd {copy}; mv {last} old; : >>old; cttest --repair old -o {last} >/dev/null || true; rm old"
+    )
     again = router.run("cttest", "--anchors", "journal", copy, check=False)
-    assert (again.returncode, f"{copy}/{last}: at byte 0: " in again.stdout) == (1, True), again.stdout
+    assert (again.returncode, f"{copy}/{last}: at byte 0: " in again.stdout) == (1, True), (
+        again.stdout
+    )
     router.run("rm", f"{copy}/{last}")
     gone = router.run("cttest", "--anchors", "journal", copy, check=False)
     assert gone.returncode == 1
-    assert re.search(rf"{re.escape(last)} was logged with last hash [0-9a-f]{{32}}, is not here", gone.stdout)
+    assert re.search(
+        rf"{re.escape(last)} was logged with last hash [0-9a-f]{{32}}, is not here", gone.stdout
+    )
 
 
-def test_what_cannot_read_the_journal_does_not_say_that_all_is_well(router: Router, clerk: str) -> None:
+def test_what_cannot_read_the_journal_does_not_say_that_all_is_well(
+    router: Router, clerk: str
+) -> None:
     done = as_clerk(router, "cttest", "--anchors", "journal")
     assert done.returncode == 2, done.stdout
     assert "members of systemd-journal" in done.stdout
@@ -120,18 +162,45 @@ def test_a_members_question_is_in_the_journal(router: Router, clerk: str) -> Non
     assert (done.returncode, rows) == (0, 2)
     router.wait(lambda: questions(router, f"-p {port}"), "the question")
     entry = next(one for one in questions(router, f"-p {port}") if one["_UID"] == clerk)
-    assert (entry["CTRECORDER_UID"], entry["CTRECORDER_LOGIN"], entry["CTRECORDER_ROWS"]) == (clerk, "clerk", "2")
-    assert (entry["CTRECORDER_QUERY"], entry["CTRECORDER_REASON"], entry["SYSLOG_IDENTIFIER"]) == (f"-p {port}", "none", "ctlist")
+    assert (entry["CTRECORDER_UID"], entry["CTRECORDER_LOGIN"], entry["CTRECORDER_ROWS"]) == (
+        clerk,
+        "clerk",
+        "2",
+    )
+    assert (entry["CTRECORDER_QUERY"], entry["CTRECORDER_REASON"], entry["SYSLOG_IDENTIFIER"]) == (
+        f"-p {port}",
+        "none",
+        "ctlist",
+    )
 
 
 def test_a_sandboxed_members_question_too(router: Router, clerk: str) -> None:
     port = talk(router)
-    sandbox = [f"--property={one}" for one in ("User=clerk", "SupplementaryGroups=ctrecorder", *SANDBOX)]
-    done = router.run("systemd-run", "--quiet", "--wait", "--pipe", "--collect", *sandbox, "--", "ctlist", "-s", "-p", port)
+    sandbox = [
+        f"--property={one}" for one in ("User=clerk", "SupplementaryGroups=ctrecorder", *SANDBOX)
+    ]
+    done = router.run(
+        "systemd-run",
+        "--quiet",
+        "--wait",
+        "--pipe",
+        "--collect",
+        *sandbox,
+        "--",
+        "ctlist",
+        "-s",
+        "-p",
+        port,
+    )
     assert len(done.stdout.splitlines()) == 1, done.stderr
     router.wait(lambda: questions(router, f"-s -p {port}"), "the question")
     (entry,) = questions(router, f"-s -p {port}")
-    assert (entry["_UID"], entry["CTRECORDER_UID"], entry["CTRECORDER_LOGIN"], entry["CTRECORDER_ROWS"]) == (clerk, clerk, "clerk", "1")
+    assert (
+        entry["_UID"],
+        entry["CTRECORDER_UID"],
+        entry["CTRECORDER_LOGIN"],
+        entry["CTRECORDER_ROWS"],
+    ) == (clerk, clerk, "clerk", "1")
 
 
 def test_a_reason_may_be_required(router: Router, clerk: str, shipped: str) -> None:
@@ -148,8 +217,14 @@ def test_a_reason_may_be_required(router: Router, clerk: str, shipped: str) -> N
 
 
 @pytest.mark.usefixtures("anew")
-def test_sealed_by_a_credential_as_the_manual_has_it(router: Router, clerk: str, shipped: str) -> None:
-    page = (CHECKOUT / "man" / "ctrecorder.conf.5").read_text().partition("To seal what is recorded")[2]
+def test_sealed_by_a_credential_as_the_manual_has_it(
+    router: Router, clerk: str, shipped: str
+) -> None:
+    page = (
+        (CHECKOUT / "man" / "ctrecorder.conf.5")
+        .read_text()
+        .partition("To seal what is recorded")[2]
+    )
     block = page.partition(".Bd -literal -offset indent\n")[2].partition(".Ed")[0]
     make, load = block.splitlines()[0], re.search(r"LoadCredential=\S+", block)[0]
     setting = re.search(r"\[seal\] (key = \S+)", block)[1]
@@ -158,34 +233,59 @@ def test_sealed_by_a_credential_as_the_manual_has_it(router: Router, clerk: str,
         router.sh(make)
         for unit in units:
             router.sh(f"mkdir -p /etc/systemd/system/{unit}.service.d")
-            router.run("tee", f"/etc/systemd/system/{unit}.service.d/seal.conf", stdin=f"[Service]\n{load}\n")
+            router.run(
+                "tee",
+                f"/etc/systemd/system/{unit}.service.d/seal.conf",
+                stdin=f"[Service]\n{load}\n",
+            )
         router.run("tee", CONF, stdin=shipped.replace("#key =", setting))
         assert setting in router.run("cat", CONF).stdout
         router.sh("systemctl daemon-reload")
         router.restart()
         talk(router)
         sealed = rotate(router)
-        headers = json.loads(router.run("ctlist", "-H", "--format", "json", f"{LOGS}/{sealed}").stdout)
+        headers = json.loads(
+            router.run("ctlist", "-H", "--format", "json", f"{LOGS}/{sealed}").stdout
+        )
         assert headers["sealed"] is True
 
         without = router.run("cttest", check=False)
         assert without.returncode == 2, without.stdout + without.stderr
         assert "the key of the configuration is not at hand (credential:seal)" in without.stdout
-        assert f"{LOGS}/{sealed}: is sealed: without its key (--key) only its structure could be checked" in without.stdout
+        assert (
+            f"{LOGS}/{sealed}: is sealed: without its key (--key) only its structure could be checked"
+            in without.stdout
+        )
         with_key = router.run("cttest", "--key", "/etc/ctrecorder/seal.key")
         assert "0 damaged" in with_key.stdout
         assert as_clerk(router, "cttest", "--key", "/etc/ctrecorder/seal.key").returncode == 2
-        assert router.run("cttest", "--key", "/etc/ctrecorder/seal.key", "--anchors", "journal").returncode == 0
-        assert as_clerk(router, "ctlist", f"{LOGS}/{sealed}").returncode == 0, "a key proves, and hides nothing"
+        assert (
+            router.run(
+                "cttest", "--key", "/etc/ctrecorder/seal.key", "--anchors", "journal"
+            ).returncode
+            == 0
+        )
+        assert as_clerk(router, "ctlist", f"{LOGS}/{sealed}").returncode == 0, (
+            "a key proves, and hides nothing"
+        )
 
         router.run("systemctl", "start", "ctsqueeze.service")
-        assert router.journal(f"MESSAGE_ID={messages.SQUEEZED.id}", f"CTRECORDER_PATH={LOGS}/{sealed}")
-        assert router.run("cttest", "--key", "/etc/ctrecorder/seal.key", "--anchors", "journal").returncode == 0
+        assert router.journal(
+            f"MESSAGE_ID={messages.SQUEEZED.id}", f"CTRECORDER_PATH={LOGS}/{sealed}"
+        )
+        assert (
+            router.run(
+                "cttest", "--key", "/etc/ctrecorder/seal.key", "--anchors", "journal"
+            ).returncode
+            == 0
+        )
     finally:
         for unit in units:
             router.sh(f"rm -r /etc/systemd/system/{unit}.service.d")
         # What is sealed goes with its key: other tests check the folder.
         router.run("tee", CONF, stdin=shipped.replace("#max_age = 90d", "max_age = 1s"))
-        router.sh("rm /etc/ctrecorder/seal.key; systemctl daemon-reload; systemctl reset-failed; systemctl restart ctrecord.service")
+        router.sh(
+            "rm /etc/ctrecorder/seal.key; systemctl daemon-reload; systemctl reset-failed; systemctl restart ctrecord.service"
+        )
         router.sh("sleep 1.1; systemctl start ctexpire.service")
     assert router.run("cttest").returncode == 0, "the receipts stand in for what was sealed"

@@ -1,4 +1,6 @@
-"""From the version before through an upgrade to purge: nothing is lost but at purge, and the shortest gap is in the log."""
+"""From the version before through an upgrade to purge: nothing is lost but at purge, and the
+shortest gap is in the log.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +29,18 @@ def older(builds: Builds, package: Path) -> Path:
         sum=$(md5sum <work/etc/ctrecorder/ctrecorder.conf | cut -d' ' -f1)
         sed -i "s,^[0-9a-f]*  etc/ctrecorder/ctrecorder.conf,$sum  etc/ctrecorder/ctrecorder.conf," work/DEBIAN/md5sums
         dpkg-deb --root-owner-group -b work "$2" >/dev/null; rm -rf work"""
-    subprocess.run(["sh", "-eu", "-c", script, "sh", package, target], cwd=target.parent, check=True)
+    subprocess.run(
+        ["sh", "-eu", "-c", script, "sh", package, target], cwd=target.parent, check=True
+    )
     return target
 
 
 def destroyed(router: Router) -> set[object]:
     """Source ports of the connections that ended."""
-    return {one["orig_sport"] for one in map(json.loads, router.lines("--format", "json", "--event", "destroy"))}
+    return {
+        one["orig_sport"]
+        for one in map(json.loads, router.lines("--format", "json", "--event", "destroy"))
+    }
 
 
 def talk(router: Router) -> int:
@@ -43,19 +50,29 @@ def talk(router: Router) -> int:
     return port
 
 
-def test_upgrade_keeps_everything_and_records_its_gap(bare: Router, builds: Builds, packages: dict[str, Path]) -> None:
+def test_upgrade_keeps_everything_and_records_its_gap(
+    bare: Router, builds: Builds, packages: dict[str, Path]
+) -> None:
     # The version before comes from the other release: a router's Debian is upgraded too.
     other = next(suite for suite in SUITES if suite != bare.suite)
     bare.install(older(builds, packages[other]))
     bare.sh(f"sed -i 's/^#rotate = 60/rotate = 30/' {CONF}")
-    bare.run("tee", "/etc/ctrecorder/udp.conf", stdin=f"[record]\ntemplate = {LOGS}/udp-%s.ctlog\nprotocols = udp\n")
+    bare.run(
+        "tee",
+        "/etc/ctrecorder/udp.conf",
+        stdin=f"[record]\ntemplate = {LOGS}/udp-%s.ctlog\nprotocols = udp\n",
+    )
     bare.sh("systemctl restart ctrecord.service; systemctl enable --now ctrecord@udp.service 2>&1")
     before = talk(bare)
     bare.wait(lambda: before in destroyed(bare), "the connection before the upgrade")
     first, further = bare.pid(), bare.pid("ctrecord@udp.service")
 
-    asked = bare.run("apt-get", "install", "-y", f"/srv/{bare.suite}/{packages[bare.suite].name}", stdin="N\n")
-    assert "Configuration file '/etc/ctrecorder/ctrecorder.conf'" in asked.stdout, "a conffile that both sides changed is asked for"
+    asked = bare.run(
+        "apt-get", "install", "-y", f"/srv/{bare.suite}/{packages[bare.suite].name}", stdin="N\n"
+    )
+    assert "Configuration file '/etc/ctrecorder/ctrecorder.conf'" in asked.stdout, (
+        "a conffile that both sides changed is asked for"
+    )
     assert "rotate = 30" in bare.run("cat", CONF).stdout
     assert first != bare.pid() != "0"
     assert further != bare.pid("ctrecord@udp.service") != "0"
@@ -72,18 +89,24 @@ def test_upgrade_keeps_everything_and_records_its_gap(bare: Router, builds: Buil
     assert bare.run("cttest", LOGS).returncode == 0
 
 
-def test_remove_keeps_the_segments_and_purge_takes_all(bare: Router, packages: dict[str, Path]) -> None:
+def test_remove_keeps_the_segments_and_purge_takes_all(
+    bare: Router, packages: dict[str, Path]
+) -> None:
     bare.install(packages[bare.suite])
     talk(bare)
     bare.sh("cp /etc/ctrecorder/ctrecorder.conf /etc/ctrecorder/all.conf")
-    bare.sh("sed -i 's/^#template = .*/template = \\/var\\/log\\/ctrecorder\\/all-%s.ctlog/' /etc/ctrecorder/all.conf")
+    bare.sh(
+        "sed -i 's/^#template = .*/template = \\/var\\/log\\/ctrecorder\\/all-%s.ctlog/' /etc/ctrecorder/all.conf"
+    )
     bare.sh("systemctl enable --now ctrecord@all.service 2>&1")
     segments = bare.sh(f"ls {LOGS}").split()
     assert len(segments) >= 2
 
     bare.run("apt-get", "remove", "-y", "ctrecorder")
     assert bare.sh(f"ls {LOGS}").split() == segments
-    assert bare.sh("pgrep -c ctrecord", check=False).strip() == "0", "no recorder is left running, the further one neither"
+    assert bare.sh("pgrep -c ctrecord", check=False).strip() == "0", (
+        "no recorder is left running, the further one neither"
+    )
     assert bare.sh("ls /etc/ctrecorder").split() == ["all.conf", "ctrecorder.conf"]
     # Installed again, it goes on where it was, in the same chain.
     bare.install(packages[bare.suite])
@@ -93,15 +116,28 @@ def test_remove_keeps_the_segments_and_purge_takes_all(bare: Router, packages: d
     bare.run("apt-get", "purge", "-y", "ctrecorder")
     left = "/var/log/ctrecorder /etc/ctrecorder /usr/lib/python3/dist-packages/ctrecorder /var/lib/systemd/timers/stamp-ctsqueeze.timer"
     assert bare.sh(f"ls -d {left} 2>/dev/null", check=False) == ""
-    assert bare.sh("find /etc/systemd /usr/lib/systemd /var/lib/systemd/deb-systemd-helper-enabled -name 'ct[res][!l]*'") == ""
+    assert (
+        bare.sh(
+            "find /etc/systemd /usr/lib/systemd /var/lib/systemd/deb-systemd-helper-enabled -name 'ct[res][!l]*'"
+        )
+        == ""
+    )
     assert bare.sh("systemctl --failed --no-legend --plain") == ""
 
 
-def test_a_downgrade_works_and_keeps_the_segments(bare: Router, builds: Builds, packages: dict[str, Path]) -> None:
+def test_a_downgrade_works_and_keeps_the_segments(
+    bare: Router, builds: Builds, packages: dict[str, Path]
+) -> None:
     bare.install(packages[bare.suite])
     port = talk(bare)
     bare.wait(lambda: port in destroyed(bare), "the connection in the log")
-    said = bare.run("apt-get", "install", "-y", "--allow-downgrades", f"/srv/older/{older(builds, packages[bare.suite]).name}").stdout
+    said = bare.run(
+        "apt-get",
+        "install",
+        "-y",
+        "--allow-downgrades",
+        f"/srv/older/{older(builds, packages[bare.suite]).name}",
+    ).stdout
     assert "dpkg: warning: downgrading ctrecorder" in said or "downgrading" in said
     assert bare.show("ctrecord.service", "ActiveState")["ActiveState"] == "active"
     assert port in destroyed(bare)

@@ -1,4 +1,6 @@
-"""A router that is switched off and on: the recorder is there before the network, and the hole between is in the log."""
+"""A router that is switched off and on: the recorder is there before the network, and the hole
+between is in the log.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ from tests.support.booted import LOGS, SUITES, Builds, Router
 from tests.support.router import INSIDE, SERVER, Lab
 
 ENTERED = "ActiveEnterTimestampMonotonic"
-# What brings the network up, and is waited for by the whole boot, as cloud-init has it: whoever makes the recorder wait for the
-# boot's usual targets makes a circle of it.
+# What brings the network up, and is waited for by the whole boot, as cloud-init has it: whoever
+# makes the recorder wait for the boot's usual targets makes a circle of it.
 NETWORK = """[Unit]
 DefaultDependencies=no
 After=network-pre.target
@@ -32,10 +34,15 @@ WantedBy=sysinit.target
 
 
 @pytest.fixture(params=SUITES)
-def machine(request: pytest.FixtureRequest, builds: Builds, packages: dict[str, Path], tmp_path: Path) -> Iterator[Router]:
+def machine(
+    request: pytest.FixtureRequest, builds: Builds, packages: dict[str, Path], tmp_path: Path
+) -> Iterator[Router]:
     """A router with a disk, and the package on it."""
     try:
-        with Lab() as lab, Router(lab, request.param, builds.folder, ROOT=tmp_path / "root") as router:
+        with (
+            Lab() as lab,
+            Router(lab, request.param, builds.folder, ROOT=tmp_path / "root") as router,
+        ):
             router.install(packages[router.suite])
             yield router
     finally:
@@ -52,7 +59,10 @@ def test_a_reboot_closes_in_order_and_records_before_the_network_is_up(machine: 
 
     assert machine.sh("systemctl --failed --no-legend --plain") == ""
     assert "ordering cycle" not in machine.sh("journalctl --quiet --boot --output=cat _PID=1")
-    entered = {unit: int(machine.show(unit, ENTERED)[ENTERED]) for unit in ("ctrecord.service", "net.service", "sysinit.target")}
+    entered = {
+        unit: int(machine.show(unit, ENTERED)[ENTERED])
+        for unit in ("ctrecord.service", "net.service", "sysinit.target")
+    }
     assert 0 < entered["ctrecord.service"] < entered["net.service"] < entered["sysinit.target"]
     (started,) = machine.journal(f"MESSAGE_ID={messages.STARTED.id}", "--boot")
     assert started["_SYSTEMD_UNIT"] == "ctrecord.service"

@@ -1,4 +1,6 @@
-"""Completion as installed: bash finds it through bash-completion, zsh and fish in their vendors' folders."""
+"""Completion as installed: bash finds it through bash-completion, zsh and fish in their vendors'
+folders.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from tests.support.booted import LOGS, Router
 
 
 def tab(router: Router, shell: str, line: str) -> list[str]:
-    words: list[str] = json.loads(router.run("python3", "/srv/tree/tests/package/press_tab.py", shell, line).stdout)
+    words: list[str] = json.loads(
+        router.run("python3", "/srv/tree/tests/package/press_tab.py", shell, line).stdout
+    )
     return words
 
 
@@ -26,7 +30,9 @@ def tab(router: Router, shell: str, line: str) -> list[str]:
         ("ctexpire --max-", {"--max-age", "--max-size"}),
     ],
 )
-def test_options_and_choices_are_offered(router: Router, shell: str, line: str, words: set[str]) -> None:
+def test_options_and_choices_are_offered(
+    router: Router, shell: str, line: str, words: set[str]
+) -> None:
     assert words <= set(tab(router, shell, line))
 
 

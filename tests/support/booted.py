@@ -1,4 +1,6 @@
-"""A router with a real systemd: a lab's router namespace with a Debian container in it, as PID 1, between inside and outside."""
+"""A router with a real systemd: a lab's router namespace with a Debian container in it, as PID 1,
+between inside and outside.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,23 @@ Done = subprocess.CompletedProcess[str]
 
 
 def boot_sh(*words: str, stdin: str = "", check: bool = True, **settings: object) -> Done:
-    """boot.sh, with its `settings` (BIND, ROOT, KIND); with `check`, a failure is an AssertionError that shows what it said."""
+    """boot.sh, with its `settings` (BIND, ROOT, KIND); with `check`, a failure is an AssertionError
+    that shows what it said.
+    """
     environment = {**os.environ, **{name: str(value) for name, value in settings.items()}}
-    done = subprocess.run([BOOT, *words], input=stdin, capture_output=True, text=True, timeout=MOST_SECONDS, env=environment, check=False)
+    done = subprocess.run(
+        [BOOT, *words],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=MOST_SECONDS,
+        env=environment,
+        check=False,
+    )
     if check and done.returncode:
-        raise AssertionError(f"{' '.join(words[2:])}: exit {done.returncode}:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
+        raise AssertionError(
+            f"{' '.join(words[2:])}: exit {done.returncode}:\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
+        )
     return done
 
 
@@ -44,15 +58,22 @@ class Builds:
     folder: Path
 
     def build(self, suite: str, out: str, prepare: str = "") -> Path:
-        """Build the package in `suite` into folder/out; `prepare` is shell, run in the copy of the tree first.  The .deb."""
-        script = PACK.format(out=out).replace("/tmp/tree/debian", f"cd /tmp/tree; {prepare or ':'}; /tmp/tree/debian")
+        """Build the package in `suite` into folder/out; `prepare` is shell, run in the copy of the
+        tree first.  The .deb.
+        """
+        script = PACK.format(out=out).replace(
+            "/tmp/tree/debian", f"cd /tmp/tree; {prepare or ':'}; /tmp/tree/debian"
+        )
         boot_sh("sh", suite, script, BIND=self.folder)
         (package,) = (self.folder / out).glob("*.deb")
         return package
 
 
 class Router:
-    """The booted router.  `folder` of this machine is its /srv; with a ROOT of its own it can be switched off and on."""
+    """The booted router.
+
+    `folder` of this machine is its /srv; with a ROOT of its own it can be switched off and on.
+    """
 
     def __init__(self, lab: Lab, suite: str, folder: Path, **settings: object) -> None:
         self.lab, self.suite, self.folder, self.settings = lab, suite, folder, settings
@@ -84,7 +105,9 @@ class Router:
 
     def install(self, package: Path, *options: str) -> str:
         """apt install a package of `folder`; what apt and dpkg said."""
-        done = self.run("apt-get", "install", "-y", *options, f"/srv/{package.relative_to(self.folder)}")
+        done = self.run(
+            "apt-get", "install", "-y", *options, f"/srv/{package.relative_to(self.folder)}"
+        )
         return done.stdout + done.stderr
 
     def show(self, unit: str, *names: str) -> dict[str, str]:
@@ -106,7 +129,10 @@ class Router:
         try:
             wait_until(done, what, seconds)
         except TimeoutError as error:
-            words = self.sh("systemctl status ctrecord.service; journalctl -q -n 20 -u ctrecord.service", check=False)
+            words = self.sh(
+                "systemctl status ctrecord.service; journalctl -q -n 20 -u ctrecord.service",
+                check=False,
+            )
             raise AssertionError(f"{error}\n{words}") from None
 
     def restart(self) -> None:

@@ -1,4 +1,6 @@
-"""Conntrack messages for the tests: the project's own recording of a kernel, and made ones, attribute by attribute."""
+"""Conntrack messages for the tests: the project's own recording of a kernel, and made ones,
+attribute by attribute.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ CREATE = uapi.NLM_F_CREATE | uapi.NLM_F_EXCL
 
 @cache
 def recorded() -> list[tuple[bytes, float]]:
-    """841 messages of kernel 6.18, and when each was received (s): NEW, UPDATE, DESTROY; TCP, UDP, ICMP; both families; NAT."""
+    """841 messages of kernel 6.18, and when each was received (s): NEW, UPDATE, DESTROY; TCP, UDP,
+    ICMP; both families; NAT.
+    """
     lines = gzip.decompress(SAMPLES.read_bytes()).splitlines()
     return [(bytes.fromhex(entry["hex"]), entry["recv_time"]) for entry in map(json.loads, lines)]
 
@@ -36,7 +40,9 @@ def number(kind: int, value: int, width: int) -> bytes:
     return attribute(kind, value.to_bytes(width, "big"))
 
 
-def message(*attributes: bytes, kind: int = uapi.CT_NEW, flags: int = CREATE, family: int = uapi.AF_INET) -> bytes:
+def message(
+    *attributes: bytes, kind: int = uapi.CT_NEW, flags: int = CREATE, family: int = uapi.AF_INET
+) -> bytes:
     """One netlink message."""
     body = struct.pack("=BBH", family, 0, 0) + b"".join(attributes)
     return struct.pack("=IHHII", 16 + len(body), kind, flags, 7, 0) + body
@@ -44,17 +50,25 @@ def message(*attributes: bytes, kind: int = uapi.CT_NEW, flags: int = CREATE, fa
 
 def ip4(src: int, dst: int) -> bytes:
     """CTA_TUPLE_IP of IPv4."""
-    return nested(uapi.CTA_TUPLE_IP, number(uapi.CTA_IP_V4_SRC, src, 4), number(uapi.CTA_IP_V4_DST, dst, 4))
+    return nested(
+        uapi.CTA_TUPLE_IP, number(uapi.CTA_IP_V4_SRC, src, 4), number(uapi.CTA_IP_V4_DST, dst, 4)
+    )
 
 
 def ip6(src: bytes, dst: bytes) -> bytes:
     """CTA_TUPLE_IP of IPv6."""
-    return nested(uapi.CTA_TUPLE_IP, attribute(uapi.CTA_IP_V6_SRC, src), attribute(uapi.CTA_IP_V6_DST, dst))
+    return nested(
+        uapi.CTA_TUPLE_IP, attribute(uapi.CTA_IP_V6_SRC, src), attribute(uapi.CTA_IP_V6_DST, dst)
+    )
 
 
 def ports(protocol: int, sport: int, dport: int) -> bytes:
     """CTA_TUPLE_PROTO of a protocol with ports."""
-    values = (number(uapi.CTA_PROTO_NUM, protocol, 1), number(uapi.CTA_PROTO_SRC_PORT, sport, 2), number(uapi.CTA_PROTO_DST_PORT, dport, 2))
+    values = (
+        number(uapi.CTA_PROTO_NUM, protocol, 1),
+        number(uapi.CTA_PROTO_SRC_PORT, sport, 2),
+        number(uapi.CTA_PROTO_DST_PORT, dport, 2),
+    )
     return nested(uapi.CTA_TUPLE_PROTO, *values)
 
 
@@ -73,7 +87,9 @@ LEAST = orig(ip4(0x0A000001, 0x0A000002))
 
 
 def tree(data: bytes, start: int = 20) -> list[tuple[int, bytes | list]]:
-    """The attributes of a recorded message: type with its flags, and payload or the attributes nested in it."""
+    """The attributes of a recorded message: type with its flags, and payload or the attributes
+    nested in it.
+    """
     found: list[tuple[int, bytes | list]] = []
     while start < len(data):
         length, kind = struct.unpack_from("=HH", data, start)
@@ -85,4 +101,7 @@ def tree(data: bytes, start: int = 20) -> list[tuple[int, bytes | list]]:
 
 def built(attributes: list[tuple[int, bytes | list]]) -> bytes:
     """The bytes of such attributes."""
-    return b"".join(attribute(kind, built(value) if isinstance(value, list) else value) for kind, value in attributes)
+    return b"".join(
+        attribute(kind, built(value) if isinstance(value, list) else value)
+        for kind, value in attributes
+    )

@@ -1,4 +1,5 @@
-"""A reader written from ctlog(5) alone: plain Python, no numpy, nothing of ctrecorder.  It is what the page is held against the code with.
+"""A reader written from ctlog(5) alone: plain Python, no numpy, nothing of ctrecorder.  It is what
+the page is held against the code with.
 
 It believes what it reads: damage raises whatever it raises.
 """
@@ -21,7 +22,10 @@ COLUMNS = """
 16 start i64, 17 stop i64, 18 orig_packets u64, 19 orig_bytes u64, 20 reply_packets u64, 21 reply_bytes u64, 22 tcp_state u8,
 23 present u32, 24 orig_zone u16, 25 reply_zone u16, 26 end i64, 27 start_source u8, 28 end_source u8, 29 seen u8
 """
-NAMES = {int(number): (name, kind) for number, name, kind in (entry.split() for entry in COLUMNS.replace("\n", " ").split(","))}
+NAMES = {
+    int(number): (name, kind)
+    for number, name, kind in (entry.split() for entry in COLUMNS.replace("\n", " ").split(","))
+}
 SPARSE, DIFFERENCE, SAME, DICTIONARY, DELTA, CONSTANT, PLANES, RANGES = 1, 2, 4, 8, 16, 32, 64, 128
 
 Value = int | bytes
@@ -50,7 +54,9 @@ def read(data: bytes, key: bytes = b"", known: frozenset[str] = frozenset()) -> 
     blocks: list[Block] = []
     offset = 0
     while offset < len(data):
-        magic, kind, family, version, form, rows, length, *times = struct.unpack_from("<4sBBBBIIqq", data, offset)
+        magic, kind, family, version, form, rows, length, *times = struct.unpack_from(
+            "<4sBBBBIIqq", data, offset
+        )
         previous, digest = data[offset + 32 : offset + 48], data[offset + 48 : offset + 64]
         payload = data[offset + 64 : offset + 64 + length]
         assert (magic, len(payload)) == (b"\xc7\x43\x54\x42", length)
@@ -83,7 +89,11 @@ def footer(data: bytes) -> tuple[list[tuple[int, ...]], dict[str, Any], int]:
     assert magic == b"\x42\x54\x43\xc7"
     payload = data[offset + 64 :]
     records = payload[: len(payload) - 16 - length]
-    return list(struct.iter_unpack("<QqqIBBBB", records)), json.loads(payload[len(records) : -16]), offset
+    return (
+        list(struct.iter_unpack("<QqqIBBBB", records)),
+        json.loads(payload[len(records) : -16]),
+        offset,
+    )
 
 
 def may_hold(bloom: bytes, address: bytes) -> bool:
@@ -95,7 +105,10 @@ def may_hold(bloom: bytes, address: bytes) -> bool:
     else:
         first, second = struct.unpack("<QQ", address)
         key = mix(mix(first) ^ second)
-    return all(bits >> (key % 2**32 + number * (key >> 32)) % (8 * len(bloom[8:])) & 1 for number in range(places))
+    return all(
+        bits >> (key % 2**32 + number * (key >> 32)) % (8 * len(bloom[8:])) & 1
+        for number in range(places)
+    )
 
 
 def mix(number: int) -> int:
@@ -134,7 +147,9 @@ def ranges(body: bytes, count: int) -> list[int]:
     for number, (origin, bits) in enumerate(table):
         items = [item for item in range(count) if numbers[item] == number]
         size = bits // 8
-        packed = body[at + size * len(items) : at + size * len(items) + (bits % 8 * len(items) + 7) // 8]
+        packed = body[
+            at + size * len(items) : at + size * len(items) + (bits % 8 * len(items) + 7) // 8
+        ]
         stream = int.from_bytes(packed, "little")
         for place, item in enumerate(items):
             low = int.from_bytes(body[at + size * place : at + size * (place + 1)], "little")
@@ -175,13 +190,20 @@ class Columns:
         self.payload, self.family, self.rows = payload, family, rows
         count, zero, length = struct.unpack_from("<HHI", payload)
         assert zero == 0
-        entries = [struct.unpack_from("<BHBBB2xIII4xqq16s", payload, 8 + 56 * number) for number in range(count)]
+        entries = [
+            struct.unpack_from("<BHBBB2xIII4xqq16s", payload, 8 + 56 * number)
+            for number in range(count)
+        ]
         dictionary, body = 8 + 56 * count, length
         self.entries = {}
         self.done: dict[int, list[Value]] = {}
         for entry in entries:
             dictionary_length, body_length = entry[6:8]
-            self.entries[entry[0]] = (*entry, payload[dictionary : dictionary + dictionary_length], payload[body : body + body_length])
+            self.entries[entry[0]] = (
+                *entry,
+                payload[dictionary : dictionary + dictionary_length],
+                payload[body : body + body_length],
+            )
             dictionary, body = dictionary + dictionary_length, body + body_length
         assert (dictionary, body) == (length, len(payload))
 
@@ -203,7 +225,9 @@ class Columns:
         zero: Value = bytes(16) if size == 16 else 0
         if number not in self.entries:
             return [zero] * self.rows
-        _, encoding, _, partner, _, entries, _, _, low, high, digest, stored_dictionary, body = self.entries[number]
+        _, encoding, _, partner, _, entries, _, _, low, high, digest, stored_dictionary, body = (
+            self.entries[number]
+        )
         assert encoding < 256, f"encoding {encoding} is not known"
         if body:
             assert hashlib.blake2b(body, digest_size=16).digest() == digest
@@ -222,13 +246,19 @@ class Columns:
             if encoding & DICTIONARY:
                 known_values = self.dictionary(stored_dictionary, entries, kind, size)
                 if encoding & SAME:
-                    values = [known_values[place - 1] if place else partners[row] for row, place in enumerate(numbers)]
+                    values = [
+                        known_values[place - 1] if place else partners[row]
+                        for row, place in enumerate(numbers)
+                    ]
                 else:
                     values = [known_values[place] for place in numbers]
             else:
                 values = typed([place.to_bytes(size, "little") for place in numbers], kind)
         if encoding & DIFFERENCE:
-            sums = [(int(value) + int(other)) % 2 ** (8 * size) for value, other in zip(values, partners, strict=True)]
+            sums = [
+                (int(value) + int(other)) % 2 ** (8 * size)
+                for value, other in zip(values, partners, strict=True)
+            ]
             values = typed([total.to_bytes(size, "little") for total in sums], kind)
         column = [zero] * self.rows
         for row, value in zip(rows, values, strict=True):
@@ -242,7 +272,11 @@ class Columns:
         elif encoding & RANGES:
             items = ranges(body, count)
         else:
-            parts = planes(body, width, count) if encoding & PLANES else split(run(body, count * width), width)
+            parts = (
+                planes(body, width, count)
+                if encoding & PLANES
+                else split(run(body, count * width), width)
+            )
             items = [int.from_bytes(part, "little") for part in parts]
         numbers = [(item * 10**scale + low) % 2**bits for item in items]
         if encoding & DELTA and numbers:

@@ -1,4 +1,6 @@
-"""Real disks that really fail: small file systems on loop devices and in memory, made and removed by a test."""
+"""Real disks that really fail: small file systems on loop devices and in memory, made and removed
+by a test.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FS_IOC_SHUTDOWN = 0x8004587D  # linux/fs.h, _IOR('X', 125, __u32)
-# EXT4_GOING_FLAGS_DEFAULT: all that was written goes to the disk first; _NOLOGFLUSH: nothing does, as if the cable were pulled out
+# EXT4_GOING_FLAGS_DEFAULT: all that was written goes to the disk first; _NOLOGFLUSH: nothing does,
+# as if the cable were pulled out
 ALL_TO_DISK, NOTHING_TO_DISK = 0, 2
 
 
@@ -21,7 +24,9 @@ def run(*command: object) -> str:
     """Runs `command`; AssertionError with its stderr if it fails."""
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=30)
     if done.returncode:
-        raise AssertionError(f"{' '.join(map(str, command))}: exit {done.returncode}: {done.stderr.strip()}")
+        raise AssertionError(
+            f"{' '.join(map(str, command))}: exit {done.returncode}: {done.stderr.strip()}"
+        )
     return done.stdout
 
 
@@ -48,7 +53,9 @@ def loop(image: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def asked_by_page(device: str) -> Iterator[None]:
-    """No request to the loop device is larger than a page, until the end of the block: then it is for others to use, as it was."""
+    """No request to the loop device is larger than a page, until the end of the block: then it is
+    for others to use, as it was.
+    """
     limit = Path("/sys/block", Path(device).name, "queue/max_sectors_kb")
     before = limit.read_text()
     limit.write_text(str(mmap.PAGESIZE // 1024))
@@ -66,12 +73,18 @@ def tmpfs(folder: Path, kbytes: int, inodes: int = 100) -> contextlib.AbstractCo
 class Ext4:
     """A small ext4 on a loop device, on `folder`, whose disk can break and be mounted anew.
 
-    `by_page`: the disk is asked for a page at a time.  Where what is under a loop device is full, this is a must: the device of Linux
-    6.18 takes a write that was cut short for a whole one and says nothing, to fsync(2) neither (measured); a page is never cut.
+    `by_page`: the disk is asked for a page at a time.  Where what is under a loop device is full,
+    this is a must: the device of Linux 6.18 takes a write that was cut short for a whole one and
+    says nothing, to fsync(2) neither (measured); a page is never cut.
     """
 
     def __init__(
-        self, folder: Path, kbytes: int = 8192, options: str = "errors=remount-ro", journal: bool = True, by_page: bool = False
+        self,
+        folder: Path,
+        kbytes: int = 8192,
+        options: str = "errors=remount-ro",
+        journal: bool = True,
+        by_page: bool = False,
     ) -> None:
         self.folder = folder
         self.image = folder.with_suffix(".img")
@@ -79,11 +92,23 @@ class Ext4:
         self._stack = contextlib.ExitStack()
         run("truncate", "-s", f"{kbytes}K", self.image)
         block = ("-b", mmap.PAGESIZE) if by_page else ()
-        run("mkfs.ext4", "-q", "-F", "-m", 0, *block, "-O", "has_journal" if journal else "^has_journal", self.image)
+        run(
+            "mkfs.ext4",
+            "-q",
+            "-F",
+            "-m",
+            0,
+            *block,
+            "-O",
+            "has_journal" if journal else "^has_journal",
+            self.image,
+        )
         self.mount()
 
     def mount(self) -> None:
-        """Mount it by a loop device of its own: a file system that is shut down stays so while it is in use."""
+        """Mount it by a loop device of its own: a file system that is shut down stays so while it
+        is in use.
+        """
         self.device = self._stack.enter_context(loop(self.image))
         if self._by_page:
             self._stack.enter_context(asked_by_page(self.device))
@@ -117,7 +142,10 @@ class Ext4:
 
 
 def fill(folder: Path, leave: int = 0) -> Path:
-    """Fill the file system of `folder` with one file, but for `leave` bytes.  Remove it to make room."""
+    """Fill the file system of `folder` with one file, but for `leave` bytes.
+
+    Remove it to make room.
+    """
     filler = folder / "filler"
     with filler.open("wb", buffering=0) as file:
         try:

@@ -1,4 +1,6 @@
-"""The table that is printed after the fault tests: fault, times tried, events sent, found, lost, holes reported."""
+"""The table that is printed after the fault tests: fault, times tried, events sent, found, lost,
+holes reported.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class Table:
     def add(self, fault: str, account: Account, tried: int = 1) -> None:
         """A fault, and the account of its traffic."""
         holes = len([gap for gap in account.gaps if gap.lost != 0])
-        self.rows.append(Row(fault, tried, account.sent, len(account.found), len(account.missing), holes))
+        self.rows.append(
+            Row(fault, tried, account.sent, len(account.found), len(account.missing), holes)
+        )
 
     def add_row(self, fault: str, **counts: int) -> None:
         """A fault without traffic of its own."""
@@ -42,5 +46,8 @@ class Table:
     def text(self) -> list[str]:
         """The table, a line each."""
         head = f"{'fault':58} {'tried':>9} {'sent':>9} {'found':>9} {'lost':>8} {'holes':>6}"
-        rows = [f"{row.fault:58} {row.tried:9,} {row.sent:9,} {row.found:9,} {row.lost:8,} {row.holes:6,}" for row in self.rows]
+        rows = [
+            f"{row.fault:58} {row.tried:9,} {row.sent:9,} {row.found:9,} {row.lost:8,} {row.holes:6,}"
+            for row in self.rows
+        ]
         return [head, *rows, *self.lines]

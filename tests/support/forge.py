@@ -1,4 +1,6 @@
-"""Segments that a stranger made: whatever lengths, counts and columns they claim, their hashes are right."""
+"""Segments that a stranger made: whatever lengths, counts and columns they claim, their hashes are
+right.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,17 @@ import numpy as np
 from ctrecorder import uapi
 from ctrecorder.columns import COLUMNS, CONNECTION_ONLY, EVENT_ONLY, Table, bits
 from ctrecorder.ctlog.block import PendingBlock, gap_block, header_block, mark_block, table_blocks
-from ctrecorder.ctlog.frame import FRAME, HASHED, INDEX, MAGIC, NO_HASH, TABLES, Kind, pack_block, pack_footer
+from ctrecorder.ctlog.frame import (
+    FRAME,
+    HASHED,
+    INDEX,
+    MAGIC,
+    NO_HASH,
+    TABLES,
+    Kind,
+    pack_block,
+    pack_footer,
+)
 from ctrecorder.ctlog.index import ENTRY, FORM_COLUMNS, HEAD, body_hash
 
 NOON = 1_800_000_000_000_000_000
@@ -26,7 +38,9 @@ def table(family: int, rows: int, kind: Kind, seed: int) -> Table:
             continue
         dtype = column.dtype(family)
         if dtype.kind == "S":
-            columns[column.name] = np.frombuffer(random.bytes(16 * 5), "S16")[random.integers(0, 5, rows)]
+            columns[column.name] = np.frombuffer(random.bytes(16 * 5), "S16")[
+                random.integers(0, 5, rows)
+            ]
         else:
             columns[column.name] = random.integers(0, 50, rows).astype(dtype)
     columns["present"] = np.full(rows, bits(columns) & 0xFFFFFFFF, np.uint32)
@@ -38,30 +52,69 @@ def table(family: int, rows: int, kind: Kind, seed: int) -> Table:
     return Table(family, rows, columns)
 
 
-def segment(*drafts: PendingBlock, closed: bool = True, facts: dict[str, object] | None = None) -> bytes:
+def segment(
+    *drafts: PendingBlock, closed: bool = True, facts: dict[str, object] | None = None
+) -> bytes:
     """A segment of these blocks, with a header and, if `closed`, a footer."""
-    header = {"format": "ctlog", "host": "router", "chain": "feed", "sequence": 1, "program": "ctrecorder 0", **(facts or {})}
+    header = {
+        "format": "ctlog",
+        "host": "router",
+        "chain": "feed",
+        "sequence": 1,
+        "program": "ctrecorder 0",
+        **(facts or {}),
+    }
     data, previous, index, rows = b"", NO_HASH, [], 0
     for draft in (header_block(header, NOON), *drafts):
         block = pack(draft, previous)
         index.append((len(data), *draft.times, draft.rows, draft.kind, draft.family, draft.form, 0))
         data, previous, rows = data + block, block[HASHED : FRAME.size], rows + draft.rows
     if closed:
-        data += pack(PendingBlock(Kind.FOOTER, pack_footer(np.array(index, INDEX), {"rows": rows}, len(data)), (NOON, NOON)), previous)
+        data += pack(
+            PendingBlock(
+                Kind.FOOTER,
+                pack_footer(np.array(index, INDEX), {"rows": rows}, len(data)),
+                (NOON, NOON),
+            ),
+            previous,
+        )
     return data
 
 
 def pack(draft: PendingBlock, previous: bytes) -> bytes:
-    return pack_block(draft.kind, draft.payload, previous, draft.times, family=draft.family, form=draft.form, rows=draft.rows)
+    return pack_block(
+        draft.kind,
+        draft.payload,
+        previous,
+        draft.times,
+        family=draft.family,
+        form=draft.form,
+        rows=draft.rows,
+    )
 
 
 def seeds() -> list[bytes]:
     """Small sound segments of all kinds of blocks, forms and families: where a fuzzer begins."""
     found = []
     for family in (uapi.AF_INET, uapi.AF_INET6):
-        for kind, rows in ((Kind.EVENTS, 3), (Kind.EVENTS, 260), (Kind.CONNECTIONS, 3), (Kind.CONNECTIONS, 40)):
-            facts: dict[str, object] = {"squeezed": {"resolution": "ns", "ids": True, "torn": 0}} if kind == Kind.CONNECTIONS else {}
-            found.append(segment(*table_blocks(table(family, rows, kind, rows), kind), closed=rows > 3, facts=facts))
+        for kind, rows in (
+            (Kind.EVENTS, 3),
+            (Kind.EVENTS, 260),
+            (Kind.CONNECTIONS, 3),
+            (Kind.CONNECTIONS, 40),
+        ):
+            facts: dict[str, object] = (
+                {"squeezed": {"resolution": "ns", "ids": True, "torn": 0}}
+                if kind == Kind.CONNECTIONS
+                else {}
+            )
+            found.append(
+                segment(
+                    *table_blocks(table(family, rows, kind, rows), kind),
+                    closed=rows > 3,
+                    facts=facts,
+                )
+            )
     small = table_blocks(table(uapi.AF_INET, 2, Kind.EVENTS, 1))
     dump = mark_block("dump", {"complete": True, "rows": 2}, NOON, NOON + 9)
     notes = [mark_block("start", {}, NOON), gap_block(NOON, NOON + 5, "overrun", 7), dump]
@@ -89,10 +142,16 @@ def reseal_bodies(out: bytearray, payload: int, end: int) -> int:
     """Put right the hashes of a payload's bodies in its directory; where its index ends."""
     count, _, length = HEAD.unpack_from(out, payload)
     body = min(payload + length, end)
-    for place in range(payload + HEAD.size, min(payload + HEAD.size + count * ENTRY.size, body - ENTRY.size + 1), ENTRY.size):
+    for place in range(
+        payload + HEAD.size,
+        min(payload + HEAD.size + count * ENTRY.size, body - ENTRY.size + 1),
+        ENTRY.size,
+    ):
         stored = ENTRY.unpack_from(out, place)[7]
         if stored:
-            out[place + ENTRY.size - 16 : place + ENTRY.size] = body_hash(bytes(out[body : min(body + stored, end)]))
+            out[place + ENTRY.size - 16 : place + ENTRY.size] = body_hash(
+                bytes(out[body : min(body + stored, end)])
+            )
         body = min(body + stored, end)
     return min(payload + length, end)
 

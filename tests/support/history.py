@@ -1,4 +1,6 @@
-"""A recording of several segments by the recorder's own series, what it logged meanwhile, and what a forger may do to it."""
+"""A recording of several segments by the recorder's own series, what it logged meanwhile, and what
+a forger may do to it.
+"""
 
 from __future__ import annotations
 
@@ -49,14 +51,20 @@ def rows(first: int, count: int) -> Table:
 
 
 class History:
-    """Five closed segments of four blocks of events, or three and then one that a crash left; `anchors`: the log."""
+    """Five closed segments of four blocks of events, or three and then one that a crash left;
+    `anchors`: the log.
+    """
 
-    def __init__(self, folder: Path, *, key: Path | None = None, seed: int = 0, crash: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, key: Path | None = None, seed: int = 0, crash: bool = False
+    ) -> None:
         self.folder, self.anchors = folder, folder.with_name(f"{folder.name}.log")
         folder.mkdir()
         self.log = Told()
         place = Target(str(folder / "%H%M.ctlog"), 60, 0o640)
-        series = SegmentSeries(place, lambda: {"host": "router"}, self.log, read_key(str(key) if key else None))
+        series = SegmentSeries(
+            place, lambda: {"host": "router"}, self.log, read_key(str(key) if key else None)
+        )
         queue = WriteQueue(series, 65536, 64 << 20, Counters(), self.log)
         queue.open(NOON)
         self.paths = []
@@ -76,11 +84,18 @@ class History:
         self.save()
 
     def save(self) -> None:
-        self.anchors.write_text("".join(f"Nov 24 06:00:00 router {line}\n" for line in self.log.lines))
+        self.anchors.write_text(
+            "".join(f"Nov 24 06:00:00 router {line}\n" for line in self.log.lines)
+        )
 
     def run(self, command: str, *arguments: object) -> str:
         """Runs a command of ours, whose stderr goes to the log."""
-        done = subprocess.run([CHECKOUT / "bin" / command, *map(str, arguments)], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [CHECKOUT / "bin" / command, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         assert done.returncode == 0, done.stderr
         self.log.lines += done.stderr.splitlines()
         self.save()
@@ -97,15 +112,21 @@ def blocks_of(data: bytes) -> list[bytes]:
     return blocks
 
 
-def replay(history: History, folder: Path, *, keep: int, seed: int, key: Path | None = None) -> None:
-    """What a forger does who can write to the folder: another history from segment `keep` on, every hash and name right."""
+def replay(
+    history: History, folder: Path, *, keep: int, seed: int, key: Path | None = None
+) -> None:
+    """What a forger does who can write to the folder: another history from segment `keep` on, every
+    hash and name right.
+    """
     other = folder.with_name("forged")
     shutil.copytree(folder, other)
     for path in history.paths[keep:]:
         (other / path.name).unlink()
     forger = Told()
     place = Target(str(other / "%H%M.ctlog"), 60, 0o640)
-    series = SegmentSeries(place, lambda: {"host": "router"}, forger, read_key(str(key) if key else None))
+    series = SegmentSeries(
+        place, lambda: {"host": "router"}, forger, read_key(str(key) if key else None)
+    )
     queue = WriteQueue(series, 65536, 64 << 20, Counters(), forger)
     queue.open(NOON + keep * 60 * MINUTE)
     for hour in range(keep, 5):

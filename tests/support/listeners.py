@@ -1,4 +1,6 @@
-"""ctrecord as an operator runs it, `conntrack -E` beside it, and what both saw, in one form: a tuple an event."""
+"""ctrecord as an operator runs it, `conntrack -E` beside it, and what both saw, in one form: a
+tuple an event.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from typing import Any
 
 from tests.support.router import CHECKOUT, Lab, event_sockets, wait_for_next, wait_until
 
-# What identifies an event: its kind, protocol, both tuples as conntrack writes them, and the kernel's id.
+# What identifies an event: its kind, protocol, both tuples as conntrack writes them, and the
+# kernel's id.
 Event = tuple[str, str, str, str, str]
 Row = dict[str, Any]
 
@@ -22,7 +25,9 @@ LONGEST_TEST = 90
 
 
 def one_segment() -> tuple[object, ...]:
-    """Options for a recorder that begins another segment only if it is told to: a test that runs over the hour would else see one more."""
+    """Options for a recorder that begins another segment only if it is told to: a test that runs
+    over the hour would else see one more.
+    """
     wait_for_next(86400, LONGEST_TEST)
     return "-t", 1440
 
@@ -30,11 +35,27 @@ def one_segment() -> tuple[object, ...]:
 class Recorder:
     """`ctrecord -F` in the lab's router, recording to `folder`; returns once it says that it does."""
 
-    def __init__(self, lab: Lab, folder: Path, *options: object, template: str = "%Y%m%d-%H%M%S.ctlog", user: str = "root") -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        folder: Path,
+        *options: object,
+        template: str = "%Y%m%d-%H%M%S.ctlog",
+        user: str = "root",
+    ) -> None:
         self.folder = folder
         self._stderr = folder.parent / f"{folder.name}.stderr"
         folder.mkdir(exist_ok=True)
-        command = (CHECKOUT / "bin/ctrecord", "-F", "-U", user, *one_segment(), "-f", folder / template, *options)
+        command = (
+            CHECKOUT / "bin/ctrecord",
+            "-F",
+            "-U",
+            user,
+            *one_segment(),
+            "-f",
+            folder / template,
+            *options,
+        )
         self.process = lab.router.spawn(*command, stderr=self._stderr)
         self.wait("recording to ")
 
@@ -62,8 +83,14 @@ class Recorder:
             raise AssertionError(f"{error}, which said: {self.log}") from None
 
     def flush(self) -> str:
-        """SIGUSR1, once all that is queued was read: everything until now is in the log.  The line with the counters."""
-        wait_until(lambda: not any(each.queued for each in event_sockets(self.process.pid)), "ctrecord reading what is queued")
+        """SIGUSR1, once all that is queued was read: everything until now is in the log.
+
+        The line with the counters.
+        """
+        wait_until(
+            lambda: not any(each.queued for each in event_sockets(self.process.pid)),
+            "ctrecord reading what is queued",
+        )
         said = self.log.count("counters: ")
         self.process.send_signal(signal.SIGUSR1)
         self.wait("counters: ", said + 1)
@@ -74,7 +101,9 @@ class Recorder:
         said = self.log.count("recording to ")
         known = len(self.segments)
         self.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: len(self.segments) > known, f"a new segment; ctrecord said ({said}): {self.log}")
+        wait_until(
+            lambda: len(self.segments) > known, f"a new segment; ctrecord said ({said}): {self.log}"
+        )
 
     def stop(self, number: int = signal.SIGTERM) -> str:
         """Ends it in order; what it said.  AssertionError if its exit code is not 0."""
@@ -90,12 +119,17 @@ class ConntrackE:
     def __init__(self, lab: Lab, folder: Path) -> None:
         self._lab = lab
         self._output = folder / "conntrack-E.txt"
-        self.process = lab.router.spawn("conntrack", "-E", "-e", "NEW,DESTROY", "-o", "timestamp,id", stdout=self._output)
+        self.process = lab.router.spawn(
+            "conntrack", "-E", "-e", "NEW,DESTROY", "-o", "timestamp,id", stdout=self._output
+        )
         wait_until(lambda: event_sockets(self.process.pid), "conntrack -E subscribed")
 
     def lines(self) -> list[str]:
         """What it printed, once all that is queued was read."""
-        wait_until(lambda: not any(each.queued for each in event_sockets(self.process.pid)), "conntrack -E reading what is queued")
+        wait_until(
+            lambda: not any(each.queued for each in event_sockets(self.process.pid)),
+            "conntrack -E reading what is queued",
+        )
         self.process.send_signal(signal.SIGINT)
         self.process.wait(timeout=10)
         return self._output.read_text().splitlines()
@@ -103,9 +137,13 @@ class ConntrackE:
 
 def ctlist(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
     """Runs ctlist; AssertionError if its exit code is not `code`."""
-    done = subprocess.run([CHECKOUT / "bin/ctlist", *map(str, arguments)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [CHECKOUT / "bin/ctlist", *map(str, arguments)], capture_output=True, text=True, timeout=60
+    )
     if done.returncode != code:
-        raise AssertionError(f"ctlist {' '.join(map(str, arguments))}: exit {done.returncode}: {done.stderr}")
+        raise AssertionError(
+            f"ctlist {' '.join(map(str, arguments))}: exit {done.returncode}: {done.stderr}"
+        )
     return done
 
 
@@ -122,7 +160,13 @@ def identity(row: Row) -> Event:
 def side(row: Row, name: str) -> str:
     """One direction of a row of `listed`, as conntrack writes it."""
     parts = [f"src={row[f'{name}_src']}", f"dst={row[f'{name}_dst']}"]
-    for label, key in (("sport", "sport"), ("dport", "dport"), ("type", "icmp_type"), ("code", "icmp_code"), ("id", "icmp_id")):
+    for label, key in (
+        ("sport", "sport"),
+        ("dport", "dport"),
+        ("type", "icmp_type"),
+        ("code", "icmp_code"),
+        ("id", "icmp_id"),
+    ):
         if f"{name}_{key}" in row:
             parts.append(f"{label}={row[f'{name}_{key}']}")
     return " ".join(parts)
@@ -147,4 +191,6 @@ def identity_of_line(line: str) -> Event:
 def difference(ours: Counter[Any], theirs: Counter[Any]) -> str:
     """What only one of two has, for an assertion's message."""
     surplus, missing = (ours - theirs).elements(), (theirs - ours).elements()
-    return "\n".join([*(f"only ours: {item}" for item in surplus), *(f"missing: {item}" for item in missing)])
+    return "\n".join(
+        [*(f"only ours: {item}" for item in surplus), *(f"missing: {item}" for item in missing)]
+    )

@@ -1,13 +1,15 @@
-"""A NAT router between inside and outside, in network namespaces of its own, with real traffic through it.
+"""A NAT router between inside and outside, in network namespaces of its own, with real traffic
+through it.
 
     with Lab() as lab:
         lab.tcp(INSIDE, (SERVER, 25))      # inside, SNATed to PUBLIC
         lab.tcp(SERVER, (PUBLIC, 8080))    # outside, DNATed to INSIDE_SERVER
         lab.flush()                        # every entry ends now
 
-`lab.inside` (the client and a server behind the router), `lab.router` and `lab.outside` are namespaces.  Entering builds
-everything in about 0.1 s; leaving kills what was spawned inside and removes it, whatever happened.  Names carry the pid: what a
-killed run left is swept by the next one.  Needs root, iproute2, nftables; `flush` needs conntrack.
+`lab.inside` (the client and a server behind the router), `lab.router` and `lab.outside` are
+namespaces.  Entering builds everything in about 0.1 s; leaving kills what was spawned inside and
+removes it, whatever happened.  Names carry the pid: what a killed run left is swept by the next
+one.  Needs root, iproute2, nftables; `flush` needs conntrack.
 """
 
 from __future__ import annotations
@@ -41,10 +43,14 @@ BEHIND = {PUBLIC: INSIDE_SERVER, PUBLIC6: INSIDE6_SERVER}
 # Public ports that DNAT takes to the server inside, and its own ports.
 FORWARDED = {8080: 80, 5353: 53}
 
-# Plain rules, no map: nft 1.0.6, in a Debian 12 that is booted in this namespace, crashes when it lists a map that 1.1.3 made.
+# Plain rules, no map: nft 1.0.6, in a Debian 12 that is booted in this namespace, crashes when it
+# lists a map that 1.1.3 made.
 _FORWARDING = "\n".join(
     f"        iifname wan {family} daddr {public} {proto} dport {port} dnat {family} to {behind}:{inner}"
-    for family, public, behind in (("ip", PUBLIC, INSIDE_SERVER), ("ip6", PUBLIC6, f"[{INSIDE6_SERVER}]"))
+    for family, public, behind in (
+        ("ip", PUBLIC, INSIDE_SERVER),
+        ("ip6", PUBLIC6, f"[{INSIDE6_SERVER}]"),
+    )
     for port, inner in FORWARDED.items()
     for proto in ("tcp", "udp")
 )
@@ -81,7 +87,9 @@ def wait_until(done: Callable[[], T], what: str, seconds: float = 15) -> T:
 
 
 def wait_for_next(period: int, left: float) -> None:
-    """If less than `left` seconds of the period (of so many seconds, UTC) are left, wait until they are over."""
+    """If less than `left` seconds of the period (of so many seconds, UTC) are left, wait until they
+    are over.
+    """
     rest = period - time.time() % period
     if rest < left:
         time.sleep(rest + 0.1)
@@ -100,7 +108,10 @@ class EventSocket(NamedTuple):
 
 
 def event_sockets(pid: int) -> list[EventSocket]:
-    """The sockets on which process `pid` gets events.  Empty: it has not subscribed yet; from then on it misses nothing."""
+    """The sockets on which process `pid` gets events.
+
+    Empty: it has not subscribed yet; from then on it misses nothing.
+    """
     fds = {}
     for path in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed while we look
@@ -116,7 +127,9 @@ def event_sockets(pid: int) -> list[EventSocket]:
 
 @contextlib.contextmanager
 def borrowed(pid: int, fd: int) -> Iterator[socket.socket]:
-    """The socket that is file descriptor `fd` of process `pid`, by pidfd_getfd(2): the same socket, also for its options."""
+    """The socket that is file descriptor `fd` of process `pid`, by pidfd_getfd(2): the same socket,
+    also for its options.
+    """
     process = os.pidfd_open(pid)
     try:
         ours = _libc.syscall(_SYS_PIDFD_GETFD, process, fd, 0)
@@ -137,25 +150,48 @@ class Namespace:
 
     def command(self, *command: object) -> list[str]:
         """`command`, to be run inside, and killed if this process dies."""
-        return ["setpriv", "--pdeathsig", "KILL", "nsenter", f"--net={NETNS / self.name}", "--", *map(str, command)]
+        return [
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            "nsenter",
+            f"--net={NETNS / self.name}",
+            "--",
+            *map(str, command),
+        ]
 
-    def run(self, *command: object, stdin: str = "", check: bool = True, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: object, stdin: str = "", check: bool = True, timeout: float = 30
+    ) -> subprocess.CompletedProcess[str]:
         """Runs `command` inside; with `check`, a failure is an AssertionError that shows its stderr."""
-        done = subprocess.run(self.command(*command), input=stdin, capture_output=True, text=True, timeout=timeout)
+        done = subprocess.run(
+            self.command(*command), input=stdin, capture_output=True, text=True, timeout=timeout
+        )
         if check and done.returncode:
-            raise AssertionError(f"{' '.join(map(str, command))}: exit {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
+            raise AssertionError(
+                f"{' '.join(map(str, command))}: exit {done.returncode}: {done.stderr.strip() or done.stdout.strip()}"
+            )
         return done
 
-    def spawn(self, *command: object, stdout: Path | None = None, stderr: Path | None = None) -> subprocess.Popen[bytes]:
+    def spawn(
+        self, *command: object, stdout: Path | None = None, stderr: Path | None = None
+    ) -> subprocess.Popen[bytes]:
         """Starts `command` inside, its output in files; it is killed when the lab is left."""
         with contextlib.ExitStack() as stack:
-            files = [stack.enter_context(path.open("wb")) if path else subprocess.DEVNULL for path in (stdout, stderr)]
-            process = subprocess.Popen(self.command(*command), stdin=subprocess.DEVNULL, stdout=files[0], stderr=files[1])
+            files = [
+                stack.enter_context(path.open("wb")) if path else subprocess.DEVNULL
+                for path in (stdout, stderr)
+            ]
+            process = subprocess.Popen(
+                self.command(*command), stdin=subprocess.DEVNULL, stdout=files[0], stderr=files[1]
+            )
         self.spawned.append(process)
         return process
 
     def call(self, function: Callable[[], T]) -> T:
-        """What `function` returns, called inside (in a thread that joined the namespace): a socket made there stays there."""
+        """What `function` returns, called inside (in a thread that joined the namespace): a socket
+        made there stays there.
+        """
         results: list[T] = []
         errors: list[BaseException] = []
 
@@ -176,7 +212,9 @@ class Namespace:
         return results[0]
 
     def socket(self, kind: int, address: str, port: int = 0) -> socket.socket:
-        """A socket inside, of SOCK_STREAM or SOCK_DGRAM, bound to `address` (of either family) and `port`, with a timeout."""
+        """A socket inside, of SOCK_STREAM or SOCK_DGRAM, bound to `address` (of either family) and
+        `port`, with a timeout.
+        """
 
         def make() -> socket.socket:
             sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
@@ -189,7 +227,9 @@ class Namespace:
 
     def sysctl(self, **values: int) -> None:
         """Sets net.netfilter.* inside."""
-        self.run("sysctl", "-qw", *(f"net.netfilter.{name}={value}" for name, value in values.items()))
+        self.run(
+            "sysctl", "-qw", *(f"net.netfilter.{name}={value}" for name, value in values.items())
+        )
 
     def sysctl_value(self, name: str) -> int:
         """A net.netfilter.* inside."""
@@ -206,18 +246,25 @@ class Namespace:
 
 
 class Lab:
-    """The three namespaces.  `asleep`: without any rule, so that connection tracking sees nothing; `sysctls` are net.netfilter's."""
+    """The three namespaces.
+
+    `asleep`: without any rule, so that connection tracking sees nothing; `sysctls` are
+    net.netfilter's.
+    """
 
     _count = 0
 
     def __init__(self, *, asleep: bool = False, sysctls: dict[str, int] | None = None) -> None:
         Lab._count += 1
         prefix = f"ctrec-{os.getpid()}-{Lab._count}"
-        self.inside, self.router, self.outside = (Namespace(f"{prefix}-{part}") for part in ("inside", "router", "outside"))
+        self.inside, self.router, self.outside = (
+            Namespace(f"{prefix}-{part}") for part in ("inside", "router", "outside")
+        )
         self.namespaces = (self.inside, self.router, self.outside)
         self._asleep = asleep
         self._sysctls = SYSCTLS if sysctls is None else sysctls
-        # The system's choice is random: of 20 flows two would have one port in 1 of 150 runs, and be one flow.
+        # The system's choice is random: of 20 flows two would have one port in 1 of 150 runs, and
+        # be one flow.
         self._ports = itertools.count(20_000)
 
     def __enter__(self) -> Lab:
@@ -239,7 +286,12 @@ class Lab:
         for namespace in self.namespaces:
             _ip(f"netns add {namespace.name}")
             # Addresses are used at once: no duplicate address detection.
-            namespace.run("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.default.accept_ra=0")
+            namespace.run(
+                "sysctl",
+                "-qw",
+                "net.ipv6.conf.default.accept_dad=0",
+                "net.ipv6.conf.default.accept_ra=0",
+            )
         inside, router, outside = (namespace.name for namespace in self.namespaces)
         _ip(
             f"link add lan netns {router} type veth peer name eth0 netns {inside}",
@@ -274,11 +326,16 @@ class Lab:
         return self.inside if address.startswith(("192.168.1.", "fd00:db8::")) else self.outside
 
     def _listener(self, kind: int, to: Endpoint) -> tuple[socket.socket, int]:
-        address, port = BEHIND.get(to[0], to[0]), FORWARDED.get(to[1], to[1]) if to[0] in BEHIND else to[1]
+        address, port = (
+            BEHIND.get(to[0], to[0]),
+            FORWARDED.get(to[1], to[1]) if to[0] in BEHIND else to[1],
+        )
         return self.home(address).socket(kind, address, port), port
 
     def tcp(self, source: str, to: Endpoint, *, sport: int = 0, payload: bytes = b"ping") -> int:
-        """One TCP connection from `source` to the endpoint `to` (PUBLIC: what is behind it), echoed and closed.  The source port."""
+        """One TCP connection from `source` to the endpoint `to` (PUBLIC: what is behind it), echoed
+        and closed.  The source port.
+        """
         listener, _ = self._listener(socket.SOCK_STREAM, to)
         with listener, self.home(source).socket(socket.SOCK_STREAM, source, sport) as caller:
             listener.listen()
@@ -291,8 +348,17 @@ class Lab:
                     raise AssertionError("what came back is not what was sent")
                 return caller.getsockname()[1]
 
-    def udp(self, source: str, to: Endpoint, *, sport: int = 0, payload: bytes = b"ping", replied: bool = True) -> int:
-        """One UDP datagram from `source` to the endpoint `to`, and one back if `replied`: a flow of its own, unless a `sport` comes back.
+    def udp(
+        self,
+        source: str,
+        to: Endpoint,
+        *,
+        sport: int = 0,
+        payload: bytes = b"ping",
+        replied: bool = True,
+    ) -> int:
+        """One UDP datagram from `source` to the endpoint `to`, and one back if `replied`: a flow of
+        its own, unless a `sport` comes back.
 
         The source port.
         """
@@ -307,7 +373,10 @@ class Lab:
             return caller.getsockname()[1]
 
     def ping(self, source: str, to: str, *, identifier: int = 0) -> None:
-        """One echo request from `source` to the address `to`, and its reply.  `identifier`: the ICMP id, else one of ping's choice."""
+        """One echo request from `source` to the address `to`, and its reply.
+
+        `identifier`: the ICMP id, else one of ping's choice.
+        """
         chosen = ["-e", identifier] if identifier else []
         self.home(source).run("ping", "-q", "-n", "-c", 1, "-W", 5, "-I", source, *chosen, to)
 
@@ -318,7 +387,12 @@ class Lab:
 
 def _ip(*lines: str, namespace: str = "") -> None:
     chosen = ["-n", namespace] if namespace else []
-    done = subprocess.run(["ip", *chosen, "-batch", "-"], input="\n".join(lines) + "\n", capture_output=True, text=True)
+    done = subprocess.run(
+        ["ip", *chosen, "-batch", "-"],
+        input="\n".join(lines) + "\n",
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         raise AssertionError(f"ip {' '.join(chosen)}: {done.stderr.strip()}: {'; '.join(lines)}")
 
@@ -350,7 +424,9 @@ def sweep() -> None:
     for path in NETNS.glob("ctrec-*"):
         match = NAME.fullmatch(path.name)
         if match and not Path("/proc", match[1]).exists():
-            for pid in subprocess.run(["ip", "netns", "pids", path.name], capture_output=True, text=True).stdout.split():
+            for pid in subprocess.run(
+                ["ip", "netns", "pids", path.name], capture_output=True, text=True
+            ).stdout.split():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(pid), signal.SIGKILL)
             _delete(path.name)

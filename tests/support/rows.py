@@ -1,6 +1,8 @@
-"""Rows as dicts, for tests: readable ones by hand, random ones by a seed, and the table that they make.
+"""Rows as dicts, for tests: readable ones by hand, random ones by a seed, and the table that they
+make.
 
-A row has only what was told; addresses are text, times ns.  `icmp` rows have `orig_icmp` and `reply_icmp`: (type, code, id).
+A row has only what was told; addresses are text, times ns.  `icmp` rows have `orig_icmp` and
+`reply_icmp`: (type, code, id).
 """
 
 from __future__ import annotations
@@ -40,8 +42,13 @@ def table(rows: Sequence[Mapping[str, Any]], family: int = AF_INET) -> Table:
     """The rows as a table with every column that one of them has."""
     values = [stored(row, family) for row in rows]
     names = [column.name for column in COLUMNS if any(column.name in each for each in values)]
-    empty: dict[str, int | bytes] = {name: bytes(16) if name in ADDRESSES and family == AF_INET6 else 0 for name in names}
-    columns = {name: np.array([{**empty, **each}[name] for each in values], BY_NAME[name].dtype(family)) for name in names}
+    empty: dict[str, int | bytes] = {
+        name: bytes(16) if name in ADDRESSES and family == AF_INET6 else 0 for name in names
+    }
+    columns = {
+        name: np.array([{**empty, **each}[name] for each in values], BY_NAME[name].dtype(family))
+        for name in names
+    }
     return Table(family, len(rows), columns)
 
 
@@ -69,17 +76,33 @@ def random_events(seed: int, count: int, family: int = AF_INET) -> list[Row]:
         row: Row = {"time": time, "event": chance.choice([1, 2, 3, 4]), "l4proto": protocol}
         row |= {name: random_address(chance, family) for name in ADDRESSES}
         if protocol in (1, 58):
-            row |= {f"{side}_icmp": (chance.randrange(256), chance.randrange(256), chance.randrange(65536)) for side in ("orig", "reply")}
+            row |= {
+                f"{side}_icmp": (
+                    chance.randrange(256),
+                    chance.randrange(256),
+                    chance.randrange(65536),
+                )
+                for side in ("orig", "reply")
+            }
         elif protocol != 112:
             row |= {name: chance.randrange(65536) for name in PORTS}
         row |= {"status": chance.getrandbits(16), "id": chance.getrandbits(32)}
         told = {"zone": 16, "mark": 32, "orig_zone": 16, "reply_zone": 16}
-        told |= {f"{side}_{unit}": chance.choice([7, 40, 64]) for side in ("orig", "reply") for unit in ("packets", "bytes")}
-        row |= {name: chance.getrandbits(bits) for name, bits in told.items() if chance.random() < 0.5}
+        told |= {
+            f"{side}_{unit}": chance.choice([7, 40, 64])
+            for side in ("orig", "reply")
+            for unit in ("packets", "bytes")
+        }
+        row |= {
+            name: chance.getrandbits(bits) for name, bits in told.items() if chance.random() < 0.5
+        }
         if protocol == 6 and chance.random() < 0.7:
             row["tcp_state"] = chance.randrange(10)
         if row["event"] == 3 and chance.random() < 0.7:
-            row |= {"start": time - chance.randrange(10**12), "stop": time - chance.randrange(10**9)}
+            row |= {
+                "start": time - chance.randrange(10**12),
+                "stop": time - chance.randrange(10**9),
+            }
         rows.append(row)
     return rows
 
@@ -87,6 +110,12 @@ def random_events(seed: int, count: int, family: int = AF_INET) -> list[Row]:
 def random_address(chance: random.Random, family: int) -> str:
     """Any, some more often than others."""
     if family == AF_INET:
-        return str(ipaddress.IPv4Address(chance.choice([chance.getrandbits(32), 0x0A000000 + chance.randrange(16), 0xFFFFFFFF, 0])))
+        return str(
+            ipaddress.IPv4Address(
+                chance.choice(
+                    [chance.getrandbits(32), 0x0A000000 + chance.randrange(16), 0xFFFFFFFF, 0]
+                )
+            )
+        )
     groups = [chance.choice([0, 0, 1, 0xAB, chance.getrandbits(16)]) for _ in range(8)]
     return str(ipaddress.IPv6Address(b"".join(group.to_bytes(2, "big") for group in groups)))

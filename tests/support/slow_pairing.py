@@ -1,4 +1,6 @@
-"""A slow, obviously right pairing: the rules of `pairing`, a row at a time in plain Python; and random traffic to pair."""
+"""A slow, obviously right pairing: the rules of `pairing`, a row at a time in plain Python; and
+random traffic to pair.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,15 @@ Row = dict[str, Any]
 
 def row(event: int, time: int, **columns: Any) -> Row:
     """An event; what is named beside the key and the event is `present`."""
-    made = {"event": int(event), "time": time, "family": V4, "id": 7, "l4proto": 17, "orig_sport": 1000, **columns}
+    made = {
+        "event": int(event),
+        "time": time,
+        "family": V4,
+        "id": 7,
+        "l4proto": 17,
+        "orig_sport": 1000,
+        **columns,
+    }
     known = bit("id") | (bit("status") if "status" in columns else 0)
     for name in ("start", "stop", "mark", "orig_bytes", "tcp_state"):
         known |= bit(name) if name in columns else 0
@@ -35,7 +45,12 @@ def table(rows: list[Row]) -> Table:
     """Rows of one family as a table, of the columns that any of them names."""
     family = rows[0]["family"]
     names = [name for name in BY_NAME if any(name in each for each in rows)]
-    columns = {name: np.array([each.get(name, absent(name, family)) for each in rows], BY_NAME[name].dtype(family)) for name in names}
+    columns = {
+        name: np.array(
+            [each.get(name, absent(name, family)) for each in rows], BY_NAME[name].dtype(family)
+        )
+        for name in names
+    }
     return Table(family, len(rows), columns)
 
 
@@ -48,7 +63,11 @@ def rows_of(tables: list[Table]) -> Counter[tuple[Any, ...]]:
     """The connections in `tables`, as a bag."""
     bag: Counter[tuple[Any, ...]] = Counter()
     for each in tables:
-        bag.update(zip(*([each.family] * len(each), *(each[name].tolist() for name in RESULT)), strict=True))
+        bag.update(
+            zip(
+                *([each.family] * len(each), *(each[name].tolist() for name in RESULT)), strict=True
+            )
+        )
     return bag
 
 
@@ -80,7 +99,9 @@ class Flow:
             start, start_source = first["time"], Source.BOUND
         if last["event"] == DESTROY:
             told_stop = last["present"] & bit("stop")
-            end, end_source = (last["stop"], Source.KERNEL) if told_stop else (last["time"], Source.RECEIPT)
+            end, end_source = (
+                (last["stop"], Source.KERNEL) if told_stop else (last["time"], Source.RECEIPT)
+            )
         elif self.bound is not None:
             end, end_source = self.bound, Source.BOUND
         else:
@@ -90,7 +111,9 @@ class Flow:
             seen |= SEEN[each["event"]]
         known &= ~(bit("time") | bit("event") | bit("start") | bit("stop"))
         key = [first.get(name, absent(name, first["family"])) for name in flowkey.KEY]
-        key = [part.rstrip(b"\0") if isinstance(part, bytes) else part for part in key]  # as numpy gives an S16
+        key = [
+            part.rstrip(b"\0") if isinstance(part, bytes) else part for part in key
+        ]  # as numpy gives an S16
         span = [start, int(start_source), end, int(end_source), seen]
         return (first["family"], *key, *values.values(), *span, known)
 
@@ -133,14 +156,19 @@ class Slow:
         other = destroy["start"] if destroy["present"] & bit("start") else None
         if start is not None and other is not None and abs(start - other) > pairing.SKEW_NS:
             return False
-        return number - then <= pairing.RACE_ROWS and abs(each["time"] - destroy["time"]) <= pairing.RACE_NS
+        return (
+            number - then <= pairing.RACE_ROWS
+            and abs(each["time"] - destroy["time"]) <= pairing.RACE_NS
+        )
 
     def is_another(self, flow: Flow, each: Row, start: int | None) -> bool:
         before = flow.rows[-1]["time"]
         if each["event"] == NEW:
             slack = 0 if each["present"] & bit("time") or start is not None else pairing.RACE_NS
             only_dumped = all(one["event"] == EXISTING for one in flow.rows)
-            return not (only_dumped and (each["time"] if start is None else start) - before <= slack)
+            return not (
+                only_dumped and (each["time"] if start is None else start) - before <= slack
+            )
         return start is not None and start > before + pairing.SKEW_NS
 
     def snapshot(self, begin: int, end: int) -> None:
@@ -171,7 +199,9 @@ def slow(steps: list[Step]) -> Counter[tuple[Any, ...]]:
 
 
 def traffic(seed: int, events: int, lost: float) -> list[Step]:
-    """A random table of at most some hundred flows on few tuples, with losses, dumps, and rows of dumps out of order."""
+    """A random table of at most some hundred flows on few tuples, with losses, dumps, and rows of
+    dumps out of order.
+    """
     random = np.random.default_rng(seed)
     table_of: dict[int, tuple[int, int]] = {}
     steps: list[Step] = []
@@ -183,7 +213,15 @@ def traffic(seed: int, events: int, lost: float) -> list[Step]:
         if tuple_ in table_of:
             made = row(DESTROY, now, id=table_of[tuple_][0], orig_sport=tuple_, status=0x20E)
             if random.random() < 0.5:
-                made |= row(DESTROY, now, id=made["id"], orig_sport=tuple_, start=table_of[tuple_][1], stop=now - 5, status=0x20E)
+                made |= row(
+                    DESTROY,
+                    now,
+                    id=made["id"],
+                    orig_sport=tuple_,
+                    start=table_of[tuple_][1],
+                    stop=now - 5,
+                    status=0x20E,
+                )
             del table_of[tuple_]
         else:
             table_of[tuple_] = int(random.integers(1, 3)), now
@@ -192,7 +230,10 @@ def traffic(seed: int, events: int, lost: float) -> list[Step]:
             part.append(made)
         if random.random() < 0.002:
             begin = now
-            dump = [row(EXISTING, now, id=number, orig_sport=port, status=6) for port, (number, _) in table_of.items()]
+            dump = [
+                row(EXISTING, now, id=number, orig_sport=port, status=6)
+                for port, (number, _) in table_of.items()
+            ]
             now += SECOND // 10
             steps += [part, dump, (begin, now)]
             part = []

@@ -1,4 +1,6 @@
-"""Tables to store: all columns, both families, values that lean on each other as real ones do, and extreme ones."""
+"""Tables to store: all columns, both families, values that lean on each other as real ones do, and
+extreme ones.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder import uapi
-from ctrecorder.columns import BY_NAME, COLUMNS, CONNECTION_ONLY, EVENT_ONLY, PORTS, Array, Table, bits
+from ctrecorder.columns import (
+    BY_NAME,
+    COLUMNS,
+    CONNECTION_ONLY,
+    EVENT_ONLY,
+    PORTS,
+    Array,
+    Table,
+    bits,
+)
 
 SECOND = 1_000_000_000
 NOON = 1_790_000_000 * SECOND
@@ -19,7 +30,9 @@ EVENT_COLUMNS = tuple(column.name for column in COLUMNS if column.name not in CO
 
 
 def addresses(random: np.random.Generator, family: int, rows: int, kinds: int) -> Array:
-    """`rows` addresses of at most `kinds` kinds; those of 16 bytes share a prefix, and some end in zeros."""
+    """`rows` addresses of at most `kinds` kinds; those of 16 bytes share a prefix, and some end in
+    zeros.
+    """
     if family == uapi.AF_INET:
         return random.integers(0, 2**32, kinds, np.uint32)[random.integers(0, kinds, rows)]
     pool = np.zeros((kinds, 16), np.uint8)
@@ -39,7 +52,9 @@ def noise(random: np.random.Generator, name: str, family: int, rows: int) -> Arr
 
 
 def events(family: int, rows: int, seed: int = 0, kinds: int = 40) -> Table:
-    """Events as a NAT router's kernel reports them: NEW rows know no counters, replies mirror the original direction."""
+    """Events as a NAT router's kernel reports them: NEW rows know no counters, replies mirror the
+    original direction.
+    """
     random = np.random.default_rng(seed)
     ended = random.integers(0, 2, rows).astype(bool)
     columns: dict[str, Array] = {
@@ -51,14 +66,19 @@ def events(family: int, rows: int, seed: int = 0, kinds: int = 40) -> Table:
         "status": np.where(ended, 0x20E, 0x18).astype(np.uint32),
         "id": noise(random, "id", family, rows),
         "tcp_state": np.where(ended, 7, 0).astype(np.uint8),
-        "present": np.where(ended, bits((*COUNTERS, "tcp_state", "id")), bits(("id",))).astype(np.uint32),
+        "present": np.where(ended, bits((*COUNTERS, "tcp_state", "id")), bits(("id",))).astype(
+            np.uint32
+        ),
     }
     columns["reply_src"] = columns["orig_dst"].copy()
     columns["reply_src"][::7] = addresses(random, family, rows, 3)[::7]
     columns["reply_dst"] = columns["orig_src"]
     for name in PORTS[:2]:
         columns[name] = noise(random, name, family, rows)
-    columns["reply_sport"], columns["reply_dport"] = columns["orig_dport"], columns["orig_sport"].copy()
+    columns["reply_sport"], columns["reply_dport"] = (
+        columns["orig_dport"],
+        columns["orig_sport"].copy(),
+    )
     columns["reply_dport"][::5] += np.uint16(1)
     life = random.integers(0, 100 * SECOND, rows)
     columns["start"] = np.where(ended, columns["time"] - life, 0)
@@ -75,7 +95,11 @@ def connections(family: int, rows: int, seed: int = 0, kinds: int = 40, step: in
     start = (NOON + random.integers(0, 900 * SECOND, rows)) // step * step
     columns = {name: array for name, array in table.columns.items() if name in CONNECTION_COLUMNS}
     columns["start"] = start
-    columns["end"] = np.where(random.integers(0, 9, rows) > 0, start + random.integers(0, 200 * SECOND, rows) // step * step, 0)
+    columns["end"] = np.where(
+        random.integers(0, 9, rows) > 0,
+        start + random.integers(0, 200 * SECOND, rows) // step * step,
+        0,
+    )
     columns["start_source"] = np.ones(rows, np.uint8)
     columns["end_source"] = np.where(columns["end"] > 0, 2, 0).astype(np.uint8)
     order = np.lexsort((columns["start"], columns["orig_dst"], columns["orig_src"]))
@@ -102,7 +126,9 @@ def same(left: Table, right: Table) -> None:
         if column.name in left or column.name in right:
             one, other = left[column.name], right[column.name]
             assert one.dtype == other.dtype == column.dtype(left.family), column.name
-            assert np.ascontiguousarray(one).tobytes() == np.ascontiguousarray(other).tobytes(), column.name
+            assert np.ascontiguousarray(one).tobytes() == np.ascontiguousarray(other).tobytes(), (
+                column.name
+            )
 
 
 def times(table: Table) -> NDArray[np.int64]:

@@ -1,7 +1,8 @@
 """Traffic whose every flow can be told from the log, and the account of what the log holds of it.
 
-Flow number n is one UDP datagram from inside to an endpoint of its own in 198.18.0.0/15 (RFC 2544), which the router tracks and
-translates and nobody answers.  So each is one NEW, and each that is not in the log must lie in a GAP.
+Flow number n is one UDP datagram from inside to an endpoint of its own in 198.18.0.0/15 (RFC 2544),
+which the router tracks and translates and nobody answers.  So each is one NEW, and each that is not
+in the log must lie in a GAP.
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ def number_of(address: str, port: int) -> int:
 
 
 class Traffic:
-    """Sends flows through `lab`'s router.  `sent[n]`: when flow n was, ns UTC, before and after the system call."""
+    """Sends flows through `lab`'s router.
+
+    `sent[n]`: when flow n was, ns UTC, before and after the system call.
+    """
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
@@ -94,30 +98,44 @@ class Traffic:
 
 
 class Account:
-    """What the log in `folders` holds of `traffic`, by ctlist's own listing; `told`: what ctlist said on stderr."""
+    """What the log in `folders` holds of `traffic`, by ctlist's own listing; `told`: what ctlist
+    said on stderr.
+    """
 
-    def __init__(self, traffic: Traffic, *folders: Path, event: str = "new", codes: tuple[int, ...] = (0,)) -> None:
+    def __init__(
+        self, traffic: Traffic, *folders: Path, event: str = "new", codes: tuple[int, ...] = (0,)
+    ) -> None:
         command = [CHECKOUT / "bin/ctlist", "--format", "csv", "--event", event, *folders]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert done.returncode in codes, f"ctlist: exit {done.returncode}: {done.stderr}"
         self.told = done.stderr
         rows = csv.DictReader(done.stdout.splitlines())
-        numbers = Counter(number_of(row["orig_dst"], int(row["orig_dport"] or 0)) for row in rows if row["proto"] == "udp")
+        numbers = Counter(
+            number_of(row["orig_dst"], int(row["orig_dport"] or 0))
+            for row in rows
+            if row["proto"] == "udp"
+        )
         numbers.pop(-1, None)
         self.twice = [number for number, times in numbers.items() if times > 1]
         self.found = set(numbers)
         self.sent = len(traffic.sent)
         self.missing = sorted(set(range(self.sent)) - self.found)
         self._traffic = traffic
-        self.gaps = [gap for folder in folders for path in sorted(folder.iterdir()) for gap in gaps_of(path)]
+        self.gaps = [
+            gap for folder in folders for path in sorted(folder.iterdir()) for gap in gaps_of(path)
+        ]
 
     def check(self) -> None:
-        """None is there twice; each that is missing lies in a GAP; where the GAPs of a kind know their count, it is right."""
+        """None is there twice; each that is missing lies in a GAP; where the GAPs of a kind know
+        their count, it is right.
+        """
         assert not self.twice, f"listed twice: {self.twice[:5]}"
         holes = [gap for gap in self.gaps if gap.lost != 0]
         for number in self.missing:
             first, last = self._traffic.sent[number]
-            inside = [gap for gap in holes if gap.begin - SLACK_NS <= last and first <= gap.end + SLACK_NS]
+            inside = [
+                gap for gap in holes if gap.begin - SLACK_NS <= last and first <= gap.end + SLACK_NS
+            ]
             assert inside, f"flow {number} of {self.sent} is not in the log, and in no GAP: {holes}"
         for gap in holes:
             assert REASONS[gap.reason] in self.told, f"ctlist does not tell of {gap}: {self.told}"
@@ -141,7 +159,9 @@ def gaps_of(path: Path) -> list[Gap]:
 
 def cttest(*paths: Path | str, code: int = 0) -> str:
     """Runs cttest; AssertionError if its exit code is not `code`.  What it said."""
-    done = subprocess.run([CHECKOUT / "bin/cttest", *paths], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [CHECKOUT / "bin/cttest", *paths], capture_output=True, text=True, timeout=60
+    )
     said = done.stdout + done.stderr
     assert done.returncode == code, f"cttest: exit {done.returncode}: {said}"
     assert "Traceback" not in said, said
@@ -149,7 +169,9 @@ def cttest(*paths: Path | str, code: int = 0) -> str:
 
 
 class Tough(Recorder):
-    """A recorder in the router that is started again as a service would be, with settings of a file and an environment."""
+    """A recorder in the router that is started again as a service would be, with settings of a file
+    and an environment.
+    """
 
     def __init__(
         self,
@@ -161,16 +183,34 @@ class Tough(Recorder):
         **settings: object,
     ) -> None:
         self._lab, self.folder, self._options = lab, folder, options
-        self._stderr, self._config = folder.parent / f"{name}.stderr", folder.parent / f"{name}.conf"
-        self._config.write_text("[record]\n" + "".join(f"{name} = {value}\n" for name, value in settings.items()))
+        self._stderr, self._config = (
+            folder.parent / f"{name}.stderr",
+            folder.parent / f"{name}.conf",
+        )
+        self._config.write_text(
+            "[record]\n" + "".join(f"{name} = {value}\n" for name, value in settings.items())
+        )
         self._environment = [f"{name}={value}" for name, value in (environment or {}).items()]
         self.start()
 
     def start(self) -> None:
         """Start it; returns once it records."""
         template = self.folder / "%Y%m%d-%H%M%S.ctlog"
-        command = ("env", *self._environment, CHECKOUT / "bin/ctrecord", "-F", "-c", self._config, "-U", "root", "-f", template)
-        self.process = self._lab.router.spawn(*command, *one_segment(), *self._options, stderr=self._stderr)
+        command = (
+            "env",
+            *self._environment,
+            CHECKOUT / "bin/ctrecord",
+            "-F",
+            "-c",
+            self._config,
+            "-U",
+            "root",
+            "-f",
+            template,
+        )
+        self.process = self._lab.router.spawn(
+            *command, *one_segment(), *self._options, stderr=self._stderr
+        )
         self.wait("recording to ")
 
     def kill(self) -> int:
@@ -192,7 +232,10 @@ class Tough(Recorder):
 
     def synced(self) -> None:
         """Until all that was sent is in the log, or is told to be kept in memory."""
-        wait_until(lambda: not any(each.queued for each in event_sockets(self.process.pid)), "ctrecord reading what is queued")
+        wait_until(
+            lambda: not any(each.queued for each in event_sockets(self.process.pid)),
+            "ctrecord reading what is queued",
+        )
         super().flush()
 
     def descriptors(self) -> int:

@@ -1,4 +1,6 @@
-"""Root by hand in a folder that belongs to another user, who exchanges names in it: nothing outside is touched."""
+"""Root by hand in a folder that belongs to another user, who exchanges names in it: nothing outside
+is touched.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ from tests.support.slow_pairing import DESTROY, NEW, SECOND, T, row, table
 
 NOBODY, NOGROUP = 65534, 65534
 ROUNDS = 150
-# Exchanges each new segment that is not finished for a link, in turns a symbolic and a hard one; prints how often.
+# Exchanges each new segment that is not finished for a link, in turns a symbolic and a hard one;
+# prints how often.
 ATTACKER = """
 import os, sys
 link, file = sys.argv[1:]
@@ -96,9 +99,13 @@ def secret(path: Path, mode: int = 0o600) -> Path:
 
 
 def test_an_attacker_swaps_the_new_segment_while_root_squeezes(folder: Path, public: Path) -> None:
-    """As another user, in a loop: owner, mode and content of root's files never change, and no segment is lost."""
+    """As another user, in a loop: owner, mode and content of root's files never change, and no
+    segment is lost.
+    """
     link = secret(public / "link")
-    file = secret(public / "file", 0o666)  # fs.protected_hardlinks lets others link only what they can write
+    file = secret(
+        public / "file", 0o666
+    )  # fs.protected_hardlinks lets others link only what they can write
     raw = record(public / "raw").read_bytes()
     path = folder / "a.ctlog"
     attacker = subprocess.Popen(
@@ -133,7 +140,11 @@ def test_an_attacker_swaps_the_new_segment_while_root_squeezes(folder: Path, pub
                 assert kept.read_bytes() == raw
                 kept.unlink()
             assert state(link) == (0o100600, 0, 0, 1, b"secret")
-            assert (file.stat().st_mode, file.stat().st_uid, file.read_bytes()) == (0o100666, 0, b"secret")
+            assert (file.stat().st_mode, file.stat().st_uid, file.read_bytes()) == (
+                0o100666,
+                0,
+                b"secret",
+            )
     finally:
         attacker.stdin.close()
         swapped = int(attacker.stdout.read())
@@ -145,7 +156,9 @@ def test_an_attacker_swaps_the_new_segment_while_root_squeezes(folder: Path, pub
 
 
 @pytest.mark.parametrize("plant", ["a link", "a file"])
-def test_a_link_at_replaced_is_refused(folder: Path, public: Path, plant: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_link_at_replaced_is_refused(
+    folder: Path, public: Path, plant: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = record(folder / "a.ctlog")
     before = path.read_bytes()
     elsewhere = public / "elsewhere"
@@ -157,15 +170,22 @@ def test_a_link_at_replaced_is_refused(folder: Path, public: Path, plant: str, c
     for arguments in ([str(folder)], ["-f", str(path)]):
         assert ctsqueeze.main(["--keep", *arguments]) == 2
         (line,) = capfd.readouterr().err.splitlines()
-        assert line == f"ctsqueeze: {folder}/replaced: is a symbolic link or a file, not a folder: remove it"
+        assert (
+            line
+            == f"ctsqueeze: {folder}/replaced: is a symbolic link or a file, not a folder: remove it"
+        )
         assert list(elsewhere.iterdir()) == []
         assert path.read_bytes() == before
         assert sorted(os.listdir(folder)) == ["a.ctlog", "replaced"]
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])
-def test_keep_keeps_the_file_that_was_opened(folder: Path, public: Path, link: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The segment is exchanged for a link to a file of root's after it was checked, just before it gets its second name."""
+def test_keep_keeps_the_file_that_was_opened(
+    folder: Path, public: Path, link: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The segment is exchanged for a link to a file of root's after it was checked, just before it
+    gets its second name.
+    """
     path, other = record(folder / "a.ctlog"), secret(public / "other")
     raw = path.read_bytes()
     mkdir = os.mkdir
@@ -184,7 +204,9 @@ def test_keep_keeps_the_file_that_was_opened(folder: Path, public: Path, link: A
     assert path.samefile(other)
 
 
-def test_the_new_segment_is_private_until_it_has_its_owner(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_new_segment_is_private_until_it_has_its_owner(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """When its first bytes are written it has the old one's owner and mode; before it is root's alone."""
     path = record(folder / "a.ctlog")
     path.chmod(0o604)
@@ -203,7 +225,9 @@ def test_the_new_segment_is_private_until_it_has_its_owner(folder: Path, monkeyp
 
 
 @pytest.mark.parametrize("plant", ["a hard link", "a file of root's"])
-def test_a_file_put_where_receipts_go_is_not_given_away(folder: Path, public: Path, plant: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_file_put_where_receipts_go_is_not_given_away(
+    folder: Path, public: Path, plant: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     path, other = record(folder / "a.ctlog"), secret(public / "other")
     receipts = folder / retention.RECEIPTS
     if plant == "a hard link":
@@ -217,7 +241,9 @@ def test_a_file_put_where_receipts_go_is_not_given_away(folder: Path, public: Pa
     assert path.exists()
 
 
-def test_a_folder_swapped_while_root_deletes(folder: Path, public: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_swapped_while_root_deletes(
+    folder: Path, public: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Receipt and deletion are in the folder that was opened, not in what has its name now."""
     record(folder / "a.ctlog")
     other = public / "other"
@@ -237,7 +263,9 @@ def test_a_folder_swapped_while_root_deletes(folder: Path, public: Path, monkeyp
     assert os.listdir(public / "moved") == [retention.RECEIPTS]
 
 
-def test_a_folder_swapped_while_root_squeezes(folder: Path, public: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_swapped_while_root_squeezes(
+    folder: Path, public: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The new segment is made and gets its place in the folder that was opened."""
     path = record(folder / "a.ctlog")
     other = public / "other"
@@ -268,7 +296,9 @@ def test_a_link_where_the_pid_file_goes_is_refused(folder: Path, public: Path, l
     assert other.read_bytes() == b""
 
 
-def test_the_pid_file_is_removed_from_the_folder_that_it_was_made_in(folder: Path, public: Path) -> None:
+def test_the_pid_file_is_removed_from_the_folder_that_it_was_made_in(
+    folder: Path, public: Path
+) -> None:
     pidfile = PidFile(str(folder / "pid"))
     pidfile.write()
     other = public / "other"
@@ -281,7 +311,9 @@ def test_the_pid_file_is_removed_from_the_folder_that_it_was_made_in(folder: Pat
     assert os.listdir(public / "moved") == []
 
 
-def test_repair_removes_only_what_it_made(folder: Path, public: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repair_removes_only_what_it_made(
+    folder: Path, public: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It fails on the way, and the folder of its output is another one by then."""
     path = record(public / "a.ctlog")
     other = public / "other"

@@ -13,7 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "man").glob("*.[1-9]"))
 COMMANDS = sorted(path.stem for path in (ROOT / "ctrecorder" / "cli").glob("ct*.py"))
-# What is installed on the machine that runs the test, and which pages its index has, says nothing about ours.
+# What is installed on the machine that runs the test, and which pages its index has, says nothing
+# about ours.
 _OTHERS = ("referenced manual not found", "outdated mandoc.db")
 HELP_COLUMNS, HELP_LINES = 80, 66
 
@@ -30,20 +31,35 @@ def parser_of(command: str) -> argparse.ArgumentParser:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_mandoc_finds_nothing(path: Path) -> None:
-    done = subprocess.run(["mandoc", "-T", "lint", "-W", "style", path], capture_output=True, text=True, timeout=20, check=False)
-    assert [line for line in (done.stdout + done.stderr).splitlines() if not any(other in line for other in _OTHERS)] == []
+    done = subprocess.run(
+        ["mandoc", "-T", "lint", "-W", "style", path],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert [
+        line
+        for line in (done.stdout + done.stderr).splitlines()
+        if not any(other in line for other in _OTHERS)
+    ] == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_every_page_has_examples_and_its_own_name(path: Path) -> None:
     text = path.read_text()
     assert re.search(r"^\.Sh EXAMPLES\n(?:.+\n)*\.(?:D[l1]|Bd) ", text, re.MULTILINE)
-    assert re.search(r"^\.Dt (\S+) (\d)$", text, re.MULTILINE)[0] == f".Dt {path.stem.upper()} {path.suffix[1:]}"
+    assert (
+        re.search(r"^\.Dt (\S+) (\d)$", text, re.MULTILINE)[0]
+        == f".Dt {path.stem.upper()} {path.suffix[1:]}"
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_options_are_the_parsers(command: str) -> None:
-    """Each option with all its names and its value's name, none more and none less; the short ones in the synopsis too."""
+    """Each option with all its names and its value's name, none more and none less; the short ones
+    in the synopsis too.
+    """
     text = page(command).read_text()
     described = set()
     for line in re.findall(r"^\.It (Fl .*)$", text, re.MULTILINE):
@@ -51,7 +67,11 @@ def test_options_are_the_parsers(command: str) -> None:
             described.add((f"-{name}", value))
     parsed = set()
     for action in parser_of(command)._actions:
-        value = "" if action.nargs == 0 else action.metavar or ("FORMAT" if action.choices else str(action.dest).upper())
+        value = (
+            ""
+            if action.nargs == 0
+            else action.metavar or ("FORMAT" if action.choices else str(action.dest).upper())
+        )
         parsed |= {(name, value) for name in action.option_strings}
     assert described == parsed
     synopsis = text.partition(".Sh SYNOPSIS\n")[2].partition(".Sh ")[0]
@@ -61,7 +81,9 @@ def test_options_are_the_parsers(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_is_a_page_of_80_columns_with_examples(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_is_a_page_of_80_columns_with_examples(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     lines = parser_of(command).format_help().splitlines()
     assert max(map(len, lines)) <= HELP_COLUMNS

@@ -1,4 +1,6 @@
-"""The floors of DESIGN.md: its table is the truth, and the modules' import statements are held against it."""
+"""The floors of DESIGN.md: its table is the truth, and the modules' import statements are held
+against it.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,29 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "ctrecorder"
 MOST_LINES = 400  # beyond it a module has two subjects
 # What a pure module has no use for: files, sockets, processes, the clock.
-IMPURE = {"fcntl", "io", "mmap", "os", "pathlib", "select", "shutil", "socket", "subprocess", "systemd", "tempfile", "threading"}
-CLOCK = {"time.time", "time.time_ns", "time.monotonic", "time.monotonic_ns", "datetime.now", "datetime.today", "date.today"}
+IMPURE = {
+    "fcntl",
+    "io",
+    "mmap",
+    "os",
+    "pathlib",
+    "select",
+    "shutil",
+    "socket",
+    "subprocess",
+    "systemd",
+    "tempfile",
+    "threading",
+}
+CLOCK = {
+    "time.time",
+    "time.time_ns",
+    "time.monotonic",
+    "time.monotonic_ns",
+    "datetime.now",
+    "datetime.today",
+    "date.today",
+}
 NUMPY = {"numpy"}
 
 
@@ -41,7 +64,9 @@ def modules() -> dict[str, Path]:
 
 
 def imports(name: str) -> set[str]:
-    """All that the module imports, anywhere in it: `ctrecorder.X` for ours, the top-level name of others."""
+    """All that the module imports, anywhere in it: `ctrecorder.X` for ours, the top-level name of
+    others.
+    """
     found = set()
     for node in ast.walk(ast.parse(modules()[name].read_text())):
         if isinstance(node, ast.Import):
@@ -50,14 +75,20 @@ def imports(name: str) -> set[str]:
             assert not node.level, f"{name}: a relative import"
             base = node.module or ""
             # `from ctrecorder import x`: x is a module, or something of the package itself.
-            ours = {alias.name for alias in node.names if f"{base}.{alias.name}".removeprefix("ctrecorder.") in modules()}
+            ours = {
+                alias.name
+                for alias in node.names
+                if f"{base}.{alias.name}".removeprefix("ctrecorder.") in modules()
+            }
             found |= {f"{base}.{alias}" for alias in ours} or {base}
     return {each if each.startswith("ctrecorder.") else each.split(".")[0] for each in found}
 
 
 def ours(name: str) -> set[str]:
     """The modules of the package that the module imports."""
-    return {each.removeprefix("ctrecorder.") for each in imports(name) if each.startswith("ctrecorder.")} & modules().keys()
+    return {
+        each.removeprefix("ctrecorder.") for each in imports(name) if each.startswith("ctrecorder.")
+    } & modules().keys()
 
 
 def floor_of(name: str) -> tuple[int, int]:
@@ -98,7 +129,11 @@ def test_length(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(name for name in modules() if floor_of(name)[0] == 1))
 def test_the_first_floor_is_pure(name: str) -> None:
     assert not imports(name) & IMPURE
-    calls = [node.func for node in ast.walk(ast.parse(modules()[name].read_text())) if isinstance(node, ast.Call)]
+    calls = [
+        node.func
+        for node in ast.walk(ast.parse(modules()[name].read_text()))
+        if isinstance(node, ast.Call)
+    ]
     assert not set(map(ast.unparse, calls)) & {"open", "input", *CLOCK}
 
 
@@ -112,16 +147,22 @@ def test_parsers_need_no_numpy(name: str) -> None:
     """Building the parser, as completion does, loads neither numpy nor anything that takes as long."""
     code = f"import sys; from ctrecorder.{name.rpartition('.')[0]} import {name.rpartition('.')[2]} as m; "
     code += "getattr(m, 'build_parser', lambda: None)(); print(*{name.split('.')[0] for name in sys.modules})"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert not set(done.stdout.split()) & {"numpy", "zstandard", "pyroute2", "systemd", "tqdm"}
 
 
-@pytest.mark.parametrize("name", ["cli.ctlist", "cli.ctrecord", "cli.cttest", "cli.ctsqueeze", "cli.ctexpire"])
+@pytest.mark.parametrize(
+    "name", ["cli.ctlist", "cli.ctrecord", "cli.cttest", "cli.ctsqueeze", "cli.ctexpire"]
+)
 def test_commands_do_not_reach_pyroute2(name: str) -> None:
     """It takes 0.25 s and 20 MB to import."""
     assert "pyroute2" not in reach(name)
 
 
 def test_only_the_recorder_needs_its_own() -> None:
-    """ctlist reads files: it reaches no socket, no journal but for the audit, and nothing that writes segments."""
+    """ctlist reads files: it reaches no socket, no journal but for the audit, and nothing that
+    writes segments.
+    """
     assert not reach("cli.ctlist") & {"recorder", "spool", "writer", "netlink", "capng", "squeeze"}

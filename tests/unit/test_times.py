@@ -1,4 +1,6 @@
-"""Times: what operators type, against datetime; columns of ns, against the C library; on both sides of daylight saving."""
+"""Times: what operators type, against datetime; columns of ns, against the C library; on both sides
+of daylight saving.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,8 @@ def utc(*fields: int) -> int:
         ("-1d12h", NOW - 36 * 3600 * S, 0),
         ("@1790000000", 1790000000 * S, S),
         ("@1790000000.25", 1790000000 * S + 250_000_000, 10_000_000),
-        # Clocks are set back: the hour comes twice, and both are meant.  Forward: a night of 23 hours.
+        # Clocks are set back: the hour comes twice, and both are meant.  Forward: a night of 23
+        # hours.
         ("2026-10-25", utc(2026, 10, 24, 22), 25 * 3600 * S),
         ("2026-10-25 02:30", utc(2026, 10, 25, 0, 30), 3660 * S),
         ("2026-03-29", utc(2026, 3, 28, 23), 23 * 3600 * S),
@@ -126,15 +129,25 @@ def test_what_is_printed_is_found_again(ns: int) -> None:
 
 def seconds_around_changes() -> list[int]:
     changes = [utc(2026, 3, 29, 1) // S, utc(2026, 10, 25, 1) // S]
-    return [change + step for change in changes for step in (-3600, -61, -60, -1, 0, 1, 59, 60, 3599, 3600)]
+    return [
+        change + step
+        for change in changes
+        for step in (-3600, -61, -60, -1, 0, 1, 59, 60, 3599, 3600)
+    ]
 
 
 def test_columns_of_local_time_against_the_c_library() -> None:
-    seconds = np.array([*seconds_around_changes(), 0, 1, 2**31, *range(1_790_000_000, 1_800_000_000, 98_765)])
+    seconds = np.array(
+        [*seconds_around_changes(), 0, 1, 2**31, *range(1_790_000_000, 1_800_000_000, 98_765)]
+    )
     texts = [bytes(row).decode() for row in times.seconds_text(seconds, utc=False)]
-    assert texts == [time.strftime("%Y.%m.%d %H:%M:%S", time.localtime(second)) for second in seconds.tolist()]
+    assert texts == [
+        time.strftime("%Y.%m.%d %H:%M:%S", time.localtime(second)) for second in seconds.tolist()
+    ]
     texts = [bytes(row).decode() for row in times.rfc3339_seconds(seconds)]
-    assert texts == [time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)) for second in seconds.tolist()]
+    assert texts == [
+        time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)) for second in seconds.tolist()
+    ]
 
 
 def test_a_change_of_zone_inside_an_hour() -> None:
@@ -152,4 +165,6 @@ def test_a_change_of_zone_inside_an_hour() -> None:
 def test_times_that_no_clock_showed() -> None:
     """Of a stranger's file: any i64 is text, of one width."""
     extremes = np.array([-(2**63), -1, 0, 2**63 - 1]) // S
-    assert {len(bytes(row).decode().strip("\0")) for row in times.seconds_text(extremes, utc=True)} == {19}
+    assert {
+        len(bytes(row).decode().strip("\0")) for row in times.seconds_text(extremes, utc=True)
+    } == {19}

@@ -1,4 +1,6 @@
-"""The doctor's eyes, each on the real thing where this machine has it: nft's own listing, the kernel's list of sockets."""
+"""The doctor's eyes, each on the real thing where this machine has it: nft's own listing, the
+kernel's list of sockets.
+"""
 
 from __future__ import annotations
 
@@ -50,20 +52,26 @@ FLOWTABLES = """table inet filter { # handle 3
 
 
 def in_namespace(script: str) -> str:
-    return subprocess.run(["unshare", "--net", "sh", "-euc", script], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        ["unshare", "--net", "sh", "-euc", script], capture_output=True, text=True, check=True
+    ).stdout
 
 
 def mends(findings: list[Finding]) -> list[str]:
     return [finding.mend for finding in findings]
 
 
-def test_a_notrack_rule_is_found_in_nfts_own_listing_and_the_mend_removes_it(tmp_path: Path) -> None:
+def test_a_notrack_rule_is_found_in_nfts_own_listing_and_the_mend_removes_it(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "rules").write_text(NFT)
     rules = doctor.parse_rules(in_namespace(f"nft -f {tmp_path}/rules; nft --handle list ruleset"))
     ((place, handle),) = rules.untracked
     assert place == "inet raw pre"
     assert rules.uncounted == []
-    left = in_namespace(f"nft -f {tmp_path}/rules; nft delete rule {place} handle {handle}; nft --handle list ruleset")
+    left = in_namespace(
+        f"nft -f {tmp_path}/rules; nft delete rule {place} handle {handle}; nft --handle list ruleset"
+    )
     assert doctor.parse_rules(left).untracked == []
     assert "not notrack" in left
 
@@ -74,7 +82,9 @@ def test_a_flowtable_without_a_counter_is_found() -> None:
 
 
 def test_flowtables_matter_only_where_bytes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_run", lambda *command: FLOWTABLES if command[0] == "nft" else None)
+    monkeypatch.setattr(
+        doctor, "_run", lambda *command: FLOWTABLES if command[0] == "nft" else None
+    )
     monkeypatch.setattr(doctor, "_iptables_tables", list)
     for accounted, found in ((1, 1), (0, 0)):
         monkeypatch.setattr(sockets, "sysctl", lambda name, value=accounted: value)
@@ -82,10 +92,15 @@ def test_flowtables_matter_only_where_bytes_are_counted(monkeypatch: pytest.Monk
 
 
 def test_a_notrack_rule_of_iptables_legacy_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = {"nft": "", "iptables-legacy-save": "*raw\n-A PREROUTING -p udp -m udp --dport 53 -j CT --notrack\nCOMMIT\n"}
+    said = {
+        "nft": "",
+        "iptables-legacy-save": "*raw\n-A PREROUTING -p udp -m udp --dport 53 -j CT --notrack\nCOMMIT\n",
+    }
     monkeypatch.setattr(doctor, "_run", lambda *command: said[command[0]])
     monkeypatch.setattr(doctor, "_iptables_tables", lambda: ["raw"])
-    assert [finding.what[:31] for finding in doctor.look_at_rules()] == ["a NOTRACK rule of iptables-lega"]
+    assert [finding.what[:31] for finding in doctor.look_at_rules()] == [
+        "a NOTRACK rule of iptables-lega"
+    ]
     said["iptables-legacy-save"] = "*raw\n-A PREROUTING -j CT --zone 5\nCOMMIT\n"
     assert list(doctor.look_at_rules()) == []
 
@@ -103,16 +118,30 @@ def test_without_nft_the_doctor_says_that_it_did_not_look(monkeypatch: pytest.Mo
     [
         ({}, False, ["modprobe nf_conntrack_netlink"]),
         ({"nf_conntrack_count": 0}, False, ["boot a kernel with CONFIG_NF_CONNTRACK_EVENTS"]),
-        ({"nf_conntrack_count": 0, "nf_conntrack_events": 1, "nf_conntrack_timestamp": 1}, False, []),
+        (
+            {"nf_conntrack_count": 0, "nf_conntrack_events": 1, "nf_conntrack_timestamp": 1},
+            False,
+            [],
+        ),
         (
             {"nf_conntrack_count": 0, "nf_conntrack_events": 2, "nf_conntrack_timestamp": 0},
             True,
-            ["sysctl -w net.netfilter.nf_conntrack_events=1", "sysctl -w net.netfilter.nf_conntrack_timestamp=1", "load the router's NAT"],
+            [
+                "sysctl -w net.netfilter.nf_conntrack_events=1",
+                "sysctl -w net.netfilter.nf_conntrack_timestamp=1",
+                "load the router's NAT",
+            ],
         ),
-        ({"nf_conntrack_count": 0, "nf_conntrack_events": 1}, False, ["boot a kernel with CONFIG_NF_CONNTRACK_TIMESTAMP"]),
+        (
+            {"nf_conntrack_count": 0, "nf_conntrack_events": 1},
+            False,
+            ["boot a kernel with CONFIG_NF_CONNTRACK_TIMESTAMP"],
+        ),
     ],
 )
-def test_what_the_kernel_lacks_is_found(monkeypatch: pytest.MonkeyPatch, sysctls: dict[str, int], asleep: bool, found: list[str]) -> None:
+def test_what_the_kernel_lacks_is_found(
+    monkeypatch: pytest.MonkeyPatch, sysctls: dict[str, int], asleep: bool, found: list[str]
+) -> None:
     monkeypatch.setattr(sockets, "sysctl", sysctls.get)
     monkeypatch.setattr(tracking, "asleep", lambda: asleep)
     said = mends(list(doctor.look_at_kernel()))
@@ -124,9 +153,13 @@ def test_a_process_that_listens_is_seen_in_the_kernels_list() -> None:
     assert not doctor._someone_listens()
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, uapi.NETLINK_NETFILTER) as listener:
         listener.bind((0, 0))
-        listener.setsockopt(uapi.SOL_NETLINK, uapi.NETLINK_ADD_MEMBERSHIP, uapi.NFNLGRP_CONNTRACK_NEW)
+        listener.setsockopt(
+            uapi.SOL_NETLINK, uapi.NETLINK_ADD_MEMBERSHIP, uapi.NFNLGRP_CONNTRACK_NEW
+        )
         assert not doctor._someone_listens(), "new ones alone are half a record"
-        listener.setsockopt(uapi.SOL_NETLINK, uapi.NETLINK_ADD_MEMBERSHIP, uapi.NFNLGRP_CONNTRACK_DESTROY)
+        listener.setsockopt(
+            uapi.SOL_NETLINK, uapi.NETLINK_ADD_MEMBERSHIP, uapi.NFNLGRP_CONNTRACK_DESTROY
+        )
         assert doctor._someone_listens()
 
 
@@ -147,16 +180,24 @@ def test_a_log_that_is_silent_open_empty_or_gone_is_found(tmp_path: Path) -> Non
     assert gone.what == f"{tmp_path}/none is not there"
 
 
-@pytest.mark.parametrize(("free_mib", "whole_mib", "found"), [(40, 1000, True), (300, 1000, False), (60, 100, False), (20, 100, True)])
-def test_a_disk_that_is_nearly_full_is_found(monkeypatch: pytest.MonkeyPatch, free_mib: int, whole_mib: int, found: bool) -> None:
+@pytest.mark.parametrize(
+    ("free_mib", "whole_mib", "found"),
+    [(40, 1000, True), (300, 1000, False), (60, 100, False), (20, 100, True)],
+)
+def test_a_disk_that_is_nearly_full_is_found(
+    monkeypatch: pytest.MonkeyPatch, free_mib: int, whole_mib: int, found: bool
+) -> None:
     disk = os.statvfs_result((1 << 20, 1 << 20, whole_mib, free_mib, free_mib, 0, 0, 0, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda path: disk)
     assert bool(list(doctor.look_at_disk("/x"))) is found
 
 
 def test_a_capped_buffer_is_found_where_the_kernel_caps_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert list(doctor.look_at_buffer(RECORD)) == [], "root of the initial user namespace may force it"
-    # In a user namespace of its own this process has CAP_NET_ADMIN, but not the one that forces a buffer.
+    assert list(doctor.look_at_buffer(RECORD)) == [], (
+        "root of the initial user namespace may force it"
+    )
+    # In a user namespace of its own this process has CAP_NET_ADMIN, but not the one that forces a
+    # buffer.
     code = (
         "from ctrecorder.check import doctor; from ctrecorder.service import settings\n"
         "record = {one.name: one.parse(one.default) for one in settings.SECTIONS['record'].settings}\n"
@@ -177,8 +218,14 @@ def test_a_recorder_without_its_capability_is_found(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(privileges, "status_of", lambda pid: {"CapEff": "0" * 16})
     (finding,) = doctor._look_at_process("ctrecord@x.service", "4711", RECORD)
     assert finding.what.startswith("the recorder (pid 4711) lacks CAP_NET_ADMIN")
-    assert finding.mend == "systemctl revert ctrecord@x.service && systemctl restart ctrecord@x.service"
-    assert list(doctor._look_at_process("ctrecord@x.service", "4711", {**RECORD, "resync": False})) == [], "without resync it needs none"
+    assert (
+        finding.mend
+        == "systemctl revert ctrecord@x.service && systemctl restart ctrecord@x.service"
+    )
+    assert (
+        list(doctor._look_at_process("ctrecord@x.service", "4711", {**RECORD, "resync": False}))
+        == []
+    ), "without resync it needs none"
 
 
 def test_a_bad_configuration_comes_first_and_alone(tmp_path: Path) -> None:

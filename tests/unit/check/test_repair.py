@@ -25,7 +25,9 @@ from tests.support.tables import NOON, SECOND
 NAMES = ("time", "event", "orig_src", "id", "present")
 
 
-def make(path: Path, previous: tuple[str, bytes] = ("", NO_HASH), number: int = 1, close: bool = True) -> bytes:
+def make(
+    path: Path, previous: tuple[str, bytes] = ("", NO_HASH), number: int = 1, close: bool = True
+) -> bytes:
     """A segment of eight blocks behind its header; returns its last hash."""
     header = {"chain": "c", "sequence": number, "previous": previous[0] or None}
     writer = SegmentWriter.create(str(path), header, previous[1], time_ns=NOON + number * SECOND)
@@ -78,7 +80,11 @@ def test_one_damaged_block_becomes_one_gap(victim: int, close: bool, tmp_path: P
     everything = told(path)
     with Segment(str(path)) as segment:
         blocks = segment.blocks
-    offset = (blocks[victim].offset + blocks[victim + 1].offset) // 2 if victim < 8 else blocks[victim].offset + 70
+    offset = (
+        (blocks[victim].offset + blocks[victim + 1].offset) // 2
+        if victim < 8
+        else blocks[victim].offset + 70
+    )
     data = bytearray(path.read_bytes())
     data[offset] ^= 0x10
     path.write_bytes(data)
@@ -90,7 +96,10 @@ def test_one_damaged_block_becomes_one_gap(victim: int, close: bool, tmp_path: P
     assert found[: victim - 1] + found[victim:] == everything[: victim - 1] + everything[victim:]
     assert gaps[0][0].lost is None
     if close:
-        assert (gaps[0][0].begin, gaps[0][0].end) == (blocks[victim].time_min, blocks[victim].time_max)
+        assert (gaps[0][0].begin, gaps[0][0].end) == (
+            blocks[victim].time_min,
+            blocks[victim].time_max,
+        )
 
 
 def test_a_hole_in_the_middle_of_a_crashed_segment(tmp_path: Path) -> None:
@@ -136,14 +145,23 @@ def test_a_c_ctrecorders_file_that_is_out_of_step(tmp_path: Path) -> None:
     records = [event.pack() for event in events]
     path = tmp_path / "old.ct"
     whole = [*events[:100], *events[120:200], *events[201:299]]
-    body = [*records[:100], records[100][:17], *records[120:200], records[200][:32], *records[201:299], records[299][:6]]
+    body = [
+        *records[:100],
+        records[100][:17],
+        *records[120:200],
+        records[200][:32],
+        *records[201:299],
+        records[299][:6],
+    ]
     path.write_bytes(old.header() + b"".join(body))
     result, new = fixed(path)
     assert (result.rows, result.holes, len(result.findings)) == (len(whole), 3, 3)
     times = [event.sec * 10**9 + event.usec * 1000 for event in whole]
     table = rows(new)
     assert table["time"].tolist() == times
-    assert list(zip(table["orig_src"].tolist(), table["reply_dport"].tolist(), strict=True)) == [(e.ends[0], e.ends[7]) for e in whole]
+    assert list(zip(table["orig_src"].tolist(), table["reply_dport"].tolist(), strict=True)) == [
+        (e.ends[0], e.ends[7]) for e in whole
+    ]
     with Segment(str(new)) as segment:
         assert [(gap.reason, gap.begin, gap.end) for gap in segment.gaps] == [
             ("write-error", times[99], times[100]),
@@ -179,7 +197,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     path.write_bytes(data[:-100])
     new.unlink()
     assert cttest.main(["--repair", str(path), "-o", str(new)]) == 1
-    assert capsys.readouterr().out.endswith(f"{new}: 1,560 rows saved, 1 gap where something is missing\n")
+    assert capsys.readouterr().out.endswith(
+        f"{new}: 1,560 rows saved, 1 gap where something is missing\n"
+    )
 
 
 def test_what_cannot_be_repaired(tmp_path: Path) -> None:

@@ -53,17 +53,27 @@ class Heard:
 
     def __init__(self, *paths: Path, quiet: bool = False, key: bytes = b"") -> None:
         self.lines: list[str] = []
-        self.code = verify.check([str(path) for path in paths], self.lines.append, quiet=quiet, key=key)
+        self.code = verify.check(
+            [str(path) for path in paths], self.lines.append, quiet=quiet, key=key
+        )
 
     @property
     def text(self) -> str:
         return "\n".join(self.lines)
 
 
-def segment(path: Path, seed: int = 0, previous: tuple[str, bytes] = ("", NO_HASH), close: bool = True, key: bytes = b"") -> bytes:
+def segment(
+    path: Path,
+    seed: int = 0,
+    previous: tuple[str, bytes] = ("", NO_HASH),
+    close: bool = True,
+    key: bytes = b"",
+) -> bytes:
     """A segment of the recording "c", number `seed` of it; returns its last hash."""
     header = {"chain": "c", "sequence": seed + 1, "previous": previous[0] or None}
-    writer = SegmentWriter.create(str(path), header, previous[1], time_ns=NOON + seed * HOUR, key=key)
+    writer = SegmentWriter.create(
+        str(path), header, previous[1], time_ns=NOON + seed * HOUR, key=key
+    )
     writer.append(tables.events(uapi.AF_INET, 2, seed).select(("time", "event", "id", "present")))
     writer.append(tables.events(uapi.AF_INET6, 257, seed).select(("time", "event")))
     writer.gap(NOON, NOON, "overrun", 7)
@@ -99,7 +109,9 @@ def test_a_whole_segment_is_called_whole(tmp_path: Path, close: bool) -> None:
     segment(tmp_path / "a", close=close)
     heard = Heard(tmp_path)
     assert heard.code == verify.WHOLE
-    assert heard.lines[0].startswith(f"{tmp_path / 'a'}: whole, {'closed' if close else 'crashed'}: 5 blocks, 259 rows, 1 gap, 2026.09.21")
+    assert heard.lines[0].startswith(
+        f"{tmp_path / 'a'}: whole, {'closed' if close else 'crashed'}: 5 blocks, 259 rows, 1 gap, 2026.09.21"
+    )
     assert heard.lines[1:] == ["1 segment checked: 1 whole, 0 damaged"]
     assert Heard(tmp_path, quiet=True).lines == []
 
@@ -115,7 +127,9 @@ def test_a_live_segment_is_checked_as_far_as_it_is_written(tmp_path: Path) -> No
 
 
 def test_every_changed_byte_is_found(tmp_path: Path) -> None:
-    """In a closed segment, whatever the byte says; with a place in the file, and never an error of another kind."""
+    """In a closed segment, whatever the byte says; with a place in the file, and never an error of
+    another kind.
+    """
     path = tmp_path / "a"
     segment(path)
     data = bytearray(path.read_bytes())
@@ -177,7 +191,9 @@ def without_header(blocks: list[bytes]) -> list[bytes]:
 
 @pytest.mark.parametrize("change", [removed, repeated, swapped, headed_twice, without_header])
 @pytest.mark.parametrize("close", [True, False])
-def test_blocks_that_are_moved_about_are_found(tmp_path: Path, change: Callable[[list[bytes]], list[bytes]], close: bool) -> None:
+def test_blocks_that_are_moved_about_are_found(
+    tmp_path: Path, change: Callable[[list[bytes]], list[bytes]], close: bool
+) -> None:
     """Each is right in itself; also where a footer is made for them."""
     path = tmp_path / "a"
     segment(path, close=close)
@@ -206,7 +222,14 @@ def test_blocks_behind_the_footer_are_found(tmp_path: Path) -> None:
     assert "a footer that is not the end" in heard.text
 
 
-def forged(path: Path, table: Table, payload: bytes, form: int, times: tuple[int, int], kind: Kind = Kind.EVENTS) -> None:
+def forged(
+    path: Path,
+    table: Table,
+    payload: bytes,
+    form: int,
+    times: tuple[int, int],
+    kind: Kind = Kind.EVENTS,
+) -> None:
     """A segment with right checksums and a block that lies."""
     writer = SegmentWriter.create(str(path), {})
     writer.write(PendingBlock(kind, payload, times, table.family, form, len(table)))
@@ -222,11 +245,16 @@ def test_a_footer_that_hides_a_block_is_found(tmp_path: Path) -> None:
     blocks = blocks_of(path.read_bytes())
     at = sum(map(len, blocks[:-1]))
     frame = parse_frame(blocks[-1])
-    footer = pack_block(Kind.FOOTER, pack_footer(index, {}, at), frame.previous, (frame.time_min, frame.time_max))
+    footer = pack_block(
+        Kind.FOOTER, pack_footer(index, {}, at), frame.previous, (frame.time_min, frame.time_max)
+    )
     path.write_bytes(b"".join([*blocks[:-1], footer]))
     heard = Heard(path)
     assert heard.code == verify.DAMAGED
-    assert f"{path}: at byte {at}: the footer does not tell of the blocks that are there" in heard.lines
+    assert (
+        f"{path}: at byte {at}: the footer does not tell of the blocks that are there"
+        in heard.lines
+    )
 
 
 def test_a_frame_whose_times_are_not_its_rows_is_found(tmp_path: Path) -> None:
@@ -243,10 +271,20 @@ def test_bounds_that_do_not_hold_are_found(tmp_path: Path, name: str) -> None:
     """A search by port would pass it over."""
     table = tables.events(uapi.AF_INET, 300).select(("time", "event", "present", name))
     payload = bytearray(encode_columns(table))
-    at = next(at for at in range(8, len(payload), 56) if payload[at] == {"orig_sport": 8, "orig_bytes": 19}[name])
+    at = next(
+        at
+        for at in range(8, len(payload), 56)
+        if payload[at] == {"orig_sport": 8, "orig_bytes": 19}[name]
+    )
     high = struct.unpack_from("<q", payload, at + 32)[0]
     struct.pack_into("<q", payload, at + 32, high - 1)
-    forged(tmp_path / "a", table, bytes(payload), FORM_COLUMNS, (int(table["time"].min()), int(table["time"].max())))
+    forged(
+        tmp_path / "a",
+        table,
+        bytes(payload),
+        FORM_COLUMNS,
+        (int(table["time"].min()), int(table["time"].max())),
+    )
     assert f"column {name} has values outside the bounds" in Heard(tmp_path / "a").text
 
 
@@ -269,31 +307,44 @@ def test_the_first_that_is_there_may_follow_on_one_that_expired(tmp_path: Path) 
     paths[0].unlink()
     heard = Heard(tmp_path)
     assert heard.code == verify.WHOLE
-    assert f"{paths[1]}: the recording begins earlier; 0.ctlog, before it, is not here (expired?)" in heard.lines
+    assert (
+        f"{paths[1]}: the recording begins earlier; 0.ctlog, before it, is not here (expired?)"
+        in heard.lines
+    )
 
 
 def expire(path: Path) -> None:
     """Delete a segment as ctexpire does: with a receipt."""
     one = verify.check_segment(str(path))
     previous = str(one.header.get("previous") or "")
-    add_receipt(Folder(str(path.parent)), Receipt(path.name, 0, 1, one.rows, 1, one.hashes, previous, one.previous_hash, NOON, "age"))
+    add_receipt(
+        Folder(str(path.parent)),
+        Receipt(path.name, 0, 1, one.rows, 1, one.hashes, previous, one.previous_hash, NOON, "age"),
+    )
     path.unlink()
 
 
 def test_one_that_expired_is_told_from_one_that_is_missing(tmp_path: Path) -> None:
-    """By ctexpire's receipts, which stand in for the segments in the chain, at its beginning and inside it."""
+    """By ctexpire's receipts, which stand in for the segments in the chain, at its beginning and
+    inside it.
+    """
     paths = chain(tmp_path, 6)
     expire(paths[0])
     expire(paths[1])
     heard = Heard(tmp_path)
     assert heard.code == verify.WHOLE
-    assert f"{paths[2]}: the recording begins earlier; what is before it has expired, as ctexpire's receipts say" in heard.lines
+    assert (
+        f"{paths[2]}: the recording begins earlier; what is before it has expired, as ctexpire's receipts say"
+        in heard.lines
+    )
     expire(paths[3])
     expire(paths[4])
     assert Heard(tmp_path).code == verify.WHOLE
     paths[2].unlink()
     heard = Heard(tmp_path)
-    assert heard.code == verify.WHOLE  # the receipts lead back to it, and nothing that is there says that it was kept
+    assert (
+        heard.code == verify.WHOLE
+    )  # the receipts lead back to it, and nothing that is there says that it was kept
     paths[5].rename(tmp_path / "away")
     (tmp_path / "away").unlink()
     assert Heard(tmp_path).code == verify.UNCHECKED
@@ -331,7 +382,9 @@ def test_a_segment_that_was_made_anew_is_found(tmp_path: Path) -> None:
     paths = chain(tmp_path)
     for previous in (bytes.fromhex(verify.check_segment(str(paths[0])).hashes[0]), NO_HASH):
         paths[1].unlink()
-        SegmentWriter.create(str(paths[1]), {"chain": "c", "sequence": 2, "previous": "0.ctlog"}, previous).close()
+        SegmentWriter.create(
+            str(paths[1]), {"chain": "c", "sequence": 2, "previous": "0.ctlog"}, previous
+        ).close()
         heard = Heard(tmp_path)
         assert heard.code == verify.DAMAGED
         assert f"{paths[2]}: at byte 32: 1.ctlog does not end as it did" in heard.text
@@ -355,7 +408,10 @@ def test_two_that_follow_on_one_are_found(tmp_path: Path) -> None:
     paths = chain(tmp_path, 2)
     before = verify.check_segment(str(paths[0])).hashes[0]
     segment(tmp_path / "9.ctlog", 9, ("0.ctlog", bytes.fromhex(before)))
-    assert f"{tmp_path / '9.ctlog'}: at byte 32: follows on 0.ctlog, and so does 1.ctlog" in Heard(tmp_path).lines
+    assert (
+        f"{tmp_path / '9.ctlog'}: at byte 32: follows on 0.ctlog, and so does 1.ctlog"
+        in Heard(tmp_path).lines
+    )
 
 
 def test_names_do_not_matter(tmp_path: Path) -> None:
@@ -366,7 +422,9 @@ def test_names_do_not_matter(tmp_path: Path) -> None:
 
 
 def test_a_recording_goes_on_after_a_crash(tmp_path: Path) -> None:
-    """The next segment follows on the last whole block; what was torn off is told of, and is no damage."""
+    """The next segment follows on the last whole block; what was torn off is told of, and is no
+    damage.
+    """
     last_hash = segment(tmp_path / "0.ctlog", close=False)
     with (tmp_path / "0.ctlog").open("ab") as file:
         file.write(pack_block(Kind.MARK, b"{}", last_hash, (0, 0))[:-1])
@@ -418,7 +476,11 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_a_hostile_name_does_not_reach_the_terminal(tmp_path: Path) -> None:
     (tmp_path / "\x1b[2Ja").write_bytes(b"hello")
-    done = subprocess.run([sys.executable, str(ROOT / "bin" / "cttest"), str(tmp_path)], capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "bin" / "cttest"), str(tmp_path)],
+        capture_output=True,
+        check=False,
+    )
     assert b"\\x1b[2Ja" in done.stdout
     assert b"\x1b" not in done.stdout + done.stderr
 
@@ -429,15 +491,29 @@ def test_times_of_connections_are_checked_too(tmp_path: Path) -> None:
     writer.append(table, kind=Kind.CONNECTIONS)
     writer.close()
     assert Heard(tmp_path).code == verify.WHOLE
-    forged(tmp_path / "b", table, encode_columns(table), FORM_COLUMNS, (0, int(np.max(table["end"]))), Kind.CONNECTIONS)
+    forged(
+        tmp_path / "b",
+        table,
+        encode_columns(table),
+        FORM_COLUMNS,
+        (0, int(np.max(table["end"]))),
+        Kind.CONNECTIONS,
+    )
     assert Heard(tmp_path / "b").code == verify.DAMAGED
 
 
 @pytest.mark.parametrize("family", [uapi.AF_INET, uapi.AF_INET6])
 def test_a_filter_that_lacks_an_address_is_found_and_repaired(tmp_path: Path, family: int) -> None:
     """A search believes it: a row would be there, and not be found."""
-    rows, others = tables.connections(family, 5000, seed=1), tables.connections(family, 5000, seed=2)
-    whole, wrong, mended = tmp_path / "whole.ctlog", tmp_path / "wrong.ctlog", tmp_path / "mended.ctlog"
+    rows, others = (
+        tables.connections(family, 5000, seed=1),
+        tables.connections(family, 5000, seed=2),
+    )
+    whole, wrong, mended = (
+        tmp_path / "whole.ctlog",
+        tmp_path / "wrong.ctlog",
+        tmp_path / "mended.ctlog",
+    )
     with_addresses(whole, rows, rows=rows)
     assert Heard(whole).code == 0
     with_addresses(wrong, others, rows=rows)

@@ -1,4 +1,6 @@
-"""The manners that all commands share: each error ends in one line and its code, and nothing else reaches the terminal."""
+"""The manners that all commands share: each error ends in one line and its code, and nothing else
+reaches the terminal.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ ROOT = Path(common.__file__).parents[2]
 
 
 def parser() -> common.Parser:
-    made = common.Parser("ctdemo", "Shows what is shown.", [("ctdemo --since -2h", "an example")], 1)
+    made = common.Parser(
+        "ctdemo", "Shows what is shown.", [("ctdemo --since -2h", "an example")], 1
+    )
     made.add_argument("--since", metavar="TIME")
     made.add_argument("-n", type=int)
     made.add_argument("paths", nargs="*")
@@ -31,15 +35,29 @@ ERRORS = [
     (CtrecorderError("no room"), 2, "no room"),
     (ArchiveError("a\x1b[31mb\nc\u202e: bad"), 2, "a\\x1b[31mb\\nc\\u202e: bad"),
     (FormatError("no header", path="x", offset=7), 2, "x: at byte 7: no header"),
-    (PermissionError(errno.EACCES, "Permission denied", "/root/x"), 2, "/root/x: Permission denied"),
-    (OSError(errno.ENOSPC, "No space left on device"), 2, "reading or writing: No space left on device"),
+    (
+        PermissionError(errno.EACCES, "Permission denied", "/root/x"),
+        2,
+        "/root/x: Permission denied",
+    ),
+    (
+        OSError(errno.ENOSPC, "No space left on device"),
+        2,
+        "reading or writing: No space left on device",
+    ),
     (MemoryError(), 2, "out of memory"),
 ]
 
 
-@pytest.mark.parametrize(("error", "code", "line"), ERRORS, ids=[type(error).__name__ for error, _, _ in ERRORS])
+@pytest.mark.parametrize(
+    ("error", "code", "line"), ERRORS, ids=[type(error).__name__ for error, _, _ in ERRORS]
+)
 def test_errors_are_one_line(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, line: str
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    code: int,
+    line: str,
 ) -> None:
     monkeypatch.setattr(common, "_discard_stdout", lambda: None)  # pytest's own
 
@@ -51,7 +69,11 @@ def test_errors_are_one_line(
 
 
 def test_what_a_body_returns_and_what_its_bugs_raise() -> None:
-    assert [common.run(parser(), lambda args, code=code: code, []) for code in (0, 1, 2)] == [0, 1, 2]
+    assert [common.run(parser(), lambda args, code=code: code, []) for code in (0, 1, 2)] == [
+        0,
+        1,
+        2,
+    ]
     with pytest.raises(ZeroDivisionError):  # a bug is not an operator's error
         common.run(parser(), lambda args: 1 // 0, [])
 
@@ -80,7 +102,9 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["x", "--", "-2h"], None, ["x", "-2h"]),
     ],
 )
-def test_times_that_begin_with_a_dash(words: list[str], since: str | None, paths: list[str]) -> None:
+def test_times_that_begin_with_a_dash(
+    words: list[str], since: str | None, paths: list[str]
+) -> None:
     seen: list[argparse.Namespace] = []
     assert common.run(parser(), lambda args: seen.append(args) or 0, words) == 0
     assert (seen[0].since, seen[0].paths) == (since, paths)
@@ -88,13 +112,33 @@ def test_times_that_begin_with_a_dash(words: list[str], since: str | None, paths
 
 def outcome(body: str, **streams: object) -> subprocess.CompletedProcess[str]:
     """Runs `body`, a statement, as a command of its own."""
-    lines = ["import os, signal, sys", "from ctrecorder.cli import common", "def body(args):", f"    {body}", "    return 0"]
+    lines = [
+        "import os, signal, sys",
+        "from ctrecorder.cli import common",
+        "def body(args):",
+        f"    {body}",
+        "    return 0",
+    ]
     lines += ["sys.exit(common.run(common.Parser('ctdemo', '', [], 1), body, []))"]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
-    return subprocess.run([sys.executable, "-c", "\n".join(lines)], text=True, cwd=ROOT, timeout=60, check=False, **options)
+    return subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)],
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=False,
+        **options,
+    )
 
 
-@pytest.mark.parametrize("body", ["print('x')", "[print('x' * 100) for _ in range(10_000)]", "common.write_out(b'x' * 10_000_000)"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "print('x')",
+        "[print('x' * 100) for _ in range(10_000)]",
+        "common.write_out(b'x' * 10_000_000)",
+    ],
+)
 def test_a_closed_pipe_is_no_error(body: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -103,7 +147,9 @@ def test_a_closed_pipe_is_no_error(body: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("body", ["print('x')", "[print('x' * 100) for _ in range(10_000)]", "common.write_out(b'x')"])
+@pytest.mark.parametrize(
+    "body", ["print('x')", "[print('x' * 100) for _ in range(10_000)]", "common.write_out(b'x')"]
+)
 def test_a_full_disk_is_one_line(body: str) -> None:
     with Path("/dev/full").open("w") as full:
         done = outcome(body, stdout=full)
@@ -124,4 +170,8 @@ def test_nobody_to_tell_is_no_error() -> None:
 def test_words_for_a_terminal() -> None:
     assert printable("héllo wörld") == "héllo wörld"
     assert printable("\x00\x1b\x7f\x9b\u200b\udc80\n") == "\\x00\\x1b\\x7f\\x9b\\u200b\\udc80\\n"
-    assert [count(number, "event") for number in (0, 1, 1234)] == ["0 events", "1 event", "1,234 events"]
+    assert [count(number, "event") for number in (0, 1, 1234)] == [
+        "0 events",
+        "1 event",
+        "1,234 events",
+    ]

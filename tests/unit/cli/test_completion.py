@@ -1,4 +1,6 @@
-"""Completion: in a real bash, through bash-completion, with the file that the package ships; and without numpy, which takes time."""
+"""Completion: in a real bash, through bash-completion, with the file that the package ships; and
+without numpy, which takes time.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("xdg")
     (home / "bash-completion" / "completions").mkdir(parents=True)
     for command in COMMANDS:
-        (home / "bash-completion" / "completions" / command).symlink_to(ROOT / "etc" / "completion" / "bash" / "ctrecord")
+        (home / "bash-completion" / "completions" / command).symlink_to(
+            ROOT / "etc" / "completion" / "bash" / "ctrecord"
+        )
     return home
 
 
@@ -51,7 +55,13 @@ def ask(line: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
         "_ARGCOMPLETE_SUPPRESS_SPACE": "1",
     }
     command = ["sh", "-c", f"exec {line.split()[0]} 8>&1 9>&2 >/dev/null"]
-    return subprocess.run(command, capture_output=True, env={**os.environ, **query, **environment}, timeout=20, check=False)
+    return subprocess.run(
+        command,
+        capture_output=True,
+        env={**os.environ, **query, **environment},
+        timeout=20,
+        check=False,
+    )
 
 
 def test_bash_offers_options_and_completes_the_only_one(home: Path) -> None:
@@ -91,4 +101,7 @@ def test_numpy_is_not_loaded_for_an_answer(command: str, tmp_path: Path) -> None
 def test_the_shells_files_know_every_command() -> None:
     for path in ("bash/ctrecord", "zsh/_ctrecorder", "fish/ctrecord.fish"):
         text = (ROOT / "etc" / "completion" / path).read_text()
-        assert all(f" {command}" in text for command in ("ctrecord", "ctlist", "cttest", "ctsqueeze", "ctexpire")), path
+        assert all(
+            f" {command}" in text
+            for command in ("ctrecord", "ctlist", "cttest", "ctsqueeze", "ctexpire")
+        ), path

@@ -1,4 +1,6 @@
-"""ctlist from end to end, on segments made by the writer: what it lists, in which order, what it says is missing, how it ends."""
+"""ctlist from end to end, on segments made by the writer: what it lists, in which order, what it
+says is missing, how it ends.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,12 @@ from tests.support.rows import Row, event, table
 
 S = 10**9
 BEGIN = 1795455437 * S  # 2026-11-23 17:37:17 UTC
-SIX = {"orig_src": "fd00::1", "orig_dst": "2001:db8::1", "reply_src": "2001:db8::1", "reply_dst": "2001:db8::2"}
+SIX = {
+    "orig_src": "fd00::1",
+    "orig_dst": "2001:db8::1",
+    "reply_src": "2001:db8::1",
+    "reply_dst": "2001:db8::2",
+}
 
 Run = Callable[..., tuple[int, list[str], list[str]]]
 
@@ -53,7 +60,15 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 
 def at(seconds: float, number: int = 1, kind: int = 1, **fields: Any) -> Row:
     """An event of connection `number`."""
-    return event(**{"time": BEGIN + round(seconds * S), "event": kind, "orig_sport": 1000 + number, "id": number, **fields})
+    return event(
+        **{
+            "time": BEGIN + round(seconds * S),
+            "event": kind,
+            "orig_sport": 1000 + number,
+            "id": number,
+            **fields,
+        }
+    )
 
 
 def shown(row: Row) -> str:
@@ -70,7 +85,9 @@ class Recording:
         self.folder, self.chain, self.hash = folder, chain, NO_HASH
 
     def segment(self, name: str, *items: object, close: bool = True, begin: float = 0) -> Path:
-        """A segment of rows, lists of rows (a block), tables of connections, ("gap", ...) and ("dump", begin, end)."""
+        """A segment of rows, lists of rows (a block), tables of connections, ("gap", ...) and
+        ("dump", begin, end).
+        """
         path = self.folder / name
         facts = {"host": "router", "chain": self.chain, "boot_id": "b"}
         writer = SegmentWriter.create(str(path), facts, self.hash, time_ns=BEGIN + round(begin * S))
@@ -78,7 +95,12 @@ class Recording:
             if isinstance(item, tuple) and item[0] == "gap":
                 writer.gap(BEGIN + round(item[1] * S), BEGIN + round(item[2] * S), *item[3:])
             elif isinstance(item, tuple):
-                writer.mark("dump", {"complete": True, "rows": 0}, BEGIN + round(item[1] * S), BEGIN + round(item[2] * S))
+                writer.mark(
+                    "dump",
+                    {"complete": True, "rows": 0},
+                    BEGIN + round(item[1] * S),
+                    BEGIN + round(item[2] * S),
+                )
             elif isinstance(item, list):
                 writer.append(table(item, AF_INET6 if ":" in item[0]["orig_src"] else AF_INET))
             else:
@@ -98,16 +120,22 @@ def recording(tmp_path: Path) -> Recording:
 
 
 def test_events_of_all_segments_in_order_of_time(run: Run, recording: Recording) -> None:
-    """Blocks and segments overlap, families are mixed, rows of a block are out of order; EXISTING rows are no events."""
+    """Blocks and segments overlap, families are mixed, rows of a block are out of order; EXISTING
+    rows are no events.
+    """
     four = [at(number % 7 * 10 + number / 100, number, number % 3 + 1) for number in range(300)]
     six = [at(number % 5 * 12 + number / 90, number, **SIX) for number in range(200)]
     recording.segment("a", [at(-1, kind=4)], four[100:], six[:50], begin=-1)
     recording.segment("b", six[50:], four[:100])
     code, out, err = run(recording.folder)
     assert (code, err) == (0, [])
-    assert [line[:28] for line in out] == [shown(row) for row in sorted(four + six, key=lambda row: row["time"])]
+    assert [line[:28] for line in out] == [
+        shown(row) for row in sorted(four + six, key=lambda row: row["time"])
+    ]
     assert sum("[fd00::1]:1" in line for line in out) == len(six)
-    assert run("--event", "existing", recording.folder)[1] == [run("--event", "new,existing", recording.folder)[1][0]]
+    assert run("--event", "existing", recording.folder)[1] == [
+        run("--event", "new,existing", recording.folder)[1][0]
+    ]
 
 
 def test_files_and_folders_named_once_in_any_order(run: Run, recording: Recording) -> None:
@@ -123,7 +151,10 @@ def flows(count: int) -> list[Row]:
     rows = []
     for number in range(count):
         fields = SIX if number % 3 == 0 else {}
-        rows += [at(number, number, status=8, **fields), at(number + 1.5, number, 2, status=10, **fields)]
+        rows += [
+            at(number, number, status=8, **fields),
+            at(number + 1.5, number, 2, status=10, **fields),
+        ]
         if number % 7:
             rows.append(at(number + number % 11 * 10 + 2, number, 3, status=14, **fields))
     return sorted(rows, key=lambda row: row["time"])
@@ -132,7 +163,11 @@ def flows(count: int) -> list[Row]:
 def squeezed(rows: list[Row], into: Recording, name: str) -> Path:
     """The connections of `rows` as a segment, in blocks that are in no order inside."""
     pairer = Pairer()
-    done = [part for row in rows for part in pairer.feed(table([row], AF_INET6 if ":" in row["orig_src"] else AF_INET))]
+    done = [
+        part
+        for row in rows
+        for part in pairer.feed(table([row], AF_INET6 if ":" in row["orig_src"] else AF_INET))
+    ]
     return into.segment(name, *done, *pairer.finish())
 
 
@@ -148,7 +183,9 @@ def other(recording: Recording, name: str) -> Recording:
 
 
 def test_squeezing_changes_no_listing_but_updates(run: Run, recording: Recording) -> None:
-    """All raw, all squeezed, and the first half squeezed, of which some ends come after the second half began."""
+    """All raw, all squeezed, and the first half squeezed, of which some ends come after the second
+    half began.
+    """
     rows = flows(150)
     raw, mixed = other(recording, "raw"), other(recording, "mixed")
     raw.segment("r", *by_family(rows))
@@ -165,16 +202,38 @@ def test_squeezing_changes_no_listing_but_updates(run: Run, recording: Recording
         assert sorted(out) == sorted(expected)
         assert [line[:26] for line in out] == [line[:26] for line in expected]
     assert len(run(mixed.folder, "--event", "update")[1]) == 75
-    assert run(recording.folder, "--event", "destroy")[1] == run(raw.folder, "--event", "destroy")[1]
+    assert (
+        run(recording.folder, "--event", "destroy")[1] == run(raw.folder, "--event", "destroy")[1]
+    )
 
 
-def test_events_of_a_squeezed_connection_tell_what_was_told_then(run: Run, recording: Recording) -> None:
-    """No counters and no replies at the start; no start where none was heard, although its time is known."""
-    counters = {"orig_packets": 5, "orig_bytes": 300, "reply_packets": 4, "reply_bytes": 240, "tcp_state": 7}
+def test_events_of_a_squeezed_connection_tell_what_was_told_then(
+    run: Run, recording: Recording
+) -> None:
+    """No counters and no replies at the start; no start where none was heard, although its time is
+    known.
+    """
+    counters = {
+        "orig_packets": 5,
+        "orig_bytes": 300,
+        "reply_packets": 4,
+        "reply_bytes": 240,
+        "tcp_state": 7,
+    }
     ended = at(5, 1, 3, status=0x39E, mark=9, start=BEGIN, stop=BEGIN + 5 * S, **counters)
-    squeezed([at(0.001, 1, status=0x198), ended, at(1, 2, 4, start=BEGIN), at(2, 2, 3, start=BEGIN)], recording, "s")
-    start, first_end, end = [json.loads(line) for line in run("--format", "json", recording.folder)[1]]
-    assert (start["event"], start["time"], start["id"]) == ("NEW", "2026-11-23T17:37:17.000000000Z", 1)  # the kernel's time
+    squeezed(
+        [at(0.001, 1, status=0x198), ended, at(1, 2, 4, start=BEGIN), at(2, 2, 3, start=BEGIN)],
+        recording,
+        "s",
+    )
+    start, first_end, end = [
+        json.loads(line) for line in run("--format", "json", recording.folder)[1]
+    ]
+    assert (start["event"], start["time"], start["id"]) == (
+        "NEW",
+        "2026-11-23T17:37:17.000000000Z",
+        1,
+    )  # the kernel's time
     assert not {"start", "stop", "seen", "end", *counters} & set(start)
     assert start["status"] == ["SRC_NAT"]
     assert (first_end["event"], first_end["id"]) == ("DESTROY", 2)
@@ -184,7 +243,9 @@ def test_events_of_a_squeezed_connection_tell_what_was_told_then(run: Run, recor
     }  # fmt: skip
 
 
-def test_connections_of_raw_and_squeezed_segments_are_the_same(run: Run, recording: Recording) -> None:
+def test_connections_of_raw_and_squeezed_segments_are_the_same(
+    run: Run, recording: Recording
+) -> None:
     rows = flows(150)
     raw, mixed = other(recording, "raw"), other(recording, "mixed")
     raw.segment("r", *by_family(rows))
@@ -203,8 +264,13 @@ def test_connections_of_raw_and_squeezed_segments_are_the_same(run: Run, recordi
 
 
 def test_what_was_there_already_and_what_vanished(run: Run, recording: Recording) -> None:
-    """A flow of the first dump began before it; one that the next dump lacks ended before that; the next segment goes on with the rest."""
-    there, kept = [at(0.1, 1, 4), at(0.15, 2, 4), at(0.1, 3, 4, start=BEGIN - 5 * S)], [at(400.1, 2, 4)]
+    """A flow of the first dump began before it; one that the next dump lacks ended before that; the
+    next segment goes on with the rest.
+    """
+    there, kept = (
+        [at(0.1, 1, 4), at(0.15, 2, 4), at(0.1, 3, 4, start=BEGIN - 5 * S)],
+        [at(400.1, 2, 4)],
+    )
     recording.segment("a", there, ("dump", 0, 0.2), [at(1, 4), at(2, 4, 3)])
     recording.segment("b", kept, ("dump", 400, 400.2), [at(401, 2, 3)], begin=400)
     code, out, _ = run("-s", "--format", "json", recording.folder)
@@ -218,35 +284,60 @@ def test_what_was_there_already_and_what_vanished(run: Run, recording: Recording
 
 
 def test_a_start_that_is_only_told_at_the_end_is_in_order(run: Run, recording: Recording) -> None:
-    """The NEW was lost, and the kernel tells at the DESTROY that the connection is older than others that were complete by then."""
-    recording.segment("a", [at(1, 1), at(2, 1, 3)], ("dump", 2.1, 2.2), [at(3, 2, 3, start=BEGIN - 5 * S, stop=BEGIN)])
-    assert [json.loads(line)["orig_sport"] for line in run("-s", "--format", "json", recording.folder)[1]] == [1002, 1001]
+    """The NEW was lost, and the kernel tells at the DESTROY that the connection is older than
+    others that were complete by then.
+    """
+    recording.segment(
+        "a",
+        [at(1, 1), at(2, 1, 3)],
+        ("dump", 2.1, 2.2),
+        [at(3, 2, 3, start=BEGIN - 5 * S, stop=BEGIN)],
+    )
+    assert [
+        json.loads(line)["orig_sport"]
+        for line in run("-s", "--format", "json", recording.folder)[1]
+    ] == [1002, 1001]
 
 
-def test_recorders_in_one_folder_do_not_end_each_others_flows(run: Run, recording: Recording) -> None:
+def test_recorders_in_one_folder_do_not_end_each_others_flows(
+    run: Run, recording: Recording
+) -> None:
     """A dump of a recorder of UDP says nothing of TCP."""
     recording.segment("tcp", [at(1, 1), at(2, 2)])
     Recording(recording.folder, "c2").segment("udp", [at(1.5, 3, l4proto=17)], ("dump", 300, 300.1))
     rows = [json.loads(line) for line in run("-s", "--format", "json", recording.folder)[1]]
-    assert [(row["proto"], row["end_source"]) for row in rows] == [("tcp", "unknown"), ("udp", "bound"), ("tcp", "unknown")]
+    assert [(row["proto"], row["end_source"]) for row in rows] == [
+        ("tcp", "unknown"),
+        ("udp", "bound"),
+        ("tcp", "unknown"),
+    ]
 
 
 def test_a_window_of_events(run: Run, recording: Recording) -> None:
     recording.segment("a", [at(second, second) for second in range(120)])
-    code, out, _ = run("--since", "2026-11-23 17:37:27", "--until", "2026-11-23 17:37:29", recording.folder)
+    code, out, _ = run(
+        "--since", "2026-11-23 17:37:27", "--until", "2026-11-23 17:37:29", recording.folder
+    )
     assert (code, [line[17:19] for line in out]) == (0, ["27", "28", "29"])
     code, out, _ = run("--since", "2026-11-23", "--until", "2026-11-23", recording.folder)
     assert (code, len(out)) == (0, 120)
 
 
 def test_a_window_of_connections_has_all_that_lived_in_it(run: Run, recording: Recording) -> None:
-    """Also what began before and ends after it, in another segment; its end is looked for if it was asked for by more than time."""
+    """Also what began before and ends after it, in another segment; its end is looked for if it was
+    asked for by more than time.
+    """
     recording.segment("a", [at(-50, 1), at(0, 2), at(1, 2, 3), at(2, 3)], begin=-60)
     recording.segment("b", [at(100, 4), at(101, 1, 3)], begin=90)
     window = ("--since", f"@{BEGIN // S - 9}", "--until", f"@{BEGIN // S}")
-    rows = [json.loads(line) for line in run("-s", "--format", "json", *window, recording.folder)[1]]
+    rows = [
+        json.loads(line) for line in run("-s", "--format", "json", *window, recording.folder)[1]
+    ]
     assert [(row["orig_sport"], "end" in row) for row in rows] == [(1001, False), (1002, True)]
-    rows = [json.loads(line) for line in run("-s", "--format", "json", "--proto", "tcp", *window, recording.folder)[1]]
+    rows = [
+        json.loads(line)
+        for line in run("-s", "--format", "json", "--proto", "tcp", *window, recording.folder)[1]
+    ]
     assert [(row["orig_sport"], "end" in row) for row in rows] == [(1001, True), (1002, True)]
 
 
@@ -267,16 +358,24 @@ ASKED = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "numbers"), ASKED, ids=[" ".join(arguments) for arguments, _ in ASKED])
+@pytest.mark.parametrize(
+    ("arguments", "numbers"), ASKED, ids=[" ".join(arguments) for arguments, _ in ASKED]
+)
 def test_questions(run: Run, recording: Recording, arguments: list[str], numbers: set[int]) -> None:
-    recording.segment("a", [at(1, 1), at(2, 2, l4proto=17), at(3, 3, 3, reply_dst="1.2.3.4")], [at(4, 4, **SIX)])
+    recording.segment(
+        "a", [at(1, 1), at(2, 2, l4proto=17), at(3, 3, 3, reply_dst="1.2.3.4")], [at(4, 4, **SIX)]
+    )
     code, out, err = run(*arguments, "--format", "json", recording.folder)
     assert {json.loads(line)["id"] for line in out} == numbers
     assert (code, err) == (0 if numbers else 1, [])
 
 
 def test_gaps_of_the_window_and_no_others(run: Run, recording: Recording) -> None:
-    gaps = [("gap", 10, 20, "overrun", 1234), ("gap", 30, 40, "stopped", None), ("gap", 50, 60, "disk-full", None)]
+    gaps = [
+        ("gap", 10, 20, "overrun", 1234),
+        ("gap", 30, 40, "stopped", None),
+        ("gap", 50, 60, "disk-full", None),
+    ]
     recording.segment("a", [at(0)], *gaps, [at(100, 2)])
     said = [
         "ctlist: gap: 1,234 events lost from 2026.11.23 17:37:27.000000 to 2026.11.23 17:37:37.000000: "
@@ -285,8 +384,14 @@ def test_gaps_of_the_window_and_no_others(run: Run, recording: Recording) -> Non
         "ctlist: gap: events lost from 2026.11.23 17:38:07.000000 to 2026.11.23 17:38:17.000000: the disk was full",
     ]
     assert run(recording.folder) == (0, run(recording.folder)[1], said)
-    assert run("--since", f"@{BEGIN // S + 25}", "--until", f"@{BEGIN // S + 41}", recording.folder)[2] == said[1:2]
-    assert run("-i", "203.0.113.1", recording.folder)[::2] == (1, said)  # an empty answer says most of all
+    assert (
+        run("--since", f"@{BEGIN // S + 25}", "--until", f"@{BEGIN // S + 41}", recording.folder)[2]
+        == said[1:2]
+    )
+    assert run("-i", "203.0.113.1", recording.folder)[::2] == (
+        1,
+        said,
+    )  # an empty answer says most of all
 
 
 def test_a_window_that_was_not_recorded_says_so(run: Run, recording: Recording) -> None:
@@ -307,14 +412,18 @@ def test_a_recorder_that_is_alive_is_recording_now(run: Run, recording: Recordin
     writer = SegmentWriter.create(str(recording.folder / "a"), {"chain": "c"}, time_ns=begin)
     writer.append(table([event(time=begin), event(time=begin + 200 * S)]))
     writer.sync()
-    assert [(code, len(out), err) for code, out, err in [run("--since", "-150s", recording.folder)]] == [(0, 1, [])]
+    assert [
+        (code, len(out), err) for code, out, err in [run("--since", "-150s", recording.folder)]
+    ] == [(0, 1, [])]
     writer.close()
     code, out, err = run("--since", "-150s", recording.folder)
     assert (code, len(out), len(err)) == (0, 1, 1)
     assert err[0].endswith("nothing was recorded")
 
 
-def test_files_that_are_none_are_named_and_the_rest_is_listed(run: Run, recording: Recording) -> None:
+def test_files_that_are_none_are_named_and_the_rest_is_listed(
+    run: Run, recording: Recording
+) -> None:
     good = recording.segment("good", [at(1)])
     (recording.folder / "notes.txt").write_text("no segment")
     (recording.folder / "empty").touch()
@@ -326,7 +435,9 @@ def test_files_that_are_none_are_named_and_the_rest_is_listed(run: Run, recordin
     assert err == [f"ctlist: {recording.folder}/missing: No such file or directory"]
 
 
-def test_a_segment_that_goes_meanwhile_is_named(run: Run, recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_segment_that_goes_meanwhile_is_named(
+    run: Run, recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """ctexpire may run between the look into the folder and the opening."""
     first = recording.segment("a", [at(1)])
     recording.segment("b", [at(2, 2)])
@@ -358,7 +469,9 @@ def test_damage_is_told_and_the_rest_is_listed(run: Run, recording: Recording) -
     assert f"{path}: at byte {middle}:" in err[0]
 
 
-def test_a_crash_between_blocks_is_no_damage_and_inside_one_is(run: Run, recording: Recording) -> None:
+def test_a_crash_between_blocks_is_no_damage_and_inside_one_is(
+    run: Run, recording: Recording
+) -> None:
     path = recording.segment("a", [at(1)], [at(2, 2)], close=False)
     assert (run(path)[0], len(run(path)[1]), run(path)[2]) == (0, 2, [])
     os.truncate(path, path.stat().st_size - 3)
@@ -382,18 +495,26 @@ def test_every_format(run: Run, recording: Recording, form: str) -> None:
 def test_headers(run: Run, recording: Recording) -> None:
     """A stranger's header does not steer the terminal."""
     path = recording.folder / "a"
-    SegmentWriter.create(str(path), {"host": "r\x1b[2Jouter\n", "sysctls": {"x": 1}, "nat_only": False}).close()
+    SegmentWriter.create(
+        str(path), {"host": "r\x1b[2Jouter\n", "sysctls": {"x": 1}, "nat_only": False}
+    ).close()
     code, out, err = run("-H", path)
     assert (code, err) == (0, [])
     assert out[0] == f"{path}:"
-    assert {"r\\x1b[2Jouter\\n", "x=1", "no", "closed"} <= {line.split(maxsplit=1)[-1] for line in out[1:]}
+    assert {"r\\x1b[2Jouter\\n", "x=1", "no", "closed"} <= {
+        line.split(maxsplit=1)[-1] for line in out[1:]
+    }
     code, out, err = run("-H", "--format", "json", path)
     assert json.loads(out[0])["host"] == "r\x1b[2Jouter\n"
     assert (len(out), "\x1b" in out[0]) == (1, False)
 
 
 def test_verbose_tells_what_was_skipped(run: Run, recording: Recording) -> None:
-    recording.segment("a", [at(second / 100, second) for second in range(2000)], [at(30 + second / 100, second) for second in range(2000)])
+    recording.segment(
+        "a",
+        [at(second / 100, second) for second in range(2000)],
+        [at(30 + second / 100, second) for second in range(2000)],
+    )
     recording.segment("b", [at(100)], begin=100)
     (said,) = run("-v", "--until", f"@{BEGIN // S + 25}", recording.folder)[2]
     segments, blocks, rows = said.split("; ")
@@ -429,22 +550,36 @@ def test_wrong_arguments_are_one_line(run: Run, recording: Recording, arguments:
 def test_a_closed_pipe_is_no_error(recording: Recording) -> None:
     recording.segment("a", [at(number / 1000, number % 60000) for number in range(60_000)])
     line = f"ctlist {recording.folder} | head -n 1; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, timeout=60, check=True
+    )
     assert (len(done.stdout.splitlines()), done.stdout.splitlines()[1], done.stderr) == (2, "0", "")
 
 
 def test_help_into_a_closed_pipe_is_no_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run(["ctlist", "-h"], stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False)
+    done = subprocess.run(
+        ["ctlist", "-h"], stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False
+    )
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-@pytest.mark.parametrize(("where", "said"), [(">/dev/full", "No space left"), (">&-", "Bad file descriptor")])
-def test_output_that_cannot_be_written_is_one_line(recording: Recording, where: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("where", "said"), [(">/dev/full", "No space left"), (">&-", "Bad file descriptor")]
+)
+def test_output_that_cannot_be_written_is_one_line(
+    recording: Recording, where: str, said: str
+) -> None:
     recording.segment("a", [at(1)])
-    done = subprocess.run(["bash", "-c", f"ctlist {recording.folder} {where}"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        ["bash", "-c", f"ctlist {recording.folder} {where}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert f"ctlist: standard output: {said}" in done.stderr
 
@@ -459,6 +594,18 @@ def test_listing_does_not_load_what_it_does_not_need(recording: Recording) -> No
     recording.segment("a", [at(1)])
     line = f"import sys; from ctrecorder.cli import ctlist; ctlist.main([{str(recording.folder)!r}]); print(*sorted(sys.modules))"
     root = Path(ctlist.__file__).parents[2]
-    done = subprocess.run(["/usr/bin/python3", "-c", line], capture_output=True, text=True, cwd=root, timeout=60, check=True)
+    done = subprocess.run(
+        ["/usr/bin/python3", "-c", line],
+        capture_output=True,
+        text=True,
+        cwd=root,
+        timeout=60,
+        check=True,
+    )
     # systemd is for the entry in the journal, after the answer.
-    assert not {"pyroute2", "argcomplete", "ctrecorder.record.recorder", "ctrecorder.kernel.decoder"} & set(done.stdout.split())
+    assert not {
+        "pyroute2",
+        "argcomplete",
+        "ctrecorder.record.recorder",
+        "ctrecorder.kernel.decoder",
+    } & set(done.stdout.split())

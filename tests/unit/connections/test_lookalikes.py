@@ -17,18 +17,29 @@ KEY_BITS = bits(("l4proto", *ADDRESSES, *PORTS))
 
 def table(ports: list[int], known: int) -> Table:
     rows = len(ports)
-    columns = {"orig_sport": np.array(ports, np.uint16), "l4proto": np.full(rows, 1, np.uint8), "present": np.full(rows, known, np.uint32)}
+    columns = {
+        "orig_sport": np.array(ports, np.uint16),
+        "l4proto": np.full(rows, 1, np.uint8),
+        "present": np.full(rows, known, np.uint32),
+    }
     return Table(uapi.AF_INET, rows, columns)
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=80), st.randoms(use_true_random=False))
-def test_each_end_has_the_number_of_the_earliest_start_left(steps: list[tuple[int, bool]], shuffled: object) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=80),
+    st.randoms(use_true_random=False),
+)
+def test_each_end_has_the_number_of_the_earliest_start_left(
+    steps: list[tuple[int, bool]], shuffled: object
+) -> None:
     """Whatever the order of the rows in the table: `arrival` says the order of the events."""
     places = list(range(len(steps)))
     shuffled.shuffle(places)  # type: ignore[attr-defined]
     mixed = [steps[place] for place in places]
     begins = np.array([begin for _, begin in mixed])
-    found = lookalikes.number(table([port for port, _ in mixed], bits(("l4proto",))), np.array(places), begins, ~begins)
+    found = lookalikes.number(
+        table([port for port, _ in mixed], bits(("l4proto",))), np.array(places), begins, ~begins
+    )
     numbers = dict(zip(places, found["id"].tolist(), strict=True))
     waiting: dict[int, deque[int]] = defaultdict(deque)
     partners: dict[int, int] = {}

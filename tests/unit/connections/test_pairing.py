@@ -1,4 +1,6 @@
-"""Pairing against a slow pairing in plain Python, whatever the batches; and the cases that it exists for, by name."""
+"""Pairing against a slow pairing in plain Python, whatever the batches; and the cases that it
+exists for, by name.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,9 @@ def one(steps: list[Step]) -> dict[str, Any]:
 
 
 def spans(steps: list[Step]) -> list[tuple[int, int, int, int]]:
-    """(start, start_source, end, end_source) of all connections, which the slow pairing must find too; sorted."""
+    """(start, start_source, end, end_source) of all connections, which the slow pairing must find
+    too; sorted.
+    """
     found = fast(steps)
     assert found == slow(steps)
     place = 1 + RESULT.index("start")
@@ -71,19 +75,38 @@ def spans(steps: list[Step]) -> list[tuple[int, int, int, int]]:
 
 
 def test_new_and_destroy_are_one_connection_with_times_of_receipt() -> None:
-    found = one([[row(NEW, T, status=0x100, tcp_state=1), row(DESTROY, T + 5, status=0x20E, orig_bytes=99)]])
-    assert (found["start"], found["start_source"], found["end"], found["end_source"]) == (T, 2, T + 5, 2)
-    assert (found["status"], found["orig_bytes"], found["tcp_state"], found["seen"]) == (0x20E, 99, 1, 5)
+    found = one(
+        [[row(NEW, T, status=0x100, tcp_state=1), row(DESTROY, T + 5, status=0x20E, orig_bytes=99)]]
+    )
+    assert (found["start"], found["start_source"], found["end"], found["end_source"]) == (
+        T,
+        2,
+        T + 5,
+        2,
+    )
+    assert (found["status"], found["orig_bytes"], found["tcp_state"], found["seen"]) == (
+        0x20E,
+        99,
+        1,
+        5,
+    )
     assert found["present"] == bit("id") | bit("status") | bit("tcp_state") | bit("orig_bytes")
 
 
 def test_the_kernels_times_win() -> None:
     found = one([[row(NEW, T), row(DESTROY, T + 50, start=T - 3, stop=T + 40)]])
-    assert (found["start"], found["start_source"], found["end"], found["end_source"]) == (T - 3, 1, T + 40, 1)
+    assert (found["start"], found["start_source"], found["end"], found["end_source"]) == (
+        T - 3,
+        1,
+        T + 40,
+        1,
+    )
 
 
 def test_equal_times_pair_by_order() -> None:
-    assert spans([[row(NEW, T), row(DESTROY, T), row(NEW, T), row(DESTROY, T)]]) == [(T, 2, T, 2)] * 2
+    assert (
+        spans([[row(NEW, T), row(DESTROY, T), row(NEW, T), row(DESTROY, T)]]) == [(T, 2, T, 2)] * 2
+    )
 
 
 def test_the_same_id_and_tuple_twice_are_two() -> None:
@@ -95,7 +118,9 @@ def test_the_same_id_and_tuple_twice_are_two() -> None:
 def test_every_part_of_the_key_tells_flows_apart(name: str) -> None:
     for family in (V4, V6):
         other = b"\x01" + bytes(15) if BY_NAME[name].kind == "addr" and family == V6 else 3
-        steps: list[Step] = [[row(NEW, T, family=family), row(DESTROY, T + 1, family=family, **{name: other})]]
+        steps: list[Step] = [
+            [row(NEW, T, family=family), row(DESTROY, T + 1, family=family, **{name: other})]
+        ]
         found = fast(steps)
         assert found == slow(steps)
         assert found.total() == 2
@@ -103,11 +128,19 @@ def test_every_part_of_the_key_tells_flows_apart(name: str) -> None:
 
 def test_a_last_byte_of_an_ipv6_address_tells_flows_apart() -> None:
     one, two = bytes(15) + b"\x01", bytes(15) + b"\x02"
-    assert fast([[row(NEW, T, family=V6, orig_src=one), row(DESTROY, T + 1, family=V6, orig_src=two)]]).total() == 2
+    assert (
+        fast(
+            [[row(NEW, T, family=V6, orig_src=one), row(DESTROY, T + 1, family=V6, orig_src=two)]]
+        ).total()
+        == 2
+    )
 
 
 def test_a_lost_destroy_is_bounded_by_the_next_new() -> None:
-    assert spans([[row(NEW, T), row(NEW, T + 9), row(DESTROY, T + 20)]]) == [(T, 2, T + 9, 3), (T + 9, 2, T + 20, 2)]
+    assert spans([[row(NEW, T), row(NEW, T + 9), row(DESTROY, T + 20)]]) == [
+        (T, 2, T + 9, 3),
+        (T + 9, 2, T + 20, 2),
+    ]
 
 
 def test_a_lost_destroy_and_a_lost_new_do_not_make_one_long_connection() -> None:
@@ -128,8 +161,21 @@ def test_a_flow_first_seen_in_a_dump_or_an_update_has_a_bound() -> None:
 
 
 def test_existing_refreshes_an_open_flow() -> None:
-    found = one([[row(NEW, T, status=1, mark=5), row(EXISTING, T + 9 * SECOND, status=6, orig_bytes=10, start=T - 1)]])
-    assert (found["status"], found["mark"], found["orig_bytes"], found["start"], found["start_source"]) == (6, 5, 10, T - 1, 1)
+    found = one(
+        [
+            [
+                row(NEW, T, status=1, mark=5),
+                row(EXISTING, T + 9 * SECOND, status=6, orig_bytes=10, start=T - 1),
+            ]
+        ]
+    )
+    assert (
+        found["status"],
+        found["mark"],
+        found["orig_bytes"],
+        found["start"],
+        found["start_source"],
+    ) == (6, 5, 10, T - 1, 1)
     assert (found["end"], found["end_source"], found["seen"]) == (0, 0, 9)
 
 
@@ -147,7 +193,9 @@ def test_a_destroy_that_comes_after_the_dump_says_it_better() -> None:
     assert spans([[row(NEW, T)], (T + 1, T + 6), [row(DESTROY, T + 8)]]) == [(T, 2, T + 8, 2)]
     minute = 60 * SECOND
     again: Step = (T + minute, T + minute + 1)
-    assert spans([[row(NEW, T)], (T + 1, T + 6), again, [row(DESTROY, T + 61 * SECOND)]]) == [(T, 2, T + 61 * SECOND, 2)]
+    assert spans([[row(NEW, T)], (T + 1, T + 6), again, [row(DESTROY, T + 61 * SECOND)]]) == [
+        (T, 2, T + 61 * SECOND, 2)
+    ]
 
 
 def test_a_vanished_flow_does_not_wait_for_ever() -> None:
@@ -164,31 +212,47 @@ def test_a_flow_that_vanished_and_is_there_after_all_is_open() -> None:
 
 
 def test_a_stale_row_of_a_dump_makes_no_ghost() -> None:
-    assert spans([[row(NEW, T), row(DESTROY, T + 9), row(EXISTING, T + 10), row(EXISTING, T + 11)]]) == [(T, 2, T + 9, 2)]
-    assert spans([[row(NEW, T), row(DESTROY, T + 9)], [row(EXISTING, T + 10)], (T + 8, T + 11)]) == [(T, 2, T + 9, 2)]
+    assert spans(
+        [[row(NEW, T), row(DESTROY, T + 9), row(EXISTING, T + 10), row(EXISTING, T + 11)]]
+    ) == [(T, 2, T + 9, 2)]
+    assert spans(
+        [[row(NEW, T), row(DESTROY, T + 9)], [row(EXISTING, T + 10)], (T + 8, T + 11)]
+    ) == [(T, 2, T + 9, 2)]
 
 
 def test_a_row_of_a_dump_long_after_a_destroy_is_a_new_flow() -> None:
     late = T + 9 + pairing.RACE_NS + 1
-    steps: list[Step] = [[row(NEW, T), row(DESTROY, T + 9), row(EXISTING, late), row(EXISTING, late - 2)]]
+    steps: list[Step] = [
+        [row(NEW, T), row(DESTROY, T + 9), row(EXISTING, late), row(EXISTING, late - 2)]
+    ]
     assert spans(steps) == [(T, 2, T + 9, 2), (late, 3, 0, 0)]
 
 
 def test_an_open_flow_is_not_stale_in_a_later_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pairing, "BATCH_ROWS", 1)
     late = T + 9 + pairing.RACE_NS + 1
-    rows = [row(NEW, T), row(DESTROY, T + 9), row(EXISTING, late), row(EXISTING, late - 2), row(EXISTING, late + 5)]
+    rows = [
+        row(NEW, T),
+        row(DESTROY, T + 9),
+        row(EXISTING, late),
+        row(EXISTING, late - 2),
+        row(EXISTING, late + 5),
+    ]
     assert spans([[each] for each in rows]) == [(T, 2, T + 9, 2), (late, 3, 0, 0)]
 
 
 def test_another_kernel_start_is_no_stale_row() -> None:
     new, end = T + 3 * SECOND, T + 2 * SECOND
-    steps: list[Step] = [[row(NEW, T), row(DESTROY, end, start=T, stop=end), row(EXISTING, new + 5, start=new)]]
+    steps: list[Step] = [
+        [row(NEW, T), row(DESTROY, end, start=T, stop=end), row(EXISTING, new + 5, start=new)]
+    ]
     assert spans(steps) == [(T, 1, end, 1), (new, 1, 0, 0)]
 
 
 def test_a_new_that_a_dump_overtook_joins_its_flow() -> None:
-    assert spans([[row(EXISTING, T), row(NEW, T + SECOND), row(DESTROY, T + 2 * SECOND)]]) == [(T + SECOND, 2, T + 2 * SECOND, 2)]
+    assert spans([[row(EXISTING, T), row(NEW, T + SECOND), row(DESTROY, T + 2 * SECOND)]]) == [
+        (T + SECOND, 2, T + 2 * SECOND, 2)
+    ]
     late = T + pairing.RACE_NS + 1
     assert spans([[row(EXISTING, T), row(NEW, late)]]) == [(T, 3, late, 3), (late, 2, 0, 0)]
 
@@ -200,7 +264,9 @@ def test_the_kernels_event_time_tells_a_new_flow_from_an_overtaken_one() -> None
 
 
 def test_connections_join_across_segments_that_were_paired_apart() -> None:
-    """Three segments, each paired by itself, then as parts: a flow that is open in all of them is one connection."""
+    """Three segments, each paired by itself, then as parts: a flow that is open in all of them is
+    one connection.
+    """
     minute = 60 * SECOND
     segments: list[list[Row]] = [
         [row(NEW, T, status=1), row(NEW, T + 1, id=9)],
@@ -217,12 +283,16 @@ def test_connections_join_across_segments_that_were_paired_apart() -> None:
 
 
 def test_a_part_that_another_flow_ended_does_not_go_on() -> None:
-    """A flow without a DESTROY, ended by the next of its key: a DESTROY in a later segment is that of yet another flow."""
+    """A flow without a DESTROY, ended by the next of its key: a DESTROY in a later segment is that
+    of yet another flow.
+    """
     apart, pairer = Pairer(), Pairer()
     apart.feed(table([row(NEW, T), row(NEW, T + 5), row(DESTROY, T + 9)]))
     done = [whole for part in apart.finish() for whole in pairer.feed(part)]
     done += pairer.feed(table([row(DESTROY, T + 20)])) + pairer.finish()
-    assert rows_of(done) == slow([[row(NEW, T), row(NEW, T + 5), row(DESTROY, T + 9), row(DESTROY, T + 20)]])
+    assert rows_of(done) == slow(
+        [[row(NEW, T), row(NEW, T + 5), row(DESTROY, T + 9), row(DESTROY, T + 20)]]
+    )
 
 
 def test_a_part_with_a_sure_end_ends_the_flow_that_it_is_part_of() -> None:
@@ -231,7 +301,11 @@ def test_a_part_with_a_sure_end_ends_the_flow_that_it_is_part_of() -> None:
     pairer, done = Pairer(), []
     for rows in segments:
         apart = Pairer()
-        done += [whole for part in apart.feed(table(rows)) + apart.finish() for whole in pairer.feed(part)]
+        done += [
+            whole
+            for part in apart.feed(table(rows)) + apart.finish()
+            for whole in pairer.feed(part)
+        ]
     assert rows_of(done + pairer.finish()) == slow(list(segments))
 
 
@@ -242,7 +316,10 @@ def test_an_open_part_that_a_later_dump_lacks_is_bounded() -> None:
         assert pairer.feed(part) == []
     pairer.snapshot(T + 50, T + 60)
     place = 1 + RESULT.index("end")
-    assert sorted(each[place : place + 2] for each in rows_of(pairer.finish())) == [(0, 0), (T + 60, 3)]
+    assert sorted(each[place : place + 2] for each in rows_of(pairer.finish())) == [
+        (0, 0),
+        (T + 60, 3),
+    ]
 
 
 def test_whole_connections_pass_through() -> None:
@@ -255,7 +332,9 @@ def test_whole_connections_pass_through() -> None:
 
 def test_keys_with_one_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flowkey, "_hash", lambda words: np.zeros(len(words[0]), np.uint64))
-    rows = [row(NEW, T + n, id=n % 50) for n in range(100)] + [row(DESTROY, T + 200 + n, id=n) for n in range(50)]
+    rows = [row(NEW, T + n, id=n % 50) for n in range(100)] + [
+        row(DESTROY, T + 200 + n, id=n) for n in range(50)
+    ]
     assert fast([rows]) == slow([rows])
 
 
@@ -275,15 +354,23 @@ def _rows(draw: st.DrawFn) -> Row:
         known["stop"] = draw(_TIMES)
     made = row(event, draw(_TIMES), **known)
     made["family"] = draw(st.sampled_from([V4, V4, V4, V6]))
-    made["id"], made["orig_sport"], made["zone"] = draw(st.integers(1, 2)), draw(st.integers(1, 2)), draw(st.integers(0, 1))
+    made["id"], made["orig_sport"], made["zone"] = (
+        draw(st.integers(1, 2)),
+        draw(st.integers(1, 2)),
+        draw(st.integers(0, 1)),
+    )
     if made["family"] == V6:
-        made["orig_src"] = draw(st.sampled_from([b"\x20" + bytes(14) + b"\x01", b"\x20" + bytes(15)]))
+        made["orig_src"] = draw(
+            st.sampled_from([b"\x20" + bytes(14) + b"\x01", b"\x20" + bytes(15)])
+        )
     if event == NEW and draw(st.booleans()):
         made["present"] |= bit("time")
     return made
 
 
-_DUMPS = st.tuples(_TIMES, st.integers(0, 400)).map(lambda dump: (dump[0], dump[0] + dump[1] * SECOND))
+_DUMPS = st.tuples(_TIMES, st.integers(0, 400)).map(
+    lambda dump: (dump[0], dump[0] + dump[1] * SECOND)
+)
 _STEPS = st.lists(st.one_of(st.lists(_rows(), max_size=12), _DUMPS), max_size=8)
 
 
@@ -295,7 +382,9 @@ def test_like_the_slow_pairing_whatever_the_tables(steps: list[Step], cuts: set[
 
 @settings(max_examples=150, deadline=None)
 @given(_STEPS, st.sets(st.integers(1, 90), max_size=20))
-def test_like_the_slow_pairing_when_every_table_is_a_batch(steps: list[Step], cuts: set[int]) -> None:
+def test_like_the_slow_pairing_when_every_table_is_a_batch(
+    steps: list[Step], cuts: set[int]
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pairing, "BATCH_ROWS", 1)
         patch.setattr(pairing, "RACE_ROWS", 5)

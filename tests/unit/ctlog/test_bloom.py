@@ -1,4 +1,6 @@
-"""The filter of a segment's addresses: none that is there is denied, few others are believed; segments without it are not searched."""
+"""The filter of a segment's addresses: none that is there is denied, few others are believed;
+segments without it are not searched.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def packed(table: Table) -> set[bytes]:
     found = set()
     for name in ADDRESSES:
         values = table[name]
-        data = np.ascontiguousarray(values if table.family == 10 else values.astype(">u4")).tobytes()
+        data = np.ascontiguousarray(
+            values if table.family == 10 else values.astype(">u4")
+        ).tobytes()
         size = 16 if table.family == 10 else 4
         found |= {data[at : at + size] for at in range(0, len(data), size)}
     return found
@@ -59,13 +63,17 @@ def test_the_answer_of_the_other_direction_is_among_them() -> None:
     reply = one.copy()
     reply[[17, rows - 1]] = 99, 98
     collector = Collector()
-    collector.add(Table(2, rows, {"orig_src": one, "orig_dst": one, "reply_src": reply, "reply_dst": one}))
+    collector.add(
+        Table(2, rows, {"orig_src": one, "orig_dst": one, "reply_src": reply, "reply_dst": one})
+    )
     found = Bloom(collector.payload() or b"")
     assert found.may_hold(bytes((0, 0, 0, 99)))
     assert found.may_hold(bytes((0, 0, 0, 98)))
 
 
-def test_few_rows_need_none_and_too_many_addresses_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_rows_need_none_and_too_many_addresses_have_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     collector = Collector()
     collector.add(tables.connections(2, bloom.LEAST_ROWS - 1))
     assert collector.payload() is None
@@ -98,12 +106,20 @@ def test_only_segments_that_can_have_an_address_are_searched(tmp_path: Path) -> 
     paths = [str(segment(tmp_path / f"{number:02}", table)) for number, table in enumerate(made)]
     wanted = int(made[11]["orig_dst"][0])
     opened = answer.open_archive(paths, ask(str(ipaddress.ip_address(wanted))))
-    rows = sum(len(table) for batch in answer.connections(opened, ["start"]) for table in batch.tables)
-    assert rows == sum(int(np.logical_or.reduce([table[name] == wanted for name in ADDRESSES]).sum()) for table in made)
+    rows = sum(
+        len(table) for batch in answer.connections(opened, ["start"]) for table in batch.tables
+    )
+    assert rows == sum(
+        int(np.logical_or.reduce([table[name] == wanted for name in ADDRESSES]).sum())
+        for table in made
+    )
     assert opened.query.stats.segments_without > 14
     # A network may be anywhere.
     opened = answer.open_archive(paths, ask("0.0.0.0/1"))
-    assert sum(len(table) for batch in answer.connections(opened, ["start"]) for table in batch.tables) > 40_000
+    assert (
+        sum(len(table) for batch in answer.connections(opened, ["start"]) for table in batch.tables)
+        > 40_000
+    )
 
 
 def test_a_damaged_filter_hides_nothing(tmp_path: Path) -> None:
@@ -117,5 +133,9 @@ def test_a_damaged_filter_hides_nothing(tmp_path: Path) -> None:
     data[block.offset + 64 + 8 : block.offset + 64 + length] = bytes(length - 8)
     path.write_bytes(data)
     with Segment(str(path)) as opened:
-        assert sum(len(each) for batch in merge([opened], ["start"], query, Kind.CONNECTIONS) for each in batch.tables)
+        assert sum(
+            len(each)
+            for batch in merge([opened], ["start"], query, Kind.CONNECTIONS)
+            for each in batch.tables
+        )
         assert "does not match its hash" in str(opened.findings[0])

@@ -77,7 +77,9 @@ def more_columns(table: Table, form: int) -> PendingBlock:
     entry = ENTRY.pack(UNKNOWN_COLUMN, 0, 1, 0, 0, 0, 0, len(values), 0, 0, body_hash(values))
     entries = HEAD.size + count * ENTRY.size
     head = HEAD.pack(count + 1, 0, length + ENTRY.size)
-    return _draft(table, head + payload[HEAD.size : entries] + entry + payload[entries:] + values, form)
+    return _draft(
+        table, head + payload[HEAD.size : entries] + entry + payload[entries:] + values, form
+    )
 
 
 def unknown_encoding(table: Table) -> PendingBlock:
@@ -96,17 +98,24 @@ def _draft(table: Table, payload: bytes, form: int) -> PendingBlock:
 def of_version(version: int) -> bytes:
     """A whole segment whose blocks are all of `version`."""
     previous, data = NO_HASH, b""
-    for draft in (PendingBlock(Kind.HEADER, dump_json({"format": "ctlog"}), (NOON, NOON)), *notes()):
+    for draft in (
+        PendingBlock(Kind.HEADER, dump_json({"format": "ctlog"}), (NOON, NOON)),
+        *notes(),
+    ):
         block = pack_block(draft.kind, draft.payload, previous, draft.times, version=version)
         previous, data = block[48:64], data + block
     return data
 
 
-def test_a_later_version_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_later_version_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "a.ctlog"
     path.write_bytes(of_version(3))
     assert find.find([str(tmp_path)]).segments == [str(path)]
-    with pytest.raises(NewerError, match=r"a\.ctlog: at byte 6: a block of version 3: made by a newer"):
+    with pytest.raises(
+        NewerError, match=r"a\.ctlog: at byte 6: a block of version 3: made by a newer"
+    ):
         open_segment(str(path))
     for command in (ctlist.main, cttest.main, ctsqueeze.main):
         assert command([str(tmp_path)]) == 2
@@ -126,7 +135,9 @@ def test_one_flipped_version_is_damage_and_no_later_version(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("requires", [["of-2030"], ["b", "a"], "omit", [7], {}, None])
-def test_a_feature_that_is_not_known_is_refused_in_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str], requires: object) -> None:
+def test_a_feature_that_is_not_known_is_refused_in_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], requires: object
+) -> None:
     path = tmp_path / "a.ctlog"
     write(path, requires=requires)
     with pytest.raises(NewerError, match=r"requires .*made by a newer version"):
@@ -143,7 +154,9 @@ def test_a_feature_that_is_not_known_is_refused_in_one_line(tmp_path: Path, capf
         assert command(args) == 2, args
         out, err = capfd.readouterr()
         assert (out + err).count("made by a newer version of ctrecorder") == 1, args
-        assert "--who" not in args or out == "nobody\nnot complete: not all of the log could be read\n"
+        assert (
+            "--who" not in args or out == "nobody\nnot complete: not all of the log could be read\n"
+        )
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.ctlog"]
 
 
@@ -163,7 +176,9 @@ def test_a_recorder_goes_on_behind_a_segment_that_it_cannot_read(tmp_path: Path)
     assert (tail.last_hash, tail.chain, tail.sequence) == (last_hash, "c", 1)
 
 
-def test_what_is_required_and_known_is_read_and_stays_of_version_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_required_and_known_is_read_and_stays_of_version_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(form, "FEATURES", frozenset({"of-2030"}))
     path = tmp_path / "a.ctlog"
     write(path, *notes(), requires=["of-2030"])
@@ -198,7 +213,11 @@ def test_the_other_reader_refuses_what_it_does_not_know(tmp_path: Path) -> None:
 @pytest.mark.parametrize("close", [True, False], ids=["closed", "crashed"])
 def test_unknown_kinds_columns_and_members_are_passed_over(tmp_path: Path, close: bool) -> None:
     path = tmp_path / "a.ctlog"
-    blocks = [more_columns(events(family), form) for family in FAMILIES for form in (FORM_COLUMNS, FORM_SMALL)]
+    blocks = [
+        more_columns(events(family), form)
+        for family in FAMILIES
+        for form in (FORM_COLUMNS, FORM_SMALL)
+    ]
     write(path, unknown_block(), *notes(), *blocks, close=close)
     found = verify.check_segment(str(path))
     assert found.findings == []
@@ -207,11 +226,17 @@ def test_unknown_kinds_columns_and_members_are_passed_over(tmp_path: Path, close
         for block in segment.blocks_of(Kind.EVENTS):
             read, wanted = segment.read(block), events(block.family)
             assert all((read[name] == array).all() for name, array in wanted.columns.items())
-        small = segment.read_small([block for block in segment.blocks_of(Kind.EVENTS) if block.form == FORM_SMALL])
+        small = segment.read_small(
+            [block for block in segment.blocks_of(Kind.EVENTS) if block.form == FORM_SMALL]
+        )
         assert sum(map(len, small)) == 60
         (gap,), (mark,) = segment.gaps, segment.marks
     assert (gap.reason, gap.lost, mark.what) == ("of-2030", 3, "of-2030")
-    told = [block for block in ctlog_reader.read(path.read_bytes()) if block.kind in (Kind.EVENTS, UNKNOWN_KIND)]
+    told = [
+        block
+        for block in ctlog_reader.read(path.read_bytes())
+        if block.kind in (Kind.EVENTS, UNKNOWN_KIND)
+    ]
     assert [block.rows for block in told] == [0, 20, 20, 20, 20, 20]
 
 
@@ -240,7 +265,9 @@ def test_squeezing_keeps_members_that_are_not_known(tmp_path: Path) -> None:
     _holds_what_it_did(path)
 
 
-def test_repairing_keeps_members_and_columns_and_leaves_unknown_kinds_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_repairing_keeps_members_and_columns_and_leaves_unknown_kinds_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path, new = tmp_path / "a.ctlog", tmp_path / "new.ctlog"
     write(path, unknown_block(), *notes(), more_columns(events(), FORM_COLUMNS))
     assert cttest.main(["--repair", str(path), "-o", str(new)]) == 1
@@ -262,7 +289,9 @@ def _holds_what_it_did(path: Path) -> None:
             for kind in (Kind.GAP, Kind.MARK)
             for block in segment.blocks_of(kind)
         }
-        assert segment.gaps == [Gap(NOON, NOON + 5, "of-2030", 3, "", {"family": 2, "from_2030": {"a": 1}})]
+        assert segment.gaps == [
+            Gap(NOON, NOON + 5, "of-2030", 3, "", {"family": 2, "from_2030": {"a": 1}})
+        ]
         assert segment.marks == [Mark(NOON, NOON, "of-2030", {"from_2030": [1]})]
     assert told == {Kind.GAP: GAP, Kind.MARK: MARK}
 
@@ -307,7 +336,9 @@ def test_squeezing_again_keeps_the_members_of_what_was_replaced(tmp_path: Path) 
     assert second["name"] == "a.ctlog"
 
 
-def test_repairing_without_a_header_requires_all_that_this_version_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repairing_without_a_header_requires_all_that_this_version_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(form, "FEATURES", frozenset({"b", "a"}))
     monkeypatch.setattr("ctrecorder.check.repair.FEATURES", form.FEATURES)
     path = tmp_path / "a.ctlog"

@@ -1,4 +1,6 @@
-"""ctlog(5) against the code: its tables, and a reader that was written from the page alone; golden segments of every version."""
+"""ctlog(5) against the code: its tables, and a reader that was written from the page alone; golden
+segments of every version.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +37,16 @@ GOLDEN = sorted((ROOT / "tests" / "data" / "golden").glob("*.ctlog"))
 def tables_of_page() -> list[list[list[str]]]:
     """The page's tables: lists of rows of cells, the first row the heads."""
     found = []
-    for part in re.findall(r"^\.Bl -column.*?\n(.*?)^\.El", PAGE.read_text(), re.MULTILINE | re.DOTALL):
+    for part in re.findall(
+        r"^\.Bl -column.*?\n(.*?)^\.El", PAGE.read_text(), re.MULTILINE | re.DOTALL
+    ):
         rows = [row for row in part.splitlines() if row.startswith(".It ")]
-        found.append([[re.sub(r"\b(Sy|Va|Ql) ", "", cell).strip() for cell in row[4:].split(" Ta ")] for row in rows])
+        found.append(
+            [
+                [re.sub(r"\b(Sy|Va|Ql) ", "", cell).strip() for cell in row[4:].split(" Ta ")]
+                for row in rows
+            ]
+        )
     return found
 
 
@@ -66,7 +75,11 @@ def rows_of(cells: dict[str, list[str]]) -> list[tuple[int, int]]:
 
 
 def test_the_frame() -> None:
-    frame, entry = [rows for rows in tables_of_page() if rows[0][:3] == ["offset", "size", "field"] and rows[1][2] != "addresses"]
+    frame, entry = [
+        rows
+        for rows in tables_of_page()
+        if rows[0][:3] == ["offset", "size", "field"] and rows[1][2] != "addresses"
+    ]
     assert [(int(row[0]), int(row[1])) for row in frame[1:]] == layout(FRAME.format)
     assert [row[2] for row in frame[1:]] == ["magic", *form.Frame._fields]
     assert frame[1][3] == f"the bytes {form.MAGIC.hex(' ')}"
@@ -81,10 +94,18 @@ def test_the_frame() -> None:
 
 
 def test_the_addresses(tmp_path: Path) -> None:
-    """The page's reader finds each address of a segment in its filter, and says of others what the program says."""
+    """The page's reader finds each address of a segment in its filter, and says of others what the
+    program says.
+    """
     told = [rows for rows in tables_of_page() if "field" in rows[0] and rows[1][2] == "addresses"]
-    assert [(int(row[0]), row[1]) for row in told[0][1:]] == [*((at, str(size)) for at, size in layout(bloom._HEAD.format)), (8, "-")]
-    assert f"of {bloom.LEAST_ROWS:,} rows or more and {bloom.MOST_ADDRESSES:,} addresses" in PAGE.read_text()
+    assert [(int(row[0]), row[1]) for row in told[0][1:]] == [
+        *((at, str(size)) for at, size in layout(bloom._HEAD.format)),
+        (8, "-"),
+    ]
+    assert (
+        f"of {bloom.LEAST_ROWS:,} rows or more and {bloom.MOST_ADDRESSES:,} addresses"
+        in PAGE.read_text()
+    )
     random = np.random.default_rng(1)
     for family in FAMILIES:
         collector = bloom.Collector()
@@ -95,15 +116,22 @@ def test_the_addresses(tmp_path: Path) -> None:
         values = table["orig_src"][:500]
         data = values.tobytes() if family == uapi.AF_INET6 else values.astype(">u4").tobytes()
         size = len(data) // 500
-        assert all(ctlog_reader.may_hold(payload, data[at : at + size]) for at in range(0, len(data), size))
+        assert all(
+            ctlog_reader.may_hold(payload, data[at : at + size]) for at in range(0, len(data), size)
+        )
         others = [random.bytes(size) for _ in range(500)]
         found = bloom.Bloom(payload)
-        assert [ctlog_reader.may_hold(payload, each) for each in others] == [found.may_hold(each) for each in others]
+        assert [ctlog_reader.may_hold(payload, each) for each in others] == [
+            found.may_hold(each) for each in others
+        ]
 
 
 def test_the_footer() -> None:
     record = table("offset", "size", "record")
-    assert [(at, size, rest[1]) for (at, size), rest in zip(rows_of(record), record.values(), strict=True)] == [
+    assert [
+        (at, size, rest[1])
+        for (at, size), rest in zip(rows_of(record), record.values(), strict=True)
+    ] == [
         (INDEX.fields[name][1], INDEX.fields[name][0].itemsize, name)  # type: ignore[index]
         for name in INDEX.names or ()
     ]
@@ -117,8 +145,12 @@ def test_the_footer_of_very_many_blocks() -> None:
 
 
 def test_the_names_and_numbers() -> None:
-    assert {name: int(value) for value, (name, _) in table("value", "kind").items()} == {kind.name: kind.value for kind in Kind}
-    assert {name: int(value) for value, (name, _) in table("value", "name").items()} == dict(index.ENCODINGS)
+    assert {name: int(value) for value, (name, _) in table("value", "kind").items()} == {
+        kind.name: kind.value for kind in Kind
+    }
+    assert {name: int(value) for value, (name, _) in table("value", "name").items()} == dict(
+        index.ENCODINGS
+    )
     assert {reason: rest[0] for reason, rest in table("reason").items()} == dict(form.REASONS)
     assert set(table("what")) == set(form.MARKS)
     limits = {int(number.replace(",", "")) for number in table("at most")}
@@ -130,7 +162,11 @@ def test_the_columns() -> None:
     kinds = {"<i8": "i64", "<u8": "u64", "<u4": "u32", "<u2": "u16", "u1": "u8", "addr": "address"}
 
     def row(column: Column) -> list[str]:
-        return [column.name, kinds[column.kind], column.doc + (f" ({column.unit})" if column.unit else "")]
+        return [
+            column.name,
+            kinds[column.kind],
+            column.doc + (f" ({column.unit})" if column.unit else ""),
+        ]
 
     assert table("id", "name", "type") == {str(column.id): row(column) for column in COLUMNS}
 
@@ -160,7 +196,11 @@ def test_the_facts_of_a_header(tmp_path: Path) -> None:
     SegmentWriter.create(str(tmp_path / "a"), {}).close()
     with Segment(str(tmp_path / "a")) as segment:
         always = set(segment.header)
-    told = set(re.search(r"^Only\n(.*?)^are always there", PAGE.read_text(), re.MULTILINE | re.DOTALL)[1].split()) - {"and", ".Va", ","}  # type: ignore[index]
+    told = set(
+        re.search(r"^Only\n(.*?)^are always there", PAGE.read_text(), re.MULTILINE | re.DOTALL)[
+            1
+        ].split()
+    ) - {"and", ".Va", ","}  # type: ignore[index]
     assert told == always
     heads = [rows for rows in tables_of_page() if rows[0] == ["member", "meaning"]]
     members = {row[0] for row in heads[0][1:]}
@@ -171,7 +211,12 @@ def test_the_facts_of_a_header(tmp_path: Path) -> None:
 
 
 def test_the_page_is_sound() -> None:
-    done = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", str(PAGE)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["mandoc", "-T", "lint", "-W", "warning", str(PAGE)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.stdout == ""
 
 
@@ -181,15 +226,24 @@ def values_of(table: Table) -> dict[str, list[int | str]]:
 
 def without_zeros(columns: dict[str, list[Any]]) -> dict[str, list[int | str]]:
     """Columns as JSON has them; one that is all zero is as good as none."""
-    found = {name: [value.hex() if isinstance(value, bytes) else value for value in values] for name, values in columns.items()}
-    return {name: values for name, values in found.items() if any(value not in (0, "00" * 16) for value in values)}
+    found = {
+        name: [value.hex() if isinstance(value, bytes) else value for value in values]
+        for name, values in columns.items()
+    }
+    return {
+        name: values
+        for name, values in found.items()
+        if any(value not in (0, "00" * 16) for value in values)
+    }
 
 
 PLANS: list[EncodingPlan] = [LIVE, SQUEEZED, {}]
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_reader_written_from_the_page_reads_what_the_code_writes(tmp_path: Path, seed: int) -> None:
+def test_a_reader_written_from_the_page_reads_what_the_code_writes(
+    tmp_path: Path, seed: int
+) -> None:
     """Random segments, each block by each plan."""
     random = np.random.default_rng(seed)
     path = tmp_path / "segment"
@@ -201,10 +255,25 @@ def test_a_reader_written_from_the_page_reads_what_the_code_writes(tmp_path: Pat
             kinds = int(random.choice([1, 3, 300]))
             for kind, made in (
                 (Kind.EVENTS, tables.events(family, rows, seed, kinds)),
-                (Kind.CONNECTIONS, tables.connections(family, rows, seed, kinds, step=int(random.choice([1, 1000, 10**9])))),
+                (
+                    Kind.CONNECTIONS,
+                    tables.connections(
+                        family, rows, seed, kinds, step=int(random.choice([1, 1000, 10**9]))
+                    ),
+                ),
                 (Kind.EVENTS, tables.extremes(family, rows, EVENT_COLUMNS)),
-                (Kind.CONNECTIONS, tables.extremes(family, rows + 1, CONNECTION_COLUMNS).slice(1, rows + 1)),
-                (Kind.EVENTS, Table(family, rows, {name: tables.noise(random, name, family, rows) for name in EVENT_COLUMNS})),
+                (
+                    Kind.CONNECTIONS,
+                    tables.extremes(family, rows + 1, CONNECTION_COLUMNS).slice(1, rows + 1),
+                ),
+                (
+                    Kind.EVENTS,
+                    Table(
+                        family,
+                        rows,
+                        {name: tables.noise(random, name, family, rows) for name in EVENT_COLUMNS},
+                    ),
+                ),
             ):
                 writer.append(made, kind=kind, plan=plan)
                 written.append((kind, made))
@@ -214,7 +283,9 @@ def test_a_reader_written_from_the_page_reads_what_the_code_writes(tmp_path: Pat
     blocks = ctlog_reader.read(data)
     assert (blocks[0].previous, blocks[-1].hash) == (bytes(range(16)), last_hash)
     assert blocks[-2].json == {"reason": "overrun", "lost": 3, "detail": ""}
-    for block, (kind, made) in zip([block for block in blocks if block.kind in form.TABLES], written, strict=True):
+    for block, (kind, made) in zip(
+        [block for block in blocks if block.kind in form.TABLES], written, strict=True
+    ):
         assert (block.kind, block.family, block.rows) == (kind, made.family, made.rows)
         assert (block.time_min, block.time_max) == form.block_times(kind, made)
         assert without_zeros(block.columns) == without_zeros(values_of(made))
@@ -222,17 +293,22 @@ def test_a_reader_written_from_the_page_reads_what_the_code_writes(tmp_path: Pat
     assert totals == {"x": 1, "rows": sum(made.rows for _, made in written)}
     assert [record[0] for record in records] == [block.offset for block in blocks[:-1]]
     assert [record[1:6] for record in records] == [
-        (block.time_min, block.time_max, block.rows, block.kind, block.family) for block in blocks[:-1]
+        (block.time_min, block.time_max, block.rows, block.kind, block.family)
+        for block in blocks[:-1]
     ]
 
 
 def golden_blocks(facts: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{"columns": {}, "json": {}, "family": 0, "rows": 0, **block} for block in facts["blocks"]]
+    return [
+        {"columns": {}, "json": {}, "family": 0, "rows": 0, **block} for block in facts["blocks"]
+    ]
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_golden_segments_are_read(path: Path) -> None:
-    """What was written by each version of the format is read by this one; nothing that is expected was ever read from it."""
+    """What was written by each version of the format is read by this one; nothing that is expected
+    was ever read from it.
+    """
     facts = json.loads(path.with_suffix(".json").read_text())
     key = KEY if "sealed" in path.stem else b""
     assert verify.check_segment(str(path), key).findings == []
@@ -241,25 +317,42 @@ def test_golden_segments_are_read(path: Path) -> None:
         assert segment.last_hash.hex() == facts["last_hash"]
         assert segment.sealed == bool(key)
         for block, expected in zip(segment.blocks[1:], golden_blocks(facts), strict=True):
-            assert (block.kind, block.family, block.rows) == (expected["kind"], expected["family"], expected["rows"])
+            assert (block.kind, block.family, block.rows) == (
+                expected["kind"],
+                expected["family"],
+                expected["rows"],
+            )
             if block.kind in form.TABLES:
                 read = segment.read(block)
                 assert without_zeros(values_of(read)) == expected["columns"]
-                assert all(array.dtype == BY_NAME[name].dtype(block.family) for name, array in read.columns.items())
-        gaps = [{"reason": gap.reason, "lost": gap.lost, "detail": gap.detail} for gap in segment.gaps]
+                assert all(
+                    array.dtype == BY_NAME[name].dtype(block.family)
+                    for name, array in read.columns.items()
+                )
+        gaps = [
+            {"reason": gap.reason, "lost": gap.lost, "detail": gap.detail} for gap in segment.gaps
+        ]
         marks = [{"what": mark.what, **mark.facts} for mark in segment.marks]
         told = golden_blocks(facts)
         assert gaps == [block["json"] for block in told if block["kind"] == Kind.GAP]
         assert marks == [block["json"] for block in told if block["kind"] == Kind.MARK]
-        assert [(gap.begin, gap.end) for gap in segment.gaps] == [(one["begin"], one["end"]) for one in told if one["kind"] == Kind.GAP]
+        assert [(gap.begin, gap.end) for gap in segment.gaps] == [
+            (one["begin"], one["end"]) for one in told if one["kind"] == Kind.GAP
+        ]
 
 
-@pytest.mark.parametrize("path", [path for path in GOLDEN if "crashed" not in path.stem], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in GOLDEN if "crashed" not in path.stem], ids=lambda path: path.stem
+)
 def test_golden_segments_are_read_by_the_page(path: Path) -> None:
     facts = json.loads(path.with_suffix(".json").read_text())
     blocks = ctlog_reader.read(path.read_bytes(), KEY if "sealed" in path.stem else b"")
     for block, expected in zip(blocks[1:-1], golden_blocks(facts), strict=True):
-        assert (block.kind, block.family, block.rows) == (expected["kind"], expected["family"], expected["rows"])
+        assert (block.kind, block.family, block.rows) == (
+            expected["kind"],
+            expected["family"],
+            expected["rows"],
+        )
         assert without_zeros(block.columns) == expected["columns"]
         assert block.json == expected["json"]
 
@@ -268,7 +361,12 @@ def test_the_golden_squeezed_segment_has_the_addresses_of_its_rows() -> None:
     (path,) = [path for path in GOLDEN if "squeezed" in path.stem]
     blocks = ctlog_reader.read(path.read_bytes())
     (addresses,) = [block for block in blocks if block.kind == Kind.ADDRESSES]
-    told = {(block.family, value) for block in blocks for name in ADDRESSES for value in block.columns.get(name, [])}
+    told = {
+        (block.family, value)
+        for block in blocks
+        for name in ADDRESSES
+        for value in block.columns.get(name, [])
+    }
     assert len(told) > 100
     for family, value in told:
         address = value if isinstance(value, bytes) else value.to_bytes(4, "big")
@@ -288,7 +386,9 @@ def test_golden_segments_use_every_encoding_and_column() -> None:
                         encodings |= entry.encoding
     assert encodings == sum(index.ENCODINGS.values())
     assert columns == set(BY_NAME)
-    assert forms == {(each, family) for each in (index.FORM_COLUMNS, index.FORM_SMALL) for family in FAMILIES}
+    assert forms == {
+        (each, family) for each in (index.FORM_COLUMNS, index.FORM_SMALL) for family in FAMILIES
+    }
 
 
 def test_a_golden_segment_under_a_lock_is_live(tmp_path: Path) -> None:

@@ -15,7 +15,12 @@ from ctrecorder.ctlog.plans import SQUEEZED
 from tests.support import tables
 from tests.support.tables import FAMILIES, same
 
-PLANS = {"live": LIVE, "squeezed": SQUEEZED, "plain": {}, "sparse": {name: ColumnEncoding(sparse=True, dictionary=1) for name in ADDRESSES}}
+PLANS = {
+    "live": LIVE,
+    "squeezed": SQUEEZED,
+    "plain": {},
+    "sparse": {name: ColumnEncoding(sparse=True, dictionary=1) for name in ADDRESSES},
+}
 
 
 class Body:
@@ -35,7 +40,11 @@ class Body:
 
 
 def made(family: int, kind: str, rows: int = 3000) -> Table:
-    return tables.connections(family, rows, seed=3, kinds=50) if kind == "squeezed" else tables.events(family, rows, seed=3, kinds=50)
+    return (
+        tables.connections(family, rows, seed=3, kinds=50)
+        if kind == "squeezed"
+        else tables.events(family, rows, seed=3, kinds=50)
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -43,7 +52,9 @@ def made(family: int, kind: str, rows: int = 3000) -> Table:
 @given(data=st.data())
 def test_some_rows(family: int, kind: str, data: st.DataObject) -> None:
     table = made(family, kind)
-    rows = np.array(sorted(data.draw(st.sets(st.integers(0, 2999), min_size=1, max_size=40))), np.intp)
+    rows = np.array(
+        sorted(data.draw(st.sets(st.integers(0, 2999), min_size=1, max_size=40))), np.intp
+    )
     lazy = Body(table, PLANS[kind]).lazy()
     for name in data.draw(st.lists(st.sampled_from(sorted(table.columns)), max_size=3)):
         assert (lazy[name] == table[name]).all()
@@ -59,20 +70,32 @@ def test_addresses_by_their_places(family: int, kind: str) -> None:
     for name in ADDRESSES:
         for row in range(0, 3000, 300):
             value = table[name][row]
-            low = np.array([value], table[name].dtype).tobytes() if family == 10 else int(value).to_bytes(4, "big")
+            low = (
+                np.array([value], table[name].dtype).tobytes()
+                if family == 10
+                else int(value).to_bytes(4, "big")
+            )
             prefix = low[:-2] + bytes(2), low[:-2] + b"\xff\xff"
             for first, last in ((low, low), prefix):
                 lazy = Body(table, PLANS[kind]).lazy()
-                plain = decode_columns(Body(table, PLANS[kind]).index, Body(table, PLANS[kind]).fetch, ADDRESSES)
+                plain = decode_columns(
+                    Body(table, PLANS[kind]).index, Body(table, PLANS[kind]).fetch, ADDRESSES
+                )
                 for each in ADDRESSES:
                     raw = plain[each]
                     size = 16 if family == 10 else 4
-                    data = np.ascontiguousarray(raw if family == 10 else raw.astype(">u4")).tobytes()
-                    expected = [first <= data[at : at + size] <= last for at in range(0, len(data), size)]
+                    data = np.ascontiguousarray(
+                        raw if family == 10 else raw.astype(">u4")
+                    ).tobytes()
+                    expected = [
+                        first <= data[at : at + size] <= last for at in range(0, len(data), size)
+                    ]
                     assert lazy.address_mask(each, first, last).tolist() == expected
 
 
 def test_what_no_dictionary_has_is_not_read() -> None:
     body = Body(made(2, "live"), LIVE)
-    assert not any(body.lazy().address_mask(name, b"\1\2\3\4", b"\1\2\3\4").any() for name in ADDRESSES)
+    assert not any(
+        body.lazy().address_mask(name, b"\1\2\3\4", b"\1\2\3\4").any() for name in ADDRESSES
+    )
     assert body.fetched == []

@@ -44,7 +44,9 @@ from tests.support.tables import NOON, SECOND
 
 GAP = pack_block(Kind.GAP, Gap(1, 2, "overrun", 5).payload(), bytes(range(16)), (1, 2))
 PAYLOAD = encode_columns(tables.events(uapi.AF_INET, 50))
-EVENTS = pack_block(Kind.EVENTS, PAYLOAD, NO_HASH, (1, 2), family=uapi.AF_INET, form=FORM_COLUMNS, rows=50)
+EVENTS = pack_block(
+    Kind.EVENTS, PAYLOAD, NO_HASH, (1, 2), family=uapi.AF_INET, form=FORM_COLUMNS, rows=50
+)
 
 
 def changed(block: bytes, offset: int, patch: bytes) -> bytes:
@@ -75,7 +77,9 @@ def test_a_frame_comes_back() -> None:
         (16, struct.pack("<q", 3), 16, "is after"),
     ],
 )
-def test_a_frame_that_no_writer_writes_is_refused(offset: int, patch: bytes, at: int, says: str) -> None:
+def test_a_frame_that_no_writer_writes_is_refused(
+    offset: int, patch: bytes, at: int, says: str
+) -> None:
     with pytest.raises(FormatError, match=says) as caught:
         parse_frame(changed(EVENTS, offset, patch))
     assert caught.value.offset == at
@@ -117,7 +121,12 @@ def test_a_key_makes_another_hash() -> None:
             check_hash(sealed[:64], sealed[64:], key)
 
 
-@given(st.text(max_size=50), st.none() | st.integers(0, 2**63 - 1), st.text(max_size=50), st.integers(-(2**63), 2**63 - 1))
+@given(
+    st.text(max_size=50),
+    st.none() | st.integers(0, 2**63 - 1),
+    st.text(max_size=50),
+    st.integers(-(2**63), 2**63 - 1),
+)
 def test_gaps_come_back(reason: str, lost: int | None, detail: str, begin: int) -> None:
     gap = Gap(begin, begin, reason, lost, detail)
     block = pack_block(Kind.GAP, gap.payload(), NO_HASH, (begin, begin))
@@ -125,7 +134,9 @@ def test_gaps_come_back(reason: str, lost: int | None, detail: str, begin: int) 
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=9
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=9,
 )
 
 
@@ -179,7 +190,10 @@ def test_a_mark_that_is_none_is_refused(fields: dict[str, Any]) -> None:
         Mark.parse(parse_frame(GAP), dump_json(fields))
 
 
-@pytest.mark.parametrize("fields", [{}, {"format": "other"}, {"format": "ctlog", "previous": 3}, {"format": "ctlog", "host": []}])
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"format": "other"}, {"format": "ctlog", "previous": 3}, {"format": "ctlog", "host": []}],
+)
 def test_a_header_that_is_none_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(FormatError):
         parse_header(dump_json(fields))
@@ -190,7 +204,9 @@ def test_a_hostname_that_is_no_text_is_stored() -> None:
     assert load_json(dump_json({"host": "a\udcff"})) == {"host": "a?"}
 
 
-INDEXED = np.array([(0, 1, 2, 0, 1, 0, 0, 0), (100, 1, 2, 5, 2, 2, 1, 0), (300, 3, 4, 9, 2, 10, 2, 0)], INDEX)
+INDEXED = np.array(
+    [(0, 1, 2, 0, 1, 0, 0, 0), (100, 1, 2, 5, 2, 2, 1, 0), (300, 3, 4, 9, 2, 10, 2, 0)], INDEX
+)
 
 
 def test_a_footer_comes_back() -> None:

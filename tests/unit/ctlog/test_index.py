@@ -53,11 +53,21 @@ def test_what_a_kernel_reports_comes_back(family: int, rows: int) -> None:
 @pytest.mark.parametrize("rows", [1, 2, 9, 5000])
 def test_extreme_values_come_back(family: int, rows: int) -> None:
     round_trip(tables.extremes(family, rows))
-    same(decode_table(encode_small(tables.extremes(family, rows)), FORM_SMALL, family, rows), tables.extremes(family, rows))
+    same(
+        decode_table(encode_small(tables.extremes(family, rows)), FORM_SMALL, family, rows),
+        tables.extremes(family, rows),
+    )
 
 
 SCHEMES = [
-    ColumnEncoding(partner=partner, dictionary=dictionary, delta=delta, planes=planes, sparse=sparse, scale=scale)
+    ColumnEncoding(
+        partner=partner,
+        dictionary=dictionary,
+        delta=delta,
+        planes=planes,
+        sparse=sparse,
+        scale=scale,
+    )
     for partner in ("", "twin")
     for dictionary in (0, 1)
     for delta in (False, True)
@@ -70,7 +80,11 @@ SCHEMES = [
 @pytest.mark.parametrize(("name", "family"), ALL)
 def test_every_column_comes_back_by_every_scheme(name: str, family: int) -> None:
     """Also by schemes that make no sense for it."""
-    twin = next(other.name for other in COLUMNS if other.kind == BY_NAME[name].kind and other.name not in (name, "present"))
+    twin = next(
+        other.name
+        for other in COLUMNS
+        if other.kind == BY_NAME[name].kind and other.name not in (name, "present")
+    )
     random = np.random.default_rng(BY_NAME[name].id)
     for shape in ("noise", "few", "steps"):
         for scheme in SCHEMES:
@@ -81,14 +95,23 @@ def test_every_column_comes_back_by_every_scheme(name: str, family: int) -> None
                 values = values[random.integers(0, 3, 500)]
             elif shape == "steps" and values.dtype.kind != "S":
                 values = np.arange(500).astype(values.dtype) * values.dtype.type(3)
-            columns: dict[str, Array] = {"present": np.full(500, 0xFFFFFFFF, np.uint32), name: values}
+            columns: dict[str, Array] = {
+                "present": np.full(500, 0xFFFFFFFF, np.uint32),
+                name: values,
+            }
             if name != "present" and BY_NAME[name].id < 32:
                 unknown = random.integers(0, 2, 500).astype(bool)
                 columns["present"] = np.where(unknown, 0, bit(name)).astype(np.uint32)
                 columns[name] = values.copy()
                 columns[name][unknown] = 0 if values.dtype.kind != "S" else b""
-            columns[twin] = np.where(random.integers(0, 2, 500).astype(bool), columns[name], values[::-1]).astype(values.dtype)
-            plan = {name: ColumnEncoding(**{**scheme.__dict__, "partner": twin if scheme.partner else ""})}
+            columns[twin] = np.where(
+                random.integers(0, 2, 500).astype(bool), columns[name], values[::-1]
+            ).astype(values.dtype)
+            plan = {
+                name: ColumnEncoding(
+                    **{**scheme.__dict__, "partner": twin if scheme.partner else ""}
+                )
+            }
             round_trip(Table(family, 500, columns), level=3, plan=plan)
 
 
@@ -106,8 +129,19 @@ def test_any_table_comes_back(data: st.DataObject) -> None:
         else:
             limits = np.iinfo(dtype)
             ends = st.sampled_from([int(limits.min), int(limits.max), 0, 1])
-            pool = np.array(data.draw(st.lists(ends | st.integers(int(limits.min), int(limits.max)), min_size=1, max_size=6)), dtype)
-        columns[name] = pool[np.array(data.draw(st.lists(st.integers(0, len(pool) - 1), min_size=rows, max_size=rows)))]
+            pool = np.array(
+                data.draw(
+                    st.lists(
+                        ends | st.integers(int(limits.min), int(limits.max)), min_size=1, max_size=6
+                    )
+                ),
+                dtype,
+            )
+        columns[name] = pool[
+            np.array(
+                data.draw(st.lists(st.integers(0, len(pool) - 1), min_size=rows, max_size=rows))
+            )
+        ]
     table = Table(family, rows, columns)
     round_trip(table)
     same(decode_table(encode_small(table), FORM_SMALL, family, rows), table)
@@ -124,7 +158,11 @@ def test_zero_columns_are_not_stored() -> None:
 
 def test_read_only_and_broadcast_arrays_are_taken() -> None:
     address = np.broadcast_to(np.array(b"\x20\x01", "S16"), (700,))
-    round_trip(Table(uapi.AF_INET6, 700, {"orig_src": address, "id": np.arange(1400, dtype=np.uint32)[::2]}))
+    round_trip(
+        Table(
+            uapi.AF_INET6, 700, {"orig_src": address, "id": np.arange(1400, dtype=np.uint32)[::2]}
+        )
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -147,7 +185,9 @@ def test_rows_without_counters_cost_nothing() -> None:
 
 
 def test_the_live_plan_is_small() -> None:
-    """13 bytes of noise an event: id, source port, ends of times and counters; what is more is the price of structure."""
+    """13 bytes of noise an event: id, source port, ends of times and counters; what is more is the
+    price of structure.
+    """
     assert len(encode_columns(tables.events(uapi.AF_INET, 65536))) / 65536 < 26
     assert len(encode_columns(tables.events(uapi.AF_INET6, 65536))) / 65536 < 26
 
@@ -180,7 +220,9 @@ def test_how_many_are_distinct_is_told_by_a_sample(family: int, kinds: int) -> N
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_flood_to_everywhere_costs_no_dictionary(family: int) -> None:
-    """One of thousands of entries takes long to make and helps no search; a smaller one is made, also in a block of few rows."""
+    """One of thousands of entries takes long to make and helps no search; a smaller one is made,
+    also in a block of few rows.
+    """
     for rows, kinds, made in ((16384, 100_000, False), (16384, 1000, True), (3000, 100_000, True)):
         table = tables.events(family, rows, kinds=kinds)
         entry = entry_of(encode_columns(table), "orig_dst", family, rows)
@@ -226,7 +268,9 @@ def test_bounds_hold_and_dictionaries_are_exact(family: int) -> None:
     bound = index.bound("reply_src")
     assert bound is not None
     exact = set().union(*map(plain, bound.parts))
-    assert plain(table["reply_src"]) <= exact <= plain(table["reply_src"]) | plain(table["orig_dst"])
+    assert (
+        plain(table["reply_src"]) <= exact <= plain(table["reply_src"]) | plain(table["orig_dst"])
+    )
 
 
 def test_only_the_bodies_that_are_asked_for_are_fetched() -> None:
@@ -241,7 +285,9 @@ def test_only_the_bodies_that_are_asked_for_are_fetched() -> None:
     index = index_of(payload, table.family, table.rows)
     found = decode_columns(index, fetch, ["reply_dport", "time"])
     same(found, table.select(["reply_dport", "time"]))
-    assert fetched == [index.columns[name].body_place for name in ("reply_dport", "orig_sport", "time")]
+    assert fetched == [
+        index.columns[name].body_place for name in ("reply_dport", "orig_sport", "time")
+    ]
 
 
 def test_columns_of_a_newer_version_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +296,11 @@ def test_columns_of_a_newer_version_are_passed_over(monkeypatch: pytest.MonkeyPa
         payload = encode(table)
         with monkeypatch.context() as patch:
             newer = {"orig_sport", "orig_dst", "reply_src", "reply_dport"}
-            patch.setattr(codec, "BY_ID", {number: column for number, column in BY_ID.items() if column.name not in newer})
+            patch.setattr(
+                codec,
+                "BY_ID",
+                {number: column for number, column in BY_ID.items() if column.name not in newer},
+            )
             codec._check_layout.cache_clear()
             kept = [name for name in table.columns if name not in newer]
             same(decode_table(payload, form, table.family, table.rows, kept), table.select(kept))
@@ -295,7 +345,9 @@ def lies() -> Iterator[tuple[str, int, bytes]]:
 
 
 @pytest.mark.parametrize(("what", "at", "patch"), lies())
-def test_a_directory_that_lies_is_refused_without_taking_memory(what: str, at: int, patch: bytes) -> None:
+def test_a_directory_that_lies_is_refused_without_taking_memory(
+    what: str, at: int, patch: bytes
+) -> None:
     table = tables.events(uapi.AF_INET, 300)
     payload = encode_columns(table)
     changed = broken(payload, at, patch)
@@ -308,14 +360,18 @@ def test_a_directory_that_lies_is_refused_without_taking_memory(what: str, at: i
     if isinstance(found, FormatError):
         assert 0 <= found.offset <= len(payload)
     else:
-        assert what.startswith("encoding")  # another reading of the same bytes, which the frame's hash would have found
+        assert what.startswith(
+            "encoding"
+        )  # another reading of the same bytes, which the frame's hash would have found
         assert len(found["time"]) == table.rows
     assert peak < 1 << 20
 
 
 def crafted(column: int, encoding: int, width: int, body: bytes, **fields: int) -> bytes:
     """A payload of one column."""
-    entry = codec.Entry(column, encoding, width, body_length=len(body), hash=codec.body_hash(body), **fields)  # type: ignore[arg-type]
+    entry = codec.Entry(
+        column, encoding, width, body_length=len(body), hash=codec.body_hash(body), **fields
+    )  # type: ignore[arg-type]
     return HEAD.pack(1, 0, HEAD.size + ENTRY.size) + entry.store() + body
 
 
@@ -351,13 +407,20 @@ def test_a_small_block_cannot_claim_more_than_its_limit() -> None:
 
 def test_a_place_outside_the_dictionary_is_refused() -> None:
     values = np.array([5, 9, 5, 9], np.uint32)
-    part = encoder.encode_parts(Table(uapi.AF_INET, 4, {"orig_src": values}), 0, {"orig_src": ColumnEncoding(dictionary=1, level=0)})[
-        "orig_src"
-    ]
+    part = encoder.encode_parts(
+        Table(uapi.AF_INET, 4, {"orig_src": values}),
+        0,
+        {"orig_src": ColumnEncoding(dictionary=1, level=0)},
+    )["orig_src"]
     assert part.body == b"\0\1\0\1"
     body = b"\0\1\2\1"
     entry = part.entry._replace(hash=codec.body_hash(body))
-    payload = HEAD.pack(1, 0, HEAD.size + ENTRY.size + len(part.dictionary)) + entry.store() + part.dictionary + body
+    payload = (
+        HEAD.pack(1, 0, HEAD.size + ENTRY.size + len(part.dictionary))
+        + entry.store()
+        + part.dictionary
+        + body
+    )
     with pytest.raises(FormatError, match="outside the dictionary"):
         decode_table(payload, FORM_COLUMNS, uapi.AF_INET, 4)
 
@@ -365,12 +428,16 @@ def test_a_place_outside_the_dictionary_is_refused() -> None:
 def test_a_dictionary_that_does_not_ascend_is_refused() -> None:
     """A search would miss what it holds."""
     values = np.array([5, 9, 5, 9], np.uint32)
-    part = encoder.encode_parts(Table(uapi.AF_INET, 4, {"orig_src": values}), 0, {"orig_src": ColumnEncoding(dictionary=1, level=0)})[
-        "orig_src"
-    ]
+    part = encoder.encode_parts(
+        Table(uapi.AF_INET, 4, {"orig_src": values}),
+        0,
+        {"orig_src": ColumnEncoding(dictionary=1, level=0)},
+    )["orig_src"]
     steps = encoder.pack_planes(np.array([9, 0xFFFFFFFC], np.uint32), 0)
     entry = part.entry._replace(dictionary_length=len(steps))
-    payload = HEAD.pack(1, 0, HEAD.size + ENTRY.size + len(steps)) + entry.store() + steps + part.body
+    payload = (
+        HEAD.pack(1, 0, HEAD.size + ENTRY.size + len(steps)) + entry.store() + steps + part.body
+    )
     with pytest.raises(FormatError, match="does not ascend"):
         decode_table(payload, FORM_COLUMNS, uapi.AF_INET, 4)
 
@@ -378,10 +445,16 @@ def test_a_dictionary_that_does_not_ascend_is_refused() -> None:
 def test_a_column_that_leans_on_itself_is_refused() -> None:
     body = bytes(4)
     entries = [
-        codec.Entry(number, codec.DIFFERENCE, 1, partner=partner, body_length=4, hash=codec.body_hash(body))
+        codec.Entry(
+            number, codec.DIFFERENCE, 1, partner=partner, body_length=4, hash=codec.body_hash(body)
+        )
         for number, partner in ((16, 17), (17, 16))
     ]
-    payload = HEAD.pack(2, 0, HEAD.size + 2 * ENTRY.size) + b"".join(entry.store() for entry in entries) + 2 * body
+    payload = (
+        HEAD.pack(2, 0, HEAD.size + 2 * ENTRY.size)
+        + b"".join(entry.store() for entry in entries)
+        + 2 * body
+    )
     with pytest.raises(FormatError, match="leans on itself"):
         decode_table(payload, FORM_COLUMNS, uapi.AF_INET, 4)
     known = crafted(23, codec.SPARSE, 1, body)
@@ -414,13 +487,25 @@ def rehashed(payload: bytes) -> bytes:
 @pytest.mark.parametrize("form", [FORM_COLUMNS, FORM_SMALL])
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("kind", ["events", "connections"])
-def test_payloads_cut_or_changed_anywhere_are_read_or_refused(form: int, family: int, kind: str) -> None:
-    """With right hashes, so that decoding itself must find it or make something of it: never another error, never another shape."""
-    table = tables.events(family, 12, kinds=4) if kind == "events" else tables.connections(family, 12, kinds=4)
+def test_payloads_cut_or_changed_anywhere_are_read_or_refused(
+    form: int, family: int, kind: str
+) -> None:
+    """With right hashes, so that decoding itself must find it or make something of it: never
+    another error, never another shape.
+    """
+    table = (
+        tables.events(family, 12, kinds=4)
+        if kind == "events"
+        else tables.connections(family, 12, kinds=4)
+    )
     plan = LIVE if kind == "events" else SQUEEZED
     payload = encode_columns(table, 1, plan) if form == FORM_COLUMNS else encode_small(table)
     damaged = [payload[:length] for length in range(len(payload))]
-    damaged += [broken(payload, at, bytes([payload[at] ^ flip])) for at in range(len(payload)) for flip in (1, 0xFF)]
+    damaged += [
+        broken(payload, at, bytes([payload[at] ^ flip]))
+        for at in range(len(payload))
+        for flip in (1, 0xFF)
+    ]
     for each in damaged:
         if form == FORM_COLUMNS and len(each) == len(payload) and each[:8] == payload[:8]:
             each = rehashed(each)
@@ -431,7 +516,12 @@ def test_payloads_cut_or_changed_anywhere_are_read_or_refused(form: int, family:
             assert all(len(array) == table.rows for array in found.columns.values())
 
 
-@given(st.binary(max_size=300), st.sampled_from(FAMILIES), st.integers(1, 300), st.sampled_from([FORM_COLUMNS, FORM_SMALL]))
+@given(
+    st.binary(max_size=300),
+    st.sampled_from(FAMILIES),
+    st.integers(1, 300),
+    st.sampled_from([FORM_COLUMNS, FORM_SMALL]),
+)
 def test_any_bytes_are_read_or_refused(payload: bytes, family: int, rows: int, form: int) -> None:
     found = attempt(payload, form, family, rows)
     assert isinstance(found, FormatError) or found.rows == rows

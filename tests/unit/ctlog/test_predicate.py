@@ -1,4 +1,6 @@
-"""Questions: masks against a slow reading with ipaddress, blocks that are skipped against blocks that match, arguments."""
+"""Questions: masks against a slow reading with ipaddress, blocks that are skipped against blocks
+that match, arguments.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +36,21 @@ ENDS = dict(zip(ADDRESSES, PORTS, strict=True))
 
 def slow_end(row: Row, address: str, networks: list[str], ports: list[tuple[int, int]]) -> bool:
     """If one end of a row is in the networks and the ports."""
-    if networks and not any(ipaddress.ip_address(row[address]) in ipaddress.ip_network(one, strict=False) for one in networks):
+    if networks and not any(
+        ipaddress.ip_address(row[address]) in ipaddress.ip_network(one, strict=False)
+        for one in networks
+    ):
         return False
     return not ports or any(low <= row.get(ENDS[address], -1) <= high for low, high in ports)
 
 
-def slow(row: Row, networks: list[str], ports: list[tuple[int, int]], protocols: set[int], events: set[int]) -> bool:
+def slow(
+    row: Row,
+    networks: list[str],
+    ports: list[tuple[int, int]],
+    protocols: set[int],
+    events: set[int],
+) -> bool:
     """As ctlist(1) says: -i and -p each match any of the four ends."""
     return (
         (not networks or any(slow_end(row, address, networks, []) for address in ADDRESSES))
@@ -49,15 +60,25 @@ def slow(row: Row, networks: list[str], ports: list[tuple[int, int]], protocols:
     )
 
 
-def query(networks: list[str], ports: list[tuple[int, int]], protocols: set[int], events: set[int], **window: int) -> Query:
+def query(
+    networks: list[str],
+    ports: list[tuple[int, int]],
+    protocols: set[int],
+    events: set[int],
+    **window: int,
+) -> Query:
     terms = [Term(networks=tuple(map(parse_network, networks)))] if networks else []
     terms += [Term(ports=tuple(ports))] if ports else []
-    return Query(protocols=frozenset(protocols), events=frozenset(events), terms=tuple(terms), **window)
+    return Query(
+        protocols=frozenset(protocols), events=frozenset(events), terms=tuple(terms), **window
+    )
 
 
 def networks_of(chance: random.Random, rows: list[Row]) -> list[str]:
     """One or two networks around addresses that are there, of any length."""
-    addresses = [chance.choice(rows)[chance.choice(ADDRESSES)] for _ in range(chance.choice([1, 2]))]
+    addresses = [
+        chance.choice(rows)[chance.choice(ADDRESSES)] for _ in range(chance.choice([1, 2]))
+    ]
     return [f"{one}/{chance.randrange(33 if '.' in one else 129)}" for one in addresses]
 
 
@@ -67,7 +88,12 @@ def test_masks_and_skipped_blocks_against_slow_answers(family: int) -> None:
     skipped = 0
     for seed in range(60):
         rows = random_events(seed, chance.choice([1, 5, 60, 600]), family)
-        networks = networks_of(chance, chance.choice([rows, random_events(seed + 1000, 3, chance.choice([AF_INET, AF_INET6]))]))
+        networks = networks_of(
+            chance,
+            chance.choice(
+                [rows, random_events(seed + 1000, 3, chance.choice([AF_INET, AF_INET6]))]
+            ),
+        )
         lows = [chance.choice([0, 53, chance.randrange(65000)]) for _ in range(2)]
         ports = [(low, low + chance.choice([0, 300])) for low in lows]
         asked = (
@@ -100,7 +126,11 @@ def test_a_network_and_a_port_may_be_at_two_ends() -> None:
 
 def test_an_end_holds_address_and_port_together() -> None:
     """What --who asks: the public address and port at one end, of those that can be it."""
-    rows = [event(), event(reply_dport=1528), event(orig_dst="88.1.1.1", orig_dport=1527, reply_dst="1.1.1.1")]
+    rows = [
+        event(),
+        event(reply_dport=1528),
+        event(orig_dst="88.1.1.1", orig_dport=1527, reply_dst="1.1.1.1"),
+    ]
     term = Term((parse_network("88.1.1.1"),), ((1527, 1527),), (REPLY_DST, ORIG_DST))
     assert Query(terms=(term,)).evaluate(table(rows)).tolist() == [True, False, True]
 
@@ -143,15 +173,25 @@ def test_connections_are_wanted_that_lived_in_the_window() -> None:
     for row, (_, _, wanted) in zip(rows, spans, strict=True):
         one = table([row])
         assert asking.may_contain(bounds(one, Kind.CONNECTIONS)) or not wanted
-        assert asking.may_contain_time(row["start"] or row["end"], max(row["start"], row["end"])) or not wanted
+        assert (
+            asking.may_contain_time(row["start"] or row["end"], max(row["start"], row["end"]))
+            or not wanted
+        )
     ended = table([rows[0]] * 600)
     assert not asking.may_contain(bounds(ended, Kind.CONNECTIONS))
 
 
 def test_flows_are_asked_for_without_their_times() -> None:
-    """Pairing needs starts from before the window, ends from after it, and what was there at the beginning."""
+    """Pairing needs starts from before the window, ends from after it, and what was there at the
+    beginning.
+    """
     asking = query(["192.168.1.100"], [], {6}, {1}, since=NS, until=NS + 1).of_flows()
-    rows = [event(time=1), event(time=END - 1, event=4), event(l4proto=17), event(orig_src="1.1.1.1", event=3)]
+    rows = [
+        event(time=1),
+        event(time=END - 1, event=4),
+        event(l4proto=17),
+        event(orig_src="1.1.1.1", event=3),
+    ]
     assert asking.evaluate(table(rows)).tolist() == [True, True, False, False]
 
 
@@ -170,21 +210,49 @@ def test_flows_are_asked_for_without_their_times() -> None:
 )
 def test_networks(text: str, low: str, high: str) -> None:
     network = parse_network(text)
-    assert (network.low, network.high) == (ipaddress.ip_address(low).packed, ipaddress.ip_address(high).packed)
+    assert (network.low, network.high) == (
+        ipaddress.ip_address(low).packed,
+        ipaddress.ip_address(high).packed,
+    )
     assert network.family == (AF_INET6 if ":" in text else AF_INET)
 
 
 WRONG: list[tuple[Any, str]] = [
-    *((parse_network, text) for text in ("", "10.1.2", "10.1.2.3/33", "10.1.2.3/0.0.0.255", "10.1.2.3/255.0.255.0", "10.1.2.3/")),
+    *(
+        (parse_network, text)
+        for text in (
+            "",
+            "10.1.2",
+            "10.1.2.3/33",
+            "10.1.2.3/0.0.0.255",
+            "10.1.2.3/255.0.255.0",
+            "10.1.2.3/",
+        )
+    ),
     *((parse_network, text) for text in ("fe80::1%eth0", "fe80::1%eth0/64")),
-    *((parse_network, text) for text in ("2001:db8::1/129", "2001:db8::1/255.0.0.0", "host", "10.1.2.3/-1", "[10.1.2.3", "10.0.0.256")),
-    *((parse_ports, text) for text in ("", "-", "65536", "-1", "25-", "30-20", "http", "1.5", "٢٥", "25 ", "9" * 9)),
+    *(
+        (parse_network, text)
+        for text in (
+            "2001:db8::1/129",
+            "2001:db8::1/255.0.0.0",
+            "host",
+            "10.1.2.3/-1",
+            "[10.1.2.3",
+            "10.0.0.256",
+        )
+    ),
+    *(
+        (parse_ports, text)
+        for text in ("", "-", "65536", "-1", "25-", "30-20", "http", "1.5", "٢٥", "25 ", "9" * 9)
+    ),
     *((parse_protocol, text) for text in ("", "tcpp", "256", "-6", "6.0", "٦")),
     *((parse_event, text) for text in ("", "start", "1")),
 ]
 
 
-@pytest.mark.parametrize(("parse", "text"), WRONG, ids=[f"{parse.__name__} {text}" for parse, text in WRONG])
+@pytest.mark.parametrize(
+    ("parse", "text"), WRONG, ids=[f"{parse.__name__} {text}" for parse, text in WRONG]
+)
 def test_wrong_arguments_are_one_line_that_says_what_is_right(parse: Any, text: str) -> None:
     with pytest.raises(UsageError, match="say ") as caught:
         parse(text)
@@ -193,8 +261,18 @@ def test_wrong_arguments_are_one_line_that_says_what_is_right(parse: Any, text: 
 
 
 def test_right_arguments() -> None:
-    assert (parse_ports("25"), parse_ports("8000-8080"), parse_ports("0")) == ((25, 25), (8000, 8080), (0, 0))
-    assert [parse_protocol(text) for text in ("TCP", "17", "ipv6-icmp", "icmpv6", "0")] == [6, 17, 58, 58, 0]
+    assert (parse_ports("25"), parse_ports("8000-8080"), parse_ports("0")) == (
+        (25, 25),
+        (8000, 8080),
+        (0, 0),
+    )
+    assert [parse_protocol(text) for text in ("TCP", "17", "ipv6-icmp", "icmpv6", "0")] == [
+        6,
+        17,
+        58,
+        58,
+        0,
+    ]
     assert [parse_event(text) for text in ("new", "EXISTING")] == [1, 4]
 
 

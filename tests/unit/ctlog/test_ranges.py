@@ -20,7 +20,12 @@ from ctrecorder.ctlog.index import FORM_COLUMNS
 from ctrecorder.ctlog.ranges import GREATEST, Ranges, pack_ranges, unpack_ranges
 from ctrecorder.errors import FormatError
 
-_NUMBERS = st.one_of(st.integers(-5, 5), st.integers(-(10**7), 10**7), st.integers(-GREATEST, GREATEST - 1), st.sampled_from([30, 120]))
+_NUMBERS = st.one_of(
+    st.integers(-5, 5),
+    st.integers(-(10**7), 10**7),
+    st.integers(-GREATEST, GREATEST - 1),
+    st.sampled_from([30, 120]),
+)
 
 
 @given(st.lists(_NUMBERS, min_size=1, max_size=60), st.sampled_from([0, 1, 10, 1000]))
@@ -32,7 +37,10 @@ def test_every_number_comes_back(numbers: list[int], step: int) -> None:
 @pytest.mark.parametrize("number", [0, 1, -1, 2, -2, 255, 256, -256, -257, GREATEST - 1, -GREATEST])
 def test_the_ends_of_ranges(number: int) -> None:
     for numbers in ([number], [number] * 9, [number, 0, number]):
-        assert unpack_ranges(pack_ranges(np.array(numbers, np.int64), 3), len(numbers), 0).tolist() == numbers
+        assert (
+            unpack_ranges(pack_ranges(np.array(numbers, np.int64), 3), len(numbers), 0).tolist()
+            == numbers
+        )
 
 
 def test_many_peaks_fit_a_byte() -> None:
@@ -44,27 +52,41 @@ def lives(count: int = 20_000) -> np.ndarray:
     """Lives as the kernel tells them, in us: a timeout, and a little more or much more."""
     random = np.random.default_rng(1)
     timeout = random.choice([10, 30, 120, 300], count) * 10**6
-    return timeout + (random.exponential(2000, count) * 10 ** random.integers(0, 5, count)).astype(np.int64)
+    return timeout + (random.exponential(2000, count) * 10 ** random.integers(0, 5, count)).astype(
+        np.int64
+    )
 
 
 def test_lives_take_less_than_planes_and_are_close_to_their_entropy() -> None:
     numbers = lives()
     stored = len(pack_ranges(numbers, 9, 10**6))
     assert stored < 0.93 * len(pack_planes(numbers.astype("<u8"), 9))
-    # Of each: the timeout 2 bits, the power of ten 2.3, and an exponential of mean m, log2(e m) bits.
+    # Of each: the timeout 2 bits, the power of ten 2.3, and an exponential of mean m, log2(e m)
+    # bits.
     entropy = 2 + 2.3 + np.mean([np.log2(np.e * 2000 * 10**power) for power in range(5)])
     assert stored * 8 / len(numbers) < 1.08 * entropy
 
 
 @pytest.mark.parametrize(
-    "scheme", [{"delta": True}, {"partner": "start"}, {}, {"scale": True}, {"partner": "start", "scale": True, "delta": True}]
+    "scheme",
+    [
+        {"delta": True},
+        {"partner": "start"},
+        {},
+        {"scale": True},
+        {"partner": "start", "scale": True, "delta": True},
+    ],
 )
 @pytest.mark.parametrize("step", [1, 1000, 10**9])
 def test_columns_come_back(scheme: dict[str, object], step: int) -> None:
     random = np.random.default_rng(2)
     start = random.integers(0, 10**9, 3000) * step + 7
     end = start + lives(3000) * step
-    table = Table(2, 3000, {"start": start, "end": end, "orig_bytes": random.integers(0, 1 << 63, 3000).astype("<u8")})
+    table = Table(
+        2,
+        3000,
+        {"start": start, "end": end, "orig_bytes": random.integers(0, 1 << 63, 3000).astype("<u8")},
+    )
     plan = {"end": ColumnEncoding(ranges=1, **scheme), "orig_bytes": ColumnEncoding(ranges=1)}  # type: ignore[arg-type]
     found = decode_table(encode_columns(table, 3, plan), FORM_COLUMNS, uapi.AF_INET, 3000)
     assert found["end"].tolist() == end.tolist()
@@ -91,12 +113,18 @@ def test_a_range_of_64_bits() -> None:
     values = [0, 1, (1 << 63) + 5, (1 << 64) - 1]
     body = struct.pack("<HqBI", 1, 0, 64, 4) + bytes(4) + struct.pack("<4Q", *values)
     ranges = Ranges(body, 4, 0)
-    assert ranges.all().view(np.uint64).tolist() == ranges.at(np.arange(4)).view(np.uint64).tolist() == values
+    assert (
+        ranges.all().view(np.uint64).tolist()
+        == ranges.at(np.arange(4)).view(np.uint64).tolist()
+        == values
+    )
 
 
 def test_bounds_of_counters_in_ranges_are_told() -> None:
     values = np.array([70, 5, 900], "<u8")
-    payload = encode_columns(Table(2, 3, {"orig_bytes": values}), 3, {"orig_bytes": ColumnEncoding(ranges=1)})
+    payload = encode_columns(
+        Table(2, 3, {"orig_bytes": values}), 3, {"orig_bytes": ColumnEncoding(ranges=1)}
+    )
     bound = index.Index(payload, 2, 3, len(payload)).bound("orig_bytes")
     assert bound is not None
     assert (bound.low, bound.high) == (5, 900)
@@ -104,7 +132,9 @@ def test_bounds_of_counters_in_ranges_are_told() -> None:
 
 def test_what_does_not_fit_is_stored_otherwise() -> None:
     values = np.array([0, (1 << 64) - 1] * 20, "<u8")
-    part = encode_parts(Table(2, 40, {"orig_bytes": values}), 3, {"orig_bytes": ColumnEncoding(ranges=1)})["orig_bytes"]
+    part = encode_parts(
+        Table(2, 40, {"orig_bytes": values}), 3, {"orig_bytes": ColumnEncoding(ranges=1)}
+    )["orig_bytes"]
     assert not part.entry.encoding & index.RANGES
 
 

@@ -15,13 +15,28 @@ from ctrecorder.columns import COLUMNS, Table
 from ctrecorder.errors import MessageError
 from ctrecorder.kernel import message as walker
 from ctrecorder.kernel.decoder import STRIDE, Decoder, split
-from tests.support.conntrack_messages import CREATE, LEAST, attribute, ip4, ip6, message, nested, number, orig, ports, recorded, reply
+from tests.support.conntrack_messages import (
+    CREATE,
+    LEAST,
+    attribute,
+    ip4,
+    ip6,
+    message,
+    nested,
+    number,
+    orig,
+    ports,
+    recorded,
+    reply,
+)
 
 RECEIVED = 1_700_000_000_000_000_000
 SAMPLES = [data for data, _ in recorded()]
 
 
-def slots_of(messages: list[bytes], slack: int = 0xA5) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+def slots_of(
+    messages: list[bytes], slack: int = 0xA5
+) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
     """Messages in slots, what is behind each filled with `slack`."""
     slots = np.full((len(messages), STRIDE), slack, np.uint8)
     for slot, data in zip(slots, messages, strict=True):
@@ -32,7 +47,9 @@ def slots_of(messages: list[bytes], slack: int = 0xA5) -> tuple[NDArray[np.uint8
 def decoded(messages: list[bytes], decoder: Decoder | None = None, **options: bool) -> list[Table]:
     """The tables of these messages, message i received at RECEIVED + i."""
     slots, lengths = slots_of(messages)
-    return (decoder or Decoder()).decode(slots, lengths, RECEIVED + np.arange(len(messages)), **options)
+    return (decoder or Decoder()).decode(
+        slots, lengths, RECEIVED + np.arange(len(messages)), **options
+    )
 
 
 def rows_of(table: Table) -> list[dict[str, int | bytes]]:
@@ -45,7 +62,10 @@ def rows_of(table: Table) -> list[dict[str, int | bytes]]:
             columns[column.name] = [octets[at : at + 16] for at in range(0, len(octets), 16)]
         else:
             columns[column.name] = array.tolist()
-    return [{"family": table.family} | dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return [
+        {"family": table.family} | dict(zip(columns, row, strict=True))
+        for row in zip(*columns.values(), strict=True)
+    ]
 
 
 def walked(data: bytes, received: int, existing: bool = False) -> dict[str, int | bytes] | None:
@@ -62,14 +82,20 @@ def walked(data: bytes, received: int, existing: bool = False) -> dict[str, int 
     return row
 
 
-def assert_as_specified(messages: list[bytes], decoder: Decoder | None = None, **options: bool) -> None:
-    """Every message is accepted with the values of the specification, in order of arrival, or refused as there."""
+def assert_as_specified(
+    messages: list[bytes], decoder: Decoder | None = None, **options: bool
+) -> None:
+    """Every message is accepted with the values of the specification, in order of arrival, or
+    refused as there.
+    """
     decoder = decoder or Decoder()
     refused = decoder.rejected + decoder.ignored
     tables = {table.family: rows_of(table) for table in decoded(messages, decoder, **options)}
     expected = [walked(data, RECEIVED + number, **options) for number, data in enumerate(messages)]
     for family in (uapi.AF_INET, uapi.AF_INET6):
-        assert tables.pop(family, []) == [row for row in expected if row is not None and row["family"] == family]
+        assert tables.pop(family, []) == [
+            row for row in expected if row is not None and row["family"] == family
+        ]
     assert not tables
     assert decoder.rejected + decoder.ignored - refused == expected.count(None)
 
@@ -98,14 +124,22 @@ def test_those_of_one_layout_at_once() -> None:
 
 
 def test_answers_to_a_dump_are_existing() -> None:
-    messages = [data[:6] + struct.pack("=H", uapi.NLM_F_MULTI) + data[8:] for data in SAMPLES if data[4] == 0]
+    messages = [
+        data[:6] + struct.pack("=H", uapi.NLM_F_MULTI) + data[8:]
+        for data in SAMPLES
+        if data[4] == 0
+    ]
     decoder = Decoder()
     assert_as_specified(messages, decoder, existing=True)
     assert_as_specified(messages, decoder)
 
 
 def test_one_time_of_receipt_for_all_and_none_where_the_kernel_gave_one() -> None:
-    messages = [message(LEAST), message(LEAST, number(uapi.CTA_TIMESTAMP_EVENT, 5, 8)), message(LEAST)]
+    messages = [
+        message(LEAST),
+        message(LEAST, number(uapi.CTA_TIMESTAMP_EVENT, 5, 8)),
+        message(LEAST),
+    ]
     (table,) = Decoder().decode(*slots_of(messages), RECEIVED)
     assert table["time"].tolist() == [RECEIVED, 5, RECEIVED]
     (table,) = Decoder().decode(*slots_of(messages[:1]), RECEIVED)
@@ -125,7 +159,9 @@ def test_layouts_that_agree_in_length_and_type_are_told_apart() -> None:
 
 def test_a_value_is_no_header() -> None:
     tcp, other = ports(6, 1000, 25), ports(200, 2000, 26)
-    assert_as_specified([message(orig(ip4(1, 2), proto), reply(ip4(3, 4), proto)) for proto in (tcp, other, tcp)])
+    assert_as_specified(
+        [message(orig(ip4(1, 2), proto), reply(ip4(3, 4), proto)) for proto in (tcp, other, tcp)]
+    )
     decoder = Decoder(max_layouts=1)
     decoded([message(orig(ip4(1, 2), proto)) for proto in (tcp, other)], decoder)
     assert len([plan for plans in decoder._plans.values() for plan in plans]) == 1
@@ -133,14 +169,20 @@ def test_a_value_is_no_header() -> None:
 
 def test_both_families_and_every_protocol_in_one_batch() -> None:
     src, dst = bytes(15) + b"\1", b"\xfe\x80" + bytes(14)
-    icmp6 = nested(uapi.CTA_TUPLE_PROTO, number(1, 58, 1), number(7, 77, 2), number(8, 128, 1), number(9, 0, 1))
+    icmp6 = nested(
+        uapi.CTA_TUPLE_PROTO, number(1, 58, 1), number(7, 77, 2), number(8, 128, 1), number(9, 0, 1)
+    )
     gre = nested(uapi.CTA_TUPLE_PROTO, number(1, 47, 1))
     assert_as_specified(
         [
             message(orig(ip6(src, dst), icmp6), reply(ip6(dst, src), icmp6), family=uapi.AF_INET6),
             message(orig(ip4(1, 2), gre), reply(ip4(2, 1), gre)),
             message(orig(ip6(dst, src), ports(6, 1, 2)), family=uapi.AF_INET6),
-            message(orig(ip4(3, 4), ports(6, 1, 2), number(uapi.CTA_TUPLE_ZONE, 5, 2)), kind=uapi.CT_DELETE, flags=0),
+            message(
+                orig(ip4(3, 4), ports(6, 1, 2), number(uapi.CTA_TUPLE_ZONE, 5, 2)),
+                kind=uapi.CT_DELETE,
+                flags=0,
+            ),
         ]
     )
 
@@ -168,7 +210,11 @@ def test_the_tables_keep_no_reference_to_the_slots() -> None:
 
 
 def test_nothing_is_read_outside_a_message() -> None:
-    cut = [struct.pack("=I", length) + data[4:length] for data in SAMPLES[::40] for length in range(16, len(data), 3)]
+    cut = [
+        struct.pack("=I", length) + data[4:length]
+        for data in SAMPLES[::40]
+        for length in range(16, len(data), 3)
+    ]
     messages = cut + SAMPLES[::9]
     outcomes = []
     for slack in (0x00, 0xFF, 0x08):
@@ -224,14 +270,21 @@ def test_a_known_layout_is_not_surveyed_again(monkeypatch: pytest.MonkeyPatch) -
 
 
 def mutated(count: int, seed: int) -> list[bytes]:
-    """So many recorded messages, in most of them one to three bytes, half-words or words changed to something that hurts."""
+    """So many recorded messages, in most of them one to three bytes, half-words or words changed to
+    something that hurts.
+    """
     random = np.random.default_rng(seed)
     evil = np.array([0, 1, 2, 3, 4, 5, 7, 8, 9, 0x7F, 0x80, 0xFF], np.uint8)
     made = []
-    for choice, changes in zip(random.integers(len(SAMPLES), size=count), random.integers(4, size=count), strict=True):
+    for choice, changes in zip(
+        random.integers(len(SAMPLES), size=count), random.integers(4, size=count), strict=True
+    ):
         data = bytearray(SAMPLES[choice])
         for at, value, same in zip(
-            random.integers(len(data), size=changes), random.choice(evil, changes), random.random(changes), strict=True
+            random.integers(len(data), size=changes),
+            random.choice(evil, changes),
+            random.random(changes),
+            strict=True,
         ):
             data[at] = value if same < 0.7 else int(random.integers(256))
         if random.random() < 0.05:
@@ -285,7 +338,9 @@ def test_whatever_bytes_come(messages: list[bytes]) -> None:
 
 def dumped(*messages: bytes, flags: int = uapi.NLM_F_MULTI, end: int | None = 0) -> bytes:
     """One datagram of a dump: the messages, and NLMSG_DONE with this error if it is not None."""
-    parts = [data[:6] + struct.pack("=H", flags) + data[8:] + bytes(-len(data) % 4) for data in messages]
+    parts = [
+        data[:6] + struct.pack("=H", flags) + data[8:] + bytes(-len(data) % 4) for data in messages
+    ]
     if end is not None:
         parts.append(struct.pack("=IHHIIi", 20, uapi.NLMSG_DONE, flags, 0, 0, end))
     return b"".join(parts)
@@ -294,7 +349,9 @@ def dumped(*messages: bytes, flags: int = uapi.NLM_F_MULTI, end: int | None = 0)
 def test_a_dump_is_split() -> None:
     found = split(dumped(*SAMPLES[:100]))
     assert (found.done, found.error, found.interrupted, found.unsound) == (True, 0, False, 0)
-    assert [slot[:length].tobytes()[8:] for slot, length in zip(found.slots, found.lengths, strict=True)] == [x[8:] for x in SAMPLES[:100]]
+    assert [
+        slot[:length].tobytes()[8:] for slot, length in zip(found.slots, found.lengths, strict=True)
+    ] == [x[8:] for x in SAMPLES[:100]]
     tables = Decoder().decode(found.slots, found.lengths, RECEIVED, existing=True)
     assert sum(len(table) for table in tables) == 100
 
@@ -308,7 +365,10 @@ def test_a_dump_goes_on_without_its_end() -> None:
 def test_errors_of_a_dump() -> None:
     assert split(struct.pack("=IHHIIi", 20, uapi.NLMSG_ERROR, 0, 0, 0, -1) + bytes(20)).error == 1
     assert split(dumped(end=-4)).error == 4
-    found = split(dumped(SAMPLES[0], end=None, flags=uapi.NLM_F_MULTI | uapi.NLM_F_DUMP_INTR) + dumped(SAMPLES[0]))
+    found = split(
+        dumped(SAMPLES[0], end=None, flags=uapi.NLM_F_MULTI | uapi.NLM_F_DUMP_INTR)
+        + dumped(SAMPLES[0])
+    )
     assert (found.interrupted, found.done, len(found.slots)) == (True, True, 2)
 
 

@@ -42,7 +42,9 @@ def address(text: str | None) -> int | bytes | None:
 
 
 def told_by_pyroute2(data: bytes) -> dict[str, int | bytes]:
-    """What pyroute2's nfct_msg tells of a message, under our names (it does not know CTA_TIMESTAMP_EVENT)."""
+    """What pyroute2's nfct_msg tells of a message, under our names (it does not know
+    CTA_TIMESTAMP_EVENT).
+    """
     decoded = nfct_msg(data)
     decoded.decode()
 
@@ -58,7 +60,9 @@ def told_by_pyroute2(data: bytes) -> dict[str, int | bytes]:
     for direction in ("orig", "reply"):
         tuple_ = f"CTA_TUPLE_{direction.upper()}"
         for end in ("src", "dst"):
-            values[f"{direction}_{end}"] = address(get(tuple_, "CTA_TUPLE_IP", f"CTA_IP_{version}_{end.upper()}"))
+            values[f"{direction}_{end}"] = address(
+                get(tuple_, "CTA_TUPLE_IP", f"CTA_IP_{version}_{end.upper()}")
+            )
         proto = (tuple_, "CTA_TUPLE_PROTO")
         values[f"{direction}_sport"] = get(*proto, "CTA_PROTO_SRC_PORT")
         values[f"{direction}_dport"] = get(*proto, "CTA_PROTO_DST_PORT")
@@ -66,11 +70,18 @@ def told_by_pyroute2(data: bytes) -> dict[str, int | bytes]:
         if kind is not None:
             values[f"{direction}_sport"] = get(*proto, f"CTA_PROTO_{icmp}_ID")
             values[f"{direction}_dport"] = kind * 256 + get(*proto, f"CTA_PROTO_{icmp}_CODE")
-        values[f"{direction}_packets"] = get(f"CTA_COUNTERS_{direction.upper()}", "CTA_COUNTERS_PACKETS")
-        values[f"{direction}_bytes"] = get(f"CTA_COUNTERS_{direction.upper()}", "CTA_COUNTERS_BYTES")
+        values[f"{direction}_packets"] = get(
+            f"CTA_COUNTERS_{direction.upper()}", "CTA_COUNTERS_PACKETS"
+        )
+        values[f"{direction}_bytes"] = get(
+            f"CTA_COUNTERS_{direction.upper()}", "CTA_COUNTERS_BYTES"
+        )
     values["l4proto"] = get("CTA_TUPLE_ORIG", "CTA_TUPLE_PROTO", "CTA_PROTO_NUM")
     values |= {name: get(f"CTA_{name.upper()}") for name in ("id", "status", "mark", "zone")}
-    values["start"], values["stop"] = get("CTA_TIMESTAMP", "CTA_TIMESTAMP_START"), get("CTA_TIMESTAMP", "CTA_TIMESTAMP_STOP")
+    values["start"], values["stop"] = (
+        get("CTA_TIMESTAMP", "CTA_TIMESTAMP_START"),
+        get("CTA_TIMESTAMP", "CTA_TIMESTAMP_STOP"),
+    )
     values["tcp_state"] = get("CTA_PROTOINFO", "CTA_PROTOINFO_TCP", "CTA_PROTOINFO_TCP_STATE")
     return {name: value for name, value in values.items() if value is not None}
 
@@ -82,7 +93,12 @@ def test_what_the_kernel_sent_is_what_pyroute2_reads() -> None:
         known = walked.pop("present")
         assert known == bits({*walked, "time"} & BY_NAME.keys())
         kind, flags = struct.unpack_from("=HH", data, 4)
-        assert walked.pop("event") == {(256, CREATE): Event.NEW, (256, 0): Event.UPDATE, (258, 0): Event.DESTROY}[kind, flags]
+        assert (
+            walked.pop("event")
+            == {(256, CREATE): Event.NEW, (256, 0): Event.UPDATE, (258, 0): Event.DESTROY}[
+                kind, flags
+            ]
+        )
         assert walked == told_by_pyroute2(data)
 
 
@@ -90,7 +106,10 @@ def test_the_order_of_attributes_does_not_matter() -> None:
     shuffler = random.Random(6)
 
     def shuffled(attributes: list) -> list:
-        again = [(kind, shuffled(value) if isinstance(value, list) else value) for kind, value in attributes]
+        again = [
+            (kind, shuffled(value) if isinstance(value, list) else value)
+            for kind, value in attributes
+        ]
         return shuffler.sample(again, len(again))
 
     for data, _ in recorded()[::20]:
@@ -123,37 +142,85 @@ def test_a_message_whose_length_is_cut_too_tells_nothing_false() -> None:
         pytest.param([], {}, id="least"),
         pytest.param([number(uapi.CTA_MARK, 0x01020304, 4)], {"mark": 0x01020304}, id="mark"),
         pytest.param([number(uapi.CTA_ZONE, 0x0102, 2)], {"zone": 0x0102}, id="zone"),
-        pytest.param([number(uapi.CTA_STATUS, 8, 4), number(uapi.CTA_STATUS, 9, 4)], {"status": 9}, id="of a repeated one the last"),
-        pytest.param([attribute(uapi.CTA_ID, b"\0\0\0\7" + b"more")], {"id": 7}, id="of a longer payload the first bytes"),
-        pytest.param([attribute(99, b"x"), attribute(uapi.CTA_LABELS, bytes(16))], {}, id="unknown ones"),
-        pytest.param([number(uapi.CTA_TIMESTAMP_EVENT, 2**63 - 1, 8)], {"time": 2**63 - 1}, id="time"),
-        pytest.param([number(uapi.CTA_TIMESTAMP_EVENT, 2**64 - 1, 8)], {"time": -1}, id="time as the column has it, signed"),
+        pytest.param(
+            [number(uapi.CTA_STATUS, 8, 4), number(uapi.CTA_STATUS, 9, 4)],
+            {"status": 9},
+            id="of a repeated one the last",
+        ),
+        pytest.param(
+            [attribute(uapi.CTA_ID, b"\0\0\0\7" + b"more")],
+            {"id": 7},
+            id="of a longer payload the first bytes",
+        ),
+        pytest.param(
+            [attribute(99, b"x"), attribute(uapi.CTA_LABELS, bytes(16))], {}, id="unknown ones"
+        ),
+        pytest.param(
+            [number(uapi.CTA_TIMESTAMP_EVENT, 2**63 - 1, 8)], {"time": 2**63 - 1}, id="time"
+        ),
+        pytest.param(
+            [number(uapi.CTA_TIMESTAMP_EVENT, 2**64 - 1, 8)],
+            {"time": -1},
+            id="time as the column has it, signed",
+        ),
         pytest.param(
             [nested(uapi.CTA_COUNTERS_REPLY, number(uapi.CTA_COUNTERS_BYTES, 2**64 - 1, 8))],
             {"reply_bytes": 2**64 - 1},
             id="counters are not signed",
         ),
-        pytest.param([nested(uapi.CTA_PROTOINFO, nested(2, number(1, 3, 1)))], {}, id="state of another protocol than TCP"),
-        pytest.param([nested(uapi.CTA_PROTOINFO, nested(1, number(1, 3, 1)))], {"tcp_state": 3}, id="TCP state"),
-        pytest.param([reply(ip4(1, 2))], {"reply_src": 1, "reply_dst": 2}, id="reply without protocol"),
         pytest.param(
-            [nested(uapi.CTA_TUPLE_MASTER, ip4(1, 2), ports(6, 3, 4)), nested(uapi.CTA_TUPLE_REPLY, ip4(5, 6))],
+            [nested(uapi.CTA_PROTOINFO, nested(2, number(1, 3, 1)))],
+            {},
+            id="state of another protocol than TCP",
+        ),
+        pytest.param(
+            [nested(uapi.CTA_PROTOINFO, nested(1, number(1, 3, 1)))],
+            {"tcp_state": 3},
+            id="TCP state",
+        ),
+        pytest.param(
+            [reply(ip4(1, 2))], {"reply_src": 1, "reply_dst": 2}, id="reply without protocol"
+        ),
+        pytest.param(
+            [
+                nested(uapi.CTA_TUPLE_MASTER, ip4(1, 2), ports(6, 3, 4)),
+                nested(uapi.CTA_TUPLE_REPLY, ip4(5, 6)),
+            ],
             {"reply_src": 5, "reply_dst": 6},
             id="the master's tuple is not ours",
         ),
         pytest.param(
             [orig(ip4(3, 4), ports(17, 5, 6), number(uapi.CTA_TUPLE_ZONE, 9, 2))],
-            {"orig_src": 3, "orig_dst": 4, "l4proto": 17, "orig_sport": 5, "orig_dport": 6, "orig_zone": 9},
+            {
+                "orig_src": 3,
+                "orig_dst": 4,
+                "l4proto": 17,
+                "orig_sport": 5,
+                "orig_dport": 6,
+                "orig_zone": 9,
+            },
             id="of a repeated tuple the last, whole",
         ),
         pytest.param(
             [
                 orig(
                     ip4(3, 4),
-                    nested(uapi.CTA_TUPLE_PROTO, number(uapi.CTA_PROTO_NUM, 1, 1), number(4, 77, 2), number(5, 8, 1), number(6, 9, 1)),
+                    nested(
+                        uapi.CTA_TUPLE_PROTO,
+                        number(uapi.CTA_PROTO_NUM, 1, 1),
+                        number(4, 77, 2),
+                        number(5, 8, 1),
+                        number(6, 9, 1),
+                    ),
                 )
             ],
-            {"orig_src": 3, "orig_dst": 4, "l4proto": 1, "orig_sport": 77, "orig_dport": 8 * 256 + 9},
+            {
+                "orig_src": 3,
+                "orig_dst": 4,
+                "l4proto": 1,
+                "orig_sport": 77,
+                "orig_dport": 8 * 256 + 9,
+            },
             id="ICMP",
         ),
         pytest.param(
@@ -161,12 +228,28 @@ def test_a_message_whose_length_is_cut_too_tells_nothing_false() -> None:
             {"orig_src": 3, "orig_dst": 4, "orig_dport": 9},
             id="ICMP code without type",
         ),
-        pytest.param([attribute(uapi.CTA_TUPLE_REPLY, ip4(1, 2))], {"reply_src": 1, "reply_dst": 2}, id="not flagged as nested"),
         pytest.param(
-            [attribute(uapi.CTA_MARK | uapi.NLA_F_NET_BYTEORDER, b"\0\0\0\1")], {"mark": 1}, id="flagged as in network byte order"
+            [attribute(uapi.CTA_TUPLE_REPLY, ip4(1, 2))],
+            {"reply_src": 1, "reply_dst": 2},
+            id="not flagged as nested",
         ),
         pytest.param(
-            [orig(nested(uapi.CTA_TUPLE_IP, number(1, 3, 4), number(2, 4, 4), attribute(3, bytes(16)), attribute(4, bytes(16))))],
+            [attribute(uapi.CTA_MARK | uapi.NLA_F_NET_BYTEORDER, b"\0\0\0\1")],
+            {"mark": 1},
+            id="flagged as in network byte order",
+        ),
+        pytest.param(
+            [
+                orig(
+                    nested(
+                        uapi.CTA_TUPLE_IP,
+                        number(1, 3, 4),
+                        number(2, 4, 4),
+                        attribute(3, bytes(16)),
+                        attribute(4, bytes(16)),
+                    )
+                )
+            ],
             {"orig_src": 3, "orig_dst": 4},
             id="addresses of the other family beside ours",
         ),
@@ -175,13 +258,28 @@ def test_a_message_whose_length_is_cut_too_tells_nothing_false() -> None:
 def test_what_is_told(attributes: list[bytes], told: dict[str, int]) -> None:
     walked = walker.walk(message(LEAST, *attributes))
     known = bits({"event", "orig_src", "orig_dst", *told})
-    assert walked == {"family": 2, "event": Event.NEW, "orig_src": 0x0A000001, "orig_dst": 0x0A000002, "present": known} | told
+    assert (
+        walked
+        == {
+            "family": 2,
+            "event": Event.NEW,
+            "orig_src": 0x0A000001,
+            "orig_dst": 0x0A000002,
+            "present": known,
+        }
+        | told
+    )
 
 
 def test_ipv6_addresses_are_their_bytes() -> None:
     src, dst = ADDRESS_BYTES
     walked = walker.walk(message(orig(ip6(src, dst)), reply(ip6(dst, src)), family=uapi.AF_INET6))
-    assert (walked["orig_src"], walked["orig_dst"], walked["reply_src"], walked["reply_dst"]) == (src, dst, dst, src)
+    assert (walked["orig_src"], walked["orig_dst"], walked["reply_src"], walked["reply_dst"]) == (
+        src,
+        dst,
+        dst,
+        src,
+    )
 
 
 @pytest.mark.parametrize(
@@ -196,7 +294,9 @@ def test_ipv6_addresses_are_their_bytes() -> None:
         (uapi.CT_DELETE, 0, True, Event.DESTROY),
     ],
 )
-def test_the_event_is_told_by_type_and_flags(kind: int, flags: int, existing: bool, event: Event) -> None:
+def test_the_event_is_told_by_type_and_flags(
+    kind: int, flags: int, existing: bool, event: Event
+) -> None:
     assert walker.walk(message(LEAST, kind=kind, flags=flags), existing)["event"] == event
 
 
@@ -225,15 +325,25 @@ WHOLE = message(LEAST, number(uapi.CTA_ID, 1, 4))
         pytest.param(message(), id="no tuple"),
         pytest.param(message(reply(ip4(1, 2))), id="no original tuple"),
         pytest.param(message(orig(ports(6, 1, 2))), id="no addresses"),
-        pytest.param(message(orig(nested(uapi.CTA_TUPLE_IP, number(uapi.CTA_IP_V4_SRC, 1, 4)))), id="one address"),
+        pytest.param(
+            message(orig(nested(uapi.CTA_TUPLE_IP, number(uapi.CTA_IP_V4_SRC, 1, 4)))),
+            id="one address",
+        ),
         pytest.param(message(LEAST, orig(ports(6, 1, 2))), id="no addresses in the last tuple"),
         pytest.param(message(LEAST, attribute(uapi.CTA_ID, bytes(3))), id="short payload"),
         pytest.param(message(LEAST, attribute(uapi.CTA_ID, b"")), id="no payload"),
-        pytest.param(message(LEAST, struct.pack("=HH", 3, 99)), id="attribute shorter than its header"),
+        pytest.param(
+            message(LEAST, struct.pack("=HH", 3, 99)), id="attribute shorter than its header"
+        ),
         pytest.param(message(LEAST, struct.pack("=HH", 0, 99)), id="attribute of length 0"),
-        pytest.param(message(LEAST, struct.pack("=HH", 5, 99)), id="attribute longer than the message"),
+        pytest.param(
+            message(LEAST, struct.pack("=HH", 5, 99)), id="attribute longer than the message"
+        ),
         pytest.param(message(LEAST, b"\0\0"), id="half a header"),
-        pytest.param(message(orig(ip4(1, 2), struct.pack("=HH", 8, 99))), id="attribute longer than the one around it"),
+        pytest.param(
+            message(orig(ip4(1, 2), struct.pack("=HH", 8, 99))),
+            id="attribute longer than the one around it",
+        ),
     ],
 )
 def test_what_contradicts_itself_is_refused(data: bytes) -> None:

@@ -1,4 +1,7 @@
-"""hooks: the kernel's list of hooks, as Debian's kernels give it.  (What it says of rules is tested in a lab, against a kernel.)"""
+"""hooks: the kernel's list of hooks, as Debian's kernels give it.
+
+(What it says of rules is tested in a lab, against a kernel.)
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ def hook(function: bytes, module: bytes) -> bytes:
 
 
 DEFRAG = hook(b"ipv4_conntrack_defrag", b"nf_defrag_ipv4")
-TRACK, TRACK6 = hook(b"ipv4_conntrack_in", b"nf_conntrack"), hook(b"ipv6_conntrack_in", b"nf_conntrack")
+TRACK, TRACK6 = (
+    hook(b"ipv4_conntrack_in", b"nf_conntrack"),
+    hook(b"ipv6_conntrack_in", b"nf_conntrack"),
+)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +43,9 @@ TRACK, TRACK6 = hook(b"ipv4_conntrack_in", b"nf_conntrack"), hook(b"ipv6_conntra
         ([DEFRAG + b"\1"], [], None),  # contradicts itself, and no rules can be asked for either
     ],
 )
-def test_hooks_tell(monkeypatch: pytest.MonkeyPatch, ipv4: list[bytes], ipv6: list[bytes], asleep: bool | None) -> None:
+def test_hooks_tell(
+    monkeypatch: pytest.MonkeyPatch, ipv4: list[bytes], ipv6: list[bytes], asleep: bool | None
+) -> None:
     def ask(kind: int, family: int, attributes: bytes = b"") -> Iterator[bytes]:
         if kind != 12 << 8:
             raise KernelError("no rules")

@@ -1,4 +1,7 @@
-"""Damaged compressed files of the C ctrecorder: never squeezed.  gzip, bzip2, xz and zstd themselves are the oracle."""
+"""Damaged compressed files of the C ctrecorder: never squeezed.
+
+gzip, bzip2, xz and zstd themselves are the oracle.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,9 @@ def rows(segment: Segment) -> int:
 
 @pytest.mark.parametrize("place", ["checksum", "middle", "garbage behind"])
 @pytest.mark.parametrize("kind", PACKERS)
-def test_damage_is_never_squeezed(kind: str, place: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_damage_is_never_squeezed(
+    kind: str, place: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     packed = PACKERS[kind](DATA)
     assert oracle(kind, packed) == (True, DATA)
     offset = len(packed) - CHECKSUM[kind] if place == "checksum" else len(packed) // 2
@@ -60,7 +65,11 @@ def test_damage_is_never_squeezed(kind: str, place: str, tmp_path: Path, capfd: 
         assert not oracle(kind, packed)[0]
     path = tmp_path / f"tcp.ct.{kind}"
     path.write_bytes(packed)
-    for options in ([str(tmp_path)], ["-f", str(path)], ["-f", str(path), "-o", str(tmp_path / "new")]):
+    for options in (
+        [str(tmp_path)],
+        ["-f", str(path)],
+        ["-f", str(path), "-o", str(tmp_path / "new")],
+    ):
         assert ctsqueeze.main(options) == 1
         assert f"{path}: at byte " in capfd.readouterr().err
         assert [each.name for each in tmp_path.iterdir()] == [path.name]
@@ -98,13 +107,18 @@ def test_no_flipped_bit_passes_for_a_crash(kind: str, tmp_path: Path) -> None:
                     if segment.torn is None and not segment.findings:
                         assert rows(segment) == 40
                         continue
-                    assert any(finding is not segment.torn for finding in segment.findings), (offset, bit)
+                    assert any(finding is not segment.torn for finding in segment.findings), (
+                        offset,
+                        bit,
+                    )
             except FormatError:
                 pass
 
 
 @pytest.mark.parametrize("kind", PACKERS)
-def test_a_missing_end_is_a_crash_only_of_gzip(kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_end_is_a_crash_only_of_gzip(
+    kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """OpenWrt's recorder writes gzip itself; the others are made of finished files."""
     whole = PACKERS[kind](DATA)
     for length in (len(whole) - 1, len(whole) - 9, len(whole) * 2 // 3):

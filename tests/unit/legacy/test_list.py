@@ -1,4 +1,6 @@
-"""ctlist on files of the C ctrecorder: classic is byte for byte what that one printed; elsewhere what it did not know is unknown."""
+"""ctlist on files of the C ctrecorder: classic is byte for byte what that one printed; elsewhere
+what it did not know is unknown.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +97,9 @@ def test_list_and_header(path: Path, zone: ZoneInfo, run: Run) -> None:
 
 
 @pytest.mark.parametrize("path", RAW, ids=ids)
-def test_squeezed_list_has_also_what_the_old_one_loses(path: Path, zone: ZoneInfo, run: Run) -> None:
+def test_squeezed_list_has_also_what_the_old_one_loses(
+    path: Path, zone: ZoneInfo, run: Run
+) -> None:
     """It loses the last unfinished flow of each chain of its hash table."""
     done, left = old.squeeze(old.events_of(path.read_bytes()))
     theirs = printed(path, "list-squeeze", zone)
@@ -120,36 +124,56 @@ def test_list_by_address(path: Path, address: str, run: Run, utc: None) -> None:
 @pytest.mark.parametrize("port", [8080, 53, 9, 41331])
 def test_list_by_port(path: Path, port: int, run: Run, utc: None) -> None:
     lines = path.with_name(f"{path.name}.list.txt").read_text().splitlines(keepends=True)
-    matching = "".join(line for line in lines if re.search(rf":{port}\b", line.partition("src=")[2]))
+    matching = "".join(
+        line for line in lines if re.search(rf":{port}\b", line.partition("src=")[2])
+    )
     assert run("--format", "classic", "-p", port, path) == (0 if matching else 1, matching, "")
 
 
 def test_squeezed_list_of_an_address(run: Run, utc: None) -> None:
     path = SAMPLES / "legacy-014-tcp.ct"
-    wanted = "".join(line for line in printed(path, "list-squeeze", ZoneInfo("UTC")).splitlines(keepends=True) if "=10.9.0.3:" in line)
+    wanted = "".join(
+        line
+        for line in printed(path, "list-squeeze", ZoneInfo("UTC")).splitlines(keepends=True)
+        if "=10.9.0.3:" in line
+    )
     assert wanted.count("\n") > 50
     assert run("--format", "classic", "-s", "-i", "10.9.0.3", path) == (0, wanted, "")
 
 
 def test_flows_that_look_alike_pair_in_turn(tmp_path: Path, run: Run, utc: None) -> None:
-    """ICMP of one host, of which many flows are open at once, ends without a start, and flows that stay open."""
+    """ICMP of one host, of which many flows are open at once, ends without a start, and flows that
+    stay open.
+    """
     made = []
     for number, kind in enumerate("SSESEEESSSESSE" * 30):
         ends = (0x0A090001, 0, 0x0A090002 + number % 2, 0) * 2
-        made.append(old.Old({"S": old.NEW, "E": old.DESTROY}[kind], old.START + number // 3, number, ends))
+        made.append(
+            old.Old({"S": old.NEW, "E": old.DESTROY}[kind], old.START + number // 3, number, ends)
+        )
     path = tmp_path / "icmp.ct"
     path.write_bytes(old.header(1) + b"".join(event.pack() for event in made))
     done, left = old.squeeze(made)
-    assert run("--format", "classic", "-s", path) == (0, old.list_pairs(done + left, ZoneInfo("UTC")), "")
+    assert run("--format", "classic", "-s", path) == (
+        0,
+        old.list_pairs(done + left, ZoneInfo("UTC")),
+        "",
+    )
 
 
 def test_what_was_not_recorded_is_shown_as_unknown(run: Run, utc: None) -> None:
     _, text, _ = run(SAMPLES / "legacy-014-udp.ct")
-    assert "2026.11.23 18:17:18.620095 S  udp src=?:47024 dst=?:5353 src=?:5353 dst=?:47024\n" in text
+    assert (
+        "2026.11.23 18:17:18.620095 S  udp src=?:47024 dst=?:5353 src=?:5353 dst=?:47024\n" in text
+    )
     assert "0.0.0.0" not in text
-    _, text, _ = run("--format", "json", SAMPLES / "legacy-014-icmp.ct", SAMPLES / "legacy-014-ipv6-icmp.ct")
+    _, text, _ = run(
+        "--format", "json", SAMPLES / "legacy-014-icmp.ct", SAMPLES / "legacy-014-ipv6-icmp.ct"
+    )
     for line in map(json.loads, text.splitlines()):
-        addresses = {"orig_src", "orig_dst", "reply_src", "reply_dst"} if line["proto"] == "icmp" else set()
+        addresses = (
+            {"orig_src", "orig_dst", "reply_src", "reply_dst"} if line["proto"] == "icmp" else set()
+        )
         assert line.keys() == {"time", "event", "proto", "status"} | addresses
     _, text, _ = run("-s", "--format", "json", SAMPLES / "legacy-014-ipv6-icmp.ct.squeezed")
     first = json.loads(text.splitlines()[0])
@@ -164,22 +188,39 @@ def test_the_header_in_words(run: Run) -> None:
 
 
 def test_a_folder_of_all_kinds_and_one_that_is_foreign(tmp_path: Path, run: Run, utc: None) -> None:
-    """Plain, compressed and damaged files and one of another version, in order of time; what can be listed is."""
+    """Plain, compressed and damaged files and one of another version, in order of time; what can be
+    listed is.
+    """
     tcp = (SAMPLES / "legacy-014-tcp.ct").read_bytes()
     shutil.copy(SAMPLES / "legacy-014-udp.ct", tmp_path / "a")
     (tmp_path / "b.gz").write_bytes(gzip.compress(tcp[: 256 + 33 * 80]))
-    (tmp_path / "c").write_bytes(tcp[:256] + tcp[256 + 33 * 80 : 256 + 33 * 100] + tcp[256 + 33 * 100 + 20 :])
+    (tmp_path / "c").write_bytes(
+        tcp[:256] + tcp[256 + 33 * 80 : 256 + 33 * 100] + tcp[256 + 33 * 100 + 20 :]
+    )
     (tmp_path / "d").write_bytes(tcp[:7] + b"\x03" + tcp[8:])
     code, text, errors = run("--format", "classic", tmp_path)
     events = old.events_of(tcp)
-    events = sorted([*events[:100], *events[101:], *old.events_of((tmp_path / "a").read_bytes())], key=lambda event: event[1:3])
-    assert (code, sorted(text.splitlines())) == (2, sorted(old.list_events(events, ZoneInfo("UTC")).splitlines()))
-    assert [line[:26] for line in text.splitlines()] == [old.clock(*event[1:3], ZoneInfo("UTC")) for event in events]
+    events = sorted(
+        [*events[:100], *events[101:], *old.events_of((tmp_path / "a").read_bytes())],
+        key=lambda event: event[1:3],
+    )
+    assert (code, sorted(text.splitlines())) == (
+        2,
+        sorted(old.list_events(events, ZoneInfo("UTC")).splitlines()),
+    )
+    assert [line[:26] for line in text.splitlines()] == [
+        old.clock(*event[1:3], ZoneInfo("UTC")) for event in events
+    ]
     told = errors.replace(f"{tmp_path}/", "").splitlines()
     assert len(told) == 3
     assert told[0].startswith("ctlist: gap: events lost from 2026.11.23 18:17:")
-    assert "ctlist: d: at byte 4: format 3 of the C ctrecorder is not known, only format 2 (0.1.3 to 0.1.6)" in told
-    assert any(line.startswith("ctlist: c: at byte 916: 13 bytes that can be no records") for line in told)
+    assert (
+        "ctlist: d: at byte 4: format 3 of the C ctrecorder is not known, only format 2 (0.1.3 to 0.1.6)"
+        in told
+    )
+    assert any(
+        line.startswith("ctlist: c: at byte 916: 13 bytes that can be no records") for line in told
+    )
 
 
 def test_who_says_that_losses_were_not_counted(run: Run, utc: None) -> None:
@@ -187,9 +228,16 @@ def test_who_says_that_losses_were_not_counted(run: Run, utc: None) -> None:
     code, text, errors = run("--who", "10.9.0.3:53663", "--at", "2026-11-23 18:17:20", path)
     lines = text.splitlines()
     assert (code, len(lines), errors) == (0, 2, "")
-    assert lines[0].startswith("10.9.0.1:53663 held 10.9.0.3:53663 (tcp) from 2026.11.23 18:17:18.618611 (receipt) to ")
-    assert lines[1] == "complete as far as is known: the C ctrecorder did not count the events that it lost"
-    _, text, _ = run("--who", "10.9.0.3:53663", "--at", "2026-11-23 18:17:20", "--format", "json", path)
+    assert lines[0].startswith(
+        "10.9.0.1:53663 held 10.9.0.3:53663 (tcp) from 2026.11.23 18:17:18.618611 (receipt) to "
+    )
+    assert (
+        lines[1]
+        == "complete as far as is known: the C ctrecorder did not count the events that it lost"
+    )
+    _, text, _ = run(
+        "--who", "10.9.0.3:53663", "--at", "2026-11-23 18:17:20", "--format", "json", path
+    )
     assert json.loads(text.splitlines()[-1]) == {"candidates": 1, "complete": None, "gaps": []}
 
 
@@ -200,9 +248,20 @@ def test_cttest_on_whole_and_cut_files(check: Run, tmp_path: Path) -> None:
     code, text, errors = check(path, SAMPLES / "legacy-014-udp.ct.squeezed")
     assert (code, errors) == (0, "")
     lines = text.replace(f"{tmp_path}/", "").replace(f"{SAMPLES}/", "").splitlines()
-    assert "old.ct: at byte 5965: the last record is cut: 32 of 33 bytes are there: torn off by a crash" in lines
-    assert any(line.startswith("old.ct: whole, crashed: 4 blocks, 173 rows, 1 gap, 2026.11.23 18:17:17.331590 to ") for line in lines)
-    assert "legacy-014-udp.ct.squeezed: of the C ctrecorder, which wrote no checksums: only its structure was checked" in lines
+    assert (
+        "old.ct: at byte 5965: the last record is cut: 32 of 33 bytes are there: torn off by a crash"
+        in lines
+    )
+    assert any(
+        line.startswith(
+            "old.ct: whole, crashed: 4 blocks, 173 rows, 1 gap, 2026.11.23 18:17:17.331590 to "
+        )
+        for line in lines
+    )
+    assert (
+        "legacy-014-udp.ct.squeezed: of the C ctrecorder, which wrote no checksums: only its structure was checked"
+        in lines
+    )
     assert lines[-1] == "2 segments checked: 2 whole, 0 damaged"
 
 

@@ -1,4 +1,6 @@
-"""Files of the C ctrecorder as segments: against struct, cut at every byte, out of step, compressed, damaged, foreign."""
+"""Files of the C ctrecorder as segments: against struct, cut at every byte, out of step,
+compressed, damaged, foreign.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,16 @@ from ctrecorder.legacy.segment import LegacySegment
 from tests.support import c_ctrecorder as old
 from tests.support.c_ctrecorder import RAW, SAMPLES, SQUEEZED, START, Old, Pair
 
-ENDS = ("orig_src", "orig_sport", "orig_dst", "orig_dport", "reply_src", "reply_sport", "reply_dst", "reply_dport")
+ENDS = (
+    "orig_src",
+    "orig_sport",
+    "orig_dst",
+    "orig_dport",
+    "reply_src",
+    "reply_sport",
+    "reply_dst",
+    "reply_dport",
+)
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "bzip2": lambda data: bz2.compress(data, 1),
@@ -39,7 +50,9 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
 u32, u16, usec = st.integers(0, 2**32 - 1), st.integers(0, 2**16 - 1), st.integers(0, 999_999)
 ends = st.tuples(u32, u16, u32, u16, u32, u16, u32, u16)
 # Nothing but the type and the time says what a record is, so only those are held to what can be.
-events = st.builds(Old, st.sampled_from([1, 2, 3, 5, 6, 7]), st.integers(START, START + 40_000), usec, ends)
+events = st.builds(
+    Old, st.sampled_from([1, 2, 3, 5, 6, 7]), st.integers(START, START + 40_000), usec, ends
+)
 moments = st.tuples(st.integers(START, START + 40_000), usec)
 pairs = st.builds(Pair, moments, moments | st.just((0, 0)), ends)
 
@@ -53,7 +66,9 @@ def write(folder: Path, data: bytes) -> str:
 def read(segment: LegacySegment) -> Table:
     """All rows."""
     blocks = segment.blocks_of(Kind.EVENTS, Kind.CONNECTIONS)
-    return concat([segment.read(block) for block in blocks]) if blocks else Table(uapi.AF_INET, 0, {})
+    return (
+        concat([segment.read(block) for block in blocks]) if blocks else Table(uapi.AF_INET, 0, {})
+    )
 
 
 def read_file(folder: Path, data: bytes) -> tuple[Table, LegacySegment]:
@@ -66,14 +81,23 @@ def raw_rows(table: Table) -> list[Old]:
     kinds = (table["event"] | table["status"] << np.uint32(1)).tolist()
     times = [divmod(time, 10**9) for time in table["time"].tolist()]
     rows = zip(*(table[name].tolist() for name in ENDS), strict=True)
-    return [Old(kind, sec, ns // 1000, tuple(row)) for kind, (sec, ns), row in zip(kinds, times, rows, strict=True)]
+    return [
+        Old(kind, sec, ns // 1000, tuple(row))
+        for kind, (sec, ns), row in zip(kinds, times, rows, strict=True)
+    ]
 
 
 def cut_up(data: bytes, piece: int = 1 << 20, proto: int = 6) -> tuple[bytes, list[Fault]]:
-    """The records that `Steps` finds in what stands behind a header, end to end, and the faults; runs must not lie."""
+    """The records that `Steps` finds in what stands behind a header, end to end, and the faults;
+    runs must not lie.
+    """
     steps = Steps(parse_header(old.header(proto), ""), 256)
     records, faults, place = [], [], 256
-    found = [each for first in range(0, len(data), piece) for each in steps.feed(data[first : first + piece])]
+    found = [
+        each
+        for first in range(0, len(data), piece)
+        for each in steps.feed(data[first : first + piece])
+    ]
     for each in [*found, *steps.close()]:
         assert each.offset == place
         if isinstance(each, Run):
@@ -89,46 +113,75 @@ def cut_up(data: bytes, piece: int = 1 << 20, proto: int = 6) -> tuple[bytes, li
 
 @given(st.lists(events, max_size=40))
 @settings(max_examples=60)
-def test_events_are_what_struct_reads(tmp_path_factory: pytest.TempPathFactory, wanted: list[Old]) -> None:
-    table, segment = read_file(tmp_path_factory.mktemp("old"), old.header() + b"".join(event.pack() for event in wanted))
+def test_events_are_what_struct_reads(
+    tmp_path_factory: pytest.TempPathFactory, wanted: list[Old]
+) -> None:
+    table, segment = read_file(
+        tmp_path_factory.mktemp("old"), old.header() + b"".join(event.pack() for event in wanted)
+    )
     assert raw_rows(table) == wanted
     assert segment.state == "closed"
     assert not segment.findings
     assert not segment.gaps
     if wanted:
         (block,) = segment.blocks_of(Kind.EVENTS)
-        assert (block.time_min, block.time_max) == (int(table["time"].min()), int(table["time"].max()))
+        assert (block.time_min, block.time_max) == (
+            int(table["time"].min()),
+            int(table["time"].max()),
+        )
 
 
 @given(st.lists(pairs, max_size=40), st.sampled_from([0x00010000, 0x00000001]))
-def test_connections_are_what_struct_reads(tmp_path_factory: pytest.TempPathFactory, wanted: list[Pair], flags: int) -> None:
+def test_connections_are_what_struct_reads(
+    tmp_path_factory: pytest.TempPathFactory, wanted: list[Pair], flags: int
+) -> None:
     data = old.header(17, flags=flags) + b"".join(pair.pack() for pair in wanted)
     table, segment = read_file(tmp_path_factory.mktemp("old"), data)
     for side in ("start", "end"):
         times = [getattr(pair, side) for pair in wanted]
-        assert table[side].tolist() == [sec * 10**9 + usec * 1000 if sec else 0 for sec, usec in times]
+        assert table[side].tolist() == [
+            sec * 10**9 + usec * 1000 if sec else 0 for sec, usec in times
+        ]
         assert table[f"{side}_source"].tolist() == [2 if sec else 0 for sec, _ in times]
-    assert list(zip(*(table[name].tolist() for name in ENDS), strict=True)) == [pair.ends for pair in wanted]
+    assert list(zip(*(table[name].tolist() for name in ENDS), strict=True)) == [
+        pair.ends for pair in wanted
+    ]
     assert not (table["present"] & np.uint32(bit("status"))).any()
-    assert [block.kind for block in segment.blocks] == [Kind.HEADER, Kind.MARK, *([Kind.CONNECTIONS] if wanted else [])]
+    assert [block.kind for block in segment.blocks] == [
+        Kind.HEADER,
+        Kind.MARK,
+        *([Kind.CONNECTIONS] if wanted else []),
+    ]
 
 
 def test_what_was_not_recorded_is_not_known(tmp_path: Path) -> None:
-    rows = [Old(1, START, 0, (9, 80, 9, 80, 9, 80, 9, 80)), Old(7, START, 1, (0, 80, 0, 80, 0, 80, 0, 80)), Old(1, START, 2, (0,) * 8)]
+    rows = [
+        Old(1, START, 0, (9, 80, 9, 80, 9, 80, 9, 80)),
+        Old(7, START, 1, (0, 80, 0, 80, 0, 80, 0, 80)),
+        Old(1, START, 2, (0,) * 8),
+    ]
     known = {}
     for proto in (6, 1):
         table, _ = read_file(tmp_path, old.header(proto) + b"".join(row.pack() for row in rows))
         known[proto] = table["present"].tolist()
         assert table["status"].tolist() == [0, uapi.IPS_SEEN_REPLY, 0]
     base = bits(("event", "l4proto", "status"))
-    assert known[6] == [base | bits(ADDRESSES) | bits(PORTS), base | bits(PORTS), base | bits(PORTS)]
+    assert known[6] == [
+        base | bits(ADDRESSES) | bits(PORTS),
+        base | bits(PORTS),
+        base | bits(PORTS),
+    ]
     assert known[1] == [base | bits(ADDRESSES) | bits(PORTS), base | bits(PORTS), base]
 
 
 def test_the_header_keeps_host_zone_and_protocol() -> None:
     with open_segment(str(SAMPLES / "legacy-014-icmp.ct")) as segment:
         assert isinstance(segment, LegacySegment)
-        assert (segment.header["host"], segment.header["utc_offset"], segment.header["protocols"]) == ("vm", 3600, ["icmp"])
+        assert (
+            segment.header["host"],
+            segment.header["utc_offset"],
+            segment.header["protocols"],
+        ) == ("vm", 3600, ["icmp"])
         assert segment.times[0] == segment.marks[0].begin == 1_795_457_837_331_233_000
 
 
@@ -145,13 +198,16 @@ def test_a_file_cut_at_every_byte_gives_all_whole_records(path: Path, tmp_path: 
         table, segment = read_file(tmp_path, data[:length])
         assert len(table) == rows
         assert segment.state == ("crashed" if left else "closed")
-        assert [(finding.offset, finding.path) for finding in segment.findings] == [(length - left, segment.path)] * bool(left)
+        assert [(finding.offset, finding.path) for finding in segment.findings] == [
+            (length - left, segment.path)
+        ] * bool(left)
         assert [gap.reason for gap in segment.gaps] == ["crashed"] * bool(left)
 
 
 @given(st.data())
 def test_behind_every_write_error_the_records_are_found_again(data: st.DataObject) -> None:
-    """Some records are cut somewhere, and what followed them in their buffers is missing: all others must be kept.
+    """Some records are cut somewhere, and what followed them in their buffers is missing: all
+    others must be kept.
 
     Between two cut ones is a whole one: two parts of records can be a record that can be.
     """
@@ -219,13 +275,18 @@ def test_a_hole_of_zeros_and_one_of_noise(tmp_path: Path) -> None:
 
 
 def test_a_clock_that_was_set_is_no_fault() -> None:
-    """No battery: it begins in 1970, is set by years, back, and by an hour; no record may be lost, and none made."""
+    """No battery: it begins in 1970, is set by years, back, and by an hour; no record may be lost,
+    and none made.
+    """
     rng = np.random.default_rng(11)
     for _ in range(8):
         clock = [0]
         for jump in (1_300_000_000, -7_300, 86_400 * 40, -900_000_000, 5):
             clock += [clock[-1] + jump + second for second in range(int(rng.integers(1, 90)))]
-        records = [event._replace(sec=sec).pack() for event, sec in zip(old.traffic(len(clock), icmp=True), clock, strict=True)]
+        records = [
+            event._replace(sec=sec).pack()
+            for event, sec in zip(old.traffic(len(clock), icmp=True), clock, strict=True)
+        ]
         found, faults = cut_up(b"".join(records), 5000, 1)
         assert found == b"".join(records)
         assert not faults
@@ -233,26 +294,39 @@ def test_a_clock_that_was_set_is_no_fault() -> None:
 
 def test_two_records_behind_a_cut_late_in_a_long_piece() -> None:
     """So few are only records because their time is near that of the last one."""
-    events = [event._replace(sec=START + 20_000 * number) for number, event in enumerate(old.traffic(300))]
+    events = [
+        event._replace(sec=START + 20_000 * number) for number, event in enumerate(old.traffic(300))
+    ]
     records = [event.pack() for event in events]
-    found, faults = cut_up(b"".join(records[:57]) + records[57][:20] + b"".join(records[58:60]) + records[60][:9] + b"".join(records[61:]))
+    found, faults = cut_up(
+        b"".join(records[:57])
+        + records[57][:20]
+        + b"".join(records[58:60])
+        + records[60][:9]
+        + b"".join(records[61:])
+    )
     assert found == b"".join(records[:57] + records[58:60] + records[61:])
     assert [fault.length for fault in faults] == [20, 9]
 
 
-# Its addresses and ports are, from the last byte of the first one on, another record of the time START.
+# Its addresses and ports are, from the last byte of the first one on, another record of the time
+# START.
 _DOUBLE = (0x0A000001, START >> 16, (START & 0xFFFF) << 16 | 2, 80, 0x0A000002, 80, 0x0A000001, 5)
 
 
 def test_bytes_that_merely_repeat_are_no_records() -> None:
-    """ICMP between two hosts has only addresses, of which two look like a record of the first hour of 1970; and that is when it is."""
+    """ICMP between two hosts has only addresses, of which two look like a record of the first hour
+    of 1970; and that is when it is.
+    """
     ends = (0x0A090001, 0, 0x0A090002, 0, 0x0A090002, 0, 0x0A090001, 0)
     clock = [*range(60, 90), *range(START, START + 90)]
     records = [Old(1, sec, number, ends).pack() for number, sec in enumerate(clock)]
     found, faults = cut_up(b"".join(records), proto=1)
     assert found == b"".join(records)
     assert not faults
-    found, faults = cut_up(b"".join(records[:40]) + records[40][:15] + b"".join(records[41:]), proto=1)
+    found, faults = cut_up(
+        b"".join(records[:40]) + records[40][:15] + b"".join(records[41:]), proto=1
+    )
     assert found == b"".join(records[:40] + records[41:])
 
 
@@ -299,7 +373,11 @@ def test_one_changed_byte_costs_one_record() -> None:
 
 def test_a_strangers_file_neither_hangs_nor_grows(tmp_path: Path) -> None:
     """Every second record is none: the most faults that a file can have for its size."""
-    records = np.frombuffer(b"".join(event.pack() for event in old.traffic(6_000)), np.uint8).reshape(-1, 33).copy()
+    records = (
+        np.frombuffer(b"".join(event.pack() for event in old.traffic(6_000)), np.uint8)
+        .reshape(-1, 33)
+        .copy()
+    )
     records[1::2, 0] = 0xFF
     begun = time.process_time()
     found, faults = cut_up(records.tobytes())
@@ -312,7 +390,10 @@ def test_a_strangers_file_neither_hangs_nor_grows(tmp_path: Path) -> None:
 def test_a_compressed_file_is_the_same(kind: str, tmp_path: Path) -> None:
     for path in [*RAW, *SQUEEZED]:
         data = path.read_bytes()
-        plain, packed = LegacySegment(str(path)), LegacySegment(write(tmp_path, PACKERS[kind](data[:900]) + PACKERS[kind](data[900:])))
+        plain, packed = (
+            LegacySegment(str(path)),
+            LegacySegment(write(tmp_path, PACKERS[kind](data[:900]) + PACKERS[kind](data[900:]))),
+        )
         assert packed.header == plain.header
         assert packed.state == "closed"
         assert not packed.findings
@@ -338,8 +419,9 @@ def test_blocks_of_a_compressed_file_in_any_order(kind: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("kind", PACKERS)
 def test_what_a_cut_or_damaged_compressed_file_still_gives(kind: str, tmp_path: Path) -> None:
-    """One line says what is wrong; what was unpacked before is there.  bzip2 gives nothing of a block that is not whole; the others may
-    give nonsense of a damaged one until a checksum tells, and `Steps` takes from that what can be a record.
+    """One line says what is wrong; what was unpacked before is there.  bzip2 gives nothing of a
+    block that is not whole; the others may give nonsense of a damaged one until a checksum tells,
+    and `Steps` takes from that what can be a record.
     """
     rng = np.random.default_rng(3)
     records = np.frombuffer(b"".join(event.pack() for event in old.traffic(30_000)), EVENT).copy()
@@ -357,7 +439,11 @@ def test_what_a_cut_or_damaged_compressed_file_still_gives(kind: str, tmp_path: 
         damaged = bytearray(packed)
         damaged[place] ^= 0x55
         table, segment = read_file(tmp_path, bytes(damaged))
-        told = [finding for finding in segment.findings if finding.reason.startswith(f"the {kind} data is damaged")]
+        told = [
+            finding
+            for finding in segment.findings
+            if finding.reason.startswith(f"the {kind} data is damaged")
+        ]
         assert len(told) == 1
         assert told[0].offset > place - 4096
         assert segment.state == "closed"
@@ -371,7 +457,11 @@ def test_what_a_cut_or_damaged_compressed_file_still_gives(kind: str, tmp_path: 
 def test_a_compressed_bomb_takes_no_memory(tmp_path: Path) -> None:
     """256 MiB of zeros behind a header, in some KiB of zstd: its window is taken, not what it holds."""
     packer = zstandard.ZstdCompressor().compressobj()
-    pieces = [packer.compress(old.header())] + [packer.compress(bytes(1 << 24)) for _ in range(16)] + [packer.flush()]
+    pieces = (
+        [packer.compress(old.header())]
+        + [packer.compress(bytes(1 << 24)) for _ in range(16)]
+        + [packer.flush()]
+    )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     table, segment = read_file(tmp_path, b"".join(pieces))
     assert not len(table)
@@ -382,11 +472,23 @@ def test_a_compressed_bomb_takes_no_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "line"),
     [
-        (old.header(version=1), "at byte 4: format 1 of the C ctrecorder is not known, only format 2 (0.1.3 to 0.1.6)"),
-        (old.header(version=1 << 24), "at byte 4: format 16777216 of the C ctrecorder is not known, only format 2 (0.1.3 to 0.1.6)"),
-        (old.header(sizes=(256, 34, 0)), "at byte 8: header, record and footer of 256, 34 and 0 bytes are not known, only 256, 33 and 0"),
+        (
+            old.header(version=1),
+            "at byte 4: format 1 of the C ctrecorder is not known, only format 2 (0.1.3 to 0.1.6)",
+        ),
+        (
+            old.header(version=1 << 24),
+            "at byte 4: format 16777216 of the C ctrecorder is not known, only format 2 (0.1.3 to 0.1.6)",
+        ),
+        (
+            old.header(sizes=(256, 34, 0)),
+            "at byte 8: header, record and footer of 256, 34 and 0 bytes are not known, only 256, 33 and 0",
+        ),
         (old.header(flags=2), "at byte 14: flags 0x00000002 are not known"),
-        (old.header()[:255], "at byte 0: the header of a C ctrecorder's file is cut: 255 of 256 bytes"),
+        (
+            old.header()[:255],
+            "at byte 0: the header of a C ctrecorder's file is cut: 255 of 256 bytes",
+        ),
         (gzip.compress(old.header())[:40], "at byte 40: the gzip data is cut: its end is missing"),
     ],
 )

@@ -1,4 +1,6 @@
-"""Expiry: what must go goes, oldest first, and nothing else; interrupted anywhere, each segment that is gone has one receipt."""
+"""Expiry: what must go goes, oldest first, and nothing else; interrupted anywhere, each segment
+that is gone has one receipt.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ NOW = T + 100 * DAY
 def record(folder: Path, day: int, previous: bytes = bytes(16)) -> str:
     """A segment of that day."""
     path = folder / f"{day:03}.ctlog"
-    writer = SegmentWriter.create(str(path), {"previous": "before"}, previous, time_ns=T + day * DAY)
+    writer = SegmentWriter.create(
+        str(path), {"previous": "before"}, previous, time_ns=T + day * DAY
+    )
     writer.append(table([row(NEW, T + day * DAY), row(DESTROY, T + day * DAY + SECOND)]))
     writer.close()
     return str(path)
@@ -63,7 +67,12 @@ def test_the_receipt_tells_what_was_there(tmp_path: Path) -> None:
     size = os.path.getsize(path)
     run(tmp_path, max_age=1)
     (receipt,) = retention.receipts(Folder(str(tmp_path)))
-    assert (receipt.name, receipt.rows, receipt.bytes, receipt.deleted) == ("003.ctlog", 1, size, NOW)
+    assert (receipt.name, receipt.rows, receipt.bytes, receipt.deleted) == (
+        "003.ctlog",
+        1,
+        size,
+        NOW,
+    )
     assert receipt.hashes == [result.last_hash, result.replaced_hash]
     assert (receipt.previous, receipt.previous_hash) == ("before", (b"p" * 16).hex())
     assert (receipt.since, receipt.until) == (T + 3 * DAY, T + 3 * DAY + SECOND)
@@ -80,10 +89,18 @@ def test_by_size_the_oldest_go(tmp_path: Path) -> None:
 
 
 def candidates(count: int, *, live: int = -1) -> list[ExpiryCandidate]:
-    return [ExpiryCandidate(str(day), day == live, T + day * DAY, T + day * DAY + SECOND, 100, 512) for day in reversed(range(count))]
+    return [
+        ExpiryCandidate(str(day), day == live, T + day * DAY, T + day * DAY + SECOND, 100, 512)
+        for day in reversed(range(count))
+    ]
 
 
-def names(found: list[ExpiryCandidate], limits: Limits, space: tuple[int, int] = (0, 1), holds: list[Hold] | None = None) -> list[str]:
+def names(
+    found: list[ExpiryCandidate],
+    limits: Limits,
+    space: tuple[int, int] = (0, 1),
+    holds: list[Hold] | None = None,
+) -> list[str]:
     return [one.path for one, _ in chosen(found, holds or [], limits, NOW, space)]
 
 
@@ -106,12 +123,18 @@ def test_what_a_hold_keeps_frees_nothing() -> None:
     assert [one.path for one, _ in found if one.held_by([hold])] == ["1", "2"]
 
 
-@pytest.mark.parametrize(("since", "until", "kept"), [(0, 0, [0]), (1, 1, [1]), (0, 4, [0, 1, 2, 3]), (5, 9, [])])
-def test_holds_keep_what_they_touch(tmp_path: Path, since: int, until: int, kept: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("since", "until", "kept"), [(0, 0, [0]), (1, 1, [1]), (0, 4, [0, 1, 2, 3]), (5, 9, [])]
+)
+def test_holds_keep_what_they_touch(
+    tmp_path: Path, since: int, until: int, kept: list[int]
+) -> None:
     for day in range(4):
         record(tmp_path, day)
     with retention.exclusive(str(tmp_path)) as folder:
-        retention.add_hold(folder, T + since * DAY + SECOND, T + until * DAY + SECOND, "case", NOW, "root")
+        retention.add_hold(
+            folder, T + since * DAY + SECOND, T + until * DAY + SECOND, "case", NOW, "root"
+        )
     run(tmp_path, max_age=1)
     assert days(tmp_path) == kept
 
@@ -122,7 +145,18 @@ def test_holds_from_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixtur
     folder = str(tmp_path)
     assert main(["--holds", folder]) == 1
     assert (
-        main(["--hold", "--since", f"@{(T + DAY) // SECOND}", "--until", f"@{(T + DAY) // SECOND}", "--reason", "case \x1b[31m17", folder])
+        main(
+            [
+                "--hold",
+                "--since",
+                f"@{(T + DAY) // SECOND}",
+                "--until",
+                f"@{(T + DAY) // SECOND}",
+                "--reason",
+                "case \x1b[31m17",
+                folder,
+            ]
+        )
         == 0
     )
     assert main(["--hold", "--since", "2200-01-01", "--reason", "later", folder]) == 0
@@ -152,7 +186,16 @@ def test_a_dry_run_deletes_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[
 
 def test_a_holds_file_that_cannot_be_read_stops_expiry(tmp_path: Path) -> None:
     record(tmp_path, 1)
-    for data in (b"", b"{}", b"[]", b'{"holds": [{"id": 1}]}', b'{"holds": [3]}', b'{"holds": [{"id": "1"}]}', b"\xff", b"[" * 100_000):
+    for data in (
+        b"",
+        b"{}",
+        b"[]",
+        b'{"holds": [{"id": 1}]}',
+        b'{"holds": [3]}',
+        b'{"holds": [{"id": "1"}]}',
+        b"\xff",
+        b"[" * 100_000,
+    ):
         (tmp_path / retention.HOLDS).write_bytes(data)
         assert main(["--max-age", "1s", str(tmp_path)]) == 2
     assert days(tmp_path) == [1]
@@ -190,7 +233,9 @@ def test_a_crashed_segment_goes_in_its_time(tmp_path: Path) -> None:
     assert retention.receipts(Folder(str(tmp_path)))[0].hashes == [last]
 
 
-def test_a_segment_that_is_replaced_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_segment_that_is_replaced_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = record(tmp_path, 1)
     hashes = expire.locked.hashes
 
@@ -308,7 +353,11 @@ def test_interrupted_at_every_step(tmp_path: Path) -> None:
             assert gone <= {receipt.name for receipt in retention.receipts(Folder(str(folder)))}
             run(folder, max_age=1)
             assert days(folder) == []
-            assert sorted(receipt.name for receipt in retention.receipts(Folder(str(folder)))) == ["000.ctlog", "001.ctlog", "002.ctlog"]
+            assert sorted(receipt.name for receipt in retention.receipts(Folder(str(folder)))) == [
+                "000.ctlog",
+                "001.ctlog",
+                "002.ctlog",
+            ]
     assert step > 12
 
 
@@ -331,8 +380,17 @@ def test_a_hold_interrupted_at_every_step_is_set_or_not(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--hold"], ["--hold", "--holds"], ["--since", "today"], ["--max-age", "soon"], ["--min-free", "200%"], ["/nonexistent"]],
+    [
+        ["--hold"],
+        ["--hold", "--holds"],
+        ["--since", "today"],
+        ["--max-age", "soon"],
+        ["--min-free", "200%"],
+        ["/nonexistent"],
+    ],
 )
-def test_bad_arguments_end_in_one_line(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_bad_arguments_end_in_one_line(
+    arguments: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
     assert main(arguments) == 2
     assert capfd.readouterr().err.count("\n") == 1

@@ -1,4 +1,6 @@
-"""Squeezing: what goes in is all there afterwards, row by row; whatever interrupts it, nothing is lost and nothing is there twice."""
+"""Squeezing: what goes in is all there afterwards, row by row; whatever interrupts it, nothing is
+lost and nothing is there twice.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +32,32 @@ from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
-from tests.support.slow_pairing import DESTROY, EXISTING, NEW, RESULT, SECOND, V6, Step, T, row, rows_of, slow, table, traffic
+from tests.support.slow_pairing import (
+    DESTROY,
+    EXISTING,
+    NEW,
+    RESULT,
+    SECOND,
+    V6,
+    Step,
+    T,
+    row,
+    rows_of,
+    slow,
+    table,
+    traffic,
+)
 
 PREVIOUS = bytes(range(16))
 
 
 def record(path: Path, steps: list[Step], *, close: bool = True) -> str:
-    """Write `steps` as a recorder would: small and large blocks, a MARK after each dump, a GAP, a heartbeat.  Returns the path."""
-    writer = SegmentWriter.create(str(path), {"host": "router", "previous": "before", "chain": "c0"}, PREVIOUS, time_ns=T)
+    """Write `steps` as a recorder would: small and large blocks, a MARK after each dump, a GAP, a
+    heartbeat.  Returns the path.
+    """
+    writer = SegmentWriter.create(
+        str(path), {"host": "router", "previous": "before", "chain": "c0"}, PREVIOUS, time_ns=T
+    )
     writer.mark("start", {"version": "x"}, T)
     for step in steps:
         if isinstance(step, tuple):
@@ -61,7 +81,9 @@ def connections(path: str) -> Counter[tuple[Any, ...]]:
     """All connections of a squeezed segment; without ids, which are dropped."""
     with Segment(path) as segment:
         assert not segment.findings
-        return without_ids(rows_of([segment.read(block) for block in segment.blocks_of(Kind.CONNECTIONS)]))
+        return without_ids(
+            rows_of([segment.read(block) for block in segment.blocks_of(Kind.CONNECTIONS)])
+        )
 
 
 def without_ids(bag: Counter[tuple[Any, ...]]) -> Counter[tuple[Any, ...]]:
@@ -77,7 +99,10 @@ def rounded(bag: Counter[tuple[Any, ...]], unit: int) -> Counter[tuple[Any, ...]
     result: Counter[tuple[Any, ...]] = Counter()
     for each, count in bag.items():
         changed = list(each)
-        changed[start], changed[end] = each[start] // unit * unit, -(-(each[end] // 1000 * 1000) // unit) * unit
+        changed[start], changed[end] = (
+            each[start] // unit * unit,
+            -(-(each[end] // 1000 * 1000) // unit) * unit,
+        )
         result[tuple(changed)] += count
     return result
 
@@ -89,7 +114,10 @@ def mixed(seed: int = 1, events: int = 3000, lost: float = 0.02) -> list[Step]:
         if isinstance(step, list):
             for number, each in enumerate(step):
                 if each["orig_sport"] % 3 == 0:
-                    each |= {"family": V6, "orig_src": b"\x20\x01" + bytes(13) + bytes([each["orig_sport"] % 7])}
+                    each |= {
+                        "family": V6,
+                        "orig_src": b"\x20\x01" + bytes(13) + bytes([each["orig_sport"] % 7]),
+                    }
                 each["time"] += number % 1000
     return steps
 
@@ -107,7 +135,11 @@ def test_what_goes_in_is_all_there_row_by_row(tmp_path: Path, resolution: str, u
         assert (new.gaps, new.marks) == (gaps, marks)
         assert new.state == "closed"
         assert new.previous_hash == PREVIOUS
-        assert (new.header["host"], new.header["previous"], new.header["chain"]) == ("router", "before", "c0")
+        assert (new.header["host"], new.header["previous"], new.header["chain"]) == (
+            "router",
+            "before",
+            "c0",
+        )
         (replaced,) = lock.replaced_by(new.header)
         assert (replaced.name, replaced.last_hash, replaced.bytes) == ("a", last_hash.hex(), size)
         assert lock.hashes(new) == [new.last_hash.hex(), last_hash.hex()]
@@ -121,23 +153,44 @@ def test_all_columns_stay(tmp_path: Path) -> None:
     rows = 2000
     key = {
         "l4proto": random.integers(0, 255, rows).astype("u1"),
-        **{name: random.integers(0, 1 << 32, rows).astype("<u4") for name in ("orig_src", "orig_dst", "reply_src", "reply_dst", "id")},
-        **{name: random.integers(0, 1 << 16, rows).astype("<u2") for name in ("orig_sport", "orig_dport", "reply_sport", "reply_dport")},
-        **{name: random.integers(0, 1 << 16, rows).astype("<u2") for name in ("zone", "orig_zone", "reply_zone")},
+        **{
+            name: random.integers(0, 1 << 32, rows).astype("<u4")
+            for name in ("orig_src", "orig_dst", "reply_src", "reply_dst", "id")
+        },
+        **{
+            name: random.integers(0, 1 << 16, rows).astype("<u2")
+            for name in ("orig_sport", "orig_dport", "reply_sport", "reply_dport")
+        },
+        **{
+            name: random.integers(0, 1 << 16, rows).astype("<u2")
+            for name in ("zone", "orig_zone", "reply_zone")
+        },
     }
     told = {
         "status": random.integers(0, 1 << 32, rows).astype("<u4"),
         "mark": random.integers(0, 1 << 32, rows).astype("<u4"),
         "tcp_state": random.integers(0, 10, rows).astype("u1"),
         **{
-            name: random.integers(0, 1 << 63, rows).astype("<u8") for name in ("orig_packets", "orig_bytes", "reply_packets", "reply_bytes")
+            name: random.integers(0, 1 << 63, rows).astype("<u8")
+            for name in ("orig_packets", "orig_bytes", "reply_packets", "reply_bytes")
         },
     }
     known = np.full(rows, sum(bit(name) for name in (*key, *told, "start", "stop")), "<u4")
     start = T + random.integers(0, 3600, rows) * SECOND // 1000 * 1000
-    ends = {"start": start, "stop": start + 10**12, "time": start + 2 * 10**12, "event": np.full(rows, DESTROY, "u1"), "present": known}
+    ends = {
+        "start": start,
+        "stop": start + 10**12,
+        "time": start + 2 * 10**12,
+        "event": np.full(rows, DESTROY, "u1"),
+        "present": known,
+    }
     writer = SegmentWriter.create(str(tmp_path / "a"), {}, time_ns=T)
-    new = {**key, "time": start + 5, "event": np.full(rows, NEW, "u1"), "present": np.full(rows, bit("id"), "<u4")}
+    new = {
+        **key,
+        "time": start + 5,
+        "event": np.full(rows, NEW, "u1"),
+        "present": np.full(rows, bit("id"), "<u4"),
+    }
     writer.append(Table(2, rows, new))
     writer.append(Table(2, rows, {**key, **told, **ends}))
     writer.close()
@@ -152,7 +205,13 @@ def test_all_columns_stay(tmp_path: Path) -> None:
 
 
 def test_ids_go_where_both_ends_were_seen_and_stay_in_parts(tmp_path: Path) -> None:
-    rows = [row(NEW, T, id=5), row(DESTROY, T + 9, id=5), row(NEW, T, id=6), row(DESTROY, T, id=7), row(EXISTING, T, id=8)]
+    rows = [
+        row(NEW, T, id=5),
+        row(DESTROY, T + 9, id=5),
+        row(NEW, T, id=6),
+        row(DESTROY, T, id=7),
+        row(EXISTING, T, id=8),
+    ]
     path = record(tmp_path / "a", [rows])
     squeeze(path, SqueezeOptions())
     with Segment(path) as segment:
@@ -166,7 +225,11 @@ def test_ids_go_where_both_ends_were_seen_and_stay_in_parts(tmp_path: Path) -> N
     kept = record(tmp_path / "b", [rows])
     squeeze(kept, SqueezeOptions(keep_ids=True))
     with Segment(kept) as segment:
-        assert sorted(number for block in segment.blocks_of(Kind.CONNECTIONS) for number in segment.read(block)["id"].tolist()) == [
+        assert sorted(
+            number
+            for block in segment.blocks_of(Kind.CONNECTIONS)
+            for number in segment.read(block)["id"].tolist()
+        ) == [
             5,
             6,
             7,
@@ -192,13 +255,18 @@ def test_flows_open_across_three_segments_join_again(tmp_path: Path) -> None:
 
 
 def test_long_lived_connections_have_blocks_of_their_own(tmp_path: Path) -> None:
-    rows = [row(NEW, T, id=number) for number in range(5000)] + [row(NEW, T + SECOND, id=9000 + number) for number in range(5000)]
+    rows = [row(NEW, T, id=number) for number in range(5000)] + [
+        row(NEW, T + SECOND, id=9000 + number) for number in range(5000)
+    ]
     rows += [row(DESTROY, T + 2 * SECOND, id=9000 + number) for number in range(5000)]
     rows += [row(DESTROY, T + 5 * 3600 * SECOND, id=number) for number in range(5000)]
     path = record(tmp_path / "a", [rows])
     squeeze(path, SqueezeOptions())
     with Segment(path) as segment:
-        spans = sorted((block.rows, block.time_max - block.time_min) for block in segment.blocks_of(Kind.CONNECTIONS))
+        spans = sorted(
+            (block.rows, block.time_max - block.time_min)
+            for block in segment.blocks_of(Kind.CONNECTIONS)
+        )
     assert spans == [(5000, SECOND), (5000, 5 * 3600 * SECOND)]
 
 
@@ -219,7 +287,9 @@ def test_a_live_segment_is_let_be(tmp_path: Path) -> None:
     assert squeeze(str(tmp_path / "a"), SqueezeOptions()) is not None
 
 
-def test_a_crashed_segment_is_squeezed_up_to_its_last_good_block(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_crashed_segment_is_squeezed_up_to_its_last_good_block(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     steps: list[Step] = [[row(NEW, T), row(DESTROY, T + 9)]]
     path = record(tmp_path / "a", steps, close=False)
     with Path(path).open("ab") as file:
@@ -233,7 +303,9 @@ def test_a_crashed_segment_is_squeezed_up_to_its_last_good_block(tmp_path: Path,
         assert lock.replaced_by(segment.header)[0].state == "crashed"
 
 
-def test_a_damaged_segment_stays_as_it_is(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_segment_stays_as_it_is(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = record(tmp_path / "a", mixed())
     data = bytearray(Path(path).read_bytes())
     data[len(data) // 2] ^= 1
@@ -250,7 +322,9 @@ def test_a_damaged_segment_stays_as_it_is(tmp_path: Path, capfd: pytest.CaptureF
 
 
 @pytest.mark.parametrize("lose", ["a block", "a row", "a mark"])
-def test_a_new_segment_that_lacks_something_is_thrown_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lose: str) -> None:
+def test_a_new_segment_that_lacks_something_is_thrown_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lose: str
+) -> None:
     path = record(tmp_path / "a", mixed())
     before = Path(path).read_bytes()
     append, write = SegmentWriter.append, SegmentWriter.write
@@ -275,13 +349,28 @@ def test_a_new_segment_that_lacks_something_is_thrown_away(tmp_path: Path, monke
     assert os.listdir(tmp_path) == ["a"]
 
 
-CALLS = ("pwrite", "fsync", "fdatasync", "rename", "link", "unlink", "mkdir", "fchmod", "fchown", "ftruncate")
+CALLS = (
+    "pwrite",
+    "fsync",
+    "fdatasync",
+    "rename",
+    "link",
+    "unlink",
+    "mkdir",
+    "fchmod",
+    "fchown",
+    "ftruncate",
+)
 
 
 class Interruption:
-    """Ends the work at the `step`th of all CALLS: by `stop`, just before it or (`after`) just after it."""
+    """Ends the work at the `step`th of all CALLS: by `stop`, just before it or (`after`) just after
+    it.
+    """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, step: int, after: bool, stop: Callable[[], None]) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, step: int, after: bool, stop: Callable[[], None]
+    ) -> None:
         self.step, self.after, self.stop, self.count = step, after, stop, 0
         for name in CALLS:
             monkeypatch.setattr(os, name, self.wrap(getattr(os, name)))
@@ -334,7 +423,10 @@ def small() -> tuple[list[Step], Counter[tuple[Any, ...]]]:
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("stop", [interrupt, no_space])
 def test_interrupted_at_every_step(
-    tmp_path: Path, small: tuple[list[Step], Counter[tuple[Any, ...]]], keep: bool, stop: Callable[[], None]
+    tmp_path: Path,
+    small: tuple[list[Step], Counter[tuple[Any, ...]]],
+    keep: bool,
+    stop: Callable[[], None],
 ) -> None:
     steps, wanted = small
     settings = SqueezeOptions(keep=keep)
@@ -363,7 +455,9 @@ def test_interrupted_at_every_step(
     assert seen == {"old", "new"}
 
 
-def test_killed_at_every_step(tmp_path: Path, small: tuple[list[Step], Counter[tuple[Any, ...]]]) -> None:
+def test_killed_at_every_step(
+    tmp_path: Path, small: tuple[list[Step], Counter[tuple[Any, ...]]]
+) -> None:
     """As by SIGKILL: what is left over is hidden, and the next run removes it."""
     steps, wanted = small
     raw = Path(record(tmp_path / "a", steps)).read_bytes()
@@ -429,8 +523,12 @@ def test_a_segment_that_another_command_holds_is_passed_over(tmp_path: Path) -> 
     assert Path(path).read_bytes() == before
 
 
-def test_segments_that_go_meanwhile_are_no_failure(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """ctexpire may delete what was found: after the look into the folder, or once it is open, before it is locked."""
+def test_segments_that_go_meanwhile_are_no_failure(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """ctexpire may delete what was found: after the look into the folder, or once it is open,
+    before it is locked.
+    """
     paths = [record(tmp_path / name, mixed()) for name in "abc"]
 
     class Expirer(Log):
@@ -447,9 +545,16 @@ def test_segments_that_go_meanwhile_are_no_failure(tmp_path: Path, capfd: pytest
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(squeezing, "is_squeezed", expired)
-        assert squeeze_all.ArchiveSqueeze(SqueezeOptions(), 1, Expirer("ctsqueeze")).folder(str(tmp_path)) == 0
+        assert (
+            squeeze_all.ArchiveSqueeze(SqueezeOptions(), 1, Expirer("ctsqueeze")).folder(
+                str(tmp_path)
+            )
+            == 0
+        )
     assert os.listdir(tmp_path) == ["b"]
-    assert [line.split(":")[1] for line in capfd.readouterr().err.splitlines()] == [f" squeezed {paths[1]}"]
+    assert [line.split(":")[1] for line in capfd.readouterr().err.splitlines()] == [
+        f" squeezed {paths[1]}"
+    ]
 
 
 def test_planted_links_are_not_followed(tmp_path: Path) -> None:
@@ -488,16 +593,39 @@ def test_the_new_segment_has_the_owner_and_the_mode_of_the_old(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "arguments", [["-o", "x"], ["-f", "a", "b"], ["--resolution", "ns"], ["--level", "20"], ["-j", "0"], ["/nonexistent"]]
+    "arguments",
+    [
+        ["-o", "x"],
+        ["-f", "a", "b"],
+        ["--resolution", "ns"],
+        ["--level", "20"],
+        ["-j", "0"],
+        ["/nonexistent"],
+    ],
 )
-def test_bad_arguments_end_in_one_line(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_bad_arguments_end_in_one_line(
+    arguments: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
     assert main(arguments) == 2
     assert capfd.readouterr().err.count("\n") == 1
 
 
 def test_a_stranger_s_list_of_replaced_segments_does_no_harm() -> None:
-    whole = {"name": "a", "last_hash": "00", "rows": 1, "bytes": 2, "state": "closed", "program": "p"}
-    for listed in (None, 3, "x", {}, [1, None, [], {}, {**whole, "rows": "1"}, {**whole, "rows": True}]):
+    whole = {
+        "name": "a",
+        "last_hash": "00",
+        "rows": 1,
+        "bytes": 2,
+        "state": "closed",
+        "program": "p",
+    }
+    for listed in (
+        None,
+        3,
+        "x",
+        {},
+        [1, None, [], {}, {**whole, "rows": "1"}, {**whole, "rows": True}],
+    ):
         assert lock.replaced_by({"replaces": listed}) == []
     assert len(lock.replaced_by({"replaces": [whole, 5]})) == 1
 
@@ -512,8 +640,12 @@ def _no_signal_handlers_stay() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("stamped", [False, True])
-def test_squeezing_changes_no_line(tmp_path: Path, capfd: pytest.CaptureFixture[str], stamped: bool) -> None:
-    """Times have nanoseconds, lists cut them to microseconds: at 1 us a squeezed segment lists as it did before, byte by byte."""
+def test_squeezing_changes_no_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], stamped: bool
+) -> None:
+    """Times have nanoseconds, lists cut them to microseconds: at 1 us a squeezed segment lists as
+    it did before, byte by byte.
+    """
     random = np.random.default_rng(4)
     rows = []
     for number in range(600):
@@ -537,15 +669,26 @@ def test_squeezing_changes_no_line(tmp_path: Path, capfd: pytest.CaptureFixture[
 
 
 def test_few_connections_take_the_smaller_form(tmp_path: Path) -> None:
-    """A router at home has segments of some connections: 56 bytes for each column's entry would be most of it."""
+    """A router at home has segments of some connections: 56 bytes for each column's entry would be
+    most of it.
+    """
     sizes, forms = {}, {}
     for count in (5, 250):
-        rows = [row(event, T + n * SECOND + event * 7 * SECOND, id=n + 1, orig_sport=n) for n in range(count) for event in (NEW, DESTROY)]
-        result = squeeze(record(tmp_path / str(count), [sorted(rows, key=lambda each: each["time"])]), SqueezeOptions())
+        rows = [
+            row(event, T + n * SECOND + event * 7 * SECOND, id=n + 1, orig_sport=n)
+            for n in range(count)
+            for event in (NEW, DESTROY)
+        ]
+        result = squeeze(
+            record(tmp_path / str(count), [sorted(rows, key=lambda each: each["time"])]),
+            SqueezeOptions(),
+        )
         assert result is not None
         with Segment(result.path) as segment:
             forms[count] = {block.form for block in segment.blocks_of(Kind.CONNECTIONS)}
-            sizes[count] = sum(segment.frame(block).length for block in segment.blocks_of(Kind.CONNECTIONS))
+            sizes[count] = sum(
+                segment.frame(block).length for block in segment.blocks_of(Kind.CONNECTIONS)
+            )
     assert forms[5] == {FORM_SMALL}
     assert sizes[5] < 150
     assert sizes[250] < 250 * 8

@@ -23,23 +23,37 @@ def key(table: Table) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
 
 
 def rows_of(times: list[int], family: int, first: int) -> Table:
-    """Rows with these times, each with an id of its own and, where it is IPv6, an address that ends in NULs."""
+    """Rows with these times, each with an id of its own and, where it is IPv6, an address that ends
+    in NULs.
+    """
     numbers = np.arange(first, first + len(times), dtype=np.uint32)
-    columns = {"time": np.array(times, np.int64), "id": numbers, "mark": np.broadcast_to(np.uint32(5), (len(times),))}
+    columns = {
+        "time": np.array(times, np.int64),
+        "id": numbers,
+        "mark": np.broadcast_to(np.uint32(5), (len(times),)),
+    }
     if family == AF_INET6:
-        columns["orig_src"] = np.array([int(number).to_bytes(4, "little") + bytes(12) for number in numbers], "S16")
+        columns["orig_src"] = np.array(
+            [int(number).to_bytes(4, "little") + bytes(12) for number in numbers], "S16"
+        )
     return Table(family, len(times), columns)
 
 
 STEPS = st.lists(
-    st.tuples(st.lists(st.integers(0, 50), max_size=40), st.sampled_from([AF_INET, AF_INET6]), st.one_of(st.none(), st.integers(0, 60))),
+    st.tuples(
+        st.lists(st.integers(0, 50), max_size=40),
+        st.sampled_from([AF_INET, AF_INET6]),
+        st.one_of(st.none(), st.integers(0, 60)),
+    ),
     max_size=12,
 )
 
 
 @pytest.mark.parametrize("held_rows", [0, 7, 100, 10**6])
 @given(STEPS)
-def test_every_row_once_and_in_order(held_rows: int, steps: list[tuple[list[int], int, int | None]]) -> None:
+def test_every_row_once_and_in_order(
+    held_rows: int, steps: list[tuple[list[int], int, int | None]]
+) -> None:
     """`ready` gives all that is due then; with parts of 4 rows, so that runs have many."""
     waiting: list[tuple[int, int, int]] = []
     given_out: list[tuple[int, int, int]] = []
@@ -64,7 +78,11 @@ def test_every_row_once_and_in_order(held_rows: int, steps: list[tuple[list[int]
                         assert [row[:4] for row in table["orig_src"].view("V16").tolist()] == [
                             int(number).to_bytes(4, "little") for number in table["id"]
                         ]
-                rows = [(table.family, *row) for table in tables for row in zip(table["time"].tolist(), table["id"].tolist(), strict=True)]
+                rows = [
+                    (table.family, *row)
+                    for table in tables
+                    for row in zip(table["time"].tolist(), table["id"].tolist(), strict=True)
+                ]
                 listed = [(time, family, number) for family, time, number in rows]
                 assert not got or min(row[0] for row in listed) >= got[-1][0]
                 got += sorted(listed)
@@ -85,5 +103,8 @@ def test_memory_is_bounded_by_parts_of_runs() -> None:
 
 def test_no_room_to_sort_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
-    with Sorter(key, held_rows=1) as sorting, pytest.raises(ArchiveError, match=r"missing: cannot sort there: .+ TMPDIR"):
+    with (
+        Sorter(key, held_rows=1) as sorting,
+        pytest.raises(ArchiveError, match=r"missing: cannot sort there: .+ TMPDIR"),
+    ):
         sorting.add(rows_of([1, 2], AF_INET, 0))

@@ -1,4 +1,6 @@
-"""Work grows with the number of blocks, not with its square: lines of code that ran are counted, not time."""
+"""Work grows with the number of blocks, not with its square: lines of code that ran are counted,
+not time.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def record(path: Path, blocks: int) -> str:
 
 def pair(path: str) -> None:
     archive = open_archive([path], Query())
-    rows = sum(len(part) for batch in connections(archive, ["start", "end"]) for part in batch.tables)
+    rows = sum(
+        len(part) for batch in connections(archive, ["start", "end"]) for part in batch.tables
+    )
     assert rows == archive.segments[0].index["rows"].sum() // 2
 
 

@@ -1,4 +1,6 @@
-"""Many segments in one order of time: against sorting everything, with plenty of memory and with next to none."""
+"""Many segments in one order of time: against sorting everything, with plenty of memory and with
+next to none.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,11 @@ class Archive:
         first = len(self.rows)
         self.rows += [(time, first + place) for place, time in enumerate(times)]
         ids = np.arange(first, first + len(times), dtype=np.uint32)
-        columns = {"time": np.array(times, np.int64), "event": np.ones(len(times), np.uint8), "id": ids}
+        columns = {
+            "time": np.array(times, np.int64),
+            "event": np.ones(len(times), np.uint8),
+            "id": ids,
+        }
         return Table(family, len(times), columns)
 
     def add(self, parts: list[tuple[int, list[int]]]) -> None:
@@ -64,7 +70,11 @@ def rows_of(batch: Batch) -> list[Row]:
     assert 0 < sum(map(len, batch.tables)) <= BATCH_ROWS
     for table in batch.tables:
         assert (np.diff(table["time"]) >= 0).all()
-    rows = [row for table in batch.tables for row in zip(table["time"].tolist(), table["id"].tolist(), strict=True)]
+    rows = [
+        row
+        for table in batch.tables
+        for row in zip(table["time"].tolist(), table["id"].tolist(), strict=True)
+    ]
     if batch.order is None:
         return rows
     assert sorted(batch.order.tolist()) == list(range(len(rows)))
@@ -88,7 +98,9 @@ def random_parts(random: np.random.Generator) -> list[tuple[int, list[int]]]:
 @pytest.mark.parametrize("held_bytes", [64 << 20, 20_000, 3000, 100])
 @pytest.mark.parametrize("seed", range(8))
 def test_all_rows_come_once_and_in_order(archive: Archive, seed: int, held_bytes: int) -> None:
-    """Blocks of all lengths, that overlap in every way, of both families and both forms, over one to three segments."""
+    """Blocks of all lengths, that overlap in every way, of both families and both forms, over one
+    to three segments.
+    """
     random = np.random.default_rng(seed)
     for _ in range(1 + seed % 3):
         archive.add(random_parts(random))
@@ -106,7 +118,9 @@ def test_equal_times_keep_the_order_in_which_they_were_written(archive: Archive)
 def test_blocks_one_after_the_other_are_given_out_as_they_are(archive: Archive) -> None:
     """Nothing is copied or sorted where nothing overlaps; a batch is a block."""
     archive.add([(2, list(range(at, at + 1000))) for at in (0, 1000, 2000)])
-    assert [[len(table) for table in batch.tables] for batch in merge(archive.segments, ["id"])] == [[1000]] * 3
+    assert [
+        [len(table) for table in batch.tables] for batch in merge(archive.segments, ["id"])
+    ] == [[1000]] * 3
 
 
 def test_both_families_at_once_say_their_order(archive: Archive) -> None:
@@ -127,14 +141,23 @@ def test_large_batches_of_both_families_are_cut(archive: Archive) -> None:
 
 def test_a_question_is_asked_of_every_row(archive: Archive, tmp_path: Path) -> None:
     writer = SegmentWriter.create(str(tmp_path / "a"), {}, time_ns=1)
-    made = [tables.events(family, rows, seed) for seed, rows in enumerate((9, 300, 20, 2000)) for family in (2, 10)]
+    made = [
+        tables.events(family, rows, seed)
+        for seed, rows in enumerate((9, 300, 20, 2000))
+        for family in (2, 10)
+    ]
     for table in made:
         writer.append(table)
     writer.close()
     since = tables.NOON + 5_000_000
     sources = np.concatenate([table["orig_src"][:9] for table in made if table.family == 2])
     ask = Ask(sources, since)
-    wanted = [row for table in made if table.family == 2 for row in table.take(ask.evaluate(table))["id"].tolist()]
+    wanted = [
+        row
+        for table in made
+        if table.family == 2
+        for row in table.take(ask.evaluate(table))["id"].tolist()
+    ]
     with Segment(str(tmp_path / "a")) as segment:
         found = [row for batch in merge([segment], ["id"], ask) for _, row in rows_of(batch)]
         assert sorted(found) == sorted(wanted)
@@ -174,7 +197,9 @@ def test_memory_does_not_grow_with_the_archive(archive: Archive, shape: str) -> 
     """40 blocks of 20,000 rows: 13 MB of times and ids."""
     random = np.random.default_rng(0)
     for number in range(4):
-        begin = [0 if shape == "all at once" else (10 * number + block) * 1000 for block in range(10)]
+        begin = [
+            0 if shape == "all at once" else (10 * number + block) * 1000 for block in range(10)
+        ]
         archive.add([(2, random.integers(at, at + 1000, 20_000).tolist()) for at in begin])
     tracemalloc.start()
     before = -1

@@ -1,4 +1,6 @@
-"""Who held an address and port: against a simulated network whose truth is known, raw and squeezed, across segments."""
+"""Who held an address and port: against a simulated network whose truth is known, raw and squeezed,
+across segments.
+"""
 
 from __future__ import annotations
 
@@ -42,12 +44,43 @@ class Flow:
     id: int
 
     def row(self, event: int, time: int, **columns: Any) -> Row:
-        (inside, inside_port), (public, public_port), (remote, remote_port) = self.inside, self.public, self.remote
+        (inside, inside_port), (public, public_port), (remote, remote_port) = (
+            self.inside,
+            self.public,
+            self.remote,
+        )
         if self.inbound:
-            ends = (remote, remote_port, public, public_port, inside, inside_port, remote, remote_port)
+            ends = (
+                remote,
+                remote_port,
+                public,
+                public_port,
+                inside,
+                inside_port,
+                remote,
+                remote_port,
+            )
         else:
-            ends = (inside, inside_port, remote, remote_port, remote, remote_port, public, public_port)
-        names = ("orig_src", "orig_sport", "orig_dst", "orig_dport", "reply_src", "reply_sport", "reply_dst", "reply_dport")
+            ends = (
+                inside,
+                inside_port,
+                remote,
+                remote_port,
+                remote,
+                remote_port,
+                public,
+                public_port,
+            )
+        names = (
+            "orig_src",
+            "orig_sport",
+            "orig_dst",
+            "orig_dport",
+            "reply_src",
+            "reply_sport",
+            "reply_dst",
+            "reply_dport",
+        )
         known = bits(("id", "l4proto", *names, *columns))
         return {
             "event": int(event),
@@ -61,7 +94,10 @@ class Flow:
 
 
 def flows(seed: int, count: int = 600) -> list[Flow]:
-    """Few public ends, many holders: several at once, to different remote ends.  Some last for hours."""
+    """Few public ends, many holders: several at once, to different remote ends.
+
+    Some last for hours.
+    """
     random = np.random.default_rng(seed)
     made = []
     for number in range(count):
@@ -69,23 +105,41 @@ def flows(seed: int, count: int = 600) -> list[Flow]:
         life = int(random.choice([SECOND, 60 * SECOND, 3 * HOUR]) * (0.5 + random.random()))
         inside = (0x0A000000 + int(random.integers(1, 9)), int(random.integers(1024, 65536)))
         public = (int(random.choice(PUBLIC)), 40000 + int(random.integers(0, 6)))
-        remote = (0xCB007100 + int(random.integers(0, 250)), int(random.choice([53, 443, number % 65536])))
-        made.append(Flow(inside, public, remote, random.random() < 0.3, start, start + life, number + 1))
+        remote = (
+            0xCB007100 + int(random.integers(0, 250)),
+            int(random.choice([53, 443, number % 65536])),
+        )
+        made.append(
+            Flow(inside, public, remote, random.random() < 0.3, start, start + life, number + 1)
+        )
     return made
 
 
 def table(rows: list[Row]) -> Table:
     names = [name for name in BY_NAME if any(name in each for each in rows)]
-    return Table(2, len(rows), {name: np.array([each.get(name, 0) for each in rows], BY_NAME[name].dtype(2)) for name in names})
+    return Table(
+        2,
+        len(rows),
+        {
+            name: np.array([each.get(name, 0) for each in rows], BY_NAME[name].dtype(2))
+            for name in names
+        },
+    )
 
 
-def record(folder: Path, network: list[Flow], *, hours: int = 6, dumps: bool = True, stamped: bool = False) -> list[str]:
-    """Hourly segments, each beginning with a dump, chained; `stamped`: with the kernel's start in dumps and at the end."""
+def record(
+    folder: Path, network: list[Flow], *, hours: int = 6, dumps: bool = True, stamped: bool = False
+) -> list[str]:
+    """Hourly segments, each beginning with a dump, chained; `stamped`: with the kernel's start in
+    dumps and at the end.
+    """
     paths, previous, name = [], bytes(16), None
     for hour in range(hours):
         begin, end = T + hour * HOUR, T + (hour + 1) * HOUR
         path = folder / f"{hour:02}.ctlog"
-        writer = SegmentWriter.create(str(path), {"chain": "c", "previous": name}, previous, time_ns=begin)
+        writer = SegmentWriter.create(
+            str(path), {"chain": "c", "previous": name}, previous, time_ns=begin
+        )
         if dumps:
             existing = [
                 flow.row(EXISTING, begin + 5, **({"start": flow.start} if stamped else {}))
@@ -95,9 +149,17 @@ def record(folder: Path, network: list[Flow], *, hours: int = 6, dumps: bool = T
             if existing:
                 writer.append(table(existing))
             writer.mark("dump", {"rows": len(existing), "complete": True}, begin + 1, begin + 9)
-        events = [(flow.start, flow.row(NEW, flow.start)) for flow in network if begin <= flow.start < end]
-        kernel = (lambda flow: {"start": flow.start, "stop": flow.end}) if stamped else (lambda _: {})
-        events += [(flow.end, flow.row(DESTROY, flow.end, **kernel(flow))) for flow in network if begin <= flow.end < end]
+        events = [
+            (flow.start, flow.row(NEW, flow.start)) for flow in network if begin <= flow.start < end
+        ]
+        kernel = (
+            (lambda flow: {"start": flow.start, "stop": flow.end}) if stamped else (lambda _: {})
+        )
+        events += [
+            (flow.end, flow.row(DESTROY, flow.end, **kernel(flow)))
+            for flow in network
+            if begin <= flow.end < end
+        ]
         if events:
             writer.append(table([row for _, row in sorted(events, key=lambda event: event[0])]))
         writer.mark("heartbeat", {}, end - 1)
@@ -113,8 +175,13 @@ def text_of(end: tuple[int, int]) -> str:
 def found(folder: Path, asked: WhoQuery) -> tuple[set[tuple[Any, ...]], who.Answer]:
     """Candidates as (inside, remote, inbound, start, end)."""
     answer = who.ask([str(folder)], asked, NOW)
-    candidates = [one for each in answer.tables for one in render_who.holders(each, *who.roles(each, asked))]
-    facts = [("{}:{}".format(*one.inside), "{}:{}".format(*one.remote), one.inbound, one.start, one.end) for one in candidates]
+    candidates = [
+        one for each in answer.tables for one in render_who.holders(each, *who.roles(each, asked))
+    ]
+    facts = [
+        ("{}:{}".format(*one.inside), "{}:{}".format(*one.remote), one.inbound, one.start, one.end)
+        for one in candidates
+    ]
     assert len(facts) == len(set(facts))
     return set(facts), answer
 
@@ -136,7 +203,9 @@ def _cut(facts: set[tuple[Any, ...]], unit: int) -> set[tuple[Any, ...]]:
 
 def _is(end: tuple[int, int], term: Any) -> bool:
     (network,) = term.networks
-    return end[0].to_bytes(4, "big") == network.low and (not term.ports or end[1] == term.ports[0][0])
+    return end[0].to_bytes(4, "big") == network.low and (
+        not term.ports or end[1] == term.ports[0][0]
+    )
 
 
 @pytest.mark.parametrize("stamped", [False, True])
@@ -163,24 +232,57 @@ def test_all_candidates_and_no_others(tmp_path: Path, stamped: bool, squeezed: A
 
 
 def test_a_flow_open_over_many_segments_is_told_whole(tmp_path: Path) -> None:
-    flow = Flow((0x0A000001, 1234), (PUBLIC[0], 40000), (0xCB007101, 443), False, T + 5 * SECOND, T + 30 * HOUR + 7, 1)
+    flow = Flow(
+        (0x0A000001, 1234),
+        (PUBLIC[0], 40000),
+        (0xCB007101, 443),
+        False,
+        T + 5 * SECOND,
+        T + 30 * HOUR + 7,
+        1,
+    )
     record(tmp_path, [flow], hours=40)
     asked = WhoQuery(who.parse_end("192.0.2.1:40000"), T + 15 * HOUR, T + 15 * HOUR + 1)
     got, answer = found(tmp_path, asked)
     assert got == {("10.0.0.1:1234", "203.0.113.1:443", False, flow.start, flow.end)}
     assert not answer.gaps
-    assert found(tmp_path, WhoQuery(who.parse_end("192.0.2.1:40000"), T + 31 * HOUR, T + 31 * HOUR + 1))[0] == set()
+    assert (
+        found(
+            tmp_path, WhoQuery(who.parse_end("192.0.2.1:40000"), T + 31 * HOUR, T + 31 * HOUR + 1)
+        )[0]
+        == set()
+    )
 
 
 def test_without_dumps_a_long_flow_is_found_by_its_start(tmp_path: Path) -> None:
-    flow = Flow((0x0A000001, 1234), (PUBLIC[0], 40000), (0xCB007101, 443), False, T + 5 * SECOND, T + 5 * HOUR + 7, 1)
+    flow = Flow(
+        (0x0A000001, 1234),
+        (PUBLIC[0], 40000),
+        (0xCB007101, 443),
+        False,
+        T + 5 * SECOND,
+        T + 5 * HOUR + 7,
+        1,
+    )
     record(tmp_path, [flow], dumps=False)
-    got, _ = found(tmp_path, WhoQuery(who.parse_end("192.0.2.1:40000"), T + 4 * HOUR, T + 4 * HOUR + 1))
+    got, _ = found(
+        tmp_path, WhoQuery(who.parse_end("192.0.2.1:40000"), T + 4 * HOUR, T + 4 * HOUR + 1)
+    )
     assert got == {("10.0.0.1:1234", "203.0.113.1:443", False, flow.start, flow.end)}
 
 
-def test_a_flow_whose_start_was_lost_may_have_begun_after_the_dump_that_lacks_it(tmp_path: Path) -> None:
-    flow = Flow((0x0A000001, 1234), (PUBLIC[0], 40000), (0xCB007101, 443), False, T + HOUR // 2, T + HOUR + HOUR // 2, 1)
+def test_a_flow_whose_start_was_lost_may_have_begun_after_the_dump_that_lacks_it(
+    tmp_path: Path,
+) -> None:
+    flow = Flow(
+        (0x0A000001, 1234),
+        (PUBLIC[0], 40000),
+        (0xCB007101, 443),
+        False,
+        T + HOUR // 2,
+        T + HOUR + HOUR // 2,
+        1,
+    )
     paths = record(tmp_path, [flow], hours=3)
     Path(paths[0]).unlink()
     writer = SegmentWriter.create(paths[0], {"chain": "c"}, time_ns=T)
@@ -201,7 +303,10 @@ def test_the_log_says_where_it_does_not_cover_the_time(tmp_path: Path) -> None:
 
     def missing(hour: float) -> list[tuple[str, int | None]]:
         at = T + int(hour * HOUR)
-        return [(gap.reason, gap.lost) for gap in found(tmp_path, WhoQuery(end, at, at + SECOND))[1].gaps]
+        return [
+            (gap.reason, gap.lost)
+            for gap in found(tmp_path, WhoQuery(end, at, at + SECOND))[1].gaps
+        ]
 
     assert missing(2.5) == []
     Path(paths[2]).unlink()
@@ -222,12 +327,22 @@ def test_events_lost_since_the_last_dump_are_told(tmp_path: Path) -> None:
     end = who.parse_end("192.0.2.1:40000")
     for seconds, wanted in ((30, []), (65, [12]), (500, [12]), (1500, [])):
         at = T + seconds * SECOND
-        assert [gap.lost for gap in found(tmp_path, WhoQuery(end, at, at + 1))[1].gaps] == wanted, seconds
+        assert [gap.lost for gap in found(tmp_path, WhoQuery(end, at, at + 1))[1].gaps] == wanted, (
+            seconds
+        )
 
 
 def test_what_cannot_be_read_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """An answer beside files that no one can read is not a whole one, whoever is found."""
-    flow = Flow((0x0A000001, 1234), (PUBLIC[0], 40000), (0xCB007101, 443), False, T + SECOND, T + 60 * SECOND, 1)
+    flow = Flow(
+        (0x0A000001, 1234),
+        (PUBLIC[0], 40000),
+        (0xCB007101, 443),
+        False,
+        T + SECOND,
+        T + 60 * SECOND,
+        1,
+    )
     record(tmp_path, [flow], hours=1)
     (tmp_path / "below").mkdir()
     asked = ["--who", "192.0.2.1:40000", "--at", f"@{T // SECOND + 10}", str(tmp_path)]
@@ -239,12 +354,18 @@ def test_what_cannot_be_read_is_told(tmp_path: Path, capfd: pytest.CaptureFixtur
     assert main([*asked, str(tmp_path / "nothing")]) == 2
     out, err = capfd.readouterr()
     assert "10.0.0.1:1234 held" in out
-    assert sorted(line.split(": ")[1].rpartition("/")[2] for line in err.splitlines()) == ["empty", "notes.txt", "nothing"]
+    assert sorted(line.split(": ")[1].rpartition("/")[2] for line in err.splitlines()) == [
+        "empty",
+        "notes.txt",
+        "nothing",
+    ]
 
 
 @pytest.mark.parametrize("squeezed", [(), (0, 2, 3), range(6)])
 def test_mixed_folders_with_damage(tmp_path: Path, squeezed: Any) -> None:
-    """One segment live, one crashed, one with a block that is damaged: no stranger is named, and none is missing without a word."""
+    """One segment live, one crashed, one with a block that is damaged: no stranger is named, and
+    none is missing without a word.
+    """
     network = flows(11)
     paths = record(tmp_path, network, stamped=True)
     for number in squeezed:
@@ -263,14 +384,24 @@ def test_mixed_folders_with_damage(tmp_path: Path, squeezed: Any) -> None:
         lacking = whole = 0
         for _ in range(60):
             at = T + int(random.integers(0, 5 * HOUR))
-            asked = WhoQuery(who.parse_end(text_of(network[int(random.integers(0, len(network)))].public)), at, at + 2 * SECOND)
+            asked = WhoQuery(
+                who.parse_end(text_of(network[int(random.integers(0, len(network)))].public)),
+                at,
+                at + 2 * SECOND,
+            )
             got, answer = found(tmp_path, asked)
             wanted = truth(network, asked, T + 6 * HOUR)
             holders = {one[:3] for one in wanted}
-            strange = {one[:3] for one in got} - {(text_of(flow.inside), text_of(flow.remote), flow.inbound) for flow in network}
+            strange = {one[:3] for one in got} - {
+                (text_of(flow.inside), text_of(flow.remote), flow.inbound) for flow in network
+            }
             assert not strange
             if answer.findings:
-                assert all(finding.path == paths[2] for finding in answer.findings if isinstance(finding, FormatError))
+                assert all(
+                    finding.path == paths[2]
+                    for finding in answer.findings
+                    if isinstance(finding, FormatError)
+                )
                 lacking += not holders <= {one[:3] for one in got}
             else:
                 assert holders == {one[:3] for one in got}
@@ -280,8 +411,18 @@ def test_mixed_folders_with_damage(tmp_path: Path, squeezed: Any) -> None:
 
 
 def test_a_footer_that_lies_about_its_times_hides_nothing(tmp_path: Path) -> None:
-    """Segments are chosen by frames that were not checked; one that was passed over is missing in the chain."""
-    flow = Flow((0x0A000001, 1234), (PUBLIC[0], 40000), (0xCB007101, 443), False, T + 2 * HOUR + SECOND, T + 3 * HOUR - SECOND, 1)
+    """Segments are chosen by frames that were not checked; one that was passed over is missing in
+    the chain.
+    """
+    flow = Flow(
+        (0x0A000001, 1234),
+        (PUBLIC[0], 40000),
+        (0xCB007101, 443),
+        False,
+        T + 2 * HOUR + SECOND,
+        T + 3 * HOUR - SECOND,
+        1,
+    )
     paths = record(tmp_path, [flow])
     with Segment(paths[2]) as segment:
         at = struct.unpack("<Q", Path(paths[2]).read_bytes()[-16:-8])[0] + 16
@@ -289,7 +430,12 @@ def test_a_footer_that_lies_about_its_times_hides_nothing(tmp_path: Path) -> Non
     data = bytearray(Path(paths[2]).read_bytes())
     data[at + 8 : at + 16] = struct.pack("<q", begin + 1)
     Path(paths[2]).write_bytes(data)
-    got, answer = found(tmp_path, WhoQuery(who.parse_end("192.0.2.1:40000"), T + int(2.5 * HOUR), T + int(2.5 * HOUR) + SECOND))
+    got, answer = found(
+        tmp_path,
+        WhoQuery(
+            who.parse_end("192.0.2.1:40000"), T + int(2.5 * HOUR), T + int(2.5 * HOUR) + SECOND
+        ),
+    )
     assert got or answer.gaps or answer.findings
 
 
@@ -300,10 +446,36 @@ def test_only_near_segments_are_opened(tmp_path: Path) -> None:
     assert answer.stats.segments <= 3
 
 
-def test_the_command_answers_in_lines_and_json(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    one = Flow((0x0A000001, 1234), (PUBLIC[0], 40000), (0xCB007101, 443), False, T + SECOND, T + 60 * SECOND, 1)
-    other = Flow((0x0A000002, 1234), (PUBLIC[0], 40000), (0xCB007102, 443), False, T + 2 * SECOND, T + 60 * SECOND, 2)
-    server = Flow((0x0A000003, 80), (PUBLIC[0], 8080), (0xCB007103, 5555), True, T + 2 * SECOND, T + 60 * SECOND, 3)
+def test_the_command_answers_in_lines_and_json(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    one = Flow(
+        (0x0A000001, 1234),
+        (PUBLIC[0], 40000),
+        (0xCB007101, 443),
+        False,
+        T + SECOND,
+        T + 60 * SECOND,
+        1,
+    )
+    other = Flow(
+        (0x0A000002, 1234),
+        (PUBLIC[0], 40000),
+        (0xCB007102, 443),
+        False,
+        T + 2 * SECOND,
+        T + 60 * SECOND,
+        2,
+    )
+    server = Flow(
+        (0x0A000003, 80),
+        (PUBLIC[0], 8080),
+        (0xCB007103, 5555),
+        True,
+        T + 2 * SECOND,
+        T + 60 * SECOND,
+        3,
+    )
     record(tmp_path, [one, other, server], hours=1, stamped=True)
     at = ["--at", f"@{T // SECOND + 10}", "--utc", str(tmp_path)]
     assert main(["--who", "192.0.2.1:40000", *at]) == 0
@@ -320,7 +492,11 @@ def test_the_command_answers_in_lines_and_json(tmp_path: Path, capfd: pytest.Cap
     candidate, whole = map(json.loads, capfd.readouterr().out.splitlines())
     assert candidate["inside"] == {"address": "10.0.0.3", "port": 80}
     assert candidate["remote"] == {"address": "203.0.113.3", "port": 5555}
-    assert (candidate["direction"], candidate["start"], candidate["start_source"]) == ("in", "2023-11-14T22:13:22.000000Z", "kernel")
+    assert (candidate["direction"], candidate["start"], candidate["start_source"]) == (
+        "in",
+        "2023-11-14T22:13:22.000000Z",
+        "kernel",
+    )
     assert whole == {"candidates": 1, "complete": True, "gaps": []}
     assert main(["--who", "192.0.2.1:40000", "--proto", "tcp", *at]) == 1
     assert capfd.readouterr().out.splitlines()[0] == "nobody"
@@ -342,7 +518,9 @@ def test_the_command_answers_in_lines_and_json(tmp_path: Path, capfd: pytest.Cap
         ["--who", "192.0.2.1:80", "--at", "now", "/nonexistent"],
     ],
 )
-def test_bad_arguments_end_in_one_line(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_bad_arguments_end_in_one_line(
+    arguments: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
     assert main(arguments) == 2
     assert capfd.readouterr().err.count("\n") == 1
 
@@ -363,7 +541,15 @@ def test_ends_as_people_write_them(text: str, family: int, ports: Any) -> None:
 
 
 def test_a_tolerance_widens_the_time(tmp_path: Path) -> None:
-    flow = Flow((0x0A000001, 1234), (PUBLIC[0], 40000), (0xCB007101, 443), False, T + 20 * SECOND, T + 30 * SECOND, 1)
+    flow = Flow(
+        (0x0A000001, 1234),
+        (PUBLIC[0], 40000),
+        (0xCB007101, 443),
+        False,
+        T + 20 * SECOND,
+        T + 30 * SECOND,
+        1,
+    )
     record(tmp_path, [flow], hours=1)
     at = ["--who", "192.0.2.1:40000", "--at", f"@{T // SECOND + 34}", str(tmp_path)]
     assert main([*at, "--tolerance", "2"]) == 1

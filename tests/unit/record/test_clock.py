@@ -37,7 +37,10 @@ def test_time_goes_on() -> None:
         assert clock.look() is None
 
 
-@pytest.mark.parametrize("step", [3600 * SECOND, -3600 * SECOND, 10 * 31_557_600 * SECOND, -10 * 31_557_600 * SECOND, SECOND])
+@pytest.mark.parametrize(
+    "step",
+    [3600 * SECOND, -3600 * SECOND, 10 * 31_557_600 * SECOND, -10 * 31_557_600 * SECOND, SECOND],
+)
 def test_a_step(step: int) -> None:
     machine = Machine()
     clock = machine.clock()

@@ -1,4 +1,6 @@
-"""Rows, gaps and marks on their way to segments: with a real folder, and a real limit that makes writes fail."""
+"""Rows, gaps and marks on their way to segments: with a real folder, and a real limit that makes
+writes fail.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ class Told(Log):
 
 
 def rows(first: int, count: int, family: int = uapi.AF_INET) -> Table:
-    """`count` NEW rows that differ in `id` and `time`, from `first` on; random addresses, so that they do not pack away."""
+    """`count` NEW rows that differ in `id` and `time`, from `first` on; random addresses, so that
+    they do not pack away.
+    """
     ids = np.arange(first, first + count, dtype=np.uint32)
     random = np.random.default_rng(first)
     columns = {
@@ -53,9 +57,17 @@ def rows(first: int, count: int, family: int = uapi.AF_INET) -> Table:
     return Table(family, count, columns)
 
 
-def queue(folder: Path, *, template: str = "%Y%m%d-%H%M.ctlog", block_rows: int = 65536, memory_bytes: int = BIG) -> WriteQueue:
+def queue(
+    folder: Path,
+    *,
+    template: str = "%Y%m%d-%H%M.ctlog",
+    block_rows: int = 65536,
+    memory_bytes: int = BIG,
+) -> WriteQueue:
     log = Told()
-    series = SegmentSeries(Target(str(folder / template), 60, 0o640), lambda: {"host": "router"}, log)
+    series = SegmentSeries(
+        Target(str(folder / template), 60, 0o640), lambda: {"host": "router"}, log
+    )
     return WriteQueue(series, block_rows, memory_bytes, Counters(), log)
 
 
@@ -68,7 +80,9 @@ def ids_of(path: str | Path) -> list[list[int]]:
     """The ids in each block of EVENTS."""
     with Segment(str(path)) as segment:
         assert segment.findings == []
-        return [segment.read(block, ["id"])["id"].tolist() for block in segment.blocks_of(Kind.EVENTS)]
+        return [
+            segment.read(block, ["id"])["id"].tolist() for block in segment.blocks_of(Kind.EVENTS)
+        ]
 
 
 def all_ids(path: str | Path) -> list[int]:
@@ -82,7 +96,9 @@ def only(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def files_at_most(size: int) -> Iterator[None]:
-    """No file of this process can grow over `size` bytes: a write past it fails, half-way if it straddles it."""
+    """No file of this process can grow over `size` bytes: a write past it fails, half-way if it
+    straddles it.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -129,7 +145,10 @@ def test_a_name_that_exists_at_rotation_keeps_the_old_segment(tmp_path: Path) ->
     assert ours.close(NOON + 61 * MINUTE)
     assert ids_of(old) == [[0, 1, 2], [3, 4]]
     assert Path(next_name).read_text() == "precious"
-    assert f"going on in {old}: cannot open {next_name}: it exists already, and a segment is never overwritten" in lines(ours)
+    assert (
+        f"going on in {old}: cannot open {next_name}: it exists already, and a segment is never overwritten"
+        in lines(ours)
+    )
 
 
 def test_rotation_chains_the_segments(tmp_path: Path) -> None:
@@ -146,7 +165,9 @@ def test_rotation_chains_the_segments(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("closed", [True, False])
-def test_a_new_recorder_goes_on_in_the_chain_and_says_what_is_missing(tmp_path: Path, closed: bool) -> None:
+def test_a_new_recorder_goes_on_in_the_chain_and_says_what_is_missing(
+    tmp_path: Path, closed: bool
+) -> None:
     before = queue(tmp_path)
     before.open(NOON)
     before.add(rows(0, 1))
@@ -211,7 +232,12 @@ def test_a_mark_comes_after_the_rows_before_it(tmp_path: Path) -> None:
     ours.add(rows(1, 1))
     ours.close(NOON + 2)
     with Segment(ours.path) as segment:
-        assert [block.kind for block in segment.blocks] == [Kind.HEADER, Kind.EVENTS, Kind.MARK, Kind.EVENTS]
+        assert [block.kind for block in segment.blocks] == [
+            Kind.HEADER,
+            Kind.EVENTS,
+            Kind.MARK,
+            Kind.EVENTS,
+        ]
 
 
 def test_gaps_of_one_reason_become_one(tmp_path: Path) -> None:
@@ -308,11 +334,15 @@ def test_a_deleted_segment_is_put_back(tmp_path: Path) -> None:
     assert ids_of(path) == [[0, 1, 2], [3, 4]]
     with pytest.raises(ArchiveError, match="another recorder writes it"):  # its lock went with it
         queue(tmp_path).open(NOON)
-    assert any(line.startswith(f"{path} was deleted while it was being written") for line in lines(ours))
+    assert any(
+        line.startswith(f"{path} was deleted while it was being written") for line in lines(ours)
+    )
 
 
 def test_a_deleted_folder_is_waited_for(tmp_path: Path) -> None:
-    """Nothing goes to memory meanwhile: the open file takes it, however long it is, and all is put back."""
+    """Nothing goes to memory meanwhile: the open file takes it, however long it is, and all is put
+    back.
+    """
     folder = tmp_path / "log"
     folder.mkdir()
     ours = queue(folder, memory_bytes=1)
@@ -339,7 +369,9 @@ def test_what_ends_with_a_deleted_folder_is_told_to_be_lost(tmp_path: Path) -> N
     folder.rmdir()
     ours.add(rows(0, 1000))
     assert ours.close(NOON)
-    assert lines(ours)[-1] == f"{path} was deleted and never had a place again: its 1000 rows are lost"
+    assert (
+        lines(ours)[-1] == f"{path} was deleted and never had a place again: its 1000 rows are lost"
+    )
 
 
 def test_a_moved_segment_is_closed_where_it_is(tmp_path: Path) -> None:
@@ -358,7 +390,10 @@ def test_a_moved_segment_is_closed_where_it_is(tmp_path: Path) -> None:
     assert (ids_of(only(away)), ids_of(only(folder))) == ([[0], [1]], [[2]])
     with Segment(str(only(away))) as old, Segment(str(only(folder))) as new:
         assert old.state == "closed"
-        assert (new.previous_hash, new.header["sequence"]) == (old.last_hash, old.header["sequence"] + 1)
+        assert (new.previous_hash, new.header["sequence"]) == (
+            old.last_hash,
+            old.header["sequence"] + 1,
+        )
 
 
 def test_a_wrong_clock_does_not_fork_the_chain(tmp_path: Path) -> None:

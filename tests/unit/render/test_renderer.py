@@ -1,4 +1,6 @@
-"""Text of every format: against a slow renderer in plain Python, json and csv, the C ctrecorder's own listings, conntrack's own lines."""
+"""Text of every format: against a slow renderer in plain Python, json and csv, the C ctrecorder's
+own listings, conntrack's own lines.
+"""
 
 from __future__ import annotations
 
@@ -47,11 +49,17 @@ def made(form: str, *tables: Table, connections: bool = False, utc: bool = False
 
 
 def clock(ns: int) -> str:
-    return f"{time.strftime('%Y.%m.%d %H:%M:%S', time.localtime(ns // 10**9))}.{ns // 1000 % 10**6:06}"
+    return (
+        f"{time.strftime('%Y.%m.%d %H:%M:%S', time.localtime(ns // 10**9))}.{ns // 1000 % 10**6:06}"
+    )
 
 
 def slow_address(text: str) -> str:
-    return text if "." in text else socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, text))
+    return (
+        text
+        if "." in text
+        else socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, text))
+    )
 
 
 def slow_tuples(row: Mapping[str, Any]) -> str:
@@ -76,7 +84,12 @@ def slow_text(row: Mapping[str, Any]) -> str:
 
 def test_the_line_of_the_issue() -> None:
     row = event(time=int(datetime(2010, 9, 28, 21, 15, 17).timestamp()) * 10**9 + 988_012_345)
-    swapped = {"orig_src": "88.1.1.1", "orig_dst": "194.1.1.1", "reply_src": "192.168.1.100", "reply_dst": "88.1.1.1"}
+    swapped = {
+        "orig_src": "88.1.1.1",
+        "orig_dst": "194.1.1.1",
+        "reply_src": "192.168.1.100",
+        "reply_dst": "88.1.1.1",
+    }
     expected = "2010.09.28 21:15:17.988012 S  tcp src=88.1.1.1:1527 dst=194.1.1.1:25 src=192.168.1.100:25 dst=88.1.1.1:1527\n"
     assert made("text", table([{**row, **swapped}])) == expected
 
@@ -98,7 +111,11 @@ def test_text_of_one_kind_alone(protocol: int, family: int) -> None:
 
 
 def test_addresses_that_were_not_recorded() -> None:
-    rows = [event(), without(event(), "orig_src", "reply_dst"), without(event(l4proto=112), "orig_src", *PORTS)]
+    rows = [
+        event(),
+        without(event(), "orig_src", "reply_dst"),
+        without(event(l4proto=112), "orig_src", *PORTS),
+    ]
     assert made("text", table(rows)) == "".join(map(slow_text, rows))
 
 
@@ -124,16 +141,23 @@ def test_classic_is_what_the_c_ctrecorder_printed(path: Path) -> None:
     data = path.with_name(path.name.removesuffix(".list.txt")).read_bytes()
     header = legacy_format.parse_header(data, str(path))
     records = np.frombuffer(data[legacy_format.HEADER_BYTES :], header.layout)
-    shown = made("classic", legacy_format.to_table(records, header), connections=header.squeezed, utc=True)
+    shown = made(
+        "classic", legacy_format.to_table(records, header), connections=header.squeezed, utc=True
+    )
     assert shown == path.read_text()
 
 
 def test_classic_of_what_the_c_ctrecorder_could_not_say() -> None:
     """ICMP has ports 0; a bound is no time; IPv6 has its address."""
     icmp = without(event(l4proto=1, orig_icmp=(8, 0, 9), reply_icmp=(0, 0, 9), status=2), *PORTS)
-    assert made("classic", table([icmp])) == f"{clock(NS)} S+ src=192.168.1.100:0 dst=194.1.1.1:0 src=194.1.1.1:0 dst=88.1.1.1:0\n"
+    assert (
+        made("classic", table([icmp]))
+        == f"{clock(NS)} S+ src=192.168.1.100:0 dst=194.1.1.1:0 src=194.1.1.1:0 dst=88.1.1.1:0\n"
+    )
     bound = without(event(start=NS, start_source=3, end=NS, end_source=1), "time", "event")
-    assert made("classic", table([bound]), connections=True).startswith(f"{UNKNOWN} {clock(NS)} src=192.168.1.100:1527 dst=")
+    assert made("classic", table([bound]), connections=True).startswith(
+        f"{UNKNOWN} {clock(NS)} src=192.168.1.100:1527 dst="
+    )
     six = event(**dict.fromkeys(ADDRESSES, "2001:db8::1"))
     ends = "src=[2001:db8::1]:1527 dst=[2001:db8::1]:25 src=[2001:db8::1]:25 dst=[2001:db8::1]:1527"
     assert made("classic", table([six], AF_INET6)) == f"{clock(NS)} S  {ends}\n"
@@ -148,11 +172,18 @@ def test_text_of_connections() -> None:
         {**base, "start": NS, "start_source": 3, "end": 0, "end_source": 0},
         {**base, "start": 0, "start_source": 0, "end": later, "end_source": 3},
     ]
-    times = [f"{clock(NS)} {clock(later)} kr+", f"{clock(NS)} {UNKNOWN} <- ", f"{UNKNOWN} {clock(later)} -< "]
-    assert made("text", table(rows), connections=True) == "".join(f"{part} tcp {slow_tuples(base)}\n" for part in times)
+    times = [
+        f"{clock(NS)} {clock(later)} kr+",
+        f"{clock(NS)} {UNKNOWN} <- ",
+        f"{UNKNOWN} {clock(later)} -< ",
+    ]
+    assert made("text", table(rows), connections=True) == "".join(
+        f"{part} tcp {slow_tuples(base)}\n" for part in times
+    )
 
 
-# Lines of conntrack 1.4.7 -E -o timestamp, without the timeout and the process, and what the kernel had told.
+# Lines of conntrack 1.4.7 -E -o timestamp, without the timeout and the process, and what the kernel
+# had told.
 CONNTRACK = [
     (
         "[1795499804.994266]\t    [NEW] icmp     1 src=10.9.0.2 dst=198.51.100.2 type=8 code=0 id=21593 [UNREPLIED] "
@@ -187,14 +218,34 @@ CONNTRACK = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("line", "told"), CONNTRACK, ids=[line[21:40].strip() for line, _ in CONNTRACK])
+@pytest.mark.parametrize(
+    ("line", "told"), CONNTRACK, ids=[line[21:40].strip() for line, _ in CONNTRACK]
+)
 @pytest.mark.parametrize("others", [False, True], ids=["alone", "among others"])
 def test_lines_of_conntrack(line: str, told: Row, others: bool) -> None:
-    row = {"time": NS, "orig_src": "10.9.0.2", "orig_dst": "198.51.100.2", "reply_src": "198.51.100.2", "reply_dst": "198.51.100.1", **told}
+    row = {
+        "time": NS,
+        "orig_src": "10.9.0.2",
+        "orig_dst": "198.51.100.2",
+        "reply_src": "198.51.100.2",
+        "reply_dst": "198.51.100.1",
+        **told,
+    }
     if "ports" in row:
         sport, dport = row.pop("ports")
-        row |= {"orig_sport": sport, "orig_dport": dport, "reply_sport": dport, "reply_dport": sport}
-    row |= dict(zip(("orig_packets", "orig_bytes", "reply_packets", "reply_bytes"), row.pop("counters", ()), strict=False))
+        row |= {
+            "orig_sport": sport,
+            "orig_dport": dport,
+            "reply_sport": dport,
+            "reply_dport": sport,
+        }
+    row |= dict(
+        zip(
+            ("orig_packets", "orig_bytes", "reply_packets", "reply_bytes"),
+            row.pop("counters", ()),
+            strict=False,
+        )
+    )
     rows = [*random_events(1, 20), row, *random_events(2, 20)] if others else [row]
     assert made("conntrack", table(rows)).splitlines()[20 if others else 0] == line
 
@@ -204,13 +255,18 @@ def expected_record(row: Row) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in row.items():
         if key in ("time", "start", "stop", "end"):
-            found[key] = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(value // 10**9))}.{value % 10**9:09}Z"
+            found[key] = (
+                f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(value // 10**9))}.{value % 10**9:09}Z"
+            )
         elif key == "event":
             found[key] = {1: "NEW", 2: "UPDATE", 3: "DESTROY", 4: "EXISTING"}[value]
         elif key == "l4proto":
             found["proto"] = labels.protocol(value)
         elif key.endswith("_icmp"):
-            found |= {f"{key}_{part}": number for part, number in zip(("type", "code", "id"), value, strict=True)}
+            found |= {
+                f"{key}_{part}": number
+                for part, number in zip(("type", "code", "id"), value, strict=True)
+            }
         elif key == "status":
             found[key] = labels.status(value)
         elif key == "tcp_state":
@@ -233,10 +289,15 @@ def test_json_is_what_was_told_and_no_more(family: int) -> None:
 @FAMILIES
 def test_csv_has_the_same_and_nothing_where_json_has_no_key(family: int) -> None:
     rows = random_events(6, 500, family)
-    text = Renderer("csv", connections=False, utc=False).head.decode() + made("csv", table(rows, family))
+    text = Renderer("csv", connections=False, utc=False).head.decode() + made(
+        "csv", table(rows, family)
+    )
     shown = list(csv.DictReader(io.StringIO(text), strict=True))
     for row, got in zip(map(expected_record, rows), shown, strict=True):
-        flat = {key: "|".join(value) if isinstance(value, list) else str(value) for key, value in row.items()}
+        flat = {
+            key: "|".join(value) if isinstance(value, list) else str(value)
+            for key, value in row.items()
+        }
         assert {key: value for key, value in got.items() if value or key in flat} == flat
     assert text.splitlines()[0].split(",") == list(EVENT_KEYS)
 
@@ -244,18 +305,34 @@ def test_csv_has_the_same_and_nothing_where_json_has_no_key(family: int) -> None
 def test_json_of_connections_begins_well_whatever_is_unknown() -> None:
     base = without(event(seen=5), "time", "event")
     spans = [(NS, 1, NS + 1, 2), (0, 0, NS, 3), (NS, 3, 0, 0), (0, 0, 0, 0)]
-    rows = [{**base, "start": start, "start_source": source, "end": end, "end_source": other} for start, source, end, other in spans]
+    rows = [
+        {**base, "start": start, "start_source": source, "end": end, "end_source": other}
+        for start, source, end, other in spans
+    ]
     shown = [json.loads(line) for line in made("json", table(rows), connections=True).splitlines()]
-    assert [("start" in row, "end" in row) for row in shown] == [(True, True), (False, True), (True, False), (False, False)]
+    assert [("start" in row, "end" in row) for row in shown] == [
+        (True, True),
+        (False, True),
+        (True, False),
+        (False, False),
+    ]
     assert [row["start_source"] for row in shown] == ["kernel", "unknown", "bound", "unknown"]
     assert shown[0]["seen"] == ["NEW", "DESTROY"]
     assert set(shown[0]) <= set(CONNECTION_KEYS)
-    assert len({made("csv", table([row]), connections=True).count(",") for row in rows} | {len(CONNECTION_KEYS) - 1}) == 1
+    assert (
+        len(
+            {made("csv", table([row]), connections=True).count(",") for row in rows}
+            | {len(CONNECTION_KEYS) - 1}
+        )
+        == 1
+    )
 
 
 def test_every_column_has_a_key() -> None:
     """A column that is added to the format shows up."""
-    shown = {*EVENT_KEYS, *CONNECTION_KEYS} - {key for key in EVENT_KEYS if "_icmp_" in key} - {"proto"} | {"l4proto", "present"}
+    shown = {*EVENT_KEYS, *CONNECTION_KEYS} - {key for key in EVENT_KEYS if "_icmp_" in key} - {
+        "proto"
+    } | {"l4proto", "present"}
     assert shown == set(BY_NAME)
 
 
@@ -276,14 +353,24 @@ def test_columns_that_are_enough() -> None:
 
 def test_a_strangers_numbers_are_text_too() -> None:
     """Values that no kernel sends: no crash, one line each."""
-    rows = [event(event=200, l4proto=255, status=2**32 - 1, tcp_state=77, time=-5), event(time=2**63 - 1, status=1 << 20)]
+    rows = [
+        event(event=200, l4proto=255, status=2**32 - 1, tcp_state=77, time=-5),
+        event(time=2**63 - 1, status=1 << 20),
+    ]
     for form in FORMATS:
         assert made(form, table(rows), utc=True).count("\n") == 2
     shown = [json.loads(line) for line in made("json", table(rows)).splitlines()]
-    assert (shown[0]["event"], shown[0]["proto"], shown[1]["status"]) == ("200", "255", ["0x100000"])
+    assert (shown[0]["event"], shown[0]["proto"], shown[1]["status"]) == (
+        "200",
+        "255",
+        ["0x100000"],
+    )
     assert ipaddress.ip_address(shown[0]["orig_src"])
 
 
 def test_a_header_that_left_no_protocol_out_says_all() -> None:
-    assert render_header.text("x", {"protocols": [], "sealed": False}) == "x:\n  protocols: all\n  sealed:    no\n"
+    assert (
+        render_header.text("x", {"protocols": [], "sealed": False})
+        == "x:\n  protocols: all\n  sealed:    no\n"
+    )
     assert render_header.text("x", {"protocols": ["tcp", "udp"]}) == "x:\n  protocols: tcp, udp\n"

@@ -1,4 +1,6 @@
-"""Segments read: whole, live, crashed, cut and changed at every byte; and that a search finds what reading all would find."""
+"""Segments read: whole, live, crashed, cut and changed at every byte; and that a search finds what
+reading all would find.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ from tests.support.tables import FAMILIES, NOON, SECOND, same
 FEW = ("time", "event", "orig_src", "id", "present")
 
 
-def write(path: Path, parts: Iterable[Table], close: bool = True, facts: dict[str, object] | None = None) -> bytes:
+def write(
+    path: Path, parts: Iterable[Table], close: bool = True, facts: dict[str, object] | None = None
+) -> bytes:
     """A segment of these tables, with a gap and a mark behind them; returns its last hash."""
     writer = SegmentWriter.create(str(path), {"host": "router"}, time_ns=NOON)
     for part in parts:
@@ -55,7 +59,9 @@ def little(seed: int = 0) -> list[Table]:
 
 
 def rows_of(segment: Segment) -> int:
-    """How many rows can be read, each block by itself; damage goes to the findings, as for whoever reads."""
+    """How many rows can be read, each block by itself; damage goes to the findings, as for whoever
+    reads.
+    """
     count = 0
     for block in segment.blocks_of(*TABLES):
         try:
@@ -68,21 +74,40 @@ def rows_of(segment: Segment) -> int:
 @pytest.mark.parametrize("closed", [True, False])
 def test_what_was_written_is_read(tmp_path: Path, closed: bool) -> None:
     made = [
-        *(tables.events(family, rows, seed=rows) for family in FAMILIES for rows in (1, 256, 257, 3000)),
+        *(
+            tables.events(family, rows, seed=rows)
+            for family in FAMILIES
+            for rows in (1, 256, 257, 3000)
+        ),
         tables.events(uapi.AF_INET, 70_000),
     ]
     last_hash = write(tmp_path / "a", made, closed, {"x": [1]})
     with Segment(str(tmp_path / "a")) as segment:
-        assert (segment.state, segment.findings, segment.torn) == ("closed" if closed else "crashed", [], None)
-        assert (segment.header["host"], segment.previous_hash, segment.last_hash) == ("router", NO_HASH, last_hash)
+        assert (segment.state, segment.findings, segment.torn) == (
+            "closed" if closed else "crashed",
+            [],
+            None,
+        )
+        assert (segment.header["host"], segment.previous_hash, segment.last_hash) == (
+            "router",
+            NO_HASH,
+            last_hash,
+        )
         read = [segment.read(block) for block in segment.blocks_of(Kind.EVENTS)]
         assert [len(table) for table in read[-2:]] == [65_536, 70_000 - 65_536]
         for got, wanted in zip(read[:-2], made[:-1], strict=True):
             same(got, wanted)
         same(read[-1], made[-1].slice(65_536, 70_000))
-        assert [(gap.begin, gap.end, gap.reason, gap.lost) for gap in segment.gaps] == [(NOON, NOON + 5, "overrun", 7)]
-        assert [(mark.what, mark.begin, mark.facts) for mark in segment.marks] == [("heartbeat", NOON + 6, {"x": [1]})]
-        assert segment.times == (min(NOON, *(int(t["time"].min()) for t in made)), max(NOON, *(int(t["time"].max()) for t in made)))
+        assert [(gap.begin, gap.end, gap.reason, gap.lost) for gap in segment.gaps] == [
+            (NOON, NOON + 5, "overrun", 7)
+        ]
+        assert [(mark.what, mark.begin, mark.facts) for mark in segment.marks] == [
+            ("heartbeat", NOON + 6, {"x": [1]})
+        ]
+        assert segment.times == (
+            min(NOON, *(int(t["time"].min()) for t in made)),
+            max(NOON, *(int(t["time"].max()) for t in made)),
+        )
         assert segment.totals == ({"rows": sum(map(len, made))} if closed else {})
 
 
@@ -105,7 +130,10 @@ def test_small_blocks_are_read_as_one(tmp_path: Path) -> None:
         joined = segment.read_small(segment.blocks_of(Kind.EVENTS))
         assert [len(table) for table in joined] == [sum(range(8, 28)), 28, sum(range(29, 48))]
         whole = segment.read_small(segment.blocks_of(Kind.EVENTS), ["id"])
-        assert np.concatenate([t["id"] for t in whole]).tolist() == np.concatenate([t["id"] for t in made]).tolist()
+        assert (
+            np.concatenate([t["id"] for t in whole]).tolist()
+            == np.concatenate([t["id"] for t in made]).tolist()
+        )
 
 
 def blocks_before(data: bytes) -> list[int]:
@@ -144,7 +172,9 @@ def test_a_segment_cut_at_every_byte(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("closed", [True, False])
 def test_a_segment_changed_at_every_byte(tmp_path: Path, closed: bool) -> None:
-    """Each change is found when all is read, costs at most the block that it is in, and gives no row that was not written."""
+    """Each change is found when all is read, costs at most the block that it is in, and gives no
+    row that was not written.
+    """
     path = tmp_path / "a"
     write(path, little(), closed)
     data = bytearray(path.read_bytes())
@@ -160,7 +190,10 @@ def test_a_segment_changed_at_every_byte(tmp_path: Path, closed: bool) -> None:
             assert len(segment.gaps) + len(segment.marks) == 2 - (struck in (4, 5)), offset
             assert rows == 261 - sizes[struck], offset
             assert segment.findings, offset
-            assert all(finding.path == str(path) and 0 <= finding.offset <= len(data) for finding in segment.findings)
+            assert all(
+                finding.path == str(path) and 0 <= finding.offset <= len(data)
+                for finding in segment.findings
+            )
 
 
 def test_damage_in_the_middle_costs_what_it_covers(tmp_path: Path) -> None:
@@ -174,9 +207,13 @@ def test_damage_in_the_middle_costs_what_it_covers(tmp_path: Path) -> None:
         path.write_bytes(data[: ends[1] + 100] + junk + data[ends[2] + 7 :])
         with Segment(str(path)) as segment:
             assert segment.state == "crashed"
-            ids = np.concatenate([segment.read(block)["id"] for block in segment.blocks_of(Kind.EVENTS)])
+            ids = np.concatenate(
+                [segment.read(block)["id"] for block in segment.blocks_of(Kind.EVENTS)]
+            )
             wanted = [0, 3, 4] if junk != data[: ends[1]] else [0, 0, 3, 4]
-            assert ids.tolist() == np.concatenate([made[number]["id"] for number in wanted]).tolist()
+            assert (
+                ids.tolist() == np.concatenate([made[number]["id"] for number in wanted]).tolist()
+            )
             assert segment.findings
             assert segment.torn is None
 
@@ -249,7 +286,15 @@ def test_a_footer_of_another_segment_is_found_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"hello\n", MAGIC, b"\x1f\x8b" * 4000, bytes(200), pack_block(Kind.GAP, b"{}", NO_HASH, (0, 0))[:-1]]
+    "content",
+    [
+        b"",
+        b"hello\n",
+        MAGIC,
+        b"\x1f\x8b" * 4000,
+        bytes(200),
+        pack_block(Kind.GAP, b"{}", NO_HASH, (0, 0))[:-1],
+    ],
 )
 def test_what_is_no_segment_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
@@ -361,7 +406,11 @@ class Ask:
         if self.wanted.dtype.itemsize != (4 if bounds.family == uapi.AF_INET else 16):
             return False
         bound: Bound | None = bounds.get("orig_src")
-        return bound is None or not bound.parts or any(np.isin(self.wanted, part).any() for part in bound.parts)
+        return (
+            bound is None
+            or not bound.parts
+            or any(np.isin(self.wanted, part).any() for part in bound.parts)
+        )
 
     def columns_needed(self) -> list[str]:
         return ["orig_src", "time"]
@@ -375,9 +424,15 @@ class Ask:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_search_finds_what_reading_all_finds(tmp_path: Path, family: int) -> None:
-    made = [tables.events(each, rows, seed=rows + each) for each in FAMILIES for rows in (1, 200, 300, 2000)]
+    made = [
+        tables.events(each, rows, seed=rows + each)
+        for each in FAMILIES
+        for rows in (1, 200, 300, 2000)
+    ]
     write(tmp_path / "a", made)
-    source = next(table for table in made if table.family == family and len(table) == 2000)["orig_src"][:2]
+    source = next(table for table in made if table.family == family and len(table) == 2000)[
+        "orig_src"
+    ][:2]
     with Segment(str(tmp_path / "a")) as segment:
         ask = Ask(source)
         for block, table in zip(segment.blocks_of(Kind.EVENTS), made, strict=True):
@@ -393,7 +448,9 @@ def test_a_search_finds_what_reading_all_finds(tmp_path: Path, family: int) -> N
                 same(every, table.take(wanted))
 
 
-def test_a_search_reads_only_indexes_where_nothing_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_reads_only_indexes_where_nothing_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of blocks whose dictionary lacks the address not one column is read: a tenth of the bytes."""
     made = [tables.events(uapi.AF_INET, 5000, seed) for seed in range(4)]
     write(tmp_path / "a", made)
@@ -416,13 +473,20 @@ def test_a_search_reads_only_indexes_where_nothing_is(tmp_path: Path, monkeypatc
 
 
 def test_a_damaged_dictionary_never_hides_rows(tmp_path: Path) -> None:
-    """It is under the frame's hash: the block is told of as damaged, not passed over as one that lacks the address."""
+    """It is under the frame's hash: the block is told of as damaged, not passed over as one that
+    lacks the address.
+    """
     path = tmp_path / "a"
     made = tables.events(uapi.AF_INET, 2000)
     write(path, [made])
     with Segment(str(path)) as segment:
         (block,) = segment.blocks_of(Kind.EVENTS)
-        place = block.offset + FRAME.size + segment.read_index(block).columns["orig_src"].dictionary_place + 20
+        place = (
+            block.offset
+            + FRAME.size
+            + segment.read_index(block).columns["orig_src"].dictionary_place
+            + 20
+        )
         with path.open("r+b") as file:
             file.seek(place)
             byte = file.read(1)[0]
@@ -472,7 +536,9 @@ def test_a_block_is_a_record_of_the_index(tmp_path: Path) -> None:
 
 
 def test_a_long_index_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A year of segments can be open; what an index says is read again, and held against its hash again."""
+    """A year of segments can be open; what an index says is read again, and held against its hash
+    again.
+    """
     path = tmp_path / "a"
     write(path, [tables.events(uapi.AF_INET, 3, seed) for seed in range(50)])
     monkeypatch.setattr("ctrecorder.segment.reader._KEPT_RECORDS", 10)

@@ -41,14 +41,20 @@ def writer(tmp_path: Path) -> Iterator[SegmentWriter]:
 def ids(path: str) -> list[int]:
     with Segment(path) as segment:
         assert segment.findings == []
-        return [one for block in segment.blocks_of(Kind.EVENTS) for one in segment.read(block)["id"].tolist()]
+        return [
+            one
+            for block in segment.blocks_of(Kind.EVENTS)
+            for one in segment.read(block)["id"].tolist()
+        ]
 
 
 def test_chained_segments(tmp_path: Path) -> None:
     """A segment's last hash is what close returned, and what the next one's header names."""
     last_hash, previous = NO_HASH, None
     for name in ("a", "b", "c"):
-        writer = SegmentWriter.create(str(tmp_path / name), {"chain": "x", "previous": previous}, last_hash)
+        writer = SegmentWriter.create(
+            str(tmp_path / name), {"chain": "x", "previous": previous}, last_hash
+        )
         writer.append(EVENTS)
         last_hash, previous = writer.close(), name
         with Segment(str(tmp_path / name)) as segment:
@@ -63,7 +69,11 @@ def test_the_header(tmp_path: Path, writer: SegmentWriter) -> None:
         assert segment.state == "live"
         assert segment.header["format"] == "ctlog"
         assert segment.header["program"].startswith("ctrecorder ")
-        assert (segment.header["previous"], segment.header["sealed"], segment.header["host"]) == (None, False, "router")
+        assert (segment.header["previous"], segment.header["sealed"], segment.header["host"]) == (
+            None,
+            False,
+            "router",
+        )
         assert segment.times == (NOON, NOON)
 
 
@@ -126,7 +136,9 @@ def test_a_gap_that_ends_before_it_begins(writer: SegmentWriter) -> None:
 
 @contextlib.contextmanager
 def files_at_most(size: int) -> Iterator[None]:
-    """No file of this process can grow over `size` bytes: a write past it fails, half-way if it straddles it."""
+    """No file of this process can grow over `size` bytes: a write past it fails, half-way if it
+    straddles it.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
@@ -138,7 +150,9 @@ def files_at_most(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("room", [0, 1, 63, 64, 500])
-def test_a_write_that_fails_leaves_whole_blocks_and_can_be_made_again(writer: SegmentWriter, room: int) -> None:
+def test_a_write_that_fails_leaves_whole_blocks_and_can_be_made_again(
+    writer: SegmentWriter, room: int
+) -> None:
     """The kernel itself cuts the write: nothing, or a part of it, reaches the file."""
     writer.append(EVENTS.slice(0, 5))
     size, last_hash = writer.size, writer.last_hash
@@ -148,10 +162,18 @@ def test_a_write_that_fails_leaves_whole_blocks_and_can_be_made_again(writer: Se
         lambda: writer.mark("heartbeat", {"x": "y" * 600}, 0),
         lambda: writer.close({"x": "y" * 600}),
     ):
-        with files_at_most(size + room), pytest.raises(WriteError, match="File too large") as caught:
+        with (
+            files_at_most(size + room),
+            pytest.raises(WriteError, match="File too large") as caught,
+        ):
             attempt()
         assert caught.value.errno == errno.EFBIG
-        assert (os.stat(writer.path).st_size, writer.size, writer.last_hash, writer.rows) == (size, size, last_hash, 5)
+        assert (os.stat(writer.path).st_size, writer.size, writer.last_hash, writer.rows) == (
+            size,
+            size,
+            last_hash,
+            5,
+        )
     writer.append(EVENTS)
     writer.close()
     assert ids(writer.path) == [*EVENTS["id"][:5].tolist(), *EVENTS["id"].tolist()]
@@ -173,7 +195,9 @@ def test_a_table_is_written_whole_or_not_at_all(writer: SegmentWriter) -> None:
     assert ids(writer.path) == table["id"].tolist()
 
 
-def test_a_sync_that_fails_leaves_it_open(writer: SegmentWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sync_that_fails_leaves_it_open(
+    writer: SegmentWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was written since the last one that did not can be taken back and written again."""
     writer.append(EVENTS.slice(0, 7))
     writer.sync()
@@ -195,7 +219,9 @@ def test_a_sync_that_fails_leaves_it_open(writer: SegmentWriter, monkeypatch: py
     assert verify.check([writer.path], print) == verify.WHOLE
 
 
-def test_a_cut_that_fails_is_made_before_the_next_write(writer: SegmentWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cut_that_fails_is_made_before_the_next_write(
+    writer: SegmentWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     size = writer.size
 
     def failing(descriptor: int, length: int) -> None:
@@ -222,11 +248,27 @@ def test_many_blocks(writer: SegmentWriter) -> None:
 
 def test_templates() -> None:
     moment = 1_790_000_096 * SECOND
-    assert record_template.expand_template("/a/ct-%Y%m%d-%H%M%S.ctlog", moment) == "/a/ct-20260921-141456.ctlog"
+    assert (
+        record_template.expand_template("/a/ct-%Y%m%d-%H%M%S.ctlog", moment)
+        == "/a/ct-20260921-141456.ctlog"
+    )
     assert record_template.expand_template("ct-%s-%%s", moment) == "./ct-1790000096-%s"
 
 
-@pytest.mark.parametrize("template", ["/a/%Y/ct", "/a/", "", "/a/%D", "/a/ct%n", "/a/..", "/a/%Y\0", "/a/" + "x" * 256, "/a/ct-\x1b[2J"])
+@pytest.mark.parametrize(
+    "template",
+    [
+        "/a/%Y/ct",
+        "/a/",
+        "",
+        "/a/%D",
+        "/a/ct%n",
+        "/a/..",
+        "/a/%Y\0",
+        "/a/" + "x" * 256,
+        "/a/ct-\x1b[2J",
+    ],
+)
 def test_templates_that_leave_their_folder_or_name_no_file(template: str) -> None:
     with pytest.raises(UsageError):
         record_template.expand_template(template, NOON)
@@ -241,7 +283,9 @@ def test_the_first_free_name(tmp_path: Path) -> None:
 
 
 def test_finding_segments(tmp_path: Path) -> None:
-    """By their content, in the order of their headers' times; a damaged first block does not make one foreign."""
+    """By their content, in the order of their headers' times; a damaged first block does not make
+    one foreign.
+    """
     for name, begin in (("b", 2), ("a", 3), ("c", 1)):
         writer = SegmentWriter.create(str(tmp_path / name), {}, time_ns=NOON + begin)
         writer.append(EVENTS)
@@ -265,7 +309,9 @@ def test_finding_segments(tmp_path: Path) -> None:
     assert [name for name in names if name in "abc"] == ["c", "b", "a"]
 
 
-def test_a_file_that_goes_from_its_folder_is_not_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_goes_from_its_folder_is_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As if it had gone before the folder was read; but one that was named is missed."""
     gone = str(tmp_path / "gone")
     monkeypatch.setattr(os, "scandir", lambda path: contextlib.nullcontext([Entry("gone")]))
@@ -288,14 +334,23 @@ def test_times_are_those_of_the_rows(writer: SegmentWriter) -> None:
     writer.close()
     with Segment(writer.path) as segment:
         events, connections = segment.blocks_of(Kind.EVENTS, Kind.CONNECTIONS)
-        assert (events.time_min, events.time_max) == (int(EVENTS["time"].min()), int(EVENTS["time"].max()))
+        assert (events.time_min, events.time_max) == (
+            int(EVENTS["time"].min()),
+            int(EVENTS["time"].max()),
+        )
         read = segment.read(connections)
-        assert connections.time_min == np.where(read["start"] != 0, read["start"], read["end"]).min()
+        assert (
+            connections.time_min == np.where(read["start"] != 0, read["start"], read["end"]).min()
+        )
         assert connections.time_max == max(read["end"].max(), read["start"].max())
 
 
-def test_a_segment_of_very_many_blocks_has_no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The recorder's memory is bounded also where it never rotates; such a segment is followed by its frames."""
+def test_a_segment_of_very_many_blocks_has_no_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recorder's memory is bounded also where it never rotates; such a segment is followed by
+    its frames.
+    """
     monkeypatch.setattr("ctrecorder.segment.writer.MAX_INDEXED", 128)
     for blocks in (127, 128, 129, 300):
         path = str(tmp_path / str(blocks))

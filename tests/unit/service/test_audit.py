@@ -1,4 +1,6 @@
-"""Each question of ctlist leaves an entry: sent to a journal's socket, in a mount namespace where that is the test's own."""
+"""Each question of ctlist leaves an entry: sent to a journal's socket, in a mount namespace where
+that is the test's own.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +48,21 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ask(tmp_path: Path, audit: str, query: str, code: int = 0) -> tuple[str, str]:
     """What ctlist said on stderr, and what the journal was sent; `question` is a shell's."""
-    command = ["unshare", "--mount", "--propagation", "private", sys.executable, "-c", IN_PLACE, tmp_path, audit, JOURNAL]
-    done = subprocess.run([*command, f"PATH={ROOT}/bin:$PATH; {query}"], capture_output=True, text=True, timeout=60)
+    command = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        sys.executable,
+        "-c",
+        IN_PLACE,
+        tmp_path,
+        audit,
+        JOURNAL,
+    ]
+    done = subprocess.run(
+        [*command, f"PATH={ROOT}/bin:$PATH; {query}"], capture_output=True, text=True, timeout=60
+    )
     said, _, sent = done.stderr.partition("SENT ")
     assert done.returncode == code, done.stderr
     return said, sent
@@ -70,7 +85,10 @@ def test_who_what_why_and_how_many(log: Path, tmp_path: Path) -> None:
 
 
 def test_an_answer_that_was_cut_off_counts_too(log: Path, tmp_path: Path) -> None:
-    """The reader has had enough: what came until then is what was seen.  And what fails was a question as well."""
+    """The reader has had enough: what came until then is what was seen.
+
+    And what fails was a question as well.
+    """
     entry = fields(ask(tmp_path, "on", f"ctlist {log} {log} {log} | true; sleep 0.3")[1])
     assert entry["CTRECORDER_COMPLETE"] in ("True", "False")
     entry = fields(ask(tmp_path, "on", f"ctlist -i nonsense {log}", code=2)[1])
@@ -84,7 +102,9 @@ def test_off(log: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("reason", ["", "--reason ''", "--reason ' '"])
 def test_a_reason_is_required(log: Path, tmp_path: Path, reason: str) -> None:
     """Nothing is listed without one."""
-    query = f"ctlist {reason} {log} >{tmp_path}/out; code=$?; test ! -s {tmp_path}/out && exit $code"
+    query = (
+        f"ctlist {reason} {log} >{tmp_path}/out; code=$?; test ! -s {tmp_path}/out && exit $code"
+    )
     said, sent = ask(tmp_path, "require-reason", query, code=2)
     assert said.startswith("ctlist: why do you ask?")
     assert "--reason" in said
@@ -92,16 +112,27 @@ def test_a_reason_is_required(log: Path, tmp_path: Path, reason: str) -> None:
 
 
 def test_with_a_reason(log: Path, tmp_path: Path) -> None:
-    assert fields(ask(tmp_path, "require-reason", f"ctlist --reason abuse {log}")[1])["CTRECORDER_ROWS"] == "90"
+    assert (
+        fields(ask(tmp_path, "require-reason", f"ctlist --reason abuse {log}")[1])[
+            "CTRECORDER_ROWS"
+        ]
+        == "90"
+    )
 
 
 def test_who_held_an_address_is_a_question_too(log: Path, tmp_path: Path) -> None:
-    entry = fields(ask(tmp_path, "on", f"ctlist --who 192.0.2.1:40000 --at '2024-10-04 12:00:01' {log}", code=1)[1])
+    entry = fields(
+        ask(
+            tmp_path, "on", f"ctlist --who 192.0.2.1:40000 --at '2024-10-04 12:00:01' {log}", code=1
+        )[1]
+    )
     assert entry["CTRECORDER_ROWS"] == "0"
     assert entry["CTRECORDER_COMPLETE"] == "True"
 
 
 def test_a_question_cannot_forge_a_field(log: Path, tmp_path: Path) -> None:
     """A newline in an argument stays in its field."""
-    _, sent = ask(tmp_path, "on", f"ctlist --reason \"$(printf 'a\\nCTRECORDER_LOGIN=somebody')\" {log}")
+    _, sent = ask(
+        tmp_path, "on", f"ctlist --reason \"$(printf 'a\\nCTRECORDER_LOGIN=somebody')\" {log}"
+    )
     assert fields(sent.partition("CTRECORDER_REASON")[0]).get("CTRECORDER_LOGIN") != "somebody"

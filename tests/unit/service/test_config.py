@@ -1,4 +1,6 @@
-"""The configuration: what a file may say, how it is refused, and that the shipped file and ctrecorder.conf(5) say the same."""
+"""The configuration: what a file may say, how it is refused, and that the shipped file and
+ctrecorder.conf(5) say the same.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def conf(tmp_path: Path) -> Path:
     return tmp_path / "x.conf"
 
 
-def test_without_a_file_every_setting_has_its_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_file_every_setting_has_its_default(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(config, "DEFAULT_PATH", str(tmp_path / "none.conf"))
     assert config.load(None, "record") == {
         "template": "/var/log/ctrecorder/%Y%m%d-%H%M%S.ctlog",
@@ -39,11 +43,18 @@ def test_without_a_file_every_setting_has_its_default(monkeypatch: pytest.Monkey
         "group": None,
         "mode": 0o640,
     }
-    assert config.load(None, "expire") == {"folder": "/var/log/ctrecorder", "max_age": 90 * 86400, "max_size": None, "min_free": None}
+    assert config.load(None, "expire") == {
+        "folder": "/var/log/ctrecorder",
+        "max_age": 90 * 86400,
+        "max_size": None,
+        "min_free": None,
+    }
 
 
 def test_the_file_goes_over_the_default_and_the_command_line_over_the_file(conf: Path) -> None:
-    conf.write_text("[record]\nrotate = 5\nprotocols = udp, tcp\nnat_only=yes\n; x\n[expire]\nmax_size = 1.5G\nmin_free = 7.5%\n")
+    conf.write_text(
+        "[record]\nrotate = 5\nprotocols = udp, tcp\nnat_only=yes\n; x\n[expire]\nmax_size = 1.5G\nmin_free = 7.5%\n"
+    )
     args = argparse.Namespace(config=str(conf), rotate=None, protocols=(1,), nat_only=None)
     config.merge(args, "record")
     assert (args.rotate, args.protocols, args.nat_only, args.rows) == (5, (1,), True, 16384)
@@ -62,37 +73,56 @@ def test_a_zero_of_the_command_line_is_not_taken_for_nothing(conf: Path) -> None
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("[record]\n\nrotate = 0\n", "line 3: rotate = 0: allowed is a whole number, 1 to 1440, in minutes"),
+        (
+            "[record]\n\nrotate = 0\n",
+            "line 3: rotate = 0: allowed is a whole number, 1 to 1440, in minutes",
+        ),
         ("[record]\nrotate = 60 minutes", "line 2: rotate = 60 minutes: allowed is a whole number"),
         ("[record]\nrotate = \u0661\n", "line 2: rotate = \u0661: allowed is"),
         ("[record]\nrotate =\n", "line 2: rotate = : allowed is"),
-        ("[record]\nprotocols = tcp,http", "line 2: protocols = tcp,http: allowed is all, or a list of icmp, tcp"),
+        (
+            "[record]\nprotocols = tcp,http",
+            "line 2: protocols = tcp,http: allowed is all, or a list of icmp, tcp",
+        ),
         ("[record]\nprotocols =\n", "line 2: protocols = : allowed is all"),
         ("[record]\nnat_only = maybe", "line 2: nat_only = maybe: allowed is yes or no"),
         ("[record]\ntemplate = log/%Y", "line 2: template = log/%Y: allowed is a full path"),
-        ("[record]\ntemplate = /var/log/%Y/", "line 2: template = /var/log/%Y/: allowed is a full path"),
+        (
+            "[record]\ntemplate = /var/log/%Y/",
+            "line 2: template = /var/log/%Y/: allowed is a full path",
+        ),
         ("[record]\nmode = 0755", "line 2: mode = 0755: allowed is read and write"),
         ("[record]\nmode = 440", "line 2: mode = 440: allowed is"),
         ("[record]\nuser = a b", "line 2: user = a b: allowed is the name of a user"),
         ("[record]\nrotat = 5", "line 2: no setting rotat in [record] (did you mean rotate?)"),
         ("[record]\nrotate = 5\n  nat_only = yes", "line 2: the line after rotate is indented"),
-        ("[recrod]\nrotate = 5", "line 1: no section [recrod] (did you mean record?): there are record, squeeze, expire"),
+        (
+            "[recrod]\nrotate = 5",
+            "line 1: no section [recrod] (did you mean record?): there are record, squeeze, expire",
+        ),
         ("[DEFAULT]\nrotate = 5", "line 1: no section [DEFAULT]"),
         ("[record]\nrotate = 5\nrotate = 6", "line 3: rotate is set twice in [record]"),
         ("[record]\n[record]\n", "line 2: section [record] stands twice"),
         ("rotate = 5", "line 1: rotate = 5: stands before the first section"),
         ("[record]\nrotate: 5", "line 2: rotate: 5: not a section, a comment or `name = value`"),
         ("[squeeze]\nresolution = ns", "line 2: resolution = ns: allowed is us, ms or s"),
-        ("[expire]\nmax_age = 90", "line 2: max_age = 90: allowed is a number with s, m, h, d, w or y"),
+        (
+            "[expire]\nmax_age = 90",
+            "line 2: max_age = 90: allowed is a number with s, m, h, d, w or y",
+        ),
         ("[expire]\nmax_age = 0d", "line 2: max_age = 0d: allowed is"),
         ("[expire]\nmax_size = -1G", "line 2: max_size = -1G: allowed is"),
         ("[expire]\nmin_free = 100%", "line 2: min_free = 100%: allowed is"),
         ("[record]\nuser = \x1b[31m", "line 2: user = \\x1b[31m: allowed is"),
     ],
 )
-def test_an_error_names_file_line_setting_and_what_is_allowed(conf: Path, text: str, line: str) -> None:
+def test_an_error_names_file_line_setting_and_what_is_allowed(
+    conf: Path, text: str, line: str
+) -> None:
     conf.write_text(text, encoding="utf-8")
-    for section in settings.SECTIONS:  # wherever it stands: a command does not start with half of what was meant
+    for section in (
+        settings.SECTIONS
+    ):  # wherever it stands: a command does not start with half of what was meant
         with pytest.raises(UsageError) as error:
             config.load(str(conf), section)
         assert str(error.value).startswith(f"{conf}: {line}")
@@ -100,12 +130,18 @@ def test_an_error_names_file_line_setting_and_what_is_allowed(conf: Path, text: 
 
 def test_check_tells_all_that_is_wrong(conf: Path) -> None:
     conf.write_text("[record]\nrotate = x\n[expire]\n[squeeze]\nrotate = 5\n[expir]\n")
-    assert [line.removeprefix(f"{conf}: ")[:7] for line in config.check(str(conf))] == ["line 2:", "line 5:", "line 6:"]
+    assert [line.removeprefix(f"{conf}: ")[:7] for line in config.check(str(conf))] == [
+        "line 2:",
+        "line 5:",
+        "line 6:",
+    ]
     with pytest.raises(UsageError, match=r"\(and 2 more: ctrecord --check-config\)"):
         config.load(str(conf), "record")
 
 
-def test_what_is_no_configuration_is_refused_in_a_line(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_configuration_is_refused_in_a_line(
+    conf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UsageError, match="no such file"):
         config.load(str(conf), "record")
     with pytest.raises(UsageError, match="cannot be read: Is a directory"):
@@ -121,42 +157,73 @@ def test_the_command_line_allows_what_the_file_allows() -> None:
     parser = argparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("-t", type=config.argument("record", "rotate"))
     assert parser.parse_args(["-t", "15"]).t == 15
-    with pytest.raises(argparse.ArgumentError, match="'0' is not allowed: a whole number, 1 to 1440, in minutes"):
+    with pytest.raises(
+        argparse.ArgumentError, match="'0' is not allowed: a whole number, 1 to 1440, in minutes"
+    ):
         parser.parse_args(["-t", "0"])
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90d", 7776000), ("1s", 1), ("2h", 7200), ("3w", 1814400), ("5m", 300), ("1y", 31557600)])
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90d", 7776000), ("1s", 1), ("2h", 7200), ("3w", 1814400), ("5m", 300), ("1y", 31557600)],
+)
 def test_a_duration_is_in_seconds(text: str, seconds: int) -> None:
     assert settings.duration(text) == seconds
 
 
-@pytest.mark.parametrize(("text", "size"), [("0", 0), ("1500", 1500), ("1K", 1024), ("2M", 2 << 20), ("1GiB", 1 << 30), ("1.5TB", 3 << 39)])
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("1500", 1500),
+        ("1K", 1024),
+        ("2M", 2 << 20),
+        ("1GiB", 1 << 30),
+        ("1.5TB", 3 << 39),
+    ],
+)
 def test_a_size_is_in_bytes(text: str, size: int) -> None:
     assert settings.size(text) == size
 
 
 def test_the_shipped_file_is_the_table_and_says_the_defaults(tmp_path: Path) -> None:
     shipped = (ROOT / "etc" / "ctrecorder.conf").read_text()
-    assert shipped == settings.example(), "renew it: python3 -m ctrecorder.settings > etc/ctrecorder.conf"
+    assert shipped == settings.example(), (
+        "renew it: python3 -m ctrecorder.settings > etc/ctrecorder.conf"
+    )
     live = tmp_path / "live.conf"
     live.write_text(re.sub(r"^#(\w+ =)", r"\1", shipped, flags=re.MULTILINE))
     assert config.check(str(live)) == []
     for section, declared in settings.SECTIONS.items():
-        assert config.load(str(live), section) == {one.name: one.parse(one.default) for one in declared.settings}
+        assert config.load(str(live), section) == {
+            one.name: one.parse(one.default) for one in declared.settings
+        }
 
 
 def test_ctrecorder_conf_5_tells_every_setting_as_the_table_does() -> None:
     page = (ROOT / "man" / "ctrecorder.conf.5").read_text()
     told: dict[tuple[str, str], str] = {}
-    for section, body in re.findall(r"^\.Ss The (\w+) section\n.*?^\.Bl .*?\n(.*?)^\.El", page, flags=re.MULTILINE | re.DOTALL):
-        items = re.findall(r"^\.It Cm (\w+) Ns = Ns (?:Ar|Li) (.*?)\n(.*?)(?=^\.It|\Z)", body, flags=re.MULTILINE | re.DOTALL)
+    for section, body in re.findall(
+        r"^\.Ss The (\w+) section\n.*?^\.Bl .*?\n(.*?)^\.El", page, flags=re.MULTILINE | re.DOTALL
+    ):
+        items = re.findall(
+            r"^\.It Cm (\w+) Ns = Ns (?:Ar|Li) (.*?)\n(.*?)(?=^\.It|\Z)",
+            body,
+            flags=re.MULTILINE | re.DOTALL,
+        )
         for name, default, words in items:
             told[section, name] = f"{default}: {' '.join(words.split())}"
     said = "{0}: {1.meaning} {1.reason} Allowed: {1.allowed}{2}."
-    assert told == {(name, one.name): said.format(one.default or "empty", one, settings.in_unit(one)) for name, one in ALL}
+    assert told == {
+        (name, one.name): said.format(one.default or "empty", one, settings.in_unit(one))
+        for name, one in ALL
+    }
 
 
-@pytest.mark.parametrize("module", ["ctrecorder.service.config", "ctrecorder.service.settings", "ctrecorder.service.messages"])
+@pytest.mark.parametrize(
+    "module",
+    ["ctrecorder.service.config", "ctrecorder.service.settings", "ctrecorder.service.messages"],
+)
 def test_parsers_may_import_it_without_numpy(module: str) -> None:
     code = f"import sys, {module}; print('numpy' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "False\n"

@@ -27,7 +27,14 @@ ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
 def run(code: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run `code` in a fresh Python."""
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, text=True, capture_output=True, timeout=20, env={**ENVIRONMENT, **(env or {})}, check=False)
+    return subprocess.run(
+        command,
+        text=True,
+        capture_output=True,
+        timeout=20,
+        env={**ENVIRONMENT, **(env or {})},
+        check=False,
+    )
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 5.0) -> None:
@@ -52,7 +59,9 @@ for name in ("Uid", "Gid", "Groups", "CapPrm", "CapEff", "CapInh", "CapAmb", "Ca
 """
 
 
-@pytest.mark.parametrize(("keep", "bits"), [(True, "0000000000001000"), (False, "0000000000000000")])
+@pytest.mark.parametrize(
+    ("keep", "bits"), [(True, "0000000000001000"), (False, "0000000000000000")]
+)
 def test_root_becomes_a_user_with_one_capability_or_none(keep: bool, bits: str) -> None:
     result = run(DROP.format(user="nobody", group="daemon", keep=keep))
     none = "['0000000000000000']"
@@ -82,8 +91,9 @@ def test_what_was_given_up_cannot_be_taken_back() -> None:
 
 
 def test_the_missing_default_user_is_named_and_root_goes_on() -> None:
-    code = "from ctrecorder.service import privileges\nprivileges.DEFAULT_USER = 'no-such-user'\n" + (
-        DROP.format(user=None, group=None, keep=True)
+    code = (
+        "from ctrecorder.service import privileges\nprivileges.DEFAULT_USER = 'no-such-user'\n"
+        + (DROP.format(user=None, group=None, keep=True))
     )
     result = run(code)
     assert result.stdout.splitlines()[:2] == ["missing: no-such-user", "Uid ['0', '0', '0', '0']"]
@@ -98,7 +108,9 @@ def test_the_missing_default_user_is_named_and_root_goes_on() -> None:
         ("nobody", "no-such-group", "UsageError no group no-such-group"),
     ],
 )
-def test_a_given_user_or_group_that_does_not_exist_is_an_error(user: str, group: str | None, line: str) -> None:
+def test_a_given_user_or_group_that_does_not_exist_is_an_error(
+    user: str, group: str | None, line: str
+) -> None:
     result = run(DROP.format(user=user, group=group, keep=True))
     assert result.returncode == 2
     assert result.stdout.startswith(line)
@@ -114,8 +126,12 @@ def test_without_root_net_admin_must_be_there() -> None:
     become = "import os\nos.setgroups([])\nos.setgid(65534)\nos.setuid(65534)\nos.setgroups = lambda groups: None\n"
     bare = run(become + DROP.format(user=None, group=None, keep=True))
     assert bare.stdout.startswith("KernelError recording needs CAP_NET_ADMIN")
-    assert run(become + DROP.format(user="nobody", group=None, keep=False)).stdout.startswith("missing: \n")
-    assert run(become + DROP.format(user="daemon", group=None, keep=False)).stdout.startswith("UsageError cannot become user daemon")
+    assert run(become + DROP.format(user="nobody", group=None, keep=False)).stdout.startswith(
+        "missing: \n"
+    )
+    assert run(become + DROP.format(user="daemon", group=None, keep=False)).stdout.startswith(
+        "UsageError cannot become user daemon"
+    )
 
 
 def test_the_daemon_is_detached_holds_its_pid_file_and_removes_it(tmp_path: Path) -> None:
@@ -182,7 +198,9 @@ def test_a_stale_pid_file_is_taken_over_a_foreign_file_is_not(tmp_path: Path) ->
         daemon.PidFile(str(tmp_path / "none" / "pid"))
 
 
-def test_a_pid_file_in_a_folder_that_is_no_longer_ours_is_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pid_file_in_a_folder_that_is_no_longer_ours_is_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pidfile = daemon.PidFile(str(tmp_path / "pid"))
     pidfile.write()
 
@@ -207,7 +225,9 @@ def test_signals_wake_poll_in_order_and_the_old_handlers_come_back() -> None:
 
 
 def test_nice_is_checked_and_set() -> None:
-    result = run("import os\nfrom ctrecorder import service\nservice.set_nice(7)\nprint(os.getpriority(os.PRIO_PROCESS, 0))")
+    result = run(
+        "import os\nfrom ctrecorder import service\nservice.set_nice(7)\nprint(os.getpriority(os.PRIO_PROCESS, 0))"
+    )
     assert result.stdout == "7\n"
     with pytest.raises(UsageError, match="-20 to 19"):
         daemon.set_nice(20)
@@ -219,7 +239,9 @@ def test_notify_says_it_to_systemd_and_nothing_without_it(tmp_path: Path) -> Non
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(str(tmp_path / "notify"))
         code = "from ctrecorder.service import daemon\ndaemon.notify('READY=1', 'STATUS=12 events/s')\nprint(daemon.watchdog_seconds())"
-        result = run(code, env={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "10000000"})
+        result = run(
+            code, env={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "10000000"}
+        )
         assert server.recv(1000) == b"READY=1\nSTATUS=12 events/s"
         assert result.stdout == "5.0\n"
         assert run(code, env={"NOTIFY_SOCKET": str(tmp_path / "gone")}).stdout == "0.0\n"
@@ -233,14 +255,14 @@ def test_on_a_terminal_the_log_is_one_plain_line_that_no_name_can_abuse() -> Non
 
 
 def test_a_closed_stderr_does_not_stop_the_command() -> None:
-    code = (
-        "import os\nos.close(2)\nfrom ctrecorder import messages, service\nservice.Log('x').say(messages.GAP, 'a gap', lost=3)\nprint('on')"
-    )
+    code = "import os\nos.close(2)\nfrom ctrecorder import messages, service\nservice.Log('x').say(messages.GAP, 'a gap', lost=3)\nprint('on')"
     result = run(code)
     assert result.stdout == "on\n"
 
 
-def test_stderr_is_the_journal_only_if_it_is_that_very_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stderr_is_the_journal_only_if_it_is_that_very_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     sent: list[tuple[str, dict[str, str]]] = []
     monkeypatch.setattr(service.journal, "send", lambda text, **fields: sent.append((text, fields)))
     status = os.fstat(2)
@@ -269,13 +291,18 @@ def test_a_daemon_that_nobody_will_hear_says_so(
     monkeypatch.setattr(service, "JOURNAL_SOCKET", str(tmp_path / "none"))
     monkeypatch.setattr(service, "SYSLOG_SOCKET", str(tmp_path / "log"))
     service.Log("ctrecord").detach()
-    assert capsys.readouterr().err == f"ctrecord: neither journald nor syslog ({tmp_path / 'log'}) is there: the log goes nowhere\n"
+    assert (
+        capsys.readouterr().err
+        == f"ctrecord: neither journald nor syslog ({tmp_path / 'log'}) is there: the log goes nowhere\n"
+    )
     (tmp_path / "log").touch()
     service.Log("ctrecord").detach()
     assert capsys.readouterr().err == ""
 
 
-def test_a_daemon_without_journald_speaks_to_syslog(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_daemon_without_journald_speaks_to_syslog(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     said: list[tuple[int, str]] = []
     monkeypatch.setattr(service.syslog, "syslog", lambda level, text: said.append((level, text)))
     monkeypatch.setattr(service, "JOURNAL_SOCKET", str(tmp_path / "none"))
@@ -288,7 +315,9 @@ def test_a_daemon_without_journald_speaks_to_syslog(monkeypatch: pytest.MonkeyPa
     assert log.target == "journal"
 
 
-def test_a_journal_that_is_gone_does_not_stop_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_journal_that_is_gone_does_not_stop_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def refuse(text: str, **fields: str) -> None:
         raise ConnectionRefusedError(111, "Connection refused")
 
@@ -304,7 +333,9 @@ def test_each_kind_of_message_has_an_id_of_its_own_and_names_only_its_fields() -
     assert len({kind.id for kind in kinds.values()}) == len(kinds) >= 20
     for name, kind in kinds.items():
         assert re.fullmatch(r"[0-9a-f]{32}", kind.id), name
-        assert kind.level in (messages.ERROR, messages.WARNING, messages.NOTICE, messages.INFO), name
+        assert kind.level in (messages.ERROR, messages.WARNING, messages.NOTICE, messages.INFO), (
+            name
+        )
         named = set(re.findall(r"\{(\w+)\}", kind.subject + kind.help))
         assert named <= set(kind.fields), name
 
@@ -312,11 +343,22 @@ def test_each_kind_of_message_has_an_id_of_its_own_and_names_only_its_fields() -
 def test_ctrecorder_7_lists_every_kind_with_its_id_and_fields() -> None:
     page = (ROOT / "man" / "ctrecorder.7").read_text()
     journal = page[page.index(".Sh THE JOURNAL") : page.index(".Sh FILES")]
-    told = re.findall(r"^\.It Sy (\S+) No ([0-9a-f]{32})\n((?:[^.].*\n)*)", journal, flags=re.MULTILINE)
+    told = re.findall(
+        r"^\.It Sy (\S+) No ([0-9a-f]{32})\n((?:[^.].*\n)*)", journal, flags=re.MULTILINE
+    )
     kinds = messages.kinds().items()
-    expected = [(name.lower().replace("_", "-"), kind.id, [field.upper() for field in kind.fields]) for name, kind in kinds]
-    assert [(name, number, words.replace(",", " ").split()) for name, number, words in told] == expected
-    for quoted in set(re.findall(r"\b[0-9a-f]{32}\b", "".join(path.read_text() for path in (ROOT / "man").iterdir()))):
+    expected = [
+        (name.lower().replace("_", "-"), kind.id, [field.upper() for field in kind.fields])
+        for name, kind in kinds
+    ]
+    assert [
+        (name, number, words.replace(",", " ").split()) for name, number, words in told
+    ] == expected
+    for quoted in set(
+        re.findall(
+            r"\b[0-9a-f]{32}\b", "".join(path.read_text() for path in (ROOT / "man").iterdir())
+        )
+    ):
         assert quoted in {kind.id for kind in messages.kinds().values()}
 
 
@@ -325,7 +367,12 @@ def test_whoever_says_something_gives_fields_that_its_kind_has() -> None:
     kinds = messages.kinds()
     for path in (ROOT / "ctrecorder").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "say" and node.args:
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr == "say"
+                and node.args
+            ):
                 kind = node.args[0]
                 if isinstance(kind, ast.Attribute) and kind.attr in kinds:
                     given = {keyword.arg for keyword in node.keywords if keyword.arg}

@@ -50,14 +50,19 @@ def test_what_is_no_file(key: Path, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(key)
     os.mkfifo(tmp_path / "fifo")
-    others = ((tmp_path, "not a file"), (tmp_path / "fifo", "not a file"), (tmp_path / "x", "No such file"))
+    others = (
+        (tmp_path, "not a file"),
+        (tmp_path / "fifo", "not a file"),
+        (tmp_path / "x", "No such file"),
+    )
     for path, says in ((link, "cannot be read"), *others):
         with pytest.raises(UsageError, match=says):
             read_key(str(path))
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [(b"", "0 bytes can be guessed"), (b"short\n\n", "5 bytes"), (b"x" * 5000, "longer than 4096")]
+    ("content", "says"),
+    [(b"", "0 bytes can be guessed"), (b"short\n\n", "5 bytes"), (b"x" * 5000, "longer than 4096")],
 )
 def test_what_is_no_key(key: Path, content: bytes, says: str) -> None:
     key.write_bytes(content)
@@ -86,7 +91,9 @@ def test_the_option_goes_over_the_configuration(key: Path, tmp_path: Path) -> No
     assert find_key(str(other), str(conf)) == read_key(str(other))
 
 
-def test_who_only_reads_goes_on_without_a_key_that_is_not_for_him(key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_only_reads_goes_on_without_a_key_that_is_not_for_him(
+    key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     conf = tmp_path / "conf"
     conf.write_text("[seal]\nkey = credential:key\n")
