@@ -1,1 +1,27 @@
-"""."""
+"""A folder of segments: finding them, locking them, retention, the chain."""
+
+# What other packages may use: module.name.
+SHOWN = (
+    "find.FolderListing",
+    "find.Span",
+    "find.find",
+    "find.sniff",
+    "lock.BusyError",
+    "lock.Replaced",
+    "lock.clear_leavings",
+    "lock.hashes",
+    "lock.is_still",
+    "lock.locked",
+    "lock.replaced_by",
+    "lock.successor_path",
+    "lock.sync_folder",
+    "open.open_segment",
+    "retention.Hold",
+    "retention.Receipt",
+    "retention.add_hold",
+    "retention.add_receipt",
+    "retention.exclusive",
+    "retention.holds",
+    "retention.receipts",
+    "retention.release_hold",
+)

@@ -1,1 +1,10 @@
-"""."""
+"""Verification, anchors, repair, and the doctor."""
+
+# What other packages may use: module.name.
+SHOWN = (
+    "anchors.against",
+    "doctor.diagnose",
+    "repair.add_argument",
+    "repair.repair",
+    "verify.check",
+)

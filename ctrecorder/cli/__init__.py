@@ -1,3 +1,1 @@
-"""The commands: one thin module each (parse, validate, one call, return the code), and `common`,
-what they share.
-"""
+"""The commands: one thin module for each."""

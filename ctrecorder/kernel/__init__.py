@@ -1,1 +1,14 @@
-"""."""
+"""Conntrack messages of the kernel, received by netlink and decoded to tables."""
+
+# What other packages may use: module.name.
+SHOWN = (
+    "bpf.event_filter",
+    "decoder.Decoder",
+    "sockets.BATCH",
+    "sockets.DumpSocket",
+    "sockets.EventSocket",
+    "sockets.SlotBuffer",
+    "sockets.sysctl",
+    "sockets.table_count",
+    "tracking.asleep",
+)

@@ -1,1 +1,12 @@
-"""."""
+"""Squeezing and expiry."""
+
+# What other packages may use: module.name.
+SHOWN = (
+    "expire.Expiry",
+    "expire.Limits",
+    "holds.hold",
+    "holds.release",
+    "holds.show",
+    "squeeze.SqueezeOptions",
+    "squeeze_all.ArchiveSqueeze",
+)

@@ -1,1 +1,10 @@
-"""."""
+"""The recorder: from kernel events to segments."""
+
+# What other packages may use: module.name.
+SHOWN = (
+    "counters.WANTED_SYSCTLS",
+    "queue.HEARTBEAT_NS",
+    "recorder.Recorder",
+    "recorder.RecorderOptions",
+    "recorder.SIGNALS",
+)

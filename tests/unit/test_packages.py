@@ -1,10 +1,12 @@
-"""The floors of DESIGN.md: its table is the truth, and the modules' import statements are held
-against it.
+"""The packages of DESIGN.md: one-way imports, the face of each package, the size of folders and modules.
+
+DESIGN.md's table of packages is the truth.  The import statements of the modules are compared with it.
 """
 
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -15,154 +17,188 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "ctrecorder"
-MOST_LINES = 400  # beyond it a module has two subjects
-# What a pure module has no use for: files, sockets, processes, the clock.
-IMPURE = {
-    "fcntl",
-    "io",
-    "mmap",
-    "os",
-    "pathlib",
-    "select",
-    "shutil",
-    "socket",
-    "subprocess",
-    "systemd",
-    "tempfile",
-    "threading",
-}
-CLOCK = {
-    "time.time",
-    "time.time_ns",
-    "time.monotonic",
-    "time.monotonic_ns",
-    "datetime.now",
-    "datetime.today",
-    "date.today",
-}
-NUMPY = {"numpy"}
+MAX_LINES = 400  # a longer module has two subjects
+MAX_MODULES = 13  # a folder of more modules has two subjects
+# Modules that a pure package does not need: files, sockets, processes.
+IMPURE = {"fcntl", "io", "mmap", "os", "pathlib", "select", "shutil", "socket", "subprocess"}
+IMPURE |= {"systemd", "tempfile", "threading"}
+CLOCK = {"time.time", "time.time_ns", "time.monotonic", "time.monotonic_ns"}
+CLOCK |= {"datetime.now", "datetime.today", "date.today"}
 
 
 @cache
-def floors() -> dict[str, tuple[int, int]]:
-    """Each module named in DESIGN.md's table: its floor, and its place there."""
-    section = (ROOT / "DESIGN.md").read_text().partition("\n## Floors\n")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| (\d) \| ([^|]+) \|", section, re.MULTILINE)
-    found = {}
-    for floor, modules in rows:
-        for place, name in enumerate(part.strip() for part in modules.split(",")):
-            assert name not in found, f"{name} is in the table twice"
-            found[name] = (int(floor), place)
-    return found
+def table() -> dict[str, tuple[int, str]]:
+    """Each package of DESIGN.md's table: its position, and its rule ("pure" or "")."""
+    section = (ROOT / "DESIGN.md").read_text().partition("\n## Packages\n")[2].partition("\n## ")[0]
+    rows = re.findall(
+        r"^\| `([a-z]+|\(root\))/?` \| [^|]+ \| ?([a-z]*) ?\|$", section, re.MULTILINE
+    )
+    return {name: (position, rule) for position, (name, rule) in enumerate(rows)}
 
 
 @cache
 def modules() -> dict[str, Path]:
-    """Every module of the package by its name below it, with dots."""
+    """Every module by its dotted name below `ctrecorder`."""
     paths = [path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"]
     return {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in paths}
 
 
-def imports(name: str) -> set[str]:
-    """All that the module imports, anywhere in it: `ctrecorder.X` for ours, the top-level name of
-    others.
-    """
-    found = set()
-    for node in ast.walk(ast.parse(modules()[name].read_text())):
+def package_of(module: str) -> str:
+    return module.split(".")[0] if "." in module else "(root)"
+
+
+@cache
+def imports(name: str) -> tuple[set[str], set[tuple[str, str]]]:
+    """The modules that `name` imports anywhere (ours dotted below `ctrecorder.`, others by their
+    top-level name), and the names that it takes out of ours as (module, name)."""
+    tree = ast.parse(modules()[name].read_text())
+    found: set[str] = set()
+    taken: set[tuple[str, str]] = set()
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{name}: a relative import"
             base = node.module or ""
-            # `from ctrecorder import x`: x is a module, or something of the package itself.
-            ours = {
-                alias.name
-                for alias in node.names
-                if f"{base}.{alias.name}".removeprefix("ctrecorder.") in modules()
-            }
-            found |= {f"{base}.{alias}" for alias in ours} or {base}
-    return {each if each.startswith("ctrecorder.") else each.split(".")[0] for each in found}
+            if base.split(".")[0] != "ctrecorder":
+                found.add(base.split(".")[0])
+                continue
+            for alias in node.names:
+                module = f"{base}.{alias.name}".removeprefix("ctrecorder.")
+                if module in modules():
+                    found.add(f"ctrecorder.{module}")
+                    local = alias.asname or alias.name
+                    taken |= {(module, attribute) for attribute in attributes_of(tree, local)}
+                else:
+                    found.add(base)
+                    taken.add((base.removeprefix("ctrecorder").removeprefix("."), alias.name))
+    return found, taken
+
+
+def attributes_of(tree: ast.AST, local: str) -> set[str]:
+    """The attributes that are read from the imported module `local`."""
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == local
+    }
 
 
 def ours(name: str) -> set[str]:
-    """The modules of the package that the module imports."""
-    return {
-        each.removeprefix("ctrecorder.") for each in imports(name) if each.startswith("ctrecorder.")
-    } & modules().keys()
-
-
-def floor_of(name: str) -> tuple[int, int]:
-    """Floor and place; on the roof, what the table does not name (which a test of its own tells)."""
-    return floors().get("cli/" if name.startswith("cli.") else name, (9, 0))
+    """The modules of `ctrecorder` that the module imports."""
+    found = imports(name)[0]
+    return {each.removeprefix("ctrecorder.") for each in found if "." in each} & modules().keys()
 
 
 def reach(name: str) -> set[str]:
-    """Everything that the module imports, and all that those import."""
+    """Everything that the module imports, directly or not."""
     seen: set[str] = set()
     waiting = {name}
     while waiting:
         seen |= waiting
         waiting = {each for module in waiting for each in ours(module)} - seen
-    return seen | {each for module in seen for each in imports(module)}
+    return seen | {each for module in seen for each in imports(module)[0]}
 
 
-def test_the_table_names_every_module() -> None:
-    top = {name for name in modules() if "." not in name}
-    assert floors().keys() - {"cli/"} == top
+def test_the_table_names_every_package() -> None:
+    assert table().keys() == {package_of(name) for name in modules()}
 
 
 @pytest.mark.parametrize("name", sorted(modules()))
-def test_imports_go_down(name: str) -> None:
-    """To a lower floor; on its own floor, to what is written before it."""
-    floor = floor_of(name)
+def test_imports_go_one_way(name: str) -> None:
+    """A module imports from its own package and from packages above it in the table."""
+    position = table()[package_of(name)][0]
     for other in ours(name):
-        if name.startswith("cli.") and other.startswith("cli."):
-            continue
-        assert floor_of(other) < floor, f"{name} {floor} imports {other} {floor_of(other)}"
+        same = package_of(other) == package_of(name)
+        assert same or table()[package_of(other)][0] < position, f"{name} imports {other}"
+
+
+def test_no_import_cycles() -> None:
+    """Also inside a package: a module that reaches itself is two halves of one module."""
+    for name in modules():
+        direct = ours(name)
+        assert not any(name in (reach(other) & modules().keys()) for other in direct), name
+
+
+def shown_by(package: str) -> set[tuple[str, str]]:
+    """The face of a package: (module, name) of each entry of its SHOWN."""
+    shown = importlib.import_module(f"ctrecorder.{package}").SHOWN
+    return {(f"{package}.{entry.split('.')[0]}", entry.split(".")[1]) for entry in shown}
+
+
+@pytest.mark.parametrize("package", sorted(table().keys() - {"(root)", "cli"}))
+def test_faces(package: str) -> None:
+    """Other packages take just what the package shows: nothing past it, and nothing is shown in vain."""
+    taken = {
+        each
+        for name in modules()
+        if package_of(name) != package
+        for each in imports(name)[1]
+        if package_of(each[0]) == package
+    }
+    assert taken == shown_by(package)
+    shown = importlib.import_module(f"ctrecorder.{package}").SHOWN
+    assert list(shown) == sorted(shown)
+    assert not [name for _, name in taken if name.startswith("_")]
+
+
+@pytest.mark.parametrize("package", sorted(table().keys() - {"(root)"}))
+def test_a_package_says_what_it_is_for_and_imports_nothing(package: str) -> None:
+    """Importing a package loads none of its modules: completion must not load numpy."""
+    source = (PACKAGE / package / "__init__.py").read_text()
+    tree = ast.parse(source)
+    assert len((ast.get_docstring(tree) or "").splitlines()[0]) > 20
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
 @pytest.mark.parametrize("name", sorted(modules()))
 def test_length(name: str) -> None:
-    assert len(modules()[name].read_text().splitlines()) <= MOST_LINES
+    assert len(modules()[name].read_text().splitlines()) <= MAX_LINES
 
 
-@pytest.mark.parametrize("name", sorted(name for name in modules() if floor_of(name)[0] == 1))
-def test_the_first_floor_is_pure(name: str) -> None:
-    assert not imports(name) & IMPURE
-    calls = [
-        node.func
-        for node in ast.walk(ast.parse(modules()[name].read_text()))
-        if isinstance(node, ast.Call)
-    ]
-    assert not set(map(ast.unparse, calls)) & {"open", "input", *CLOCK}
+def test_no_folder_has_two_subjects() -> None:
+    counts: dict[str, int] = {}
+    for name in modules():
+        counts[package_of(name)] = counts.get(package_of(name), 0) + 1
+    assert {package: count for package, count in counts.items() if count > MAX_MODULES} == {}
 
 
-@pytest.mark.parametrize("name", ["errors", "uapi", "messages"])
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_pure_packages_are_pure(name: str) -> None:
+    if table()[package_of(name)][1] != "pure":
+        return
+    assert not imports(name)[0] & IMPURE
+    tree = ast.parse(modules()[name].read_text())
+    calls = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert not set(calls) & {"open", "input", *CLOCK}
+
+
+@pytest.mark.parametrize("name", ["errors", "uapi", "service.messages"])
 def test_no_numpy_at_the_bottom(name: str) -> None:
-    assert not reach(name) & NUMPY
+    assert "numpy" not in reach(name)
 
 
-@pytest.mark.parametrize("name", sorted(name for name in modules() if name.startswith("cli.")))
+@pytest.mark.parametrize("name", sorted(name for name in modules() if package_of(name) == "cli"))
 def test_parsers_need_no_numpy(name: str) -> None:
-    """Building the parser, as completion does, loads neither numpy nor anything that takes as long."""
-    code = f"import sys; from ctrecorder.{name.rpartition('.')[0]} import {name.rpartition('.')[2]} as m; "
-    code += "getattr(m, 'build_parser', lambda: None)(); print(*{name.split('.')[0] for name in sys.modules})"
+    """Building the parser, as completion does, loads nothing that takes as long as numpy."""
+    code = f"import sys; from ctrecorder.cli import {name.partition('.')[2]} as m; "
+    code += "getattr(m, 'build_parser', lambda: None)(); "
+    code += "print(*{name.split('.')[0] for name in sys.modules})"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert not set(done.stdout.split()) & {"numpy", "zstandard", "pyroute2", "systemd", "tqdm"}
 
 
-@pytest.mark.parametrize(
-    "name", ["cli.ctlist", "cli.ctrecord", "cli.cttest", "cli.ctsqueeze", "cli.ctexpire"]
-)
+@pytest.mark.parametrize("name", ["ctlist", "ctrecord", "cttest", "ctsqueeze", "ctexpire"])
 def test_commands_do_not_reach_pyroute2(name: str) -> None:
     """It takes 0.25 s and 20 MB to import."""
-    assert "pyroute2" not in reach(name)
+    assert "pyroute2" not in reach(f"cli.{name}")
 
 
 def test_only_the_recorder_needs_its_own() -> None:
-    """ctlist reads files: it reaches no socket, no journal but for the audit, and nothing that
-    writes segments.
-    """
-    assert not reach("cli.ctlist") & {"recorder", "spool", "writer", "netlink", "capng", "squeeze"}
+    """ctlist reads files: it reaches no socket, and nothing that writes segments."""
+    theirs = {"record.recorder", "record.queue", "segment.writer", "kernel.sockets"}
+    assert not reach("cli.ctlist") & (theirs | {"maintain.squeeze", "capng"})

@@ -205,7 +205,8 @@ def test_the_facts_of_a_header(tmp_path: Path) -> None:
     heads = [rows for rows in tables_of_page() if rows[0] == ["member", "meaning"]]
     members = {row[0] for row in heads[0][1:]}
     assert always <= members
-    writers = ("recorder", "series", "squeeze", "writer", "legacy", "repair")
+    writers = ("record/recorder", "record/segments", "maintain/squeeze", "segment/writer")
+    writers += ("legacy/segment", "check/repair")
     source = "".join((ROOT / "ctrecorder" / f"{name}.py").read_text() for name in writers)
     assert {name for name in members if f'"{name}"' not in source} == set()
 

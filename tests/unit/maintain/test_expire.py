@@ -237,7 +237,7 @@ def test_a_segment_that_is_replaced_meanwhile_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = record(tmp_path, 1)
-    hashes = expire.locked.hashes
+    hashes = expire.lock.hashes
 
     def replace_first(segment: Segment) -> list[str]:
         squeeze(path, SqueezeOptions())

@@ -226,12 +226,14 @@ def test_signals_wake_poll_in_order_and_the_old_handlers_come_back() -> None:
 
 def test_nice_is_checked_and_set() -> None:
     result = run(
-        "import os\nfrom ctrecorder import service\nservice.set_nice(7)\nprint(os.getpriority(os.PRIO_PROCESS, 0))"
+        "import os\nfrom ctrecorder.service import daemon\ndaemon.set_nice(7)\nprint(os.getpriority(os.PRIO_PROCESS, 0))"
     )
     assert result.stdout == "7\n"
     with pytest.raises(UsageError, match="-20 to 19"):
         daemon.set_nice(20)
-    become = "import os\nfrom ctrecorder import service\nos.setuid(65534)\nservice.set_nice(-5)"
+    become = (
+        "import os\nfrom ctrecorder.service import daemon\nos.setuid(65534)\ndaemon.set_nice(-5)"
+    )
     assert "cannot set nice -5: Permission denied" in run(become).stderr
 
 
@@ -249,13 +251,18 @@ def test_notify_says_it_to_systemd_and_nothing_without_it(tmp_path: Path) -> Non
 
 
 def test_on_a_terminal_the_log_is_one_plain_line_that_no_name_can_abuse() -> None:
-    line = "service.Log('ctrecord').say(messages.STARTED, 'recording to /tmp/\\x1b[31mx\\ny', path='p')"
-    result = run(f"from ctrecorder.service import daemon, messages\n{line}")
+    line = (
+        "log.Log('ctrecord').send(messages.STARTED, 'recording to /tmp/\\x1b[31mx\\ny', path='p')"
+    )
+    result = run(f"from ctrecorder.service import log, messages\n{line}")
     assert result.stderr == "ctrecord: recording to /tmp/\\x1b[31mx\\ny\n"
 
 
 def test_a_closed_stderr_does_not_stop_the_command() -> None:
-    code = "import os\nos.close(2)\nfrom ctrecorder import messages, service\nservice.Log('x').say(messages.GAP, 'a gap', lost=3)\nprint('on')"
+    code = (
+        "import os\nos.close(2)\nfrom ctrecorder.service import log, messages\n"
+        "log.Log('x').send(messages.GAP, 'a gap', lost=3)\nprint('on')"
+    )
     result = run(code)
     assert result.stdout == "on\n"
 
