@@ -3,7 +3,6 @@
 # What other packages may use: module.name.
 SHOWN = (
     "flowkey.digits",
-    "pairing.BATCH_ROWS",
     "pairing.Pairer",
     "parts.DESTROY",
     "parts.NEEDS",

@@ -21,7 +21,7 @@ from ctrecorder.errors import ArchiveError, CtrecorderError
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter, WriteError
-from ctrecorder.service.log import PidFile
+from ctrecorder.service.daemon import PidFile
 from tests.support.slow_pairing import DESTROY, NEW, SECOND, T, row, table
 
 NOBODY, NOGROUP = 65534, 65534

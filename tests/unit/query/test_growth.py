@@ -18,7 +18,7 @@ from ctrecorder.query.answer import connections, open_archive
 from ctrecorder.segment.writer import SegmentWriter
 from tests.support.slow_pairing import DESTROY, NEW, SECOND, T, row, table
 
-PACKAGE = str(Path(squeeze.__code__.co_filename).parent)
+PACKAGE = str(Path(squeeze.__code__.co_filename).parents[1])
 
 
 def record(path: Path, blocks: int) -> str:
