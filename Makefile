@@ -4,14 +4,15 @@ PYTHON = /usr/bin/python3
 SUITE ?= trixie
 .DEFAULT_GOAL = help
 
-# Debian packages, each named once, in Debian 12 and 13 alike.  RUN is what debian/control asks for; DEMO, CHECK and BENCH are
-# what the demonstration, the tests and the benchmarks need besides.
+# Debian packages, named alike in Debian 12 and 13.  RUN is what debian/control depends on.  DEMO, CHECK
+# and BENCH are what the demonstration, the tests and the benchmarks need besides.  BUILD is read from
+# debian/control.  tests/unit/test_commands.py fails for a command that no package of its target brings.
 RUN = python3 python3-numpy python3-zstandard python3-systemd python3-cap-ng python3-argcomplete python3-tqdm
-DEMO = iproute2 nftables iputils-ping kmod procps
-CHECK = $(DEMO) python3-venv python3-pytest python3-hypothesis python3-pyroute2 conntrack ulogd2 mandoc man-db bash-completion \
-	systemd-container e2fsprogs btrfs-progs faketime util-linux mmdebstrap zstd dbus \
-	lintian debhelper dh-python pybuild-plugin-pyproject python3-setuptools python3-wheel
-BENCH = $(DEMO) gcc libc6-dev conntrack ulogd2 nfdump
+DEMO = iproute2 nftables conntrack iputils-ping kmod procps
+CHECK = $(DEMO) python3-venv python3-pytest python3-hypothesis python3-pyroute2 mandoc man-db groff \
+	bash-completion systemd-container e2fsprogs btrfs-progs faketime mmdebstrap zstd dbus git
+BENCH = $(DEMO) gcc libc6-dev ulogd2 nfdump
+BUILD = $(shell sed -n '/^Build-Depends:/,/^[^ ]*:/s/^ \([a-z0-9.+-]*\).*/\1/p' debian/control)
 
 # Linters, and the libraries whose types mypy reads: pinned, from PyPI, so that both releases give one answer (Debian 12 has no ruff, each
 # has another mypy, and each numpy other types).  Nothing that is shipped or tested runs from there.
@@ -49,12 +50,12 @@ root:
 	@[ "$$(id -u)" = 0 ] || { echo 'make: $(MAKECMDGOALS) makes network namespaces, as root: su -, or sudo make $(MAKECMDGOALS)' >&2; exit 1; }
 
 deps:
-	@$(install) $(RUN) $(CHECK) $(BENCH)
+	@$(install) $(RUN) $(CHECK) $(BENCH) $(BUILD)
 
 # Lint first, it is the quickest to say no.  One run of pytest over all the rest: its summary is the last line.  The Debian roots that
 # tests/package boots take minutes, once on a machine: they are made meanwhile, and boot.sh waits for them.
 check: deps check-lint $(FUZZER)/done
-	@for kind in router build; do for suite in bookworm trixie; do \
+	@for kind in router build bare; do for suite in bookworm trixie; do \
 		tests/package/boot.sh root $$kind $$suite; done; done >/dev/null 2>&1 & \
 	$(PYTEST) $(TESTS); code=$$?; wait; exit $$code
 
@@ -92,7 +93,7 @@ bench:
 	@$(PYTHON) -B tests/bench/bench.py
 
 deb:
-	@$(install) $(RUN) $(CHECK)
+	@$(install) $(BUILD)
 	debian/build build
 
 clean:

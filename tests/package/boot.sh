@@ -1,10 +1,12 @@
 #!/bin/bash
 # boot.sh: boots a real systemd as PID 1 of a throw-away Debian container that is the router of a named network namespace.
-#   boot.sh root KIND SUITE      make (once) the root of KIND, router or build; prints its folder
+#   boot.sh root KIND SUITE      make (once) the root of KIND, router, build or bare; prints its folder
 #   boot.sh up   NAME SUITE      boot a router in the namespace NAME, which must exist; prints its PID 1
 #   boot.sh exec NAME CMD [ARG]  run CMD inside, in a clean environment; its stdio and exit status are passed on
 #   boot.sh down NAME            halt it and remove all that is left of it
 #   boot.sh sh   SUITE CMD       run a shell command in a copy-on-write chroot of the build root; BIND is on /srv
+#   boot.sh bare SUITE CMD       run a shell command in a copy-on-write bare Debian: apt and make, with this machine's
+#                                network and apt sources; BIND is on /srv
 # BIND is a folder of this machine, seen inside as /srv, and writable.  What is written elsewhere is gone after down, but with
 # ROOT, a folder, it is kept there: a machine that is switched off and on.  Debian's roots are kept in /var/tmp/ctrecorder-roots.
 # KIND=build boots the root in which packages are built and autopkgtest is.
@@ -19,10 +21,13 @@ router+=,iproute2,nftables,conntrack,kmod,procps,bash-completion,zsh,fish
 build=dpkg-dev,debhelper,dh-python,pybuild-plugin-pyproject,python3-all,python3-setuptools,python3-wheel,bash-completion
 build+=,mandoc,lintian,autopkgtest,apt-utils,gpgv,systemd,systemd-sysv,dbus,python3-systemd,python3-numpy,python3-zstandard
 build+=,python3-cap-ng,python3-argcomplete,python3-tqdm,python3-pyroute2,iproute2,nftables,conntrack,procps
+# What a fresh machine has when a stranger comes: apt, and make to type `make`.
+bare=make
 die() { echo "boot.sh: $*" >&2; exit 1; }
 
 root() {  # KIND SUITE -> BASE
-  local kind=$1 suite=$2 packages=${!1} key host sources archive new
+  local kind=$1 suite=$2 packages=${!1} key host sources archive new variant=minbase sources_list=': >"$1"/etc/apt/sources.list'
+  [ "$kind" != bare ] || variant=apt sources_list=true
   key=$(echo "$suite $packages" | sha256sum | cut -c1-12) && BASE=$CACHE/$kind-$suite-$key
   archive=$BASE.tar.zst new=$BASE.new.tar.zst
   mkdir -p "$CACHE"; exec 9>"$CACHE/lock"; flock 9
@@ -33,10 +38,10 @@ root() {  # KIND SUITE -> BASE
       awk -v h="$host" -v s="$suite" '$3 == "main" && $2 ~ "^" h "(-|$)" {sub(h, s, $2); print "deb", $1, $2, $3}' | sort -u)
     [ -n "$sources" ] || die "apt knows no main of $host: run apt-get update first"
     rm -rf "$BASE" "$archive" "$CACHE/$kind-$suite-"*; mkdir -p "$BASE"
-    mmdebstrap --quiet --mode=root --variant=minbase --include="$packages" \
+    mmdebstrap --quiet --mode=root --variant=$variant --include="$packages" \
       --aptopt='Acquire::Check-Valid-Until "false"' --dpkgopt='force-unsafe-io' \
       --customize-hook='rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap "$1"/etc/resolv.conf' \
-      --customize-hook='echo router >"$1"/etc/hostname; : >"$1"/etc/machine-id; : >"$1"/etc/apt/sources.list' \
+      --customize-hook='echo router >"$1"/etc/hostname; : >"$1"/etc/machine-id' --customize-hook="$sources_list" \
       "$suite" "$new" - <<<"$sources" >&2 9>&- || die "mmdebstrap could not make a $suite root: is the apt mirror reachable?"
     tar --zstd --numeric-owner --xattrs --xattrs-include='*' -xpf "$new" -C "$BASE"
     rm "$new"; touch "$BASE.done"
@@ -138,11 +143,35 @@ chrooted() {  # SUITE CMD: in a mount namespace of its own, so that nothing stay
       chroot root sh -eu -c "$COMMAND"'
 }
 
+# What apt needs to reach the mirrors as it does here.
+apt_settings() { apt-config dump | grep -Ei '^Acquire::(https?::Proxy|Check-Valid-Until)\b' || true; }
+
+bare() {  # SUITE CMD: in mount and PID namespaces of its own, which take with them all that was mounted or started
+  root bare "$1"
+  mkdir -p "$CACHE/debs/partial"
+  exec 8>"$CACHE/debs.lock"; flock 8  # apt in one root at a time: they share its downloads
+  find "$CACHE/debs" -name '*.deb' -mtime +30 -delete
+  BASE=$BASE COMMAND=$2 DEBS=$CACHE/debs APT=$(apt_settings) unshare --mount --pid --fork --kill-child --propagation private \
+    bash -eu -c '
+      mount -t tmpfs none /mnt; cd /mnt; mkdir up work root
+      mount -t overlay -o "lowerdir=$BASE,upperdir=up,workdir=work" none root
+      echo "$APT" >root/etc/apt/apt.conf.d/99-this-machine
+      cp -L /etc/resolv.conf root/etc/resolv.conf
+      mount -t proc none root/proc; mount --rbind /sys root/sys; mount --rbind /dev root/dev
+      mount -t tmpfs none root/run; mount -t tmpfs none root/tmp
+      mount --bind "$DEBS" root/var/cache/apt/archives
+      mkdir -p root/lib/modules; [ ! -d /lib/modules ] || mount --bind -o ro /lib/modules root/lib/modules
+      [ -z "${BIND:-}" ] || mount --bind "$BIND" root/srv
+      exec env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 ${http_proxy:+http_proxy="$http_proxy"} \
+        chroot root sh -eu -c "$COMMAND"' 8>&- </dev/null
+}
+
 case ${1:-} in
   root) root "$2" "$3"; echo "$BASE" ;;
   up) up "$2" "$3" ;;
   exec) shift; execute "$@" ;;
   down) down "$2" ;;
   sh) chrooted "$2" "$3" ;;
-  *) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 1 ;;
+  bare) bare "$2" "$3" ;;
+  *) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 1 ;;
 esac

@@ -1,0 +1,144 @@
+"""A stranger's first minute: the README's commands on a bare Debian, which has apt, make and this
+clone.
+
+Every other test machine has all packages, so a package that is missing from a list of the Makefile
+shows here only. The roots use this machine's network for apt.  Without it the tests fail.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.booted import CHECKOUT, SUITES, boot_sh
+
+# What `make deb` may not bring: peers that only the tests and the benchmarks run.
+PEERS = {
+    "ulogd2",
+    "nfdump",
+    "conntrack",
+    "nftables",
+    "mmdebstrap",
+    "lintian",
+    "python3-numpy",
+    "python3-pytest",
+}
+KINDS = ("package", "requested", "enabled", "left")
+# Prints the packages that are installed, those that were asked for, and the links by which units
+# and init scripts are enabled.
+STATE = """
+state() {
+    echo "== $1"
+    dpkg-query -W -f 'package ${Package}\n'
+    apt-mark showmanual | sed 's/^/requested /'
+    find /etc/systemd/system -type l -path '*.wants/*' -printf 'enabled %f\\n'
+    find /etc/rc[2345].d -name 'S*' -printf 'enabled %f\\n' 2>/dev/null || true
+    find /usr/sbin/policy-rc.d -printf 'left %p\\n' 2>/dev/null || true
+}
+"""
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A folder with tree/, which holds the files that git tracks, as they are now."""
+    names = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=CHECKOUT, capture_output=True, check=True
+    ).stdout
+    assert names, "git tracks nothing here: the tests need a clone"
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    packed = subprocess.run(
+        ["tar", "--null", "-T", "-", "-c"],
+        cwd=CHECKOUT,
+        input=names,
+        capture_output=True,
+        check=True,
+    ).stdout
+    subprocess.run(["tar", "-x", "-C", tree], input=packed, check=True)
+    return tmp_path
+
+
+def commands() -> list[str]:
+    """The commands that README.md shows, in order."""
+    text = (CHECKOUT / "README.md").read_text()
+    return [
+        line.split("  #")[0].strip() for line in re.findall(r"^    (\S.*)$", text, re.MULTILINE)
+    ]
+
+
+def facts(printed: str) -> dict[str, dict[str, set[str]]]:
+    """What `state` printed: by the name of the state, then by kind of fact."""
+    states: dict[str, dict[str, set[str]]] = {}
+    for part in printed.split("== ")[1:]:
+        name, *lines = part.splitlines()
+        states[name] = {
+            kind: {line.partition(" ")[2] for line in lines if line.startswith(f"{kind} ")}
+            for kind in KINDS
+        }
+    return states
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_the_first_command_of_the_readme(suite: str, clone: Path) -> None:
+    """It ends with 0, shows eight connections of every kind, names the host that was asked for, and
+    finds the log whole.
+    """
+    first = commands()[0]
+    assert first == "make demo"
+    shown = boot_sh("bare", suite, f"cd /srv/tree && {first}", BIND=clone).stdout
+    assert re.findall(r"^(\d)\. ", shown, re.MULTILINE) == list("1234567")
+    fifth = shown.partition("\n5. ")[2].partition("\n6. ")[0]
+    assert (
+        len(
+            re.findall(
+                r"^   [\d.]+ [\d:.]+ [\d.]+ [\d:.]+ kk\+ (?:tcp|udp|icmp|icmpv6) src=",
+                fifth,
+                re.MULTILINE,
+            )
+        )
+        == 8
+    )
+    assert "dst=198.51.100.1:8080 src=192.168.1.80:80" in fifth
+    assert re.search(
+        r"^   192\.168\.1\.100:\d+ held 198\.51\.100\.1:\d+ \(tcp\) from .* to 198\.51\.100\.25:443$",
+        shown,
+        re.MULTILINE,
+    )
+    assert "\n   complete: " in shown
+    assert "\n   1 segment checked: 1 whole, 0 damaged\n" in shown
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_make_deb_and_the_peers(suite: str, clone: Path) -> None:
+    """`make deb` brings what builds, no peer; and no installation enables a daemon, with systemctl
+    or without.
+    """
+    assert "make deb" in commands()
+    script = """
+        cd /srv/tree; state base; make deb; state deb
+        tests/install-packages.sh nfdump; state nfdump
+        tests/install-packages.sh systemd; state systemd
+        tests/install-packages.sh ulogd2 nfdump; state ulogd2
+        dpkg-query -W -f '${Package} ${db:Status-Status}\\n' ulogd2 nfdump; ls build"""
+    shown = boot_sh("bare", suite, STATE + script, BIND=clone).stdout
+    states = facts(shown)
+    control = (CHECKOUT / "debian" / "control").read_text()
+    build = set(
+        re.findall(
+            r"^ ([a-z0-9.+-]+)",
+            control.partition("\nBuild-Depends:")[2].partition("\nStandards")[0],
+            re.MULTILINE,
+        )
+    )
+    # A virtual package is marked by the name of the one that provides it.
+    assert len(states["deb"]["requested"] - states["base"]["requested"]) <= len(build)
+    assert not states["deb"]["package"] & PEERS
+    assert "ctrecorder_" in shown.rpartition("== ulogd2")[2]
+    assert "ulogd2 installed\n" in shown
+    assert "nfdump installed\n" in shown
+    for earlier, later in (("base", "deb"), ("deb", "nfdump"), ("systemd", "ulogd2")):
+        assert states[later]["enabled"] == states[earlier]["enabled"]
+    assert not any(state["left"] for state in states.values()), "policy-rc.d stays on the machine"
