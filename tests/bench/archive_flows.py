@@ -2,7 +2,8 @@
 as connections, and as events.
 
 CTRECORDER_FLOWS names a file of flow records, gzip CSV: start_epoch_float, duration_s,
-proto_number, src_ip, src_port, dst_ip, dst_port, ... NAT and timeouts are put on top: outbound
+proto_number, src_ip, src_port, dst_ip, dst_port, ...  With ":" between them it names several:
+bench_connection measures each, the others read the first. NAT and timeouts are put on top: outbound
 flows of one /16 are SNATed to 4 addresses with the port kept; UDP ends after its duration and 30 s
 (120 s if that was longer than 0.5 s), TCP after 120 s, and up to 4 ms.
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ctrecorder import uapi
 from ctrecorder.columns import TUPLE, Event, Source, Table, bits
 from ctrecorder.ctlog.block import addresses_block
 from ctrecorder.ctlog.bloom import Collector
@@ -30,11 +32,16 @@ PUBLIC = np.array([0xC6336401, 0xC6336402, 0xC6336403, 0xC6336404], "<u4")
 BEGIN = 1_313_488_906 * SECOND
 
 
+def paths() -> list[Path]:
+    """The files that CTRECORDER_FLOWS names."""
+    return [Path(path) for path in os.environ.get("CTRECORDER_FLOWS", "").split(":") if path]
+
+
 def real() -> dict[str, np.ndarray] | None:
     """The TCP and UDP flows over IPv4 of the file that CTRECORDER_FLOWS names; None: it names none."""
-    path = os.environ.get("CTRECORDER_FLOWS")
-    if not path:
+    if not paths():
         return None
+    path = paths()[0]
     rows = []
     with gzip.open(path, "rt") as file:
         lines = csv.reader(file)
@@ -52,6 +59,92 @@ def real() -> dict[str, np.ndarray] | None:
                 rows.append((begun, round(float(duration) * 1e6), int(proto), *ends))
     values = np.array(rows, np.int64).T
     return translate(values[0] * 1000, values[1] * 1000, *values[2:])
+
+
+def of_both_families(path: Path) -> list[Table]:
+    """The TCP and UDP flows of a file as events, a table for each family that occurs.
+
+    IPv4 flows from private addresses, or from 147.32.0.0/16, to others are SNATed.  A flow whose
+    tuple is still in the kernel's table, because of the timeouts, is no connection of its own and
+    is left out.
+    """
+    rows: dict[int, list[tuple[int, int, int, bytes, bytes, int, int]]] = {
+        uapi.AF_INET: [],
+        uapi.AF_INET6: [],
+    }
+    with gzip.open(path, "rt") as file:
+        for flow in csv.DictReader(file):
+            if flow["proto_number"] not in ("6", "17"):
+                continue
+            source, target = (
+                ipaddress.ip_address(flow["src_ip"]),
+                ipaddress.ip_address(flow["dst_ip"]),
+            )
+            times = (
+                round(float(flow["start_epoch_float"]) * 1e6) * 1000,
+                round(float(flow["duration_s"] or 0) * 1e6) * 1000,
+            )
+            ports = (int(flow["src_port"] or 0), int(flow["dst_port"] or 0))
+            family = uapi.AF_INET if source.version == 4 else uapi.AF_INET6
+            rows[family].append(
+                (*times, int(flow["proto_number"]), source.packed, target.packed, *ports)
+            )
+    return [
+        events(_distinct(_columns(family, sorted(found))), family)
+        for family, found in rows.items()
+        if found
+    ]
+
+
+def _columns(
+    family: int, rows: list[tuple[int, int, int, bytes, bytes, int, int]]
+) -> dict[str, np.ndarray]:
+    start, duration, proto, source, target, sport, dport = (
+        list(values) for values in zip(*rows, strict=True)
+    )
+    addresses = [
+        np.array(values, "S16")
+        if family == uapi.AF_INET6
+        else np.frombuffer(b"".join(values), ">u4")
+        for values in (source, target)
+    ]
+    numbers = [np.array(values, np.int64) for values in (start, duration, proto)]
+    if family == uapi.AF_INET6:
+        inside = np.zeros(len(rows), bool)
+    else:
+        inside, outside = (_is_inside(values) for values in addresses)
+        inside &= ~outside
+    return translate(*numbers, addresses[0], np.array(sport), addresses[1], np.array(dport), inside)
+
+
+def _is_inside(addresses: np.ndarray) -> np.ndarray:
+    """(n,) bool, of IPv4 addresses: private (RFC 1918), or of the university's network."""
+    return (
+        (addresses >> 24 == 10)
+        | (addresses >> 20 == 0xAC1)
+        | (addresses >> 16 == 0xC0A8)
+        | (addresses >> 16 == INSIDE)
+    )
+
+
+def _distinct(flows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Without the flows whose tuple is still open; `flows` are in order of start."""
+    ends: dict[tuple[object, ...], int] = {}
+    kept = []
+    keys = zip(
+        *(
+            flows[name].tolist()
+            for name in ("l4proto", "orig_src", "orig_dst", "orig_sport", "orig_dport")
+        ),
+        strict=True,
+    )
+    for row, (key, start, end) in enumerate(
+        zip(keys, flows["start"].tolist(), flows["end"].tolist(), strict=True)
+    ):
+        if start > ends.get(key, 0):
+            kept.append(row)
+            ends[key] = end
+    return {name: values[kept] for name, values in flows.items()}
 
 
 def made(
@@ -85,19 +178,26 @@ def translate(
     sport: np.ndarray,
     target: np.ndarray,
     dport: np.ndarray,
+    out: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """Flows as connections: with NAT and timeouts."""
+    """Flows as connections: with NAT and timeouts.
+
+    `out`: which are SNATed; None: those out of the university's network.
+    """
     random = np.random.default_rng(13)
     timeout = np.where(proto == 17, np.where(duration > SECOND // 2, 120, 30), 120) * SECOND
-    out = (source >> 16 == INSIDE) & (target >> 16 != INSIDE)
+    if out is None:
+        out = (source >> 16 == INSIDE) & (target >> 16 != INSIDE)
+    address = np.dtype("S16" if source.dtype.kind == "S" else "<u4")
+    public = PUBLIC[source % 4] if address.kind == "u" else source
     return {
         "start": start,
         "end": start + duration + timeout + random.integers(0, 4001, len(start)) * 1000,
         "l4proto": proto.astype("u1"),
-        "orig_src": source.astype("<u4"),
-        "orig_dst": target.astype("<u4"),
-        "reply_src": target.astype("<u4"),
-        "reply_dst": np.where(out, PUBLIC[source % 4], source).astype("<u4"),
+        "orig_src": source.astype(address),
+        "orig_dst": target.astype(address),
+        "reply_src": target.astype(address),
+        "reply_dst": np.where(out, public, source).astype(address),
         "orig_sport": sport.astype("<u2"),
         "orig_dport": dport.astype("<u2"),
         "reply_sport": dport.astype("<u2"),
@@ -120,7 +220,7 @@ def connections(flows: dict[str, np.ndarray]) -> Table:
     return Table(2, count, columns).take(np.argsort(flows["end"], kind="stable"))
 
 
-def events(flows: dict[str, np.ndarray]) -> Table:
+def events(flows: dict[str, np.ndarray], family: int = uapi.AF_INET) -> Table:
     """The flows as NEW and DESTROY, in order of time, with ids, as they are recorded without other
     columns.
     """
@@ -134,7 +234,7 @@ def events(flows: dict[str, np.ndarray]) -> Table:
     columns["time"] = np.concatenate((flows["start"], flows["end"]))
     columns["event"] = np.repeat(np.array([Event.NEW, Event.DESTROY], "u1"), count)
     columns["present"] = np.full(2 * count, bits((*TUPLE, "id")), "<u4")
-    return Table(2, 2 * count, columns).take(np.argsort(columns["time"], kind="stable"))
+    return Table(family, 2 * count, columns).take(np.argsort(columns["time"], kind="stable"))
 
 
 def record(path: Path, table: Table) -> None:

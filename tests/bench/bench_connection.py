@@ -1,0 +1,98 @@
+"""The disk space of a connection: bytes after ctsqueeze, on each set of real flows that
+CTRECORDER_FLOWS names.
+
+CTRECORDER_FLOWS holds paths with ":" between them; archive_flows describes the form of a set.  NAT
+and the kernel's timeouts are put on the flows of IPv4; those of IPv6 get the timeouts.  Each set is
+recorded twice, without ids: as ctrecord does by default, in a segment an hour that begins with a
+dump of the open connections, and in one segment.  The first costs more: a connection that is open
+at the full hour is in two segments, and each segment has a header and dictionaries of its own.
+Without CTRECORDER_FLOWS the flows are made up, and the sizes mean less.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import archive_flows
+from ctrecorder.columns import Event, Table
+from ctrecorder.maintain.squeeze import RecorderOptions, squeeze
+from ctrecorder.segment.writer import SegmentWriter
+from report import Report
+
+# RFC 7422, section 2: an operator's 150 bytes a log line, 33,000 connections a household a day.
+LINE_BYTES, A_DAY, DAYS = 150, 33_000, 30
+HOUR, WHOLE = 3600 * archive_flows.SECOND, 1 << 62
+RESOLUTIONS = ("us", "ms")
+
+
+def run(report: Report) -> None:
+    """A row a set: connections, then bytes of each in hourly segments and in one, at both resolutions."""
+    sets = [(path.name, archive_flows.of_both_families(path)) for path in archive_flows.paths()]
+    report.heading(
+        "Bytes a connection after ctsqueeze" + ("" if sets else ", of flows that are made up")
+    )
+    sets = sets or [("made up", [archive_flows.events(archive_flows.made(550_000))])]
+    rows: list[list[object]] = []
+    costs: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="ctrecorder-bench-") as name:
+        for label, tables in sets:
+            count = sum(len(table) for table in tables) // 2
+            found = [
+                squeezed(Path(name), tables, period, unit) / count
+                for period in (HOUR, WHOLE)
+                for unit in RESOLUTIONS
+            ]
+            costs += found
+            rows.append([label, f"{count:,}", *(f"{cost:.2f}" for cost in found)])
+    report.table(["set", "connections", "hourly us", "hourly ms", "one us", "one ms"], rows)
+    report.note(
+        f"A household's month is {DAYS} days of {A_DAY:,} connections (RFC 7422): {month(LINE_BYTES):.0f} MB of text at {LINE_BYTES} bytes"
+    )
+    report.note(f"a line, {month(min(costs)):.1f} to {month(max(costs)):.1f} MB here")
+
+
+def month(cost: float) -> float:
+    """MB of a household's month, at `cost` bytes a connection."""
+    return cost * A_DAY * DAYS / 1e6
+
+
+def squeezed(folder: Path, tables: list[Table], period: int, resolution: str) -> int:
+    """Bytes of the segments of these events (a table a family) after ctsqueeze; a segment holds
+    `period` ns.
+    """
+    size = 0
+    path = folder / "raw.ctlog"
+    times = np.concatenate([table["time"] for table in tables])
+    for number in np.unique(times // period).tolist():
+        begin = max(number * period, int(times.min()))
+        writer = SegmentWriter.create(str(path), {"host": "bench", "chain": "bench"}, time_ns=begin)
+        dumps = [existing(table, begin) for table in tables]
+        for table in (*dumps, *(table.take(table["time"] // period == number) for table in tables)):
+            for row in range(0, len(table), 1 << 16):
+                writer.append(table.slice(row, row + (1 << 16)))
+        writer.mark("dump", {"rows": sum(map(len, dumps)), "complete": True}, begin, begin + 1000)
+        writer.close()
+        result = squeeze(str(path), RecorderOptions(resolution), f"{path}.new")
+        assert result is not None
+        size += result.bytes_after
+        Path(f"{path}.new").unlink()
+        path.unlink()
+    return size
+
+
+def existing(table: Table, moment: int) -> Table:
+    """The dump that begins a segment: the connections of `table` that are open at `moment`, ns UTC."""
+    before = table["time"] < moment
+    started = table.take(before & (table["event"] == Event.NEW))
+    ended = table.take(before & (table["event"] == Event.DESTROY))
+    # Ids are random: the few connections that share one with a connection that has ended are left
+    # out.
+    dump = started.take(~np.isin(started["id"], ended["id"]))
+    constant = {
+        "time": np.full(len(dump), moment, "<i8"),
+        "event": np.full(len(dump), Event.EXISTING, "u1"),
+    }
+    return Table(dump.family, len(dump), {**dump.columns, **constant})
