@@ -6,12 +6,13 @@ SUITE ?= trixie
 
 # Debian packages, named alike in Debian 12 and 13.  RUN is what debian/control depends on.  DEMO, CHECK
 # and BENCH are what the demonstration, the tests and the benchmarks need besides.  BUILD is read from
-# debian/control.  tests/unit/test_commands.py fails for a command that no package of its target brings.
+# debian/control.  tests/package/test_commands.py fails for a command that no package of its target brings.
 RUN = python3 python3-numpy python3-zstandard python3-systemd python3-cap-ng python3-argcomplete python3-tqdm
 DEMO = iproute2 nftables conntrack iputils-ping kmod procps
-CHECK = $(DEMO) python3-venv python3-pytest python3-hypothesis python3-pyroute2 mandoc man-db groff \
+CHECK = $(DEMO) python3-venv python3-pytest python3-hypothesis python3-pyroute2 mandoc man-db \
 	bash-completion systemd-container e2fsprogs btrfs-progs faketime mmdebstrap zstd dbus git
 BENCH = $(DEMO) gcc libc6-dev ulogd2 nfdump
+OTHER = mmdebstrap git mount
 BUILD = $(shell sed -n '/^Build-Depends:/,/^[^ ]*:/s/^ \([a-z0-9.+-]*\).*/\1/p' debian/control)
 
 # Linters, and the libraries whose types mypy reads: pinned, from PyPI, so that both releases give one answer (Debian 12 has no ruff, each
@@ -77,11 +78,11 @@ $(FUZZER)/done: | $(VENV)/done
 
 check-faults: $(FUZZER)/done
 check-unit check-lab check-faults check-package: check-%:
-	@$(install) $(RUN) $(CHECK)
+	@$(install) $(RUN) $(CHECK) $(if $(filter package,$*),$(BENCH) $(BUILD))
 	$(PYTEST) tests/$*
 
 check-other:
-	@$(install) mmdebstrap
+	@$(install) $(OTHER)
 	tests/other-release.sh $(SUITE) make check-unit check-lab
 
 demo:

@@ -1,7 +1,7 @@
 #!/bin/sh
-# install-packages.sh PACKAGE...: install with apt what is missing.  Needs root only if a package is missing.
-# A PACKAGE may be virtual.  No daemon of an installed package starts, and none stays enabled: the tests and
-# the benchmarks start their own, in their own namespaces.
+# install-packages.sh PACKAGE...: install with apt what is missing.  Needs root only then.
+# A PACKAGE may be virtual.  No daemon of an installed package starts, and none stays enabled: the
+# tests and the benchmarks start their own, in their own namespaces.
 set -eu
 export LC_ALL=C
 present=$(dpkg-query -W -f '${db:Status-Status}, ${Package}, ${Provides}\n' |
@@ -12,19 +12,21 @@ done | sort -u | tr '\n' ' ')
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" != 0 ]; then
     echo "make: these packages are missing, and only root can install them: $missing" >&2
-    if command -v sudo >/dev/null; then echo 'make: run it as `sudo make ...`' >&2; else echo 'make: run it as root (su -)' >&2; fi
+    how='root (su -)'
+    ! command -v sudo >/dev/null || how='`sudo make ...`'
+    echo "make: run it as $how" >&2
     exit 1
 fi
 
 # The units and the init scripts that are enabled, a line each, sorted.
 enabled() {
-    find /etc/systemd/system -mindepth 2 -type l -regex '.*\.\(service\|socket\|timer\|path\)' -printf 'unit %f\n' 2>/dev/null |
-        sort -u
+    find /etc/systemd/system -mindepth 2 -type l -regex '.*\.\(service\|socket\|timer\|path\)' \
+        -printf 'unit %f\n' 2>/dev/null | sort -u
     find /etc/rc[2-5].d -name 'S*' -printf 'script %f\n' 2>/dev/null | sed 's/ S[0-9]*/ /' | sort -u
 }
 
-# Packages enable their units, and deb-systemd-helper does it without systemctl too: disable what is new.
-# Not the units of systemd itself: a machine on which it is new needs them to boot.
+# Packages enable their units, and deb-systemd-helper does it without systemctl too: disable what is
+# new.  Not the units of systemd itself: a machine on which it is new needs them to boot.
 restore() {
     code=$?
     [ -z "$made_policy" ] || rm -f $policy
@@ -58,4 +60,5 @@ if [ ! -e $policy ]; then
 fi
 # What apt prints is of interest only if it fails.
 # shellcheck disable=SC2086
-{ apt-get -qq update && apt-get -qq -y install --no-install-recommends $missing; } </dev/null >"$log" 2>&1
+{ apt-get -qq update && apt-get -qq -y install --no-install-recommends $missing; } \
+    </dev/null >"$log" 2>&1

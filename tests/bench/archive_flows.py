@@ -2,7 +2,7 @@
 as connections, and as events.
 
 CTRECORDER_FLOWS names a file of flow records, gzip CSV: start_epoch_float, duration_s,
-proto_number, src_ip, src_port, dst_ip, dst_port, ...  With ":" between them it names several:
+proto_number, src_ip, src_port, dst_ip, dst_port, ...  It can name several, with ":" between them:
 bench_connection measures each, the others read the first. NAT and timeouts are put on top: outbound
 flows of one /16 are SNATed to 4 addresses with the port kept; UDP ends after its duration and 30 s
 (120 s if that was longer than 0.5 s), TCP after 120 s, and up to 4 ms.
@@ -26,6 +26,8 @@ from ctrecorder.ctlog.frame import Kind
 from ctrecorder.maintain.ordering import SQUEEZED, BlockOrdering
 from ctrecorder.segment.writer import SegmentWriter
 
+# Start and duration in ns, protocol, source and target as packed bytes, both ports.
+Flow = tuple[int, int, int, bytes, bytes, int, int]
 SECOND = 1_000_000_000
 INSIDE = 0x9320  # 147.32.0.0/16
 PUBLIC = np.array([0xC6336401, 0xC6336402, 0xC6336403, 0xC6336404], "<u4")
@@ -68,10 +70,7 @@ def of_both_families(path: Path) -> list[Table]:
     tuple is still in the kernel's table, because of the timeouts, is no connection of its own and
     is left out.
     """
-    rows: dict[int, list[tuple[int, int, int, bytes, bytes, int, int]]] = {
-        uapi.AF_INET: [],
-        uapi.AF_INET6: [],
-    }
+    rows: dict[int, list[Flow]] = {uapi.AF_INET: [], uapi.AF_INET6: []}
     with gzip.open(path, "rt") as file:
         for flow in csv.DictReader(file):
             if flow["proto_number"] not in ("6", "17"):
@@ -80,10 +79,7 @@ def of_both_families(path: Path) -> list[Table]:
                 ipaddress.ip_address(flow["src_ip"]),
                 ipaddress.ip_address(flow["dst_ip"]),
             )
-            times = (
-                round(float(flow["start_epoch_float"]) * 1e6) * 1000,
-                round(float(flow["duration_s"] or 0) * 1e6) * 1000,
-            )
+            times = (nanoseconds(flow["start_epoch_float"]), nanoseconds(flow["duration_s"] or "0"))
             ports = (int(flow["src_port"] or 0), int(flow["dst_port"] or 0))
             family = uapi.AF_INET if source.version == 4 else uapi.AF_INET6
             rows[family].append(
@@ -96,25 +92,25 @@ def of_both_families(path: Path) -> list[Table]:
     ]
 
 
-def _columns(
-    family: int, rows: list[tuple[int, int, int, bytes, bytes, int, int]]
-) -> dict[str, np.ndarray]:
+def nanoseconds(text: str) -> int:
+    """Seconds with a fraction as ns, exact to a microsecond."""
+    return round(float(text) * 1e6) * 1000
+
+
+def _columns(family: int, rows: list[Flow]) -> dict[str, np.ndarray]:
+    """Rows of start, duration (ns), protocol, source, target (packed) and ports as connections."""
     start, duration, proto, source, target, sport, dport = (
-        list(values) for values in zip(*rows, strict=True)
+        np.array(values) for values in zip(*rows, strict=True)
     )
-    addresses = [
-        np.array(values, "S16")
-        if family == uapi.AF_INET6
-        else np.frombuffer(b"".join(values), ">u4")
-        for values in (source, target)
-    ]
-    numbers = [np.array(values, np.int64) for values in (start, duration, proto)]
     if family == uapi.AF_INET6:
-        inside = np.zeros(len(rows), bool)
+        out = np.zeros(len(rows), bool)
     else:
-        inside, outside = (_is_inside(values) for values in addresses)
-        inside &= ~outside
-    return translate(*numbers, addresses[0], np.array(sport), addresses[1], np.array(dport), inside)
+        source, target = (
+            np.frombuffer(b"".join(row[which] for row in rows), ">u4").astype("<u4")
+            for which in (3, 4)
+        )
+        out = _is_inside(source) & ~_is_inside(target)
+    return translate(start, duration, proto, source, sport, target, dport, out)
 
 
 def _is_inside(addresses: np.ndarray) -> np.ndarray:
@@ -131,16 +127,10 @@ def _distinct(flows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Without the flows whose tuple is still open; `flows` are in order of start."""
     ends: dict[tuple[object, ...], int] = {}
     kept = []
-    keys = zip(
-        *(
-            flows[name].tolist()
-            for name in ("l4proto", "orig_src", "orig_dst", "orig_sport", "orig_dport")
-        ),
-        strict=True,
-    )
-    for row, (key, start, end) in enumerate(
-        zip(keys, flows["start"].tolist(), flows["end"].tolist(), strict=True)
-    ):
+    names = ("l4proto", "orig_src", "orig_dst", "orig_sport", "orig_dport")
+    keys = zip(*(flows[name].tolist() for name in names), strict=True)
+    times = zip(flows["start"].tolist(), flows["end"].tolist(), strict=True)
+    for row, (key, (start, end)) in enumerate(zip(keys, times, strict=True)):
         if start > ends.get(key, 0):
             kept.append(row)
             ends[key] = end
@@ -182,7 +172,7 @@ def translate(
 ) -> dict[str, np.ndarray]:
     """Flows as connections: with NAT and timeouts.
 
-    `out`: which are SNATed; None: those out of the university's network.
+    `out`: (n,) bool, which are SNATed; None: those that leave the university's network.
     """
     random = np.random.default_rng(13)
     timeout = np.where(proto == 17, np.where(duration > SECOND // 2, 120, 30), 120) * SECOND

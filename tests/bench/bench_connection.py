@@ -29,11 +29,10 @@ RESOLUTIONS = ("us", "ms")
 
 
 def run(report: Report) -> None:
-    """A row a set: connections, then bytes of each in hourly segments and in one, at both resolutions."""
+    """A row a set: connections, and bytes of each in hourly segments and in one."""
     sets = [(path.name, archive_flows.of_both_families(path)) for path in archive_flows.paths()]
-    report.heading(
-        "Bytes a connection after ctsqueeze" + ("" if sets else ", of flows that are made up")
-    )
+    what = "Bytes a connection after ctsqueeze"
+    report.heading(what if sets else f"{what}, of flows that are made up")
     sets = sets or [("made up", [archive_flows.events(archive_flows.made(550_000))])]
     rows: list[list[object]] = []
     costs: list[float] = []
@@ -41,17 +40,16 @@ def run(report: Report) -> None:
         for label, tables in sets:
             count = sum(len(table) for table in tables) // 2
             found = [
-                squeezed(Path(name), tables, period, unit) / count
+                squeezed(Path(name), tables, period, resolution) / count
                 for period in (HOUR, WHOLE)
-                for unit in RESOLUTIONS
+                for resolution in RESOLUTIONS
             ]
             costs += found
             rows.append([label, f"{count:,}", *(f"{cost:.2f}" for cost in found)])
     report.table(["set", "connections", "hourly us", "hourly ms", "one us", "one ms"], rows)
-    report.note(
-        f"A household's month is {DAYS} days of {A_DAY:,} connections (RFC 7422): {month(LINE_BYTES):.0f} MB of text at {LINE_BYTES} bytes"
-    )
-    report.note(f"a line, {month(min(costs)):.1f} to {month(max(costs)):.1f} MB here")
+    report.note(f"A household's month is {DAYS} days of {A_DAY:,} connections (RFC 7422):")
+    report.note(f"{month(LINE_BYTES):.0f} MB as text of {LINE_BYTES} bytes a line,")
+    report.note(f"{month(min(costs)):.1f} to {month(max(costs)):.1f} MB here")
 
 
 def month(cost: float) -> float:
@@ -60,9 +58,7 @@ def month(cost: float) -> float:
 
 
 def squeezed(folder: Path, tables: list[Table], period: int, resolution: str) -> int:
-    """Bytes of the segments of these events (a table a family) after ctsqueeze; a segment holds
-    `period` ns.
-    """
+    """Bytes after ctsqueeze of segments of `period` ns with these events (a table a family)."""
     size = 0
     path = folder / "raw.ctlog"
     times = np.concatenate([table["time"] for table in tables])
@@ -84,12 +80,11 @@ def squeezed(folder: Path, tables: list[Table], period: int, resolution: str) ->
 
 
 def existing(table: Table, moment: int) -> Table:
-    """The dump that begins a segment: the connections of `table` that are open at `moment`, ns UTC."""
+    """The dump that begins a segment: the connections that are open at `moment`, ns UTC."""
     before = table["time"] < moment
     started = table.take(before & (table["event"] == Event.NEW))
     ended = table.take(before & (table["event"] == Event.DESTROY))
-    # Ids are random: the few connections that share one with a connection that has ended are left
-    # out.
+    # Ids are random: the few that share one with a connection that has ended are left out.
     dump = started.take(~np.isin(started["id"], ended["id"]))
     constant = {
         "time": np.full(len(dump), moment, "<i8"),

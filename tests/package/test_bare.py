@@ -1,8 +1,7 @@
-"""A stranger's first minute: the README's commands on a bare Debian, which has apt, make and this
-clone.
+"""A stranger's first minute: the README's commands on a bare Debian, with apt, make and this clone.
 
-Every other test machine has all packages, so a package that is missing from a list of the Makefile
-shows here only. The roots use this machine's network for apt.  Without it the tests fail.
+Every other test machine has all packages: a package that a list of the Makefile lacks shows here
+only.  The roots use this machine's network for apt.  Without it the tests fail.
 """
 
 from __future__ import annotations
@@ -27,8 +26,7 @@ PEERS = {
     "python3-pytest",
 }
 KINDS = ("package", "requested", "enabled", "left")
-# Prints the packages that are installed, those that were asked for, and the links by which units
-# and init scripts are enabled.
+# Prints the packages that are installed, those that were asked for, and what is enabled.
 STATE = """
 state() {
     echo "== $1"
@@ -83,9 +81,7 @@ def facts(printed: str) -> dict[str, dict[str, set[str]]]:
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_the_first_command_of_the_readme(suite: str, clone: Path) -> None:
-    """It ends with 0, shows eight connections of every kind, names the host that was asked for, and
-    finds the log whole.
-    """
+    """It ends with 0, lists eight connections, answers who it was, and finds the log whole."""
     first = commands()[0]
     assert first == "make demo"
     shown = boot_sh("bare", suite, f"cd /srv/tree && {first}", BIND=clone).stdout
@@ -103,7 +99,7 @@ def test_the_first_command_of_the_readme(suite: str, clone: Path) -> None:
     )
     assert "dst=198.51.100.1:8080 src=192.168.1.80:80" in fifth
     assert re.search(
-        r"^   192\.168\.1\.100:\d+ held 198\.51\.100\.1:\d+ \(tcp\) from .* to 198\.51\.100\.25:443$",
+        r"^   192\.168\.1\.100:\d+ held 198\.51\.100\.1:\d+ \(tcp\) .*, to 198\.51\.100\.25:443$",
         shown,
         re.MULTILINE,
     )
@@ -113,9 +109,7 @@ def test_the_first_command_of_the_readme(suite: str, clone: Path) -> None:
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_make_deb_and_the_peers(suite: str, clone: Path) -> None:
-    """`make deb` brings what builds, no peer; and no installation enables a daemon, with systemctl
-    or without.
-    """
+    """`make deb` brings what builds, no peer.  No installation enables a daemon."""
     assert "make deb" in commands()
     script = """
         cd /srv/tree; state base; make deb; state deb
