@@ -382,14 +382,15 @@ def example() -> str:
     for name, section in SECTIONS.items():
         lines += ["", f"[{name}]", f"# read by {section.command}"]
         for one in section.settings:
-            allowed = f"Allowed: {one.allowed}{in_unit(one)}."
-            words = f"{one.meaning} {one.reason} {allowed}"
+            words = f"{one.meaning} {one.reason} Allowed: {one.allowed}."
             lines += [
                 "",
                 *textwrap.wrap(
                     words, 100, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
                 ),
             ]
+            if one.unit:
+                lines.append(f"# In {one.unit}:")
             lines.append(f"#{one.name} = {one.default}".rstrip())
     return "\n".join(lines) + "\n"
 

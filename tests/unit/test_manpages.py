@@ -1,9 +1,11 @@
-"""Manual pages: what mandoc says of them, and their options against the parsers'."""
+"""Manual pages: mandoc's warnings, rendering at 80 columns, and options against the parsers'."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -17,6 +19,11 @@ COMMANDS = sorted(path.stem for path in (ROOT / "ctrecorder" / "cli").glob("ct*.
 # about ours.
 _OTHERS = ("referenced manual not found", "outdated mandoc.db")
 HELP_COLUMNS, HELP_LINES = 80, 66
+RENDERERS = {
+    "mandoc": ["mandoc", "-T", "utf8", "-O", "width=78"],
+    "mandoc-ascii": ["mandoc", "-T", "ascii", "-O", "width=78"],
+    "man": ["man", "-P", "cat"],
+}
 
 
 def page(command: str) -> Path:
@@ -97,6 +104,76 @@ def test_examples_of_the_page_are_accepted_by_the_parser(command: str) -> None:
     """An option that was renamed would stay in the examples."""
     names = {name for action in parser_of(command)._actions for name in action.option_strings}
     text = page(command).read_text().partition(".Sh EXAMPLES\n")[2].partition("\n.Sh ")[0]
+    text = text.replace("\\e\n", "")
     for line in re.findall(rf"\b{command} ([^|;&\n]*)", text):
         used = re.findall(r"(?<!\S)(--?[a-z][-a-z]*)", line, re.IGNORECASE)
         assert {name for name in used if name.startswith("--") or len(name) == 2} <= names, line
+
+
+@functools.cache
+def rendered(path: Path, renderer: str) -> list[str]:
+    """The lines of a page at 80 columns, as a reader sees them."""
+    environment = {**os.environ, "MANWIDTH": "80", "LC_ALL": "C.UTF-8"}
+    command = [*RENDERERS[renderer], str(path)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=20, env=environment, check=True
+    )
+    return re.sub(".\b", "", done.stdout).splitlines()
+
+
+def plain(line: str) -> str:
+    """A line of literal mdoc as text."""
+    return line.replace("\\e", "\\").replace("\\&", "").rstrip()
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_a_page_fits_80_columns(path: Path, renderer: str) -> None:
+    assert [line for line in rendered(path, renderer) if len(line) > HELP_COLUMNS] == []
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_an_example_can_be_pasted(path: Path, renderer: str) -> None:
+    """A line that is longer than the page ends in a backslash, by hand: none is wrapped."""
+    text = path.read_text()
+    shown = {line.strip() for line in rendered(path, renderer)}
+    examples = re.findall(r"^\.Dl (.*)$", text, re.MULTILINE)
+    for block in re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed", text, re.MULTILINE | re.DOTALL):
+        examples += block.splitlines()
+    assert examples
+    assert {plain(line).strip() for line in examples} - shown == set()
+
+
+@pytest.mark.parametrize("renderer", RENDERERS)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_tables_keep_their_columns(path: Path, renderer: str) -> None:
+    """A wrapped cell goes on in its column.  A quotation ends in the cell where it begins."""
+    lines = rendered(path, renderer)
+    for row in re.findall(r"^\.Bl -column.*\n\.It (Sy .*)$", path.read_text(), re.MULTILINE):
+        cells = [cell.removeprefix("Sy ") for cell in row.split(" Ta ")]
+        heading = re.compile(r" +" + r" +".join(map(re.escape, cells)))
+        starts = [number for number, line in enumerate(lines) if heading.fullmatch(line)]
+        assert starts, row
+        for start in starts:
+            first = len(lines[start]) - len(lines[start].lstrip())
+            last = lines[start].rindex(cells[-1])
+            for line in lines[start + 1 :]:
+                indent = len(line) - len(line.lstrip())
+                if not line or indent < first:
+                    break
+                assert indent in (first, last), line
+    assert [line for line in lines if re.search(r"\u2018[^\u2019]* {3}", line)] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_apropos_finds_a_page_by_the_words_of_the_field(path: Path) -> None:
+    (line,) = re.findall(r"^\.Nd (.*)$", path.read_text(), re.MULTILINE)
+    assert {"conntrack", "NAT", "log"} & set(re.findall(r"\w+", line)), line
+
+
+def test_apropos_finds_the_suite_by_each_of_the_words() -> None:
+    pages = "".join(path.read_text() for path in PAGES)
+    lines = " ".join(re.findall(r"^\.Nd (.*)$", pages, re.MULTILINE))
+    for word in ("conntrack", "NAT", "log"):
+        assert len(re.findall(rf"\b{word}\b", lines)) >= 2, word

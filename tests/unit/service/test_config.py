@@ -200,6 +200,14 @@ def test_the_shipped_file_is_the_table_and_says_the_defaults(tmp_path: Path) -> 
         }
 
 
+def test_the_shipped_file_shows_the_unit_of_a_value_above_it() -> None:
+    lines = (ROOT / "etc" / "ctrecorder.conf").read_text().splitlines()
+    units = [at for at, line in enumerate(lines) if line.startswith("# In ")]
+    shown = {lines[at + 1].partition(" =")[0]: lines[at] for at in units}
+    assert shown == {f"#{one.name}": f"# In {one.unit}:" for _, one in ALL if one.unit}
+    assert shown["#rotate"] == "# In minutes:"
+
+
 def test_ctrecorder_conf_5_tells_every_setting_as_the_table_does() -> None:
     page = (ROOT / "man" / "ctrecorder.conf.5").read_text()
     told: dict[tuple[str, str], str] = {}
