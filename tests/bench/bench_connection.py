@@ -22,7 +22,7 @@ from ctrecorder.maintain.squeeze import RecorderOptions, squeeze
 from ctrecorder.segment.writer import SegmentWriter
 from report import Report
 
-# RFC 7422, section 2: an operator's 150 bytes a log line, 33,000 connections a household a day.
+# RFC 7422: an operator's 150 bytes a log line, 33,000 connections a household a day.
 LINE_BYTES, A_DAY, DAYS = 150, 33_000, 30
 HOUR, WHOLE = 3600 * archive_flows.SECOND, 1 << 62
 RESOLUTIONS = ("us", "ms")

@@ -87,8 +87,22 @@ def test_the_line_that_is_explained(log: Path) -> None:
     assert all(shape.fullmatch(line) for line in lines)
 
 
+def without_numbers(line: str) -> str:
+    """A command or an answer, with its times and its ephemeral port blanked."""
+    line = re.sub(r"\d{4}[-.]\d\d[-.]\d\d \d\d:\d\d:\d\d(\.\d{6})?", "TIME", line)
+    return re.sub(r"(?<=192\.168\.1\.100:|.198\.51\.100\.1:)\d+", "PORT", line)
+
+
+def the_answer() -> list[str]:
+    """The question and the answer at the top of README.md, as `make demo` prints them, without
+    numbers.
+    """
+    at = next(number for number, line in enumerate(CODE) if line.startswith("$ ctlist --who"))
+    return [without_numbers(line) for line in CODE[at : at + 3]]
+
+
 def test_links() -> None:
-    for target in re.findall(r"\]\(([^)]+)\)", README):
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert (CHECKOUT / target).is_file(), target
 
 
@@ -122,6 +136,10 @@ def test_make_demo() -> None:
         assert (
             sum(line in done.stdout for line in (f"   {each}" for each in text.splitlines())) == 8
         )
+        sixth = done.stdout.partition("\n6. ")[2].partition("\n7. ")[0]
+        answer = [without_numbers(line.strip()) for line in sixth.splitlines()[1:4]]
+        log = f" {folder[0]}/log" if folder else ""
+        assert [line.replace("# bin/", "$ ").replace(log, "") for line in answer] == the_answer()
         for part in (
             " tcp ",
             " udp ",

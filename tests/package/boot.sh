@@ -26,8 +26,9 @@ bare=make
 die() { echo "boot.sh: $*" >&2; exit 1; }
 
 root() {  # KIND SUITE -> BASE
-  local kind=$1 suite=$2 packages=${!1} key host sources archive new variant=minbase sources_list=': >"$1"/etc/apt/sources.list'
-  [ "$kind" != bare ] || variant=apt sources_list=true
+  local kind=$1 suite=$2 packages=${!1} key host sources archive new
+  local variant=minbase sources_list=': >"$1"/etc/apt/sources.list'
+  [ "$kind" != bare ] || variant=apt sources_list=true  # which keeps its sources
   key=$(echo "$suite $packages" | sha256sum | cut -c1-12) && BASE=$CACHE/$kind-$suite-$key
   archive=$BASE.tar.zst new=$BASE.new.tar.zst
   mkdir -p "$CACHE"; exec 9>"$CACHE/lock"; flock 9
@@ -146,12 +147,15 @@ chrooted() {  # SUITE CMD: in a mount namespace of its own, so that nothing stay
 # What apt needs to reach the mirrors as it does here.
 apt_settings() { apt-config dump | grep -Ei '^Acquire::(https?::Proxy|Check-Valid-Until)\b' || true; }
 
-bare() {  # SUITE CMD: in mount and PID namespaces of its own, which take with them all that was mounted or started
+bare() {  # SUITE CMD: in mount and PID namespaces, which end all that was mounted or started in them
   root bare "$1"
   mkdir -p "$CACHE/debs/partial"
   exec 8>"$CACHE/debs.lock"; flock 8  # apt in one root at a time: they share its downloads
   find "$CACHE/debs" -name '*.deb' -mtime +30 -delete
-  BASE=$BASE COMMAND=$2 DEBS=$CACHE/debs APT=$(apt_settings) unshare --mount --pid --fork --kill-child --propagation private \
+  # Who kills this process kills all that runs in the root.
+  export BASE COMMAND=$2 DEBS=$CACHE/debs APT
+  APT=$(apt_settings)
+  exec unshare --mount --pid --fork --kill-child --propagation private \
     bash -eu -c '
       mount -t tmpfs none /mnt; cd /mnt; mkdir up work root
       mount -t overlay -o "lowerdir=$BASE,upperdir=up,workdir=work" none root
@@ -162,8 +166,9 @@ bare() {  # SUITE CMD: in mount and PID namespaces of its own, which take with t
       mount --bind "$DEBS" root/var/cache/apt/archives
       mkdir -p root/lib/modules; [ ! -d /lib/modules ] || mount --bind -o ro /lib/modules root/lib/modules
       [ -z "${BIND:-}" ] || mount --bind "$BIND" root/srv
-      exec env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 ${http_proxy:+http_proxy="$http_proxy"} \
-        chroot root sh -eu -c "$COMMAND"' 8>&- </dev/null
+      exec env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
+        ${http_proxy:+http_proxy="$http_proxy"} \
+        chroot root sh -eu -c "$COMMAND"' </dev/null
 }
 
 case ${1:-} in

@@ -6,13 +6,15 @@ only.  The roots use this machine's network for apt.  Without it the tests fail.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.booted import CHECKOUT, SUITES, boot_sh
+from tests.support.booted import BOOT, CHECKOUT, SUITES, boot_sh
+from tests.support.router import wait_until
 
 # What `make deb` may not bring: peers that only the tests and the benchmarks run.
 PEERS = {
@@ -60,11 +62,24 @@ def clone(tmp_path: Path) -> Path:
 
 
 def commands() -> list[str]:
-    """The commands that README.md shows, in order."""
-    text = (CHECKOUT / "README.md").read_text()
+    """The commands that README.md tells a stranger to run, in order."""
+    text = (CHECKOUT / "README.md").read_text().partition("\n## See it\n")[2]
     return [
         line.split("  #")[0].strip() for line in re.findall(r"^    (\S.*)$", text, re.MULTILINE)
     ]
+
+
+def test_a_bare_root_that_is_killed_leaves_nothing(clone: Path) -> None:
+    command = [BOOT, "bare", SUITES[0], "echo begun; sleep 1000"]
+    environment = {**os.environ, "BIND": str(clone)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"begun\n"
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert len(children) == 1
+        process.kill()
+    wait_until(lambda: not Path(f"/proc/{children[0]}").exists(), "the end of all that ran there")
+    assert str(clone) not in Path("/proc/self/mountinfo").read_text()
 
 
 def facts(printed: str) -> dict[str, dict[str, set[str]]]:
