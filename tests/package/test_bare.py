@@ -34,7 +34,7 @@ state() {
     echo "== $1"
     dpkg-query -W -f 'package ${Package}\n'
     apt-mark showmanual | sed 's/^/requested /'
-    find /etc/systemd/system -type l -path '*.wants/*' -printf 'enabled %f\\n'
+    find /etc/systemd/system -type l -printf 'enabled %f\\n'
     find /etc/rc[2345].d -name 'S*' -printf 'enabled %f\\n' 2>/dev/null || true
     find /usr/sbin/policy-rc.d -printf 'left %p\\n' 2>/dev/null || true
 }
