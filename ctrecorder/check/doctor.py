@@ -1,8 +1,8 @@
 """Why nothing, or not all, is recorded here: what is wrong with this machine, and the command that
 mends each.
 
-Only looks, changes nothing.  Takes what it needs to know from /proc, systemctl and nft; a tool that
-is not there, or may not be asked, is a finding itself, for then something was not looked at.
+Only looks, changes nothing.  Reads /proc, the kernel's firewall rules and systemctl; what cannot be
+read is a finding itself, for then something was not looked at.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-import shutil
 import socket
 import subprocess
 import time
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctrecorder import uapi
+from ctrecorder.errors import KernelError
 from ctrecorder.kernel import sockets, tracking
 from ctrecorder.record.counters import WANTED_SYSCTLS
 from ctrecorder.record.queue import HEARTBEAT_NS
@@ -37,6 +37,7 @@ FREE_SHARE, FREE_BYTES = 0.05, 256 << 20
 TOOL_SECONDS = 20
 TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
 TIMEX_BYTES = 512  # struct timex has 208; the kernel writes no more
+_UNTRACKED = "what it matches is not tracked, so not recorded"
 
 
 @dataclass(frozen=True)
@@ -186,71 +187,49 @@ def look_at_log(folder: str) -> Iterator[Finding]:
         )
 
 
-def look_at_rules() -> Iterator[Finding]:
-    """Rules that keep connections from being tracked, and flowtables that do not count."""
+def look_at_rules(inside: str = "") -> Iterator[Finding]:
+    """Rules that keep connections from being tracked, and flowtables that do not count.
+
+    inside: as of `look_at_kernel`.
+    """
     if not privileges.has_net_admin():
         return
-    if shutil.which("nft") is None:
-        yield Finding(
-            "there is no nft to look at the firewall's rules with", "apt-get install nftables"
-        )
+    # Loaded only here: pyroute2 takes longer to import than all else that cttest does.
+    from ctrecorder.check import firewall
+
+    try:
+        rules, flowtables = firewall.rules(), firewall.flowtables()
+    except KernelError as error:
+        yield Finding(str(error), f"{inside}nft list ruleset")
         return
-    said = _run("nft", "--handle", "list", "ruleset")
-    if said is None:
-        yield Finding("nft could not list the firewall's rules", "nft list ruleset")
-        return
-    rules = parse_rules(said)
-    for place, handle in rules.untracked:
-        what = f"a NOTRACK rule in {place}: what it matches is not tracked, so not recorded"
-        yield Finding(what, f"nft delete rule {place} handle {handle}")
+    for rule in rules:
+        if "notrack" in rule.expressions:
+            what = f"a NOTRACK rule in {rule.place}: {_UNTRACKED}"
+            yield Finding(what, f"{inside}nft delete rule {rule.place} handle {rule.handle}")
     if sockets.sysctl("nf_conntrack_acct") == 1:
-        for name in rules.uncounted:
-            what = f"the flowtable {name} does not count: packets and bytes of the connections that it forwards are too small"
-            yield Finding(
-                what, "add `counter` to it in /etc/nftables.conf, then: systemctl reload nftables"
-            )
-    if "raw" in _iptables_tables() and re.search(
-        r"--notrack|-j NOTRACK", _run("iptables-legacy-save", "-t", "raw") or ""
-    ):
-        what = "a NOTRACK rule of iptables-legacy: what it matches is not tracked, so not recorded"
-        yield Finding(
-            what,
-            "find it with iptables-legacy-save -t raw, and delete it: iptables-legacy -t raw -D ...",
-        )
+        for flowtable in flowtables:
+            if not flowtable.counts:
+                what = f"the flowtable {flowtable.place} does not count: packets and bytes of the connections that it forwards are too small"
+                mend = "add `counter` to it in /etc/nftables.conf, then: systemctl reload nftables"
+                yield Finding(what, mend)
+    for program in ("iptables", "ip6tables"):
+        yield from _look_at_legacy_rules(program, inside)
 
 
-@dataclass(frozen=True)
-class Rules:
-    """What matters of a ruleset: rules with notrack, as ("ip raw prerouting", handle), and
-    flowtables without a counter.
+def _look_at_legacy_rules(program: str, inside: str) -> Iterator[Finding]:
+    """The table raw of the legacy iptables, which nftables does not list; only its rules can stop
+    tracking.
     """
-
-    untracked: list[tuple[str, str]]
-    uncounted: list[str]
-
-
-def parse_rules(ruleset: str) -> Rules:
-    """Read the text of `nft --handle list ruleset`; its JSON does not tell iptables-nft's notrack
-    from its other CT targets.
-    """
-    rules = Rules([], [])
-    blocks: list[tuple[str, list[str]]] = []  # the open blocks: head, and the lines that they hold
-    for line in ruleset.splitlines():
-        words, _, handle = re.sub(r'"[^"]*"', '""', line).strip().partition(" # handle ")
-        if words.endswith("{"):
-            blocks.append((words.removesuffix("{").strip(), []))
-        elif words == "}" and blocks:
-            head, held = blocks.pop()
-            if head.startswith("flowtable ") and "counter" not in held and blocks:
-                rules.uncounted.append(f"{blocks[-1][0].removeprefix('table ')} {head.split()[1]}")
-        elif blocks:
-            blocks[-1][1].append(words)
-            if "notrack" in words.split() and len(blocks) == 2:
-                place = (
-                    f"{blocks[0][0].removeprefix('table ')} {blocks[1][0].removeprefix('chain ')}"
-                )
-                rules.untracked.append((place, handle))
-    return rules
+    if "raw" not in _legacy_tables(program):
+        return
+    said = _run(f"{program}-legacy-save", "-t", "raw")
+    if said is None:
+        what = f"{program}-legacy has rules in its table raw, which could not be read: they may keep connections from being tracked"
+        yield Finding(what, f"apt-get install iptables, then: {inside}{program}-legacy-save -t raw")
+    elif re.search(r"--notrack|-j NOTRACK", said):
+        what = f"a NOTRACK rule of {program}-legacy: {_UNTRACKED}"
+        mend = f"find it with {inside}{program}-legacy-save -t raw, and delete it: {inside}{program}-legacy -t raw -D ..."
+        yield Finding(what, mend)
 
 
 def look_at_buffer(settings: dict[str, Value]) -> Iterator[Finding]:
@@ -342,10 +321,11 @@ def _look_at_process(unit: str, pid: str, settings: dict[str, Value]) -> Iterato
         yield Finding(what, f"systemctl revert {unit} && systemctl restart {unit}")
 
 
-def _iptables_tables() -> list[str]:
-    """The tables of iptables-legacy that this namespace has in use."""
+def _legacy_tables(program: str) -> list[str]:
+    """The tables of iptables-legacy or ip6tables-legacy that this network namespace has in use."""
+    name = {"iptables": "ip_tables_names", "ip6tables": "ip6_tables_names"}[program]
     try:
-        return Path("/proc/net/ip_tables_names").read_text("ascii").split()
+        return Path("/proc/net", name).read_text("ascii").split()
     except OSError:
         return []
 

@@ -7,8 +7,11 @@ Asleep, there are no connections and no events, and a recorder would record noth
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from ctrecorder import uapi
 from ctrecorder.errors import KernelError, MessageError
@@ -22,23 +25,23 @@ _NF_INET_PRE_ROUTING = 0
 _TRACKERS = {uapi.AF_INET: b"ipv4_conntrack_in", uapi.AF_INET6: b"ipv6_conntrack_in"}
 
 # linux/netfilter/nf_tables.h
-_NFT_MSG_GETRULE = 10 << 8 | 7
-_NFTA_RULE_EXPRESSIONS, _NFTA_LIST_ELEM, _NFTA_EXPR_NAME, _NFTA_EXPR_DATA, _NFTA_TARGET_NAME = (
-    4,
-    1,
-    1,
-    2,
-    1,
-)
-# iptables-nft: an expression that holds a match or a target of iptables, whose name is the first
-# attribute of either
+NFT_MSG_GETRULE, _NFT_MSG_GETSET, _NFT_MSG_GETOBJ = 10 << 8 | 7, 10 << 8 | 10, 10 << 8 | 19
+_NFTA_LIST_ELEM, _NFTA_EXPR_NAME, _NFTA_EXPR_DATA = 1, 1, 2
+_NFTA_RULE_EXPRESSIONS = 4
+_NFTA_SET_EXPR, _NFTA_SET_EXPRESSIONS = 17, 18
+_NFTA_DYNSET_EXPR, _NFTA_DYNSET_EXPRESSIONS = 7, 10
+_NFTA_OBJ_TYPE = 3
+# iptables-nft: an expression that holds a match or a target of iptables; both have the same
+# attributes
 _COMPATIBLE = frozenset({b"match", b"target"})
+_NFTA_TARGET_NAME, _NFTA_TARGET_INFO = 1, 3
+_XT_CT_NOTRACK = 1  # linux/netfilter/xt_CT.h: the first bit of xt_ct_target_info
 # The expressions whose module calls nf_ct_netns_get(), and the matches and targets of iptables that
-# do, by their names in the kernel.
-_EXPRESSIONS = frozenset(
+# do, by their names in the kernel.  CT does not with --notrack.
+EXPRESSIONS = frozenset(
     {b"ct", b"nat", b"masq", b"redir", b"connlimit", b"flow_offload", b"synproxy"}
 )
-_XTABLES = frozenset(
+XTABLES = frozenset(
     {
         *(
             b"conntrack",
@@ -59,10 +62,13 @@ _XTABLES = frozenset(
             b"CONNMARK",
             b"CONNSECMARK",
             b"CT",
-            b"SYNPROXY",
         ),
+        *(b"SYNPROXY", b"CLUSTERIP"),
     }
 )
+# NFT_OBJECT_*: ct helper, connlimit, ct timeout, ct expectation and synproxy use tracking even if
+# no rule refers to them.
+_OBJECTS = frozenset({3, 5, 7, 9, 10})
 _LEGACY_TABLES = (
     Path("/proc/thread-self/net/ip_tables_names"),
     Path("/proc/thread-self/net/ip6_tables_names"),
@@ -72,17 +78,18 @@ _LEGACY_TABLES = (
 def asleep() -> bool | None:
     """Whether connection tracking sleeps in this network namespace; None if it cannot be told.
 
-    The kernel lists its hooks if it was built to.  If not: awake if a rule of nftables (or of
-    iptables on it) uses connection tracking; asleep if none does, there are no tables of the legacy
-    iptables, and the connection table is empty.
+    The kernel lists its hooks if it was built to.  If not: awake if a rule, set or object of
+    nftables (or of iptables on it) uses connection tracking; asleep if none does, there are no
+    tables of the legacy iptables, and the connection table is empty.
     """
     try:
         return not any(_is_hooked(family) for family in _TRACKERS)
     except (KernelError, MessageError):
         pass
     try:
-        if any(_uses_tracking(rule) for rule in sockets.ask(_NFT_MSG_GETRULE, uapi.AF_UNSPEC)):
-            return False
+        for kind, uses in _USERS.items():
+            if any(map(uses, sockets.ask(kind, uapi.AF_UNSPEC))):
+                return False
     except (KernelError, MessageError):
         return None
     if sockets.table_count() != 0 or any(_text(path) for path in _LEGACY_TABLES):
@@ -103,8 +110,9 @@ def _is_hooked(family: int) -> bool:
     """
     wanted = struct.pack("=HH", 8, _NFNLA_HOOK_HOOKNUM) + struct.pack(">I", _NF_INET_PRE_ROUTING)
     return any(
-        _TRACKERS[family] in _names(hook, _NFNLA_HOOK_FUNCTION_NAME)
+        value.rstrip(b"\0") == _TRACKERS[family]
         for hook in sockets.ask(_HOOK_GET, family, wanted)
+        for value in _values(hook, _NFNLA_HOOK_FUNCTION_NAME)
     )
 
 
@@ -117,22 +125,81 @@ def _values(attributes: bytes, *path: int) -> Iterator[bytes]:
             yield attributes[first:last]
 
 
-def _names(attributes: bytes, *path: int) -> set[bytes]:
-    """The same, of attributes that are strings."""
-    return {value.rstrip(b"\0") for value in _values(attributes, *path)}
+class Expression(NamedTuple):
+    """An expression of a rule.
+
+    name: as the kernel calls it.
+    xtables: of "match" and "target", the name of the match or target of iptables; else b"".
+    info: the data of that one, in its kernel's struct.
+    """
+
+    name: bytes
+    xtables: bytes
+    info: bytes
 
 
-def _uses_tracking(rule: bytes) -> bool:
+def expressions(rule: bytes) -> Iterator[Expression]:
+    """The expressions of a rule (the attributes of NFT_MSG_NEWRULE), and those inside them.
+
+    MessageError if a length is wrong.
+    """
+    return _expressions(_values(rule, _NFTA_RULE_EXPRESSIONS, _NFTA_LIST_ELEM))
+
+
+def uses_tracking(rule: bytes) -> bool:
     """Whether a rule, the attributes of NFT_MSG_NEWRULE, has an expression that needs connection
     tracking.
     """
-    for expression in _values(rule, _NFTA_RULE_EXPRESSIONS, _NFTA_LIST_ELEM):
-        names = _names(expression, _NFTA_EXPR_NAME)
-        if names & _EXPRESSIONS:
-            return True
-        if (
-            names & _COMPATIBLE
-            and _names(expression, _NFTA_EXPR_DATA, _NFTA_TARGET_NAME) & _XTABLES
-        ):
-            return True
-    return False
+    return any(map(_needs_tracking, expressions(rule)))
+
+
+def is_notrack(expression: Expression) -> bool:
+    """Whether an expression stops tracking: notrack of nft, NOTRACK or CT --notrack of iptables-nft."""
+    if expression.xtables == b"CT":
+        return bool(int.from_bytes(expression.info[:2], sys.byteorder) & _XT_CT_NOTRACK)
+    return expression.name == b"notrack" or expression.xtables == b"NOTRACK"
+
+
+def _needs_tracking(expression: Expression) -> bool:
+    if expression.xtables in XTABLES:
+        return not is_notrack(expression)
+    return expression.name in EXPRESSIONS
+
+
+def _set_uses_tracking(attributes: bytes) -> bool:
+    """Whether the elements of a set, the attributes of NFT_MSG_NEWSET, count connections."""
+    one = _values(attributes, _NFTA_SET_EXPR)
+    several = _values(attributes, _NFTA_SET_EXPRESSIONS, _NFTA_LIST_ELEM)
+    return any(map(_needs_tracking, _expressions(chain(one, several))))
+
+
+def _object_uses_tracking(attributes: bytes) -> bool:
+    """Whether an object, the attributes of NFT_MSG_NEWOBJ, is of a type that needs tracking."""
+    types = _values(attributes, _NFTA_OBJ_TYPE)
+    return any(int.from_bytes(each, "big") in _OBJECTS for each in types)
+
+
+def _expressions(encoded: Iterable[bytes]) -> Iterator[Expression]:
+    for attributes in encoded:
+        name = _first(_values(attributes, _NFTA_EXPR_NAME)).rstrip(b"\0")
+        data = _first(_values(attributes, _NFTA_EXPR_DATA))
+        if name in _COMPATIBLE:
+            xtables = _first(_values(data, _NFTA_TARGET_NAME)).rstrip(b"\0")
+            yield Expression(name, xtables, _first(_values(data, _NFTA_TARGET_INFO)))
+            continue
+        yield Expression(name, b"", b"")
+        if name == b"dynset":
+            one = _values(data, _NFTA_DYNSET_EXPR)
+            several = _values(data, _NFTA_DYNSET_EXPRESSIONS, _NFTA_LIST_ELEM)
+            yield from _expressions(chain(one, several))
+
+
+def _first(values: Iterator[bytes]) -> bytes:
+    return next(values, b"")
+
+
+_USERS = {
+    NFT_MSG_GETRULE: uses_tracking,
+    _NFT_MSG_GETSET: _set_uses_tracking,
+    _NFT_MSG_GETOBJ: _object_uses_tracking,
+}

@@ -90,12 +90,6 @@ FAULTS = {
         undo="cat /run/conf >/etc/ctrecorder/ctrecorder.conf",
         mends=False,
     ),
-    "no nft": Fault(
-        "mv /usr/sbin/nft /usr/sbin/nft.gone",
-        "no nft",
-        undo="mv /usr/sbin/nft.gone /usr/sbin/nft",
-        mends=False,
-    ),
 }
 
 

@@ -1,23 +1,30 @@
-"""The doctor's eyes, each on the real thing where this machine has it: nft's own listing, the
-kernel's list of sockets.
+"""The doctor's checks, each on the real thing where this machine has it: rules, the kernel's list
+of sockets.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import socket
+import struct
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+from pyroute2.netlink.nfnetlink.nftsocket import nft_flowtable_msg
 
 from ctrecorder import uapi
-from ctrecorder.check import doctor
+from ctrecorder.check import doctor, firewall
 from ctrecorder.check.doctor import Finding
+from ctrecorder.errors import KernelError
 from ctrecorder.kernel import sockets, tracking
 from ctrecorder.service import privileges, settings
+from tests.support.conntrack_messages import attribute, number
 
+ROOT = Path(__file__).parents[3]
 RECORD = {one.name: one.parse(one.default) for one in settings.SECTIONS["record"].settings}
 
 NFT = """table inet raw {
@@ -30,87 +37,99 @@ NFT = """table inet raw {
 }
 table ip nat { chain post { type nat hook postrouting priority srcnat; masquerade; }; }
 """
-# As nft 1.0.6 lists them (documented in nft(8)); this kernel may have no flowtables to list.
-FLOWTABLES = """table inet filter { # handle 3
-	flowtable counted { # handle 4
-		hook ingress priority filter
-		devices = { eth0, eth1 }
-		counter
-	}
-
-	flowtable fast { # handle 5
-		hook ingress priority filter
-		devices = { eth0, eth1 }
-	}
-
-	chain forward { # handle 1
-		type filter hook forward priority filter; policy accept;
-		ip protocol tcp flow add @fast counter packets 0 bytes 0 # handle 6
-	}
-}
-"""
 
 
 def in_namespace(script: str) -> str:
-    return subprocess.run(
-        ["unshare", "--net", "sh", "-euc", script], capture_output=True, text=True, check=True
-    ).stdout
+    command = ["unshare", "--net", "sh", "-euc", script]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
 
 
 def mends(findings: list[Finding]) -> list[str]:
     return [finding.mend for finding in findings]
 
 
-def test_a_notrack_rule_is_found_in_nfts_own_listing_and_the_mend_removes_it(
-    tmp_path: Path,
-) -> None:
+LOOK = "from ctrecorder.check import doctor; print(*(one.mend for one in doctor.look_at_rules()), sep='\\n')"
+
+
+def test_a_notrack_rule_is_found_and_its_mend_removes_that_rule_alone(tmp_path: Path) -> None:
     (tmp_path / "rules").write_text(NFT)
-    rules = doctor.parse_rules(in_namespace(f"nft -f {tmp_path}/rules; nft --handle list ruleset"))
-    ((place, handle),) = rules.untracked
-    assert place == "inet raw pre"
-    assert rules.uncounted == []
-    left = in_namespace(
-        f"nft -f {tmp_path}/rules; nft delete rule {place} handle {handle}; nft --handle list ruleset"
+    look = f'{sys.executable} -c "{LOOK}"'
+    script = (
+        f"nft -f rules; {look} >mends; cat mends; echo ---; sh -eu mends; {look}; nft list ruleset"
     )
-    assert doctor.parse_rules(left).untracked == []
+    script = f"export PYTHONPATH={ROOT}; cd {tmp_path}; {script}"
+    found, _, left = in_namespace(script).partition("---\n")
+    assert re.fullmatch(r"nft delete rule inet raw pre handle \d+\n", found)
+    assert "nft delete" not in left
     assert "not notrack" in left
 
 
-def test_a_flowtable_without_a_counter_is_found() -> None:
-    rules = doctor.parse_rules(FLOWTABLES)
-    assert (rules.untracked, rules.uncounted) == ([], ["inet filter fast"])
+def flowtable_message(flags: int) -> bytes:
+    """The kernel's answer to NFT_MSG_GETFLOWTABLE: this machine's kernel may have no flowtables to
+    list.
+    """
+    table, name = attribute(1, b"filter\0"), attribute(2, b"fast\0")  # NFTA_FLOWTABLE_TABLE, _NAME
+    # family inet; NFTA_FLOWTABLE_FLAGS
+    body = struct.pack("=BBH", 1, 0, 0) + table + name + number(7, flags, 4)
+    return struct.pack("=IHHII", 16 + len(body), 10 << 8 | 22, 2, 1, 0) + body
 
 
-def test_flowtables_matter_only_where_bytes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        doctor, "_run", lambda *command: FLOWTABLES if command[0] == "nft" else None
-    )
-    monkeypatch.setattr(doctor, "_iptables_tables", list)
-    for accounted, found in ((1, 1), (0, 0)):
+@pytest.mark.parametrize(("flags", "counts"), [(0, False), (1, False), (2, True), (3, True)])
+def test_a_flowtable_without_a_counter_is_found(
+    monkeypatch: pytest.MonkeyPatch, flags: int, counts: bool
+) -> None:
+    message = nft_flowtable_msg(flowtable_message(flags))
+    message.decode()
+    assert firewall.flowtable(message) == ("inet filter fast", counts)
+    monkeypatch.setattr(firewall, "_ask", lambda what: (message,) if what == "flowtables" else ())
+    for accounted in (1, 0):  # it matters only where bytes are counted
         monkeypatch.setattr(sockets, "sysctl", lambda name, value=accounted: value)
-        assert len(list(doctor.look_at_rules())) == found
+        assert bool(list(doctor.look_at_rules())) is bool(accounted and not counts)
 
 
-def test_a_notrack_rule_of_iptables_legacy_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = {
-        "nft": "",
-        "iptables-legacy-save": "*raw\n-A PREROUTING -p udp -m udp --dport 53 -j CT --notrack\nCOMMIT\n",
-    }
+@pytest.mark.parametrize("program", ["iptables", "ip6tables"])
+def test_a_notrack_rule_of_iptables_legacy_is_found(
+    monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    """pyroute2 does not list those; where they cannot be read either, the doctor says so."""
+    save = f"{program}-legacy-save"
+    said: dict[str, str | None] = {save: "*raw\n-A PREROUTING -p udp -j CT --notrack\nCOMMIT\n"}
+    monkeypatch.setattr(firewall, "_ask", lambda what: ())
     monkeypatch.setattr(doctor, "_run", lambda *command: said[command[0]])
-    monkeypatch.setattr(doctor, "_iptables_tables", lambda: ["raw"])
-    assert [finding.what[:31] for finding in doctor.look_at_rules()] == [
-        "a NOTRACK rule of iptables-lega"
+    tables = {"iptables": ["filter"], "ip6tables": ["filter"], program: ["raw"]}
+    monkeypatch.setattr(doctor, "_legacy_tables", tables.__getitem__)
+    assert [finding.what for finding in doctor.look_at_rules()] == [
+        f"a NOTRACK rule of {program}-legacy: what it matches is not tracked, so not recorded"
     ]
-    said["iptables-legacy-save"] = "*raw\n-A PREROUTING -j CT --zone 5\nCOMMIT\n"
+    said[save] = "*raw\n-A PREROUTING -j CT --zone 5\nCOMMIT\n"
     assert list(doctor.look_at_rules()) == []
+    said[save] = None
+    (unread,) = doctor.look_at_rules()
+    assert unread.what.startswith(
+        f"{program}-legacy has rules in its table raw, which could not be"
+    )
 
 
-def test_without_nft_the_doctor_says_that_it_did_not_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    assert mends(list(doctor.look_at_rules())) == ["apt-get install nftables"]
-    monkeypatch.undo()
-    monkeypatch.setattr(doctor, "_run", lambda *command: None)
-    assert mends(list(doctor.look_at_rules())) == ["nft list ruleset"]
+def test_legacy_tables_are_seen_in_the_kernels_list() -> None:
+    tables = "print(doctor._legacy_tables('iptables'), doctor._legacy_tables('ip6tables'))"
+    rule = "iptables-legacy -t raw -A PREROUTING -p udp -j NOTRACK"
+    said = in_namespace(f'{rule}; {sys.executable} -c "{LOOK}; {tables}"').splitlines()
+    assert said[0].startswith("find it with iptables-legacy-save -t raw, and delete it: ")
+    assert said[1:] == ["['raw'] []"]
+
+
+def test_rules_that_cannot_be_read_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "from ctrecorder.check import firewall; firewall.rules()"
+    command = ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    line = "the kernel does not list the firewall's rules: Operation not permitted"
+    assert done.stderr.splitlines()[-1] == f"ctrecorder.errors.KernelError: {line}"
+
+    def refuse() -> list[firewall.Rule]:
+        raise KernelError(line)
+
+    monkeypatch.setattr(firewall, "rules", refuse)
+    assert list(doctor.look_at_rules()) == [Finding(line, "nft list ruleset")]
 
 
 @pytest.mark.parametrize(
