@@ -20,12 +20,15 @@ from pathlib import Path
 from ctrecorder import uapi
 from ctrecorder.errors import KernelError
 from ctrecorder.kernel import sockets, tracking
+from ctrecorder.kernel.netns import Namespace
 from ctrecorder.record.counters import WANTED_SYSCTLS
 from ctrecorder.record.queue import HEARTBEAT_NS
 from ctrecorder.service import config, privileges
 from ctrecorder.service.settings import Value
 
 UNIT, INSTANCES = "ctrecord.service", "ctrecord@*.service"
+# For --netns: the path unit starts the service whenever the namespace exists.
+NAMESPACE_PATH, NAMESPACE_UNIT = "ctrecord-netns@{}.path", "ctrecord-netns@{}.service"
 PROPERTIES = "LoadState,ActiveState,SubState,MainPID,NRestarts,UnitFileState"
 TMPFILES = "/usr/lib/tmpfiles.d/ctrecorder.conf"
 TIMERS = {"ctsqueeze.timer": "segments stay large", "ctexpire.timer": "nothing is deleted"}
@@ -48,10 +51,11 @@ class Finding:
     mend: str
 
 
-def diagnose(path: str | None) -> list[Finding]:
-    """All findings, gravest first, with the configuration at `path` (None: the default file).
+def diagnose(path: str | None, namespace: Namespace | None = None) -> list[Finding]:
+    """All findings, gravest first; [] is a healthy recorder.
 
-    [] is a healthy recorder.
+    path: the configuration; None: the default file. namespace: that of --netns, which this process
+    has entered: its recorder, rules and settings are meant.
     """
     problems = config.check(path)
     if problems:
@@ -64,12 +68,13 @@ def diagnose(path: str | None) -> list[Finding]:
         ]
     settings = config.load(path, "record")
     folder = os.path.dirname(str(settings["template"]))
+    inside = namespace.inside if namespace else ""
     checks = [
         look_at_rights(),
-        look_at_kernel(),
-        look_at_unit(settings),
+        look_at_kernel(inside),
+        look_at_namespace_unit(namespace, settings) if namespace else look_at_unit(settings),
         look_at_log(folder),
-        look_at_rules(),
+        look_at_rules(inside),
         look_at_buffer(settings),
         look_at_clock(),
         look_at_disk(folder),
@@ -87,8 +92,11 @@ def look_at_rights() -> Iterator[Finding]:
         )
 
 
-def look_at_kernel() -> Iterator[Finding]:
-    """Connection tracking there, awake, with events, and with the sysctls that recording wants."""
+def look_at_kernel(inside: str = "") -> Iterator[Finding]:
+    """Connection tracking there, awake, with events, and with the sysctls that recording wants.
+
+    inside: what goes before a command that is to run in the network namespace that is looked at.
+    """
     if sockets.table_count() is None:
         yield Finding(
             "this kernel has no connection tracking loaded", "modprobe nf_conntrack_netlink"
@@ -108,11 +116,12 @@ def look_at_kernel() -> Iterator[Finding]:
         elif value != wanted:
             yield Finding(
                 f"net.netfilter.{name} is {value}: {why}",
-                f"sysctl -w net.netfilter.{name}={wanted}",
+                f"{inside}sysctl -w net.netfilter.{name}={wanted}",
             )
     if tracking.asleep():
         mend = (
-            "load the router's NAT rules, or only: nft 'table inet wake { chain forward { type filter hook forward priority 0; "
+            f"load the router's NAT rules, or only: {inside}nft "
+            "'table inet wake { chain forward { type filter hook forward priority 0; "
             "ct state new counter; }; }'"
         )
         yield Finding(
@@ -146,6 +155,30 @@ def look_at_unit(settings: dict[str, Value]) -> Iterator[Finding]:
         yield from _look_at_recorder(UNIT, main, settings)
     for unit in instances:
         yield from _look_at_recorder(unit, _properties(unit), settings)
+
+
+def look_at_namespace_unit(namespace: Namespace, settings: dict[str, Value]) -> Iterator[Finding]:
+    """Whether a recorder runs in the network namespace, and is started again if that is made anew."""
+    listened = _someone_listens()
+    if not _systemd() or "/" in namespace.name:
+        if not listened:
+            what = f"no recorder runs in the network namespace {namespace.name}"
+            yield Finding(what, f"ctrecord --netns {namespace.name}")
+        return
+    starter, unit = NAMESPACE_PATH.format(namespace.name), NAMESPACE_UNIT.format(namespace.name)
+    started, shown = _properties(starter), _properties(unit)
+    if started.get("ActiveState") != "active":
+        # A recorder by hand will do.
+        if not listened or shown.get("ActiveState") == "active":
+            what = f"{starter} is off: no recorder is started for the network namespace {namespace.name}"
+            yield Finding(what, f"systemctl enable --now {starter}")
+        return
+    shown["UnitFileState"] = started.get("UnitFileState", "")
+    yield from _look_at_recorder(unit, shown, settings, enable=starter)
+    pid = shown.get("MainPID", "0")
+    if shown.get("ActiveState") == "active" and not listened:
+        what = f"the recorder (pid {pid}) does not listen in this network namespace: it may have been made anew"
+        yield Finding(what, f"systemctl restart {unit}")
 
 
 def look_at_log(folder: str) -> Iterator[Finding]:
@@ -290,14 +323,13 @@ def look_at_timers() -> Iterator[Finding]:
 
 
 def _look_at_recorder(
-    unit: str, shown: dict[str, str], settings: dict[str, Value]
+    unit: str, shown: dict[str, str], settings: dict[str, Value], enable: str = ""
 ) -> Iterator[Finding]:
-    """One recorder, with the properties that systemd shows of it."""
+    """One recorder, with systemd's properties of it; `enable`: the unit that starts it, if another."""
+    enable = enable or unit
     if shown.get("UnitFileState") not in ("enabled", "enabled-runtime"):
-        yield Finding(
-            f"{unit} is {shown.get('UnitFileState')}: nothing is recorded after the next boot",
-            f"systemctl enable {unit}",
-        )
+        what = f"{enable} is {shown.get('UnitFileState')}: nothing is recorded after the next boot"
+        yield Finding(what, f"systemctl enable {enable}")
     if shown.get("ActiveState") == "active":
         yield from _look_at_process(unit, shown.get("MainPID", "0"), settings)
     elif shown.get("SubState") == "auto-restart" or shown.get("ActiveState") == "activating":

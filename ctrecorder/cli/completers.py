@@ -11,6 +11,7 @@ import argparse
 import os
 from collections.abc import Callable, Iterable, Iterator
 
+from ctrecorder.kernel import netns
 from ctrecorder.labels import EVENTS
 from ctrecorder.service.settings import DEFAULT_FOLDER, RESOLUTIONS
 from ctrecorder.uapi import PROTOCOLS
@@ -53,6 +54,13 @@ def segments(prefix: str, **_: object) -> list[str]:
     return found
 
 
+def namespaces(prefix: str, **_: object) -> list[str]:
+    """Names of network namespaces, or files once a slash was typed."""
+    if "/" in prefix:
+        return list(_entries(prefix, suffix=""))
+    return [name for name in netns.names() if name.startswith(prefix)]
+
+
 def _listed(prefix: str, names: Iterable[str]) -> list[str]:
     """`names`, also after a comma: of tcp and udp, "tcp," is offered "tcp,udp"."""
     before, comma, _last = prefix.rpartition(",")
@@ -60,7 +68,7 @@ def _listed(prefix: str, names: Iterable[str]) -> list[str]:
     return [f"{before}{comma}{name}" for name in names if name not in taken]
 
 
-def _entries(prefix: str) -> Iterator[str]:
+def _entries(prefix: str, suffix: str = SUFFIX) -> Iterator[str]:
     folder, start = os.path.split(prefix)
     try:
         with os.scandir(folder or ".") as entries:
@@ -72,7 +80,7 @@ def _entries(prefix: str) -> Iterator[str]:
                     path = os.path.join(folder, entry.name)
                     if entry.is_dir():
                         yield path + "/"
-                    elif entry.name.endswith(SUFFIX):
+                    elif entry.name.endswith(suffix):
                         yield path
     except OSError:
         return  # a folder that cannot be read has nothing to offer
@@ -88,4 +96,5 @@ BY_METAVAR: dict[str, Callable[..., list[str]]] = {
     "SEGMENT": segments,
     "DIR": segments,
     "UNIT": resolutions,
+    "NAME": namespaces,
 }

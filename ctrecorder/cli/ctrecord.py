@@ -56,6 +56,11 @@ def build_parser() -> common.Parser:
         help="configuration (default: /etc/ctrecorder/ctrecorder.conf)",
     )
     how.add_argument(
+        "--netns",
+        metavar="NAME",
+        help="record this network namespace: a name of ip-netns(8), or a path",
+    )
+    how.add_argument(
         "--check-config", action="store_true", help="check the configuration file and exit"
     )
     how.add_argument(
@@ -89,6 +94,11 @@ def record(args: argparse.Namespace) -> int:
         return common.FAILED if problems else common.OK
     merge(args, "record")
 
+    from ctrecorder.kernel import netns
+
+    # Before anything opens a socket or starts a thread.
+    namespace = netns.enter(args.netns) if args.netns is not None else None
+
     from ctrecorder.record.recorder import SIGNALS, Recorder, RecorderOptions
     from ctrecorder.service import daemon, privileges
     from ctrecorder.service import key as sealing
@@ -109,6 +119,7 @@ def record(args: argparse.Namespace) -> int:
         memory_bytes=args.memory << 20,
         mode=args.mode,
         key=sealing.find_key(None, args.config),
+        namespace=namespace,
     )
     recorder = Recorder(settings, log)
     recorder.open()
@@ -126,4 +137,4 @@ def record(args: argparse.Namespace) -> int:
         recorder.run(signals)
     if pidfile is not None:
         pidfile.remove()
-    return common.OK
+    return common.FAILED if recorder.namespace_lost else common.OK

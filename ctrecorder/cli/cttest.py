@@ -63,6 +63,11 @@ def build_parser() -> common.Parser:
         help="say why nothing, or not all, is recorded here, and what mends it",
     )
     machine.add_argument(
+        "--netns",
+        metavar="NAME",
+        help="look at this network namespace: a name of ip-netns(8), or a path",
+    )
+    machine.add_argument(
         "-c",
         "--config",
         metavar="CONFIG",
@@ -80,6 +85,8 @@ def test(args: argparse.Namespace) -> int:
     """Check the segments that are named, or the machine."""
     if args.doctor:
         return examine(args)
+    if args.netns is not None:
+        raise UsageError("--netns is for --doctor: segments are files")
     if args.repair or args.output:
         return save(args)
     from ctrecorder.check import anchors, verify
@@ -127,9 +134,13 @@ def examine(args: argparse.Namespace) -> int:
     if args.paths:
         raise UsageError("--doctor looks at this machine, not at segments: leave out PATH")
 
+    from ctrecorder.kernel import netns
+
+    namespace = netns.enter(args.netns) if args.netns is not None else None
+
     from ctrecorder.check import doctor
 
-    findings = doctor.diagnose(args.config)
+    findings = doctor.diagnose(args.config, namespace)
     for finding in findings:
         print(f"{printable(finding.what)}\n    mend: {printable(finding.mend)}")
     if not findings and not args.quiet:

@@ -77,9 +77,13 @@ def log_started(log: Log, path: str, protocols: Collection[int], buffer_bytes: i
     )
 
 
-def log_obstacles(log: Log, asked_bytes: int, events: sockets.EventSocket) -> None:
-    """Whatever makes the record less than everything: a capped buffer, sysctls, a namespace without
-    connection tracking.
+def log_obstacles(
+    log: Log, asked_bytes: int, events: sockets.EventSocket, inside: str = ""
+) -> None:
+    """Whatever makes the record less than everything: a capped buffer, sysctls, sleeping connection
+    tracking.
+
+    inside: what goes before a command that sets something in this network namespace.
     """
     if events.capped:
         text = f"receive buffer {events.buffer_bytes >> 10} KiB, not the {asked_bytes >> 10} KiB asked: {events.capped}"
@@ -88,9 +92,8 @@ def log_obstacles(log: Log, asked_bytes: int, events: sockets.EventSocket) -> No
         value = sockets.sysctl(name)
         if value != wanted:
             found = "not there" if value is None else value
-            text = (
-                f"net.netfilter.{name} is {found}: {why}; sysctl -w net.netfilter.{name}={wanted}"
-            )
+            mend = f"{inside}sysctl -w net.netfilter.{name}={wanted}"
+            text = f"net.netfilter.{name} is {found}: {why}; {mend}"
             log.send(
                 messages.SYSCTL, text, name=f"net.netfilter.{name}", value=found, wanted=wanted
             )

@@ -19,6 +19,7 @@ from ctrecorder import __version__, labels
 from ctrecorder.columns import bit
 from ctrecorder.kernel import bpf, sockets
 from ctrecorder.kernel.decoder import Decoder
+from ctrecorder.kernel.netns import Namespace
 from ctrecorder.record import counters
 from ctrecorder.record.clock import SECOND, Clock, ClockChange
 from ctrecorder.record.counters import Counters
@@ -51,6 +52,8 @@ MOST_EVENTS_A_SECOND = 1_000_000
 # What was received is in the log, and can be listed, after so long.
 FLUSH_NS = SECOND
 STATUS_NS = 10 * SECOND
+# A namespace that was made anew is recorded after this time and a restart.
+NAMESPACE_NS = SECOND
 HEADER_SYSCTLS = ("nf_conntrack_events", "nf_conntrack_timestamp", "nf_conntrack_acct")
 
 
@@ -69,6 +72,7 @@ class RecorderOptions:
     memory_bytes: int
     mode: int
     key: bytes = field(default=b"", repr=False)  # b"": not sealed
+    namespace: Namespace | None = None  # that of --netns
 
 
 class Recorder:
@@ -89,9 +93,11 @@ class Recorder:
         )
         self._decoder = Decoder()
         self._slots = sockets.SlotBuffer(SLOTS)
+        self.namespace_lost = False  # the reason why `run` ended
         self._stopping = self._dated = False
         self._flush_due = 0  # monotonic ns, as all that are due; 0: nothing is
         self._status_due = self._heartbeat_due = self._clock.monotonic()
+        self._namespace_due = self._clock.monotonic() if settings.namespace else 0
         self._period = (
             0,
             0,
@@ -131,11 +137,15 @@ class Recorder:
         counters.log_started(
             self.log, self._queue.path, self.settings.protocols, self._events.buffer_bytes
         )
-        counters.log_obstacles(self.log, self.settings.buffer_bytes, self._events)
+        inside = self.settings.namespace.inside if self.settings.namespace else ""
+        counters.log_obstacles(self.log, self.settings.buffer_bytes, self._events, inside)
         self._flush()
 
     def run(self, signals: SignalPipe) -> None:
-        """Record until told to stop; then close the segment in order and say the counters.
+        """Record until told to stop, or until the network namespace of --netns is not the one with
+        that name.
+
+        Then close the segment in order and log the counters.
 
         Raises KernelError if the kernel will not give any more: what came until then is in the log.
         """
@@ -166,7 +176,10 @@ class Recorder:
 
     def _milliseconds(self) -> int:
         """How long to wait for events: until the next thing is due, rounded up."""
-        dues = (self._flush_due, self._status_due, self._heartbeat_due, self._dump.due)
+        dues = (
+            *(self._flush_due, self._status_due, self._heartbeat_due),
+            *(self._dump.due, self._namespace_due),
+        )
         wait = min(due for due in dues if due) - self._clock.monotonic()
         wait = min(wait, self._period[1] - self._clock.wall())
         return max(wait // 1_000_000 + 1, 0)
@@ -194,6 +207,19 @@ class Recorder:
             self._flush()
         if self._status_due <= now:
             self._report_status(now)
+        if 0 < self._namespace_due <= now:
+            self._check_namespace(now)
+
+    def _check_namespace(self, now: int) -> None:
+        """End if the name of the namespace is gone or names another: this process keeps the old one
+        alive.
+        """
+        namespace = self.settings.namespace
+        self._namespace_due = now + NAMESPACE_NS
+        if namespace is not None and not namespace.is_current():
+            text = f"the network namespace {namespace.name} was deleted or made anew: ending"
+            self.log.send(messages.NAMESPACE, text, name=namespace.name)
+            self._stopping = self.namespace_lost = True
 
     def _flush_soon(self) -> None:
         self._flush_due = self._flush_due or self._clock.monotonic() + FLUSH_NS

@@ -144,6 +144,14 @@ ASLEEP = Message(
     "nothing to record. It wakes with the first rule, for example:\n"
     "nft 'add table inet wake; add chain inet wake c { type filter hook forward priority 0; }; add rule inet wake c ct state new'",
 )
+NAMESPACE = Message(
+    "e316fbadf7fd464697e5a508b5fc506d",
+    ERROR,
+    ("name",),
+    "The network namespace {name} was deleted or made anew",
+    "The recorder was in the namespace that had this name before, so it ends. Its segment is closed in order.\n"
+    "ctrecord-netns@.path starts the recorder again as soon as the name exists. By hand, start it again.",
+)
 BUFFER = Message(
     "04888d96c2d54156b1cdf17a2be873eb",
     WARNING,

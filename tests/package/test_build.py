@@ -5,6 +5,7 @@ what the code imports.
 from __future__ import annotations
 
 import ast
+import difflib
 import hashlib
 import os
 import re
@@ -122,12 +123,14 @@ def test_what_is_in_it(suite: str, packages: dict[str, Path]) -> None:
         for path in modes
         if path.startswith(("/lib/", "/usr/sbin/")) or "__pycache__" in path or "/tests" in path
     ]
-    for path in (
-        "catalog/ctrecorder.catalog",
-        "system/ctrecord.service",
-        "system/ctrecord@.service",
-        "system/ctsqueeze.timer",
-    ):
+    units = (
+        "ctrecord.service",
+        "ctrecord@.service",
+        "ctrecord-netns@.service",
+        "ctrecord-netns@.path",
+        "ctsqueeze.timer",
+    )
+    for path in ("catalog/ctrecorder.catalog", *(f"system/{unit}" for unit in units)):
         assert f"/usr/lib/systemd/{path}" in modes
 
 
@@ -141,6 +144,30 @@ def test_further_recorders_run_as_the_first_one() -> None:
             "ExecStart=/usr/bin/ctrecord --foreground",
             "ExecStart=/usr/bin/ctrecord --foreground --config /etc/ctrecorder/%i.conf",
         ),
+    ]
+
+
+def test_recorders_of_network_namespaces_run_as_further_ones() -> None:
+    """ctrecord-netns@.service differs from ctrecord@.service in where it runs, what it records to
+    and what starts it.
+    """
+    further = (CHECKOUT / "debian" / "ctrecorder@.ctrecord.service").read_text().splitlines()
+    inside = (CHECKOUT / "debian" / "ctrecorder@.ctrecord-netns.service").read_text().splitlines()
+    changes = [
+        line
+        for line in difflib.ndiff(further, inside)
+        if line[0] in "+-" and line[2:3] not in ("#", "")
+    ]
+    assert changes == [
+        "- Description=Connection recorder %i",
+        "+ Description=Connection recorder of the network namespace %i",
+        "+ ConditionPathExists=/run/netns/%i",
+        "+ PartOf=ctrecord-netns@%i.path",
+        "+ NetworkNamespacePath=/run/netns/%i",
+        "- ExecStart=/usr/bin/ctrecord --foreground --config /etc/ctrecorder/%i.conf",
+        "+ ExecStart=/usr/bin/ctrecord --foreground --netns %i --file /var/log/ctrecorder/%i-%%Y%%m%%d-%%H%%M%%S.ctlog",
+        "- [Install]",
+        "- WantedBy=multi-user.target",
     ]
 
 

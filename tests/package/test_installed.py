@@ -100,7 +100,13 @@ def test_it_runs_as_its_own_user_with_one_capability(router: Router) -> None:
 
 @pytest.mark.parametrize(
     ("unit", "most"),
-    [("ctrecord", 1.5), ("ctrecord@x", 1.5), ("ctsqueeze", 1.0), ("ctexpire", 1.0)],
+    [
+        ("ctrecord", 1.5),
+        ("ctrecord@x", 1.5),
+        ("ctrecord-netns@x", 1.5),
+        ("ctsqueeze", 1.0),
+        ("ctexpire", 1.0),
+    ],
 )
 def test_the_sandbox_is_tight(router: Router, unit: str, most: float) -> None:
     said = router.run("systemd-analyze", "security", "--no-pager", f"{unit}.service").stdout
@@ -113,11 +119,10 @@ def test_systemd_finds_nothing_wrong_with_the_units(router: Router) -> None:
     units = [
         "ctrecord.service",
         "ctrecord@x.service",
-        "ctsqueeze.service",
-        "ctsqueeze.timer",
-        "ctexpire.service",
-        "ctexpire.timer",
+        "ctrecord-netns@x.service",
+        "ctrecord-netns@x.path",
     ]
+    units += ["ctsqueeze.service", "ctsqueeze.timer", "ctexpire.service", "ctexpire.timer"]
     done = router.run("systemd-analyze", "verify", "--man=no", *units)
     assert [
         line
