@@ -2,7 +2,8 @@
 
 The text of an error is the line that the operator reads: what failed, on what, why, and what to do.
 `code` is the exit code of the command that could not go on.  Exit codes everywhere: 0 fine; 1 "no"
-(no match, damage found); 2 could not do it.
+(no match, damage found); 2 could not do it; 4 of ctrecord alone, the network namespace of --netns
+is gone.
 """
 
 from __future__ import annotations

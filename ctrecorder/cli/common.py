@@ -25,6 +25,9 @@ from ctrecorder.errors import CtrecorderError, UsageError, why
 from ctrecorder.terminal import printable
 
 OK, NO, FAILED = 0, 1, 2
+# ctrecord --netns: the namespace was deleted.  A status of its own: systemd must not try again
+# before the name exists.
+GONE = 4
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 
 # A page is 80 columns; a wider terminal does not make an option's text easier to read.

@@ -137,4 +137,4 @@ def record(args: argparse.Namespace) -> int:
         recorder.run(signals)
     if pidfile is not None:
         pidfile.remove()
-    return common.FAILED if recorder.namespace_lost else common.OK
+    return common.GONE if recorder.namespace_lost else common.OK

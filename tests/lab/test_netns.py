@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from test_refusals import NOBODY
 
+from ctrecorder.cli import common
 from ctrecorder.errors import UsageError
 from ctrecorder.kernel import netns
 from ctrecorder.service import privileges
@@ -115,7 +116,7 @@ def test_it_ends_when_the_name_is_deleted_or_given_to_another(
     subprocess.run(["ip", "netns", "del", lab.router.name], check=True)
     if anew:
         subprocess.run(["ip", "netns", "add", lab.router.name], check=True)
-    assert recorder.process.wait(timeout=10) == 2
+    assert recorder.process.wait(timeout=10) == common.GONE
     named = f"ctrecord: the network namespace {lab.router.name} was deleted or made anew: ending"
     assert named in recorder.log.splitlines()
     assert re.search(r"^ctrecord: stopped; .* is closed$", recorder.log, re.MULTILINE)

@@ -23,6 +23,7 @@ MODULES = {
     "argcomplete": "python3-argcomplete",
     "capng": "python3-cap-ng",
     "numpy": "python3-numpy",
+    "pyroute2": "python3-pyroute2",
     "systemd": "python3-systemd",
     "tqdm": "python3-tqdm",
     "zstandard": "python3-zstandard",
@@ -166,6 +167,8 @@ def test_recorders_of_network_namespaces_run_as_further_ones() -> None:
         "+ NetworkNamespacePath=/run/netns/%i",
         "- ExecStart=/usr/bin/ctrecord --foreground --config /etc/ctrecorder/%i.conf",
         "+ ExecStart=/usr/bin/ctrecord --foreground --netns %i --file /var/log/ctrecorder/%i-%%Y%%m%%d-%%H%%M%%S.ctlog",
+        "+ SuccessExitStatus=4",
+        "+ RestartPreventExitStatus=4",
         "- [Install]",
         "- WantedBy=multi-user.target",
     ]

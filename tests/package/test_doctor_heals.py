@@ -198,5 +198,5 @@ def test_every_look_has_a_fault_here_or_a_unit_test() -> None:
     """
     looks = {name for name in vars(doctor) if name.startswith("look_at_")}
     here = ("rights", "kernel", "unit", "log", "rules", "buffer", "clock", "disk", "timers")
-    # That of namespaces is in test_netns.py.
+    # That of namespaces is in test_namespaces.py.
     assert looks == {f"look_at_{one}" for one in (*here, "namespace_unit")}

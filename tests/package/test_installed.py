@@ -98,15 +98,11 @@ def test_it_runs_as_its_own_user_with_one_capability(router: Router) -> None:
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
 
 
+RECORDERS = ("ctrecord", "ctrecord@x", "ctrecord-netns@x")
+
+
 @pytest.mark.parametrize(
-    ("unit", "most"),
-    [
-        ("ctrecord", 1.5),
-        ("ctrecord@x", 1.5),
-        ("ctrecord-netns@x", 1.5),
-        ("ctsqueeze", 1.0),
-        ("ctexpire", 1.0),
-    ],
+    ("unit", "most"), [*((unit, 1.5) for unit in RECORDERS), ("ctsqueeze", 1.0), ("ctexpire", 1.0)]
 )
 def test_the_sandbox_is_tight(router: Router, unit: str, most: float) -> None:
     said = router.run("systemd-analyze", "security", "--no-pager", f"{unit}.service").stdout
