@@ -54,8 +54,9 @@ class Finding:
 def diagnose(path: str | None, namespace: Namespace | None = None) -> list[Finding]:
     """All findings, gravest first; [] is a healthy recorder.
 
-    path: the configuration; None: the default file. namespace: that of --netns, which this process
-    has entered: its recorder, rules and settings are meant.
+    path: the configuration; None: the default file.
+    namespace: that of --netns, which this process has entered; its recorder, rules and sysctls are
+        checked.
     """
     problems = config.check(path)
     if problems:
@@ -114,10 +115,8 @@ def look_at_kernel(inside: str = "") -> Iterator[Finding]:
                 "boot a kernel with CONFIG_NF_CONNTRACK_TIMESTAMP",
             )
         elif value != wanted:
-            yield Finding(
-                f"net.netfilter.{name} is {value}: {why}",
-                f"{inside}sysctl -w net.netfilter.{name}={wanted}",
-            )
+            mend = f"{inside}sysctl -w net.netfilter.{name}={wanted}"
+            yield Finding(f"net.netfilter.{name} is {value}: {why}", mend)
     if tracking.asleep():
         mend = (
             f"load the router's NAT rules, or only: {inside}nft "
@@ -158,7 +157,7 @@ def look_at_unit(settings: dict[str, Value]) -> Iterator[Finding]:
 
 
 def look_at_namespace_unit(namespace: Namespace, settings: dict[str, Value]) -> Iterator[Finding]:
-    """Whether a recorder runs in the network namespace, and is started again if that is made anew."""
+    """Whether a recorder runs in the namespace, and is started again if that is made anew."""
     listened = _someone_listens()
     if not _systemd() or "/" in namespace.name:
         if not listened:
@@ -170,7 +169,7 @@ def look_at_namespace_unit(namespace: Namespace, settings: dict[str, Value]) -> 
     if started.get("ActiveState") != "active":
         # A recorder by hand will do.
         if not listened or shown.get("ActiveState") == "active":
-            what = f"{starter} is off: no recorder is started for the network namespace {namespace.name}"
+            what = f"{starter} is off: no recorder is started for this network namespace"
             yield Finding(what, f"systemctl enable --now {starter}")
         return
     shown["UnitFileState"] = started.get("UnitFileState", "")
@@ -231,7 +230,7 @@ def look_at_rules(inside: str = "") -> Iterator[Finding]:
     from ctrecorder.check import firewall
 
     try:
-        rules, flowtables = firewall.rules(), firewall.flowtables()
+        rules, flowtables = firewall.rules(tracking.UNTRACKING), firewall.flowtables()
     except KernelError as error:
         yield Finding(str(error), f"{inside}nft list ruleset")
         return
@@ -250,9 +249,7 @@ def look_at_rules(inside: str = "") -> Iterator[Finding]:
 
 
 def _look_at_legacy_rules(program: str, inside: str) -> Iterator[Finding]:
-    """The table raw of the legacy iptables, which nftables does not list; only its rules can stop
-    tracking.
-    """
+    """The table raw of the legacy iptables, which nftables does not list: it can stop tracking."""
     if "raw" not in _legacy_tables(program):
         return
     said = _run(f"{program}-legacy-save", "-t", "raw")
@@ -325,7 +322,10 @@ def look_at_timers() -> Iterator[Finding]:
 def _look_at_recorder(
     unit: str, shown: dict[str, str], settings: dict[str, Value], enable: str = ""
 ) -> Iterator[Finding]:
-    """One recorder, with systemd's properties of it; `enable`: the unit that starts it, if another."""
+    """One recorder, with systemd's properties of it.
+
+    enable: the unit that starts it, if another.
+    """
     enable = enable or unit
     if shown.get("UnitFileState") not in ("enabled", "enabled-runtime"):
         what = f"{enable} is {shown.get('UnitFileState')}: nothing is recorded after the next boot"

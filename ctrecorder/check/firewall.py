@@ -1,13 +1,13 @@
 """The nftables rules of this network namespace, read with pyroute2: for cttest --doctor only.
 
-pyroute2 costs 0.1 s and 26 MB, and 50,000 rules take seconds: the recorder reads with `hooks`
-instead. Rules of the legacy iptables are not nftables rules and are not in here.
+pyroute2 costs 0.1 s and 26 MB, and 50,000 rules take seconds: the recorder reads with `hooks`.
+Rules of the legacy iptables are not nftables rules and are not in here.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from pyroute2.netlink.exceptions import NetlinkError
@@ -32,8 +32,7 @@ class Rule(NamedTuple):
     place: as nft(8) writes it, "ip raw PREROUTING".
     handle: the number by which nft deletes it.
     expressions: the kernel's names, "ct", "notrack", "counter"; of iptables-nft "match conntrack",
-        "target CT", and for CT --notrack and NOTRACK "notrack" too.  Those inside a dynset are
-        included.
+        "target CT", and for CT --notrack and NOTRACK "notrack" too.  Those inside a dynset too.
     """
 
     place: str
@@ -48,10 +47,12 @@ class Flowtable(NamedTuple):
     counts: bool
 
 
-def rules() -> list[Rule]:
-    """All rules of nftables and iptables-nft, of all families.
+def rules(containing: Sequence[bytes] = (b"",)) -> list[Rule]:
+    """The rules of nftables and iptables-nft, of all families.  Raises KernelError.
 
-    KernelError if the kernel refuses.
+    containing: only those whose message contains one of these.  pyroute2 receives a rule in 0.07
+    ms,
+        and decodes its expressions in 0.8 ms.
     """
     return [
         Rule(
@@ -60,11 +61,12 @@ def rules() -> list[Rule]:
             frozenset(_names(message.get_attr("NFTA_RULE_EXPRESSIONS") or [])),
         )
         for message in _ask("rules")
+        if any(part in _raw(message) for part in containing)
     ]
 
 
 def flowtables() -> list[Flowtable]:
-    """All flowtables.  KernelError if the kernel refuses."""
+    """All flowtables.  Raises KernelError."""
     return [flowtable(message) for message in _ask("flowtables")]
 
 
@@ -97,6 +99,12 @@ def _ask(what: str) -> tuple[Any, ...]:
         raise KernelError(
             f"the kernel does not list the firewall's {what}: {error.strerror}"
         ) from error
+
+
+def _raw(message: Any) -> bytes:
+    """The bytes of a message: pyroute2 keeps those of the datagram that it came in."""
+    raw: bytes = message.data[message.offset : message.offset + message["header"]["length"]]
+    return raw
 
 
 def _place(message: Any, *attributes: str) -> str:

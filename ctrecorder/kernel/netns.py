@@ -1,8 +1,8 @@
 """Named network namespaces: entering one, and noticing that its name is gone or names another.
 
 Routers for hosting and VPNs keep NAT in namespaces that ip-netns(8) names in /run/netns.  A process
-that is in one keeps it alive after its name was deleted, so a recorder must look whether it still
-records what it is meant to.
+in one keeps it alive after its name was deleted, so a recorder must check that it still is in the
+namespace with that name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from ctrecorder.errors import KernelError, UsageError
 
 FOLDER = "/run/netns"
-_OWN = "/proc/self/ns/net"
+_OWN = "/proc/thread-self/ns/net"
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 
 
@@ -46,10 +46,7 @@ class Namespace:
         return f"ip netns exec {shlex.quote(self.name)} "
 
     def is_current(self) -> bool:
-        """Whether the name still stands for this namespace.
-
-        True if this process may not look at the file.
-        """
+        """Whether the name still is that of this namespace; True if this process may not stat it."""
         try:
             found = os.stat(self.path)
         except PermissionError:
@@ -75,8 +72,8 @@ def names() -> list[str]:
 def enter(name: str) -> Namespace:
     """Move the calling thread, and what it starts from now on, into the namespace `name`.
 
-    Needs CAP_SYS_ADMIN unless this process is in that namespace already.  os.setns() is Python
-    3.12.  UsageError if there is no such namespace, KernelError if the kernel refuses.
+    Needs CAP_SYS_ADMIN unless this process is in that namespace already.  By ctypes, for os.setns()
+    is Python 3.12.  UsageError if there is no such namespace, KernelError if the kernel refuses.
     """
     path = path_of(name)
     try:

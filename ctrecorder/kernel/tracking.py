@@ -31,8 +31,9 @@ _NFTA_RULE_EXPRESSIONS = 4
 _NFTA_SET_EXPR, _NFTA_SET_EXPRESSIONS = 17, 18
 _NFTA_DYNSET_EXPR, _NFTA_DYNSET_EXPRESSIONS = 7, 10
 _NFTA_OBJ_TYPE = 3
-# iptables-nft: an expression that holds a match or a target of iptables; both have the same
-# attributes
+# The names in rules that stop tracking (CT with --notrack only), as they are in a message.
+UNTRACKING = (b"notrack\0", b"NOTRACK\0", b"CT\0")
+# iptables-nft: an expression that holds a match or target of iptables; attributes of both are alike
 _COMPATIBLE = frozenset({b"match", b"target"})
 _NFTA_TARGET_NAME, _NFTA_TARGET_INFO = 1, 3
 _XT_CT_NOTRACK = 1  # linux/netfilter/xt_CT.h: the first bit of xt_ct_target_info
@@ -154,7 +155,7 @@ def uses_tracking(rule: bytes) -> bool:
 
 
 def is_notrack(expression: Expression) -> bool:
-    """Whether an expression stops tracking: notrack of nft, NOTRACK or CT --notrack of iptables-nft."""
+    """Whether an expression stops tracking: notrack; of iptables-nft NOTRACK or CT --notrack."""
     if expression.xtables == b"CT":
         return bool(int.from_bytes(expression.info[:2], sys.byteorder) & _XT_CT_NOTRACK)
     return expression.name == b"notrack" or expression.xtables == b"NOTRACK"
@@ -181,8 +182,12 @@ def _object_uses_tracking(attributes: bytes) -> bool:
 
 def _expressions(encoded: Iterable[bytes]) -> Iterator[Expression]:
     for attributes in encoded:
-        name = _first(_values(attributes, _NFTA_EXPR_NAME)).rstrip(b"\0")
-        data = _first(_values(attributes, _NFTA_EXPR_DATA))
+        name = data = b""
+        for kind, first, last in message.attributes(attributes, 0, len(attributes)):
+            if kind == _NFTA_EXPR_NAME:
+                name = attributes[first:last].rstrip(b"\0")
+            elif kind == _NFTA_EXPR_DATA:
+                data = attributes[first:last]
         if name in _COMPATIBLE:
             xtables = _first(_values(data, _NFTA_TARGET_NAME)).rstrip(b"\0")
             yield Expression(name, xtables, _first(_values(data, _NFTA_TARGET_INFO)))

@@ -80,8 +80,7 @@ def log_started(log: Log, path: str, protocols: Collection[int], buffer_bytes: i
 def log_obstacles(
     log: Log, asked_bytes: int, events: sockets.EventSocket, inside: str = ""
 ) -> None:
-    """Whatever makes the record less than everything: a capped buffer, sysctls, sleeping connection
-    tracking.
+    """Log what makes the record incomplete: a capped buffer, sysctls, sleeping connection tracking.
 
     inside: what goes before a command that sets something in this network namespace.
     """

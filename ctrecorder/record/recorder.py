@@ -142,8 +142,7 @@ class Recorder:
         self._flush()
 
     def run(self, signals: SignalPipe) -> None:
-        """Record until told to stop, or until the network namespace of --netns is not the one with
-        that name.
+        """Record until told to stop, or until the name of --netns is not that of this namespace.
 
         Then close the segment in order and log the counters.
 
@@ -211,9 +210,7 @@ class Recorder:
             self._check_namespace(now)
 
     def _check_namespace(self, now: int) -> None:
-        """End if the name of the namespace is gone or names another: this process keeps the old one
-        alive.
-        """
+        """End if the name of the namespace is gone or names another: we keep the old one alive."""
         namespace = self.settings.namespace
         self._namespace_due = now + NAMESPACE_NS
         if namespace is not None and not namespace.is_current():

@@ -149,8 +149,9 @@ NAMESPACE = Message(
     ERROR,
     ("name",),
     "The network namespace {name} was deleted or made anew",
-    "The recorder was in the namespace that had this name before, so it ends. Its segment is closed in order.\n"
-    "ctrecord-netns@.path starts the recorder again as soon as the name exists. By hand, start it again.",
+    "The recorder was in the namespace that had this name before, so it ends. Its segment is\n"
+    "closed in order. ctrecord-netns@.path starts it again as soon as the name exists. By hand,\n"
+    "start it again.",
 )
 BUFFER = Message(
     "04888d96c2d54156b1cdf17a2be873eb",

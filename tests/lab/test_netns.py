@@ -1,4 +1,4 @@
-"""--netns: ctrecord and cttest --doctor are started outside and work in a named network namespace."""
+"""--netns: ctrecord and cttest --doctor are started outside and work in a named namespace."""
 
 from __future__ import annotations
 

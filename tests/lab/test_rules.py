@@ -1,8 +1,7 @@
 """Two readers of firewall rules, compared with each other and with the kernel.
 
 `hooks`, the recorder's own, and `firewall`, which is pyroute2, find the same rules that use
-connection tracking; and what `hooks` concludes is what the kernel does: events come for real
-packets, or none.
+tracking; and what `hooks` concludes is what the kernel does: events come for real packets, or none.
 """
 
 from __future__ import annotations
@@ -24,8 +23,11 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Case:
-    """nft: a ruleset for nft -f; iptables: command lines without the program's "-nft"; untracked:
-    rules with notrack.
+    """A ruleset.
+
+    nft: for nft -f.
+    iptables: command lines, without the "-nft" of the program.
+    untracked: how many rules have notrack.
     """
 
     nft: str = ""
@@ -221,7 +223,7 @@ def load(lab: Lab, case: Case) -> None:
 
 
 def tracking(rule: firewall.Rule) -> bool:
-    """Whether a rule as pyroute2 reads it uses connection tracking, by the names that `hooks` knows."""
+    """Whether a rule as pyroute2 reads it uses tracking, by the names that `hooks` knows."""
     names = {name.encode() for name in rule.expressions}
     xtables = {name.split()[1] for name in names if name.startswith((b"match ", b"target "))}
     if "notrack" in rule.expressions:
@@ -243,6 +245,8 @@ def test_both_readers_agree_and_the_kernel_agrees_with_them(name: str) -> None:
         ]
         assert own == [tracking(rule) for rule in read]
         untracked = [rule for rule in read if "notrack" in rule.expressions]
+        sought = lab.router.call(lambda: firewall.rules(hooks.UNTRACKING))
+        assert [rule for rule in sought if "notrack" in rule.expressions] == untracked
         assert len(untracked) == case.untracked
         assert lab.router.call(hooks.asleep) is not case.awake
         events = lab.router.call(lambda: EventSocket(MIB))

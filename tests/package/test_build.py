@@ -124,13 +124,8 @@ def test_what_is_in_it(suite: str, packages: dict[str, Path]) -> None:
         for path in modes
         if path.startswith(("/lib/", "/usr/sbin/")) or "__pycache__" in path or "/tests" in path
     ]
-    units = (
-        "ctrecord.service",
-        "ctrecord@.service",
-        "ctrecord-netns@.service",
-        "ctrecord-netns@.path",
-        "ctsqueeze.timer",
-    )
+    units = ["ctrecord.service", "ctrecord@.service", "ctsqueeze.timer"]
+    units += ["ctrecord-netns@.service", "ctrecord-netns@.path"]
     for path in ("catalog/ctrecorder.catalog", *(f"system/{unit}" for unit in units)):
         assert f"/usr/lib/systemd/{path}" in modes
 
@@ -149,16 +144,11 @@ def test_further_recorders_run_as_the_first_one() -> None:
 
 
 def test_recorders_of_network_namespaces_run_as_further_ones() -> None:
-    """ctrecord-netns@.service differs from ctrecord@.service in where it runs, what it records to
-    and what starts it.
-    """
+    """ctrecord-netns@.service differs in where it runs, what it records to and what starts it."""
     further = (CHECKOUT / "debian" / "ctrecorder@.ctrecord.service").read_text().splitlines()
     inside = (CHECKOUT / "debian" / "ctrecorder@.ctrecord-netns.service").read_text().splitlines()
-    changes = [
-        line
-        for line in difflib.ndiff(further, inside)
-        if line[0] in "+-" and line[2:3] not in ("#", "")
-    ]
+    changed = [line for line in difflib.ndiff(further, inside) if line[0] in "+-"]
+    changes = [line for line in changed if line[2:3] not in ("#", "")]
     assert changes == [
         "- Description=Connection recorder %i",
         "+ Description=Connection recorder of the network namespace %i",

@@ -112,12 +112,7 @@ def test_the_sandbox_is_tight(router: Router, unit: str, most: float) -> None:
 
 
 def test_systemd_finds_nothing_wrong_with_the_units(router: Router) -> None:
-    units = [
-        "ctrecord.service",
-        "ctrecord@x.service",
-        "ctrecord-netns@x.service",
-        "ctrecord-netns@x.path",
-    ]
+    units = ["ctrecord-netns@x.path", *(f"{unit}.service" for unit in RECORDERS)]
     units += ["ctsqueeze.service", "ctsqueeze.timer", "ctexpire.service", "ctexpire.timer"]
     done = router.run("systemd-analyze", "verify", "--man=no", *units)
     assert [

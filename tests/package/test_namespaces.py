@@ -1,6 +1,4 @@
-"""ctrecord-netns@NAME: a recorder in a named network namespace of a booted router, whenever that
-exists.
-"""
+"""ctrecord-netns@NAME: a recorder in a named network namespace of a booted router."""
 
 from __future__ import annotations
 
@@ -17,11 +15,13 @@ from tests.support.booted import LOGS, Router
 BLUE = "blue-7"  # a dash: systemd's %I would make it a slash
 STARTER, UNIT = f"ctrecord-netns@{BLUE}.path", f"ctrecord-netns@{BLUE}.service"
 SYSCTLS = {"nf_conntrack_events": 1, "nf_conntrack_timestamp": 1}
-# What a new namespace has: a script of shell.
+NAT = "type nat hook postrouting priority 100; oifname none masquerade;"
+NOTRACK = "type filter hook prerouting priority raw; udp dport 53 notrack;"
+# What makes a new namespace: a shell script.
 MAKE = f"""
 ip netns add {BLUE}
 ip -n {BLUE} link set lo up
-ip netns exec {BLUE} nft 'table ip nat {{ chain post {{ type nat hook postrouting priority 100; oifname none masquerade; }}; }}'
+ip netns exec {BLUE} nft 'table ip nat {{ chain post {{ {NAT} }}; }}'
 """
 
 
@@ -164,19 +164,16 @@ def test_it_comes_back_after_a_crash(blue: Router) -> None:
 
 
 def test_the_doctor_looks_at_the_namespace_and_its_recorder(blue: Router) -> None:
-    off = f"{STARTER} is off: no recorder is started for the network namespace {BLUE}"
+    off = f"{STARTER} is off: no recorder is started for this network namespace"
     found = findings(blue)
     assert found[off] == f"systemctl enable --now {STARTER}"
     blue.sh(found[off])
     wait_for_recorder(blue)
     blue.wait(lambda: findings(blue) == {}, "nothing left to find")
     blue.sh(f"systemctl disable -q {STARTER} 2>&1")
-    assert findings(blue) == {
-        f"{STARTER} is disabled: nothing is recorded after the next boot": f"systemctl enable {STARTER}"
-    }
-    blue.sh(
-        f"ip netns exec {BLUE} nft 'table ip q {{ chain p {{ type filter hook prerouting priority raw; udp dport 53 notrack; }}; }}'"
-    )
+    disabled = f"{STARTER} is disabled: nothing is recorded after the next boot"
+    assert findings(blue) == {disabled: f"systemctl enable {STARTER}"}
+    blue.sh(f"ip netns exec {BLUE} nft 'table ip q {{ chain p {{ {NOTRACK} }}; }}'")
     (mend,) = [mend for what, mend in findings(blue).items() if "NOTRACK" in what]
     blue.sh(mend)
     assert not [what for what in findings(blue) if "NOTRACK" in what]

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from ctrecorder import uapi
+from ctrecorder.kernel import netns
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NETNS = Path("/run/netns")  # where ip-netns(8) keeps the names
@@ -72,7 +73,6 @@ SYSCTLS = {"nf_conntrack_events": 1, "nf_conntrack_acct": 1, "nf_conntrack_times
 T = TypeVar("T")
 Endpoint = tuple[str, int]
 _libc = ctypes.CDLL(None, use_errno=True)
-_CLONE_NEWNET = 0x40000000
 _SYS_PIDFD_GETFD = 438  # asm-generic/unistd.h: the same on every architecture
 
 
@@ -197,9 +197,7 @@ class Namespace:
 
         def work() -> None:
             try:
-                with (NETNS / self.name).open("rb") as file:
-                    if _libc.setns(file.fileno(), _CLONE_NEWNET):
-                        raise OSError(ctypes.get_errno(), f"setns {self.name}")
+                netns.enter(self.name)
                 results.append(function())
             except BaseException as error:  # noqa: BLE001 - handed to the caller below
                 errors.append(error)

@@ -1,6 +1,4 @@
-"""The doctor's checks, each on the real thing where this machine has it: rules, the kernel's list
-of sockets.
-"""
+"""The doctor's checks, each on the real thing where this machine has it: rules, lists of the kernel."""
 
 from __future__ import annotations
 
@@ -11,6 +9,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -54,10 +53,8 @@ LOOK = "from ctrecorder.check import doctor; print(*(one.mend for one in doctor.
 def test_a_notrack_rule_is_found_and_its_mend_removes_that_rule_alone(tmp_path: Path) -> None:
     (tmp_path / "rules").write_text(NFT)
     look = f'{sys.executable} -c "{LOOK}"'
-    script = (
-        f"nft -f rules; {look} >mends; cat mends; echo ---; sh -eu mends; {look}; nft list ruleset"
-    )
-    script = f"export PYTHONPATH={ROOT}; cd {tmp_path}; {script}"
+    script = f"export PYTHONPATH={ROOT}; cd {tmp_path}; nft -f rules; {look} >mends; cat mends; "
+    script += f"echo ---; sh -eu mends; {look}; nft list ruleset"
     found, _, left = in_namespace(script).partition("---\n")
     assert re.fullmatch(r"nft delete rule inet raw pre handle \d+\n", found)
     assert "nft delete" not in left
@@ -65,9 +62,7 @@ def test_a_notrack_rule_is_found_and_its_mend_removes_that_rule_alone(tmp_path: 
 
 
 def flowtable_message(flags: int) -> bytes:
-    """The kernel's answer to NFT_MSG_GETFLOWTABLE: this machine's kernel may have no flowtables to
-    list.
-    """
+    """The kernel's answer to NFT_MSG_GETFLOWTABLE: this machine's kernel may have no flowtables."""
     table, name = attribute(1, b"filter\0"), attribute(2, b"fast\0")  # NFTA_FLOWTABLE_TABLE, _NAME
     # family inet; NFTA_FLOWTABLE_FLAGS
     body = struct.pack("=BBH", 1, 0, 0) + table + name + number(7, flags, 4)
@@ -105,9 +100,7 @@ def test_a_notrack_rule_of_iptables_legacy_is_found(
     assert list(doctor.look_at_rules()) == []
     said[save] = None
     (unread,) = doctor.look_at_rules()
-    assert unread.what.startswith(
-        f"{program}-legacy has rules in its table raw, which could not be"
-    )
+    assert unread.what.startswith(f"{program}-legacy has rules in its table raw, which could not")
 
 
 def test_legacy_tables_are_seen_in_the_kernels_list() -> None:
@@ -125,7 +118,7 @@ def test_rules_that_cannot_be_read_are_a_finding(monkeypatch: pytest.MonkeyPatch
     line = "the kernel does not list the firewall's rules: Operation not permitted"
     assert done.stderr.splitlines()[-1] == f"ctrecorder.errors.KernelError: {line}"
 
-    def refuse() -> list[firewall.Rule]:
+    def refuse(containing: Sequence[bytes]) -> list[firewall.Rule]:
         raise KernelError(line)
 
     monkeypatch.setattr(firewall, "rules", refuse)
