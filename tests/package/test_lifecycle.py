@@ -98,7 +98,7 @@ def test_remove_keeps_the_segments_and_purge_takes_all(
     bare.sh(
         "sed -i 's/^#template = .*/template = \\/var\\/log\\/ctrecorder\\/all-%s.ctlog/' /etc/ctrecorder/all.conf"
     )
-    bare.sh("systemctl enable --now ctrecord@all.service 2>&1")
+    bare.sh("systemctl enable --now ctrecord@all.service ctrecord-netns@blue.path 2>&1")
     segments = bare.sh(f"ls {LOGS}").split()
     assert len(segments) >= 2
 
@@ -107,6 +107,7 @@ def test_remove_keeps_the_segments_and_purge_takes_all(
     assert bare.sh("pgrep -c ctrecord", check=False).strip() == "0", (
         "no recorder is left running, the further one neither"
     )
+    assert bare.show("ctrecord-netns@blue.path", "ActiveState")["ActiveState"] == "inactive"
     assert bare.sh("ls /etc/ctrecorder").split() == ["all.conf", "ctrecorder.conf"]
     # Installed again, it goes on where it was, in the same chain.
     bare.install(packages[bare.suite])
