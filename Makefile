@@ -7,8 +7,7 @@ SUITE ?= trixie
 # Debian packages, named alike in Debian 12 and 13.  RUN is what debian/control depends on.  DEMO, CHECK
 # and BENCH are what the demonstration, the tests and the benchmarks need besides.  BUILD is read from
 # debian/control.  tests/package/test_commands.py fails for a command that no package of its target brings.
-RUN = python3 python3-numpy python3-zstandard python3-systemd python3-cap-ng python3-argcomplete \
-	python3-pyroute2 python3-tqdm
+RUN = python3 python3-numpy python3-zstandard python3-systemd python3-cap-ng python3-argcomplete python3-pyroute2 python3-tqdm
 DEMO = iproute2 nftables conntrack iputils-ping kmod procps
 CHECK = $(DEMO) python3-venv python3-pytest python3-hypothesis iptables mandoc man-db \
 	bash-completion systemd-container e2fsprogs btrfs-progs faketime mmdebstrap zstd dbus git
