@@ -4,11 +4,18 @@
 SHOWN = (
     "bpf.event_filter",
     "decoder.Decoder",
+    "netns.Namespace",
+    "netns.enter",
+    "netns.names",
     "sockets.BATCH",
     "sockets.DumpSocket",
     "sockets.EventSocket",
     "sockets.SlotBuffer",
     "sockets.sysctl",
     "sockets.table_count",
+    "tracking.Expression",
+    "tracking.UNTRACKING",
     "tracking.asleep",
+    "tracking.expressions",
+    "tracking.is_notrack",
 )

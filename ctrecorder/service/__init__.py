@@ -26,6 +26,7 @@ SHOWN = (
     "messages.GAP",
     "messages.HOLD",
     "messages.Message",
+    "messages.NAMESPACE",
     "messages.REFUSED",
     "messages.SEGMENT_CLOSED",
     "messages.SEGMENT_KEPT",
