@@ -160,8 +160,10 @@ _RECORD = (
         f"{DEFAULT_FOLDER}/%Y%m%d-%H%M%S.ctlog",
         "",
         "a full path whose file name has strftime(3) fields",
-        "Where segments go: each is named after the time (UTC) at which it begins.",
-        "The name tells ctlist which segments a question can skip. A name that exists already is never overwritten.",
+        "The path of segments. The name of each contains the time (UTC) at which the segment "
+        "begins.",
+        "An existing file is never overwritten. Other commands recognise segments by their "
+        "content, not by their name.",
         _template,
     ),
     Setting(
@@ -169,8 +171,9 @@ _RECORD = (
         "60",
         "minutes",
         "a whole number, 1 to 1440",
-        "A new segment at every multiple of so many minutes of the day (UTC).",
-        "A segment is what is squeezed, deleted and checked as a whole: an hour loses little when one is damaged and keeps files few.",
+        "Begin a new segment at every multiple of this number of minutes of the day (UTC).",
+        "Segments are squeezed, deleted and checked as a whole. One hour limits the loss if one "
+        "is damaged, and keeps the number of files small.",
         _number(1, 1440),
     ),
     Setting(
@@ -178,8 +181,8 @@ _RECORD = (
         "all",
         "",
         "all, or a list of " + ", ".join(uapi.PROTOCOLS.values()),
-        "Which L4 protocols are recorded. The kernel drops the others before they cost anything.",
-        "What is not recorded cannot be answered.",
+        "The L4 protocols to record. The kernel drops the others before they reach the recorder.",
+        "Queries have no answers for protocols that are not recorded.",
         _protocols,
     ),
     Setting(
@@ -187,8 +190,9 @@ _RECORD = (
         "no",
         "",
         "yes or no",
-        "Record only connections that were translated (SNAT or DNAT).",
-        "Smaller where much is not translated; but then only questions about translated connections have answers.",
+        "Record only connections that NAT translated (SNAT or DNAT).",
+        "The log is smaller if many connections are not translated, but queries then have "
+        "answers only for translated ones.",
         _switch,
     ),
     Setting(
@@ -196,8 +200,9 @@ _RECORD = (
         "no",
         "",
         "yes or no",
-        "Record state changes (UPDATE) too, not only starts and ends.",
-        "Several times as many events, and who held an address does not need them.",
+        "Also record state changes (UPDATE), not only starts and ends.",
+        "This multiplies the number of events. Finding the holder of an address does not need "
+        "them.",
         _switch,
     ),
     Setting(
@@ -206,7 +211,8 @@ _RECORD = (
         "",
         "yes or no",
         "Record the table of open connections at the start, at each new segment and after a loss.",
-        "Finds again what a loss hid, and lets each segment answer by itself. Without it the recorder gives up CAP_NET_ADMIN too.",
+        "This recovers connections that a loss hid, and makes each segment complete by itself. "
+        "Without it, the recorder also gives up CAP_NET_ADMIN.",
         _switch,
     ),
     Setting(
@@ -214,9 +220,9 @@ _RECORD = (
         "65536",
         "KiB",
         "a whole number, 64 to 1048576",
-        "The kernel's buffer for events that were not read yet.",
-        "An event waiting there costs 1280 bytes, and the kernel doubles what is asked: 65536 holds about 105,000 events, half "
-        "a second of 200,000 a second.",
+        "The size of the kernel's buffer for events that the recorder has not read yet.",
+        "A waiting event takes 1280 bytes, and the kernel doubles the requested size. 65536 "
+        "holds about 105,000 events, which is half a second at 200,000 events per second.",
         _number(64, 1 << 20),
     ),
     Setting(
@@ -224,8 +230,9 @@ _RECORD = (
         "16384",
         "events",
         "a whole number, 1 to 65536",
-        "A block of the log holds at most so many events.",
-        "A larger block packs a little better, but takes memory: 65536 needs 10 MiB more. Each second a block is written in any case.",
+        "The maximum number of events in a block of the log.",
+        "Larger blocks compress slightly better but need more memory: 65536 needs 10 MiB more. "
+        "A block is written at least every second if there are events.",
         _number(1, 65536),
     ),
     Setting(
@@ -233,8 +240,8 @@ _RECORD = (
         "64",
         "MiB",
         "a whole number, 1 to 4096",
-        "How much is kept in memory while the disk is full or fails.",
-        "What does not fit is counted, and a GAP in the log says so. More bridges a longer fault.",
+        "The maximum memory for events while the disk is full or fails.",
+        "Events that do not fit are counted in a GAP. More memory bridges a longer fault.",
         _number(1, 4096),
     ),
     Setting(
@@ -242,8 +249,8 @@ _RECORD = (
         "0",
         "",
         "a whole number, -20 to 19",
-        "The recorder's nice value.",
-        "Below 0 needs root: under systemd use Nice= in a drop-in instead.",
+        "The nice value of the recorder.",
+        "Values below 0 need root. Under systemd, use Nice= in a drop-in instead.",
         _number(-20, 19),
     ),
     Setting(
@@ -251,8 +258,10 @@ _RECORD = (
         "",
         "",
         "the name of a user",
-        "Whom the recorder becomes when root starts it by hand. Empty: ctrecorder, if there is such a user.",
-        "Under systemd the unit says it (User=), and this must be empty or the same.",
+        "The user that the recorder changes to if root starts it by hand. Empty: ctrecorder, if "
+        "this user exists.",
+        "Under systemd, the unit sets the user (User=), and this setting must be empty or the "
+        "same.",
         _name,
     ),
     Setting(
@@ -260,8 +269,9 @@ _RECORD = (
         "",
         "",
         "the name of a group",
-        "The recorder's group when root starts it by hand. Empty: the user's own.",
-        "Members of the group may list.",
+        "The group that the recorder changes to if root starts it by hand. Empty: the user's "
+        "own group.",
+        "Members of the group can read the log.",
         _name,
     ),
     Setting(
@@ -270,7 +280,7 @@ _RECORD = (
         "octal",
         "read and write for the user, any of them for group and others: 0600 to 0666",
         "The permissions of a segment.",
-        "Who talked to whom is nobody else's business: others get nothing.",
+        "The log contains personal data, so other users have no access by default.",
         _mode,
     ),
 )
@@ -280,7 +290,7 @@ _FOLDER = Setting(
     "",
     "a full path",
     "The folder of segments.",
-    "The same as that of `template` in [record].",
+    "It must be the folder of `template` in [record].",
     _path,
 )
 _SQUEEZE = (
@@ -290,8 +300,9 @@ _SQUEEZE = (
         "us",
         "",
         "us, ms or s",
-        "How exact times stay in a squeezed segment.",
-        "Times are the largest part of it: ms saves a third. Abuse reports are exact to a second at best.",
+        "The resolution of times in a squeezed segment.",
+        "Times are the largest part of a squeezed segment: ms saves a third. Times in abuse "
+        "reports are exact to a second at best.",
         _choice(*RESOLUTIONS),
     ),
     Setting(
@@ -299,8 +310,10 @@ _SQUEEZE = (
         "no",
         "",
         "yes or no",
-        "Keep the segment as it was recorded, in the folder `replaced` below.",
-        "The squeezed one is read back and compared first, so the other is of no more use.",
+        "Keep each segment as it was recorded, in the folder `replaced` inside the folder of "
+        "segments.",
+        "The original is not needed: the squeezed segment is compared with it before it is "
+        "replaced.",
         _switch,
     ),
 )
@@ -311,8 +324,9 @@ _EXPIRE = (
         "90d",
         "",
         "a number with s, m, h, d, w or y; empty: for ever",
-        "Segments that end longer ago are deleted.",
-        "Keep what the law or your own need wants, and no longer: personal data that is gone cannot leak.",
+        "Delete segments that ended longer ago.",
+        "Keep the log only as long as the law or your own needs require: deleted personal data "
+        "cannot leak.",
         _or_none(duration),
     ),
     Setting(
@@ -320,8 +334,8 @@ _EXPIRE = (
         "",
         "bytes",
         "a number, or one with K, M, G or T; empty: no limit",
-        "The oldest segments are deleted while all of them take more.",
-        "For a disk that is shared with others.",
+        "Delete the oldest segments while the total size of all segments is larger.",
+        "Use this on a disk that other programs also use.",
         _or_none(size),
     ),
     Setting(
@@ -329,8 +343,9 @@ _EXPIRE = (
         "",
         "bytes",
         "a number, or one with K, M, G, T or %; empty: no limit",
-        "The oldest segments are deleted while the disk has less free.",
-        "A full disk loses the newest events. But this deletes before max_age, so it is for who may do that: 5% is usual.",
+        "Delete the oldest segments while the file system has less free space.",
+        "On a full disk the newest events are lost. This limit deletes segments before max_age, "
+        "so use it only where that is allowed. 5% is usual.",
         _or_none(size_or_share),
     ),
 )
@@ -340,8 +355,10 @@ _SEAL = (
         "",
         "",
         "a full path, or credential: and the name of a systemd credential; empty: not sealed",
-        "The file with the key that seals new segments: nobody may read it but root, or the recorder.",
-        "Sealed hashes cannot be made anew by who has not got the key. Lost, it takes with it every proof, but no record.",
+        "The file with the key that seals new segments. Only root or the recorder may have "
+        "access to it.",
+        "Without the key, nobody can compute the hashes of sealed segments. If the key is lost, "
+        "the segments stay readable, but nothing proves them any more.",
         _or_none(_key),
     ),
 )
@@ -351,8 +368,10 @@ _QUERY = (
         "on",
         "",
         "off, on or require-reason",
-        "Each question of ctlist goes to the journal: who asked what, why, and how many rows came.",
-        "For those who are honest: who may read the segments can read them with other programs too. Some laws want a reason each time.",
+        "Write an entry to the journal for each ctlist query: who queried what, why, and the "
+        "number of rows.",
+        "This documents honest use only: whoever may read the segments can read them with other "
+        "programs too. Some laws require a reason for each query.",
         _choice("off", "on", "require-reason"),
     ),
 )
@@ -376,8 +395,9 @@ def example() -> str:
     """
     lines = [
         "# The configuration of ctrecorder: see ctrecorder.conf(5).",
-        "# What is commented out is the default. Check changes with: ctrecord --check-config",
-        "# A change is in force after: systemctl restart ctrecord",
+        "# Settings that are commented out show the default. Check changes with: ctrecord "
+        "--check-config",
+        "# Changes take effect after: systemctl restart ctrecord",
     ]
     for name, section in SECTIONS.items():
         lines += ["", f"[{name}]", f"# read by {section.command}"]

@@ -226,7 +226,7 @@ def test_sealed_by_a_credential_as_the_manual_has_it(
         .partition("To seal what is recorded")[2]
     )
     block = page.partition(".Bd -literal -offset indent\n")[2].partition(".Ed")[0]
-    block = block.replace("\\e\n", "")
+    block = block.replace("\\e\n", "")  # the key's command is broken over two lines
     make, load = block.splitlines()[0], re.search(r"LoadCredential=\S+", block)[0]
     setting = re.search(r"\[seal\] (key = \S+)", block)[1]
     units = ("ctrecord", "ctsqueeze")
