@@ -189,7 +189,7 @@ def test_a_size_is_in_bytes(text: str, size: int) -> None:
 def test_the_shipped_file_is_the_table_and_says_the_defaults(tmp_path: Path) -> None:
     shipped = (ROOT / "etc" / "ctrecorder.conf").read_text()
     assert shipped == settings.example(), (
-        "renew it: python3 -m ctrecorder.settings > etc/ctrecorder.conf"
+        "renew it: python3 -m ctrecorder.service.settings > etc/ctrecorder.conf"
     )
     live = tmp_path / "live.conf"
     live.write_text(re.sub(r"^#(\w+ =)", r"\1", shipped, flags=re.MULTILINE))
