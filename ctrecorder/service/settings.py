@@ -171,7 +171,7 @@ _RECORD = (
         "60",
         "minutes",
         "a whole number, 1 to 1440",
-        "Begin a new segment at every multiple of this number of minutes of the day (UTC).",
+        "Begin a new segment at every multiple of this number of minutes after midnight (UTC).",
         "Segments are squeezed, deleted and checked as a whole. One hour limits the loss if one "
         "is damaged, and keeps the number of files small.",
         _number(1, 1440),
@@ -324,7 +324,7 @@ _EXPIRE = (
         "90d",
         "",
         "a number with s, m, h, d, w or y; empty: for ever",
-        "Delete segments that ended longer ago.",
+        "Delete segments that ended longer ago than this.",
         "Keep the log only as long as the law or your own needs require: deleted personal data "
         "cannot leak.",
         _or_none(duration),
@@ -334,7 +334,7 @@ _EXPIRE = (
         "",
         "bytes",
         "a number, or one with K, M, G or T; empty: no limit",
-        "Delete the oldest segments while the total size of all segments is larger.",
+        "Delete the oldest segments while the total size of all segments is larger than this.",
         "Use this on a disk that other programs also use.",
         _or_none(size),
     ),
@@ -343,7 +343,7 @@ _EXPIRE = (
         "",
         "bytes",
         "a number, or one with K, M, G, T or %; empty: no limit",
-        "Delete the oldest segments while the file system has less free space.",
+        "Delete the oldest segments while the file system has less free space than this.",
         "On a full disk the newest events are lost. This limit deletes segments before max_age, "
         "so use it only where that is allowed. 5% is usual.",
         _or_none(size_or_share),
