@@ -24,7 +24,7 @@ from ctrecorder.kernel.netns import Namespace
 from ctrecorder.record.counters import WANTED_SYSCTLS
 from ctrecorder.record.queue import HEARTBEAT_NS
 from ctrecorder.service import config, privileges
-from ctrecorder.service.settings import Value
+from ctrecorder.service.values import Value
 
 UNIT, INSTANCES = "ctrecord.service", "ctrecord@*.service"
 # For --netns: the path unit starts the service whenever the namespace exists.

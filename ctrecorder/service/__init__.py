@@ -49,5 +49,5 @@ SHOWN = (
     "privileges.status_of",
     "settings.DEFAULT_FOLDER",
     "settings.RESOLUTIONS",
-    "settings.Value",
+    "values.Value",
 )

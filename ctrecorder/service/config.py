@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ctrecorder.errors import UsageError
-from ctrecorder.service.settings import SECTIONS, Value, in_unit, setting
+from ctrecorder.service.settings import SECTIONS, in_unit, setting
+from ctrecorder.service.values import Value
 from ctrecorder.terminal import printable
 
 DEFAULT_PATH = "/etc/ctrecorder/ctrecorder.conf"

@@ -7,19 +7,16 @@ quote it.  No numpy and no files here: the commands' parsers read it.
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ctrecorder import uapi
+from ctrecorder.service import values
+from ctrecorder.service.values import Value
 
 DEFAULT_FOLDER = "/var/log/ctrecorder"
 RESOLUTIONS = ("us", "ms", "s")
-
-Value = str | int | float | bool | tuple[int, ...] | None
-_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31557600}
 
 
 @dataclass(frozen=True)
@@ -47,113 +44,6 @@ class Section:
     settings: tuple[Setting, ...]
 
 
-def _number(least: int, most: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"-?[0-9]{1,12}", text) or not least <= int(text) <= most:
-            raise ValueError
-        return int(text)
-
-    return parse
-
-
-def _choice(*names: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in names:
-            raise ValueError
-        return text
-
-    return parse
-
-
-def _switch(text: str) -> bool:
-    try:
-        return {
-            "yes": True,
-            "on": True,
-            "true": True,
-            "1": True,
-            "no": False,
-            "off": False,
-            "false": False,
-            "0": False,
-        }[text.lower()]
-    except KeyError:
-        raise ValueError from None
-
-
-def _protocols(text: str) -> tuple[int, ...]:
-    """Protocol numbers in rising order; () for all."""
-    if text == "all":
-        return ()
-    numbers = {name: number for number, name in uapi.PROTOCOLS.items()}
-    try:
-        return tuple(sorted({numbers[name.strip()] for name in text.split(",")}))
-    except KeyError:
-        raise ValueError from None
-
-
-def _path(text: str) -> str:
-    if not text.startswith("/") or "\0" in text:
-        raise ValueError
-    return text
-
-
-def _template(text: str) -> str:
-    if text.endswith("/"):
-        raise ValueError
-    return _path(text)
-
-
-def _key(text: str) -> str:
-    if text.startswith("credential:"):
-        if not re.fullmatch(r"credential:[A-Za-z0-9_.-]{1,64}", text):
-            raise ValueError
-        return text
-    return _path(text)
-
-
-def _name(text: str) -> str | None:
-    if text and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}", text):
-        raise ValueError
-    return text or None
-
-
-def _mode(text: str) -> int:
-    if (
-        not re.fullmatch(r"0?[0-7]{3}", text)
-        or int(text, 8) & 0o600 != 0o600
-        or int(text, 8) & 0o111
-    ):
-        raise ValueError
-    return int(text, 8)
-
-
-def size(text: str) -> int:
-    """Bytes: "500M", "1.5G"; K, M, G and T are powers of 1024.  Raises ValueError."""
-    match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([KMGT]?)(?:i?B)?", text)
-    if match is None:
-        raise ValueError
-    return int(float(match[1]) * _UNITS.get(match[2], 1))
-
-
-def duration(text: str) -> int:
-    """Seconds: "90d", "12h"; units s, m, h, d, w, y.  Raises ValueError."""
-    match = re.fullmatch(r"([0-9]{1,9})([smhdwy])", text)
-    if match is None or int(match[1]) == 0:
-        raise ValueError
-    return int(match[1]) * _SECONDS[match[2]]
-
-
-def size_or_share(text: str) -> int | float:
-    """An int is bytes, a float below 1 a share of the whole: "10%" is 0.1.  Raises ValueError."""
-    match = re.fullmatch(r"([0-9]{1,2}(?:\.[0-9]{1,3})?)%", text)
-    return size(text) if match is None else float(match[1]) / 100
-
-
-def _or_none(parse: Callable[[str], Value]) -> Callable[[str], Value]:
-    return lambda text: parse(text) if text else None
-
-
 _RECORD = (
     Setting(
         "template",
@@ -164,7 +54,7 @@ _RECORD = (
         "begins.",
         "An existing file is never overwritten. Other commands recognise segments by their "
         "content, not by their name.",
-        _template,
+        values.template,
     ),
     Setting(
         "rotate",
@@ -174,7 +64,7 @@ _RECORD = (
         "Begin a new segment at every multiple of this number of minutes after midnight (UTC).",
         "Segments are squeezed, deleted and checked as a whole. One hour limits the loss if one "
         "is damaged, and keeps the number of files small.",
-        _number(1, 1440),
+        values.number(1, 1440),
     ),
     Setting(
         "protocols",
@@ -183,7 +73,7 @@ _RECORD = (
         "all, or a list of " + ", ".join(uapi.PROTOCOLS.values()),
         "The L4 protocols to record. The kernel drops the others before they reach the recorder.",
         "Queries have no answers for protocols that are not recorded.",
-        _protocols,
+        values.protocols,
     ),
     Setting(
         "nat_only",
@@ -193,7 +83,7 @@ _RECORD = (
         "Record only connections that NAT translated (SNAT or DNAT).",
         "The log is smaller if many connections are not translated, but queries then have "
         "answers only for translated ones.",
-        _switch,
+        values.switch,
     ),
     Setting(
         "updates",
@@ -203,7 +93,7 @@ _RECORD = (
         "Also record state changes (UPDATE), not only starts and ends.",
         "This multiplies the number of events. Finding the holder of an address does not need "
         "them.",
-        _switch,
+        values.switch,
     ),
     Setting(
         "resync",
@@ -213,7 +103,7 @@ _RECORD = (
         "Record the table of open connections at the start, at each new segment and after a loss.",
         "This recovers connections that a loss hid, and makes each segment complete by itself. "
         "Without it, the recorder also gives up CAP_NET_ADMIN.",
-        _switch,
+        values.switch,
     ),
     Setting(
         "buffer",
@@ -223,7 +113,7 @@ _RECORD = (
         "The size of the kernel's buffer for events that the recorder has not read yet.",
         "A waiting event takes 1280 bytes, and the kernel doubles the requested size. 65536 "
         "holds about 105,000 events, which is half a second at 200,000 events per second.",
-        _number(64, 1 << 20),
+        values.number(64, 1 << 20),
     ),
     Setting(
         "rows",
@@ -233,7 +123,7 @@ _RECORD = (
         "The maximum number of events in a block of the log.",
         "Larger blocks compress slightly better but need more memory: 65536 needs 10 MiB more. "
         "A block is written at least every second if there are events.",
-        _number(1, 65536),
+        values.number(1, 65536),
     ),
     Setting(
         "memory",
@@ -242,7 +132,7 @@ _RECORD = (
         "a whole number, 1 to 4096",
         "The maximum memory for events while the disk is full or fails.",
         "Events that do not fit are counted in a GAP. More memory bridges a longer fault.",
-        _number(1, 4096),
+        values.number(1, 4096),
     ),
     Setting(
         "nice",
@@ -251,7 +141,7 @@ _RECORD = (
         "a whole number, -20 to 19",
         "The nice value of the recorder.",
         "Values below 0 need root. Under systemd, use Nice= in a drop-in instead.",
-        _number(-20, 19),
+        values.number(-20, 19),
     ),
     Setting(
         "user",
@@ -262,7 +152,7 @@ _RECORD = (
         "this user exists.",
         "Under systemd, the unit sets the user (User=), and this setting must be empty or the "
         "same.",
-        _name,
+        values.name,
     ),
     Setting(
         "group",
@@ -272,7 +162,7 @@ _RECORD = (
         "The group that the recorder changes to if root starts it by hand. Empty: the user's "
         "own group.",
         "Members of the group can read the log.",
-        _name,
+        values.name,
     ),
     Setting(
         "mode",
@@ -281,7 +171,7 @@ _RECORD = (
         "read and write for the user, any of them for group and others: 0600 to 0666",
         "The permissions of a segment.",
         "The log contains personal data, so other users have no access by default.",
-        _mode,
+        values.mode,
     ),
 )
 _FOLDER = Setting(
@@ -291,7 +181,7 @@ _FOLDER = Setting(
     "a full path",
     "The folder of segments.",
     "It must be the folder of `template` in [record].",
-    _path,
+    values.path,
 )
 _SQUEEZE = (
     _FOLDER,
@@ -303,7 +193,7 @@ _SQUEEZE = (
         "The resolution of times in a squeezed segment.",
         "Times are the largest part of a squeezed segment: ms saves a third. Times in abuse "
         "reports are exact to a second at best.",
-        _choice(*RESOLUTIONS),
+        values.choice(*RESOLUTIONS),
     ),
     Setting(
         "keep",
@@ -314,7 +204,7 @@ _SQUEEZE = (
         "segments.",
         "The original is not needed: the squeezed segment is compared with it before it is "
         "replaced.",
-        _switch,
+        values.switch,
     ),
 )
 _EXPIRE = (
@@ -327,7 +217,7 @@ _EXPIRE = (
         "Delete segments that ended longer ago than this.",
         "Keep the log only as long as the law or your own needs require: deleted personal data "
         "cannot leak.",
-        _or_none(duration),
+        values.or_none(values.duration),
     ),
     Setting(
         "max_size",
@@ -336,7 +226,7 @@ _EXPIRE = (
         "a number, or one with K, M, G or T; empty: no limit",
         "Delete the oldest segments while the total size of all segments is larger than this.",
         "Use this on a disk that other programs also use.",
-        _or_none(size),
+        values.or_none(values.size),
     ),
     Setting(
         "min_free",
@@ -346,7 +236,7 @@ _EXPIRE = (
         "Delete the oldest segments while the file system has less free space than this.",
         "On a full disk the newest events are lost. This limit deletes segments before max_age, "
         "so use it only where that is allowed. 5% is usual.",
-        _or_none(size_or_share),
+        values.or_none(values.size_or_share),
     ),
 )
 _SEAL = (
@@ -359,7 +249,7 @@ _SEAL = (
         "access to it.",
         "Without the key, nobody can compute the hashes of sealed segments. If the key is lost, "
         "the segments stay readable, but nothing proves them any more.",
-        _or_none(_key),
+        values.or_none(values.key),
     ),
 )
 _QUERY = (
@@ -372,7 +262,7 @@ _QUERY = (
         "number of rows.",
         "This documents honest use only: whoever may read the segments can read them with other "
         "programs too. Some laws require a reason for each query.",
-        _choice("off", "on", "require-reason"),
+        values.choice("off", "on", "require-reason"),
     ),
 )
 SECTIONS: Mapping[str, Section] = {

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ctrecorder.errors import UsageError
-from ctrecorder.service import config, settings
+from ctrecorder.service import config, settings, values
 
 ROOT = Path(__file__).resolve().parents[3]
 ALL = [(name, one) for name, section in settings.SECTIONS.items() for one in section.settings]
@@ -168,7 +168,7 @@ def test_the_command_line_allows_what_the_file_allows() -> None:
     [("90d", 7776000), ("1s", 1), ("2h", 7200), ("3w", 1814400), ("5m", 300), ("1y", 31557600)],
 )
 def test_a_duration_is_in_seconds(text: str, seconds: int) -> None:
-    assert settings.duration(text) == seconds
+    assert values.duration(text) == seconds
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_a_duration_is_in_seconds(text: str, seconds: int) -> None:
     ],
 )
 def test_a_size_is_in_bytes(text: str, size: int) -> None:
-    assert settings.size(text) == size
+    assert values.size(text) == size
 
 
 def test_the_shipped_file_is_the_table_and_says_the_defaults(tmp_path: Path) -> None:

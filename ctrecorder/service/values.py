@@ -1,0 +1,134 @@
+"""The values of settings: each function parses the text of one kind of value.
+
+A parser takes the text after the `=` and returns the value.  It raises ValueError for any other
+text.  Pure; no numpy, because the parsers of the commands import this module.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from ctrecorder import uapi
+
+Value = str | int | float | bool | tuple[int, ...] | None
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31557600}
+
+
+def number(least: int, most: int) -> Callable[[str], int]:
+    """A parser of whole numbers from `least` to `most`."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"-?[0-9]{1,12}", text) or not least <= int(text) <= most:
+            raise ValueError
+        return int(text)
+
+    return parse
+
+
+def choice(*names: str) -> Callable[[str], str]:
+    """A parser that accepts only `names`."""
+
+    def parse(text: str) -> str:
+        if text not in names:
+            raise ValueError
+        return text
+
+    return parse
+
+
+def switch(text: str) -> bool:
+    """True for yes, on, true or 1; False for no, off, false or 0."""
+    try:
+        return {
+            "yes": True,
+            "on": True,
+            "true": True,
+            "1": True,
+            "no": False,
+            "off": False,
+            "false": False,
+            "0": False,
+        }[text.lower()]
+    except KeyError:
+        raise ValueError from None
+
+
+def protocols(text: str) -> tuple[int, ...]:
+    """Protocol numbers in ascending order; () for "all"."""
+    if text == "all":
+        return ()
+    numbers = {label: protocol for protocol, label in uapi.PROTOCOLS.items()}
+    try:
+        return tuple(sorted({numbers[label.strip()] for label in text.split(",")}))
+    except KeyError:
+        raise ValueError from None
+
+
+def path(text: str) -> str:
+    """A full path."""
+    if not text.startswith("/") or "\0" in text:
+        raise ValueError
+    return text
+
+
+def template(text: str) -> str:
+    """A full path that does not end with a slash."""
+    if text.endswith("/"):
+        raise ValueError
+    return path(text)
+
+
+def key(text: str) -> str:
+    """A full path, or "credential:NAME"."""
+    if text.startswith("credential:"):
+        if not re.fullmatch(r"credential:[A-Za-z0-9_.-]{1,64}", text):
+            raise ValueError
+        return text
+    return path(text)
+
+
+def name(text: str) -> str | None:
+    """The name of a user or group; None if the text is empty."""
+    if text and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}", text):
+        raise ValueError
+    return text or None
+
+
+def mode(text: str) -> int:
+    """Permissions in octal: read and write for the user, no execution."""
+    if (
+        not re.fullmatch(r"0?[0-7]{3}", text)
+        or int(text, 8) & 0o600 != 0o600
+        or int(text, 8) & 0o111
+    ):
+        raise ValueError
+    return int(text, 8)
+
+
+def size(text: str) -> int:
+    """Bytes: "500M", "1.5G"; K, M, G and T are powers of 1024."""
+    match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([KMGT]?)(?:i?B)?", text)
+    if match is None:
+        raise ValueError
+    return int(float(match[1]) * _UNITS.get(match[2], 1))
+
+
+def duration(text: str) -> int:
+    """Seconds: "90d", "12h"; units s, m, h, d, w, y."""
+    match = re.fullmatch(r"([0-9]{1,9})([smhdwy])", text)
+    if match is None or int(match[1]) == 0:
+        raise ValueError
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def size_or_share(text: str) -> int | float:
+    """An int is bytes, a float below 1 a share of the whole: "10%" is 0.1."""
+    match = re.fullmatch(r"([0-9]{1,2}(?:\.[0-9]{1,3})?)%", text)
+    return size(text) if match is None else float(match[1]) / 100
+
+
+def or_none(parse: Callable[[str], Value]) -> Callable[[str], Value]:
+    """A parser that returns None for an empty text, and `parse(text)` for any other."""
+    return lambda text: parse(text) if text else None
