@@ -1,4 +1,4 @@
-"""What every command needs around its work: settings, the log, privileges, the daemon, the audit."""
+"""What every command needs around its work: settings, log, privileges, daemon, audit."""
 
 # What other packages may use: module.name.
 SHOWN = (
