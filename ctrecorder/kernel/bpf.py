@@ -15,12 +15,15 @@ from collections.abc import Collection
 from ctrecorder import uapi
 
 # linux/bpf_common.h, linux/filter.h
-_LD_WORD_ABS, _LD_HALF_ABS, _LD_WORD_IND, _LD_BYTE_IND, _LD_IMM = 0x20, 0x28, 0x40, 0x50, 0x00
+_LD_WORD_ABS, _LD_HALF_ABS, _LD_WORD_IND, _LD_HALF_IND = 0x20, 0x28, 0x40, 0x48
+_LD_BYTE_IND, _LD_IMM = 0x50, 0x00
 _LDX_IMM, _TAX, _JEQ, _JSET, _RET = 0x01, 0x07, 0x15, 0x45, 0x06
 _SKF_AD_OFF = 2**32 - 0x1000
 _SKF_AD_NLATTR, _SKF_AD_NLATTR_NEST = _SKF_AD_OFF + 12, _SKF_AD_OFF + 16
 
 _TYPE_OFFSET = 4  # of nlmsg_type in a message
+# The conntrack zone of the entries that `probe` makes, and of nothing else.
+PROBE_ZONE = 0xFFFF
 _PASS, _DROP = (_RET, 0, 0, 2**32 - 1), (_RET, 0, 0, 0)
 
 _Code = list[tuple[int, int, int, int]]  # code, jump if true, jump if false, k
@@ -34,7 +37,7 @@ def event_filter(protocols: Collection[int] = (), nat_only: bool = False) -> byt
     """
     if not protocols and not nat_only:
         return None
-    code = _pass_others()
+    code = _pass_others() + _pass_probes()
     if nat_only:
         code += _nat()
     if protocols:
@@ -51,6 +54,20 @@ def _pass_others() -> _Code:
         int.from_bytes(struct.pack("=H", kind), "big") for kind in (uapi.CT_NEW, uapi.CT_DELETE)
     )
     return [(_LD_HALF_ABS, 0, 0, _TYPE_OFFSET), (_JEQ, 2, 0, new), (_JEQ, 1, 0, delete), _PASS]
+
+
+def _pass_probes() -> _Code:
+    """Pass events in the zone of `probe`: the proof that events arrive must pass every filter."""
+    return [
+        (_LD_IMM, 0, 0, uapi.NLMSG_HDRLEN + uapi.NFGENMSG_LEN),
+        (_LDX_IMM, 0, 0, uapi.CTA_ZONE),
+        (_LD_WORD_ABS, 0, 0, _SKF_AD_NLATTR),
+        (_JEQ, 4, 0, 0),
+        (_TAX, 0, 0, 0),
+        (_LD_HALF_IND, 0, 0, uapi.NLA_HDRLEN),
+        (_JEQ, 0, 1, PROBE_ZONE),
+        _PASS,
+    ]
 
 
 def _find(*kinds: int) -> _Code:
