@@ -1,4 +1,4 @@
-"""Proof that events arrive: a reserved conntrack entry is made and deleted, and both events must come.
+"""Proof that events arrive: a reserved entry is made and deleted, and both its events must come.
 
 The events pass through everything that a connection's events pass through: the sysctl
 nf_conntrack_events, the kernel's event code, the socket and its filter, the decoder.  They prove

@@ -1,4 +1,4 @@
-"""The state of the system clock, as adjtimex(2) reports it: synchronised or not, and how far off."""
+"""The state of the system clock, as adjtimex(2) reports it: synchronised, and how far off."""
 
 from __future__ import annotations
 

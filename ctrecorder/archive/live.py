@@ -1,0 +1,154 @@
+"""What a recorder publishes of itself while it runs: a small file in /run, renewed each second.
+
+It tells readers up to when the open segment is complete, and what the recorder sees at this moment,
+without a write to flash.  It is believed for 3 s, and only from a process that still runs, in this
+boot, about a file that is still the open segment.  A copy of an archive has no such file.
+
+The file is `/run/ctrecorder/CHAIN.json`.  It holds no addresses, and everyone may read it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ctrecorder.errors import ArchiveError, why
+from ctrecorder.folder import Folder
+
+FOLDER = "/run/ctrecorder"
+# A recorder renews its file each second.  One that has missed two is stopped or hangs.
+VALID_NS = 3_000_000_000
+_MODE = 0o644
+# A state with a hundred holes has 20 KiB; a longer file is not ours.
+_MAX_BYTES = 1 << 18
+_CHAIN = re.compile(r"[0-9a-f]{1,64}")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LiveState:
+    """The state of one recorder.
+
+    `segment`: path of the open segment, with its `device` and `inode`.  `watermark`: ns UTC; all
+    events that the kernel gave until then can be read there.  `holes`: GAPs that are not on disk
+    yet, or are still open, each as the members of a GAP with `start` and `end` (ns UTC, `end` None
+    while it lasts).  `state`: what is on, as in ctlog(5).  `counters`: since the recorder started.
+    """
+
+    chain: str
+    segment: str
+    device: int
+    inode: int
+    watermark: int
+    holes: tuple[Json, ...] = ()
+    state: Json = field(default_factory=dict)
+    counters: Json = field(default_factory=dict)
+
+
+def boottime_ns() -> int:
+    """CLOCK_BOOTTIME: it is never set, and goes on through a suspend."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def boot_id() -> str:
+    """Which boot of the machine this is; "" if the kernel does not tell."""
+    try:
+        return _BOOT_ID.read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
+def start_ticks(pid: int) -> int | None:
+    """When the process `pid` started, in clock ticks since boot; None if there is none."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+        # The name of the program is in parentheses, and can hold anything.
+        return int(status.rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+class Publisher:
+    """Writes the state of this process.
+
+    `folder` must exist.  Raises ArchiveError if it does not.
+    """
+
+    def __init__(self, folder: str = FOLDER) -> None:
+        self._folder = Folder(folder)
+        self._name = ""
+        self._process = {
+            "boot_id": boot_id(),
+            "pid": os.getpid(),
+            "start_ticks": start_ticks(os.getpid()),
+        }
+
+    def publish(self, state: LiveState) -> None:
+        """Replace the file.  Raises ArchiveError."""
+        facts = {**self._process, "boottime_ns": boottime_ns(), **asdict(state)}
+        name, aside = f"{state.chain}.json", f".{state.chain}.{os.getpid()}"
+        try:
+            self._folder.remove(aside)
+            descriptor = self._folder.create(aside, _MODE)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(facts, file)
+            self._folder.rename(aside, name)
+        except OSError as error:
+            raise ArchiveError(f"{self._folder.path}/{name}: {why(error)}") from error
+        self._name = name
+
+    def close(self) -> None:
+        """Remove the file."""
+        if self._name:
+            self._folder.remove(self._name)
+        self._folder.close()
+
+
+def read_live_state(chain: str, folder: str = FOLDER) -> LiveState | None:
+    """The valid state of the recorder of `chain`; None if there is none.
+
+    Read it before the segments: what a segment holds can only grow meanwhile.
+    """
+    if not _CHAIN.fullmatch(chain):
+        return None
+    try:
+        with (Path(folder) / f"{chain}.json").open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+    except OSError:
+        return None
+    try:
+        facts = json.loads(content) if len(content) <= _MAX_BYTES else None
+    except (ValueError, RecursionError):
+        return None
+    return _valid(facts, chain) if isinstance(facts, dict) else None
+
+
+def _valid(facts: Json, chain: str) -> LiveState | None:
+    """The state in `facts`, if its process runs, it is fresh, and its segment is in its place."""
+    try:
+        age = boottime_ns() - int(facts["boottime_ns"])
+        state = LiveState(
+            chain=str(facts["chain"]),
+            segment=str(facts["segment"]),
+            device=int(facts["device"]),
+            inode=int(facts["inode"]),
+            watermark=int(facts["watermark"]),
+            holes=tuple(hole for hole in facts["holes"] if isinstance(hole, dict)),
+            state=dict(facts["state"]),
+            counters=dict(facts["counters"]),
+        )
+        ticks = start_ticks(int(facts["pid"]))
+        there = os.stat(state.segment, follow_symlinks=False)
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):
+        return None
+    fresh = 0 <= age <= VALID_NS and facts.get("boot_id") == boot_id()
+    runs = ticks is not None and ticks == facts.get("start_ticks")
+    in_place = (there.st_dev, there.st_ino) == (state.device, state.inode)
+    return state if fresh and runs and in_place and state.chain == chain else None
