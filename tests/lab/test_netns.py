@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_refusals import NOBODY
+from tests.lab.test_refusals import NOBODY
 
 from ctrecorder.cli import common
 from ctrecorder.errors import UsageError

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from test_doctor_heals import OF_THE_HOST
+from tests.package.test_doctor_heals import OF_THE_HOST
 
 from ctrecorder.service import messages
 from tests.support.booted import LOGS, Router
