@@ -9,35 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder import uapi
+from ctrecorder.labels import EVENTS, SEEN, SOURCES
+from ctrecorder.labels import Event as Event
+from ctrecorder.labels import Source as Source
 
 Array = NDArray[Any]
-
-
-class Event(IntEnum):
-    """Values of the column `event`."""
-
-    NEW = 1
-    UPDATE = 2
-    DESTROY = 3
-    EXISTING = 4  # seen in a dump of the table: a state, not an event
-
-
-class Source(IntEnum):
-    """Values of the columns `start_source` and `end_source`: where a connection's time comes from."""
-
-    UNKNOWN = 0  # the time is 0
-    KERNEL = 1  # CTA_TIMESTAMP: the kernel's own clock at insertion or expiry
-    RECEIPT = 2  # the time of the event, by CTA_TIMESTAMP_EVENT or by the recorder's clock
-    BOUND = (
-        3  # only a bound is known: started at or before, ended at or before (a table dump tells)
-    )
 
 
 @dataclass(frozen=True)
@@ -65,6 +47,10 @@ class Column:
         return np.dtype(self.kind)
 
 
+def _values(names: Mapping[int, str]) -> str:
+    return ", ".join(f"{value} {name}" for value, name in names.items())
+
+
 _PORTS = "port; ICMP: {}"
 COLUMNS: tuple[Column, ...] = (
     Column(
@@ -81,7 +67,7 @@ COLUMNS: tuple[Column, ...] = (
         "u1",
         "",
         "nlmsg_type, nlmsg_flags",
-        "1 NEW, 2 UPDATE, 3 DESTROY, 4 EXISTING (seen in a table dump)",
+        f"{_values(EVENTS)} (seen in a table dump)",
     ),
     Column(3, "l4proto", "u1", "", "CTA_PROTO_NUM", "L4 protocol, as in IP's protocol field"),
     Column(4, "orig_src", "addr", "", "CTA_TUPLE_ORIG", "source address, original direction"),
@@ -175,7 +161,7 @@ COLUMNS: tuple[Column, ...] = (
         "u1",
         "",
         "",
-        "of a connection: 0 unknown, 1 kernel, 2 receipt, 3 bound (at or before)",
+        f"of a connection: {_values(SOURCES)} (at or before)",
     ),
     Column(
         28,
@@ -183,7 +169,7 @@ COLUMNS: tuple[Column, ...] = (
         "u1",
         "",
         "",
-        "of a connection: 0 unknown, 1 kernel, 2 receipt, 3 bound (at or before)",
+        f"of a connection: {_values(SOURCES)} (at or before)",
     ),
     Column(
         29,
@@ -191,7 +177,7 @@ COLUMNS: tuple[Column, ...] = (
         "u1",
         "bits",
         "",
-        "of a connection: which events made it: 1 NEW, 2 UPDATE, 4 DESTROY, 8 EXISTING",
+        f"of a connection: which events made it: {_values(SEEN)}",
     ),
 )
 BY_NAME: Mapping[str, Column] = {column.name: column for column in COLUMNS}

@@ -1,20 +1,30 @@
-"""Every error that the commands report, on one page.
+"""Every error that the commands report, and their exit codes.
 
 The text of an error is the line that the operator reads: what failed, on what, why, and what to do.
-`code` is the exit code of the command that could not go on.  Exit codes everywhere: 0 fine; 1 "no"
-(no match, damage found); 2 could not do it; 4 of ctrecord alone, the network namespace of --netns
-is gone.
+`code` is the exit code of the command that could not go on.
 """
 
 from __future__ import annotations
 
+from enum import IntEnum
 from functools import partial
 
 
-class CtrecorderError(Exception):
-    """Base of all errors that a user, a disk, a kernel or a stranger's file can cause."""
+class ExitCode(IntEnum):
+    """The exit codes of all commands."""
 
-    code = 2
+    OK = 0
+    NO = 1  # the answer is no: no match, damage found, no holds
+    FAILED = 2  # the command could not do all of its work
+    UNPROVED = 3  # everything was read, but a proof that was asked for could not be completed
+    # ctrecord --netns: the namespace was deleted.  systemd must not try again before the name exists.
+    GONE = 4
+
+
+class CtrecorderError(Exception):
+    """Base of all errors that a user, a disk, a kernel or a foreign file can cause."""
+
+    code = ExitCode.FAILED
 
 
 class UsageError(CtrecorderError):

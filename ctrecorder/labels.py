@@ -1,5 +1,4 @@
-"""What values are called, and called for: protocols, events, status bits, TCP states, sources of a
-time.
+"""The names of values: protocols, events, status bits, TCP states, sources of a time.
 
 One spelling for all formats, completion and the command line: the kernel's, as `conntrack` has it.
 No numpy here.
@@ -8,14 +7,34 @@ No numpy here.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import IntEnum
 
 from ctrecorder import uapi
 from ctrecorder.errors import UsageError
 
-EVENTS = {1: "NEW", 2: "UPDATE", 3: "DESTROY", 4: "EXISTING"}
-# The bits of the column `seen`
-SEEN = {1: "NEW", 2: "UPDATE", 4: "DESTROY", 8: "EXISTING"}
-SOURCES = {0: "unknown", 1: "kernel", 2: "receipt", 3: "bound"}
+
+class Event(IntEnum):
+    """Values of the column `event`."""
+
+    NEW = 1
+    UPDATE = 2
+    DESTROY = 3
+    EXISTING = 4  # seen in a dump of the table: a state, not an event
+
+
+class Source(IntEnum):
+    """Values of the columns `start_source` and `end_source`: where a connection's time comes from."""
+
+    UNKNOWN = 0  # the time is 0
+    KERNEL = 1  # CTA_TIMESTAMP: the kernel's own clock at insertion or expiry
+    RECEIPT = 2  # the time of the event, by CTA_TIMESTAMP_EVENT or by the recorder's clock
+    BOUND = 3  # a dump of the table gives a bound only: started, or ended, at or before this time
+
+
+EVENTS = {event.value: event.name for event in Event}
+# The bits of the column `seen`.
+SEEN = {1 << (event - 1): event.name for event in Event}
+SOURCES = {source.value: source.name.lower() for source in Source}
 # The kernel's header calls it ICMPV6; getprotobyname(3) and the C ctrecorder say ipv6-icmp.
 _ALIASES = {"ipv6-icmp": 58, "icmp6": 58}
 _STATUS = {

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from ctrecorder.errors import UsageError
 
 SECOND = 1_000_000_000
+MINUTE = 60 * SECOND
+DAY = 24 * 60 * MINUTE
 # Every time of a log fits an i64 of ns: up to the year 2262.
 BEGIN, END = 0, 2**63 - 1
 

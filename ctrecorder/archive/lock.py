@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import stat
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+from ctrecorder import filelock
 from ctrecorder.ctlog.frame import NO_HASH, Json
 from ctrecorder.errors import ArchiveError, GoneError
 from ctrecorder.folder import Folder
 from ctrecorder.segment.reader import Segment
 
-# A reader that asks whether a segment is live holds its lock for microseconds.
-_LOCK_TRIES, _LOCK_PAUSE = 20, 0.01
+# Readers that check whether a segment is live hold its lock for microseconds.
+_LOCK_SECONDS = 0.2
 _FIELDS = {"name": str, "last_hash": str, "rows": int, "bytes": int, "state": str, "program": str}
 _ASIDE = re.compile(r"\.squeezing-([0-9]+)")
 
@@ -75,14 +74,11 @@ def locked(path: str, opened: int, folder: Folder | None = None) -> Iterator[Hel
 
 
 def _lock(descriptor: int, path: str) -> None:
-    for _ in range(_LOCK_TRIES):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        if filelock.lock(descriptor, _LOCK_SECONDS):
             return
-        except OSError as error:
-            if error.errno != errno.EWOULDBLOCK:
-                raise ArchiveError(f"{path}: cannot be locked: {error.strerror}") from error
-            time.sleep(_LOCK_PAUSE)
+    except OSError as error:
+        raise ArchiveError(f"{path}: cannot be locked: {error.strerror}") from error
     raise BusyError(f"{path}: is being recorded, or another command is at work on it")
 
 

@@ -9,13 +9,13 @@ read is passed over.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
+from ctrecorder import filelock
 from ctrecorder.ctlog.frame import Json
 from ctrecorder.errors import ArchiveError, UsageError
 from ctrecorder.folder import Folder
@@ -25,6 +25,9 @@ RECEIPTS = "ctexpire.receipts"
 _MODE = 0o640
 # A hold is 200 bytes, a receipt 400: what is longer is not ours.
 _MOST_HOLDS, _MOST_RECEIPTS = 1 << 20, 256 << 20
+# Deleting from a large archive takes minutes.  Without a limit, any process that can read the
+# folder could stop expiry for ever.
+_LOCK_SECONDS = 600.0
 
 
 Entry = TypeVar("Entry", "Hold", "Receipt")
@@ -66,12 +69,15 @@ class Receipt:
 
 @contextlib.contextmanager
 def exclusive(path: str) -> Iterator[Folder]:
-    """Hold the archive `path` against other ctexpire commands; waits for them.
+    """Exclude other ctexpire commands from the archive `path`; waits for them.
 
-    Raises ArchiveError.
+    Raises ArchiveError if the folder cannot be opened or another process keeps its lock.
     """
     with Folder(path) as folder:
-        fcntl.flock(folder.descriptor, fcntl.LOCK_EX)
+        if not filelock.lock(folder.descriptor, _LOCK_SECONDS):
+            raise ArchiveError(
+                f"{path}: another ctexpire is still at work, or a process keeps the folder locked"
+            )
         yield folder
 
 

@@ -22,7 +22,7 @@ from ctrecorder.errors import KernelError
 from ctrecorder.kernel import sockets, tracking
 from ctrecorder.kernel.netns import Namespace
 from ctrecorder.record.counters import WANTED_SYSCTLS
-from ctrecorder.record.queue import HEARTBEAT_NS
+from ctrecorder.record.deadlines import HEARTBEAT_NS
 from ctrecorder.service import config, privileges
 from ctrecorder.service.values import Value
 
@@ -124,7 +124,7 @@ def look_at_kernel(inside: str = "") -> Iterator[Finding]:
             "ct state new counter; }; }'"
         )
         yield Finding(
-            "connection tracking is asleep: no rule of this network namespace uses it, so there are no events",
+            "connection tracking is inactive: no rule of this network namespace uses it, so there are no events",
             mend,
         )
 

@@ -15,7 +15,7 @@ from ctrecorder.archive.lock import BusyError, successor
 from ctrecorder.archive.open import open_segment
 from ctrecorder.ctlog.block import PendingBlock, gap_block, mark_block, table_blocks
 from ctrecorder.ctlog.encoder import LIVE
-from ctrecorder.ctlog.frame import FEATURES, FRAME, KINDS, TABLES, VERSION, Json, Kind
+from ctrecorder.ctlog.frame import FEATURES, FRAME, KINDS, TABLES, VERSION, Gap, Json, Kind
 from ctrecorder.ctlog.plans import SQUEEZED
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.segment.reader import Segment
@@ -89,11 +89,10 @@ class _Records:
         """All that is there, as blocks.  Raises FormatError if the file is changed meanwhile."""
         gaps = iter(self._old.gaps)
         for mark in self._old.marks:
-            yield mark_block(mark.what, mark.facts, mark.begin, mark.end)
+            yield mark_block(mark)
         for block in self._old.blocks_of(Kind.EVENTS, Kind.CONNECTIONS, Kind.GAP):
             if block.kind == Kind.GAP:
-                gap = next(gaps)
-                yield gap_block(gap.begin, gap.end, gap.reason, gap.lost, gap.detail)
+                yield gap_block(next(gaps))
             else:
                 kind = Kind(block.kind)
                 yield from table_blocks(
@@ -167,5 +166,5 @@ class _Salvage:
         """A GAP for what was lost since the last one."""
         if self._lost:
             self.holes += 1
-            yield gap_block(min(self._lost), max(self._lost), reason, None, self._detail)
+            yield gap_block(Gap(min(self._lost), max(self._lost), reason, None, self._detail))
             self._lost, self._detail = [], ""

@@ -25,7 +25,7 @@ from ctrecorder.columns import Table
 from ctrecorder.ctlog.bloom import Bloom
 from ctrecorder.ctlog.frame import FRAME, NO_HASH, TABLES, Gap, Json, Kind, Mark, block_times
 from ctrecorder.ctlog.index import FORM_COLUMNS
-from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError
+from ctrecorder.errors import ArchiveError, CtrecorderError, ExitCode, FormatError
 from ctrecorder.folder import Folder
 from ctrecorder.segment.blockfile import Scan
 from ctrecorder.segment.reader import Block, Segment
@@ -34,7 +34,7 @@ from ctrecorder.times import text
 
 Say = Callable[[str], None]
 
-WHOLE, DAMAGED, UNCHECKED = 0, 1, 2
+WHOLE, DAMAGED, UNCHECKED = ExitCode.OK, ExitCode.NO, ExitCode.FAILED
 # Offset of the hash of the block before in a frame: what a broken chain is told of.
 _PREVIOUS_AT = 32
 # Files of a folder that are no segments: so many are named.

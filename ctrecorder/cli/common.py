@@ -1,4 +1,4 @@
-"""What the commands share: the parser's manners, and one handler for every error.
+"""The parts that all commands share: the parser, and one handler for every error.
 
 No numpy here: a command's parser must be built, and completion answer, within 0.15 s.  A command is
 
@@ -21,16 +21,12 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from ctrecorder import __version__
-from ctrecorder.errors import CtrecorderError, UsageError, why
+from ctrecorder.errors import CtrecorderError, ExitCode, UsageError, why
 from ctrecorder.terminal import printable
 
-OK, NO, FAILED = 0, 1, 2
-# ctrecord --netns: the namespace was deleted.  A status of its own: systemd must not try again
-# before the name exists.
-GONE = 4
-INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
-# A page is 80 columns; a wider terminal does not make an option's text easier to read.
+# Longer lines do not make an option's text easier to read on a wider terminal.
 HELP_COLUMNS = 80
 
 
@@ -46,11 +42,11 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """A command's parser.  `summary` is one line, `examples` pairs of a command line and what it is
-    for, `section` the manual's.
+    """A command's parser.
 
-    A bad argument raises UsageError, so that it ends as one line like any other error.  Options
-    have no abbreviations: a script that uses one would break with the next option.
+    `summary`: one or two lines.  `examples`: pairs of a command line and its purpose.  `section`:
+    that of the manual page.  A bad argument raises UsageError, so that it ends as one line like any
+    other error.  Options have no abbreviations: a script with one would break with the next option.
     """
 
     def __init__(
@@ -76,17 +72,17 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Raise UsageError: the one line that a bad argument ends in."""
+        """Raise UsageError."""
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
 def run(
     parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequence[str] | None = None
 ) -> int:
-    """Parse `argv` (default: the command line), call `body`, return the exit code; every error ends
-    here, in one line on stderr.
+    """Parse `argv` (default: the command line), call `body`, return the exit code.
 
-    A closed pipe is no error: whoever reads has had enough.
+    Every error ends here, as one line on stderr.  A closed pipe is no error: the reader may stop
+    when it has read enough.
     """
     try:
         try:
@@ -94,7 +90,7 @@ def run(
                 _complete(parser)
             return body(parser.parse_args(_join_values(sys.argv[1:] if argv is None else argv)))
         except SystemExit as stop:  # argparse, after --help and --version
-            return stop.code if isinstance(stop.code, int) else OK
+            return stop.code if isinstance(stop.code, int) else ExitCode.OK
         finally:
             if sys.stdout is not None:  # None: closed by the caller
                 sys.stdout.flush()
@@ -103,17 +99,17 @@ def run(
         return error.code
     except BrokenPipeError:
         _discard_stdout()
-        return OK
+        return ExitCode.OK
     except KeyboardInterrupt:
         _discard_stdout()
         return INTERRUPTED
     except OSError as error:
         _discard_stdout()
         report(parser.prog, describe(error))
-        return FAILED
+        return ExitCode.FAILED
     except MemoryError:
         report(parser.prog, "out of memory")
-        return FAILED
+        return ExitCode.FAILED
 
 
 def report(name: str, line: str) -> None:
@@ -121,14 +117,14 @@ def report(name: str, line: str) -> None:
     try:
         print(f"{name}: {printable(line)}", file=sys.stderr, flush=True)
     except (OSError, ValueError):
-        # stderr is full or closed: there is no one left to tell.  What waits to be written would
-        # make Python 3.13 end with code 120.
+        # stderr is full or closed, so nothing can be reported.  Buffered text would make Python
+        # 3.13 end with code 120.
         with contextlib.suppress(OSError):
             sys.stderr.close()
 
 
 def describe(error: OSError) -> str:
-    """The line for an operating system's error: on what, and why."""
+    """The line for an error of the operating system: file and reason."""
     on_what = (
         error.filename
         if isinstance(error.filename, str)
@@ -138,7 +134,7 @@ def describe(error: OSError) -> str:
 
 
 def write_out(data: bytes | bytearray) -> None:
-    """Write all of `data` to stdout, past Python's buffer, which would copy it.  Raises OSError."""
+    """Write all of `data` to stdout, without the copy in Python's buffer.  Raises OSError."""
     view = memoryview(data)
     try:
         while view:
@@ -149,13 +145,14 @@ def write_out(data: bytes | bytearray) -> None:
 
 
 def _wrapped(text: str) -> str:
-    """Each line of `text` as lines that fit."""
+    """`text` with each line wrapped at HELP_COLUMNS."""
     return "\n".join(textwrap.fill(line, HELP_COLUMNS - 1) for line in text.splitlines())
 
 
 def _join_values(words: Sequence[str]) -> list[str]:
-    """Take `--since -2h` as `--since=-2h`, which argparse holds for an option: none of ours begins
-    with a digit.
+    """`argv` with `--since -2h` as `--since=-2h`.
+
+    argparse takes -2h for an option; no option of ours begins with a digit.
     """
     joined: list[str] = []
     for word in words:
@@ -178,9 +175,7 @@ def _complete(parser: Parser) -> None:
 
 
 def _discard_stdout() -> None:
-    """Let nothing more be written to a stdout that failed: Python would complain at exit when it
-    flushes.
-    """
+    """Redirect a stdout that failed to /dev/null: Python flushes at exit, and reports an error."""
     try:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)

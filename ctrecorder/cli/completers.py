@@ -1,8 +1,7 @@
-"""What the shell is offered for a value: by its metavar, so that a parser says nothing of
-completion.
+"""Completion of values in the shell, by their metavar: parsers contain nothing about completion.
 
-Options and their `choices` argcomplete knows by itself.  No numpy, and no file is opened: an answer
-must be there within 0.15 s.
+argcomplete itself completes options and their `choices`.  This module imports no numpy and opens no
+file: the shell must get an answer within 0.15 s.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from ctrecorder.service.settings import DEFAULT_FOLDER, RESOLUTIONS
 from ctrecorder.uapi import PROTOCOLS
 
 SUFFIX = ".ctlog"
-# Choices that no one reads are not worth the wait: what a folder has beyond is left out.
-MOST = 5000
+# Nobody reads more choices than this: the rest of a folder is left out.
+MAX_ENTRIES = 5000
 
 
 def attach(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +39,7 @@ def events(prefix: str, **_: object) -> list[str]:
 
 
 def resolutions(prefix: str, **_: object) -> list[str]:
-    """How exact times stay."""
+    """Resolutions of times."""
     return list(RESOLUTIONS)
 
 
@@ -62,7 +61,7 @@ def namespaces(prefix: str, **_: object) -> list[str]:
 
 
 def _listed(prefix: str, names: Iterable[str]) -> list[str]:
-    """`names`, also after a comma: of tcp and udp, "tcp," is offered "tcp,udp"."""
+    """`names` as items of a list with commas: "tcp," gives "tcp,udp" of tcp and udp."""
     before, comma, _last = prefix.rpartition(",")
     taken = before.split(",")
     return [f"{before}{comma}{name}" for name in names if name not in taken]
@@ -73,7 +72,7 @@ def _entries(prefix: str, suffix: str = SUFFIX) -> Iterator[str]:
     try:
         with os.scandir(folder or ".") as entries:
             for count, entry in enumerate(entries):
-                if count == MOST:
+                if count == MAX_ENTRIES:
                     return
                 hidden = entry.name.startswith(".") and not start.startswith(".")
                 if entry.name.startswith(start) and not hidden:
@@ -83,13 +82,11 @@ def _entries(prefix: str, suffix: str = SUFFIX) -> Iterator[str]:
                     elif entry.name.endswith(suffix):
                         yield path
     except OSError:
-        return  # a folder that cannot be read has nothing to offer
+        return  # no choices from a folder that cannot be read
 
 
 BY_METAVAR: dict[str, Callable[..., list[str]]] = {
-    "PROTO": protocols,
-    "PROTO,...": protocols,
-    "EVENT": events,
+    "PROTOCOL,...": protocols,
     "EVENT,...": events,
     "PATH": segments,
     "FILE": segments,

@@ -1,4 +1,4 @@
-"""ctexpire: delete old segments, and hold those that must stay."""
+"""ctexpire: delete old segments, except those under a hold."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from ctrecorder.service.config import argument, merge
 if TYPE_CHECKING:
     from ctrecorder.service.log import Log
 
-SUMMARY = "Delete segments that are too old or too many, oldest first, but none under a hold.\nEach deletion leaves a receipt."
+SUMMARY = """\
+Delete the oldest segments by age, total size or free space, except those under a hold.
+Each deletion leaves a receipt."""
 EXAMPLES = (
-    ("ctexpire --max-age 90d --dry-run", "what would go"),
-    ("ctexpire --min-free 5% /srv/log", "the oldest, until 5% of the disk are free"),
+    ("ctexpire --max-age 90d --dry-run", "print what would be deleted"),
+    ("ctexpire --min-free 5% /srv/log", "delete the oldest until 5% of the disk are free"),
     (
         "ctexpire --hold --since 2026-11-23 --reason 'case 17'",
-        "keep what touches that day, or is later",
+        "keep every segment of that day and later",
     ),
-    ("ctexpire --release 1", "let it go again"),
+    ("ctexpire --release 1", "release hold 1"),
 )
 
 
 def build_parser() -> common.Parser:
-    """The parser: an option that is not given is None, and `config` says its value."""
+    """The parser.  An option that is not given is None: then the configuration has its value."""
     parser = common.Parser("ctexpire", SUMMARY, EXAMPLES, 8)
     parser.add_argument(
         "folder",
@@ -35,17 +37,20 @@ def build_parser() -> common.Parser:
         metavar="DIR",
         help="the folder of segments (default: that of the configuration)",
     )
-    what = parser.add_argument_group("what goes")
+    what = parser.add_argument_group("what to delete")
     for name, metavar, text in (
-        ("max-age", "AGE", "segments that end longer ago: 90d, 12h"),
-        ("max-size", "SIZE", "the oldest, while all take more: 20G"),
-        ("min-free", "SIZE", "the oldest, while less of the disk is free: 1G, 5%%"),
+        ("max-age", "AGE", "delete segments that ended longer ago: 90d, 12h"),
+        ("max-size", "SIZE", "delete the oldest while all of them take more: 20G"),
+        ("min-free", "SIZE", "delete the oldest while less of the disk is free: 1G, 5%%"),
     ):
         what.add_argument(
             f"--{name}", metavar=metavar, type=argument("expire", name.replace("-", "_")), help=text
         )
     what.add_argument(
-        "-n", "--dry-run", action="store_true", help="say what would go, and let it be"
+        "-n",
+        "--dry-run",
+        action="store_true",
+        help="print what would be deleted; delete nothing",
     )
     what.add_argument(
         "-c",
@@ -53,22 +58,26 @@ def build_parser() -> common.Parser:
         metavar="CONFIG",
         help="configuration (default: /etc/ctrecorder/ctrecorder.conf)",
     )
-    holds = parser.add_argument_group("what stays")
+    holds = parser.add_argument_group("what to keep")
     holds.add_argument(
         "--hold",
         action="store_true",
-        help="set a hold: segments that touch --since to --until stay",
+        help="set a hold on all segments from --since to --until",
     )
-    holds.add_argument("--release", metavar="NUMBER", type=int, help="take a hold away")
+    holds.add_argument(
+        "--release", metavar="NUMBER", type=int, help="release the hold with this number"
+    )
     holds.add_argument("--holds", action="store_true", help="list the holds")
     holds.add_argument(
-        "--since", metavar="TIME", help="where a hold begins (default: the first record)"
+        "--since", metavar="TIME", help="begin of the hold (default: the first record)"
     )
     holds.add_argument(
-        "--until", metavar="TIME", help="where it ends, included (default: for ever)"
+        "--until", metavar="TIME", help="end of the hold, inclusive (default: no end)"
     )
-    holds.add_argument("--reason", metavar="TEXT", help="why")
-    holds.add_argument("--utc", action="store_true", help="times are UTC")
+    holds.add_argument("--reason", metavar="TEXT", help="reason of the hold")
+    holds.add_argument(
+        "--utc", action="store_true", help="read and show times in UTC instead of local time"
+    )
     return parser
 
 
@@ -78,20 +87,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def expire(args: argparse.Namespace) -> int:
-    """Delete, or see to the holds."""
+    """Delete segments; or set, release or list holds."""
     if sum((args.hold, args.release is not None, args.holds)) > 1:
-        raise UsageError("one of --hold, --release and --holds at a time")
+        raise UsageError("use one of --hold, --release and --holds")
     if not args.hold and (args.since or args.until or args.reason):
-        raise UsageError("--since, --until and --reason belong to --hold")
+        raise UsageError("--since, --until and --reason need --hold")
     if args.hold and not args.reason:
-        raise UsageError("a hold needs a --reason: who releases it must know why it was set")
+        raise UsageError("a hold needs a --reason: whoever releases it must know why it was set")
     merge(args, "expire")
 
     from ctrecorder.service.log import Log
 
     log = Log("ctexpire")
     if args.hold or args.release is not None or args.holds:
-        return _see_to_holds(args, log)
+        return _change_holds(args, log)
 
     from ctrecorder.maintain.expire import Expiry, Limits
 
@@ -99,7 +108,7 @@ def expire(args: argparse.Namespace) -> int:
     return Expiry(args.folder, limits, time.time_ns(), log, args.dry_run).run()
 
 
-def _see_to_holds(args: argparse.Namespace, log: Log) -> int:
+def _change_holds(args: argparse.Namespace, log: Log) -> int:
     from ctrecorder.maintain import holds as holding
 
     if args.hold:

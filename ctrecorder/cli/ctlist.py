@@ -1,4 +1,4 @@
-"""ctlist: list recorded connections, and ask which there were."""
+"""ctlist: list and search recorded connections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ctrecorder import labels
 from ctrecorder.cli import common
-from ctrecorder.errors import UsageError
+from ctrecorder.errors import ExitCode, UsageError
 from ctrecorder.service.settings import DEFAULT_FOLDER
 
 if TYPE_CHECKING:
@@ -20,31 +20,31 @@ if TYPE_CHECKING:
     from ctrecorder.service.audit import Audit
 
 SUMMARY = """\
-List recorded connections, of all segments in order of time, or those asked for.
-An option that is given again, or has a list with commas, means: any of these."""
+List or search recorded connections, in order of time over all segments.
+Several values of one option (repeated, or separated by commas) mean any of them."""
 EXAMPLES = (
     (
         "ctlist -i 192.0.2.7 -p 25 --since yesterday",
-        "who talked to or from 192.0.2.7 and port 25, since yesterday 0:00",
+        "events with the address 192.0.2.7 and port 25, since yesterday 0:00",
     ),
     (
         "ctlist --who 192.0.2.1:40000 --at '2026-11-23 18:17:30' --to 203.0.113.9",
-        "who was behind this public address and port",
+        "who had this public address and port, and talked to this server",
     ),
-    ("ctlist -s --format json /var/log/ctrecorder | jq .", "one object for each connection"),
+    ("ctlist -s --format json /var/log/ctrecorder | jq .", "connections, one JSON object a line"),
 )
 FORMATS = ("text", "classic", "conntrack", "json", "csv")
 
 
 def build_parser() -> common.Parser:
-    """The parser; what its values mean is found out in `listing`, with numpy."""
+    """The parser; `listing` interprets the values, with numpy."""
     parser = common.Parser("ctlist", SUMMARY, EXAMPLES, 1)
     where = parser.add_argument_group("what to read")
     where.add_argument(
         "paths",
         nargs="*",
         metavar="PATH",
-        help=f"segment, or folder of them (default: {DEFAULT_FOLDER})",
+        help=f"segment, or folder of segments (default: {DEFAULT_FOLDER})",
     )
     where.add_argument(
         "-f",
@@ -53,7 +53,7 @@ def build_parser() -> common.Parser:
         action="append",
         default=[],
         metavar="PATH",
-        help="the same, as an option",
+        help="the same as PATH",
     )
     what = parser.add_argument_group("what to list")
     what.add_argument(
@@ -62,7 +62,7 @@ def build_parser() -> common.Parser:
         action="append",
         default=[],
         metavar="IP/MASK",
-        help="address or network at any of the four ends",
+        help="address or network, at any of the four endpoints",
     )
     what.add_argument(
         "-p",
@@ -70,70 +70,76 @@ def build_parser() -> common.Parser:
         action="append",
         default=[],
         metavar="PORT",
-        help="port or range of them at any of the four ends",
+        help="port or range of ports, at any of the four endpoints",
     )
     what.add_argument(
+        "--protocol",
         "--proto",
         action="append",
         default=[],
-        metavar="PROTO,...",
-        help="protocols: tcp, udp, icmp, ...",
+        metavar="PROTOCOL,...",
+        help="tcp, udp, icmp, ..., or a number",
     )
     what.add_argument(
         "--event",
         action="append",
         default=[],
         metavar="EVENT,...",
-        help="new, update, destroy (the default: these three), existing",
+        help="new, update, destroy, existing (default: the first three)",
     )
     what.add_argument(
         "--since",
         metavar="TIME",
-        help="from then on: 2026-11-23, '2026-11-23 18:17', 18:17, -2h, yesterday",
+        help="from: 2026-11-23, '2026-11-23 18:17', 18:17, -2h, yesterday",
     )
     what.add_argument(
-        "--until", metavar="TIME", help="up to the end of it: 2026-11-23 is the whole day"
+        "--until", metavar="TIME", help="up to the end of TIME: 2026-11-23 is the whole day"
     )
-    who = parser.add_argument_group("who held an address")
+    who = parser.add_argument_group("who had an address")
     who.add_argument(
         "--who",
         metavar="ADDRESS:PORT",
-        help="list all who held this public address and port at --at",
+        help="list all that had this public address and port at --at",
     )
     who.add_argument(
-        "--at", metavar="TIME", help="as --since: '2026-11-23 18:17:30' is that whole second"
+        "--at", metavar="TIME", help="when: '2026-11-23 18:17:30' is that whole second"
     )
     who.add_argument(
         "--tolerance",
         metavar="SECONDS",
         type=float,
-        help="what a clock may be wrong, before and after (default: 1)",
+        help="how much clocks may differ (default: 1)",
     )
     who.add_argument(
-        "--to", metavar="ADDRESS:PORT", help="only those who talked to this remote address"
+        "--to", metavar="ADDRESS:PORT", help="only those that talked to this remote address"
     )
     how = parser.add_argument_group("how to list")
     how.add_argument(
         "-s",
+        "--connections",
         "--squeeze",
         action="store_true",
-        help="a line for each connection, not for each event",
+        help="one line for each connection instead of each event",
     )
-    how.add_argument("-H", "--headers", action="store_true", help="only the segments' headers")
+    how.add_argument(
+        "-H", "--headers", action="store_true", help="show the headers of the segments only"
+    )
     how.add_argument(
         "--format", choices=FORMATS, default="text", help="%(choices)s (default: %(default)s)"
     )
     how.add_argument(
-        "--utc", action="store_true", help="times are UTC, not local, as given and as shown"
+        "--utc",
+        action="store_true",
+        help="read and show times in UTC instead of local time",
     )
     how.add_argument(
-        "--reason", metavar="TEXT", help="why you ask: it goes to the journal with the question"
+        "--reason", metavar="TEXT", help="reason of the query, for its entry in the journal"
     )
     how.add_argument(
         "-v",
         "--verbose",
         action="store_true",
-        help="say on stderr what was read and what was skipped",
+        help="report on stderr what was read and what was skipped",
     )
     return parser
 
@@ -146,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
-    """Answer, and leave an entry in the journal of who asked, and how many rows came."""
+    """Answer, and log who asked what and how many rows the answer had."""
     from ctrecorder.service.audit import Audit
     from ctrecorder.service.config import load
 
@@ -165,14 +171,18 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def listing(args: argparse.Namespace, audit: Audit) -> int:
-    """List: 0, or 1 if something was asked for and is not there, or 2 if not all could be read."""
+    """List.
+
+    Returns the exit code: NO if nothing matches, FAILED if not everything could be read.
+    """
     from ctrecorder.archive import find
     from ctrecorder.query import answer as answers
     from ctrecorder.render import renderer as render
 
     query = ask(args, time.time_ns())
-    renderer = render.Renderer(args.format, connections=args.squeeze, utc=args.utc)
-    found = find.find([*args.paths, *args.files] or [DEFAULT_FOLDER])
+    renderer = render.Renderer(args.format, connections=args.connections, utc=args.utc)
+    paths = [*args.paths, *args.files] or [DEFAULT_FOLDER]
+    found = find.find(paths)
     for path in found.foreign:
         common.report("ctlist", f"{path}: not a segment of ctrecorder")
     for _, why in found.unreadable:
@@ -180,12 +190,12 @@ def listing(args: argparse.Namespace, audit: Audit) -> int:
     if not (found.segments or found.foreign or found.unreadable):
         common.report(
             "ctlist",
-            f"{', '.join([*args.paths, *args.files] or [DEFAULT_FOLDER])}: no segments here; is ctrecord running?",
+            f"{', '.join(paths)}: no segments here; is ctrecord running?",
         )
-        return common.FAILED
+        return ExitCode.FAILED
     opened = answers.open_archive(found.segments, query)
-    if args.format == "classic" and not args.squeeze and answers.only_connections(opened):
-        args.squeeze = True  # as the C ctrecorder lists its squeezed files
+    if args.format == "classic" and not args.connections and answers.only_connections(opened):
+        args.connections = True  # as the C ctrecorder lists its squeezed files
         renderer = render.Renderer(args.format, connections=True, utc=args.utc)
     rows = (
         show_headers(opened, args.format) if args.headers else show(opened, renderer, args, audit)
@@ -195,13 +205,13 @@ def listing(args: argparse.Namespace, audit: Audit) -> int:
     if args.verbose:
         common.report("ctlist", str(opened.query.stats))
     if found.foreign or found.unreadable or opened.findings:
-        return common.FAILED
-    asked = args.ip or args.port or args.proto or args.event or args.since or args.until
-    return common.NO if asked and not rows else common.OK
+        return ExitCode.FAILED
+    asked = args.ip or args.port or args.protocol or args.event or args.since or args.until
+    return ExitCode.NO if asked and not rows else ExitCode.OK
 
 
 def ask(args: argparse.Namespace, now: int) -> Query:
-    """The question that the arguments put.  Raises UsageError."""
+    """The query of the arguments.  Raises UsageError."""
     from ctrecorder import times
     from ctrecorder.ctlog.predicate import HAPPENED, Query, Term
     from ctrecorder.query.parse import parse_network, parse_ports
@@ -211,29 +221,28 @@ def ask(args: argparse.Namespace, now: int) -> Query:
         terms.append(Term(networks=tuple(parse_network(word) for word in _words(args.ip))))
     if args.port:
         terms.append(Term(ports=tuple(parse_ports(word) for word in _words(args.port))))
-    if args.event and args.squeeze:
-        raise UsageError(
-            "--event chooses among events, -s lists connections: leave one of them out"
-        )
+    if args.event and args.connections:
+        raise UsageError("--event selects events, -s lists connections: use one of them")
     return Query(
         since=times.parse_span(args.since, now, utc=args.utc)[0] if args.since else times.BEGIN,
         until=times.parse_span(args.until, now, utc=args.utc)[1] if args.until else times.END,
-        protocols=frozenset(labels.parse_protocol(word) for word in _words(args.proto)),
+        protocols=frozenset(labels.parse_protocol(word) for word in _words(args.protocol)),
         events=frozenset(labels.parse_event(word) for word in _words(args.event)) or HAPPENED,
         terms=tuple(terms),
     )
 
 
 def show(opened: Archive, renderer: Renderer, args: argparse.Namespace, audit: Audit) -> int:
-    """Write the lines, and what the answer lacks; returns the number of lines, which `audit` counts
-    too.
+    """Write the lines, and on stderr the gaps of the answer; returns the number of lines.
+
+    `audit` counts the lines too.
     """
     from ctrecorder.query import answer as answers
 
     for gap in [*opened.gaps(), *opened.silences(time.time_ns())]:
         common.report("ctlist", answers.describe_gap(gap, utc=args.utc))
     common.write_out(renderer.head)
-    if args.squeeze:
+    if args.connections:
         batches = answers.connections(opened, renderer.columns, by_end=args.format == "classic")
     else:
         batches = answers.events(opened, renderer.columns)

@@ -7,9 +7,12 @@ import os
 from collections.abc import Sequence
 
 from ctrecorder.cli import common
+from ctrecorder.errors import ExitCode
 from ctrecorder.service.config import argument, check, merge
 
-SUMMARY = "Record the start and the end of every connection that the kernel tracks,\nwith addresses and ports before and after NAT."
+SUMMARY = """\
+Record the start and the end of every connection that the kernel tracks,
+with addresses and ports before and after NAT."""
 EXAMPLES = (
     (
         "ctrecord -F -f /tmp/%Y%m%d-%H%M%S.ctlog",
@@ -23,31 +26,36 @@ EXAMPLES = (
 
 
 def build_parser() -> common.Parser:
-    """The parser: an option that is not given is None, and `config` says its value."""
+    """The parser.  An option that is not given is None: then the configuration has its value."""
     parser = common.Parser("ctrecord", SUMMARY, EXAMPLES, 8)
-    where = parser.add_argument_group("where to")
+    where = parser.add_argument_group("where to record")
     where.add_argument(
         "-f",
+        "--template",
         "--file",
-        dest="template",
         metavar="TEMPLATE",
-        help="name of segments, with strftime(3) fields, in UTC",
+        help="path of segments, with strftime(3) fields in UTC",
     )
     _add(
         where,
         "-t",
         "--rotate",
         "MINUTES",
-        "a new segment at each multiple of so many minutes of the day (UTC)",
+        "begin a new segment every MINUTES of the day (UTC)",
     )
-    _add(where, "-B", "--rows", "EVENTS", "events in a block at most")
-    what = parser.add_argument_group("what")
-    _add(what, "-p", "--protocols", "PROTO,...", "only these: tcp, udp, icmp, ...")
+    _add(where, "-B", "--rows", "EVENTS", "at most this number of events in a block")
+    what = parser.add_argument_group("what to record")
+    _add(what, "-p", "--protocols", "PROTOCOL,...", "record only these: tcp, udp, icmp, ...")
     what.add_argument(
-        "--nat-only", action="store_true", default=None, help="only translated connections"
+        "--nat-only",
+        action="store_true",
+        default=None,
+        help="record only connections with NAT",
     )
-    what.add_argument("--updates", action="store_true", default=None, help="changes of state too")
-    _add(what, "-b", "--buffer", "KBYTES", "the kernel's buffer for events")
+    what.add_argument(
+        "--updates", action="store_true", default=None, help="record state changes too"
+    )
+    _add(what, "-b", "--buffer", "KIB", "size of the kernel's buffer for events, in KiB")
     how = parser.add_argument_group("how to run")
     how.add_argument(
         "-c",
@@ -64,14 +72,14 @@ def build_parser() -> common.Parser:
         "--check-config", action="store_true", help="check the configuration file and exit"
     )
     how.add_argument(
-        "-F", "--foreground", action="store_true", help="stay in the foreground, log to stderr"
+        "-F", "--foreground", action="store_true", help="stay in the foreground and log to stderr"
     )
     how.add_argument(
         "-P", "--pidfile", metavar="PIDFILE", help="write the daemon's pid to this file"
     )
-    _add(how, "-N", "--nice", "NICE", "nice value, -20 to 19")
-    _add(how, "-U", "--user", "USER", "become this user once subscribed")
-    _add(how, "-G", "--group", "GROUP", "and this group")
+    _add(how, "-N", "--nice", "NICE", "set the nice value, -20 to 19")
+    _add(how, "-U", "--user", "USER", "run as this user after joining the events")
+    _add(how, "-G", "--group", "GROUP", "run in this group")
     return parser
 
 
@@ -91,7 +99,7 @@ def record(args: argparse.Namespace) -> int:
         problems = check(args.config)
         for problem in problems:
             common.report("ctrecord", problem)
-        return common.FAILED if problems else common.OK
+        return ExitCode.FAILED if problems else ExitCode.OK
     merge(args, "record")
 
     from ctrecorder.kernel import netns
@@ -137,4 +145,4 @@ def record(args: argparse.Namespace) -> int:
         recorder.run(signals)
     if pidfile is not None:
         pidfile.remove()
-    return common.GONE if recorder.namespace_lost else common.OK
+    return ExitCode.GONE if recorder.namespace_lost else ExitCode.OK

@@ -1,4 +1,4 @@
-"""ctsqueeze: pair starts with ends, and rewrite closed segments small."""
+"""ctsqueeze: join the start and end of connections, and rewrite closed segments smaller."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from ctrecorder.cli import common
 from ctrecorder.errors import UsageError
 from ctrecorder.service.config import argument, merge
 
-SUMMARY = "Pair the start of each connection with its end; rewrite closed segments small.\nWhat was recorded is all there afterwards."
+SUMMARY = """\
+Join the start of each connection with its end, and rewrite closed segments smaller.
+No recorded connection is lost."""
 EXAMPLES = (
     ("ctsqueeze", "all closed segments of /var/log/ctrecorder"),
-    ("ctsqueeze --resolution ms /srv/log", "those of another folder, with times to 1 ms"),
+    (
+        "ctsqueeze --resolution ms /srv/log",
+        "those of another folder, with times to 1 ms",
+    ),
     ("ctsqueeze -f a.ctlog -o small.ctlog", "one segment, to a new file"),
 )
 # Beyond it zstd gains nothing on a segment and takes minutes.
@@ -20,23 +25,23 @@ LEVELS = range(1, 20)
 
 
 def build_parser() -> common.Parser:
-    """The parser: an option that is not given is None, and `config` says its value."""
+    """The parser.  An option that is not given is None: then the configuration has its value."""
     parser = common.Parser("ctsqueeze", SUMMARY, EXAMPLES, 8)
-    what = parser.add_argument_group("what")
+    what = parser.add_argument_group("what to squeeze")
     what.add_argument(
         "folder",
         nargs="?",
         metavar="DIR",
-        help="every closed segment in this folder (default: that of the configuration)",
+        help="squeeze every closed segment in this folder (default: that of the configuration)",
     )
-    what.add_argument("-f", "--file", metavar="SEGMENT", help="this segment alone")
+    what.add_argument("-f", "--file", metavar="SEGMENT", help="squeeze only this segment")
     what.add_argument(
         "-o",
         "--output",
         metavar="NEW",
-        help="with -f: write to this new file, and let the segment be",
+        help="with -f: write to this new file, and keep the segment as it is",
     )
-    how = parser.add_argument_group("how")
+    how = parser.add_argument_group("how to squeeze")
     how.add_argument(
         "-c",
         "--config",
@@ -47,7 +52,7 @@ def build_parser() -> common.Parser:
         "--resolution",
         metavar="UNIT",
         type=argument("squeeze", "resolution"),
-        help="how exact times stay: us, ms or s",
+        help="resolution of times: us, ms or s",
     )
     how.add_argument(
         "--level",
@@ -55,16 +60,18 @@ def build_parser() -> common.Parser:
         type=int,
         choices=LEVELS,
         default=6,
-        help="of zstd, 1 to 19 (default: 6)",
+        help="level of zstd, 1 to 19 (default: 6)",
     )
     how.add_argument(
         "--keep",
         action="store_true",
         default=None,
-        help="keep what is replaced, in the folder `replaced`",
+        help="move the old segments to the folder `replaced`",
     )
     how.add_argument(
-        "--keep-ids", action="store_true", help="keep the kernel's ids (4 bytes a connection)"
+        "--keep-ids",
+        action="store_true",
+        help="keep the kernel's ids (4 bytes for each connection)",
     )
     how.add_argument(
         "--key",
@@ -72,7 +79,12 @@ def build_parser() -> common.Parser:
         help="the key of sealed segments (default: that of the configuration)",
     )
     how.add_argument(
-        "-j", "--jobs", metavar="N", type=int, default=1, help="segments at once (default: 1)"
+        "-j",
+        "--jobs",
+        metavar="N",
+        type=int,
+        default=1,
+        help="number of segments at the same time (default: 1)",
     )
     return parser
 
@@ -85,11 +97,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def squeeze(args: argparse.Namespace) -> int:
     """Squeeze one segment, or an archive."""
     if args.output and not args.file:
-        raise UsageError("-o names the new file of one segment: give that with -f")
+        raise UsageError("-o is the new file of one segment: name that segment with -f")
     if args.file and args.folder:
-        raise UsageError("give a folder, or a segment with -f, not both")
+        raise UsageError("give either a folder, or a segment with -f")
     if args.jobs < 1:
-        raise UsageError("-j: at least 1")
+        raise UsageError("-j: must be at least 1")
     merge(args, "squeeze")
 
     from ctrecorder.maintain.squeeze import SqueezeOptions

@@ -1,4 +1,4 @@
-"""cttest: check that segments are whole, and that none is missing between them."""
+"""cttest: check that segments are undamaged, and that none is missing between them."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import argparse
 from collections.abc import Sequence
 
 from ctrecorder.cli import common
-from ctrecorder.errors import UsageError
+from ctrecorder.errors import ExitCode, UsageError
 from ctrecorder.service.settings import DEFAULT_FOLDER
 from ctrecorder.terminal import printable
 
 SUMMARY = """\
-Check segments: every block, its order, and that the segments follow each other as they were recorded.
-Exit 0: all whole; 1: damaged; 2: could not be checked."""
+Check every block of the segments, and that no segment is missing or replaced.
+Exit code 0: all undamaged; 1: damage found; 2: something could not be checked."""
 EXAMPLES = (
-    ("cttest", f"all segments of {DEFAULT_FOLDER}"),
-    ("cttest --repair damaged.ctlog -o saved.ctlog", "save what is whole of a damaged segment"),
-    ("cttest --anchors journal", "and that it is what the recorder logged, not made anew"),
-    ("cttest --doctor", "why nothing, or not all, is recorded on this machine, and what mends it"),
-    ("cttest -q /srv/log", "say only what is wrong, with this folder"),
+    ("cttest", f"check all segments of {DEFAULT_FOLDER}"),
+    ("cttest --repair damaged.ctlog -o saved.ctlog", "save the undamaged blocks of a segment"),
+    ("cttest --anchors journal", "compare the segments with the hashes in the journal too"),
+    ("cttest --doctor", "why connections are not recorded on this machine"),
+    ("cttest -q /srv/log", "check this folder, print only problems"),
 )
 
 
@@ -30,19 +30,19 @@ def build_parser() -> common.Parser:
         "paths",
         nargs="*",
         metavar="PATH",
-        help=f"segment, or folder of them (default: {DEFAULT_FOLDER})",
+        help=f"segment, or folder of segments (default: {DEFAULT_FOLDER})",
     )
     options.add_argument(
         "-q",
         "--quiet",
         action="store_true",
-        help="say only what is damaged or could not be checked",
+        help="print only damage and what could not be checked",
     )
     proof = parser.add_argument_group("proof")
     proof.add_argument(
         "--anchors",
         metavar="FILE",
-        help="hold it against what was logged: a log file, or `journal`",
+        help="compare with the logged hashes: a log file, or `journal`",
     )
     proof.add_argument(
         "--key",
@@ -53,14 +53,14 @@ def build_parser() -> common.Parser:
     repair.add_argument(
         "--repair",
         metavar="FILE",
-        help="save what is whole of a damaged segment; FILE itself stays as it is",
+        help="save the undamaged blocks of FILE, which is not changed",
     )
-    repair.add_argument("-o", "--output", metavar="NEW", help="the segment to write it to")
+    repair.add_argument("-o", "--output", metavar="NEW", help="with --repair: the new segment")
     machine = parser.add_argument_group("this machine")
     machine.add_argument(
         "--doctor",
         action="store_true",
-        help="say why nothing, or not all, is recorded here, and what mends it",
+        help="report why connections are not recorded, and how to fix it",
     )
     machine.add_argument(
         "--netns",
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def test(args: argparse.Namespace) -> int:
-    """Check the segments that are named, or the machine."""
+    """Check segments, or the machine."""
     if args.doctor:
         return examine(args)
     if args.netns is not None:
@@ -92,21 +92,19 @@ def test(args: argparse.Namespace) -> int:
     from ctrecorder.check import anchors, verify
     from ctrecorder.service import key as sealing
 
-    def say(line: str) -> None:
+    def show(line: str) -> None:
         print(printable(line))
 
     paths = args.paths or [DEFAULT_FOLDER]
     compare = anchors.against(args.anchors, paths) if args.anchors else None
     key, keyless = sealing.find_key_for_reading(args.key, args.config)
-    return verify.check(paths, say, quiet=args.quiet, key=key, keyless=keyless, compare=compare)
+    return verify.check(paths, show, quiet=args.quiet, key=key, keyless=keyless, compare=compare)
 
 
 def save(args: argparse.Namespace) -> int:
-    """Write what is whole of a damaged segment to a new one; 1 if something was missing."""
+    """Write the undamaged blocks of a segment to a new one; NO if something was missing."""
     if not (args.repair and args.output) or args.paths:
-        raise UsageError(
-            "say which segment to repair and where to write what is whole of it: --repair FILE -o NEW"
-        )
+        raise UsageError("to repair a segment, give it and the new segment: --repair FILE -o NEW")
 
     from ctrecorder.check import repair
     from ctrecorder.service import key as sealing
@@ -126,13 +124,13 @@ def save(args: argparse.Namespace) -> int:
         blocks = count(repaired.unknown, "block")
         what = f"left out {blocks} of kinds that this version of ctrecorder does not know"
         print(printable(f"{args.output}: {what}"))
-    return common.NO if repaired.holes or repaired.unknown or repaired.findings else common.OK
+    return ExitCode.NO if repaired.holes or repaired.unknown or repaired.findings else ExitCode.OK
 
 
 def examine(args: argparse.Namespace) -> int:
-    """Say what keeps this machine from recording everything; 1 if something does."""
+    """Report what keeps this machine from recording every connection; NO if something does."""
     if args.paths:
-        raise UsageError("--doctor looks at this machine, not at segments: leave out PATH")
+        raise UsageError("--doctor checks this machine, not segments: leave out PATH")
 
     from ctrecorder.kernel import netns
 
@@ -142,7 +140,7 @@ def examine(args: argparse.Namespace) -> int:
 
     findings = doctor.diagnose(args.config, namespace)
     for finding in findings:
-        print(f"{printable(finding.what)}\n    mend: {printable(finding.mend)}")
+        print(f"{printable(finding.what)}\n    fix: {printable(finding.mend)}")
     if not findings and not args.quiet:
-        print("everything is recorded: nothing found that is in the way")
-    return common.NO if findings else common.OK
+        print("nothing found that keeps this machine from recording every connection")
+    return ExitCode.NO if findings else ExitCode.OK

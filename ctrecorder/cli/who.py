@@ -1,4 +1,4 @@
-"""ctlist --who: who held a public address and port at a time."""
+"""ctlist --who: who had a public address and port at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ctrecorder import labels
 from ctrecorder.cli import common
-from ctrecorder.errors import UsageError
+from ctrecorder.errors import ExitCode, UsageError
 from ctrecorder.service.settings import DEFAULT_FOLDER
 
 if TYPE_CHECKING:
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from ctrecorder.query import who
     from ctrecorder.service.audit import Audit
 
-DEFAULT_TOLERANCE = 1.0
-MOST_TOLERANCE = 7 * 86_400.0  # beyond a week it is no tolerance
+DEFAULT_TOLERANCE_SECONDS = 1.0
+MAX_TOLERANCE_SECONDS = 7 * 86_400.0  # no clock is wrong by more than a week
 
 
 def answer(args: argparse.Namespace, audit: Audit) -> int:
-    """List the candidates, then say whether the log covers that time whole: 0, 1 if there are none,
-    2 if not all could be read.
+    """List the candidates, then whether the log covers that time completely.
+
+    Returns the exit code: NO if there are none, FAILED if not everything could be read.
     """
     from ctrecorder.query import answer as query
     from ctrecorder.query import who
@@ -55,9 +56,9 @@ def answer(args: argparse.Namespace, audit: Audit) -> int:
         lines = [
             f"not complete: {query.describe_gap(gap, utc=args.utc)}" for gap in found.gaps
         ] or [
-            "complete: the log covers that time whole"
+            "complete: the log covers all of that time"
             if found.counted
-            else "complete as far as is known: the C ctrecorder did not count the events that it lost"
+            else "complete as far as is known: the C ctrecorder did not count lost events"
         ]
         if found.findings and not found.gaps:
             lines = ["not complete: not all of the log could be read"]
@@ -69,15 +70,15 @@ def answer(args: argparse.Namespace, audit: Audit) -> int:
     if args.verbose:
         common.report("ctlist", str(found.stats))
     if found.findings:
-        return common.FAILED
-    return common.OK if len(found) else common.NO
+        return ExitCode.FAILED
+    return ExitCode.OK if len(found) else ExitCode.NO
 
 
 def _gap(gap: Gap) -> dict[str, object]:
     from ctrecorder.render.who import rfc3339
 
     return {
-        "begin": rfc3339(gap.begin),
+        "start": rfc3339(gap.begin),
         "end": rfc3339(gap.end),
         "reason": gap.reason,
         "lost": gap.lost,
@@ -85,13 +86,13 @@ def _gap(gap: Gap) -> dict[str, object]:
 
 
 def ask(args: argparse.Namespace, now: int) -> who.WhoQuery:
-    """The question that the arguments put.  Raises UsageError."""
+    """The query of the arguments.  Raises UsageError."""
     from ctrecorder import times
     from ctrecorder.query import who
 
     if not args.who or not args.at:
         raise UsageError(
-            "--who ADDRESS:PORT and --at TIME belong together; --tolerance and --to go with them"
+            "--who ADDRESS:PORT needs --at TIME; --at, --tolerance and --to need --who"
         )
     if (
         args.ip
@@ -99,20 +100,21 @@ def ask(args: argparse.Namespace, now: int) -> who.WhoQuery:
         or args.event
         or args.since
         or args.until
-        or args.squeeze
+        or args.connections
         or args.headers
     ):
         raise UsageError(
-            "--who goes with --at, --tolerance, --to, --proto, --format text or json, --utc and -v only"
+            "--who can be combined with --at, --tolerance, --to, --protocol, --format text or "
+            "json, --utc and -v"
         )
     if args.format not in ("text", "json"):
-        raise UsageError("--who answers in --format text or json")
-    tolerance = DEFAULT_TOLERANCE if args.tolerance is None else args.tolerance
-    if not 0 <= tolerance <= MOST_TOLERANCE:
-        raise UsageError("--tolerance: from 0 to 604800 seconds")
+        raise UsageError("--who has --format text or json only")
+    tolerance = DEFAULT_TOLERANCE_SECONDS if args.tolerance is None else args.tolerance
+    if not 0 <= tolerance <= MAX_TOLERANCE_SECONDS:
+        raise UsageError("--tolerance: must be 0 to 604800 seconds")
     begin, end = times.parse_span(args.at, now, utc=args.utc)
     spread = int(tolerance * times.SECOND)
-    protocols = [word.strip() for option in args.proto for word in option.split(",")]
+    protocols = [word.strip() for option in args.protocol for word in option.split(",")]
     return who.WhoQuery(
         who.parse_end(args.who),
         max(begin - spread, times.BEGIN),

@@ -7,7 +7,6 @@ SHOWN = (
     "block.gap_block",
     "block.header_block",
     "block.mark_block",
-    "block.note_draft",
     "block.table_blocks",
     "bloom.Bloom",
     "bloom.Collector",

@@ -81,22 +81,11 @@ def addresses_block(payload: bytes, times: tuple[int, int]) -> PendingBlock:
     return PendingBlock(Kind.ADDRESSES, payload, times)
 
 
-def gap_block(
-    begin_ns: int, end_ns: int, reason: str, lost: int | None, detail: str = ""
-) -> PendingBlock:
-    """A GAP."""
-    return note_draft(Gap(begin_ns, max(begin_ns, end_ns), reason, lost, detail))
+def gap_block(gap: Gap) -> PendingBlock:
+    """A GAP.  A clock that was set back can put `end` before `begin`: then the frame has `begin`."""
+    return PendingBlock(Kind.GAP, gap.payload(), (gap.begin, max(gap.begin, gap.end)))
 
 
-def mark_block(
-    what: str, facts: Mapping[str, Any], begin_ns: int, end_ns: int | None = None
-) -> PendingBlock:
-    """A MARK of a moment, or from begin to end."""
-    end = begin_ns if end_ns is None else max(begin_ns, end_ns)
-    return note_draft(Mark(begin_ns, end, what, dict(facts)))
-
-
-def note_draft(note: Gap | Mark) -> PendingBlock:
-    """A GAP or MARK with all its members, those that this version does not know too."""
-    kind = Kind.GAP if isinstance(note, Gap) else Kind.MARK
-    return PendingBlock(kind, note.payload(), (note.begin, note.end))
+def mark_block(mark: Mark) -> PendingBlock:
+    """A MARK.  A clock that was set back can put `end` before `begin`: then the frame has `begin`."""
+    return PendingBlock(Kind.MARK, mark.payload(), (mark.begin, max(mark.begin, mark.end)))

@@ -203,7 +203,8 @@ def check_hash(frame: Buffer, part: Buffer, key: bytes = b"") -> None:
 class Gap:
     """A time of which events are missing.
 
-    `lost`: how many, None if unknown.  `facts`: the members that this version does not know, JSON.
+    `begin`, `end`: ns UTC.  `reason`: one of REASONS, or a newer one.  `lost`: how many events,
+    None if unknown.  `facts`: the members that this version does not know, JSON.
     """
 
     begin: int
@@ -232,15 +233,26 @@ class Gap:
 
 @dataclass(frozen=True)
 class Mark:
-    """A moment, or (a dump) from begin to end.
+    """An entry about the recording, for a moment or (a dump) for a period.
 
-    `what`: one of MARKS, or a newer one; `facts`: JSON.
+    `begin`, `end`: ns UTC, equal for a moment.  `what`: one of MARKS, or a newer one.  `facts`:
+    JSON.
     """
 
     begin: int
     end: int
     what: str
     facts: Json
+
+    @classmethod
+    def at(cls, time_ns: int, what: str, facts: Json | None = None) -> Mark:
+        """A mark of the moment `time_ns`."""
+        return cls(time_ns, time_ns, what, facts or {})
+
+    @property
+    def is_complete_dump(self) -> bool:
+        """True for a dump of the whole table: a flow that it does not contain had ended."""
+        return self.what == "dump" and self.facts.get("complete") is True
 
     def payload(self) -> bytes:
         """The payload of a MARK block."""

@@ -16,7 +16,7 @@ from ctrecorder.archive import find, lock, retention
 from ctrecorder.archive.lock import BusyError, Held
 from ctrecorder.archive.open import open_segment
 from ctrecorder.archive.retention import Hold, Receipt
-from ctrecorder.errors import ArchiveError, CtrecorderError, GoneError
+from ctrecorder.errors import ArchiveError, CtrecorderError, ExitCode, GoneError
 from ctrecorder.folder import Folder
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
@@ -89,7 +89,7 @@ class Expiry:
                     continue  # another command's; the next run sees what became of it
                 except CtrecorderError as error:
                     self._trouble(candidate.path, str(error))
-                    code = 2
+                    code = ExitCode.FAILED
             if kept:
                 self._trouble(
                     self.folder,
@@ -101,10 +101,10 @@ class Expiry:
         """The segments of the archive, and 2 if there is something that could not be read."""
         listed = find.find([self.folder])
         found = []
-        code = 0
+        code: int = ExitCode.OK
         for path, why in listed.unreadable:
             self._trouble(path, why)
-            code = 2
+            code = ExitCode.FAILED
         for path in listed.segments:
             try:
                 found.append(_examine(path))
@@ -112,7 +112,7 @@ class Expiry:
                 continue
             except CtrecorderError as error:
                 self._trouble(path, str(error))
-                code = 2
+                code = ExitCode.FAILED
         return found, code
 
     def _delete(self, folder: Folder, candidate: ExpiryCandidate, reason: str) -> None:
@@ -166,7 +166,7 @@ class Expiry:
         )
 
     def _trouble(self, path: str, why: str) -> None:
-        self.log.send(messages.TROUBLE, why, path=path, error=why)
+        self.log.send(messages.SKIPPED, why, path=path, error=why)
 
 
 def chosen(

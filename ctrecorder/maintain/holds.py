@@ -4,21 +4,17 @@ took it.
 
 from __future__ import annotations
 
-import os
-import pwd
 import time
-from pathlib import Path
 
 from ctrecorder import times
 from ctrecorder.archive import retention
 from ctrecorder.archive.retention import Hold
-from ctrecorder.errors import UsageError
+from ctrecorder.errors import ExitCode, UsageError
 from ctrecorder.folder import Folder
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
+from ctrecorder.service.login import login_user
 from ctrecorder.terminal import printable
-
-NO_LOGIN = 0xFFFFFFFF  # /proc/self/loginuid of what no one's login started
 
 
 def hold(
@@ -34,9 +30,9 @@ def hold(
     if end < begin:
         raise UsageError("the hold ends before it begins: see --since and --until")
     with retention.exclusive(folder) as archive:
-        made = retention.add_hold(archive, begin, end, reason, now, _login())
+        made = retention.add_hold(archive, begin, end, reason, now, login_user().name)
     _log_result("set", made, log)
-    return 0
+    return ExitCode.OK
 
 
 def release(folder: str, number: int, log: Log) -> int:
@@ -44,7 +40,7 @@ def release(folder: str, number: int, log: Log) -> int:
     with retention.exclusive(folder) as archive:
         gone = retention.release_hold(archive, number)
     _log_result("released", gone, log)
-    return 0
+    return ExitCode.OK
 
 
 def show(folder: str, utc: bool) -> int:
@@ -57,7 +53,7 @@ def show(folder: str, utc: bool) -> int:
                 f"{one.id}\t{_period(one, utc)}\tset {times.text(one.set, utc=utc)} by {one.login}\t{one.reason}"
             )
         )
-    return 0 if listed else 1
+    return ExitCode.OK if listed else ExitCode.NO
 
 
 def _period(one: Hold, utc: bool) -> str:
@@ -71,6 +67,7 @@ def _log_result(action: str, one: Hold, log: Log) -> None:
         times.text(moment, utc=True) if times.BEGIN < moment < times.END else ""
         for moment in (one.since, one.until)
     )
+    user = login_user()
     log.send(
         messages.HOLD,
         text,
@@ -78,20 +75,6 @@ def _log_result(action: str, one: Hold, log: Log) -> None:
         since=since,
         until=until,
         reason=one.reason,
-        uid=os.getuid(),
-        login=_login(),
+        uid=user.uid,
+        login=user.name,
     )
-
-
-def _login() -> str:
-    """The name of who logged in, also after sudo; of who runs this if no one did."""
-    uid = os.getuid()
-    try:
-        login = int(Path("/proc/self/loginuid").read_text("ascii"))
-        uid = uid if login == NO_LOGIN else login
-    except (OSError, ValueError):
-        pass
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

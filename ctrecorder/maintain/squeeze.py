@@ -18,10 +18,10 @@ from ctrecorder.archive.lock import BusyError, Held
 from ctrecorder.archive.open import open_segment
 from ctrecorder.columns import Table
 from ctrecorder.connections.pairing import Pairer
-from ctrecorder.ctlog.block import addresses_block, note_draft
+from ctrecorder.ctlog.block import addresses_block
 from ctrecorder.ctlog.frame import Gap, Json, Kind, Mark
 from ctrecorder.ctlog.plans import SQUEEZED
-from ctrecorder.errors import ArchiveError, FormatError, NewerError
+from ctrecorder.errors import ArchiveError, ExitCode, FormatError, NewerError
 from ctrecorder.folder import Folder
 from ctrecorder.maintain.fingerprint import Fingerprint
 from ctrecorder.maintain.ordering import RESOLUTIONS, BlockOrdering
@@ -38,7 +38,7 @@ Notes = tuple[list[Gap], list[Mark]]
 class DamagedError(FormatError):
     """The segment is damaged, and is not squeezed."""
 
-    code = 1
+    code = ExitCode.NO
 
 
 @dataclass(frozen=True)
@@ -227,9 +227,9 @@ def _write(
         # Gaps and marks come last: a dump speaks of flows whose parts were before it, here and in
         # the segment before.
         for gap in notes[0]:
-            writer.write(note_draft(gap))
+            writer.gap(gap)
         for mark in notes[1]:
-            writer.write(note_draft(mark))
+            writer.mark(mark)
         if addresses := fingerprint.addresses.payload():
             writer.write(addresses_block(addresses, writer.times))
         writer.close({"events": rows, "connections": fingerprint.connections})
@@ -268,7 +268,7 @@ def _copy(
             for done in pairer.feed(table):
                 put(shelves.add(done))
         mark = next(following) if is_mark else None
-        if mark is not None and mark.what == "dump" and mark.facts.get("complete") is True:
+        if mark is not None and mark.is_complete_dump:
             for done in pairer.snapshot(mark.begin, mark.end):
                 put(shelves.add(done))
     for done in pairer.finish():

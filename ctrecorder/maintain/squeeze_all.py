@@ -17,13 +17,18 @@ from typing import Any
 
 from ctrecorder.archive import find, lock
 from ctrecorder.archive.lock import BusyError
-from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError, GoneError, NewerError
+from ctrecorder.errors import (
+    ArchiveError,
+    CtrecorderError,
+    ExitCode,
+    FormatError,
+    GoneError,
+    NewerError,
+)
 from ctrecorder.maintain.squeeze import Progress, Result, SqueezeOptions, squeeze
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
 from ctrecorder.terminal import count
-
-OK, NO, FAILED = 0, 1, 2
 
 
 @dataclass
@@ -43,7 +48,7 @@ class ArchiveSqueeze:
         if result is None:
             raise ArchiveError(f"{path}: is squeezed already")
         self._log_result(result)
-        return OK
+        return ExitCode.OK
 
     def folder(self, folder: str) -> int:
         """Squeeze every closed segment in `folder`.  Raises ArchiveError if it cannot be read."""
@@ -52,8 +57,8 @@ class ArchiveSqueeze:
         lock.clear_leavings(folder)
         found = find.find([folder])
         for path, why in found.unreadable:
-            self.log.send(messages.TROUBLE, why, path=path, error=why)
-        code = FAILED if found.unreadable else OK
+            self.log.send(messages.SKIPPED, why, path=path, error=why)
+        code = ExitCode.FAILED if found.unreadable else ExitCode.OK
         with _stopped_softly(), _bar(sum(_size(path) for path in found.segments)) as bar:
             for path, result in self._all(found.segments, bar):
                 with bar.external_write_mode(file=sys.stderr):
@@ -86,20 +91,20 @@ class ArchiveSqueeze:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
 
-    def _account(self, path: str, result: Result | CtrecorderError | None) -> int:
+    def _account(self, path: str, result: Result | CtrecorderError | None) -> ExitCode:
         if isinstance(result, Result):
             self._log_result(result)
         elif isinstance(result, FormatError):
             self.log.send(
                 messages.DAMAGED, str(result), path=path, offset=result.offset, reason=result.reason
             )
-            return NO
+            return ExitCode.NO
         elif isinstance(result, CtrecorderError) and not isinstance(
             result, (BusyError, GoneError)
         ):  # those: another command's now
-            self.log.send(messages.TROUBLE, str(result), path=path, error=str(result))
-            return FAILED
-        return OK
+            self.log.send(messages.SKIPPED, str(result), path=path, error=str(result))
+            return ExitCode.FAILED
+        return ExitCode.OK
 
     def _log_result(self, result: Result) -> None:
         share = 100 * result.bytes_after / max(result.bytes_before, 1)

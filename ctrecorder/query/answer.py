@@ -404,11 +404,7 @@ def _in_file_order(
     joined.
     """
     kinds = (Kind.EVENTS, Kind.CONNECTIONS, Kind.MARK) if has_rows else (Kind.MARK,)
-    dumps = {
-        (mark.begin, mark.end): mark
-        for mark in segment.marks
-        if mark.what == "dump" and mark.facts.get("complete") is True
-    }
+    dumps = {(mark.begin, mark.end): mark for mark in segment.marks if mark.is_complete_dump}
     blocks = [
         block
         for block in segment.blocks_of(*kinds)

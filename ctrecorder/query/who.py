@@ -168,11 +168,7 @@ class _Dumps:
         chains: dict[str, list[tuple[int, int]]] = {}
         for segment in opened.segments:
             found = chains.setdefault(str(segment.header.get("chain", "")), [])
-            found += [
-                (mark.end, mark.begin)
-                for mark in segment.marks
-                if mark.what == "dump" and mark.facts.get("complete") is True
-            ]
+            found += [(mark.end, mark.begin) for mark in segment.marks if mark.is_complete_dump]
             found.sort()
         self._chains = [
             (np.array([end for end, _ in found], np.int64), [begin for _, begin in found])

@@ -3,7 +3,7 @@
 # What other packages may use: module.name.
 SHOWN = (
     "counters.WANTED_SYSCTLS",
-    "queue.HEARTBEAT_NS",
+    "deadlines.HEARTBEAT_NS",
     "recorder.Recorder",
     "recorder.RecorderOptions",
     "recorder.SIGNALS",

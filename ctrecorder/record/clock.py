@@ -1,21 +1,27 @@
-"""The wall clock, and what happens to it: a step (someone or NTP set it), or a sleep of the machine
-(suspend).
+"""The clocks of the machine, and what happens to the wall clock: a step (NTP or a person set it),
+or a suspend of the machine.
 
-CLOCK_BOOTTIME goes on through a suspend and CLOCK_MONOTONIC does not; neither is ever set.  So a
-suspend is what the first gained on the second, a step is what the wall clock gained on the first.
+CLOCK_BOOTTIME runs on through a suspend and CLOCK_MONOTONIC does not; neither is ever set.  So a
+suspend is the time that the first gained on the second, and a step is the time that the wall clock
+gained on the first.
 """
 
 from __future__ import annotations
 
+import select
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, NamedTuple
 
-SECOND = 1_000_000_000
+from ctrecorder.times import SECOND
+
+if TYPE_CHECKING:
+    from _typeshed import HasFileno
+
 # NTP slews a clock by at most 500 ppm: between two looks, at most a minute apart, that is 30 ms.
-STEP_NS = SECOND // 2
-# A suspend that is shorter than this is the two clocks read one after the other on a busy machine.
-SLEEP_NS = SECOND // 2
+MIN_STEP_NS = SECOND // 2
+# A shorter difference is the two clocks being read one after the other on a busy machine.
+MIN_SUSPEND_NS = SECOND // 2
 
 Reading = Callable[[], int]  # ns
 
@@ -25,21 +31,22 @@ def _boottime() -> int:
 
 
 class ClockChange(NamedTuple):
-    """What the clock has been through between two looks: `before` and `now` are ns UTC; `step` and
-    `asleep` ns, 0 if there was none.
+    """A step or a suspend between two looks.
 
-    `step` is positive where the clock was set forward.  `before`: what it showed when the step
-    came, or the sleep began.
+    `before`: the wall clock's time at which the step or the suspend began, ns UTC.
+    `now`: the wall clock's time, ns UTC.
+    `step`: ns, positive if the clock was set forward; 0 if there was no step.
+    `suspended`: ns that the machine was suspended; 0 if it was not.
     """
 
     before: int
     now: int
     step: int
-    asleep: int
+    suspended: int
 
 
 class Clock:
-    """Reads the clocks of the machine, or those that a test gives."""
+    """Reads the clocks of the machine, or those that a test gives, and waits for descriptors."""
 
     def __init__(
         self,
@@ -50,13 +57,24 @@ class Clock:
         self.wall, self.monotonic, self._boottime = wall, monotonic, boottime
         self._last_wall, self._last_monotonic, self._last_boottime = wall(), monotonic(), boottime()
 
+    def wait(self, sources: Collection[HasFileno], wait_ns: int) -> set[int]:
+        """Wait until one of `sources` is readable, at most `wait_ns`.
+
+        Returns the descriptors that are readable.
+        """
+        ready, _, _ = select.select(sources, (), (), wait_ns / SECOND)
+        return {source.fileno() for source in ready}
+
     def look(self) -> ClockChange | None:
-        """What happened since the last look; None if time just went on."""
+        """The change since the last look; None if there was no step and no suspend."""
         wall, monotonic, boottime = self.wall(), self.monotonic(), self._boottime()
         awake = monotonic - self._last_monotonic
-        asleep = boottime - self._last_boottime - awake
+        suspended = boottime - self._last_boottime - awake
         step = wall - self._last_wall - (boottime - self._last_boottime)
         before = self._last_wall + awake
         self._last_wall, self._last_monotonic, self._last_boottime = wall, monotonic, boottime
-        asleep, step = asleep if asleep >= SLEEP_NS else 0, step if abs(step) >= STEP_NS else 0
-        return ClockChange(before, wall, step, asleep) if asleep or step else None
+        if suspended < MIN_SUSPEND_NS:
+            suspended = 0
+        if abs(step) < MIN_STEP_NS:
+            step = 0
+        return ClockChange(before, wall, step, suspended) if suspended or step else None

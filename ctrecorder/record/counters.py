@@ -1,11 +1,8 @@
-"""What the recorder counts, and what it says of itself: at its start, on SIGUSR1, in systemd's
-status line.
-"""
+"""The recorder's counters, and its reports: at its start, on SIGUSR1, in systemd's status line."""
 
 from __future__ import annotations
 
 import os
-import pwd
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -17,23 +14,30 @@ from ctrecorder.columns import Event, Table
 from ctrecorder.kernel import sockets, tracking
 from ctrecorder.service import daemon, messages
 from ctrecorder.service.log import Log
+from ctrecorder.service.login import user_name
+from ctrecorder.times import SECOND
 
-# What a recorder wants of net.netfilter.*, and what is missed without it.
+# The wanted values of net.netfilter.*, and what is missing without them.
 WANTED_SYSCTLS = {
     "nf_conntrack_events": (
         1,
-        "connections that begin while no recorder listens never report their end",
+        "the end of connections that began while no recorder ran is not reported",
     ),
     "nf_conntrack_timestamp": (
         1,
-        "times are those of receipt, and the start of an older connection is unknown",
+        "times are those of receipt, and the start of older connections is unknown",
     ),
 }
 
 
 @dataclass
 class Counters:
-    """Since the start.  `events`: (5,) int64, by the value of the column `event`."""
+    """Counters since the start.
+
+    `events`: (5,) int64, by the value of the column `event`.  `lost`: events that are not in the
+    log.  `unreadable`: messages of the kernel that could not be decoded (they are in `lost` too).
+    `foreign`: messages that a process sent.
+    """
 
     events: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(Event) + 1, np.int64))
     lost: int = 0
@@ -45,12 +49,12 @@ class Counters:
         self.events += np.bincount(table["event"], minlength=len(self.events))
 
     def of(self, event: Event) -> int:
-        """How many rows of one kind."""
+        """The number of rows of one kind."""
         return int(self.events[event])
 
     @property
     def total(self) -> int:
-        """All events; the rows of a dump are none."""
+        """The number of all events; rows of a dump are no events."""
         return int(self.events.sum()) - self.of(Event.EXISTING)
 
 
@@ -62,7 +66,7 @@ def protocol_names(protocols: Collection[int]) -> str:
 
 
 def log_started(log: Log, path: str, protocols: Collection[int], buffer_bytes: int) -> None:
-    """The line that scripts wait for: from here on events are received and written."""
+    """Log the line that scripts wait for: from now on events are received and written."""
     names = protocol_names(protocols)
     what = f"{names} protocols" if names == "all" else names
     text = f"recording to {path} ({what}, receive buffer {buffer_bytes >> 10} KiB)"
@@ -73,40 +77,48 @@ def log_started(log: Log, path: str, protocols: Collection[int], buffer_bytes: i
         version=__version__,
         buffer_bytes=buffer_bytes,
         protocols=names,
-        user=_user_name(),
+        user=user_name(os.geteuid()),
     )
 
 
 def log_obstacles(
     log: Log, asked_bytes: int, events: sockets.EventSocket, inside: str = ""
 ) -> None:
-    """Log what makes the record incomplete: a capped buffer, sysctls, sleeping connection tracking.
+    """Log what makes the record incomplete: a limited buffer, sysctls, a namespace without
+    connection tracking.
 
-    inside: what goes before a command that sets something in this network namespace.
+    `inside`: what precedes a command that sets something in this network namespace.
     """
     if events.capped:
-        text = f"receive buffer {events.buffer_bytes >> 10} KiB, not the {asked_bytes >> 10} KiB asked: {events.capped}"
+        text = (
+            f"receive buffer {events.buffer_bytes >> 10} KiB instead of {asked_bytes >> 10} KiB: "
+            f"{events.capped}"
+        )
         log.send(messages.BUFFER, text, asked_bytes=asked_bytes, buffer_bytes=events.buffer_bytes)
     for name, (wanted, why) in WANTED_SYSCTLS.items():
         value = sockets.sysctl(name)
         if value != wanted:
-            found = "not there" if value is None else value
-            mend = f"{inside}sysctl -w net.netfilter.{name}={wanted}"
-            text = f"net.netfilter.{name} is {found}: {why}; {mend}"
+            found = "missing" if value is None else value
+            fix = f"{inside}sysctl -w net.netfilter.{name}={wanted}"
+            text = f"net.netfilter.{name} is {found}: {why}; {fix}"
             log.send(
                 messages.SYSCTL, text, name=f"net.netfilter.{name}", value=found, wanted=wanted
             )
     if tracking.asleep():
-        text = "connection tracking is asleep in this network namespace: no firewall or NAT rule uses it, so there are no events"
-        log.send(messages.ASLEEP, text)
+        text = (
+            "connection tracking is inactive in this network namespace: no firewall or NAT rule "
+            "uses it, so there are no events"
+        )
+        log.send(messages.TRACKING_INACTIVE, text)
 
 
 def log_counters(log: Log, counters: Counters, path: str, bytes_written: int) -> None:
-    """All counters, in one line."""
+    """Log all counters in one line."""
     new, update, destroy, existing = (counters.of(event) for event in Event)
     text = (
-        f"counters: {counters.total} events ({new} new, {update} update, {destroy} destroy), {existing} existing, "
-        f"{counters.lost} lost, {counters.unreadable} unreadable, {counters.foreign} refused, {bytes_written} bytes written"
+        f"counters: {counters.total} events ({new} new, {update} update, {destroy} destroy), "
+        f"{existing} existing, {counters.lost} lost, {counters.unreadable} unreadable, "
+        f"{counters.foreign} refused, {bytes_written} bytes written"
     )
     log.send(
         messages.COUNTERS,
@@ -123,14 +135,18 @@ def log_counters(log: Log, counters: Counters, path: str, bytes_written: int) ->
     )
 
 
-def notify_status(counters: Counters, events_a_second: float, path: str) -> None:
-    """systemd's STATUS= and, if a watchdog waits, a sign of life."""
-    status = f"{events_a_second:.0f} events/s, {counters.total} in all, {counters.lost} lost; {os.path.basename(path) or 'no segment'}"
-    daemon.notify(f"STATUS={status}", "WATCHDOG=1")
+class StatusLine:
+    """systemd's status line, with the rate of events since the last report."""
 
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._reported_at, self._reported_events = 0, 0  # monotonic ns, events by then
 
-def _user_name() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
+    def report(self, path: str, now: int) -> None:
+        """Send STATUS= and, for a watchdog, WATCHDOG=1.  `now`: monotonic ns."""
+        total = self._counters.total
+        rate = (total - self._reported_events) * SECOND / max(now - self._reported_at, 1)
+        self._reported_at, self._reported_events = now, total
+        name = os.path.basename(path) or "no segment"
+        status = f"{rate:.0f} events/s, {total} in all, {self._counters.lost} lost; {name}"
+        daemon.notify(f"STATUS={status}", "WATCHDOG=1")

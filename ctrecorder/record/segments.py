@@ -1,10 +1,10 @@
 """The segments of one recorder, one after the other: at most one is open, each is chained to the
 one before.
 
-An open segment is looked after.  If its file was moved away (or a disk was mounted over the folder)
-it is closed where it is, and the next one begins in the place; if it was deleted it is put back:
-the recorder still has it open.  While the folder itself is missing, writing goes on into the file
-that is open, wherever that is.
+The path of the open segment is checked at each flush.  If its file was moved (or a disk was mounted
+over the folder), it is closed where it is now, and the next one is opened at the path.  If it was
+deleted, it is restored: the recorder still has it open.  While the folder is missing, the recorder
+writes to the file that is open, wherever it is.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ Facts = dict[str, object]
 
 
 class SegmentSeries:
-    """The segments of `place`; `facts` gives those of a header at the moment that a segment is
-    opened.
+    """The segments of `target`.  `facts` gives the header of a segment when it is opened.
 
-    `writer`: of the open segment, None while none could be opened.  `opened`: segments opened so
-    far.  Raises ArchiveError.
+    Methods raise ArchiveError.
+
+    Attributes:
+    `writer`: the open segment, None while none could be opened.
+    `opened`: the number of segments opened so far.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class SegmentSeries:
         self._previous: Tail | None = None
         self._chain = ""
         self._opened_ns = self._closed_bytes = 0
-        self._homeless = False
+        self._unreachable = False
 
     @property
     def path(self) -> str:
@@ -58,8 +60,8 @@ class SegmentSeries:
         return self._closed_bytes + (self.writer.size if self.writer else 0)
 
     def start(self, now_ns: int) -> Tail | None:
-        """Open the first segment, chained to the newest one that is there; returns the end of that
-        one.
+        """Open the first segment, chained to the newest one in the folder; returns the end of that
+        one, None if there is none.
         """
         with folder_locked(self.target.folder):
             tail = self._previous = newest_segment(self.target.template, self._key)
@@ -68,23 +70,24 @@ class SegmentSeries:
         return tail
 
     def ready(self, now_ns: int) -> SegmentWriter:
-        """The open segment; one is opened if there is none: any free name will do."""
+        """The open segment.  If there is none, one is opened, under the next free name."""
         if self.writer is None:
             self.writer = self._open(now_ns)
         return self.writer
 
     def close(self, now_ns: int) -> None:
-        """Close the segment in order, and say its last hash: an anchor."""
+        """Close the segment in order, and log its last hash: an anchor."""
         writer = self.writer
         if writer is None:
             return
-        deleted = writer.location() is FileLocation.DELETED  # and could not be put back
+        deleted = writer.location() is FileLocation.DELETED  # and could not be restored
         last_hash = writer.close()
         self._ended(writer, last_hash, now_ns, closed=True)
         since, until = (times.text(moment, utc=True) for moment in (self._opened_ns, now_ns))
         self.log.send(
             messages.SEGMENT_CLOSED,
-            f"closed {writer.path}: {writer.rows} rows, {writer.size} bytes, last hash {last_hash.hex()}",
+            f"closed {writer.path}: {writer.rows} rows, {writer.size} bytes, "
+            f"last hash {last_hash.hex()}",
             path=writer.path,
             rows=writer.rows,
             bytes=writer.size,
@@ -93,14 +96,18 @@ class SegmentSeries:
             last_hash=last_hash.hex(),
         )
         if deleted:
-            text = f"{writer.path} was deleted and never had a place again: its {writer.rows} rows are lost"
+            text = (
+                f"{writer.path} was deleted and could not be restored: "
+                f"its {writer.rows} rows are lost"
+            )
             self.log.send(
                 messages.WRITE_FAILED, text, path=writer.path, error="deleted", held_bytes=0
             )
 
     def replace(self, now_ns: int) -> None:
-        """Go on in a new segment, and leave the old one, which cannot be written any more, as far
-        as it was synced.
+        """Continue in a new segment, since the old one cannot be written any more.
+
+        The old one keeps its synced blocks.
         """
         old = self.writer
         if old is None:
@@ -117,19 +124,20 @@ class SegmentSeries:
         _cut(old)
 
     def check_location(self, now_ns: int) -> None:
-        """See that the open segment is in its place; if it is not, see to it that recording goes on
-        there.
-        """
+        """Check that the path leads to the open segment; otherwise close or restore that one."""
         writer = self.writer
         if writer is None or (where := writer.location()) is FileLocation.HERE:
-            self._homeless = False
+            self._unreachable = False
             return
         if not os.path.isdir(self.target.folder):
-            self._log_unreachable(f"{self.target.folder} is not there", where)
+            self._log_unreachable(f"{self.target.folder} is missing", where)
         elif where is FileLocation.DELETED:
             self._restore(writer)
         else:
-            text = f"{writer.path} is not in its place any more: it was moved, or another folder or disk is there now"
+            text = (
+                f"{writer.path} was moved, or another folder or disk is mounted over its folder; "
+                "continuing in a new segment"
+            )
             self.log.send(messages.SEGMENT_MOVED, text, path=writer.path)
             try:
                 self.close(now_ns)
@@ -143,15 +151,18 @@ class SegmentSeries:
         except ArchiveError as error:
             self._log_unreachable(str(error), FileLocation.DELETED)
             return
-        self._homeless = False
-        text = f"{old} was deleted while it was being written: put back as {writer.path}"
+        self._unreachable = False
+        text = f"{old} was deleted while it was being written: restored as {writer.path}"
         self.log.send(messages.SEGMENT_RESTORED, text, path=writer.path, deleted=old)
 
     def _log_unreachable(self, why: str, where: FileLocation) -> None:
-        if self._homeless:
+        if self._unreachable:
             return
-        self._homeless = True
-        text = f"{self.path} was {where.value}, and has no place: {why}; writing goes on into the open file, trying again each second"
+        self._unreachable = True
+        text = (
+            f"{self.path} was {where.value} and cannot be restored: {why}; "
+            "writing to the open file, trying again each second"
+        )
         self.log.send(messages.WRITE_FAILED, text, path=self.path, error=why, held_bytes=0)
 
     def _open(self, now_ns: int) -> SegmentWriter:
@@ -185,11 +196,11 @@ class SegmentSeries:
 
 
 def _cut(old: SegmentWriter) -> None:
-    """Cut off what was not synced by the segment's path too: its disk may have come back, mounted
-    anew.
+    """Cut off the blocks that were not synced, by the segment's path too: its disk may be back,
+    mounted again.
 
-    What is cut was or is written again, to the next segment; if it stayed here it would be there
-    twice.
+    These blocks are written again, to the next segment.  If they stayed here they would be in the
+    log twice.
     """
     try:
         descriptor = os.open(old.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -1,15 +1,14 @@
-"""Where a recorder's segments go, and which one a new segment is chained to."""
+"""Where a recorder's segments are written, and the segment that a new one is chained to."""
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import os
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ctrecorder import filelock
 from ctrecorder.archive import find
 from ctrecorder.ctlog.frame import (
     FRAME,
@@ -24,21 +23,21 @@ from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.record.template import expand_template, split_template
 from ctrecorder.segment import files
 from ctrecorder.segment.reader import Segment
+from ctrecorder.times import DAY, MINUTE
 
-SECOND = 1_000_000_000
-MINUTE = 60 * SECOND
-DAY = 24 * 60 * MINUTE
-# A recorder that starts holds its folder for milliseconds, some 100 us for each segment there.
-#  ctexpire may hold it for minutes, and whoever may read it for as long as he likes: to record is
-# worth more than to be sure that no other starts in the same moment.
-_CLAIM_SECONDS = 5
-_CLAIM_PAUSE = 0.02
+# A recorder that starts holds the lock of its folder for some 100 us for each segment there.
+# ctexpire may hold it for minutes, and any process that can read the folder for ever.  Then the
+# recorder starts without the lock: recording is more important than to exclude that another one
+# starts at the same moment.
+_LOCK_SECONDS = 5
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where segments go: `template` (strftime, UTC), a new one at each multiple of `rotate_minutes`
-    of the day, each of `mode`.
+    """Where segments are written.
+
+    `template`: path with strftime(3) fields, UTC.  `rotate_minutes`: a new segment begins at each
+    multiple of it within the day.  `mode`: permissions.
     """
 
     template: str
@@ -61,9 +60,10 @@ class Target:
 
 
 class Tail(NamedTuple):
-    """The end of a segment that the next one is chained to; `closed`: in order, with a footer.
+    """The end of a segment, to which the next one is chained.
 
-    `sequence`: its number in the chain.  `time`: of its last block, ns UTC.
+    `sequence`: the segment's number in the chain.  `time`: of its last block, ns UTC.  `closed`:
+    in order, with a footer.
     """
 
     path: str
@@ -74,45 +74,33 @@ class Tail(NamedTuple):
     closed: bool
 
 
-@contextmanager
+@contextlib.contextmanager
 def folder_locked(folder: str) -> Iterator[None]:
-    """Hold `folder` against other recorders that start there: of two with one template, one sees
-    the other's segment.
+    """Exclude other recorders that start in `folder`: one of two with the same template sees the
+    segment of the other.
 
-    Waits for its lock, but not for ever.  Raises ArchiveError if there is no such folder.
+    Waits for the lock, but not for ever.  Raises ArchiveError if there is no such folder.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise ArchiveError(
-            f"{folder}: {error.strerror}: make the folder, or choose another with -f"
+            f"{folder}: {error.strerror}: create the folder, or choose another with -f"
         ) from error
     try:
-        _lock(descriptor)
+        with contextlib.suppress(OSError):  # some file systems have no locks
+            filelock.lock(descriptor, _LOCK_SECONDS)
         yield
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int) -> None:
-    end = time.monotonic() + _CLAIM_SECONDS
-    while time.monotonic() < end:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except OSError:
-            time.sleep(_CLAIM_PAUSE)
-
-
 def newest_segment(template: str, key: bytes = b"") -> Tail | None:
-    """The last segment of the chain that was recorded under `template`; ArchiveError if a recorder
-    still writes one.
+    """The last segment of the chain that was recorded under `template`, None if there is none.
 
-    `key`: with which segments are sealed now.  One that was sealed with another is followed all the
-    same, unchecked.
-
-    By its number in the chain, not by its time: a clock that was wrong has dated segments of years
-    to come.
+    `key`: seals segments now; a segment that was sealed with another key is continued unchecked.
+    The last segment is that with the greatest number, not the latest time: a wrong clock may have
+    dated segments in the future.  Raises ArchiveError if a recorder still writes one of them.
     """
     folder, pattern = split_template(template)
     found = []
@@ -122,7 +110,7 @@ def newest_segment(template: str, key: bytes = b"") -> Tail | None:
             continue
         if live:
             raise ArchiveError(
-                f"{path}: another recorder writes it; stop that one, or record under another template"
+                f"{path}: another recorder writes it; stop that one, or use another template"
             )
         found.append((_sequence(header), age, path))
     return _tail(max(found)[2], key) if found else None
@@ -131,8 +119,8 @@ def newest_segment(template: str, key: bytes = b"") -> Tail | None:
 def _tail(path: str, key: bytes) -> Tail:
     with _open(path, key) as segment:
         header = segment.header
-        # Of events the last block tells when the recording ended, whatever the clock did before;
-        # squeezed blocks are in another order.
+        # The last block of events has the end of the recording, whatever the clock did before.
+        # Squeezed blocks are in another order.
         last = segment.times[1] if "squeezed" in header else int(segment.index["time_max"][-1])
         return Tail(
             path,
@@ -157,8 +145,9 @@ def _sequence(header: Json) -> int:
 
 
 def _glance(path: str) -> tuple[Json, bool]:
-    """The header of a segment ({} if it is damaged or gone), and whether a recorder writes it: no
-    more of the file is read.
+    """The header of a segment ({} if it is damaged or gone), and whether a recorder writes it.
+
+    Reads no more of the file than that.
     """
     try:
         descriptor = files.open_file(path)

@@ -7,6 +7,7 @@ import re
 from datetime import UTC, datetime
 
 from ctrecorder.errors import UsageError
+from ctrecorder.times import SECOND
 
 
 def split_template(template: str) -> tuple[str, str]:
@@ -16,23 +17,24 @@ def split_template(template: str) -> tuple[str, str]:
     """
     folder, pattern = os.path.split(template)
     if "%" in folder:
-        raise UsageError(f"{template}: only the file's name may have %-codes, not its folder")
+        raise UsageError(f"{template}: only the file name can have %-fields, not the folder")
     if not pattern:
         raise UsageError(
-            f"{template}: names a folder; give a file name too, for example {os.path.join(folder, 'ct-%Y%m%d-%H%M')}"
+            f"{template}: is a folder; add a file name, for example "
+            f"{os.path.join(folder, 'ct-%Y%m%d-%H%M')}"
         )
     if "\0" in template:
-        raise UsageError("a template cannot hold a NUL")
+        raise UsageError("a template cannot contain a NUL")
     return folder or ".", pattern
 
 
 def expand_template(template: str, time_ns: int) -> str:
     """The path that `template` gives at `time_ns`, UTC.  Raises UsageError."""
     folder, pattern = split_template(template)
-    moment = datetime.fromtimestamp(time_ns // 1_000_000_000, UTC)
-    # glibc takes %s for a local time, and the moment is in UTC.
+    moment = datetime.fromtimestamp(time_ns // SECOND, UTC)
+    # glibc computes %s from local time, and `moment` is UTC.
     pattern = re.sub(
-        r"%(.)", lambda code: str(time_ns // 1_000_000_000) if code[1] == "s" else code[0], pattern
+        r"%(.)", lambda code: str(time_ns // SECOND) if code[1] == "s" else code[0], pattern
     )
     name = moment.strftime(pattern)
     if (
@@ -41,5 +43,5 @@ def expand_template(template: str, time_ns: int) -> str:
         or not name.isprintable()
         or len(os.fsencode(name)) > 255
     ):
-        raise UsageError(f"{template}: gives {name!r}, which is no file name")
+        raise UsageError(f"{template}: gives {name!r}, which is not a file name")
     return os.path.join(folder, name)

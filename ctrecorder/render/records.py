@@ -1,7 +1,7 @@
 """JSON, an object a line, and CSV: every column under its name, what is unknown left out (JSON) or
 empty (CSV).
 
-Keys are the column names, but for `proto`, the name of `l4proto`, and the port columns of ICMP,
+Keys are the column names, but for `protocol`, the name of `l4proto`, and the port columns of ICMP,
 which are `orig_icmp_type`, `_code`, `_id` and the same for `reply`.  Times are RFC 3339 UTC with
 nanoseconds.  Names are the kernel's.  Nothing needs escaping: all text is digits, addresses and
 names from `names`.  Pure; see `lines`.
@@ -30,12 +30,12 @@ _NUMBERS = (
 )
 _COMMON = (*ADDRESSES, *PORTS, *_ICMP, "status", "tcp_state", *_NUMBERS)
 # The order of the keys, and of the columns of CSV: new ones are added at the end.
-EVENT_KEYS = ("time", "event", "proto", *_COMMON, "start", "stop")
-CONNECTION_KEYS = ("start", "end", "proto", *_COMMON, "start_source", "end_source", "seen")
+EVENT_KEYS = ("time", "event", "protocol", *_COMMON, "start", "stop")
+CONNECTION_KEYS = ("start", "end", "protocol", *_COMMON, "start_source", "end_source", "seen")
 # What a number in these columns is called, and the lists of what its bits are called.
 _NAMED: dict[str, tuple[str, Callable[[int], str]]] = {
     "event": ("event", labels.event),
-    "proto": ("l4proto", labels.protocol),
+    "protocol": ("l4proto", labels.protocol),
     "tcp_state": ("tcp_state", labels.tcp_state),
     "start_source": ("start_source", lambda value: labels.SOURCES.get(value, str(value))),
     "end_source": ("end_source", lambda value: labels.SOURCES.get(value, str(value))),
@@ -70,11 +70,11 @@ def csv_head(keys: tuple[str, ...]) -> bytes:
 
 
 def _json(table: Table, keys: tuple[str, ...]) -> bytearray:
-    """`proto` is in every object: what stands before it brings a comma behind, what stands after it
+    """`protocol` is in every object: what stands before it brings a comma behind, what stands after it
     one before.
     """
     pieces: list[bytes | Words] = [b"{"]
-    proto = keys.index("proto")
+    protocol = keys.index("protocol")
     for place, key in enumerate(keys):
         where = _where(table, key, keys is CONNECTION_KEYS)
         if where is False:
@@ -82,11 +82,11 @@ def _json(table: Table, keys: tuple[str, ...]) -> bytearray:
         opening, closing = (
             ("[", "]") if key in _LISTS else ('"', '"') if _is_text(key) else ("", "")
         )
-        pieces += words.only(where, f'{"," if place > proto else ""}"{key}":{opening}'.encode())
+        pieces += words.only(where, f'{"," if place > protocol else ""}"{key}":{opening}'.encode())
         pieces += words.only(
             where, _words(table, key, lambda items: ",".join(f'"{item}"' for item in items))
         )
-        pieces += words.only(where, f"{closing}{',' if place < proto else ''}".encode())
+        pieces += words.only(where, f"{closing}{',' if place < protocol else ''}".encode())
     return words.assemble(len(table), [*pieces, b"}\n"])
 
 
@@ -106,7 +106,7 @@ def _is_text(key: str) -> bool:
 
 def _where(table: Table, key: str, connections: bool) -> Mask:
     """The rows that have the key."""
-    if key in ("time", "event", "proto", "seen", "start_source", "end_source"):
+    if key in ("time", "event", "protocol", "seen", "start_source", "end_source"):
         return True
     if key in ("start", "end") and connections:
         return cells.collapse(table[f"{key}_source"] != Source.UNKNOWN)

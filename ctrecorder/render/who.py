@@ -137,6 +137,6 @@ def as_json(one: Holder) -> str:
 
 
 def rfc3339(ns: int) -> str:
-    """ "2026-11-24T01:02:03.123456Z"."""
-    moment = datetime.fromtimestamp(ns // 1_000_000_000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ns % 1_000_000_000 // 1000:06}Z"
+    """ "2026-11-24T01:02:03.123456789Z"."""
+    moment = datetime.fromtimestamp(ns // times.SECOND, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ns % times.SECOND:09}Z"

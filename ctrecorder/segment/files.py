@@ -7,11 +7,10 @@ swapped meanwhile cannot lead elsewhere.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
-import time
 
+from ctrecorder import filelock
 from ctrecorder.errors import ArchiveError, GoneError, why
 from ctrecorder.folder import Folder
 
@@ -19,8 +18,8 @@ from ctrecorder.folder import Folder
 MODE = 0o640
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-# A reader that asks whether a new segment is live holds its lock for microseconds.
-_LOCK_TRIES, _LOCK_PAUSE = 100, 0.01
+# Readers that check whether a new segment is live hold its lock for microseconds.
+_LOCK_SECONDS = 1.0
 
 
 class ExistsError(ArchiveError):
@@ -65,26 +64,21 @@ def create(
             raise ExistsError(f"{path}: exists already, and is never overwritten") from error
         whose = "" if owner is None else " for the owner of the old segment"
         raise ArchiveError(f"{path}: cannot be made{whose}: {why(error)}") from error
-    for _ in range(_LOCK_TRIES):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    problem = "another process holds its lock"
+    try:
+        if filelock.lock(descriptor, _LOCK_SECONDS):
             return descriptor, folder
-        except OSError:
-            time.sleep(_LOCK_PAUSE)
+    except OSError as error:
+        problem = f"cannot be locked: {why(error)}"
     folder.remove(name)
     os.close(descriptor)
     folder.close()
-    raise ArchiveError(f"{path}: another process keeps a lock on it")
+    raise ArchiveError(f"{path}: {problem}")
 
 
 def is_live(descriptor: int) -> bool:
-    """If a recorder holds the lock of this open segment."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno == errno.EWOULDBLOCK
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
-    return False
+    """True if a recorder holds the lock of this open segment."""
+    return filelock.is_locked(descriptor)
 
 
 def open_file(path: str, folder: int | None = None) -> int:

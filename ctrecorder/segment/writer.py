@@ -31,7 +31,9 @@ from ctrecorder.ctlog.frame import (
     NO_HASH,
     VERSION,
     VERSION_REQUIRES,
+    Gap,
     Kind,
+    Mark,
     pack_block,
     pack_footer,
 )
@@ -151,17 +153,13 @@ class SegmentWriter:
             self._undo(before)
             raise
 
-    def gap(
-        self, begin_ns: int, end_ns: int, reason: str, lost: int | None, detail: str = ""
-    ) -> None:
+    def gap(self, gap: Gap) -> None:
         """Write a GAP.  Raises WriteError."""
-        self.write(gap_block(begin_ns, end_ns, reason, lost, detail))
+        self.write(gap_block(gap))
 
-    def mark(
-        self, what: str, facts: Mapping[str, Any], begin_ns: int, end_ns: int | None = None
-    ) -> None:
-        """Write a MARK of a moment, or from begin to end.  Raises WriteError."""
-        self.write(mark_block(what, facts, begin_ns, end_ns))
+    def mark(self, mark: Mark) -> None:
+        """Write a MARK.  Raises WriteError."""
+        self.write(mark_block(mark))
 
     def sync(self) -> None:
         """Have all blocks on the disk.  Raises WriteError."""

@@ -1,35 +1,30 @@
-"""Who asked the log what, and why: an entry in the journal for each question of ctlist.
+"""An entry in the journal for each query of ctlist: who asked what, and why.
 
-The journal (or syslog) dates it and says by itself which user sent it.  For those who are honest:
-who may read the segments can read them with other programs, or by a ctlist of his own.
+The journal (or syslog) adds the time and the user that sent the entry.  This records honest users
+only: a user who can read the segments can read them with another program too.
 """
 
 from __future__ import annotations
 
-import os
-import pwd
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ctrecorder.errors import UsageError
 from ctrecorder.service import messages
+from ctrecorder.service.login import login_user
 
 OFF, ON, REQUIRED = "off", "on", "require-reason"
-# What a login session is not: /proc/self/loginuid of a daemon (include/linux/uidgid.h,
-# INVALID_UID).
-_NO_LOGIN = 2**32 - 1
-# What of a command line is worth an entry: a reason is a sentence, not a book.
-_TEXT_BYTES = 4096
+# The command line and the reason are cut at this length.
+_MAX_TEXT_CHARS = 4096
 
 
 @dataclass
 class Audit:
-    """One question.
+    """One query.
 
-    `rows`: how many came, so far; `complete`: whether all of them did (the reader may have had
-    enough before).
+    `rows`: the number of rows written so far.  `complete`: whether all rows were written (the
+    reader of a pipe may stop earlier).
     """
 
     setting: str
@@ -39,26 +34,25 @@ class Audit:
     complete: bool = False
 
     def __post_init__(self) -> None:
-        """Raises UsageError for a question without a reason where one is required."""
+        """Raises UsageError for a query without a reason where one is required."""
         if self.setting == REQUIRED and not (self.reason or "").strip():
             raise UsageError(
-                "why do you ask? ctrecorder.conf(5) has audit = require-reason: say it with --reason TEXT"
+                "a reason is required: give it with --reason TEXT (ctrecorder.conf(5), audit)"
             )
 
     def record(self) -> None:
-        """Make the entry: at the end, when the number of rows is known, however it came."""
+        """Make the entry.  Called at the end of the command, when the number of rows is known."""
         if self.setting == OFF:
             return
         from ctrecorder.service.log import Log  # 30 ms: the answer does not wait for it
 
         log = Log("ctlist")
-        # By default a machine without any log is no reason to speak at each question; where a
-        # reason is required, it is.
+        # A machine without any log is worth a warning at each query only if a reason is required.
         log.detach(warn=self.setting == REQUIRED)
-        uid, login = asker()
-        query = shlex.join(self.arguments)[:_TEXT_BYTES] or "everything"
-        reason = (self.reason or "")[:_TEXT_BYTES] or "none"
-        rows = f"{self.rows} rows" + ("" if self.complete else ", not to the end")
+        uid, login = login_user()
+        query = shlex.join(self.arguments)[:_MAX_TEXT_CHARS] or "everything"
+        reason = (self.reason or "")[:_MAX_TEXT_CHARS] or "none"
+        rows = f"{self.rows} rows" + ("" if self.complete else ", not complete")
         text = f"{login} (uid {uid}) asked: {query}; reason: {reason}; {rows}"
         log.send(
             messages.QUERY,
@@ -70,19 +64,3 @@ class Audit:
             rows=self.rows,
             complete=self.complete,
         )
-
-
-def asker() -> tuple[int, str]:
-    """Who has logged in, also behind su and sudo, by number and name; where nobody did, whose
-    process this is.
-    """
-    try:
-        uid = int(Path("/proc/self/loginuid").read_text("ascii"))
-    except (OSError, ValueError):
-        uid = _NO_LOGIN
-    if uid == _NO_LOGIN:
-        uid = os.getuid()
-    try:
-        return uid, pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return uid, str(uid)

@@ -1,6 +1,6 @@
 """The configuration file: read, checked, and merged with the command line.
 
-What is said on the command line goes over the file, the file over the defaults of `settings`.
+The command line overrides the file, the file overrides the defaults of `settings`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ctrecorder.service.values import Value
 from ctrecorder.terminal import printable
 
 DEFAULT_PATH = "/etc/ctrecorder/ctrecorder.conf"
-# A configuration is a few kB: what is longer is not one, and is not read into memory.
-FILE_BYTES = 1 << 20
+# A configuration is a few kB: a longer file is none, and is not read into memory.
+MAX_FILE_BYTES = 1 << 20
 
 
 def argument(section: str, name: str) -> Callable[[str], Value]:
-    """For argparse's `type=`: what is allowed on the command line is what is allowed in the file."""
+    """A parser for argparse's `type=`: the command line allows the same values as the file."""
     one = setting(section, name)
 
     def parse(text: str) -> Value:
@@ -38,11 +38,10 @@ def argument(section: str, name: str) -> Callable[[str], Value]:
 
 
 def load(path: str | None, section: str) -> dict[str, Value]:
-    """All settings of `section`, by name, as values: those of the file at `path`, else the
-    defaults.
+    """The values of all settings of `section`, by name: those of the file, otherwise the defaults.
 
-    `path` None is the default file, which may be missing.  Raises UsageError for the first thing
-    that is wrong anywhere in the file: a recorder must not start with half of what was meant.
+    `path`: None is the default file, which may be missing.  Raises UsageError for the first problem
+    anywhere in the file: no command runs with a part of its configuration.
     """
     values, problems = _read(path)
     if problems:
@@ -54,8 +53,9 @@ def load(path: str | None, section: str) -> dict[str, Value]:
 
 
 def merge(args: argparse.Namespace, section: str) -> None:
-    """Fill into `args` each setting of `section` that the command line left at None; `args.config`
-    is the file, or None.
+    """Set each setting of `section` that is None in `args`, because the command line lacks it.
+
+    `args.config`: the file, or None.  Raises UsageError as `load`.
     """
     for name, value in load(args.config, section).items():
         if getattr(args, name, None) is None:
@@ -63,17 +63,14 @@ def merge(args: argparse.Namespace, section: str) -> None:
 
 
 def check(path: str | None) -> list[str]:
-    """Everything that is wrong in the file, a line each: file, line, setting, and what is allowed.
-
-    [] if nothing is.
-    """
+    """All problems of the file, a line each: file, line, setting, and allowed values."""
     return _read(path)[1]
 
 
 def _read(path: str | None) -> tuple[dict[str, dict[str, Value]], list[str]]:
-    """The values of all sections, and what is wrong.
+    """The values of all sections, and the problems.
 
-    Raises UsageError if there is no file to speak of.
+    Raises UsageError if the file cannot be read as text.
     """
     values = {
         name: {one.name: one.parse(one.default) for one in section.settings}
@@ -96,23 +93,27 @@ def _read(path: str | None) -> tuple[dict[str, dict[str, Value]], list[str]]:
         if name not in SECTIONS:
             near = _near(name, SECTIONS)
             problems.append(
-                f"{_place(path, text, name)}: no section [{name}]{near}: there are {', '.join(SECTIONS)}"
+                f"{_location(path, text, name)}: no section [{name}]{near}: "
+                f"there are {', '.join(SECTIONS)}"
             )
             continue
         for key, written in parser[name].items():
             problem = _take(values[name], name, key, written)
             if problem:
-                problems.append(f"{_place(path, text, name, key)}: {problem}")
+                problems.append(f"{_location(path, text, name, key)}: {problem}")
     return values, [printable(problem) for problem in problems]
 
 
 def _take(values: dict[str, Value], section: str, key: str, written: str) -> str:
-    """Put a setting's value into `values`; returns what is wrong with it, or ""."""
+    """Put a setting's value into `values`; returns the problem, "" if there is none."""
     known = {one.name: one for one in SECTIONS[section].settings}
     if key not in known:
         return f"no setting {key} in [{section}]{_near(key, known)}"
     if "\n" in written:
-        return f"the line after {key} is indented, which makes it a part of {key}: do not indent settings"
+        return (
+            f"the line after {key} is indented, which makes it a part of {key}: "
+            "do not indent settings"
+        )
     one = known[key]
     try:
         values[key] = one.parse(written)
@@ -125,49 +126,52 @@ def _text(path: str | None) -> str:
     """The file's text; "" for a default file that is not there."""
     try:
         with Path(path or DEFAULT_PATH).open("rb") as file:
-            raw = file.read(FILE_BYTES + 1)
-        if len(raw) > FILE_BYTES:
+            raw = file.read(MAX_FILE_BYTES + 1)
+        if len(raw) > MAX_FILE_BYTES:
             raise UsageError(
-                f"{path or DEFAULT_PATH}: is no configuration: longer than {FILE_BYTES} bytes"
+                f"{path or DEFAULT_PATH}: is not a configuration: "
+                f"longer than {MAX_FILE_BYTES} bytes"
             )
         return raw.decode("utf-8")
     except FileNotFoundError as error:
         if path is None:
             return ""
         raise UsageError(
-            f"{path}: no such file; name a configuration with -c, or leave out -c for the defaults"
+            f"{path}: no such file; give a configuration with -c, or no -c for the default file"
         ) from error
     except OSError as error:
         raise UsageError(f"{path or DEFAULT_PATH}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"{path or DEFAULT_PATH}: is no configuration: not UTF-8 at byte {error.start}"
+            f"{path or DEFAULT_PATH}: is not a configuration: not UTF-8 at byte {error.start}"
         ) from error
 
 
 def _syntax(path: str | None, error: configparser.Error) -> str:
-    """A line for what configparser could not read."""
+    """The line for an error of configparser."""
     place = path or DEFAULT_PATH
     if isinstance(error, configparser.DuplicateOptionError):
         return f"{place}: line {error.lineno}: {error.option} is set twice in [{error.section}]"
     if isinstance(error, configparser.DuplicateSectionError):
-        return f"{place}: line {error.lineno}: section [{error.section}] stands twice"
+        return f"{place}: line {error.lineno}: there are two sections [{error.section}]"
     if isinstance(error, configparser.MissingSectionHeaderError):
         return printable(
-            f"{place}: line {error.lineno}: {error.line.strip()}: stands before the first section, such as [record]"
+            f"{place}: line {error.lineno}: {error.line.strip()}: "
+            "is before the first section, such as [record]"
         )
     if isinstance(error, configparser.ParsingError) and error.errors:
         line, written = error.errors[0]
         return printable(
-            f"{place}: line {line}: {written.strip(chr(39))}: not a section, a comment or `name = value`"
+            f"{place}: line {line}: {written.strip(chr(39))}: "
+            "not a section, a comment or `name = value`"
         )
     return printable(f"{place}: {error}")
 
 
-def _place(path: str | None, text: str, section: str, key: str = "") -> str:
-    """FILE: line N, of the setting `key` in `section`, or of the section's head.
+def _location(path: str | None, text: str, section: str, key: str = "") -> str:
+    """FILE: line N, of the setting `key` in `section`, or of the section's first line.
 
-    configparser does not keep it.
+    configparser does not keep line numbers.
     """
     here = ""
     for number, line in enumerate(text.splitlines(), 1):

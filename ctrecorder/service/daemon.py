@@ -1,13 +1,8 @@
-"""What a command needs to live as a service: systemd notifications, the daemon, the pid file,
-signals.
-
-Nothing here knows of connections.  Privileges are in `privileges`.
-"""
+"""What a service needs: systemd notifications, the daemon, the pid file, signals."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import socket
@@ -18,25 +13,25 @@ from types import TracebackType
 
 from systemd import daemon as systemd_daemon
 
-from ctrecorder.errors import ArchiveError, KernelError, UsageError
+from ctrecorder import filelock
+from ctrecorder.errors import ArchiveError, ExitCode, KernelError, UsageError
 from ctrecorder.folder import Folder
 from ctrecorder.terminal import printable
 
-PIDFILE_BYTES = 32  # a pid and a newline are at most 9: a longer file is no pid file of ours
+PIDFILE_BYTES = 32  # a pid and a newline are at most 9: a longer file is not a pid file of ours
 
 
 def notify(*lines: str) -> None:
-    """Tell systemd ("READY=1", "STATUS=...", "WATCHDOG=1", "RELOADING=1", "STOPPING=1"); nothing
-    without NOTIFY_SOCKET.
+    """Notify systemd: "READY=1", "STATUS=...", "WATCHDOG=1", "RELOADING=1", "STOPPING=1".
+
+    Does nothing without NOTIFY_SOCKET.
     """
     with contextlib.suppress(OSError):
         systemd_daemon.notify("\n".join(lines))
 
 
 def watchdog_seconds() -> float:
-    """How often at least to say WATCHDOG=1: half of WatchdogSec; 0 if no watchdog waits for this
-    process.
-    """
+    """The longest interval between two WATCHDOG=1: half of WatchdogSec; 0 without a watchdog."""
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return 0.0
     microseconds = os.environ.get("WATCHDOG_USEC", "0")
@@ -44,11 +39,11 @@ def watchdog_seconds() -> float:
 
 
 class PidFile:
-    """A file with the daemon's pid, under a lock for as long as the daemon lives.
+    """A file with the daemon's pid, locked while the daemon runs.
 
-    Made before the daemon forks, so that a second recorder's error reaches the terminal.  A file
-    without a lock was left by a crash and is taken over.  Raises ArchiveError if it cannot be made,
-    is locked, or is something else.
+    It is created before the daemon forks, so that the error of a second recorder reaches the
+    terminal.  A file without a lock was left by a crash and is taken over.  Raises ArchiveError if
+    it cannot be created, is locked, or is not a pid file.
     """
 
     def __init__(self, path: str) -> None:
@@ -74,7 +69,7 @@ class PidFile:
         os.pwrite(self.fd, b"%d\n" % os.getpid(), 0)
 
     def remove(self) -> None:
-        """Remove the file, or empty it where the privileges to remove it were given up; drop the lock."""
+        """Remove the file, or empty it if the privileges to remove it were dropped; unlock it."""
         try:
             if self._is_in_place():
                 self._folder.unlink(self._name)
@@ -87,26 +82,25 @@ class PidFile:
         try:
             fd = self._folder.open(self._name, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise ArchiveError(f"cannot make the pid file {self.path}: {error.strerror}") from error
+            raise ArchiveError(
+                f"cannot create the pid file {self.path}: {error.strerror}"
+            ) from error
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not filelock.lock(fd):
+                pid = os.pread(fd, PIDFILE_BYTES, 0).decode("ascii", "replace").strip()
+                raise ArchiveError(
+                    f"already running as pid {printable(pid)}: {self.path} is locked"
+                )
             status = os.fstat(fd)
-            if (
-                not stat.S_ISREG(status.st_mode) or status.st_nlink > 1
-            ):  # a hard link: another's file
-                raise ArchiveError(f"{self.path} is no pid file: not a regular file")
+            # A file with a second name (a hard link) may be another user's.
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+                raise ArchiveError(f"{self.path} is not a pid file: not a regular file")
             content = os.pread(fd, PIDFILE_BYTES, 0).strip()
             if content and not content.isdigit():
                 raise ArchiveError(
-                    f"{self.path} is no pid file: it holds something else; name another with -P"
+                    f"{self.path} is not a pid file: has other content; choose another with -P"
                 )
-        except BlockingIOError as error:
-            pid = os.pread(fd, PIDFILE_BYTES, 0).decode("ascii", "replace").strip()
-            os.close(fd)
-            raise ArchiveError(
-                f"already running as pid {printable(pid)}: {self.path} is locked"
-            ) from error
-        except ArchiveError:
+        except BaseException:
             os.close(fd)
             raise
         return fd
@@ -116,24 +110,24 @@ class PidFile:
 
 
 def daemonize(pidfile: PidFile | None = None) -> None:
-    """Go to the background; returns in the daemon only.  Files stay open, stdin, stdout and stderr
-    become /dev/null.
+    """Go to the background; returns in the daemon only.
 
-    For when all that can fail was done.  The process that was called exits with 0 once the daemon
-    is a session of its own and its pid is in `pidfile`, with 2 if that failed.
+    Files stay open; stdin, stdout and stderr become /dev/null.  Call it when everything that can
+    fail is done: the calling process exits with 0 once the daemon has its own session and its pid
+    is in `pidfile`, with 2 if that failed.
     """
     sys.stdout.flush()
     sys.stderr.flush()
     ready, done = os.pipe()
     if os.fork():
         os.close(done)
-        os._exit(0 if os.read(ready, 1) else 2)
+        os._exit(ExitCode.OK if os.read(ready, 1) else ExitCode.FAILED)
     os.close(ready)
     os.setsid()
     if (
         os.fork()
-    ):  # a session leader that opened a terminal would get it as its own: so go on as its child
-        os._exit(0)
+    ):  # a session leader that opens a terminal gets it as its own: continue as its child
+        os._exit(ExitCode.OK)
     os.chdir("/")
     if pidfile is not None:
         pidfile.write()
@@ -146,9 +140,9 @@ def daemonize(pidfile: PidFile | None = None) -> None:
 
 
 def set_nice(nice: int) -> None:
-    """Set the nice value, -20 (first) to 19 (last).
+    """Set the nice value, -20 (highest priority) to 19.
 
-    Raises UsageError out of that range, KernelError if not allowed.
+    Raises UsageError outside that range, KernelError if not allowed.
     """
     if not -20 <= nice <= 19:
         raise UsageError(f"nice {nice}: must be -20 to 19")
@@ -156,15 +150,15 @@ def set_nice(nice: int) -> None:
         os.setpriority(os.PRIO_PROCESS, 0, nice)
     except OSError as error:
         raise KernelError(
-            f"cannot set nice {nice}: {error.strerror}; below the present value it needs root"
+            f"cannot set nice {nice}: {error.strerror}; a value below the current one needs root"
         ) from error
 
 
 class SignalPipe:
-    """Signals as something that poll() sees: `fileno` becomes readable, `read` says which came.
+    """Signals for poll(): `fileno` becomes readable, `read` returns the signals.
 
-    Python's own handler does nothing; a signal that comes during a system call does not interrupt
-    the loop's logic. Use it in the main thread, as a context or with `close`.
+    Python's own handler does nothing, so a signal during a system call does not interrupt the
+    loop's logic.  Use it in the main thread, as a context or with `close`.
     """
 
     def __init__(self, signals: Iterable[int]) -> None:
@@ -178,14 +172,14 @@ class SignalPipe:
         return self._here.fileno()
 
     def read(self) -> list[int]:
-        """The signals that came since, in order; [] if none.  Never blocks."""
+        """The signals since the last call, in order.  Never blocks."""
         try:
             return [number for number in self._here.recv(4096) if number in self._old]
         except BlockingIOError:
             return []
 
     def close(self) -> None:
-        """Put back the handlers that were there before."""
+        """Restore the former handlers."""
         signal.set_wakeup_fd(self._old_fd)
         for number, handler in self._old.items():
             signal.signal(number, handler)
@@ -205,6 +199,4 @@ class SignalPipe:
 
 
 def _nothing(number: int, frame: object) -> None:
-    """The handler of a signal that SignalPipe reads: without one Python would not write to the
-    wakeup fd.
-    """
+    """The handler of SignalPipe's signals: without one Python does not write to the wakeup fd."""

@@ -1,9 +1,9 @@
-"""The key of a sealed recording: from a file that its owner alone can read, or from a systemd
+"""The key of a sealed recording: from a file that only its owner can read, or from a systemd
 credential.
 
-With a key the hashes of blocks are keyed BLAKE2b: who has not got it can neither make nor change a
-block, and cannot check one. Who checks needs the same key, so he could have forged it too: the key
-proves something to those who share it, and to nobody else.
+The hashes of sealed blocks are keyed BLAKE2b: without the key nobody can make, change or check a
+block.  A check needs the same key that forging needs, so it proves something only to those who
+share the key.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ from ctrecorder.errors import UsageError
 from ctrecorder.service.config import load
 
 CREDENTIAL = "credential:"
-# 128 bits that nobody can guess; what MAKE makes is twice that.
-LEAST_BYTES = 16
-MOST_BYTES = 4096
-MAKE = "head -c 32 /dev/urandom | base64"
+# 128 bits that nobody can guess; GENERATE makes twice as many.
+MIN_BYTES = 16
+MAX_BYTES = 4096
+GENERATE = "head -c 32 /dev/urandom | base64"
 
 
 def read_key(where: str | None) -> bytes:
-    """The key that the setting `key` names: a path, or credential:NAME; b"" if it is empty.  Raises
-    UsageError.
+    """The key at `where`, a path or credential:NAME; b"" if `where` is empty.
 
-    Any bytes will do; a line's end at their end does not count.  The key is their BLAKE2b, 64
-    bytes: no content is too long for it.
+    The file can contain any bytes; a newline at the end is ignored.  The key is their BLAKE2b hash,
+    64 bytes.  Raises UsageError.
     """
     if not where:
         return b""
@@ -38,15 +37,15 @@ def read_key(where: str | None) -> bytes:
     else:
         content = _read(where, private=True)
     content = content.rstrip(b"\r\n")
-    if len(content) < LEAST_BYTES:
+    if len(content) < MIN_BYTES:
         raise UsageError(
-            f"{where}: a key of {len(content)} bytes can be guessed: make one with `{MAKE}`"
+            f"{where}: a key of {len(content)} bytes is too short: make one with `{GENERATE}`"
         )
     return blake2b(content).digest()
 
 
 def find_key(named: str | None, config_path: str | None) -> bytes:
-    """The key that an option named, otherwise the one of the configuration; b"" if there is none.
+    """The key of an option (`named`), otherwise that of the configuration; b"" if there is none.
 
     Raises UsageError.
     """
@@ -55,10 +54,10 @@ def find_key(named: str | None, config_path: str | None) -> bytes:
 
 
 def find_key_for_reading(named: str | None, config_path: str | None) -> tuple[bytes, str]:
-    """`find_key` for who only reads: b"", and why, if the configured key is not for this process, a
-    credential or another user's file.
+    """The key as `find_key`, for commands that only read, and "".
 
-    Raises UsageError for a key that was named, and for one that is none.
+    If this process cannot read the configured key (a credential, or another user's file): b"" and
+    the reason.  Raises UsageError if the key that was named cannot be read, and for a bad key.
     """
     configured = str(load(config_path, "seal")["key"] or "")
     if named or not configured:
@@ -67,7 +66,8 @@ def find_key_for_reading(named: str | None, config_path: str | None) -> tuple[by
     if absent or not (configured.startswith(CREDENTIAL) or os.access(configured, os.R_OK)):
         return (
             b"",
-            f"the key of the configuration is not at hand ({configured}): seals are not checked; name its file with --key",
+            f"the configured key cannot be read here ({configured}): seals are not checked; "
+            "give its file with --key",
         )
     return read_key(configured), ""
 
@@ -76,7 +76,8 @@ def _credentials(where: str) -> str:
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     if not folder:
         raise UsageError(
-            f"{where}: there are no credentials here: the unit must have LoadCredential={where.removeprefix(CREDENTIAL)}:FILE"
+            f"{where}: this process has no credentials: the unit needs "
+            f"LoadCredential={where.removeprefix(CREDENTIAL)}:FILE"
         )
     return folder
 
@@ -84,7 +85,7 @@ def _credentials(where: str) -> str:
 def _read(path: str, private: bool) -> bytes:
     """The content of a key file.
 
-    `private`: nobody but its owner, who is root or this user, may read it.
+    `private`: only its owner, who is root or this user, may be able to read it.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -93,14 +94,15 @@ def _read(path: str, private: bool) -> bytes:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"{path}: is no key: not a file")
+            raise UsageError(f"{path}: is not a key: not a regular file")
         if private and (status.st_mode & 0o077 or status.st_uid not in (0, os.geteuid())):
             raise UsageError(
-                f"{path}: is no secret: others may read it, or own it; chown root {path}; chmod 600 {path}"
+                f"{path}: is not secret: other users can read it, or own it; "
+                f"chown root {path}; chmod 600 {path}"
             )
-        content = os.read(descriptor, MOST_BYTES + 1)
+        content = os.read(descriptor, MAX_BYTES + 1)
     finally:
         os.close(descriptor)
-    if len(content) > MOST_BYTES:
-        raise UsageError(f"{path}: is no key: longer than {MOST_BYTES} bytes")
+    if len(content) > MAX_BYTES:
+        raise UsageError(f"{path}: is not a key: longer than {MAX_BYTES} bytes")
     return content

@@ -16,12 +16,14 @@ JOURNAL_SOCKET, SYSLOG_SOCKET = "/run/systemd/journal/socket", "/dev/log"
 
 
 class Log:
-    """Where a command speaks: lines on stderr, entries of the journal with fields, or syslog.
+    """Writes entries to stderr, to the journal (with fields), or to syslog.
 
-    `target` is "stderr", "journal" or "syslog".  It begins with the journal if stderr is the
-    journal (JOURNAL_STREAM: a unit), else with stderr; `detach` is for a daemon.  A log that cannot
-    be written never stops the command: the line goes to stderr instead, and if that is closed too
-    it is gone.
+    A log that cannot be written never stops the command: the line goes to stderr instead, and is
+    lost if that is closed too.
+
+    Attributes:
+    `target`: "stderr", "journal" or "syslog".  At the start it is the journal if stderr is the
+    journal (JOURNAL_STREAM: a unit), otherwise stderr; a daemon calls `detach`.
     """
 
     def __init__(self, command: str) -> None:
@@ -29,23 +31,23 @@ class Log:
         self.target = "journal" if _stderr_is_journal() else "stderr"
 
     def detach(self, warn: bool = True) -> None:
-        """From here on without a terminal: the journal if journald is there, else syslog.
+        """Log to the journal if journald runs, otherwise to syslog.
 
-        `warn` on stderr if neither is.
+        `warn` on stderr if neither runs.
         """
         if os.path.exists(JOURNAL_SOCKET):
             self.target = "journal"
             return
         if warn and not os.path.exists(SYSLOG_SOCKET):
             self.send(
-                messages.UNHEARD,
-                f"neither journald nor syslog ({SYSLOG_SOCKET}) is there: the log goes nowhere",
+                messages.NO_LOG,
+                f"neither journald nor syslog ({SYSLOG_SOCKET}) is running: the log is discarded",
             )
         self.target = "syslog"
         syslog.openlog(self.command, syslog.LOG_PID, syslog.LOG_DAEMON)
 
     def send(self, kind: messages.Message, text: str, **fields: object) -> None:
-        """One entry of `kind`: `text` for people, `fields` (names of `kind.fields`) for searching."""
+        """Write an entry of `kind`: `text` for people, `fields` (of `kind.fields`) for searches."""
         text = printable(text)
         if self.target == "journal":
             named = {messages.field_name(name): str(value) for name, value in fields.items()}
@@ -59,7 +61,7 @@ class Log:
                 )
                 return
             except OSError:
-                pass  # journald is gone for the moment
+                pass  # journald does not run at the moment
         if self.target == "syslog":
             syslog.syslog(kind.level, text)
             return
@@ -68,9 +70,7 @@ class Log:
 
 
 def _stderr_is_journal() -> bool:
-    """Whether stderr is the stream that systemd connected to the journal: JOURNAL_STREAM is its
-    device:inode.
-    """
+    """True if systemd connected stderr to the journal: JOURNAL_STREAM is its device:inode."""
     try:
         status = os.fstat(2)
     except OSError:

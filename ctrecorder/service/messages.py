@@ -1,24 +1,27 @@
-"""Each kind of log entry: its MESSAGE_ID, its level, its fields, and what `journalctl -x` explains.
+"""Each kind of log entry: its MESSAGE_ID, its level, its fields, and the text of `journalctl -x`.
 
-`service.Log.say` takes a `Message` of this page.  In the journal a field `path` is CTRECORDER_PATH.
-The message catalog of the package is `catalog()`: built from here, stored nowhere else.
+`Log.send` takes a `Message` of this page.  In the journal a field `path` is CTRECORDER_PATH.  The
+package's message catalog is `catalog()`: it is built from this page and stored nowhere else.
 """
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 
 # syslog(3) levels
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
 
 FIELD_PREFIX = "CTRECORDER_"
+_CATALOG_COLUMNS = 79
 
 
 @dataclass(frozen=True)
 class Message:
     """One kind of entry.
 
-    `id` never changes: operators search by it.  `subject` and `help` may name fields as {path}.
+    `id` never changes: operators search by it.  `subject` and `help` may contain fields as {path}.
+    A line of `help` is a paragraph; a line that begins with two spaces is not wrapped.
     """
 
     id: str
@@ -38,22 +41,23 @@ STARTED = Message(
     NOTICE,
     ("path", "version", "buffer_bytes", "protocols", "user"),
     "ctrecord records to {path}",
-    "The recorder has joined the kernel's connection events and holds a receive buffer of {buffer_bytes} bytes.\n"
-    "From here on each connection's start and end is in the log, or a GAP says that it is not.",
+    "The recorder receives the kernel's connection events, with a receive buffer of "
+    "{buffer_bytes} bytes. From now on the log contains the start and the end of each "
+    "connection, or a GAP where it does not.",
 )
 STOPPED = Message(
     "4c129df6ce934fccb1eac0b00b7e3528",
     NOTICE,
     ("path", "events", "lost"),
     "ctrecord has stopped",
-    "The recorder has closed its segment in order. Until it starts again no connection is recorded;\n"
-    "the next segment begins with a GAP for that time.",
+    "The recorder has closed its segment in order. Until it starts again no connection is "
+    "recorded. The next segment begins with a GAP for that time.",
 )
 SEGMENT_OPENED = Message(
     "0fe55502a3374ea8a53cd996be1af6cf",
     INFO,
     ("path", "previous", "previous_hash"),
-    "A new segment {path} was opened",
+    "The segment {path} was opened",
     "It continues the chain of {previous}, whose last hash is {previous_hash}.",
 )
 SEGMENT_CLOSED = Message(
@@ -61,88 +65,100 @@ SEGMENT_CLOSED = Message(
     INFO,
     ("path", "rows", "bytes", "since", "until", "last_hash"),
     "The segment {path} was closed",
-    "It holds {rows} rows from {since} to {until}. Its last hash is {last_hash}: this entry is an anchor.\n"
-    "cttest --anchors journal compares the folder with such entries, so that a folder made anew cannot pass for this one.",
+    "It contains {rows} rows from {since} to {until}. Its last hash is {last_hash}. This "
+    "entry is an anchor: cttest --anchors journal compares the folder with such entries, and "
+    "so detects a folder that was made anew.",
 )
 SEGMENT_KEPT = Message(
     "2ef985e07fae4d44a55a21c66e5595c1",
     WARNING,
     ("path", "wanted", "reason"),
-    "The recorder goes on in {path}: it could not open {wanted}",
-    "A segment is never overwritten. If the name exists already, make the template finer (ctrecorder.conf(5), template)\n"
-    "or the rotation slower; if the folder is full or gone, see the reason: {reason}. Nothing is lost meanwhile.",
+    "The recorder continues in {path}: it could not open {wanted}",
+    "The reason: {reason}. A segment is never overwritten. If the name exists already, add a "
+    "finer time to the template, or rotate less often (ctrecorder.conf(5), template and "
+    "rotate). Nothing is lost meanwhile.",
 )
 SEGMENT_MOVED = Message(
     "52c110dfef13434c8f986d2321a8f50a",
     WARNING,
     ("path",),
-    "The segment {path} is not in its place any more",
-    "Its file was moved, or another folder or disk was put in the place of its folder. The recorder has closed it where it is now and\n"
-    "goes on in a new segment, in the place that the template names. Nothing is lost, but cttest(1) will miss the one that was moved.",
+    "The segment {path} was moved",
+    "Its file was moved, or another folder or disk is mounted over its folder. The recorder "
+    "has closed the segment where it is now, and continues in a new segment at the path of "
+    "the template. Nothing is lost, but cttest(1) reports the moved segment as missing.",
 )
 SEGMENT_RESTORED = Message(
     "eb56b6dfe9944f369eece3ef16d09951",
     WARNING,
     ("path", "deleted"),
     "The segment {deleted} was deleted while it was being written",
-    "The recorder still had the file open and has put all of it back, as {path}. Who deleted it is not known. To delete\n"
-    "old segments use ctexpire(8): it never takes one that is being written, and leaves a receipt.",
+    "The recorder still had the file open and has restored all of it as {path}. It is not "
+    "known who deleted it. To delete old segments use ctexpire(8): it never deletes a segment "
+    "that is being written, and leaves a receipt.",
 )
 GAP = Message(
     "f1ec565f821e46e797e4006f092c035a",
     WARNING,
-    ("path", "reason", "lost", "since", "until"),
+    ("path", "reason", "lost", "start", "end"),
     "The log has a gap: {reason}",
-    "Events between {since} and {until} are not in the log: {lost} by the kernel's count. ctlist says so whenever a question\n"
-    "touches that time. For `overrun`, ask for a larger buffer (ctrecorder.conf(5), buffer) or keep NAT connections only (nat_only).",
+    "Events from {start} to {end} are not in the log. Their number is {lost} (None: unknown). "
+    "ctlist reports the gap in each answer about that time. For `overrun`, configure a larger "
+    "buffer, or record only connections with NAT (ctrecorder.conf(5), buffer and nat_only).",
 )
 WRITE_FAILED = Message(
     "2970afbd385e4754924594acc04f3790",
     ERROR,
     ("path", "error", "held_bytes"),
     "The recorder cannot write to {path}: {error}",
-    "It keeps {held_bytes} bytes of events in memory and tries again each second. When that memory is full, events are\n"
-    "counted and dropped, and a GAP says how many. Make room (ctexpire(8)) or mend the disk; there is no need to restart.",
+    "It keeps {held_bytes} bytes of events in memory and tries again each second. When its "
+    "memory is full it drops events, and a GAP records their number. Free some space "
+    "(ctexpire(8)) or repair the disk. No restart is needed.",
 )
 WRITE_RESUMED = Message(
     "ea19139a53f14adfb74f9ac357d075b0",
     NOTICE,
     ("path", "seconds"),
     "The recorder writes to {path} again",
-    "Writing had failed for {seconds} s. What did not fit in memory meanwhile is in a GAP.",
+    "Writing had failed for {seconds} s. A GAP records the events that did not fit in memory.",
 )
 COUNTERS = Message(
     "22e2b0b779e54f4eb93659e5186384cd",
     INFO,
     ("events", "new", "update", "destroy", "existing", "lost", "refused", "bytes", "path"),
     "The recorder's counters",
-    "Counted since its start. `lost` is what the kernel dropped for want of buffer, and what found no room in memory while a disk\n"
-    "refused; `refused` are messages that did not come\n"
-    "from the kernel.",
+    "Counted since its start. `lost` are events that the kernel dropped because the receive "
+    "buffer was full, and events that did not fit in memory while a disk failed. `refused` "
+    "are messages that did not come from the kernel.",
 )
 DUMP = Message(
     "122fd0b739d44b56bc7f139075ea9621",
     INFO,
     ("rows", "complete", "seconds"),
     "The table of connections was recorded",
-    "{rows} connections were open. The recorder does so at its start, at each new segment and after a loss.",
+    "{rows} connections were open. The recorder records the table at its start, at each new "
+    "segment and after a loss.",
 )
 SYSCTL = Message(
     "a82a6e8c513642d78f8a33b9d5028689",
     WARNING,
     ("name", "value", "wanted"),
     "The sysctl {name} is {value}, not {wanted}",
-    "Without nf_conntrack_events=1, connections that began while no recorder listened never report their end. Without\n"
-    "nf_conntrack_timestamp=1, times are those of receipt. Mend it: sysctl -w {name}={wanted}",
+    "Without nf_conntrack_events=1, the kernel does not report the end of connections that "
+    "began while no recorder ran. Without nf_conntrack_timestamp=1, times are those of "
+    "receipt.\n"
+    "To change it:\n"
+    "  sysctl -w {name}={wanted}",
 )
-ASLEEP = Message(
+TRACKING_INACTIVE = Message(
     "e623d32675c84ba9adbdc71abd738f4f",
     WARNING,
     (),
-    "Connection tracking is asleep here",
-    "No firewall or NAT rule of this network namespace uses connection tracking, so the kernel tracks nothing and there is\n"
-    "nothing to record. It wakes with the first rule, for example:\n"
-    "nft 'add table inet wake; add chain inet wake c { type filter hook forward priority 0; }; add rule inet wake c ct state new'",
+    "Connection tracking is inactive here",
+    "No firewall or NAT rule of this network namespace uses connection tracking, so the "
+    "kernel tracks no connections and there is nothing to record. The first rule that uses it "
+    "activates it, for example:\n"
+    "  nft 'add table inet wake; add chain inet wake c { type filter hook forward priority 0; };\n"
+    "       add rule inet wake c ct state new'",
 )
 NAMESPACE = Message(
     "e316fbadf7fd464697e5a508b5fc506d",
@@ -157,95 +173,102 @@ BUFFER = Message(
     "04888d96c2d54156b1cdf17a2be873eb",
     WARNING,
     ("asked_bytes", "buffer_bytes"),
-    "The receive buffer is smaller than asked",
-    "{asked_bytes} bytes were asked, {buffer_bytes} were got: net.core.rmem_max caps it where the recorder may not force it.\n"
-    "Start it as root or with CAP_NET_ADMIN in the initial user namespace, or raise net.core.rmem_max.",
+    "The receive buffer is smaller than configured",
+    "{asked_bytes} bytes are configured, the kernel gave {buffer_bytes}: the limit is "
+    "net.core.rmem_max. Start the recorder as root or with CAP_NET_ADMIN in the initial user "
+    "namespace, or raise net.core.rmem_max.",
 )
 CLOCK = Message(
     "db8aa9c6340b4225ade0c8d06a4a272a",
     WARNING,
     ("step_seconds",),
     "The clock was stepped by {step_seconds} s",
-    "Times before and after the step do not compare. A MARK in the log tells the step, and a GAP which times never were or came\n"
-    "twice. Let a time daemon keep the clock.",
+    "Times before the step cannot be compared with times after it. A MARK in the log records "
+    "the step, and a GAP the times that were skipped or that come twice. Use a time daemon.",
 )
-SLEPT = Message(
+SUSPENDED = Message(
     "747bad5f035f425f823de68e5c3a6efb",
     NOTICE,
     ("seconds",),
-    "The machine slept for {seconds} s",
-    "It was suspended. There were no connections meanwhile, and a GAP in the log says so.",
+    "The machine was suspended for {seconds} s",
+    "There were no connections meanwhile. A GAP in the log records that time.",
 )
 REFUSED = Message(
     "28c2d552b8f340fc92d0689cf18a5188",
     WARNING,
-    ("refused", "sender"),
+    ("refused",),
     "Messages that did not come from the kernel were refused",
-    "A process (netlink port {sender}) sent messages that look like the kernel's. They are not in the log.",
+    "A process sent {refused} messages that look like the kernel's. They are not in the log.",
 )
 DAMAGED = Message(
     "1d0dc072607a4b429c50c08791383645",
     ERROR,
     ("path", "offset", "reason"),
     "The segment {path} is damaged",
-    "At byte {offset}: {reason}. What is whole is still read. cttest(1) checks it; cttest --repair saves what can be saved.",
+    "At byte {offset}: {reason}. The undamaged blocks can still be read. cttest(1) checks the "
+    "segment, cttest --repair saves the undamaged blocks.",
 )
 UNPRIVILEGED = Message(
     "9ebc91bd74284bda861bfb7b66281f4b",
     WARNING,
     ("user",),
-    "The recorder goes on as root",
-    "There is no user {user} to change to. The package makes it; by hand: systemd-sysusers, or useradd --system {user}.",
+    "The recorder continues as root",
+    "The user {user} does not exist. The package creates it. To create it by hand: "
+    "systemd-sysusers, or useradd --system {user}.",
 )
-UNHEARD = Message(
+NO_LOG = Message(
     "b0a1f0d1c3d5449f9d1c8a7be3f0a6d2",
     WARNING,
     (),
-    "The log of a command goes nowhere",
-    "Neither journald nor syslog (/dev/log) was there. Start one of them; a recorder can also be run with -F, and speaks to stderr.",
+    "The log of a command is discarded",
+    "Neither journald nor syslog (/dev/log) is running. Start one of them. A recorder can "
+    "also run with -F: then it logs to stderr.",
 )
 SQUEEZED = Message(
     "26d968702e9140009a35ff3321d08233",
     INFO,
     ("path", "rows", "connections", "bytes_before", "bytes_after", "last_hash", "replaced_hash"),
     "The segment {path} was squeezed",
-    "{rows} rows became {connections} connections, {bytes_before} bytes became {bytes_after}. The new segment was read back and\n"
-    "compared before the old one went. Its last hash is {last_hash}; it replaces {replaced_hash}.",
+    "{rows} rows became {connections} connections, {bytes_before} bytes became {bytes_after}. "
+    "The new segment was read back and compared before it replaced the old one. Its last hash "
+    "is {last_hash}, the old one's was {replaced_hash}.",
 )
 EXPIRED = Message(
     "cfb4a035f43e48d6b9e69ea11f103fb5",
     NOTICE,
     ("path", "since", "until", "rows", "bytes", "last_hash", "reason"),
     "The segment {path} was deleted by ctexpire",
-    "It held {rows} rows from {since} to {until}; its last hash was {last_hash}. This entry is the receipt of that deletion.",
+    "It contained {rows} rows from {since} to {until}. Its last hash was {last_hash}. The "
+    "reason: {reason}. This entry is the receipt of the deletion.",
 )
 HOLD = Message(
     "d4ed0bec176a44a390e648142aae0d71",
     NOTICE,
     ("action", "since", "until", "reason", "uid", "login"),
     "A hold was set or released",
-    "Segments that touch {since} to {until} are kept by ctexpire while the hold stands ({reason}).",
+    "While a hold exists, ctexpire keeps every segment that has a part between {since} and "
+    "{until}. The reason: {reason}. User {login} (uid {uid}), {action}.",
 )
 QUERY = Message(
     "bb65c97f39954d63ade3a70b4c8fc6ef",
     NOTICE,
     ("uid", "login", "query", "reason", "rows", "complete"),
-    "The log was asked by {login}",
-    "User {login} (uid {uid}) asked: {query}. Reason given: {reason}. The answer had {rows} rows.",
+    "The log was queried by {login}",
+    "User {login} (uid {uid}) asked: {query}. The reason: {reason}. The answer had {rows} rows.",
 )
 FAILED = Message(
     "355436299ee244beaf010ea5ebbee3b1",
     ERROR,
     ("error",),
-    "A command of ctrecorder could not go on",
-    "It ended with: {error}. Under systemd the recorder is started again after a short while.",
+    "A command of ctrecorder failed",
+    "It ended with: {error}. systemd restarts the recorder after a short while.",
 )
-TROUBLE = Message(
+SKIPPED = Message(
     "17b26ea3adb845ce8290cde4ddf2f946",
     WARNING,
     ("path", "error"),
-    "Something was passed over",
-    "What was said is all that is known: {error}. The command went on without it.",
+    "A file or segment was skipped",
+    "{error}. The command continued without it.",
 )
 
 
@@ -255,20 +278,31 @@ def kinds() -> dict[str, Message]:
 
 
 def catalog() -> str:
-    """The message catalog, as journalctl --update-catalog wants it."""
+    """The message catalog, for journalctl --update-catalog."""
     entries = []
     for kind in kinds().values():
-        journal_names = {name: f"@{field_name(name)}@" for name in kind.fields}
-        head = f"-- {kind.id}\nSubject: {_fill(kind.subject, journal_names)}\nDefined-By: ctrecorder\nDocumentation: man:ctrecorder(7)\n"
-        entries.append(f"{head}\n{_fill(kind.help, journal_names)}\n")
+        head = (
+            f"-- {kind.id}\n"
+            f"Subject: {_with_journal_names(kind.subject, kind)}\n"
+            "Defined-By: ctrecorder\n"
+            "Documentation: man:ctrecorder(7)\n"
+        )
+        lines = [_wrapped(line) for line in _with_journal_names(kind.help, kind).split("\n")]
+        entries.append(head + "\n" + "\n".join(lines) + "\n")
     return "\n".join(entries)
 
 
-def _fill(text: str, names: dict[str, str]) -> str:
-    """`text` with each {field} of `names` replaced; other braces (an nft rule) stay."""
-    for name, value in names.items():
-        text = text.replace("{" + name + "}", value)
+def _with_journal_names(text: str, kind: Message) -> str:
+    """`text` with each {field} as @CTRECORDER_FIELD@; other braces (an nft rule) stay."""
+    for name in kind.fields:
+        text = text.replace("{" + name + "}", f"@{field_name(name)}@")
     return text
+
+
+def _wrapped(line: str) -> str:
+    if line.startswith("  "):
+        return line
+    return textwrap.fill(line, _CATALOG_COLUMNS, break_long_words=False, break_on_hyphens=False)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
-"""From root to a user that can do one thing, CAP_NET_ADMIN, or none: and looking whether it is
-really so.
-"""
+"""Dropping root: become a user that has CAP_NET_ADMIN or no capability, and verify it."""
 
 from __future__ import annotations
 
@@ -18,16 +16,16 @@ PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
 
 
 def drop_privileges(user: str | None, group: str | None, *, keep_net_admin: bool = True) -> str:
-    """Become `user` and `group` for good, with CAP_NET_ADMIN alone (a table dump needs it) or with
-    nothing.
+    """Become `user` and `group` permanently, with only CAP_NET_ADMIN (a table dump needs it) or no
+    capability.
 
-    `user` None is the default user; if that does not exist (a checkout, not the package) this goes
-    on as root. `group` None is the user's own.  Not as root: changes nothing, but CAP_NET_ADMIN
-    must be there if it is to be kept.
+    `user`: None is the default user; if that does not exist (a checkout without the package) the
+    process stays root.  `group`: None is the user's own.  A process that is not root keeps its
+    user, and needs CAP_NET_ADMIN if that is to be kept.
 
-    Returns the name of a default user that was missing, "" otherwise: the caller warns.  Raises
-    UsageError for a user or group that does not exist, KernelError if the change failed or did not
-    hold: then the caller must end.
+    Returns the name of a missing default user, "" otherwise: the caller warns.  Raises UsageError
+    for a user or group that does not exist, KernelError if the change failed or is not complete:
+    then the caller must end.
     """
     if os.geteuid() != 0:
         _check_unprivileged(user, keep_net_admin)
@@ -36,11 +34,11 @@ def drop_privileges(user: str | None, group: str | None, *, keep_net_admin: bool
     if uid is None:
         if user is not None:
             raise UsageError(
-                f"no user {user}: make it (useradd --system {user}), or name another with -U"
+                f"no user {user}: create it (useradd --system {user}), or choose another with -U"
             )
         if group is not None:
             raise UsageError(
-                f"-G {group} needs a user: there is no user {DEFAULT_USER}; name one with -U"
+                f"-G {group} needs a user: there is no user {DEFAULT_USER}; choose one with -U"
             )
         return DEFAULT_USER
     if group is not None:
@@ -58,7 +56,7 @@ def status_of(pid: int | str = "self") -> dict[str, str]:
 
 
 def has_net_admin() -> bool:
-    """Whether this process may use CAP_NET_ADMIN (in its own user namespace)."""
+    """True if this process has CAP_NET_ADMIN (in its own user namespace)."""
     return bool(int(status_of()["CapEff"], 16) >> CAP_NET_ADMIN & 1)
 
 
@@ -85,14 +83,14 @@ def _gid(group: str) -> int:
         return (grp.getgrgid(int(group)) if group.isdecimal() else grp.getgrnam(group)).gr_gid
     except (KeyError, OverflowError, ValueError) as error:
         raise UsageError(
-            f"no group {group}: make it (groupadd --system {group}), or name another with -G"
+            f"no group {group}: create it (groupadd --system {group}), or choose another with -G"
         ) from error
 
 
 def _change(uid: int, gid: int, keep_net_admin: bool) -> None:
-    """Change ids, clear supplementary groups and the bounding set, and keep one capability at most."""
-    # Loaded only where it is needed: Debian 13's binding (0.8.5, by SWIG) can crash an interpreter
-    # that ends with it loaded.
+    """Change ids; clear supplementary groups and the bounding set; keep at most one capability."""
+    # Imported only here: Debian 13's binding (0.8.5, by SWIG) can crash an interpreter that ends
+    # with it loaded.
     import capng
 
     capng.capng_clear(capng.CAPNG_SELECT_BOTH)
@@ -105,14 +103,15 @@ def _change(uid: int, gid: int, keep_net_admin: bool) -> None:
     )
     if result != 0:
         raise KernelError(
-            f"cannot become uid {uid}, gid {gid}: capng_change_id failed with {result}; start as root with all capabilities"
+            f"cannot become uid {uid}, gid {gid}: capng_change_id failed with {result}; "
+            "start as root with all capabilities"
         )
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise KernelError(f"cannot set no_new_privs: {os.strerror(ctypes.get_errno())}")
 
 
 def _verify(uid: int, gid: int, capabilities: int) -> None:
-    """Read back what the kernel says; KernelError at the first thing that is not as it must be."""
+    """Compare the process's status with what it must be; KernelError at the first difference."""
     expected = {
         "Uid": "\t".join([str(uid)] * 4),
         "Gid": "\t".join([str(gid)] * 4),
@@ -128,5 +127,6 @@ def _verify(uid: int, gid: int, capabilities: int) -> None:
     for name, value in expected.items():
         if found.get(name) != value:
             raise KernelError(
-                f"giving up privileges did not hold: {name} is {found.get(name)!r}, not {value!r}; not going on"
+                f"privileges were not dropped: {name} is {found.get(name)!r}, not {value!r}; "
+                "not continuing"
             )

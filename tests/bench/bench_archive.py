@@ -26,9 +26,9 @@ from ctrecorder.columns import ADDRESSES
 from ctrecorder.connections.pairing import Pairer
 from ctrecorder.ctlog.bloom import Collector
 from ctrecorder.ctlog.encoder import encode_columns
-from ctrecorder.ctlog.frame import Kind
+from ctrecorder.ctlog.frame import Kind, Mark
 from ctrecorder.maintain.ordering import SQUEEZED, BlockOrdering
-from ctrecorder.maintain.squeeze import RecorderOptions, squeeze
+from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from load import LISTENER_CPU
@@ -75,7 +75,7 @@ def squeezing(report: Report, folder: Path) -> None:
     report.note(f"recorded: {raw.stat().st_size / count:.2f} bytes a connection, with ids")
     for resolution, most in (("us", 8.2), ("ms", 5.7), ("s", None)):
         new = folder / f"{resolution}.ctlog"
-        result = squeeze(str(raw), RecorderOptions(resolution), str(new))
+        result = squeeze(str(raw), SqueezeOptions(resolution), str(new))
         assert result is not None
         assert result.connections == count
         report.figure(
@@ -91,7 +91,7 @@ def squeezing(report: Report, folder: Path) -> None:
     sizes = [
         result.bytes_after
         for path in (raw, part)
-        if (result := squeeze(str(path), RecorderOptions(), f"{path}.new")) is not None
+        if (result := squeeze(str(path), SqueezeOptions(), f"{path}.new")) is not None
     ]
     report.figure(
         f"{SEED_EVENTS:,} events: {whole} such segments and a part",
@@ -128,7 +128,7 @@ def pair_and_encode(path: Path) -> float:
     ]
     blocks += [block for done in pairer.finish() for block in shelves.add(done)] + shelves.finish()
     for block in blocks:
-        encode_columns(block, RecorderOptions().level, SQUEEZED)
+        encode_columns(block, SqueezeOptions().level, SQUEEZED)
         addresses.add(block)
     addresses.payload()
     return time.thread_time() - begin
@@ -220,8 +220,10 @@ def build(folder: Path) -> tuple[int, str]:
             str(path), {"host": "bench", "chain": "bench"}, previous, time_ns=begin + shift
         )
         archive_flows.put(writer, archive_flows.connections(flows), 1000, level=1)
-        writer.mark("dump", {"rows": 0, "complete": True}, begin + shift + 1, begin + shift + 1000)
-        writer.mark("heartbeat", {}, begin + shift + 3600 * SECOND - 1)
+        writer.mark(
+            Mark(begin + shift + 1, begin + shift + 1000, "dump", {"rows": 0, "complete": True})
+        )
+        writer.mark(Mark.at(begin + shift + 3600 * SECOND - 1, "heartbeat"))
         previous = writer.close()
         size += path.stat().st_size
     hosts, counts = np.unique(day["orig_src"], return_counts=True)
@@ -236,7 +238,7 @@ def peer(report: Report, folder: Path) -> None:
     writer = SegmentWriter.create(
         str(ours), {"host": "bench", "chain": "peer"}, time_ns=archive_flows.BEGIN
     )
-    archive_flows.put(writer, archive_flows.connections(flows), 1_000_000, RecorderOptions().level)
+    archive_flows.put(writer, archive_flows.connections(flows), 1_000_000, SqueezeOptions().level)
     writer.close()
     theirs = folder / "nfcapd"
     theirs.mkdir()

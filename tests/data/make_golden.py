@@ -22,7 +22,7 @@ from ctrecorder.columns import Array, Event, Table
 from ctrecorder.ctlog import bloom
 from ctrecorder.ctlog.block import PendingBlock
 from ctrecorder.ctlog.encoder import LIVE, EncodingPlan, encode_columns
-from ctrecorder.ctlog.frame import NO_HASH, VERSION, Kind, block_times
+from ctrecorder.ctlog.frame import NO_HASH, VERSION, Gap, Kind, Mark, block_times
 from ctrecorder.ctlog.index import FORM_COLUMNS
 from ctrecorder.ctlog.plans import SQUEEZED
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
@@ -91,7 +91,7 @@ class Golden:
         )
 
     def gap(self, begin: int, end: int, reason: str, lost: int | None, detail: str) -> None:
-        self.writer.gap(begin, end, reason, lost, detail)
+        self.writer.gap(Gap(begin, end, reason, lost, detail))
         self.blocks.append(
             {
                 "kind": Kind.GAP,
@@ -102,7 +102,7 @@ class Golden:
         )
 
     def mark(self, what: str, facts: dict[str, Any], begin: int, end: int) -> None:
-        self.writer.mark(what, facts, begin, end)
+        self.writer.mark(Mark(begin, end, what, facts))
         self.blocks.append(
             {"kind": Kind.MARK, "begin": begin, "end": end, "json": {"what": what, **facts}}
         )

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ctrecorder.record.target import SECOND
 from ctrecorder.segment.reader import Segment
+from ctrecorder.times import SECOND
 from tests.support.faulttable import Table
 from tests.support.router import Lab
 from tests.support.traffic import Account, Tough, Traffic, cttest

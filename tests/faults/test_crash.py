@@ -13,13 +13,14 @@ import pytest
 
 from ctrecorder import uapi
 from ctrecorder.columns import Event, Table
-from ctrecorder.ctlog.frame import FRAME
+from ctrecorder.ctlog.frame import FRAME, Gap, Mark
 from ctrecorder.record.counters import Counters
 from ctrecorder.record.queue import WriteQueue
 from ctrecorder.record.segments import SegmentSeries
-from ctrecorder.record.target import DAY, SECOND, Target
+from ctrecorder.record.target import Target
 from ctrecorder.segment.reader import Segment
 from ctrecorder.service.log import Log
+from ctrecorder.times import DAY, SECOND
 from tests.support.disks import Ext4, tmpfs
 from tests.support.faulttable import Table as Faults
 from tests.support.router import Lab
@@ -71,8 +72,8 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         ours.add(rows(first, count))
         ours.flush(NOON + first)
         first += count
-    ours.gap(NOON, NOON + 1, "overrun", 7, "a test")
-    ours.mark("heartbeat", {}, NOON + first)
+    ours.gap(Gap(NOON, NOON + 1, "overrun", 7, "a test"))
+    ours.mark(Mark.at(NOON + first, "heartbeat"))
     ours.add(rows(first, 5))
     ours.flush(NOON + first)
     return Path(ours.path).read_bytes()

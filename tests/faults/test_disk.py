@@ -267,10 +267,12 @@ def test_folder_gone(
         recorder.synced()
         how(folder)
         if not folder.exists():
-            recorder.wait("has no place")
+            recorder.wait("cannot be restored")
             folder.mkdir()
         if how is not moved_behind_symlink:
-            recorder.wait("put back as" if how in (deleted, file_deleted) else "not in its place")
+            recorder.wait(
+                "restored as" if how in (deleted, file_deleted) else "was moved, or another"
+            )
         time.sleep(0.3)
     recorder.synced()
     recorder.stop()

@@ -17,6 +17,7 @@ from ctrecorder.archive import lock
 from ctrecorder.archive.retention import HOLDS, RECEIPTS
 from ctrecorder.errors import ArchiveError, UsageError
 from ctrecorder.record.target import Target
+from ctrecorder.record.template import expand_template
 from ctrecorder.segment import files
 from ctrecorder.segment.writer import SegmentWriter
 from tests.support.faulttable import Table
@@ -56,14 +57,14 @@ def test_a_template_cannot_leave_its_folder(tmp_path: Path, template: str) -> No
     folder.
     """
     with pytest.raises(UsageError):
-        template.expand_template(f"{tmp_path}/log/{template}", NOON)
+        expand_template(f"{tmp_path}/log/{template}", NOON)
 
 
 @pytest.mark.parametrize("template", ["../log/x%H", "%%s", "%s-%N", "-rf", "a b", "%é", "..x"])
 def test_an_odd_template_stays_in_its_folder(tmp_path: Path, template: str) -> None:
     folder = tmp_path / "log"
     folder.mkdir()
-    path = template.expand_template(f"{folder}/{template}", NOON)
+    path = expand_template(f"{folder}/{template}", NOON)
     assert Path(path).parent.resolve() == folder
 
 
@@ -118,7 +119,7 @@ def test_links_for_a_recorder(lab: Lab, tmp_path: Path, victim: Path, table: Tab
     recorder = Tough(lab, folder)
     lab.udp(INSIDE, (SERVER, 53))
     recorder.rotate()
-    recorder.wait("going on in")
+    recorder.wait("continuing in")
     recorder.synced()
     recorder.stop()
     assert victim.read_bytes() == PRECIOUS

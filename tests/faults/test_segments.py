@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from ctrecorder import uapi
 from ctrecorder.ctlog.block import PendingBlock, gap_block, header_block, mark_block, table_blocks
-from ctrecorder.ctlog.frame import FRAME, INDEX, Kind
+from ctrecorder.ctlog.frame import FRAME, INDEX, Gap, Kind, Mark
 from ctrecorder.ctlog.index import ENTRY, HEAD
 from tests.faults.fuzz import exercise
 from tests.support.faulttable import Table
@@ -125,7 +125,7 @@ def lying_frame(rows: int = 1, length: int = 0, kind: int = Kind.EVENTS) -> byte
 
 def lying_footer(records: int) -> bytes:
     """A footer that tells of blocks that are not there."""
-    data = segment(mark_block("start", {}, NOON), closed=False)
+    data = segment(mark_block(Mark.at(NOON, "start")), closed=False)
     index = b"".join(
         struct.pack("<QqqIBBBB", at * 64, NOON, NOON, 1 << 18, 2, 2, 1, 0) for at in range(records)
     )
@@ -182,7 +182,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "a long number in JSON": lambda: json_block(b'{"what":"x","n":' + b"9" * 60_000 + b"}"),
     "10,000 dumps": lambda: segment(
         *(
-            mark_block("dump", {"complete": True, "rows": 0}, NOON + n, NOON + n)
+            mark_block(Mark(NOON + n, NOON + n, "dump", {"complete": True, "rows": 0}))
             for n in range(10_000)
         ),
         closed=False,
@@ -257,11 +257,13 @@ def test_terminal_escapes(tmp_path: Path, hostile: str) -> None:
         "previous": hostile,
         "kernel": hostile,
     }
-    gap = gap_block(NOON, NOON + 10, hostile, 3, hostile)
+    gap = gap_block(Gap(NOON, NOON + 10, hostile, 3, hostile))
     path = folder / f"x{hostile.replace('/', '')}.ctlog"
     rows = table_blocks(table(2, 3, Kind.EVENTS, 1))
     path.write_bytes(
-        segment(gap, mark_block(hostile, {"detail": hostile}, NOON), *rows, facts=facts)[:-9]
+        segment(gap, mark_block(Mark.at(NOON, hostile, {"detail": hostile})), *rows, facts=facts)[
+            :-9
+        ]
     )
     for command in (
         ["ctlist"],

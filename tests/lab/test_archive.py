@@ -100,7 +100,7 @@ def event_of(row: dict[str, object]) -> tuple[object, ...]:
         row.get(name)
         for name in (
             "event",
-            "proto",
+            "protocol",
             "orig_src",
             "orig_sport",
             "orig_dst",

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.lab.test_refusals import NOBODY
 
 from ctrecorder.cli import common
 from ctrecorder.errors import UsageError
 from ctrecorder.kernel import netns
 from ctrecorder.service import privileges
+from tests.lab.test_refusals import NOBODY
 from tests.support.listeners import Recorder, listed
 from tests.support.router import CHECKOUT, INSIDE, NETNS, SERVER, Lab, Namespace
 

@@ -129,7 +129,7 @@ def test_snat(lab: Lab, tmp_path: Path, inside: str, server: str, public: str, b
     new, destroy = listed(tmp_path / "log")
     for row in (new, destroy):
         assert (
-            row["proto"],
+            row["protocol"],
             row["orig_src"],
             row["orig_sport"],
             row["orig_dst"],
@@ -162,7 +162,7 @@ def test_dnat(lab: Lab, tmp_path: Path, inside: str, server: str, public: str, b
     recorder.stop()
     (row,) = listed(tmp_path / "log")
     assert (
-        row["proto"],
+        row["protocol"],
         row["orig_src"],
         row["orig_sport"],
         row["orig_dst"],
@@ -197,7 +197,7 @@ def test_icmp(
     recorder.flush()
     recorder.stop()
     (row,) = listed(tmp_path / "log")
-    assert (row["proto"], row["orig_src"], row["reply_dst"]) == (proto, inside, public)
+    assert (row["protocol"], row["orig_src"], row["reply_dst"]) == (proto, inside, public)
     assert [row[f"orig_icmp_{part}"] for part in ("type", "code", "id")] == [request_type, 0, 4711]
     assert [row[f"reply_icmp_{part}"] for part in ("type", "code", "id")] == [reply_type, 0, 4711]
     line = ctlist(tmp_path / "log").stdout
@@ -242,10 +242,10 @@ def test_protocol_filter(lab: Lab, tmp_path: Path, option: str, wanted: set[str]
     lab.flush()
     recorder.flush()
     recorder.stop()
-    counts = Counter((row["proto"], row["event"]) for row in listed(tmp_path / "log"))
+    counts = Counter((row["protocol"], row["event"]) for row in listed(tmp_path / "log"))
     assert {proto for proto, _ in counts} == wanted
     assert all(counts[proto, "NEW"] and counts[proto, "DESTROY"] for proto in wanted)
-    existing = {row["proto"] for row in listed("--event", "existing", tmp_path / "log")}
+    existing = {row["protocol"] for row in listed("--event", "existing", tmp_path / "log")}
     assert existing == wanted
 
 

@@ -39,7 +39,7 @@ FAULTS = {
     ),
     "asleep": Fault(
         "nft list ruleset >/run/rules; nft flush ruleset",
-        "asleep",
+        "tracking is inactive",
         undo="nft flush ruleset; nft -f /run/rules",
         mends=False,
     ),
@@ -97,7 +97,7 @@ def findings(router: Router) -> dict[str, str]:
     """What the doctor finds, with its mends, but for what the host has."""
     done = router.run("cttest", "--doctor", check=False)
     assert done.returncode in (0, 1), done.stderr
-    said = re.findall(r"^(\S.*)\n    mend: (.*)$", done.stdout, flags=re.MULTILINE)
+    said = re.findall(r"^(\S.*)\n    fix: (.*)$", done.stdout, flags=re.MULTILINE)
     assert (done.returncode == 1) == bool(said), done.stdout
     return {what: mend for what, mend in said if what not in OF_THE_HOST}
 

@@ -208,7 +208,7 @@ def test_a_reason_may_be_required(router: Router, clerk: str, shipped: str) -> N
     router.run("tee", CONF, stdin=shipped.replace("#audit = on", "audit = require-reason"))
     refused = as_clerk(router, "ctlist", "-p", port)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert re.fullmatch(r"ctlist: why do you ask\? .*--reason TEXT\n", refused.stderr)
+    assert re.fullmatch(r"ctlist: a reason is required: .*--reason TEXT.*\n", refused.stderr)
     given = as_clerk(router, "ctlist", "-p", port, "--reason", "case 4711")
     assert (given.returncode, len(given.stdout.splitlines())) == (0, 2)
     router.wait(lambda: questions(router, "case 4711"), "the question with its reason")
@@ -252,7 +252,7 @@ def test_sealed_by_a_credential_as_the_manual_has_it(
 
         without = router.run("cttest", check=False)
         assert without.returncode == 2, without.stdout + without.stderr
-        assert "the key of the configuration is not at hand (credential:seal)" in without.stdout
+        assert "the configured key cannot be read here (credential:seal)" in without.stdout
         assert (
             f"{LOGS}/{sealed}: is sealed: without its key (--key) only its structure could be checked"
             in without.stdout

@@ -156,7 +156,7 @@ def test_it_is_recorded_who_spoke_to_whom(router: Router) -> None:
     seen = {
         (
             one["event"],
-            one["proto"],
+            one["protocol"],
             one["orig_src"],
             one["orig_dst"],
             one["reply_src"],
@@ -171,7 +171,7 @@ def test_it_is_recorded_who_spoke_to_whom(router: Router) -> None:
         ("icmp", INSIDE, SERVER, SERVER, PUBLIC),
     ]
     assert seen == {(event, *flow) for event in ("NEW", "DESTROY") for flow in flows}
-    ports = {one["orig_sport"] for one in found() if one["proto"] in ("tcp", "udp")}
+    ports = {one["orig_sport"] for one in found() if one["protocol"] in ("tcp", "udp")}
     assert ports == {tcp, udp, into}
 
 

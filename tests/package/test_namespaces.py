@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from tests.package.test_doctor_heals import OF_THE_HOST
 
 from ctrecorder.service import messages
+from tests.package.test_doctor_heals import OF_THE_HOST
 from tests.support.booted import LOGS, Router
 
 BLUE = "blue-7"  # a dash: systemd's %I would make it a slash

@@ -19,7 +19,9 @@ from ctrecorder.ctlog.frame import (
     MAGIC,
     NO_HASH,
     TABLES,
+    Gap,
     Kind,
+    Mark,
     pack_block,
     pack_footer,
 )
@@ -116,8 +118,8 @@ def seeds() -> list[bytes]:
                 )
             )
     small = table_blocks(table(uapi.AF_INET, 2, Kind.EVENTS, 1))
-    dump = mark_block("dump", {"complete": True, "rows": 2}, NOON, NOON + 9)
-    notes = [mark_block("start", {}, NOON), gap_block(NOON, NOON + 5, "overrun", 7), dump]
+    dump = mark_block(Mark(NOON, NOON + 9, "dump", {"complete": True, "rows": 2}))
+    notes = [mark_block(Mark.at(NOON, "start")), gap_block(Gap(NOON, NOON + 5, "overrun", 7)), dump]
     return [*found, segment(*notes), segment(*small, *notes, *small, closed=False)]
 
 

@@ -16,9 +16,10 @@ from ctrecorder.ctlog.frame import FRAME
 from ctrecorder.record.counters import Counters
 from ctrecorder.record.queue import WriteQueue
 from ctrecorder.record.segments import SegmentSeries
-from ctrecorder.record.target import DAY, MINUTE, SECOND, Target
+from ctrecorder.record.target import Target
 from ctrecorder.service.key import read_key
 from ctrecorder.service.log import Log
+from ctrecorder.times import DAY, MINUTE, SECOND
 from tests.support.router import CHECKOUT
 
 NOON = 20_000 * DAY + DAY // 2

@@ -154,7 +154,7 @@ def listed(*arguments: object) -> list[Row]:
 
 def identity(row: Row) -> Event:
     """An event of `listed`."""
-    return row["event"], row["proto"], side(row, "orig"), side(row, "reply"), str(row["id"])
+    return row["event"], row["protocol"], side(row, "orig"), side(row, "reply"), str(row["id"])
 
 
 def side(row: Row, name: str) -> str:

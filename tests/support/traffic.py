@@ -113,7 +113,7 @@ class Account:
         numbers = Counter(
             number_of(row["orig_dst"], int(row["orig_dport"] or 0))
             for row in rows
-            if row["proto"] == "udp"
+            if row["protocol"] == "udp"
         )
         numbers.pop(-1, None)
         self.twice = [number for number, times in numbers.items() if times > 1]

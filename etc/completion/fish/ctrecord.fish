@@ -1,4 +1,4 @@
-# fish completion of ctrecorder's commands: they answer themselves, by argcomplete's protocol on file descriptor 8.
+# fish completion: the commands of ctrecorder answer, by argcomplete's protocol on descriptor 8.
 function __fish_ctrecorder
     set -lx _ARGCOMPLETE 1
     set -lx _ARGCOMPLETE_DFS \t

@@ -25,7 +25,9 @@ def state(tmp_path: Path) -> LiveState:
     segment.write_bytes(b"")
     status = segment.stat()
     hole = {"start": 5, "end": None, "reason": "no-events"}
-    return LiveState(CHAIN, str(segment), status.st_dev, status.st_ino, 12345, (hole,), {"events": 1})
+    return LiveState(
+        CHAIN, str(segment), status.st_dev, status.st_ino, 12345, (hole,), {"events": 1}
+    )
 
 
 def test_what_is_published_is_read(tmp_path: Path, state: LiveState) -> None:

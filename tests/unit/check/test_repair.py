@@ -13,7 +13,7 @@ from ctrecorder.check import verify
 from ctrecorder.check.repair import RepairResult, repair
 from ctrecorder.cli import cttest
 from ctrecorder.columns import Table, concat
-from ctrecorder.ctlog.frame import NO_HASH, Kind
+from ctrecorder.ctlog.frame import NO_HASH, Gap, Kind, Mark
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.reader import Segment
@@ -34,8 +34,8 @@ def make(
     for seed in range(3):
         writer.append(tables.events(uapi.AF_INET, 500, seed).select(NAMES))
         writer.append(tables.events(uapi.AF_INET6, 20, seed).select(NAMES))
-    writer.gap(NOON, NOON + SECOND, "overrun", 7)
-    writer.mark("heartbeat", {"a": 1}, NOON + SECOND)
+    writer.gap(Gap(NOON, NOON + SECOND, "overrun", 7))
+    writer.mark(Mark.at(NOON + SECOND, "heartbeat", {"a": 1}))
     if close:
         return writer.close()
     writer.sync()

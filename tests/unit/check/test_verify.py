@@ -23,7 +23,16 @@ from ctrecorder.columns import Table
 from ctrecorder.ctlog.block import PendingBlock, addresses_block
 from ctrecorder.ctlog.bloom import Collector
 from ctrecorder.ctlog.encoder import encode_columns, encode_small
-from ctrecorder.ctlog.frame import FRAME, NO_HASH, Kind, pack_block, pack_footer, parse_frame
+from ctrecorder.ctlog.frame import (
+    FRAME,
+    NO_HASH,
+    Gap,
+    Kind,
+    Mark,
+    pack_block,
+    pack_footer,
+    parse_frame,
+)
 from ctrecorder.ctlog.index import FORM_COLUMNS, FORM_SMALL
 from ctrecorder.folder import Folder
 from ctrecorder.segment.reader import Segment
@@ -76,8 +85,8 @@ def segment(
     )
     writer.append(tables.events(uapi.AF_INET, 2, seed).select(("time", "event", "id", "present")))
     writer.append(tables.events(uapi.AF_INET6, 257, seed).select(("time", "event")))
-    writer.gap(NOON, NOON, "overrun", 7)
-    writer.mark("heartbeat", {}, NOON)
+    writer.gap(Gap(NOON, NOON, "overrun", 7))
+    writer.mark(Mark.at(NOON, "heartbeat"))
     if close:
         return writer.close()
     writer.sync()

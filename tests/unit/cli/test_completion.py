@@ -87,7 +87,7 @@ def test_bash_offers_segments_and_folders_and_nothing_else(home: Path, tmp_path:
 def test_bash_offers_formats_and_events(home: Path) -> None:
     assert {"text", "classic", "conntrack", "json", "csv"} <= set(tab(home, "ctlist --format "))
     assert {"new", "update", "destroy", "existing"} <= set(tab(home, "ctlist --event "))
-    assert {"icmp", "tcp", "udp"} <= set(tab(home, "ctlist --proto "))
+    assert {"icmp", "tcp", "udp"} <= set(tab(home, "ctlist --protocol "))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

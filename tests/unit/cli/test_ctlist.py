@@ -17,7 +17,7 @@ import pytest
 from ctrecorder.archive import find as archive
 from ctrecorder.cli import ctlist
 from ctrecorder.connections.pairing import Pairer
-from ctrecorder.ctlog.frame import NO_HASH, Kind
+from ctrecorder.ctlog.frame import NO_HASH, Gap, Kind, Mark
 from ctrecorder.ctlog.predicate import EVERY_EVENT
 from ctrecorder.labels import EVENTS
 from ctrecorder.render.renderer import FORMATS
@@ -75,7 +75,8 @@ def shown(row: Row) -> str:
     """The beginning of a row's line."""
     moment = row["time"]
     letter = {1: "S", 2: "U", 3: "E", 4: "R"}[row["event"]]
-    return f"{time.strftime('%Y.%m.%d %H:%M:%S', time.gmtime(moment // S))}.{moment // 1000 % 10**6:06} {letter}"
+    seconds = time.strftime("%Y.%m.%d %H:%M:%S", time.gmtime(moment // S))
+    return f"{seconds}.{moment // 1000 % 10**6:06} {letter}"
 
 
 class Recording:
@@ -93,13 +94,15 @@ class Recording:
         writer = SegmentWriter.create(str(path), facts, self.hash, time_ns=BEGIN + round(begin * S))
         for item in items:
             if isinstance(item, tuple) and item[0] == "gap":
-                writer.gap(BEGIN + round(item[1] * S), BEGIN + round(item[2] * S), *item[3:])
+                writer.gap(Gap(BEGIN + round(item[1] * S), BEGIN + round(item[2] * S), *item[3:]))
             elif isinstance(item, tuple):
                 writer.mark(
-                    "dump",
-                    {"complete": True, "rows": 0},
-                    BEGIN + round(item[1] * S),
-                    BEGIN + round(item[2] * S),
+                    Mark(
+                        BEGIN + round(item[1] * S),
+                        BEGIN + round(item[2] * S),
+                        "dump",
+                        {"complete": True, "rows": 0},
+                    ),
                 )
             elif isinstance(item, list):
                 writer.append(table(item, AF_INET6 if ":" in item[0]["orig_src"] else AF_INET))
@@ -237,10 +240,16 @@ def test_events_of_a_squeezed_connection_tell_what_was_told_then(
     assert not {"start", "stop", "seen", "end", *counters} & set(start)
     assert start["status"] == ["SRC_NAT"]
     assert (first_end["event"], first_end["id"]) == ("DESTROY", 2)
-    assert {name: end[name] for name in ("event", "mark", "orig_packets", "reply_bytes", "start", "stop", "tcp_state")} == {
-        "event": "DESTROY", "mark": 9, "orig_packets": 5, "reply_bytes": 240, "tcp_state": "TIME_WAIT",
-        "start": "2026-11-23T17:37:17.000000000Z", "stop": "2026-11-23T17:37:22.000000000Z",
-    }  # fmt: skip
+    expected = {
+        "event": "DESTROY",
+        "mark": 9,
+        "orig_packets": 5,
+        "reply_bytes": 240,
+        "tcp_state": "TIME_WAIT",
+        "start": "2026-11-23T17:37:17.000000000Z",
+        "stop": "2026-11-23T17:37:22.000000000Z",
+    }
+    assert {name: end[name] for name in expected} == expected
 
 
 def test_connections_of_raw_and_squeezed_segments_are_the_same(
@@ -277,8 +286,11 @@ def test_what_was_there_already_and_what_vanished(run: Run, recording: Recording
     found = {row["orig_sport"] - 1000: row for row in map(json.loads, out)}
     assert code == 0
     assert {number: (row["start_source"], row["end_source"]) for number, row in found.items()} == {
-        1: ("bound", "bound"), 2: ("bound", "receipt"), 3: ("kernel", "bound"), 4: ("receipt", "receipt"),
-    }  # fmt: skip
+        1: ("bound", "bound"),
+        2: ("bound", "receipt"),
+        3: ("kernel", "bound"),
+        4: ("receipt", "receipt"),
+    }
     assert found[1]["end"] == "2026-11-23T17:43:57.200000000Z"
     assert [line[54:56] for line in run("-s", recording.folder)[1]] == ["k<", "<<", "<r", "rr"]
 
@@ -306,7 +318,7 @@ def test_recorders_in_one_folder_do_not_end_each_others_flows(
     recording.segment("tcp", [at(1, 1), at(2, 2)])
     Recording(recording.folder, "c2").segment("udp", [at(1.5, 3, l4proto=17)], ("dump", 300, 300.1))
     rows = [json.loads(line) for line in run("-s", "--format", "json", recording.folder)[1]]
-    assert [(row["proto"], row["end_source"]) for row in rows] == [
+    assert [(row["protocol"], row["end_source"]) for row in rows] == [
         ("tcp", "unknown"),
         ("udp", "bound"),
         ("tcp", "unknown"),
@@ -378,10 +390,13 @@ def test_gaps_of_the_window_and_no_others(run: Run, recording: Recording) -> Non
     ]
     recording.segment("a", [at(0)], *gaps, [at(100, 2)])
     said = [
-        "ctlist: gap: 1,234 events lost from 2026.11.23 17:37:27.000000 to 2026.11.23 17:37:37.000000: "
+        "ctlist: gap: 1,234 events lost from 2026.11.23 17:37:27.000000 to "
+        "2026.11.23 17:37:37.000000: "
         "the kernel dropped events: the receive buffer was full",
-        "ctlist: not recording from 2026.11.23 17:37:47.000000 to 2026.11.23 17:37:57.000000: the recorder was stopped",
-        "ctlist: gap: events lost from 2026.11.23 17:38:07.000000 to 2026.11.23 17:38:17.000000: the disk was full",
+        "ctlist: not recording from 2026.11.23 17:37:47.000000 to "
+        "2026.11.23 17:37:57.000000: the recorder was stopped",
+        "ctlist: gap: events lost from 2026.11.23 17:38:07.000000 to "
+        "2026.11.23 17:38:17.000000: the disk was full",
     ]
     assert run(recording.folder) == (0, run(recording.folder)[1], said)
     assert (
@@ -400,8 +415,10 @@ def test_a_window_that_was_not_recorded_says_so(run: Run, recording: Recording) 
     code, out, err = run("--since", before, "--until", after, recording.folder)
     assert (code, len(out)) == (0, 2)
     assert err == [
-        "ctlist: not recording from 2026.11.23 17:28:57.000000 to 2026.11.23 17:37:17.000000: nothing was recorded",
-        "ctlist: not recording from 2026.11.23 17:38:57.000000 to 2026.11.23 17:45:38.000000: nothing was recorded",
+        "ctlist: not recording from 2026.11.23 17:28:57.000000 to "
+        "2026.11.23 17:37:17.000000: nothing was recorded",
+        "ctlist: not recording from 2026.11.23 17:38:57.000000 to "
+        "2026.11.23 17:45:38.000000: nothing was recorded",
     ]
     assert len(run("--since", after, recording.folder)[2]) == 1
 
@@ -592,7 +609,10 @@ def test_the_parsers_words_are_the_modules_words() -> None:
 
 def test_listing_does_not_load_what_it_does_not_need(recording: Recording) -> None:
     recording.segment("a", [at(1)])
-    line = f"import sys; from ctrecorder.cli import ctlist; ctlist.main([{str(recording.folder)!r}]); print(*sorted(sys.modules))"
+    line = (
+        "import sys; from ctrecorder.cli import ctlist; "
+        f"ctlist.main([{str(recording.folder)!r}]); print(*sorted(sys.modules))"
+    )
     root = Path(ctlist.__file__).parents[2]
     done = subprocess.run(
         ["/usr/bin/python3", "-c", line],

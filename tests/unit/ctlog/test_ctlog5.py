@@ -21,7 +21,7 @@ from ctrecorder.columns import ADDRESSES, BY_NAME, COLUMNS, Column, Table
 from ctrecorder.ctlog import bloom, index
 from ctrecorder.ctlog import frame as form
 from ctrecorder.ctlog.encoder import LIVE, EncodingPlan
-from ctrecorder.ctlog.frame import FRAME, INDEX, TRAILER, Kind
+from ctrecorder.ctlog.frame import FRAME, INDEX, TRAILER, Gap, Kind
 from ctrecorder.ctlog.plans import SQUEEZED
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
@@ -278,7 +278,7 @@ def test_a_reader_written_from_the_page_reads_what_the_code_writes(
             ):
                 writer.append(made, kind=kind, plan=plan)
                 written.append((kind, made))
-    writer.gap(5, 7, "overrun", 3)
+    writer.gap(Gap(5, 7, "overrun", 3))
     last_hash = writer.close({"x": 1})
     data = path.read_bytes()
     blocks = ctlog_reader.read(data)

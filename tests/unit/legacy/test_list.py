@@ -172,13 +172,15 @@ def test_what_was_not_recorded_is_shown_as_unknown(run: Run, utc: None) -> None:
     )
     for line in map(json.loads, text.splitlines()):
         addresses = (
-            {"orig_src", "orig_dst", "reply_src", "reply_dst"} if line["proto"] == "icmp" else set()
+            {"orig_src", "orig_dst", "reply_src", "reply_dst"}
+            if line["protocol"] == "icmp"
+            else set()
         )
-        assert line.keys() == {"time", "event", "proto", "status"} | addresses
+        assert line.keys() == {"time", "event", "protocol", "status"} | addresses
     _, text, _ = run("-s", "--format", "json", SAMPLES / "legacy-014-ipv6-icmp.ct.squeezed")
     first = json.loads(text.splitlines()[0])
     unknown = {"end_source": "unknown", "start_source": "receipt", "seen": ["NEW"]}
-    assert first == {"start": "2026-11-23T18:17:18.621433000Z", "proto": "icmpv6", **unknown}
+    assert first == {"start": "2026-11-23T18:17:18.621433000Z", "protocol": "icmpv6", **unknown}
 
 
 def test_the_header_in_words(run: Run) -> None:
@@ -231,10 +233,7 @@ def test_who_says_that_losses_were_not_counted(run: Run, utc: None) -> None:
     assert lines[0].startswith(
         "10.9.0.1:53663 held 10.9.0.3:53663 (tcp) from 2026.11.23 18:17:18.618611 (receipt) to "
     )
-    assert (
-        lines[1]
-        == "complete as far as is known: the C ctrecorder did not count the events that it lost"
-    )
+    assert lines[1] == "complete as far as is known: the C ctrecorder did not count lost events"
     _, text, _ = run(
         "--who", "10.9.0.3:53663", "--at", "2026-11-23 18:17:20", "--format", "json", path
     )

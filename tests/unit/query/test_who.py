@@ -17,6 +17,7 @@ import pytest
 
 from ctrecorder.cli.ctlist import main
 from ctrecorder.columns import BY_NAME, Table, bits
+from ctrecorder.ctlog.frame import Gap, Mark
 from ctrecorder.errors import FormatError, UsageError
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.query import who
@@ -148,7 +149,9 @@ def record(
             ]
             if existing:
                 writer.append(table(existing))
-            writer.mark("dump", {"rows": len(existing), "complete": True}, begin + 1, begin + 9)
+            writer.mark(
+                Mark(begin + 1, begin + 9, "dump", {"rows": len(existing), "complete": True})
+            )
         events = [
             (flow.start, flow.row(NEW, flow.start)) for flow in network if begin <= flow.start < end
         ]
@@ -162,7 +165,7 @@ def record(
         ]
         if events:
             writer.append(table([row for _, row in sorted(events, key=lambda event: event[0])]))
-        writer.mark("heartbeat", {}, end - 1)
+        writer.mark(Mark.at(end - 1, "heartbeat"))
         previous, name = writer.close(), path.name
         paths.append(str(path))
     return paths
@@ -286,8 +289,8 @@ def test_a_flow_whose_start_was_lost_may_have_begun_after_the_dump_that_lacks_it
     paths = record(tmp_path, [flow], hours=3)
     Path(paths[0]).unlink()
     writer = SegmentWriter.create(paths[0], {"chain": "c"}, time_ns=T)
-    writer.mark("dump", {"rows": 0, "complete": True}, T + 1, T + 9)
-    writer.gap(T + HOUR // 3, T + HOUR // 2 + 1, "overrun", 12)
+    writer.mark(Mark(T + 1, T + 9, "dump", {"rows": 0, "complete": True}))
+    writer.gap(Gap(T + HOUR // 3, T + HOUR // 2 + 1, "overrun", 12))
     writer.close()
     end = who.parse_end("192.0.2.1:40000")
     (one,), answer = found(tmp_path, WhoQuery(end, T + 10 * SECOND, T + 11 * SECOND))
@@ -318,11 +321,11 @@ def test_the_log_says_where_it_does_not_cover_the_time(tmp_path: Path) -> None:
 
 def test_events_lost_since_the_last_dump_are_told(tmp_path: Path) -> None:
     writer = SegmentWriter.create(str(tmp_path / "a"), {"chain": "c"}, time_ns=T)
-    writer.mark("dump", {"rows": 0, "complete": True}, T + 1, T + 9)
-    writer.gap(T + 60 * SECOND, T + 70 * SECOND, "overrun", 12)
-    writer.mark("heartbeat", {}, T + 1000 * SECOND)
-    writer.mark("dump", {"rows": 0, "complete": True}, T + 1001 * SECOND, T + 1002 * SECOND)
-    writer.mark("heartbeat", {}, T + 2000 * SECOND)
+    writer.mark(Mark(T + 1, T + 9, "dump", {"rows": 0, "complete": True}))
+    writer.gap(Gap(T + 60 * SECOND, T + 70 * SECOND, "overrun", 12))
+    writer.mark(Mark.at(T + 1000 * SECOND, "heartbeat"))
+    writer.mark(Mark(T + 1001 * SECOND, T + 1002 * SECOND, "dump", {"rows": 0, "complete": True}))
+    writer.mark(Mark.at(T + 2000 * SECOND, "heartbeat"))
     writer.close()
     end = who.parse_end("192.0.2.1:40000")
     for seconds, wanted in ((30, []), (65, [12]), (500, [12]), (1500, [])):
@@ -485,7 +488,7 @@ def test_the_command_answers_in_lines_and_json(
         " to 2023.11.14 22:14:20.000000 (kernel), to 203.0.113.1:443"
     )
     assert lines[1].startswith("10.0.0.2:1234 held 192.0.2.1:40000")
-    assert lines[2:] == ["complete: the log covers that time whole"]
+    assert lines[2:] == ["complete: the log covers all of that time"]
     assert main(["--who", "192.0.2.1:40000", "--to", "203.0.113.2", *at]) == 0
     assert capfd.readouterr().out.count("held") == 1
     assert main(["--who", "192.0.2.1:8080", "--format", "json", *at]) == 0
@@ -494,14 +497,24 @@ def test_the_command_answers_in_lines_and_json(
     assert candidate["remote"] == {"address": "203.0.113.3", "port": 5555}
     assert (candidate["direction"], candidate["start"], candidate["start_source"]) == (
         "in",
-        "2023-11-14T22:13:22.000000Z",
+        "2023-11-14T22:13:22.000000000Z",
         "kernel",
     )
     assert whole == {"candidates": 1, "complete": True, "gaps": []}
     assert main(["--who", "192.0.2.1:40000", "--proto", "tcp", *at]) == 1
     assert capfd.readouterr().out.splitlines()[0] == "nobody"
-    assert main(["--who", "192.0.2.1:40000", "--at", "@100", str(tmp_path)]) == 1
+    before = ["--who", "192.0.2.1:40000", "--at", "@100", str(tmp_path)]
+    assert main(before) == 1
     assert "not complete: not recording" in capfd.readouterr().out
+    assert main([*before, "--format", "json"]) == 1
+    assert json.loads(capfd.readouterr().out)["gaps"] == [
+        {
+            "start": "1970-01-01T00:01:39.000000000Z",
+            "end": "1970-01-01T00:01:42.000000000Z",
+            "reason": "not-recording",
+            "lost": None,
+        }
+    ]
 
 
 @pytest.mark.parametrize(

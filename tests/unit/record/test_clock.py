@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ctrecorder.record.clock import SECOND, Clock, ClockChange
+from ctrecorder.record.clock import Clock, ClockChange
+from ctrecorder.times import SECOND
 
 NOON = 1_800_000_000 * SECOND
 

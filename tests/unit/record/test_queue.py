@@ -15,14 +15,15 @@ import pytest
 from ctrecorder import uapi
 from ctrecorder.columns import Event, Table
 from ctrecorder.ctlog.block import table_blocks
-from ctrecorder.ctlog.frame import Kind
+from ctrecorder.ctlog.frame import Gap, Kind, Mark
 from ctrecorder.errors import ArchiveError
 from ctrecorder.record.counters import Counters
-from ctrecorder.record.queue import MOST_UNSYNCED_BYTES, WriteQueue
+from ctrecorder.record.queue import MAX_UNSYNCED_BYTES, WriteQueue
 from ctrecorder.record.segments import SegmentSeries
-from ctrecorder.record.target import DAY, MINUTE, SECOND, Target, newest_segment
+from ctrecorder.record.target import Target, newest_segment
 from ctrecorder.segment.reader import Segment
 from ctrecorder.service.log import Log
+from ctrecorder.times import DAY, MINUTE, SECOND
 
 NOON = 20_000 * DAY + 12 * 60 * MINUTE
 BIG = 64 << 20
@@ -146,8 +147,8 @@ def test_a_name_that_exists_at_rotation_keeps_the_old_segment(tmp_path: Path) ->
     assert ids_of(old) == [[0, 1, 2], [3, 4]]
     assert Path(next_name).read_text() == "precious"
     assert (
-        f"going on in {old}: cannot open {next_name}: it exists already, and a segment is never overwritten"
-        in lines(ours)
+        f"continuing in {old}: cannot open {next_name}: it exists, and a segment is never "
+        "overwritten" in lines(ours)
     )
 
 
@@ -174,11 +175,11 @@ def test_a_new_recorder_goes_on_in_the_chain_and_says_what_is_missing(
     before.flush(NOON + SECOND)
     last = NOON + 2 * SECOND
     if closed:
-        before.mark("stop", {}, last)
+        before.mark(Mark.at(last, "stop"))
         before.close(last)
     else:
         assert before.series.writer is not None
-        before.mark("heartbeat", {}, last)
+        before.mark(Mark.at(last, "heartbeat"))
         before.flush(last)
         before.series.writer.abandon()  # the kernel lets go of the lock of a process that died
     after = queue(tmp_path)
@@ -228,7 +229,7 @@ def test_a_mark_comes_after_the_rows_before_it(tmp_path: Path) -> None:
     ours = queue(tmp_path)
     ours.open(NOON)
     ours.add(rows(0, 1))
-    ours.mark("dump", {"complete": True}, NOON, NOON + 1)
+    ours.mark(Mark(NOON, NOON + 1, "dump", {"complete": True}))
     ours.add(rows(1, 1))
     ours.close(NOON + 2)
     with Segment(ours.path) as segment:
@@ -243,11 +244,11 @@ def test_a_mark_comes_after_the_rows_before_it(tmp_path: Path) -> None:
 def test_gaps_of_one_reason_become_one(tmp_path: Path) -> None:
     ours = queue(tmp_path)
     ours.open(NOON)
-    ours.gap(NOON + 2, NOON + 3, "overrun", 5, "full")
-    ours.gap(NOON + 1, NOON + 7, "overrun", 6, "full")
-    ours.gap(NOON, NOON + 9, "stopped", None, "gone")
+    ours.gap(Gap(NOON + 2, NOON + 3, "overrun", 5, "full"))
+    ours.gap(Gap(NOON + 1, NOON + 7, "overrun", 6, "full"))
+    ours.gap(Gap(NOON, NOON + 9, "stopped", None, "gone"))
     ours.flush(NOON + 10)
-    ours.gap(NOON + 11, NOON + 12, "overrun", 1, "full")
+    ours.gap(Gap(NOON + 11, NOON + 12, "overrun", 1, "full"))
     ours.close(NOON + 13)
     with Segment(ours.path) as segment:
         found = [(gap.begin - NOON, gap.end - NOON, gap.reason, gap.lost) for gap in segment.gaps]
@@ -298,7 +299,7 @@ def test_rows_of_a_dump_that_do_not_fit_are_no_lost_events(tmp_path: Path) -> No
         assert not ours.flush(NOON)
         ours.add(rows(1, 2000), existing=True)
         assert not ours.flush(NOON)
-    assert ours.cut_dumps == 2000
+    assert ours.dropped_dump_rows == 2000
     assert ours.close(NOON + SECOND)
     with Segment(ours.path) as segment:
         assert segment.gaps == []
@@ -356,7 +357,7 @@ def test_a_deleted_folder_is_waited_for(tmp_path: Path) -> None:
     folder.mkdir()
     assert ours.flush(NOON)
     assert ids_of(path) == [list(range(first, first + 1000)) for first in range(0, 3000, 1000)]
-    assert len([line for line in lines(ours) if "has no place" in line]) == 1
+    assert len([line for line in lines(ours) if "cannot be restored" in line]) == 1
 
 
 def test_what_ends_with_a_deleted_folder_is_told_to_be_lost(tmp_path: Path) -> None:
@@ -370,7 +371,7 @@ def test_what_ends_with_a_deleted_folder_is_told_to_be_lost(tmp_path: Path) -> N
     ours.add(rows(0, 1000))
     assert ours.close(NOON)
     assert (
-        lines(ours)[-1] == f"{path} was deleted and never had a place again: its 1000 rows are lost"
+        lines(ours)[-1] == f"{path} was deleted and could not be restored: its 1000 rows are lost"
     )
 
 
@@ -442,6 +443,6 @@ def test_what_is_written_is_synced_before_it_fills_the_memory(tmp_path: Path) ->
     most = 0
     for first in range(0, 240 * 8192, 8192):
         ours.add(rows(first, 8192))
-        most = max(most, ours._bytes)
-    assert only(tmp_path).stat().st_size > 2 * MOST_UNSYNCED_BYTES
-    assert most < 1.5 * MOST_UNSYNCED_BYTES
+        most = max(most, ours.held_bytes)
+    assert only(tmp_path).stat().st_size > 2 * MAX_UNSYNCED_BYTES
+    assert most < 1.5 * MAX_UNSYNCED_BYTES

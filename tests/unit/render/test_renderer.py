@@ -261,7 +261,7 @@ def expected_record(row: Row) -> dict[str, Any]:
         elif key == "event":
             found[key] = {1: "NEW", 2: "UPDATE", 3: "DESTROY", 4: "EXISTING"}[value]
         elif key == "l4proto":
-            found["proto"] = labels.protocol(value)
+            found["protocol"] = labels.protocol(value)
         elif key.endswith("_icmp"):
             found |= {
                 f"{key}_{part}": number
@@ -331,7 +331,7 @@ def test_json_of_connections_begins_well_whatever_is_unknown() -> None:
 def test_every_column_has_a_key() -> None:
     """A column that is added to the format shows up."""
     shown = {*EVENT_KEYS, *CONNECTION_KEYS} - {key for key in EVENT_KEYS if "_icmp_" in key} - {
-        "proto"
+        "protocol"
     } | {"l4proto", "present"}
     assert shown == set(BY_NAME)
 
@@ -360,7 +360,7 @@ def test_a_strangers_numbers_are_text_too() -> None:
     for form in FORMATS:
         assert made(form, table(rows), utc=True).count("\n") == 2
     shown = [json.loads(line) for line in made("json", table(rows)).splitlines()]
-    assert (shown[0]["event"], shown[0]["proto"], shown[1]["status"]) == (
+    assert (shown[0]["event"], shown[0]["protocol"], shown[1]["status"]) == (
         "200",
         "255",
         ["0x100000"],

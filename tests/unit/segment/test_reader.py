@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ctrecorder import uapi
 from ctrecorder.columns import Table
 from ctrecorder.ctlog.bloom import Bloom
-from ctrecorder.ctlog.frame import FRAME, MAGIC, NO_HASH, TABLES, Kind, pack_block
+from ctrecorder.ctlog.frame import FRAME, MAGIC, NO_HASH, TABLES, Gap, Kind, Mark, pack_block
 from ctrecorder.ctlog.index import FORM_SMALL, Bound
 from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError
 from ctrecorder.segment.reader import Block, Bounds, Segment
@@ -39,8 +39,8 @@ def write(
     writer = SegmentWriter.create(str(path), {"host": "router"}, time_ns=NOON)
     for part in parts:
         writer.append(part)
-    writer.gap(NOON, NOON + 5, "overrun", 7)
-    writer.mark("heartbeat", facts or {}, NOON + 6)
+    writer.gap(Gap(NOON, NOON + 5, "overrun", 7))
+    writer.mark(Mark.at(NOON + 6, "heartbeat", facts or {}))
     if close:
         return writer.close()
     last_hash = writer.last_hash

@@ -18,7 +18,7 @@ import pytest
 from ctrecorder import uapi
 from ctrecorder.archive import find
 from ctrecorder.check import verify
-from ctrecorder.ctlog.frame import NO_HASH, Kind
+from ctrecorder.ctlog.frame import NO_HASH, Gap, Kind, Mark
 from ctrecorder.errors import ArchiveError, UsageError
 from ctrecorder.record import template as record_template
 from ctrecorder.segment import files
@@ -128,7 +128,7 @@ def test_an_empty_table_is_no_block(writer: SegmentWriter) -> None:
 
 def test_a_gap_that_ends_before_it_begins(writer: SegmentWriter) -> None:
     """The clock was set back: there is nothing better to say than the moment."""
-    writer.gap(NOON, NOON - SECOND, "clock", None)
+    writer.gap(Gap(NOON, NOON - SECOND, "clock", None))
     writer.close()
     with Segment(writer.path) as segment:
         assert [(gap.begin, gap.end) for gap in segment.gaps] == [(NOON, NOON)]
@@ -158,8 +158,8 @@ def test_a_write_that_fails_leaves_whole_blocks_and_can_be_made_again(
     size, last_hash = writer.size, writer.last_hash
     for attempt in (
         lambda: writer.append(EVENTS),
-        lambda: writer.gap(0, 1, "overrun", 3, "x" * 600),
-        lambda: writer.mark("heartbeat", {"x": "y" * 600}, 0),
+        lambda: writer.gap(Gap(0, 1, "overrun", 3, "x" * 600)),
+        lambda: writer.mark(Mark.at(0, "heartbeat", {"x": "y" * 600})),
         lambda: writer.close({"x": "y" * 600}),
     ):
         with (

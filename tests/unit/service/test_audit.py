@@ -106,7 +106,7 @@ def test_a_reason_is_required(log: Path, tmp_path: Path, reason: str) -> None:
         f"ctlist {reason} {log} >{tmp_path}/out; code=$?; test ! -s {tmp_path}/out && exit $code"
     )
     said, sent = ask(tmp_path, "require-reason", query, code=2)
-    assert said.startswith("ctlist: why do you ask?")
+    assert said.startswith("ctlist: a reason is required")
     assert "--reason" in said
     assert sent == ""
 

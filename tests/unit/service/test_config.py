@@ -53,7 +53,8 @@ def test_without_a_file_every_setting_has_its_default(
 
 def test_the_file_goes_over_the_default_and_the_command_line_over_the_file(conf: Path) -> None:
     conf.write_text(
-        "[record]\nrotate = 5\nprotocols = udp, tcp\nnat_only=yes\n; x\n[expire]\nmax_size = 1.5G\nmin_free = 7.5%\n"
+        "[record]\nrotate = 5\nprotocols = udp, tcp\nnat_only=yes\n; x\n"
+        "[expire]\nmax_size = 1.5G\nmin_free = 7.5%\n"
     )
     args = argparse.Namespace(config=str(conf), rotate=None, protocols=(1,), nat_only=None)
     config.merge(args, "record")
@@ -102,8 +103,8 @@ def test_a_zero_of_the_command_line_is_not_taken_for_nothing(conf: Path) -> None
         ),
         ("[DEFAULT]\nrotate = 5", "line 1: no section [DEFAULT]"),
         ("[record]\nrotate = 5\nrotate = 6", "line 3: rotate is set twice in [record]"),
-        ("[record]\n[record]\n", "line 2: section [record] stands twice"),
-        ("rotate = 5", "line 1: rotate = 5: stands before the first section"),
+        ("[record]\n[record]\n", "line 2: there are two sections [record]"),
+        ("rotate = 5", "line 1: rotate = 5: is before the first section"),
         ("[record]\nrotate: 5", "line 2: rotate: 5: not a section, a comment or `name = value`"),
         ("[squeeze]\nresolution = ns", "line 2: resolution = ns: allowed is us, ms or s"),
         (

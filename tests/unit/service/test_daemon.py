@@ -54,7 +54,7 @@ except Exception as error:
     print(type(error).__name__, error)
     sys.exit(2)
 status = privileges.status_of()
-for name in ("Uid", "Gid", "Groups", "CapPrm", "CapEff", "CapInh", "CapAmb", "CapBnd", "NoNewPrivs"):
+for name in "Uid Gid Groups CapPrm CapEff CapInh CapAmb CapBnd NoNewPrivs".split():
     print(name, status[name].split())
 """
 
@@ -81,8 +81,10 @@ def test_root_becomes_a_user_with_one_capability_or_none(keep: bool, bits: str) 
 
 def test_what_was_given_up_cannot_be_taken_back() -> None:
     code = DROP.format(user="nobody", group=None, keep=True) + (
-        "for call in (lambda: os.setuid(0), lambda: os.setgroups([0]), lambda: open('/etc/shadow')):\n"
-        "    try:\n        call()\n    except PermissionError:\n        continue\n    print('BACK')\n"
+        "calls = (lambda: os.setuid(0), lambda: os.setgroups([0]), lambda: open('/etc/shadow'))\n"
+        "for call in calls:\n"
+        "    try:\n        call()\n    except PermissionError:\n        continue\n"
+        "    print('BACK')\n"
         "print(os.popen('grep CapEff /proc/self/status').read())"
     )
     result = run(code)
@@ -123,7 +125,10 @@ def test_a_drop_that_does_not_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_without_root_net_admin_must_be_there() -> None:
-    become = "import os\nos.setgroups([])\nos.setgid(65534)\nos.setuid(65534)\nos.setgroups = lambda groups: None\n"
+    become = (
+        "import os\nos.setgroups([])\nos.setgid(65534)\nos.setuid(65534)\n"
+        "os.setgroups = lambda groups: None\n"
+    )
     bare = run(become + DROP.format(user=None, group=None, keep=True))
     assert bare.stdout.startswith("KernelError recording needs CAP_NET_ADMIN")
     assert run(become + DROP.format(user="nobody", group=None, keep=False)).stdout.startswith(
@@ -143,7 +148,8 @@ from ctrecorder.service import log as service
 pidfile = daemon.PidFile({str(pid_path)!r})
 kept = os.open({str(out)!r}, os.O_WRONLY | os.O_CREAT)
 daemon.daemonize(pidfile)
-os.write(kept, repr((os.getpid(), os.getsid(0), os.getcwd(), [os.readlink(f'/proc/self/fd/{{fd}}') for fd in (0, 1, 2)])).encode())
+files = [os.readlink(f'/proc/self/fd/{{fd}}') for fd in (0, 1, 2)]
+os.write(kept, repr((os.getpid(), os.getsid(0), os.getcwd(), files)).encode())
 while not os.path.exists({str(tmp_path / "end")!r}):
     time.sleep(0.01)
 pidfile.remove()
@@ -184,15 +190,15 @@ def test_a_stale_pid_file_is_taken_over_a_foreign_file_is_not(tmp_path: Path) ->
     assert not path.exists()
 
     path.write_text("root:x:0:0::/root:/bin/sh\n")
-    with pytest.raises(ArchiveError, match="holds something else"):
+    with pytest.raises(ArchiveError, match="has other content"):
         daemon.PidFile(str(path))
     assert path.read_text().startswith("root:")
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "target")
-    with pytest.raises(ArchiveError, match="cannot make the pid file"):
+    with pytest.raises(ArchiveError, match="cannot create the pid file"):
         daemon.PidFile(str(link))
     assert not (tmp_path / "target").exists()
-    with pytest.raises(ArchiveError, match="is no pid file: not a regular file"):
+    with pytest.raises(ArchiveError, match="is not a pid file: not a regular file"):
         daemon.PidFile("/dev/null")
     with pytest.raises(ArchiveError, match="No such file"):
         daemon.PidFile(str(tmp_path / "none" / "pid"))
@@ -226,7 +232,8 @@ def test_signals_wake_poll_in_order_and_the_old_handlers_come_back() -> None:
 
 def test_nice_is_checked_and_set() -> None:
     result = run(
-        "import os\nfrom ctrecorder.service import daemon\ndaemon.set_nice(7)\nprint(os.getpriority(os.PRIO_PROCESS, 0))"
+        "import os\nfrom ctrecorder.service import daemon\ndaemon.set_nice(7)\n"
+        "print(os.getpriority(os.PRIO_PROCESS, 0))"
     )
     assert result.stdout == "7\n"
     with pytest.raises(UsageError, match="-20 to 19"):
@@ -240,7 +247,11 @@ def test_nice_is_checked_and_set() -> None:
 def test_notify_says_it_to_systemd_and_nothing_without_it(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(str(tmp_path / "notify"))
-        code = "from ctrecorder.service import daemon\ndaemon.notify('READY=1', 'STATUS=12 events/s')\nprint(daemon.watchdog_seconds())"
+        code = (
+            "from ctrecorder.service import daemon\n"
+            "daemon.notify('READY=1', 'STATUS=12 events/s')\n"
+            "print(daemon.watchdog_seconds())"
+        )
         result = run(
             code, env={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "10000000"}
         )
@@ -300,7 +311,8 @@ def test_a_daemon_that_nobody_will_hear_says_so(
     service.Log("ctrecord").detach()
     assert (
         capsys.readouterr().err
-        == f"ctrecord: neither journald nor syslog ({tmp_path / 'log'}) is there: the log goes nowhere\n"
+        == f"ctrecord: neither journald nor syslog ({tmp_path / 'log'}) is running: "
+        "the log is discarded\n"
     )
     (tmp_path / "log").touch()
     service.Log("ctrecord").detach()
@@ -369,15 +381,15 @@ def test_ctrecorder_7_lists_every_kind_with_its_id_and_fields() -> None:
         assert quoted in {kind.id for kind in messages.kinds().values()}
 
 
-def test_whoever_says_something_gives_fields_that_its_kind_has() -> None:
-    """Read from the sources: a field that no one listed would be in no man page and in no catalog."""
+def test_entries_have_only_the_fields_of_their_kind() -> None:
+    """Read from the sources: other fields are in no man page and in no catalog."""
     kinds = messages.kinds()
     for path in (ROOT / "ctrecorder").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)
-                and node.func.attr == "say"
+                and node.func.attr == "send"
                 and node.args
             ):
                 kind = node.args[0]

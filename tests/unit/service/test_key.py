@@ -36,13 +36,13 @@ def test_a_key_is_64_bytes_and_the_end_of_its_line_does_not_count(key: Path) -> 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o622, 0o660])
 def test_what_others_can_read_is_no_secret(key: Path, mode: int) -> None:
     key.chmod(mode)
-    with pytest.raises(UsageError, match=r"others may read it.*chmod 600"):
+    with pytest.raises(UsageError, match=r"other users can read it.*chmod 600"):
         read_key(str(key))
 
 
 def test_another_users_file_is_no_secret(key: Path) -> None:
     os.chown(key, 12345, 12345)
-    with pytest.raises(UsageError, match="others may read it, or own it"):
+    with pytest.raises(UsageError, match="other users can read it, or own it"):
         read_key(str(key))
 
 
@@ -51,8 +51,8 @@ def test_what_is_no_file(key: Path, tmp_path: Path) -> None:
     link.symlink_to(key)
     os.mkfifo(tmp_path / "fifo")
     others = (
-        (tmp_path, "not a file"),
-        (tmp_path / "fifo", "not a file"),
+        (tmp_path, "not a regular file"),
+        (tmp_path / "fifo", "not a regular file"),
         (tmp_path / "x", "No such file"),
     )
     for path, says in ((link, "cannot be read"), *others):
@@ -62,7 +62,7 @@ def test_what_is_no_file(key: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(b"", "0 bytes can be guessed"), (b"short\n\n", "5 bytes"), (b"x" * 5000, "longer than 4096")],
+    [(b"", "0 bytes is too short"), (b"short\n\n", "5 bytes"), (b"x" * 5000, "longer than 4096")],
 )
 def test_what_is_no_key(key: Path, content: bytes, says: str) -> None:
     key.write_bytes(content)
@@ -99,7 +99,7 @@ def test_who_only_reads_goes_on_without_a_key_that_is_not_for_him(
     conf.write_text("[seal]\nkey = credential:key\n")
     nothing, why = find_key_for_reading(None, str(conf))
     assert nothing == b""
-    assert "not at hand (credential:key)" in why
+    assert "cannot be read here (credential:key)" in why
     assert find_key_for_reading(str(key), str(conf)) == (read_key(str(key)), "")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     assert find_key_for_reading(None, str(conf)) == (read_key(str(key)), "")
@@ -107,7 +107,7 @@ def test_who_only_reads_goes_on_without_a_key_that_is_not_for_him(
     assert "gone" in find_key_for_reading(None, str(conf))[1]
     key.chmod(0o644)
     conf.write_text(f"[seal]\nkey = {key}\n")
-    with pytest.raises(UsageError, match="is no secret"):
+    with pytest.raises(UsageError, match="is not secret"):
         find_key_for_reading(None, str(conf))
     conf.write_text("")
     assert find_key_for_reading(None, str(conf)) == (b"", "")

@@ -1,0 +1,56 @@
+"""Messages that are not in the log: dropped by the kernel, unreadable, or sent by a process."""
+
+from __future__ import annotations
+
+from ctrecorder.ctlog.frame import Gap
+from ctrecorder.record.counters import Counters
+
+
+class LossCounter:
+    """Compares the sockets' totals with those of the last check; new losses become gaps.
+
+    A loss is dated from the last check without a loss to now.  `counters` is kept up to date.
+    """
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._dropped = 0  # total at the last check, as those of `counters`
+        self._checked_ns = 0  # ns UTC of the last check of the kernel's drops
+
+    def reset(self, now_ns: int) -> None:
+        """Begin at `now_ns`, ns UTC: no loss is dated earlier."""
+        self._checked_ns = now_ns
+
+    def dropped(self, total: int, buffer_bytes: int, now_ns: int) -> Gap | None:
+        """A gap for the events that the kernel dropped since the last check, None if it dropped
+        none.
+
+        `total`: since the socket was opened.
+        """
+        count, self._dropped = total - self._dropped, total
+        detail = f"the receive buffer of {buffer_bytes >> 10} KiB was full"
+        gap = self._gap("overrun", count, detail, now_ns) if count else None
+        self._checked_ns = now_ns
+        return gap
+
+    def unreadable(self, total: int, problem: str, now_ns: int) -> Gap | None:
+        """A gap for the kernel's messages that could not be decoded since the last check, None if
+        all could.
+
+        `problem`: of the first one.
+        """
+        count = total - self._counters.unreadable
+        if not count:
+            return None
+        self._counters.unreadable = total
+        detail = f"messages of the kernel could not be read: {problem}"
+        return self._gap("unreadable", count, detail, now_ns)
+
+    def foreign(self, total: int) -> int:
+        """The number of messages that a process sent since the last check.  They are no loss."""
+        count, self._counters.foreign = total - self._counters.foreign, total
+        return count
+
+    def _gap(self, reason: str, count: int, detail: str, now_ns: int) -> Gap:
+        self._counters.lost += count
+        return Gap(min(self._checked_ns, now_ns), now_ns, reason, count, detail)

@@ -1,0 +1,509 @@
+"""The recorder's own loop, with a clock, sockets and signals that the test drives: no kernel, no
+waiting.
+
+`Machine` is the clock.  Its `wait` returns at once: it moves the clock to the next planned action,
+or to the end of the wait, so that a minute of recording takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import signal
+import struct
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ctrecorder import uapi
+from ctrecorder.ctlog.frame import Gap, Kind, Mark
+from ctrecorder.errors import KernelError
+from ctrecorder.kernel import sockets
+from ctrecorder.kernel.sockets import DumpSocket, EventSocket, SlotBuffer
+from ctrecorder.record import counters, recorder
+from ctrecorder.record.clock import Clock
+from ctrecorder.record.deadlines import FLUSH_NS, HEARTBEAT_NS
+from ctrecorder.record.dump import RESYNC_DELAY_NS, STALL_NS
+from ctrecorder.record.recorder import Recorder, RecorderOptions
+from ctrecorder.segment.reader import Segment
+from ctrecorder.service import messages
+from ctrecorder.service.daemon import SignalPipe
+from ctrecorder.service.log import Log
+from ctrecorder.times import DAY, MINUTE, SECOND
+from tests.support.conntrack_messages import CREATE, attribute, ip4, message, number, orig, ports
+
+START = 20_000 * DAY + 12 * 60 * MINUTE + 10 * MINUTE  # 12:10 UTC
+SIGNALS, EVENTS, DUMP = 1001, 1002, 1003  # descriptors that no file has
+MAX_WAITS = 10_000  # the longest test takes some 300
+DONE = struct.pack("=IHHIIi", 20, uapi.NLMSG_DONE, uapi.NLM_F_MULTI, 0, 0, 0)
+
+
+class Machine(Clock):
+    """The clocks, and a plan of what happens when."""
+
+    def __init__(self) -> None:
+        self.wall_ns, self.monotonic_ns, self.boottime_ns = START, 50 * SECOND, 90 * SECOND
+        self.ready: list[Callable[[], int | None]] = []  # a descriptor that is readable, or None
+        self.waits = 0
+        self._plan: list[tuple[int, Callable[[], object]]] = []
+        super().__init__(lambda: self.wall_ns, lambda: self.monotonic_ns, lambda: self.boottime_ns)
+
+    def at(self, seconds: float, action: Callable[[], object]) -> None:
+        """Plan `action` for that many seconds after the start of the test, by the clock that is
+        never set.
+        """
+        self._plan.append((50 * SECOND + round(seconds * SECOND), action))
+        self._plan.sort(key=lambda each: each[0])
+
+    def wait(self, sources: Collection[Any], wait_ns: int) -> set[int]:
+        self.waits += 1
+        assert self.waits < MAX_WAITS, "the loop does not wait"
+        assert wait_ns >= 0
+        wanted = {source.fileno() for source in sources}
+        until = self.monotonic_ns + wait_ns
+        while not (found := self._found() & wanted):
+            if not self._plan or self._plan[0][0] > until:
+                self._move(until)
+                break
+            when, action = self._plan.pop(0)
+            self._move(when)
+            action()
+        return found
+
+    def step_wall(self, ns: int) -> None:
+        self.wall_ns += ns
+
+    def suspend(self, ns: int) -> None:
+        self.wall_ns += ns
+        self.boottime_ns += ns
+
+    def _found(self) -> set[int]:
+        return {descriptor for each in self.ready if (descriptor := each()) is not None}
+
+    def _move(self, when: int) -> None:
+        passed = max(when - self.monotonic_ns, 0)
+        self.wall_ns += passed
+        self.monotonic_ns += passed
+        self.boottime_ns += passed
+
+
+class Signals(SignalPipe):
+    """Signals that the test sends."""
+
+    def __init__(self) -> None:
+        self.sent: list[int] = []
+
+    def fileno(self) -> int:
+        return SIGNALS
+
+    def read(self) -> list[int]:
+        sent, self.sent = self.sent, []
+        return sent
+
+
+class Events(EventSocket):
+    """An event socket whose messages and drops the test makes."""
+
+    def __init__(self, machine: Machine, buffer_bytes: int) -> None:
+        self.foreign = self.truncated = 0
+        self.capped = ""
+        self.buffer_bytes = buffer_bytes
+        self.dropped = 0
+        self.queued: list[bytes] = []
+        self.largest_batch = 0
+        self._machine = machine
+
+    def fileno(self) -> int:
+        return EVENTS
+
+    def receive(self, buffer: SlotBuffer) -> int:
+        first = buffer.used
+        taken = self.queued[: min(sockets.BATCH, buffer.rows - first)]
+        del self.queued[: len(taken)]
+        self.largest_batch = max(self.largest_batch, len(taken))
+        for row, data in enumerate(taken, first):
+            buffer.slots[row, : len(data)] = np.frombuffer(data, np.uint8)
+            buffer.sizes[row] = len(data)
+        buffer.used = first + len(taken)
+        buffer.received[first : buffer.used] = self._machine.wall()
+        return len(taken)
+
+    def drops(self) -> int:
+        return self.dropped
+
+
+class Dump(DumpSocket):
+    """A dump socket that answers each request with the datagrams of `answers`."""
+
+    answers: list[bytes]
+    requests: int
+
+    def __init__(self) -> None:
+        self.foreign = 0
+        self._answer = bytearray()
+        self.pending: list[bytes] = []
+
+    def request(self, family: int = uapi.AF_UNSPEC) -> None:
+        type(self).requests += 1
+        self.pending = list(self.answers)
+
+    def fileno(self) -> int:
+        return DUMP
+
+    def close(self) -> None:
+        self.pending = []
+
+    def _receive(self, room: memoryview) -> tuple[int, int]:
+        if not self.pending:
+            return 0, 0
+        data = self.pending.pop(0)
+        room[: len(data)] = data
+        return len(data), 0
+
+
+class Entries(Log):
+    """A log that the test reads: the kind and the text of each entry."""
+
+    def __init__(self) -> None:
+        super().__init__("test")
+        self.entries: list[tuple[messages.Message, str]] = []
+
+    def send(self, kind: messages.Message, text: str, **fields: object) -> None:
+        self.entries.append((kind, text))
+
+    def texts(self, kind: messages.Message) -> list[str]:
+        return [text for each, text in self.entries if each is kind]
+
+
+class Stage:
+    """A recorder with everything around it."""
+
+    def __init__(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, *, buffer_bytes: int = 64 << 20
+    ) -> None:
+        monkeypatch.setattr(counters, "log_obstacles", lambda *args: None)
+        monkeypatch.setattr(sockets, "sysctl", lambda name: 1)
+        self.reports: list[str] = []
+        monkeypatch.setattr(recorder.daemon, "notify", lambda *lines: self.reports.extend(lines))
+        self.folder, self.log = folder, Entries()
+        self.machine, self.signals = Machine(), Signals()
+        self.events = Events(self.machine, buffer_bytes)
+        Dump.answers, Dump.requests = [DONE], 0
+        self.dumps: list[Dump] = []
+        options = RecorderOptions(
+            template=str(folder / "%Y%m%d-%H%M.ctlog"),
+            rotate_minutes=60,
+            protocols=(),
+            nat_only=False,
+            updates=False,
+            resync=True,
+            buffer_bytes=buffer_bytes,
+            block_rows=16384,
+            memory_bytes=1 << 20,
+            mode=0o640,
+        )
+        self.recorder = Recorder(options, self.log, self.machine)
+        self.recorder.open(lambda *args: self.events, self._connect_dump)
+        self.machine.ready = [
+            lambda: SIGNALS if self.signals.sent else None,
+            lambda: EVENTS if self.events.queued else None,
+            lambda: DUMP if self.dumps[-1].pending else None,
+        ]
+
+    def _connect_dump(self) -> Dump:
+        self.dumps.append(Dump())
+        return self.dumps[-1]
+
+    def run(self, seconds: float) -> None:
+        """Record for that long, then SIGTERM."""
+        self.machine.at(seconds, lambda: self.signals.sent.append(signal.SIGTERM))
+        self.recorder.start()
+        self.recorder.run(self.signals)
+
+    def arrive(self, seconds: float, *ids: int) -> None:
+        """Plan one NEW for each of `ids`, all at that moment."""
+        self.machine.at(seconds, lambda: self.events.queued.extend(map(event, ids)))
+
+    def segments(self) -> list[Path]:
+        return sorted(self.folder.iterdir())
+
+
+def event(number_: int, flags: int = CREATE) -> bytes:
+    """A NEW of TCP whose id is `number_`."""
+    return message(
+        orig(ip4(0x0A000001, 0x0A000002), ports(6, 1000, 80)),
+        number(uapi.CTA_ID, number_, 4),
+        flags=flags,
+    )
+
+
+def blocks(path: Path) -> list[tuple[Kind, int, list[int]]]:
+    """Of each block: its kind, its last time after the start in ms, and the ids of its rows."""
+    with Segment(str(path)) as segment:
+        assert segment.findings == []
+        return [
+            (
+                Kind(block.kind),
+                (block.time_max - START) // 1_000_000,
+                segment.read(block, ["id"])["id"].tolist() if block.kind == Kind.EVENTS else [],
+            )
+            for block in segment.blocks
+        ]
+
+
+def ids(path: Path) -> list[int]:
+    return [each for _, _, row_ids in blocks(path) for each in row_ids]
+
+
+def marks(path: Path, what: str) -> list[Mark]:
+    with Segment(str(path)) as segment:
+        return [mark for mark in segment.marks if mark.what == what]
+
+
+def gaps(path: Path) -> list[Gap]:
+    with Segment(str(path)) as segment:
+        return segment.gaps
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    return Stage(tmp_path, monkeypatch)
+
+
+def test_events_are_in_the_log_after_a_second(stage: Stage) -> None:
+    """Not earlier either: each flush is a block and a sync."""
+    stage.arrive(10, 1)
+    stage.arrive(10.5, 2)
+    seen: list[tuple[float, list[int]]] = []
+
+    def look() -> None:
+        seen.append((stage.machine.monotonic_ns / SECOND - 50, ids(stage.segments()[0])))
+
+    for seconds in (10.9, 10.99, 11.1, 12):
+        stage.machine.at(seconds, look)
+    stage.run(20)
+    assert [found for _, found in seen] == [[], [], [1, 2], [1, 2]]
+    assert FLUSH_NS == SECOND
+
+
+def test_a_batch_is_given_time_to_form(stage: Stage) -> None:
+    for step in range(10):
+        stage.arrive(10 + step / 1000, step)
+    stage.run(20)
+    assert ids(stage.segments()[0]) == list(range(10))
+    assert stage.events.largest_batch == 10
+
+
+def test_a_small_buffer_is_read_before_it_is_half_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """64 KiB hold 102 events, and a million may come a second: the wait is at most 51 us."""
+    stage = Stage(tmp_path, monkeypatch, buffer_bytes=65536)
+    for step in range(10):
+        stage.arrive(10 + step / 1000, step)
+    stage.run(20)
+    assert ids(stage.segments()[0]) == list(range(10))
+    assert stage.events.largest_batch == 1
+
+
+def test_a_flood_is_taken_whole_and_does_not_keep_signals_waiting(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 3 * 32 * sockets.BATCH + 5
+    stage.arrive(10, *range(count))
+    left: list[int] = []
+    stage.machine.at(10, lambda: stage.signals.sent.append(signal.SIGUSR1))
+    log = stage.log.send
+
+    def send(kind: messages.Message, text: str, **fields: object) -> None:
+        if kind is messages.COUNTERS:
+            left.append(len(stage.events.queued))
+        log(kind, text, **fields)
+
+    monkeypatch.setattr(stage.log, "send", send)
+    stage.run(20)
+    assert ids(stage.segments()[0]) == list(range(count))
+    assert left[0] > 0
+
+
+def test_a_heartbeat_each_minute_of_silence(stage: Stage) -> None:
+    stage.arrive(100, 1)
+    stage.run(300)
+    times = [(mark.begin - START) // SECOND for mark in marks(stage.segments()[0], "heartbeat")]
+    # The dump of the start is written in second 1, the rows of second 100 in second 101.
+    assert times == [61, 161, 221, 281]
+    assert HEARTBEAT_NS == MINUTE
+
+
+def test_a_new_segment_at_the_period_with_a_dump(stage: Stage) -> None:
+    """12:10 to 13:00 is 3,000 s."""
+    stage.arrive(2999.9, 1)
+    stage.arrive(3000.1, 2)
+    Dump.answers = [event(7, uapi.NLM_F_MULTI), DONE]
+    stage.run(3010)
+    first, second = stage.segments()
+    assert (first.name[-10:], second.name[-10:]) == ("1210.ctlog", "1300.ctlog")
+    assert ids(first) == [7, 1]
+    assert sorted(ids(second)) == [2, 7]
+    with Segment(str(first)) as one, Segment(str(second)) as two:
+        assert one.state == two.state == "closed"
+        assert two.previous_hash == one.last_hash
+        assert two.index["time_min"][0] - START == 3000 * SECOND
+    for path, reason in ((first, "start"), (second, "new segment")):
+        (dump,) = marks(path, "dump")
+        assert dump.is_complete_dump
+        assert dump.facts == {"rows": 1, "complete": True, "detail": reason}
+    assert Dump.requests == 2
+
+
+def test_a_loss_is_a_gap_and_a_dump_follows(stage: Stage) -> None:
+    def drop() -> None:
+        stage.events.dropped += 30
+        stage.events.queued.append(event(2))
+
+    stage.arrive(10, 1)
+    stage.machine.at(20, drop)
+    stage.run(40)
+    (path,) = stage.segments()
+    (gap,) = gaps(path)
+    assert (gap.reason, gap.lost) == ("overrun", 30)
+    # From the last look without a loss: after the batch of second 10.
+    assert START + 10 * SECOND <= gap.begin < START + 11 * SECOND
+    assert START + 20 * SECOND <= gap.end < START + 21 * SECOND
+    first, after = marks(path, "dump")
+    assert after.facts["detail"] == "after a loss"
+    assert gap.end + RESYNC_DELAY_NS <= after.begin < gap.end + RESYNC_DELAY_NS + SECOND
+    assert first.begin < START + 2 * SECOND
+    assert stage.recorder.counters.lost == 30
+    assert "30 lost" in stage.log.texts(messages.COUNTERS)[0]
+
+
+def test_unreadable_messages_are_a_gap_and_foreign_ones_are_not(stage: Stage) -> None:
+    def arrive() -> None:
+        stage.events.queued.append(message(attribute(uapi.CTA_TUPLE_ORIG, b"\0" * 3)))
+        stage.events.foreign += 4
+
+    stage.machine.at(10, arrive)
+    stage.run(20)
+    (gap,) = gaps(stage.segments()[0])
+    assert (gap.reason, gap.lost) == ("unreadable", 1)
+    assert stage.log.texts(messages.REFUSED) == [
+        "refused 4 messages that a process sent, not the kernel"
+    ]
+
+
+def test_a_dump_that_stalls_is_given_up_and_tried_again(stage: Stage) -> None:
+    Dump.answers = [event(7, uapi.NLM_F_MULTI)]  # and no end
+
+    def heal() -> None:
+        Dump.answers = [DONE]
+
+    stage.machine.at(5, heal)
+    stage.run(60)
+    stalled, whole = marks(stage.segments()[0], "dump")
+    assert stalled.facts["detail"] == "the dump of the conntrack table has stalled"
+    assert not stalled.is_complete_dump
+    assert stalled.end - stalled.begin >= STALL_NS
+    assert whole.is_complete_dump
+    assert len(stage.dumps) == 2  # answers to the old socket are no part of the new dump
+
+
+def test_a_step_of_the_clock_is_a_mark_and_a_gap(stage: Stage) -> None:
+    stage.arrive(10, 1)
+    stage.machine.at(10.5, lambda: stage.machine.step_wall(-90 * SECOND))
+    stage.arrive(12, 2)
+    stage.run(20)
+    (path,) = stage.segments()
+    (mark,) = marks(path, "clock")
+    assert mark.facts == {"step_ns": -90 * SECOND}
+    (gap,) = gaps(path)
+    assert (gap.reason, gap.lost, gap.end - gap.begin) == ("clock", 0, 90 * SECOND)
+    order = [(kind, row_ids) for kind, _, row_ids in blocks(path) if kind != Kind.GAP]
+    at = order.index((Kind.EVENTS, [1]))
+    assert order[at + 1 : at + 3] == [(Kind.MARK, []), (Kind.EVENTS, [2])]
+    assert stage.log.texts(messages.CLOCK) == ["the clock was stepped by -90.000 s"]
+
+
+def test_a_loss_after_a_step_is_dated_by_the_new_clock(stage: Stage) -> None:
+    def drop() -> None:
+        stage.events.dropped += 1
+        stage.events.queued.append(event(2))
+
+    stage.machine.at(10, lambda: stage.machine.step_wall(30 * MINUTE))
+    stage.machine.at(300, drop)
+    stage.run(310)
+    (gap,) = [gap for gap in gaps(stage.segments()[0]) if gap.reason == "overrun"]
+    assert gap.begin >= START + 30 * MINUTE
+
+
+def test_a_step_past_the_period_begins_a_segment(stage: Stage) -> None:
+    stage.machine.at(10, lambda: stage.machine.step_wall(2 * 60 * MINUTE))
+    stage.run(20)
+    assert [path.name[-10:] for path in stage.segments()] == ["1210.ctlog", "1410.ctlog"]
+
+
+def test_a_suspend_is_a_gap(stage: Stage) -> None:
+    stage.machine.at(10, lambda: stage.machine.suspend(600 * SECOND))
+    stage.run(20)
+    (gap,) = gaps(stage.segments()[0])
+    assert (gap.reason, gap.lost, gap.end - gap.begin) == ("not-recording", 0, 600 * SECOND)
+
+
+def test_stop_takes_what_is_queued_and_closes_the_segment(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events that the kernel queued before the signal, and the loop has not seen."""
+    read = stage.signals.read
+
+    def read_late() -> list[int]:
+        sent = read()
+        if signal.SIGTERM in sent:
+            stage.events.queued.extend(map(event, range(5)))
+        return sent
+
+    monkeypatch.setattr(stage.signals, "read", read_late)
+    stage.run(20)
+    (path,) = stage.segments()
+    with Segment(str(path)) as segment:
+        assert segment.state == "closed"
+    assert ids(path) == list(range(5))
+    (stop,) = marks(path, "stop")
+    assert stop.facts == {"events": 5, "lost": 0}
+    assert stage.log.entries[-1] == (messages.STOPPED, f"stopped; {path} is closed")
+    assert stage.reports[0] == "READY=1"
+    assert stage.reports[-1] == "STOPPING=1"
+
+
+def test_sighup_begins_a_segment(stage: Stage) -> None:
+    stage.machine.at(130, lambda: stage.signals.sent.append(signal.SIGHUP))
+    stage.run(140)
+    assert [path.name[-10:] for path in stage.segments()] == ["1210.ctlog", "1212.ctlog"]
+
+
+def test_a_kernel_that_refuses_leaves_a_closed_segment(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(buffer: SlotBuffer) -> int:
+        raise KernelError("cannot receive conntrack events: no")
+
+    stage.arrive(10, 1)
+    stage.machine.at(20, lambda: monkeypatch.setattr(stage.events, "receive", refuse))
+    stage.arrive(20, 2)
+    with pytest.raises(KernelError):
+        stage.run(30)
+    (path,) = stage.segments()
+    with Segment(str(path)) as segment:
+        assert segment.state == "closed"
+    assert ids(path) == [1]
+
+
+def test_the_status_has_the_rate(stage: Stage) -> None:
+    for second in range(1, 40):
+        stage.arrive(second + 0.5, *range(10 * second, 10 * second + 10))
+    stage.run(45)
+    statuses = [line for line in stage.reports if line.startswith("STATUS=")]
+    name = stage.segments()[0].name
+    assert statuses[2].startswith("STATUS=10 events/s, ")
+    assert statuses[2].endswith(f" in all, 0 lost; {name}")
+    assert len(statuses) == 5  # at the start, then each 10 s
