@@ -15,9 +15,13 @@ BENCH = $(DEMO) gcc libc6-dev ulogd2 nfdump
 OTHER = mmdebstrap git mount
 BUILD = $(shell sed -n '/^Build-Depends:/,/^[^ ]*:/s/^ \([a-z0-9.+-]*\).*/\1/p' debian/control)
 
+# What `make quick` and `make coverage` need besides.
+QUICK = python3-pytest-xdist
+COVERAGE = python3-coverage
+
 # Linters, and the libraries whose types mypy reads: pinned, from PyPI, so that both releases give one answer (Debian 12 has no ruff, each
 # has another mypy, and each numpy other types).  Nothing that is shipped or tested runs from there.
-LINTERS = ruff==0.14.6 mypy==1.18.2 numpy==2.2.4 zstandard==0.23.0
+LINTERS = ruff==0.14.6 mypy==1.18.2 numpy==2.2.4 zstandard==0.23.0 pytest==8.3.5 hypothesis==6.130.5
 VENV = .venv/$(subst ==,-,$(subst $(eval) ,_,$(LINTERS)))
 # The fuzzer, which Debian does not have: for tests/faults alone.
 ATHERIS = atheris==3.0.0
@@ -31,19 +35,23 @@ TESTS = tests/unit tests/lab tests/faults tests/package
 install = $(SHELL) tests/install-packages.sh
 
 # What makes network namespaces.
-check check-lab check-faults check-package check-other demo bench: root
+quick check check-unit check-lab check-faults check-package check-other check-full coverage demo bench: root
 
-.PHONY: root help deps check check-lint check-unit check-lab check-faults check-package check-other demo bench deb clean
+.PHONY: root help deps quick check check-full coverage check-lint check-unit check-lab check-faults check-package check-other
+.PHONY: faces format demo bench deb clean
 .NOTPARALLEL:
 
 help:
 	@echo 'As root, on Debian 12 or 13:'
 	@echo '  make demo      a client, a NAT router and a server in network namespaces, recorded and listed (10 s)'
+	@echo '  make quick     lint, and the tests that are not marked slow (30 s)'
 	@echo '  make check     every test: lint, unit, lab, faults, package (or one of them: make check-unit ...)'
 	@echo '  make bench     speed and memory, with the machine they were measured on'
+	@echo '  make check-full  make check, and make coverage: which lines of each package the tests execute (40 min)'
 	@echo '  make deb       the Debian package, into build/'
 	@echo '  make deps      only what the above install by themselves, with apt'
 	@echo '  make check-other SUITE=trixie   the unit and lab tests inside another Debian release'
+	@echo '  make format    the layout of the code; make faces: what each package shows to others'
 	@echo '  make clean     removes what these made in the checkout'
 	@echo 'Nothing outside namespaces of their own is touched, but for the packages that are missing.'
 
@@ -51,7 +59,7 @@ root:
 	@[ "$$(id -u)" = 0 ] || { echo 'make: $(MAKECMDGOALS) makes network namespaces, as root: su -, or sudo make $(MAKECMDGOALS)' >&2; exit 1; }
 
 deps:
-	@$(install) $(RUN) $(CHECK) $(BENCH) $(BUILD)
+	@$(install) $(RUN) $(CHECK) $(BENCH) $(BUILD) $(QUICK) $(COVERAGE)
 
 # Lint first, it is the quickest to say no.  One run of pytest over all the rest: its summary is the last line.  The Debian roots that
 # tests/package boots take minutes, once on a machine: they are made meanwhile, and boot.sh waits for them.
@@ -60,8 +68,22 @@ check: deps check-lint $(FUZZER)/done
 		tests/package/boot.sh root $$kind $$suite; done; done >/dev/null 2>&1 & \
 	$(PYTEST) $(TESTS); code=$$?; wait; exit $$code
 
+# For each change: lint, and what is not marked slow, on all CPUs.  The slowest are printed, so that one that grew is seen.
+quick: check-lint
+	@$(install) $(RUN) $(CHECK) $(QUICK)
+	$(PYTEST) tests/unit -m 'not slow' -q -n auto --hypothesis-profile=quick --durations=5
+
+# What takes too long for each commit.
+check-full: check coverage
+
+# With coverage's tracing each test takes longer; its own memory and time are not the commands', so those tests are left out.
+coverage:
+	@$(install) $(RUN) $(CHECK) $(COVERAGE)
+	tests/coverage.sh
+
 check-lint: | $(VENV)/done
 	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/python -m mypy --cache-dir $(VENV)/mypy
 
 $(VENV)/done:
@@ -80,6 +102,13 @@ check-faults: $(FUZZER)/done
 check-unit check-lab check-faults check-package: check-%:
 	@$(install) $(RUN) $(CHECK) $(if $(filter package,$*),$(BENCH) $(BUILD))
 	$(PYTEST) tests/$*
+
+# Rewrites the lists of what each package shows to others, and the layout of the code: a test and check-lint compare both.
+faces:
+	$(PYTHON) -B tests/support/faces.py
+
+format: | $(VENV)/done
+	$(VENV)/bin/ruff format
 
 check-other:
 	@$(install) $(OTHER)

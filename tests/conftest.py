@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,9 +21,20 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("ctrecorder")
+# Chosen by --hypothesis-profile.  `make quick`: fewer examples.  `make coverage`: more, and others
+# in each run; a failure prints how to repeat it.
+settings.register_profile("quick", max_examples=25)
+settings.register_profile("wide", max_examples=200, derandomize=False, print_blob=True)
 
 # Commands run by tests are the checkout's, whatever is installed; none writes __pycache__ as root
 # into the checkout.
 os.environ["PATH"] = f"{ROOT / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 os.environ["LC_ALL"] = "C.UTF-8"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All that is not in tests/unit makes namespaces, so it is slow."""
+    for item in items:
+        if not item.path.is_relative_to(ROOT / "tests" / "unit"):
+            item.add_marker(pytest.mark.slow)

@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from ctrecorder import uapi
-from ctrecorder.columns import TUPLE, Event, Source, Table, bits
+from ctrecorder.columns import TUPLE, Array, Event, Source, Table, bits
 from ctrecorder.ctlog.block import addresses_block
 from ctrecorder.ctlog.bloom import Collector
 from ctrecorder.ctlog.frame import Kind
-from ctrecorder.maintain.ordering import SQUEEZED, BlockOrdering
+from ctrecorder.ctlog.plans import SQUEEZED
+from ctrecorder.maintain.ordering import BlockOrdering
 from ctrecorder.segment.writer import SegmentWriter
 
 # Start and duration in ns, protocol, source and target as packed bytes, both ports.
@@ -39,7 +40,7 @@ def paths() -> list[Path]:
     return [Path(path) for path in os.environ.get("CTRECORDER_FLOWS", "").split(":") if path]
 
 
-def real() -> dict[str, np.ndarray] | None:
+def real() -> dict[str, Array] | None:
     """The TCP and UDP flows over IPv4 of the file that CTRECORDER_FLOWS names; None: it names none."""
     if not paths():
         return None
@@ -97,33 +98,31 @@ def nanoseconds(text: str) -> int:
     return round(float(text) * 1e6) * 1000
 
 
-def _columns(family: int, rows: list[Flow]) -> dict[str, np.ndarray]:
+def _columns(family: int, rows: list[Flow]) -> dict[str, Array]:
     """Rows of start, duration (ns), protocol, source, target (packed) and ports as connections."""
-    start, duration, proto, source, target, sport, dport = (
-        np.array(values) for values in zip(*rows, strict=True)
-    )
+    columns: list[Array] = [np.array(values) for values in zip(*rows, strict=True)]
+    start, duration, proto, source, target, sport, dport = columns
     if family == uapi.AF_INET6:
-        out = np.zeros(len(rows), bool)
+        out: Array = np.zeros(len(rows), np.bool_)
     else:
-        source, target = (
-            np.frombuffer(b"".join(row[which] for row in rows), ">u4").astype("<u4")
-            for which in (3, 4)
-        )
+        source = np.frombuffer(b"".join(row[3] for row in rows), ">u4").astype("<u4")
+        target = np.frombuffer(b"".join(row[4] for row in rows), ">u4").astype("<u4")
         out = _is_inside(source) & ~_is_inside(target)
     return translate(start, duration, proto, source, sport, target, dport, out)
 
 
-def _is_inside(addresses: np.ndarray) -> np.ndarray:
+def _is_inside(addresses: Array) -> Array:
     """(n,) bool, of IPv4 addresses: private (RFC 1918), or of the university's network."""
-    return (
+    inside: Array = (
         (addresses >> 24 == 10)
         | (addresses >> 20 == 0xAC1)
         | (addresses >> 16 == 0xC0A8)
         | (addresses >> 16 == INSIDE)
     )
+    return inside
 
 
-def _distinct(flows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _distinct(flows: dict[str, Array]) -> dict[str, Array]:
     """Without the flows whose tuple is still open; `flows` are in order of start."""
     ends: dict[tuple[object, ...], int] = {}
     kept = []
@@ -137,9 +136,7 @@ def _distinct(flows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: values[kept] for name, values in flows.items()}
 
 
-def made(
-    count: int, seed: int = 1, begin: int = BEGIN, seconds: int = 7750
-) -> dict[str, np.ndarray]:
+def made(count: int, seed: int = 1, begin: int = BEGIN, seconds: int = 7750) -> dict[str, Array]:
     """`count` flows that resemble a university's: few busy hosts and servers, many that are seen
     once, mostly UDP.
     """
@@ -161,15 +158,15 @@ def made(
 
 
 def translate(
-    start: np.ndarray,
-    duration: np.ndarray,
-    proto: np.ndarray,
-    source: np.ndarray,
-    sport: np.ndarray,
-    target: np.ndarray,
-    dport: np.ndarray,
-    out: np.ndarray | None = None,
-) -> dict[str, np.ndarray]:
+    start: Array,
+    duration: Array,
+    proto: Array,
+    source: Array,
+    sport: Array,
+    target: Array,
+    dport: Array,
+    out: Array | None = None,
+) -> dict[str, Array]:
     """Flows as connections: with NAT and timeouts.
 
     `out`: (n,) bool, which are SNATed; None: those that leave the university's network.
@@ -195,13 +192,13 @@ def translate(
     }
 
 
-def elsewhere(addresses: np.ndarray, day: int) -> np.ndarray:
+def elsewhere(addresses: Array, day: int) -> Array:
     """Each day the hosts outside are others."""
     outside = (addresses >> 16 != INSIDE) & ~np.isin(addresses, PUBLIC)
     return np.where(outside, addresses ^ np.uint32(day * 2654435761 % (1 << 32)), addresses)
 
 
-def connections(flows: dict[str, np.ndarray]) -> Table:
+def connections(flows: dict[str, Array]) -> Table:
     """The flows as connections whose both ends were seen, by end."""
     count = len(flows["start"])
     constant = {"start_source": Source.RECEIPT, "end_source": Source.RECEIPT, "seen": 5}
@@ -210,7 +207,7 @@ def connections(flows: dict[str, np.ndarray]) -> Table:
     return Table(2, count, columns).take(np.argsort(flows["end"], kind="stable"))
 
 
-def events(flows: dict[str, np.ndarray], family: int = uapi.AF_INET) -> Table:
+def events(flows: dict[str, Array], family: int = uapi.AF_INET) -> Table:
     """The flows as NEW and DESTROY, in order of time, with ids, as they are recorded without other
     columns.
     """

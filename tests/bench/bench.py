@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1])]
+sys.path.insert(0, str(HERE.parents[1]))
 
-from report import Report, machine  # noqa: E402 - found by the path above
+from tests.bench.report import Report, machine  # noqa: E402 - found by the path above
 
 
 def main(names: list[str]) -> int:
@@ -31,7 +31,7 @@ def main(names: list[str]) -> int:
         print(line)
     begin = time.monotonic()
     for name in names or known:
-        importlib.import_module(f"bench_{name}").run(report)
+        importlib.import_module(f"tests.bench.bench_{name}").run(report)
     report.summary()
     print(f"{time.monotonic() - begin:.0f} s")
     return 0

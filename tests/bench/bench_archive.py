@@ -21,19 +21,20 @@ from pathlib import Path
 
 import numpy as np
 
-import archive_flows
-from ctrecorder.columns import ADDRESSES
+from ctrecorder.columns import ADDRESSES, Array
 from ctrecorder.connections.pairing import Pairer
 from ctrecorder.ctlog.bloom import Collector
 from ctrecorder.ctlog.encoder import encode_columns
 from ctrecorder.ctlog.frame import Kind, Mark
-from ctrecorder.maintain.ordering import SQUEEZED, BlockOrdering
+from ctrecorder.ctlog.plans import SQUEEZED
+from ctrecorder.maintain.ordering import BlockOrdering
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
-from load import LISTENER_CPU
-from measure import Cost, timed
-from report import Report
+from tests.bench import archive_flows
+from tests.bench.load import LISTENER_CPU
+from tests.bench.measure import Cost, timed
+from tests.bench.report import Report
 from tests.support.router import CHECKOUT, wait_until
 
 SECOND = archive_flows.SECOND
@@ -100,7 +101,8 @@ def squeezing(report: Report, folder: Path) -> None:
         most=SEED_MBYTES if real else None,
     )
     report.note(
-        "tuples and both times, as the C format holds them: its raw log is 66, gzip of it 25.9, its squeezed log with xz 10.7"
+        "tuples and both times, as the C format holds them: its raw log is 66, gzip of it 25.9, "
+        "its squeezed log with xz 10.7"
     )
     best = min(pair_and_encode(raw) for _ in range(ROUNDS))
     report.figure(
@@ -183,7 +185,9 @@ def dotted(address: int) -> str:
 
 
 def somebody(path: Path) -> list[str]:
-    """The question who one of the connections in this segment was, from its public end and its start."""
+    """The question who one of the connections in this segment was, from its public end and its
+    start.
+    """
     with Segment(str(path)) as segment:
         table = segment.read(segment.blocks_of(Kind.CONNECTIONS)[0])
     row = int(
@@ -315,7 +319,7 @@ def compare(
     )
 
 
-def feed_nfcapd(flows: dict[str, np.ndarray], folder: Path) -> int:
+def feed_nfcapd(flows: dict[str, Array], folder: Path) -> int:
     """Send `flows` to an nfcapd of our own; returns how many it kept."""
     with nfcapd(folder) as port, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.connect(("127.0.0.1", port))
@@ -369,7 +373,7 @@ def nfcapd(folder: Path) -> Iterator[int]:
             process.wait(30)
 
 
-def packets(flows: dict[str, np.ndarray]) -> Iterator[bytes]:
+def packets(flows: dict[str, Array]) -> Iterator[bytes]:
     """NetFlow v5."""
     count = len(flows["start"])
     boot = int(flows["start"].min()) // 1_000_000 - 1000

@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import time
 
-from report import Report
+from tests.bench.report import Report
 from tests.support.router import CHECKOUT
 
 ROUNDS = 9

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-import archive_flows
 from ctrecorder.columns import Event, Table
-from ctrecorder.maintain.squeeze import RecorderOptions, squeeze
+from ctrecorder.ctlog.frame import Mark
+from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.writer import SegmentWriter
-from report import Report
+from tests.bench import archive_flows
+from tests.bench.report import Report
 
 # RFC 7422: an operator's 150 bytes a log line, 33,000 connections a household a day.
 LINE_BYTES, A_DAY, DAYS = 150, 33_000, 30
@@ -69,9 +70,10 @@ def squeezed(folder: Path, tables: list[Table], period: int, resolution: str) ->
         for table in (*dumps, *(table.take(table["time"] // period == number) for table in tables)):
             for row in range(0, len(table), 1 << 16):
                 writer.append(table.slice(row, row + (1 << 16)))
-        writer.mark("dump", {"rows": sum(map(len, dumps)), "complete": True}, begin, begin + 1000)
+        facts = {"rows": sum(map(len, dumps)), "complete": True}
+        writer.mark(Mark(begin, begin + 1000, "dump", facts))
         writer.close()
-        result = squeeze(str(path), RecorderOptions(resolution), f"{path}.new")
+        result = squeeze(str(path), SqueezeOptions(resolution), f"{path}.new")
         assert result is not None
         size += result.bytes_after
         Path(f"{path}.new").unlink()

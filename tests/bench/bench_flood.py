@@ -5,10 +5,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from bench_record import Ctrecord, lines
-from load import BUFFER_KBYTES, FloodLab, large_table
-from measure import resident_kbytes, timed
-from report import Report
+from tests.bench.bench_record import Ctrecord, lines
+from tests.bench.load import BUFFER_KBYTES, FloodLab, large_table
+from tests.bench.measure import resident_kbytes, timed
+from tests.bench.report import Report
 from tests.support.router import CHECKOUT
 
 FLOWS = 1_000_000
@@ -32,10 +32,12 @@ def loss(report: Report, lab: FloodLab) -> None:
     """Every event of the flood is in the log."""
     report.heading("Nothing lost in a flood")
     report.note(
-        f"{FLOWS:,} new flows as fast as one core sends, then `conntrack -F`, recorded with a buffer of {BUFFER_KBYTES >> 10} MiB; the"
+        f"{FLOWS:,} new flows as fast as one core sends, then `conntrack -F`, recorded with a "
+        f"buffer of {BUFFER_KBYTES >> 10} MiB; the"
     )
     report.note(
-        "kernel's nf_conntrack_count says that it made exactly so many entries, and that none is left"
+        "kernel's nf_conntrack_count says that it made exactly so many entries, and that none is "
+        "left"
     )
     recorder = Ctrecord(lab)
     seconds = lab.flood(0, FLOWS)

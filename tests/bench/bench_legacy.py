@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder.legacy.format import EVENT
-from load import LISTENER_CPU
-from measure import timed
-from report import Report
+from tests.bench.load import LISTENER_CPU
+from tests.bench.measure import timed
+from tests.bench.report import Report
 from tests.support.c_ctrecorder import START, header
 from tests.support.router import CHECKOUT
 
@@ -26,7 +26,8 @@ def run(report: Report) -> None:
     """2,000,000 events of a NAT router in 6 hours, 66 MB."""
     report.heading("A file of the C ctrecorder, 2,000,000 events")
     report.note(
-        f"made up: {FLOWS:,} flows of 20,000 hosts behind 4 addresses; medians of {ROUNDS} runs on one CPU, start-up included"
+        f"made up: {FLOWS:,} flows of 20,000 hosts behind 4 addresses; medians of {ROUNDS} runs "
+        "on one CPU, start-up included"
     )
     with tempfile.TemporaryDirectory(prefix="ctrecorder-bench-") as name:
         folder = Path(name)
@@ -51,7 +52,8 @@ def run(report: Report) -> None:
                 max(cost.peak_kbytes for cost in costs) >> 10,
             )
             report.note(
-                f"    CPU {cpu:.2f} s, peak {peak} MiB; the C one took {theirs} s on another machine"
+                f"    CPU {cpu:.2f} s, peak {peak} MiB; the C one took {theirs} s on another "
+                "machine"
             )
         report.note(
             f"converted: {old.stat().st_size / 1e6:.1f} MB became {new.stat().st_size / 1e6:.1f} MB"

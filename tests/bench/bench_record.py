@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from load import BUFFER_KBYTES, FloodLab, Listener, large_table, set_event_buffer
-from report import Report
+from tests.bench.load import BUFFER_KBYTES, FloodLab, Listener, large_table, set_event_buffer
+from tests.bench.report import Report
 from tests.support.router import CHECKOUT, wait_until
 
 ROUNDS = 5
@@ -206,13 +206,16 @@ def run(report: Report) -> None:
     """Prints the tables of costs and the ratios."""
     report.heading("CPU an event")
     report.note(
-        f"{CYCLES} times {FLOWS:,} new UDP flows through the NAT router, as fast as one core sends, then all ended at once;"
+        f"{CYCLES} times {FLOWS:,} new UDP flows through the NAT router, as fast as one core "
+        "sends, then all ended at once;"
     )
     report.note(
-        "the sender on one CPU, the listener on the other, in turns; CPU time is user + system of the whole process, from"
+        "the sender on one CPU, the listener on the other, in turns; CPU time is user + system of "
+        "the whole process, from"
     )
     report.note(
-        f"subscribed to all done, over the events that it got; a buffer of {BUFFER_KBYTES >> 10} MiB each; median of {ROUNDS}"
+        f"subscribed to all done, over the events that it got; a buffer of {BUFFER_KBYTES >> 10} "
+        f"MiB each; median of {ROUNDS}"
     )
     with (
         large_table(),
@@ -220,7 +223,8 @@ def run(report: Report) -> None:
         FloodLab(Path(folder)) as lab,
     ):
         print(
-            "\n  ended by `conntrack -F`: of each such end conntrack -E looks up the process that caused it"
+            "\n  ended by `conntrack -F`: of each such end conntrack -E looks up the process that "
+            "caused it"
         )
         medians = compare(report, lab, lab.flush)
         ours = medians[Ctrecord]

@@ -10,10 +10,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench_record import Ctrecord, lines
-from load import FloodLab
-from measure import cpu_seconds, resident_kbytes, timed
-from report import Report
+from tests.bench.bench_record import Ctrecord, lines
+from tests.bench.load import FloodLab
+from tests.bench.measure import cpu_seconds, resident_kbytes, timed
+from tests.bench.report import Report
 from tests.support.router import CHECKOUT
 
 SECONDS = 600
@@ -27,7 +27,8 @@ def run(report: Report) -> None:
     """Looks at the recorder each STEP_SECONDS; the last ones must be as the first were."""
     report.heading("A soak")
     report.note(
-        f"{RATE:,} new flows each second, ended each second, a new segment each {STEP_SECONDS} s, for {SECONDS} s"
+        f"{RATE:,} new flows each second, ended each second, a new segment each {STEP_SECONDS} s, "
+        f"for {SECONDS} s"
     )
     with (
         tempfile.TemporaryDirectory(prefix="ctrecorder-bench-") as folder,

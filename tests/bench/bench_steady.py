@@ -9,10 +9,10 @@ import threading
 import time
 from pathlib import Path
 
-from bench_record import Ctrecord
-from load import FloodLab
-from measure import cpu_seconds, timed
-from report import Report
+from tests.bench.bench_record import Ctrecord
+from tests.bench.load import FloodLab
+from tests.bench.measure import cpu_seconds, timed
+from tests.bench.report import Report
 from tests.support.router import CHECKOUT, INSIDE, SERVER
 
 SECONDS = 30
@@ -37,7 +37,8 @@ def run(report: Report) -> None:
         report.figure("CPU of ctrecord, of one core", 100 * share, "%", most=2)
         ages = asked(lab, recorder.archive)
         report.note(
-            f"{ASKS} single events, asked for with ctlist, which takes a while itself, until they were there:"
+            f"{ASKS} single events, asked for with ctlist, which takes a while itself, until they "
+            "were there:"
         )
         report.figure("greatest age of an event when it was listed", max(ages), "s", most=2)
         recorder.stop()

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ctrecorder import uapi
-from measure import cpu_seconds
+from tests.bench.measure import cpu_seconds
 from tests.support.router import Lab, borrowed, event_sockets, wait_until
 
 SENDER_CPU, LISTENER_CPU = 0, 1
@@ -56,8 +56,8 @@ def large_table() -> Iterator[None]:
                     (LIMITS / name).write_text(str(value))
             yield
         finally:
-            for name, value in before.items():
-                (LIMITS / name).write_text(value)
+            for name, former in before.items():
+                (LIMITS / name).write_text(former)
 
 
 class FloodLab(Lab):
@@ -199,7 +199,8 @@ class Listener:
 
     def settle(self) -> float:
         """Waits until it has done all there is to do; its CPU seconds then, since it was ready."""
-        idle, last = 0, cpu_seconds(self.process.pid)
+        idle = 0
+        last = cpu_seconds(self.process.pid)
         while idle < 5:
             time.sleep(0.3)
             now = cpu_seconds(self.process.pid)

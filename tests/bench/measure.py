@@ -25,7 +25,8 @@ os.set_inheritable(int(sys.argv[1]), False)
 begin = time.monotonic()
 _, status, used = os.wait4(os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ), 0)
 wall = time.monotonic() - begin
-text = f"{wall} {used.ru_utime + used.ru_stime} {used.ru_maxrss} {os.waitstatus_to_exitcode(status)}"
+cpu, code = used.ru_utime + used.ru_stime, os.waitstatus_to_exitcode(status)
+text = f"{wall} {cpu} {used.ru_maxrss} {code}"
 os.write(int(sys.argv[1]), text.encode())
 """
 

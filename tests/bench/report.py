@@ -98,8 +98,11 @@ def machine() -> list[str]:
         text=True,
     ).stdout
     return [
-        f"{model[1] if model else 'unknown CPU'}, {os.cpu_count()} CPUs, {int(memory[1]) >> 20 if memory else 0} GiB, "
-        f"governor {governor.read_text().strip() if governor.exists() else 'not shown (a virtual machine)'}",
-        f"{release[1] if release else ''}, kernel {os.uname().release}, load {' '.join(f'{load:.2f}' for load in os.getloadavg())}",
+        f"{model[1] if model else 'unknown CPU'}, {os.cpu_count()} CPUs, "
+        f"{int(memory[1]) >> 20 if memory else 0} GiB, "
+        "governor "
+        f"{governor.read_text().strip() if governor.exists() else 'not shown (a virtual machine)'}",
+        f"{release[1] if release else ''}, kernel {os.uname().release}, load "
+        f"{' '.join(f'{load:.2f}' for load in os.getloadavg())}",
         ", ".join(found.splitlines()),
     ]

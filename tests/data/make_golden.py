@@ -49,7 +49,7 @@ HEADER = {
 def plain(values: Array) -> list[int | str]:
     """A column as JSON: numbers; 16 bytes in hex."""
     if values.dtype.kind != "S":
-        return values.tolist()
+        return [int(value) for value in values]
     data = np.ascontiguousarray(values).tobytes()
     return [data[at : at + 16].hex() for at in range(0, len(data), 16)]
 
@@ -108,7 +108,9 @@ class Golden:
         )
 
     def finish(self, closed: bool = True) -> bytes:
-        """Close it, or leave it as a crash would, with half a block at its end; returns its last hash."""
+        """Close it, or leave it as a crash would, with half a block at its end; returns its last
+        hash.
+        """
         if closed:
             last_hash = self.writer.close(
                 {"events": sum(block.get("rows", 0) for block in self.blocks)}

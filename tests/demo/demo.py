@@ -123,12 +123,14 @@ def demonstrate(lab: Lab, folder: Path) -> None:
         raise SystemExit(f"demo: ctrecord ended with {recorder.returncode}: {said.read_text()}")
 
     title(
-        "4. What was recorded: each start (S) and end (E), + if it was answered; before NAT, then after it."
+        "4. What was recorded: each start (S) and end (E), + if it was answered; before NAT, then "
+        "after it."
     )
     run("ctlist", log)
 
     title(
-        "5. The same, a line a connection: start, end, whose clock told them (k: the kernel's), + if it was answered."
+        "5. The same, a line a connection: start, end, whose clock told them (k: the kernel's), + "
+        "if it was answered."
     )
     run("ctlist", "-s", log)
 

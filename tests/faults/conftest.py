@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from _pytest.terminal import TerminalReporter
 
 from tests.support.faulttable import Table
 from tests.support.router import Lab
@@ -32,7 +33,7 @@ def traffic(lab: Lab) -> Iterator[Traffic]:
     made.close()
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
     if _table.rows:
         terminalreporter.section("faults")
         for line in _table.text():

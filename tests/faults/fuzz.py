@@ -110,7 +110,7 @@ def main() -> None:
         exercise(path / "segment")
 
     def mutate(data: bytes, most: int, seed: int) -> bytes:
-        return atheris.Mutate(data, most)
+        return bytes(atheris.Mutate(data, most))
 
     atheris.Setup([sys.argv[0], *sys.argv[1:], "-max_len=20000"], one, custom_mutator=mutate)
     atheris.Fuzz()

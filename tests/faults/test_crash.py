@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ctrecorder import uapi
-from ctrecorder.columns import Event, Table
+from ctrecorder.columns import Array, Event, Table
 from ctrecorder.ctlog.frame import FRAME, Gap, Mark
 from ctrecorder.record.counters import Counters
 from ctrecorder.record.queue import WriteQueue
@@ -24,6 +24,7 @@ from ctrecorder.times import DAY, SECOND
 from tests.support.disks import Ext4, tmpfs
 from tests.support.faulttable import Table as Faults
 from tests.support.router import Lab
+from tests.support.tables import ints
 from tests.support.traffic import Account, Tough, Traffic, cttest
 
 NOON = 20_000 * DAY + DAY // 2
@@ -52,7 +53,7 @@ def queue(folder: Path) -> WriteQueue:
 def rows(first: int, count: int) -> Table:
     ids = np.arange(first, first + count, dtype=np.uint32)
     random = np.random.default_rng(first)
-    columns = {
+    columns: dict[str, Array] = {
         "time": NOON + ids.astype(np.int64),
         "event": np.full(count, Event.NEW, np.uint8),
         "id": ids,
@@ -143,7 +144,7 @@ def test_cut_at_random(recording: bytes, tmp_path: Path, table: Faults) -> None:
     path = tmp_path / "cut.ctlog"
     path.write_bytes(recording)
     cuts = sorted(
-        np.random.default_rng(5).integers(blocks[0][1], len(recording), 10_000).tolist(),
+        ints(np.random.default_rng(5).integers(blocks[0][1], len(recording), 10_000)),
         reverse=True,
     )
     with path.open("r+b") as file:

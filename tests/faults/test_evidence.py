@@ -1,4 +1,6 @@
-"""What a forger can do to a folder, and what finds it: the chain by itself, what was logged, a seal."""
+"""What a forger can do to a folder, and what finds it: the chain by itself, what was logged, a
+seal.
+"""
 
 from __future__ import annotations
 
@@ -169,7 +171,7 @@ def removed_with_a_forged_receipt(history: History) -> None:
 
 
 def replaced_under_the_name_of_squeezing(history: History) -> None:
-    """A segment made anew that claims to replace the one that was logged, as a squeezed one does."""
+    """A forged segment whose header claims to replace the logged one, as a squeezed one does."""
     from ctrecorder.ctlog.block import PendingBlock
     from ctrecorder.ctlog.frame import Kind, dump_json, load_json
     from ctrecorder.segment.reader import Segment
@@ -245,7 +247,7 @@ def entry_of(line: str, uid: int | None = None) -> str:
 
 
 def test_the_journals_entries(history: History) -> None:
-    """As JSON: whole; those of another user do not count, so that nobody can raise a false alarm."""
+    """JSON log: whole. Entries of other users are ignored: they cannot raise a false alarm."""
     as_json = history.anchors.with_suffix(".json")
     stranger = (
         f"ctrecord: closed {history.folder}/9999.ctlog: 1 rows, 1 bytes, last hash {'0' * 32}"
@@ -322,7 +324,9 @@ def test_anchors_that_cannot_be_read(history: History) -> None:
 
 
 def test_sealed(tmp_path: Path, key: Path, table: Table) -> None:
-    """With the key: whole; a forger without it can make a folder anew, but not one that its key fits."""
+    """With the key: whole; a forger without it can make a folder anew, but not one that its key
+    fits.
+    """
     history = History(tmp_path / "log", key=key)
     assert "5 whole" in cttest("--key", key, history.folder)
     assert "is sealed" in cttest(history.folder, code=2)

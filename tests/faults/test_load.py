@@ -117,7 +117,8 @@ def test_a_full_table(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table) 
     live = set(range(started, account.sent))
     took = " and ".join(f"{each} s" for each in seconds)
     table.note(
-        f"dumps of {FLOWS:,} flows beside {LIVE_RATE:,} new ones a second: {took}, at most {peak >> 10} MiB resident"
+        f"dumps of {FLOWS:,} flows beside {LIVE_RATE:,} new ones a second: {took}, at most "
+        f"{peak >> 10} MiB resident"
     )
     table.add_row(
         "a table of 262,144 flows, at start and rotation",
@@ -155,7 +156,9 @@ def test_two_recorders_in_one_folder(
     folder = tmp_path / "log"
     folder.mkdir()
     first = Tough(lab, folder)
-    command = first.process.args[first.process.args.index("env") :]
+    arguments = first.process.args
+    assert isinstance(arguments, list)
+    command = arguments[arguments.index("env") :]
     done = lab.router.run(*command, check=False)
     assert done.returncode == 2
     assert "another recorder writes it" in done.stderr
@@ -167,18 +170,19 @@ def test_two_recorders_in_one_folder(
         recorder.stop()
     ours = [path for path in folder.iterdir() if not path.name.startswith("udp-")]
     theirs = [path for path in folder.iterdir() if path.name.startswith("udp-")]
+    accounts = []
+    mine = tmp_path / "mine"
     for paths in (ours, theirs):
-        mine = tmp_path / "mine"
         mine.mkdir()
         for path in paths:
             path.rename(mine / path.name)
-        account = Account(traffic, mine)
-        account.whole()
+        accounts.append(Account(traffic, mine))
+        accounts[-1].whole()
         cttest(mine)
         for path in mine.iterdir():
             path.unlink()
         mine.rmdir()
-    table.add("two recorders in one folder", account, tried=2)
+    table.add("two recorders in one folder", accounts[-1], tried=2)
 
 
 def test_many_start_at_once(lab: Lab, tmp_path: Path, table: Table) -> None:

@@ -21,7 +21,9 @@ WALKED = 64
 
 
 class Mutants:
-    """Each word of each message in turn, changed in one of eight ways; or the message cut off there."""
+    """Each word of each message in turn, changed in one of eight ways; or the message cut off
+    there.
+    """
 
     def __init__(self, messages: list[bytes]) -> None:
         self._random = np.random.default_rng(618)

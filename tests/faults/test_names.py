@@ -152,9 +152,9 @@ def test_a_segment_that_is_a_link(tmp_path: Path, command: str) -> None:
     before = {path.name: path.read_bytes() for path in outside.folder.iterdir()}
     for path in outside.paths:
         (inside.folder / f"link-{path.name}").symlink_to(path)
-    arguments = [inside.folder] if command == "ctsqueeze" else ["--max-age", "1d", inside.folder]
+    arguments = ["--max-age", "1d"] if command == "ctexpire" else []
     subprocess.run(
-        [CHECKOUT / "bin" / command, *map(str, arguments)],
+        [CHECKOUT / "bin" / command, *arguments, inside.folder],
         capture_output=True,
         check=False,
         timeout=60,

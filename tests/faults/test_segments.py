@@ -55,7 +55,7 @@ def test_what_once_found_something(path: Path, scratch: Path) -> None:
     exercise(scratch)
 
 
-@settings(max_examples=400)
+@settings(max_examples=4 * settings().max_examples)
 @given(data=st.data())
 def test_changed_anywhere(scratch: Path, data: st.DataObject) -> None:
     """Some bytes changed, removed, repeated; as a disk does, or with all hashes made right as a
@@ -82,7 +82,8 @@ import importlib, sys
 sys.path.insert(0, {str(CHECKOUT)!r})
 command = sys.argv[1]
 code = importlib.import_module(f"ctrecorder.cli.{{command}}").main(sys.argv[2:])
-sys.stderr.write(open("/proc/self/status").read().partition("VmHWM:")[2].splitlines()[0].join(("VmHWM:", "")))
+status = open("/proc/self/status").read()
+sys.stderr.write("VmHWM:" + status.partition("VmHWM:")[2].splitlines()[0])
 sys.exit(code)
 """
 
@@ -193,6 +194,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 }
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs(name: str, tmp_path: Path, table: Table) -> None:
     """Each command, in a process of its own: an answer, in seconds, within 300 MiB."""
@@ -206,7 +208,7 @@ def test_bombs(name: str, tmp_path: Path, table: Table) -> None:
         ["ctlist", "-i", "192.0.2.1"],
         squeeze,
     ):
-        measured = [sys.executable, "-c", MEASURED, *command, path]
+        measured: list[str | Path] = [sys.executable, "-c", MEASURED, *command, path]
         done = subprocess.run(
             measured, capture_output=True, text=True, timeout=60, errors="replace"
         )
@@ -280,6 +282,7 @@ def test_terminal_escapes(tmp_path: Path, hostile: str) -> None:
         assert not re.search(r"^ctlist: all is well", text, re.MULTILINE), text
 
 
+@pytest.mark.unmeasured
 def test_fuzzer(tmp_path: Path, table: Table) -> None:
     """Some seconds of atheris; an hour by hand is better (see fuzz.py)."""
     done = subprocess.run(

@@ -24,7 +24,8 @@ SEGMENT_SECONDS = 2
 # What a command may say while others are at work: that a segment went meanwhile, or is being worked
 # on.
 HARMLESS = re.compile(
-    r"squeezed |deleted |No such file|has just been replaced|is being recorded|another command is at work|no segments here"
+    r"squeezed |deleted |No such file|has just been replaced|is being recorded|another command is "
+    r"at work|no segments here"
 )
 
 

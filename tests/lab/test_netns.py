@@ -13,30 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from ctrecorder.cli import common
-from ctrecorder.errors import UsageError
+from ctrecorder.errors import ExitCode, UsageError
 from ctrecorder.kernel import netns
 from ctrecorder.service import privileges
 from tests.lab.test_refusals import NOBODY
 from tests.support.listeners import Recorder, listed
-from tests.support.router import CHECKOUT, INSIDE, NETNS, SERVER, Lab, Namespace
+from tests.support.router import CHECKOUT, INSIDE, NETNS, SERVER, Lab, Outside
 
 CTRECORD, CTTEST = CHECKOUT / "bin/ctrecord", CHECKOUT / "bin/cttest"
 USER = "nobody"
-
-
-class Host(Namespace):
-    """No namespace of its own: commands run where this process is."""
-
-    def command(self, *command: object) -> list[str]:
-        return ["setpriv", "--pdeathsig", "KILL", *map(str, command)]
-
-
-class Outside:
-    """Stands in for a Lab where a command is to be started outside of it."""
-
-    def __init__(self) -> None:
-        self.router = Host("")
 
 
 @pytest.fixture
@@ -116,7 +101,7 @@ def test_it_ends_when_the_name_is_deleted_or_given_to_another(
     subprocess.run(["ip", "netns", "del", lab.router.name], check=True)
     if anew:
         subprocess.run(["ip", "netns", "add", lab.router.name], check=True)
-    assert recorder.process.wait(timeout=10) == common.GONE
+    assert recorder.process.wait(timeout=10) == ExitCode.GONE
     named = f"ctrecord: the network namespace {lab.router.name} was deleted or made anew: ending"
     assert named in recorder.log.splitlines()
     assert re.search(r"^ctrecord: stopped; .* is closed$", recorder.log, re.MULTILINE)
@@ -191,9 +176,9 @@ def test_the_doctor_looks_there_and_its_commands_mend_there(tmp_path: Path) -> N
         lab.router.run("nft", "-f", "-", stdin=f"{base} udp dport 53 notrack; }}; }}")
 
         def findings() -> dict[str, str]:
-            command = [CTTEST, "--doctor", "--netns", lab.router.name, "-c", conf]
+            command = [str(CTTEST), "--doctor", "--netns", lab.router.name, "-c", str(conf)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
-            found = re.findall(r"^(\S.*)\n    mend: (.*)$", done.stdout, re.MULTILINE)
+            found = re.findall(r"^(\S.*)\n    fix: (.*)$", done.stdout, re.MULTILINE)
             assert (done.returncode, done.stderr) == (1 if found else 0, "")
             return dict(found)
 

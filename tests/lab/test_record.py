@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import socket
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -211,9 +212,8 @@ def test_every_protocol(lab: Lab, tmp_path: Path) -> None:
     """
     recorder, peer = Recorder(lab, tmp_path / "log"), ConntrackE(lab, tmp_path)
     for protocol in (47, 253):
-        with lab.inside.call(
-            lambda protocol=protocol: socket.socket(socket.AF_INET, socket.SOCK_RAW, protocol)
-        ) as raw:
+        raw_socket = partial(socket.socket, socket.AF_INET, socket.SOCK_RAW, protocol)
+        with lab.inside.call(raw_socket) as raw:
             raw.bind((INSIDE, 0))
             raw.sendto(bytes(8), (SERVER, 0))
     lab.flush()

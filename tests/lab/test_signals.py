@@ -125,7 +125,9 @@ def test_events_are_listed_without_a_signal(lab: Lab, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_orderly_end(lab: Lab, tmp_path: Path, number: signal.Signals) -> None:
-    """What the kernel had queued is still written, the segment closed, the counters said; exit code 0."""
+    """What the kernel had queued is still written, the segment closed, the counters said; exit code
+    0.
+    """
     recorder = Recorder(lab, tmp_path / "log")
     recorder.process.send_signal(signal.SIGSTOP)
     expected = [lab.udp(INSIDE, (SERVER, 53)) for _ in range(20)]

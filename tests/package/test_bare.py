@@ -99,7 +99,7 @@ def test_the_first_command_of_the_readme(suite: str, clone: Path) -> None:
     """It ends with 0, lists eight connections, answers who it was, and finds the log whole."""
     first = commands()[0]
     assert first == "make demo"
-    shown = boot_sh("bare", suite, f"cd /srv/tree && {first}", BIND=clone).stdout
+    shown = boot_sh("bare", suite, f"cd /srv/tree && {first}", settings={"BIND": clone}).stdout
     assert re.findall(r"^(\d)\. ", shown, re.MULTILINE) == list("1234567")
     fifth = shown.partition("\n5. ")[2].partition("\n6. ")[0]
     assert (
@@ -135,7 +135,7 @@ def test_make_deb_and_the_peers(suite: str, manager: str, clone: Path) -> None:
         tests/install-packages.sh {manager}; state ready
         tests/install-packages.sh ulogd2 nfdump; state peers
         ls build"""
-    shown = boot_sh("bare", suite, STATE + script, BIND=clone).stdout
+    shown = boot_sh("bare", suite, STATE + script, settings={"BIND": clone}).stdout
     states = facts(shown)
     control = (CHECKOUT / "debian" / "control").read_text()
     depends = control.partition("\nBuild-Depends:")[2].partition("\nStandards")[0]

@@ -220,7 +220,8 @@ def of_target(target: str) -> dict[str, set[str]]:
         if path.is_dir():
             waiting += sorted(path.rglob("*.py")) if path.is_relative_to(CHECKOUT / "tests") else []
             continue
-        used, more = set(), []
+        used = set()
+        more: list[Path] = []
         if path.suffix == ".py":
             used, more = of_python(path)
             if path.name == "bench.py":

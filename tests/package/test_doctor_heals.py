@@ -44,7 +44,8 @@ FAULTS = {
         mends=False,
     ),
     "notrack": Fault(
-        "nft 'table inet quiet { chain pre { type filter hook prerouting priority raw; udp dport 53 notrack; }; }'",
+        "nft 'table inet quiet { chain pre { type filter hook prerouting priority raw; udp dport "
+        "53 notrack; }; }'",
         "a NOTRACK rule in inet quiet pre",
         undo="nft delete table inet quiet",
     ),
@@ -55,10 +56,13 @@ FAULTS = {
         "systemctl disable -q ctrecord.service 2>&1", "ctrecord.service is disabled"
     ),
     "recorder fails": Fault(
-        "mkdir -p /run/systemd/system/ctrecord.service.d; printf '[Service]\\nAmbientCapabilities=\\nCapabilityBoundingSet=\\n' "
-        ">/run/systemd/system/ctrecord.service.d/x.conf; systemctl daemon-reload; systemctl restart ctrecord.service; true",
+        "mkdir -p /run/systemd/system/ctrecord.service.d; printf "
+        "'[Service]\\nAmbientCapabilities=\\nCapabilityBoundingSet=\\n' "
+        ">/run/systemd/system/ctrecord.service.d/x.conf; systemctl daemon-reload; systemctl "
+        "restart ctrecord.service; true",
         "CAP_NET_ADMIN",
-        undo="rm -r /run/systemd/system/ctrecord.service.d; systemctl daemon-reload; systemctl restart ctrecord.service",
+        undo="rm -r /run/systemd/system/ctrecord.service.d; systemctl daemon-reload; systemctl "
+        "restart ctrecord.service",
         mends=False,
     ),
     "folder open": Fault(f"chmod 755 {LOGS}", "is open to everyone"),
@@ -74,7 +78,8 @@ FAULTS = {
         mends=False,
     ),
     "disk full": Fault(
-        f"mount -t tmpfs -o size=4M none {LOGS}; chmod o= {LOGS}; chown ctrecorder: {LOGS}; systemctl restart ctrecord.service; "
+        f"mount -t tmpfs -o size=4M none {LOGS}; chmod o= {LOGS}; chown ctrecorder: {LOGS}; "
+        "systemctl restart ctrecord.service; "
         f"head -c 3900K /dev/zero >{LOGS}/filler",
         "is nearly full",
         undo=f"systemctl stop ctrecord.service; umount {LOGS}; systemctl start ctrecord.service",
@@ -85,7 +90,8 @@ FAULTS = {
         "ctexpire.timer is off: nothing is deleted",
     ),
     "bad setting": Fault(
-        "cp /etc/ctrecorder/ctrecorder.conf /run/conf; printf '[expire]\\nmin_fre = 1\\n' >/etc/ctrecorder/ctrecorder.conf",
+        "cp /etc/ctrecorder/ctrecorder.conf /run/conf; printf '[expire]\\nmin_fre = 1\\n' "
+        ">/etc/ctrecorder/ctrecorder.conf",
         "no setting min_fre in [expire] (did you mean min_free?)",
         undo="cat /run/conf >/etc/ctrecorder/ctrecorder.conf",
         mends=False,
@@ -123,7 +129,8 @@ def healthy(router: Router) -> Iterator[Router]:
     wait_for_health(router)
     yield router
     router.sh(
-        "systemctl daemon-reload; systemctl enable -q --now ctrecord.service ctsqueeze.timer ctexpire.timer 2>&1; systemctl reset-failed"
+        "systemctl daemon-reload; systemctl enable -q --now ctrecord.service ctsqueeze.timer "
+        "ctexpire.timer 2>&1; systemctl reset-failed"
     )
 
 
@@ -149,7 +156,8 @@ def test_further_recorders_are_looked_at_and_may_replace_the_first(healthy: Rout
         "tee", "/etc/ctrecorder/all.conf", stdin=f"[record]\ntemplate = {LOGS}/all-%s.ctlog\n"
     )
     healthy.sh(
-        "systemctl disable -q --now ctrecord.service 2>&1; systemctl enable -q --now ctrecord@all.service 2>&1"
+        "systemctl disable -q --now ctrecord.service 2>&1; systemctl enable -q --now "
+        "ctrecord@all.service 2>&1"
     )
     try:
         assert findings(healthy) == {}
@@ -194,7 +202,7 @@ def test_the_clock_is_judged_as_systemd_judges_it(healthy: Router) -> None:
 
 def test_every_look_has_a_fault_here_or_a_unit_test() -> None:
     """Flowtables, capped buffers and kernels without events this machine cannot make:
-    tests/unit/test_doctor.py has them.
+    tests/unit/check/test_doctor.py has them.
     """
     looks = {name for name in vars(doctor) if name.startswith("look_at_")}
     here = ("rights", "kernel", "unit", "log", "rules", "buffer", "clock", "disk", "timers")

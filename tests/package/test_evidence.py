@@ -67,7 +67,8 @@ def anew(router: Router) -> None:
     """
     wait_for_next(3600, 30)
     router.sh(
-        f"systemctl stop ctrecord.service; rm -rf {LOGS}/*; journalctl -q --rotate; sleep 1.2; journalctl -q --vacuum-time=1s"
+        f"systemctl stop ctrecord.service; rm -rf {LOGS}/*; journalctl -q --rotate; sleep 1.2; "
+        "journalctl -q --vacuum-time=1s"
     )
     router.restart()
 
@@ -133,7 +134,8 @@ def test_the_log_is_what_the_journal_has_of_it(router: Router, copy: str) -> Non
 
     # The last but one is made anew, whole in itself, by who can write to the folder; and gone.
     router.sh(
-        f"cp -a {LOGS} {copy}; cd {copy}; mv {last} old; : >>old; cttest --repair old -o {last} >/dev/null || true; rm old"
+        f"cp -a {LOGS} {copy}; cd {copy}; mv {last} old; : >>old; cttest --repair old -o {last} "
+        ">/dev/null || true; rm old"
     )
     again = router.run("cttest", "--anchors", "journal", copy, check=False)
     assert (again.returncode, f"{copy}/{last}: at byte 0: " in again.stdout) == (1, True), (
@@ -227,8 +229,9 @@ def test_sealed_by_a_credential_as_the_manual_has_it(
     )
     block = page.partition(".Bd -literal -offset indent\n")[2].partition(".Ed")[0]
     block = block.replace("\\e\n", "")  # the key's command is broken over two lines
-    make, load = block.splitlines()[0], re.search(r"LoadCredential=\S+", block)[0]
-    setting = re.search(r"\[seal\] (key = \S+)", block)[1]
+    make = block.splitlines()[0]
+    [load] = re.findall(r"LoadCredential=\S+", block)
+    [setting] = re.findall(r"\[seal\] (key = \S+)", block)
     units = ("ctrecord", "ctsqueeze")
     try:
         router.sh(make)
@@ -254,8 +257,8 @@ def test_sealed_by_a_credential_as_the_manual_has_it(
         assert without.returncode == 2, without.stdout + without.stderr
         assert "the configured key cannot be read here (credential:seal)" in without.stdout
         assert (
-            f"{LOGS}/{sealed}: is sealed: without its key (--key) only its structure could be checked"
-            in without.stdout
+            f"{LOGS}/{sealed}: is sealed: without its key (--key) only its structure could be "
+            "checked" in without.stdout
         )
         with_key = router.run("cttest", "--key", "/etc/ctrecorder/seal.key")
         assert "0 damaged" in with_key.stdout
@@ -286,7 +289,8 @@ def test_sealed_by_a_credential_as_the_manual_has_it(
         # What is sealed goes with its key: other tests check the folder.
         router.run("tee", CONF, stdin=shipped.replace("#max_age = 90d", "max_age = 1s"))
         router.sh(
-            "rm /etc/ctrecorder/seal.key; systemctl daemon-reload; systemctl reset-failed; systemctl restart ctrecord.service"
+            "rm /etc/ctrecorder/seal.key; systemctl daemon-reload; systemctl reset-failed; "
+            "systemctl restart ctrecord.service"
         )
         router.sh("sleep 1.1; systemctl start ctexpire.service")
     assert router.run("cttest").returncode == 0, "the receipts stand in for what was sealed"

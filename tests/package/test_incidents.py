@@ -37,7 +37,8 @@ def active(router: Router) -> bool:
 
 def test_a_hung_recorder_is_killed_and_restarted_by_the_watchdog(router: Router) -> None:
     router.sh(
-        f"mkdir -p {DROP_IN.rpartition('/')[0]}; printf '[Service]\\nWatchdogSec=3\\nTimeoutAbortSec=2\\n' >{DROP_IN}"
+        f"mkdir -p {DROP_IN.rpartition('/')[0]}; printf "
+        f"'[Service]\\nWatchdogSec=3\\nTimeoutAbortSec=2\\n' >{DROP_IN}"
     )
     router.sh("systemctl daemon-reload; systemctl restart ctrecord.service")
     try:
@@ -52,7 +53,8 @@ def test_a_hung_recorder_is_killed_and_restarted_by_the_watchdog(router: Router)
         assert router.show("ctrecord.service", "NRestarts")["NRestarts"] == "1"
     finally:
         router.sh(
-            f"rm {DROP_IN}; systemctl daemon-reload; systemctl restart ctrecord.service; systemctl reset-failed"
+            f"rm {DROP_IN}; systemctl daemon-reload; systemctl restart ctrecord.service; "
+            "systemctl reset-failed"
         )
 
 
@@ -69,7 +71,10 @@ def test_a_bad_configuration_is_named_in_the_journal_and_mended_by_editing(
     router: Router, conffile: str
 ) -> None:
     configure(router, conffile.replace("#rotate = 60", "rotate = 0"))
-    line = f"{CONF}: line {conffile[: conffile.index('#rotate')].count(chr(10)) + 1}: rotate = 0: allowed is a whole number, 1 to 1440"
+    line = (
+        f"{CONF}: line {conffile[: conffile.index('#rotate')].count(chr(10)) + 1}: rotate = 0: "
+        "allowed is a whole number, 1 to 1440"
+    )
     check = router.run("ctrecord", "--check-config", check=False)
     assert (check.returncode, check.stderr.startswith(f"ctrecord: {line}")) == (2, True)
     router.run("systemctl", "restart", "ctrecord.service", check=False)
@@ -84,7 +89,8 @@ def test_a_bad_configuration_is_named_in_the_journal_and_mended_by_editing(
 def test_what_is_set_is_done(router: Router, conffile: str) -> None:
     configure(
         router,
-        f"[record]\ntemplate = {LOGS}/set-%s.ctlog\nprotocols = tcp\nnice = 5\nmode = 0600\nresync = no\n",
+        f"[record]\ntemplate = {LOGS}/set-%s.ctlog\nprotocols = tcp\nnice = 5\n"
+        "mode = 0600\nresync = no\n",
     )
     router.restart()
     assert router.sh(f"ps -o ni= -p {router.pid()}").strip() == "5"
@@ -178,7 +184,8 @@ def test_the_log_may_be_in_another_folder_as_the_manual_has_it(
         )
     finally:
         router.sh(
-            "rm -r /etc/systemd/system/ctrecord.service.d /etc/systemd/system/ct*e.service.d; systemctl daemon-reload"
+            "rm -r /etc/systemd/system/ctrecord.service.d /etc/systemd/system/ct*e.service.d; "
+            "systemctl daemon-reload"
         )
 
 
@@ -229,7 +236,9 @@ def test_a_timer_that_fires_starts_its_job(router: Router, job: str) -> None:
     # The unit's own timer, with a time that comes at once.
     folder = f"/run/systemd/system/{job}.timer.d"
     router.sh(
-        f"mkdir -p {folder}; printf '[Timer]\\nOnActiveSec=1s\\nRandomizedDelaySec=0\\nAccuracySec=10ms\\n' >{folder}/test.conf"
+        f"mkdir -p {folder}; printf "
+        "'[Timer]\\nOnActiveSec=1s\\nRandomizedDelaySec=0\\nAccuracySec=10ms\\n' "
+        f">{folder}/test.conf"
     )
     router.sh(f"systemctl daemon-reload; systemctl restart {job}.timer")
     try:

@@ -27,7 +27,8 @@ def older(builds: Builds, package: Path) -> Path:
         sed -i 's/^Version: .*/Version: 0.9-1/' work/DEBIAN/control
         echo '# an older release' >>work/etc/ctrecorder/ctrecorder.conf
         sum=$(md5sum <work/etc/ctrecorder/ctrecorder.conf | cut -d' ' -f1)
-        sed -i "s,^[0-9a-f]*  etc/ctrecorder/ctrecorder.conf,$sum  etc/ctrecorder/ctrecorder.conf," work/DEBIAN/md5sums
+        conf=etc/ctrecorder/ctrecorder.conf
+        sed -i "s,^[0-9a-f]*  $conf,$sum  $conf," work/DEBIAN/md5sums
         dpkg-deb --root-owner-group -b work "$2" >/dev/null; rm -rf work"""
     subprocess.run(
         ["sh", "-eu", "-c", script, "sh", package, target], cwd=target.parent, check=True
@@ -96,7 +97,8 @@ def test_remove_keeps_the_segments_and_purge_takes_all(
     talk(bare)
     bare.sh("cp /etc/ctrecorder/ctrecorder.conf /etc/ctrecorder/all.conf")
     bare.sh(
-        "sed -i 's/^#template = .*/template = \\/var\\/log\\/ctrecorder\\/all-%s.ctlog/' /etc/ctrecorder/all.conf"
+        "sed -i 's/^#template = .*/template = \\/var\\/log\\/ctrecorder\\/all-%s.ctlog/' "
+        "/etc/ctrecorder/all.conf"
     )
     bare.sh("systemctl enable --now ctrecord@all.service ctrecord-netns@blue.path 2>&1")
     segments = bare.sh(f"ls {LOGS}").split()
@@ -115,11 +117,15 @@ def test_remove_keeps_the_segments_and_purge_takes_all(
     assert bare.run("cttest", LOGS).returncode == 0
 
     bare.run("apt-get", "purge", "-y", "ctrecorder")
-    left = "/var/log/ctrecorder /etc/ctrecorder /usr/lib/python3/dist-packages/ctrecorder /var/lib/systemd/timers/stamp-ctsqueeze.timer"
+    left = (
+        "/var/log/ctrecorder /etc/ctrecorder /usr/lib/python3/dist-packages/ctrecorder "
+        "/var/lib/systemd/timers/stamp-ctsqueeze.timer"
+    )
     assert bare.sh(f"ls -d {left} 2>/dev/null", check=False) == ""
     assert (
         bare.sh(
-            "find /etc/systemd /usr/lib/systemd /var/lib/systemd/deb-systemd-helper-enabled -name 'ct[res][!l]*'"
+            "find /etc/systemd /usr/lib/systemd /var/lib/systemd/deb-systemd-helper-enabled -name "
+            "'ct[res][!l]*'"
         )
         == ""
     )

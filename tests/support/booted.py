@@ -7,9 +7,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.support.router import Lab, wait_until
 
@@ -23,7 +24,12 @@ MOST_SECONDS = 900
 Done = subprocess.CompletedProcess[str]
 
 
-def boot_sh(*words: str, stdin: str = "", check: bool = True, **settings: object) -> Done:
+def boot_sh(
+    *words: str,
+    stdin: str = "",
+    check: bool = True,
+    settings: Mapping[str, object] = MappingProxyType({}),
+) -> Done:
     """boot.sh, with its `settings` (BIND, ROOT, KIND); with `check`, a failure is an AssertionError
     that shows what it said.
     """
@@ -39,7 +45,8 @@ def boot_sh(*words: str, stdin: str = "", check: bool = True, **settings: object
     )
     if check and done.returncode:
         raise AssertionError(
-            f"{' '.join(words[2:])}: exit {done.returncode}:\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
+            f"{' '.join(words[2:])}: exit {done.returncode}:\n"
+            f"{done.stdout[-4000:]}{done.stderr[-4000:]}"
         )
     return done
 
@@ -64,7 +71,7 @@ class Builds:
         script = PACK.format(out=out).replace(
             "/tmp/tree/debian", f"cd /tmp/tree; {prepare or ':'}; /tmp/tree/debian"
         )
-        boot_sh("sh", suite, script, BIND=self.folder)
+        boot_sh("sh", suite, script, settings={"BIND": self.folder})
         (package,) = (self.folder / out).glob("*.deb")
         return package
 
@@ -89,7 +96,7 @@ class Router:
 
     def switch_on(self) -> None:
         """Boot, and wait until all that starts at boot has started."""
-        boot_sh("up", self.name, self.suite, BIND=self.folder, **self.settings)
+        boot_sh("up", self.name, self.suite, settings={"BIND": self.folder, **self.settings})
 
     def switch_off(self) -> None:
         """Halt in order."""

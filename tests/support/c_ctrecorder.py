@@ -117,7 +117,8 @@ def squeeze(events: Iterable[Old]) -> tuple[list[Pair], list[Pair]]:
 def list_events(events: Iterable[Old], zone: tzinfo) -> str:
     """What -L prints."""
     lines = (
-        f"{clock(e.sec, e.usec, zone)} {'RSUE'[e.kind & 3]}{'+' if e.kind & REPLIED else ' '} {tuples(e.ends)}\n"
+        f"{clock(e.sec, e.usec, zone)} {'RSUE'[e.kind & 3]}{'+' if e.kind & REPLIED else ' '} "
+        f"{tuples(e.ends)}\n"
         for e in events
     )
     return "".join(lines)

@@ -86,11 +86,13 @@ def reply(*attributes: bytes) -> bytes:
 LEAST = orig(ip4(0x0A000001, 0x0A000002))
 
 
-def tree(data: bytes, start: int = 20) -> list[tuple[int, bytes | list]]:
-    """The attributes of a recorded message: type with its flags, and payload or the attributes
-    nested in it.
-    """
-    found: list[tuple[int, bytes | list]] = []
+# A type with its flags, and a payload or the attributes nested in it.
+Attribute = tuple[int, "bytes | list[Attribute]"]
+
+
+def tree(data: bytes, start: int = 20) -> list[Attribute]:
+    """The attributes of a recorded message."""
+    found: list[Attribute] = []
     while start < len(data):
         length, kind = struct.unpack_from("=HH", data, start)
         payload = data[start + 4 : start + length]
@@ -99,7 +101,7 @@ def tree(data: bytes, start: int = 20) -> list[tuple[int, bytes | list]]:
     return found
 
 
-def built(attributes: list[tuple[int, bytes | list]]) -> bytes:
+def built(attributes: list[Attribute]) -> bytes:
     """The bytes of such attributes."""
     return b"".join(
         attribute(kind, built(value) if isinstance(value, list) else value)

@@ -17,10 +17,13 @@ import zstandard
 SIZES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "i64": 8}
 # The page's table of columns: id, name, type.
 COLUMNS = """
-1 time i64, 2 event u8, 3 l4proto u8, 4 orig_src address, 5 orig_dst address, 6 reply_src address, 7 reply_dst address,
-8 orig_sport u16, 9 orig_dport u16, 10 reply_sport u16, 11 reply_dport u16, 12 id u32, 13 status u32, 14 zone u16, 15 mark u32,
-16 start i64, 17 stop i64, 18 orig_packets u64, 19 orig_bytes u64, 20 reply_packets u64, 21 reply_bytes u64, 22 tcp_state u8,
-23 present u32, 24 orig_zone u16, 25 reply_zone u16, 26 end i64, 27 start_source u8, 28 end_source u8, 29 seen u8
+1 time i64, 2 event u8, 3 l4proto u8,
+4 orig_src address, 5 orig_dst address, 6 reply_src address, 7 reply_dst address,
+8 orig_sport u16, 9 orig_dport u16, 10 reply_sport u16, 11 reply_dport u16,
+12 id u32, 13 status u32, 14 zone u16, 15 mark u32, 16 start i64, 17 stop i64,
+18 orig_packets u64, 19 orig_bytes u64, 20 reply_packets u64, 21 reply_bytes u64,
+22 tcp_state u8, 23 present u32, 24 orig_zone u16, 25 reply_zone u16,
+26 end i64, 27 start_source u8, 28 end_source u8, 29 seen u8
 """
 NAMES = {
     int(number): (name, kind)
@@ -49,8 +52,9 @@ class Block:
 def read(data: bytes, key: bytes = b"", known: frozenset[str] = frozenset()) -> list[Block]:
     """All blocks of a segment, each checked against its hash and against the block before.
 
-    `present`: the features of `requires` that the caller knows how to take.
+    `known`: the features of `requires` that the caller knows how to take.
     """
+    versions: set[int] = set()
     blocks: list[Block] = []
     offset = 0
     while offset < len(data):
@@ -76,8 +80,8 @@ def read(data: bytes, key: bytes = b"", known: frozenset[str] = frozenset()) -> 
         if kind == 1:
             assert set(block.json.get("requires", [])) <= known, block.json["requires"]
             assert version == (2 if "requires" in block.json else 1)
-            segment_version = version
-        assert version == segment_version
+            versions = {version}
+        assert {version} == versions
         blocks.append(block)
         offset += 64 + length
     return blocks

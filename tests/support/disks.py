@@ -134,7 +134,7 @@ class Ext4:
             os.close(folder)
 
     def replace(self) -> None:
-        """The disk is there again, checked and mounted anew, as an operator or a reboot would do."""
+        """The disk is checked and mounted again, as an operator or a reboot would do."""
         run("umount", "--lazy", self.folder)
         done = subprocess.run(["e2fsck", "-p", "-f", self.image], capture_output=True, text=True)
         assert done.returncode in (0, 1), done.stdout + done.stderr

@@ -47,7 +47,8 @@ class Table:
         """The table, a line each."""
         head = f"{'fault':58} {'tried':>9} {'sent':>9} {'found':>9} {'lost':>8} {'holes':>6}"
         rows = [
-            f"{row.fault:58} {row.tried:9,} {row.sent:9,} {row.found:9,} {row.lost:8,} {row.holes:6,}"
+            f"{row.fault:58} {row.tried:9,} {row.sent:9,} {row.found:9,} {row.lost:8,} "
+            f"{row.holes:6,}"
             for row in self.rows
         ]
         return [head, *rows, *self.lines]

@@ -31,7 +31,7 @@ NOON = 1_800_000_000_000_000_000
 
 
 def table(family: int, rows: int, kind: Kind, seed: int) -> Table:
-    """Rows with a value in every column that the kind of block has: some few distinct, some noise."""
+    """Rows with a value in every column of the block kind: a few distinct values, or noise."""
     random = np.random.default_rng(seed)
     absent = CONNECTION_ONLY if kind == Kind.EVENTS else EVENT_ONLY
     columns = {}
@@ -155,7 +155,7 @@ def reseal_bodies(out: bytearray, payload: int, end: int) -> int:
                 bytes(out[body : min(body + stored, end)])
             )
         body = min(body + stored, end)
-    return min(payload + length, end)
+    return int(min(payload + length, end))
 
 
 CORPUS = Path(__file__).resolve().parents[1] / "data" / "fuzz"

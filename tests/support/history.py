@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ctrecorder import uapi
-from ctrecorder.columns import Event, Table
+from ctrecorder.columns import Array, Event, Table
 from ctrecorder.ctlog.frame import FRAME
 from ctrecorder.record.counters import Counters
 from ctrecorder.record.queue import WriteQueue
@@ -40,7 +40,7 @@ def rows(first: int, count: int) -> Table:
     """NEW events with ids from `first` on."""
     ids = np.arange(first, first + count, dtype=np.uint32)
     random = np.random.default_rng(first)
-    columns = {
+    columns: dict[str, Array] = {
         "time": NOON + ids.astype(np.int64) * SECOND,
         "event": np.full(count, Event.NEW, np.uint8),
         "l4proto": np.full(count, 17, np.uint8),

@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.support.router import CHECKOUT, Lab, event_sockets, wait_for_next, wait_until
+from tests.support.router import CHECKOUT, Lab, Outside, event_sockets, wait_for_next, wait_until
 
 # What identifies an event: its kind, protocol, both tuples as conntrack writes them, and the
 # kernel's id.
@@ -33,11 +33,11 @@ def one_segment() -> tuple[object, ...]:
 
 
 class Recorder:
-    """`ctrecord -F` in the lab's router, recording to `folder`; returns once it says that it does."""
+    """`ctrecord -F` in the lab's router, recording to `folder`; returns once it records."""
 
     def __init__(
         self,
-        lab: Lab,
+        lab: Lab | Outside,
         folder: Path,
         *options: object,
         template: str = "%Y%m%d-%H%M%S.ctlog",

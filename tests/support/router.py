@@ -26,7 +26,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 from ctrecorder import uapi
 from ctrecorder.kernel import netns
@@ -47,7 +47,8 @@ FORWARDED = {8080: 80, 5353: 53}
 # Plain rules, no map: nft 1.0.6, in a Debian 12 that is booted in this namespace, crashes when it
 # lists a map that 1.1.3 made.
 _FORWARDING = "\n".join(
-    f"        iifname wan {family} daddr {public} {proto} dport {port} dnat {family} to {behind}:{inner}"
+    f"        iifname wan {family} daddr {public} {proto} dport {port} dnat {family} to "
+    f"{behind}:{inner}"
     for family, public, behind in (
         ("ip", PUBLIC, INSIDE_SERVER),
         ("ip6", PUBLIC6, f"[{INSIDE6_SERVER}]"),
@@ -77,7 +78,9 @@ _SYS_PIDFD_GETFD = 438  # asm-generic/unistd.h: the same on every architecture
 
 
 def wait_until(done: Callable[[], T], what: str, seconds: float = 15) -> T:
-    """The first true answer of `done`, asked every 20 ms; TimeoutError naming `what` after `seconds`."""
+    """The first true answer of `done`, asked every 20 ms; TimeoutError naming `what` after
+    `seconds`.
+    """
     end = time.monotonic() + seconds
     while not (answer := done()):
         if time.monotonic() > end:
@@ -163,13 +166,16 @@ class Namespace:
     def run(
         self, *command: object, stdin: str = "", check: bool = True, timeout: float = 30
     ) -> subprocess.CompletedProcess[str]:
-        """Runs `command` inside; with `check`, a failure is an AssertionError that shows its stderr."""
+        """Runs `command` inside; with `check`, a failure is an AssertionError that shows its
+        stderr.
+        """
         done = subprocess.run(
             self.command(*command), input=stdin, capture_output=True, text=True, timeout=timeout
         )
         if check and done.returncode:
             raise AssertionError(
-                f"{' '.join(map(str, command))}: exit {done.returncode}: {done.stderr.strip() or done.stdout.strip()}"
+                f"{' '.join(map(str, command))}: exit {done.returncode}: "
+                f"{done.stderr.strip() or done.stdout.strip()}"
             )
         return done
 
@@ -243,6 +249,24 @@ class Namespace:
         self.spawned.clear()
 
 
+def _port(bound: socket.socket) -> int:
+    return int(bound.getsockname()[1])
+
+
+class Host(Namespace):
+    """No namespace of its own: commands run where this process is."""
+
+    def command(self, *command: object) -> list[str]:
+        return ["setpriv", "--pdeathsig", "KILL", *map(str, command)]
+
+
+class Outside:
+    """Stands in for a Lab where a command is to be started outside of it."""
+
+    def __init__(self) -> None:
+        self.router = Host("")
+
+
 class Lab:
     """The three namespaces.
 
@@ -265,7 +289,7 @@ class Lab:
         # be one flow.
         self._ports = itertools.count(20_000)
 
-    def __enter__(self) -> Lab:
+    def __enter__(self) -> Self:
         sweep()
         try:
             self._build()
@@ -344,7 +368,7 @@ class Lab:
                 accepted.sendall(_exactly(accepted, len(payload)))
                 if _exactly(caller, len(payload)) != payload:
                     raise AssertionError("what came back is not what was sent")
-                return caller.getsockname()[1]
+                return _port(caller)
 
     def udp(
         self,
@@ -368,7 +392,7 @@ class Lab:
             if replied:
                 listener.sendto(data, peer)
                 caller.recvfrom(65536)
-            return caller.getsockname()[1]
+            return _port(caller)
 
     def ping(self, source: str, to: str, *, identifier: int = 0) -> None:
         """One echo request from `source` to the address `to`, and its reply.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import random
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,17 @@ NS = 1795499804_994266123
 _NO_BIT = {"time", "end", "start_source", "end_source", "seen", "present"}
 
 
+@cache
+def _packed(address: str) -> bytes:
+    return ipaddress.ip_address(address).packed
+
+
 def stored(row: Mapping[str, Any], family: int) -> dict[str, int | bytes]:
     """The row as columns, `known` among them."""
     values: dict[str, int | bytes] = {}
     for name, value in row.items():
         if name in ADDRESSES:
-            packed = ipaddress.ip_address(value).packed
+            packed = _packed(value)
             values[name] = packed if family == AF_INET6 else int.from_bytes(packed, "big")
         elif name.endswith("_icmp"):
             side = name.partition("_")[0]
@@ -46,7 +52,9 @@ def table(rows: Sequence[Mapping[str, Any]], family: int = AF_INET) -> Table:
         name: bytes(16) if name in ADDRESSES and family == AF_INET6 else 0 for name in names
     }
     columns = {
-        name: np.array([{**empty, **each}[name] for each in values], BY_NAME[name].dtype(family))
+        name: np.array(
+            [each.get(name, empty[name]) for each in values], BY_NAME[name].dtype(family)
+        )
         for name in names
     }
     return Table(family, len(rows), columns)
@@ -56,7 +64,8 @@ def event(**fields: Any) -> Row:
     """A NEW of TCP, and what is given instead or besides."""
     return {
         "time": NS, "event": 1, "l4proto": 6, "status": 0, "id": 7,
-        "orig_src": "192.168.1.100", "orig_dst": "194.1.1.1", "reply_src": "194.1.1.1", "reply_dst": "88.1.1.1",
+        "orig_src": "192.168.1.100", "orig_dst": "194.1.1.1",
+        "reply_src": "194.1.1.1", "reply_dst": "88.1.1.1",
         "orig_sport": 1527, "orig_dport": 25, "reply_sport": 25, "reply_dport": 1527, **fields,
     }  # fmt: skip
 

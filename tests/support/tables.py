@@ -5,6 +5,7 @@ extreme ones.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,8 +48,10 @@ def noise(random: np.random.Generator, name: str, family: int, rows: int) -> Arr
     dtype = BY_NAME[name].dtype(family)
     if dtype.kind == "S":
         return np.frombuffer(random.bytes(16 * rows), "S16")
-    limits = np.iinfo(dtype)
-    return random.integers(limits.min, limits.max, rows, dtype, endpoint=True)
+    limits: np.iinfo[Any] = np.iinfo(dtype.name)
+    return random.integers(
+        limits.min, limits.max, rows, np.int64 if dtype.kind == "i" else np.uint64, endpoint=True
+    ).astype(dtype)
 
 
 def events(family: int, rows: int, seed: int = 0, kinds: int = 40) -> Table:
@@ -114,7 +117,8 @@ def extremes(family: int, rows: int, names: Iterable[str] = BY_NAME) -> Table:
         if dtype.kind == "S":
             ends = np.frombuffer(bytes(16) + b"\xff" * 16, "S16")
         else:
-            ends = np.array([np.iinfo(dtype).min, np.iinfo(dtype).max], dtype)
+            limits: np.iinfo[Any] = np.iinfo(dtype.name)
+            ends = np.array([limits.min, limits.max], dtype)
         columns[name] = ends[np.arange(rows) % 2]
     return Table(family, rows, columns)
 
@@ -129,6 +133,11 @@ def same(left: Table, right: Table) -> None:
             assert np.ascontiguousarray(one).tobytes() == np.ascontiguousarray(other).tobytes(), (
                 column.name
             )
+
+
+def ints(values: Array) -> list[int]:
+    """`values`: (n,) of any integer type, as Python's integers."""
+    return cast("list[int]", values.tolist())
 
 
 def times(table: Table) -> NDArray[np.int64]:

@@ -61,7 +61,9 @@ class Traffic:
         lab.router.sysctl(nf_conntrack_udp_timeout=3600)
 
     def burst(self, count: int) -> None:
-        """`count` flows as fast as it goes; AssertionError if the kernel's table has not so many more."""
+        """`count` flows as fast as it goes; AssertionError if the kernel's table has not so many
+        more.
+        """
         before = self.lab.router.sysctl_value("nf_conntrack_count")
         for _ in range(count):
             self._one()
@@ -105,7 +107,14 @@ class Account:
     def __init__(
         self, traffic: Traffic, *folders: Path, event: str = "new", codes: tuple[int, ...] = (0,)
     ) -> None:
-        command = [CHECKOUT / "bin/ctlist", "--format", "csv", "--event", event, *folders]
+        command: list[str | Path] = [
+            CHECKOUT / "bin/ctlist",
+            "--format",
+            "csv",
+            "--event",
+            event,
+            *folders,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert done.returncode in codes, f"ctlist: exit {done.returncode}: {done.stderr}"
         self.told = done.stderr

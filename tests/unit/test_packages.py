@@ -1,22 +1,29 @@
-"""The packages of DESIGN.md: one-way imports, the face of each package, the size of folders and modules.
+"""The packages of DESIGN.md: one-way imports, faces, sizes of folders and modules.
 
-DESIGN.md's table of packages is the truth.  The import statements of the modules are compared with it.
+The import statements of the modules are compared with DESIGN.md's table of packages.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib
-import re
 import subprocess
 import sys
-from functools import cache
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = ROOT / "ctrecorder"
+from tests.support.faces import (
+    PACKAGE,
+    ROOT,
+    faces,
+    imports,
+    modules,
+    ours,
+    package_of,
+    reach,
+    table,
+)
+
 MAX_LINES = 400  # a longer module has two subjects
 MAX_MODULES = 13  # a folder of more modules has two subjects
 # Modules that a pure package does not need: files, sockets, processes.
@@ -24,82 +31,6 @@ IMPURE = {"fcntl", "io", "mmap", "os", "pathlib", "select", "shutil", "socket", 
 IMPURE |= {"systemd", "tempfile", "threading"}
 CLOCK = {"time.time", "time.time_ns", "time.monotonic", "time.monotonic_ns"}
 CLOCK |= {"datetime.now", "datetime.today", "date.today"}
-
-
-@cache
-def table() -> dict[str, tuple[int, str]]:
-    """Each package of DESIGN.md's table: its position, and its rule ("pure" or "")."""
-    section = (ROOT / "DESIGN.md").read_text().partition("\n## Packages\n")[2].partition("\n## ")[0]
-    rows = re.findall(
-        r"^\| `([a-z]+|\(root\))/?` \| [^|]+ \| ?([a-z]*) ?\|$", section, re.MULTILINE
-    )
-    return {name: (position, rule) for position, (name, rule) in enumerate(rows)}
-
-
-@cache
-def modules() -> dict[str, Path]:
-    """Every module by its dotted name below `ctrecorder`."""
-    paths = [path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"]
-    return {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in paths}
-
-
-def package_of(module: str) -> str:
-    return module.split(".")[0] if "." in module else "(root)"
-
-
-@cache
-def imports(name: str) -> tuple[set[str], set[tuple[str, str]]]:
-    """The modules that `name` imports anywhere (ours dotted below `ctrecorder.`, others by their
-    top-level name), and the names that it takes out of ours as (module, name)."""
-    tree = ast.parse(modules()[name].read_text())
-    found: set[str] = set()
-    taken: set[tuple[str, str]] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{name}: a relative import"
-            base = node.module or ""
-            if base.split(".")[0] != "ctrecorder":
-                found.add(base.split(".")[0])
-                continue
-            for alias in node.names:
-                module = f"{base}.{alias.name}".removeprefix("ctrecorder.")
-                if module in modules():
-                    found.add(f"ctrecorder.{module}")
-                    local = alias.asname or alias.name
-                    taken |= {(module, attribute) for attribute in attributes_of(tree, local)}
-                else:
-                    found.add(base)
-                    taken.add((base.removeprefix("ctrecorder").removeprefix("."), alias.name))
-    return found, taken
-
-
-def attributes_of(tree: ast.AST, local: str) -> set[str]:
-    """The attributes that are read from the imported module `local`."""
-    return {
-        node.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == local
-    }
-
-
-def ours(name: str) -> set[str]:
-    """The modules of `ctrecorder` that the module imports."""
-    found = imports(name)[0]
-    return {each.removeprefix("ctrecorder.") for each in found if "." in each} & modules().keys()
-
-
-def reach(name: str) -> set[str]:
-    """Everything that the module imports, directly or not."""
-    seen: set[str] = set()
-    waiting = {name}
-    while waiting:
-        seen |= waiting
-        waiting = {each for module in waiting for each in ours(module)} - seen
-    return seen | {each for module in seen for each in imports(module)[0]}
 
 
 def test_the_table_names_every_package() -> None:
@@ -122,26 +53,12 @@ def test_no_import_cycles() -> None:
         assert not any(name in (reach(other) & modules().keys()) for other in direct), name
 
 
-def shown_by(package: str) -> set[tuple[str, str]]:
-    """The face of a package: (module, name) of each entry of its SHOWN."""
-    shown = importlib.import_module(f"ctrecorder.{package}").SHOWN
-    return {(f"{package}.{entry.split('.')[0]}", entry.split(".")[1]) for entry in shown}
-
-
-@pytest.mark.parametrize("package", sorted(table().keys() - {"(root)", "cli"}))
+@pytest.mark.parametrize("package", sorted(faces()))
 def test_faces(package: str) -> None:
-    """Other packages take just what the package shows: nothing past it, and nothing is shown in vain."""
-    taken = {
-        each
-        for name in modules()
-        if package_of(name) != package
-        for each in imports(name)[1]
-        if package_of(each[0]) == package
-    }
-    assert taken == shown_by(package)
+    """SHOWN lists exactly the names that other packages use.  `make faces` rewrites it."""
     shown = importlib.import_module(f"ctrecorder.{package}").SHOWN
-    assert list(shown) == sorted(shown)
-    assert not [name for _, name in taken if name.startswith("_")]
+    assert list(shown) == faces()[package]
+    assert not [name for name in shown if name.partition(".")[2].startswith("_")]
 
 
 @pytest.mark.parametrize("package", sorted(table().keys() - {"(root)"}))
@@ -155,7 +72,8 @@ def test_a_package_says_what_it_is_for_and_imports_nothing(package: str) -> None
 
 @pytest.mark.parametrize("name", sorted(modules()))
 def test_length(name: str) -> None:
-    assert len(modules()[name].read_text().splitlines()) <= MAX_LINES
+    lines = len(modules()[name].read_text().splitlines())
+    assert lines <= MAX_LINES
 
 
 def test_no_folder_has_two_subjects() -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from ctrecorder import times
 from ctrecorder.errors import UsageError
+from tests.support.tables import ints
 
 S = 10**9
 ZONE = "Europe/Warsaw"
@@ -24,7 +25,7 @@ NOW = 1795455437 * S  # Mon 23 Nov 2026 17:37:17 UTC, 18:37:17 in Warsaw
 
 @pytest.fixture(autouse=True)
 def warsaw() -> Iterator[None]:
-    """Local time is Warsaw's: UTC+1, in summer +2; in 2026 it changes on 29 March and 25 October."""
+    """Local time is Warsaw's: UTC+1, in summer +2; it changes on 29 March and 25 October 2026."""
     before = os.environ.get("TZ")
     os.environ["TZ"] = ZONE
     time.tzset()
@@ -38,8 +39,9 @@ def warsaw() -> Iterator[None]:
     times._hour_offsets.cache_clear()
 
 
-def utc(*fields: int) -> int:
-    return int(datetime(*fields, tzinfo=UTC).timestamp()) * S
+def utc(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0) -> int:
+    moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+    return int(moment.timestamp()) * S
 
 
 @pytest.mark.parametrize(
@@ -142,11 +144,11 @@ def test_columns_of_local_time_against_the_c_library() -> None:
     )
     texts = [bytes(row).decode() for row in times.seconds_text(seconds, utc=False)]
     assert texts == [
-        time.strftime("%Y.%m.%d %H:%M:%S", time.localtime(second)) for second in seconds.tolist()
+        time.strftime("%Y.%m.%d %H:%M:%S", time.localtime(second)) for second in ints(seconds)
     ]
     texts = [bytes(row).decode() for row in times.rfc3339_seconds(seconds)]
     assert texts == [
-        time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)) for second in seconds.tolist()
+        time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)) for second in ints(seconds)
     ]
 
 
@@ -158,8 +160,8 @@ def test_a_change_of_zone_inside_an_hour() -> None:
     change = utc(2010, 3, 14, 3, 31) // S
     seconds = np.arange(change - 120, change + 120)
     offsets = times.utc_offset(seconds)
-    assert offsets.tolist() == [time.localtime(second).tm_gmtoff for second in seconds.tolist()]
-    assert len(set(offsets.tolist())) == 2
+    assert offsets.tolist() == [time.localtime(second).tm_gmtoff for second in ints(seconds)]
+    assert len(set(ints(offsets))) == 2
 
 
 def test_times_that_no_clock_showed() -> None:

@@ -204,6 +204,7 @@ def test_a_disk_that_is_nearly_full_is_found(
     assert bool(list(doctor.look_at_disk("/x"))) is found
 
 
+@pytest.mark.slow
 def test_a_capped_buffer_is_found_where_the_kernel_caps_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(doctor.look_at_buffer(RECORD)) == [], (
         "root of the initial user namespace may force it"
@@ -212,7 +213,8 @@ def test_a_capped_buffer_is_found_where_the_kernel_caps_it(monkeypatch: pytest.M
     # buffer.
     code = (
         "from ctrecorder.check import doctor; from ctrecorder.service import settings\n"
-        "record = {one.name: one.parse(one.default) for one in settings.SECTIONS['record'].settings}\n"
+        "record = {one.name: one.parse(one.default) for one in "
+        "settings.SECTIONS['record'].settings}\n"
         "print(*(finding.mend for finding in doctor.look_at_buffer(record)))"
     )
     done = subprocess.run(

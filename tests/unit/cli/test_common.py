@@ -9,7 +9,10 @@ import errno
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from subprocess import PIPE
+from typing import IO
 
 import pytest
 
@@ -68,12 +71,13 @@ def test_errors_are_one_line(
     assert capsys.readouterr() == ("", f"ctdemo: {line}\n")
 
 
+def returning(code: int, args: argparse.Namespace) -> int:
+    return code
+
+
 def test_what_a_body_returns_and_what_its_bugs_raise() -> None:
-    assert [common.run(parser(), lambda args, code=code: code, []) for code in (0, 1, 2)] == [
-        0,
-        1,
-        2,
-    ]
+    for code in (0, 1, 2):
+        assert common.run(parser(), partial(returning, code), []) == code
     with pytest.raises(ZeroDivisionError):  # a bug is not an operator's error
         common.run(parser(), lambda args: 1 // 0, [])
 
@@ -106,11 +110,22 @@ def test_times_that_begin_with_a_dash(
     words: list[str], since: str | None, paths: list[str]
 ) -> None:
     seen: list[argparse.Namespace] = []
-    assert common.run(parser(), lambda args: seen.append(args) or 0, words) == 0
+
+    def keep(args: argparse.Namespace) -> int:
+        seen.append(args)
+        return 0
+
+    assert common.run(parser(), keep, words) == 0
     assert (seen[0].since, seen[0].paths) == (since, paths)
 
 
-def outcome(body: str, **streams: object) -> subprocess.CompletedProcess[str]:
+# What subprocess.run takes as one of its streams.
+Stream = int | IO[str] | None
+
+
+def outcome(
+    body: str, *, stdin: Stream = None, stdout: Stream = PIPE, stderr: Stream = PIPE
+) -> subprocess.CompletedProcess[str]:
     """Runs `body`, a statement, as a command of its own."""
     lines = [
         "import os, signal, sys",
@@ -120,14 +135,15 @@ def outcome(body: str, **streams: object) -> subprocess.CompletedProcess[str]:
         "    return 0",
     ]
     lines += ["sys.exit(common.run(common.Parser('ctdemo', '', [], 1), body, []))"]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
     return subprocess.run(
         [sys.executable, "-c", "\n".join(lines)],
         text=True,
         cwd=ROOT,
         timeout=60,
         check=False,
-        **options,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import defaultdict, deque
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctrecorder import uapi
-from ctrecorder.columns import ADDRESSES, PORTS, Table, bits
+from ctrecorder.columns import ADDRESSES, PORTS, Array, Table, bits
 from ctrecorder.connections import lookalikes
 
 KEY_BITS = bits(("l4proto", *ADDRESSES, *PORTS))
@@ -17,7 +18,7 @@ KEY_BITS = bits(("l4proto", *ADDRESSES, *PORTS))
 
 def table(ports: list[int], known: int) -> Table:
     rows = len(ports)
-    columns = {
+    columns: dict[str, Array] = {
         "orig_sport": np.array(ports, np.uint16),
         "l4proto": np.full(rows, 1, np.uint8),
         "present": np.full(rows, known, np.uint32),
@@ -30,11 +31,11 @@ def table(ports: list[int], known: int) -> Table:
     st.randoms(use_true_random=False),
 )
 def test_each_end_has_the_number_of_the_earliest_start_left(
-    steps: list[tuple[int, bool]], shuffled: object
+    steps: list[tuple[int, bool]], shuffled: random.Random
 ) -> None:
     """Whatever the order of the rows in the table: `arrival` says the order of the events."""
     places = list(range(len(steps)))
-    shuffled.shuffle(places)  # type: ignore[attr-defined]
+    shuffled.shuffle(places)
     mixed = [steps[place] for place in places]
     begins = np.array([begin for _, begin in mixed])
     found = lookalikes.number(

@@ -171,7 +171,7 @@ def test_squeezing_in_a_worker_names_a_newer_segment(tmp_path: Path) -> None:
 def test_a_recorder_goes_on_behind_a_segment_that_it_cannot_read(tmp_path: Path) -> None:
     """What the rows mean is no matter for the chain."""
     last_hash = write(tmp_path / "a-1.ctlog", requires=["of-2030"])
-    tail = newest_segment(str(tmp_path / HEADER["template"]))  # type: ignore[arg-type]
+    tail = newest_segment(str(tmp_path / str(HEADER["template"])))
     assert tail is not None
     assert (tail.last_hash, tail.chain, tail.sequence) == (last_hash, "c", 1)
 

@@ -1,6 +1,10 @@
-"""Columns read in some rows, and addresses looked for by their places: the same as of the whole table."""
+"""Columns read in some rows, and addresses looked for by their places: the same as of the whole
+table.
+"""
 
 from __future__ import annotations
+
+from functools import cache
 
 import numpy as np
 import pytest
@@ -39,12 +43,18 @@ class Body:
         return LazyTable(self.index, self.fetch)
 
 
+@cache
 def made(family: int, kind: str, rows: int = 3000) -> Table:
     return (
         tables.connections(family, rows, seed=3, kinds=50)
         if kind == "squeezed"
         else tables.events(family, rows, seed=3, kinds=50)
     )
+
+
+@cache
+def body_of(family: int, kind: str) -> Body:
+    return Body(made(family, kind), PLANS[kind])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -55,7 +65,7 @@ def test_some_rows(family: int, kind: str, data: st.DataObject) -> None:
     rows = np.array(
         sorted(data.draw(st.sets(st.integers(0, 2999), min_size=1, max_size=40))), np.intp
     )
-    lazy = Body(table, PLANS[kind]).lazy()
+    lazy = body_of(family, kind).lazy()
     for name in data.draw(st.lists(st.sampled_from(sorted(table.columns)), max_size=3)):
         assert (lazy[name] == table[name]).all()
     part = lazy.take(rows)
@@ -66,7 +76,15 @@ def test_some_rows(family: int, kind: str, data: st.DataObject) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("kind", PLANS)
 def test_addresses_by_their_places(family: int, kind: str) -> None:
-    table = made(family, kind)
+    table, body = made(family, kind), body_of(family, kind)
+    plain = decode_columns(body.index, body.fetch, ADDRESSES)
+    size = 16 if family == 10 else 4
+    stored = {
+        name: np.ascontiguousarray(
+            plain[name] if family == 10 else plain[name].astype(">u4")
+        ).tobytes()
+        for name in ADDRESSES
+    }
     for name in ADDRESSES:
         for row in range(0, 3000, 300):
             value = table[name][row]
@@ -77,16 +95,8 @@ def test_addresses_by_their_places(family: int, kind: str) -> None:
             )
             prefix = low[:-2] + bytes(2), low[:-2] + b"\xff\xff"
             for first, last in ((low, low), prefix):
-                lazy = Body(table, PLANS[kind]).lazy()
-                plain = decode_columns(
-                    Body(table, PLANS[kind]).index, Body(table, PLANS[kind]).fetch, ADDRESSES
-                )
-                for each in ADDRESSES:
-                    raw = plain[each]
-                    size = 16 if family == 10 else 4
-                    data = np.ascontiguousarray(
-                        raw if family == 10 else raw.astype(">u4")
-                    ).tobytes()
+                lazy = body.lazy()
+                for each, data in stored.items():
                     expected = [
                         first <= data[at : at + size] <= last for at in range(0, len(data), size)
                     ]

@@ -135,7 +135,8 @@ def test_gaps_come_back(reason: str, lost: int | None, detail: str, begin: int) 
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.text(max_size=9), inner, max_size=4),
     max_leaves=9,
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import tracemalloc
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,15 @@ from ctrecorder import uapi
 from ctrecorder.columns import BY_ID, BY_NAME, COLUMNS, Array, Table, bit
 from ctrecorder.ctlog import encoder
 from ctrecorder.ctlog import index as codec
+from ctrecorder.ctlog.compression import pack_planes
 from ctrecorder.ctlog.decoder import decode_columns, decode_table
-from ctrecorder.ctlog.encoder import LIVE, ColumnEncoding, encode_columns, encode_small
+from ctrecorder.ctlog.encoder import (
+    LIVE,
+    ColumnEncoding,
+    EncodingPlan,
+    encode_columns,
+    encode_small,
+)
 from ctrecorder.ctlog.frame import MAX_ROWS
 from ctrecorder.ctlog.index import ENTRY, FORM_COLUMNS, FORM_SMALL, HEAD, Index
 from ctrecorder.ctlog.plans import SQUEEZED
@@ -29,8 +37,8 @@ from tests.support.tables import FAMILIES, same
 ALL = [(column.name, family) for column in COLUMNS for family in FAMILIES]
 
 
-def round_trip(table: Table, **how: object) -> bytes:
-    payload = encode_columns(table, **how)  # type: ignore[arg-type]
+def round_trip(table: Table, level: int = 1, plan: EncodingPlan = LIVE) -> bytes:
+    payload = encode_columns(table, level, plan)
     same(decode_table(payload, FORM_COLUMNS, table.family, table.rows), table)
     return payload
 
@@ -127,7 +135,7 @@ def test_any_table_comes_back(data: st.DataObject) -> None:
             drawn = data.draw(st.lists(st.binary(min_size=16, max_size=16), min_size=1, max_size=4))
             pool = np.frombuffer(b"".join(drawn), "S16")
         else:
-            limits = np.iinfo(dtype)
+            limits: np.iinfo[Any] = np.iinfo(dtype.name)
             ends = st.sampled_from([int(limits.min), int(limits.max), 0, 1])
             pool = np.array(
                 data.draw(
@@ -371,7 +379,7 @@ def crafted(column: int, encoding: int, width: int, body: bytes, **fields: int) 
     """A payload of one column."""
     entry = codec.Entry(
         column, encoding, width, body_length=len(body), hash=codec.body_hash(body), **fields
-    )  # type: ignore[arg-type]
+    )
     return HEAD.pack(1, 0, HEAD.size + ENTRY.size) + entry.store() + body
 
 
@@ -433,7 +441,7 @@ def test_a_dictionary_that_does_not_ascend_is_refused() -> None:
         0,
         {"orig_src": ColumnEncoding(dictionary=1, level=0)},
     )["orig_src"]
-    steps = encoder.pack_planes(np.array([9, 0xFFFFFFFC], np.uint32), 0)
+    steps = pack_planes(np.array([9, 0xFFFFFFFC], np.uint32), 0)
     entry = part.entry._replace(dictionary_length=len(steps))
     payload = (
         HEAD.pack(1, 0, HEAD.size + ENTRY.size + len(steps)) + entry.store() + steps + part.body
@@ -484,6 +492,7 @@ def rehashed(payload: bytes) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [FORM_COLUMNS, FORM_SMALL])
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("kind", ["events", "connections"])

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -27,18 +28,21 @@ from ctrecorder.errors import UsageError
 from ctrecorder.labels import parse_event, parse_protocol
 from ctrecorder.query.parse import parse_network, parse_ports
 from ctrecorder.segment.reader import Bounds
-from ctrecorder.times import END
+from ctrecorder.times import BEGIN, END
 from ctrecorder.uapi import AF_INET, AF_INET6
 from tests.support.rows import NS, Row, event, random_events, table, without
 
 ENDS = dict(zip(ADDRESSES, PORTS, strict=True))
 
 
+parsed_address = cache(ipaddress.ip_address)
+parsed_network = cache(ipaddress.ip_network)
+
+
 def slow_end(row: Row, address: str, networks: list[str], ports: list[tuple[int, int]]) -> bool:
     """If one end of a row is in the networks and the ports."""
     if networks and not any(
-        ipaddress.ip_address(row[address]) in ipaddress.ip_network(one, strict=False)
-        for one in networks
+        parsed_address(row[address]) in parsed_network(one, strict=False) for one in networks
     ):
         return False
     return not ports or any(low <= row.get(ENDS[address], -1) <= high for low, high in ports)
@@ -65,13 +69,12 @@ def query(
     ports: list[tuple[int, int]],
     protocols: set[int],
     events: set[int],
-    **window: int,
+    since: int = BEGIN,
+    until: int = END,
 ) -> Query:
     terms = [Term(networks=tuple(map(parse_network, networks)))] if networks else []
     terms += [Term(ports=tuple(ports))] if ports else []
-    return Query(
-        protocols=frozenset(protocols), events=frozenset(events), terms=tuple(terms), **window
-    )
+    return Query(since, until, frozenset(protocols), frozenset(events), tuple(terms))
 
 
 def networks_of(chance: random.Random, rows: list[Row]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctrecorder import uapi
-from ctrecorder.columns import Table
+from ctrecorder.columns import Array, Table
 from ctrecorder.ctlog import index
 from ctrecorder.ctlog.compression import pack_planes
 from ctrecorder.ctlog.decoder import decode_table
@@ -48,7 +49,7 @@ def test_many_peaks_fit_a_byte() -> None:
     assert unpack_ranges(pack_ranges(numbers, 3, 10**9), 3900, 0).tolist() == numbers.tolist()
 
 
-def lives(count: int = 20_000) -> np.ndarray:
+def lives(count: int = 20_000) -> Array:
     """Lives as the kernel tells them, in us: a timeout, and a little more or much more."""
     random = np.random.default_rng(1)
     timeout = random.choice([10, 30, 120, 300], count) * 10**6
@@ -78,7 +79,7 @@ def test_lives_take_less_than_planes_and_are_close_to_their_entropy() -> None:
     ],
 )
 @pytest.mark.parametrize("step", [1, 1000, 10**9])
-def test_columns_come_back(scheme: dict[str, object], step: int) -> None:
+def test_columns_come_back(scheme: dict[str, Any], step: int) -> None:
     random = np.random.default_rng(2)
     start = random.integers(0, 10**9, 3000) * step + 7
     end = start + lives(3000) * step
@@ -87,7 +88,7 @@ def test_columns_come_back(scheme: dict[str, object], step: int) -> None:
         3000,
         {"start": start, "end": end, "orig_bytes": random.integers(0, 1 << 63, 3000).astype("<u8")},
     )
-    plan = {"end": ColumnEncoding(ranges=1, **scheme), "orig_bytes": ColumnEncoding(ranges=1)}  # type: ignore[arg-type]
+    plan = {"end": ColumnEncoding(ranges=1, **scheme), "orig_bytes": ColumnEncoding(ranges=1)}
     found = decode_table(encode_columns(table, 3, plan), FORM_COLUMNS, uapi.AF_INET, 3000)
     assert found["end"].tolist() == end.tolist()
     assert found["orig_bytes"].tolist() == table["orig_bytes"].tolist()

@@ -52,7 +52,7 @@ def wanted(data: bytes, protocols: Collection[int], nat_only: bool) -> bool:
     """Whether an event is wanted, by what walker tells of it."""
     told = walker.walk(data)
     return (not protocols or told["l4proto"] in protocols) and (
-        not nat_only or bool(told["status"] & uapi.IPS_NAT_MASK)
+        not nat_only or bool(int(told["status"]) & uapi.IPS_NAT_MASK)
     )
 
 

@@ -62,11 +62,16 @@ def utc() -> Iterator[None]:
     set_zone(before)
 
 
+# How the C one prints a time.
+FORM = "%Y.%m.%d %H:%M:%S"
+
+
 def moved(text: str, zone: ZoneInfo) -> str:
     """What the C one printed with TZ=UTC, as it would have printed it in another zone."""
 
     def move(match: re.Match[str]) -> str:
-        return f"{datetime.strptime(match[0] + ' +0000', '%Y.%m.%d %H:%M:%S %z').astimezone(zone):%Y.%m.%d %H:%M:%S}"
+        moment = datetime.strptime(f"{match[0]} +0000", f"{FORM} %z").astimezone(zone)
+        return moment.strftime(FORM)
 
     return re.sub(r"(?<!startd: )\b\d{4}\.\d\d\.\d\d \d\d:\d\d:\d\d", move, text)
 
@@ -217,8 +222,8 @@ def test_a_folder_of_all_kinds_and_one_that_is_foreign(tmp_path: Path, run: Run,
     assert len(told) == 3
     assert told[0].startswith("ctlist: gap: events lost from 2026.11.23 18:17:")
     assert (
-        "ctlist: d: at byte 4: format 3 of the C ctrecorder is not known, only format 2 (0.1.3 to 0.1.6)"
-        in told
+        "ctlist: d: at byte 4: format 3 of the C ctrecorder is not known, only format 2 (0.1.3 to "
+        "0.1.6)" in told
     )
     assert any(
         line.startswith("ctlist: c: at byte 916: 13 bytes that can be no records") for line in told
@@ -248,8 +253,8 @@ def test_cttest_on_whole_and_cut_files(check: Run, tmp_path: Path) -> None:
     assert (code, errors) == (0, "")
     lines = text.replace(f"{tmp_path}/", "").replace(f"{SAMPLES}/", "").splitlines()
     assert (
-        "old.ct: at byte 5965: the last record is cut: 32 of 33 bytes are there: torn off by a crash"
-        in lines
+        "old.ct: at byte 5965: the last record is cut: 32 of 33 bytes are there: torn off by a "
+        "crash" in lines
     )
     assert any(
         line.startswith(
@@ -258,8 +263,8 @@ def test_cttest_on_whole_and_cut_files(check: Run, tmp_path: Path) -> None:
         for line in lines
     )
     assert (
-        "legacy-014-udp.ct.squeezed: of the C ctrecorder, which wrote no checksums: only its structure was checked"
-        in lines
+        "legacy-014-udp.ct.squeezed: of the C ctrecorder, which wrote no checksums: only its "
+        "structure was checked" in lines
     )
     assert lines[-1] == "2 segments checked: 2 whole, 0 damaged"
 
@@ -271,7 +276,8 @@ def test_cttest_on_one_out_of_step_and_a_foreign_one(check: Run, tmp_path: Path)
     code, text, errors = check("-q", tmp_path)
     assert (code, errors) == (1, "")
     assert text.replace(f"{tmp_path}/", "").splitlines() == [
-        "a: at byte 3985: 15 bytes that can be no records (times or types that cannot be); in step again at byte 4000",
+        "a: at byte 3985: 15 bytes that can be no records (times or types that cannot be); in "
+        "step again at byte 4000",
         "b: at byte 4: format 1 of the C ctrecorder is not known, only format 2 (0.1.3 to 0.1.6)",
     ]
     (tmp_path / "a").unlink()

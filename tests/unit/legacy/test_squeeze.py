@@ -23,6 +23,7 @@ from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.reader import Segment
 from tests.support import c_ctrecorder as old
 from tests.support.c_ctrecorder import RAW, SQUEEZED, START, Old, Pair
+from tests.support.tables import ints
 
 ENDS = (
     "orig_src",
@@ -52,8 +53,7 @@ def rows(segment: Segment) -> Table:
 def pairs_of(table: Table) -> list[Pair]:
     """The connections, as the old squeezed format has them, sorted."""
     times = [
-        [(ns // 10**9, ns % 10**9 // 1000) for ns in table[name].tolist()]
-        for name in ("start", "end")
+        [(ns // 10**9, ns % 10**9 // 1000) for ns in ints(table[name])] for name in ("start", "end")
     ]
     ends = zip(*(table[name].tolist() for name in ENDS), strict=True)
     return sorted(Pair(*row) for row in zip(*times, ends, strict=True))
@@ -110,6 +110,7 @@ def test_a_squeezed_file_of_either_byte_order(path: Path, flags: int, tmp_path: 
         assert whole(new.path)
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_nothing_is_dropped_whatever_is_in_it(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -185,7 +186,8 @@ def test_one_that_is_out_of_step_is_to_be_repaired_first(tmp_path: Path) -> None
     )
     with pytest.raises(
         FormatError,
-        match=r"at byte 1906: 9 bytes that can be no records .* \(cttest --repair saves what is whole\)",
+        match=r"at byte 1906: 9 bytes that can be no records .* \(cttest --repair saves what is "
+        r"whole\)",
     ):
         squeeze(str(path), SqueezeOptions(), str(tmp_path / "new.ct"))
     assert [each.name for each in tmp_path.iterdir()] == ["old.ct"]

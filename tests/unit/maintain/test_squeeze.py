@@ -94,7 +94,7 @@ def without_ids(bag: Counter[tuple[Any, ...]]) -> Counter[tuple[Any, ...]]:
 
 
 def rounded(bag: Counter[tuple[Any, ...]], unit: int) -> Counter[tuple[Any, ...]]:
-    """Connections without ids, with `start` rounded down and `end`, cut to whole microseconds, up."""
+    """Connections without ids: `start` rounded down, `end` cut to microseconds and rounded up."""
     start, end = RESULT.index("start"), RESULT.index("end")
     result: Counter[tuple[Any, ...]] = Counter()
     for each, count in bag.items():
@@ -238,7 +238,9 @@ def test_ids_go_where_both_ends_were_seen_and_stay_in_parts(tmp_path: Path) -> N
 
 
 def test_flows_open_across_three_segments_join_again(tmp_path: Path) -> None:
-    """Each segment squeezed by itself, then paired as parts, is as if all events were paired together."""
+    """Each segment squeezed by itself, then paired as parts, is as if all events were paired
+    together.
+    """
     steps = mixed(4, 6000, 0.0)
     cuts = [0, len(steps) // 3, 2 * len(steps) // 3, len(steps)]
     pairer, done = Pairer(), []
@@ -420,6 +422,7 @@ def small() -> tuple[list[Step], Counter[tuple[Any, ...]]]:
     return steps, rounded(without_ids(slow(steps)), 1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("stop", [interrupt, no_space])
 def test_interrupted_at_every_step(
@@ -619,13 +622,9 @@ def test_a_stranger_s_list_of_replaced_segments_does_no_harm() -> None:
         "state": "closed",
         "program": "p",
     }
-    for listed in (
-        None,
-        3,
-        "x",
-        {},
-        [1, None, [], {}, {**whole, "rows": "1"}, {**whole, "rows": True}],
-    ):
+    broken: list[Any] = [1, None, [], {}, {**whole, "rows": "1"}, {**whole, "rows": True}]
+    strange: tuple[Any, ...] = (None, 3, "x", {}, broken)
+    for listed in strange:
         assert lock.replaced_by({"replaces": listed}) == []
     assert len(lock.replaced_by({"replaces": [whole, 5]})) == 1
 

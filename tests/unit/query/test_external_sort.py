@@ -1,4 +1,4 @@
-"""Sorting in bounded memory: nothing lost, nothing twice, in order, whatever goes to the disk when."""
+"""Sorting in bounded memory: every row once and in order, whatever is written to disk when."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctrecorder.columns import Table
+from ctrecorder.columns import Array, Table
 from ctrecorder.errors import ArchiveError
 from ctrecorder.query import external_sort
 from ctrecorder.query.external_sort import Sorter
@@ -18,7 +18,7 @@ from ctrecorder.times import END
 from ctrecorder.uapi import AF_INET, AF_INET6
 
 
-def key(table: Table) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def key(table: Table) -> Array:
     return table["time"]
 
 
@@ -27,7 +27,7 @@ def rows_of(times: list[int], family: int, first: int) -> Table:
     in NULs.
     """
     numbers = np.arange(first, first + len(times), dtype=np.uint32)
-    columns = {
+    columns: dict[str, Array] = {
         "time": np.array(times, np.int64),
         "id": numbers,
         "mark": np.broadcast_to(np.uint32(5), (len(times),)),
@@ -68,7 +68,7 @@ def test_every_row_once_and_in_order(
                 continue
             due = sorted(row[0] for row in waiting if row[0] < before)
             waiting = [row for row in waiting if row[0] >= before]
-            got = []
+            got: list[tuple[int, int, int]] = []
             for tables in sorting.ready(before):
                 assert len({table.family for table in tables}) == len(tables)
                 for table in tables:

@@ -67,7 +67,7 @@ def lines_run(work: Callable[[], None]) -> int:
 
 @pytest.mark.parametrize("work", [pair, make_small])
 def test_joining_small_blocks_is_linear(work: Callable[[str], None], tmp_path: Path) -> None:
-    counts = []
+    counts: list[int] = []
     for blocks in (1000, 1000, 2000):  # the first run imports
         path = record(tmp_path / str(len(counts)), blocks)
         counts.append(lines_run(lambda: work(path)))  # noqa: B023 -- called at once

@@ -12,19 +12,20 @@ import numpy as np
 import pytest
 
 from ctrecorder import uapi
-from ctrecorder.columns import Table
+from ctrecorder.columns import Array, Table
 from ctrecorder.ctlog.frame import FRAME, Kind
-from ctrecorder.query.merge import BATCH_ROWS, Batch, merge
+from ctrecorder.query.merge import BATCH_ROWS, HELD_BYTES, Batch, merge
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from tests.support import tables
+from tests.support.tables import ints
 from tests.unit.segment.test_reader import Ask
 
 Row = tuple[int, int]  # time, id
 
 
 class Archive:
-    """Segments in a folder; every row has an id of its own, in the order in which it was written."""
+    """Segments in a folder; the ids of the rows count up in the order of writing."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -35,7 +36,7 @@ class Archive:
         first = len(self.rows)
         self.rows += [(time, first + place) for place, time in enumerate(times)]
         ids = np.arange(first, first + len(times), dtype=np.uint32)
-        columns = {
+        columns: dict[str, Array] = {
             "time": np.array(times, np.int64),
             "event": np.ones(len(times), np.uint8),
             "id": ids,
@@ -77,12 +78,14 @@ def rows_of(batch: Batch) -> list[Row]:
     ]
     if batch.order is None:
         return rows
-    assert sorted(batch.order.tolist()) == list(range(len(rows)))
-    return [rows[place] for place in batch.order.tolist()]
+    order = ints(batch.order)
+    assert sorted(order) == list(range(len(rows)))
+    return [rows[place] for place in order]
 
 
-def all_rows(segments: list[Segment], **how: object) -> list[Row]:
-    return [row for batch in merge(segments, ["id"], **how) for row in rows_of(batch)]  # type: ignore[arg-type]
+def all_rows(segments: list[Segment], held_bytes: int = HELD_BYTES) -> list[Row]:
+    batches = merge(segments, ["id"], held_bytes=held_bytes)
+    return [row for batch in batches for row in rows_of(batch)]
 
 
 def random_parts(random: np.random.Generator) -> list[tuple[int, list[int]]]:
@@ -91,7 +94,8 @@ def random_parts(random: np.random.Generator) -> list[tuple[int, list[int]]]:
         begin = int(random.integers(0, 1000))
         end = begin + int(random.choice([1, 2, 50, 1000]))
         count = int(random.choice([1, 3, 60, 300, 1500]))
-        parts.append((int(random.choice([2, 2, 10])), random.integers(begin, end, count).tolist()))
+        times = ints(random.integers(begin, end, count))
+        parts.append((int(random.choice([2, 2, 10])), times))
     return parts
 
 
@@ -132,7 +136,7 @@ def test_both_families_at_once_say_their_order(archive: Archive) -> None:
 
 
 def test_large_batches_of_both_families_are_cut(archive: Archive) -> None:
-    times = np.random.default_rng(0).integers(0, 100, 150_000).tolist()
+    times = ints(np.random.default_rng(0).integers(0, 100, 150_000))
     archive.add([(2, times[:100_000]), (10, times[100_000:])])
     found = [rows_of(batch) for batch in merge(archive.segments, ["id"])]
     assert len(found) == 3
@@ -192,6 +196,7 @@ def test_a_damaged_block_is_passed_over_and_told_of(archive: Archive) -> None:
         assert [finding.offset for finding in segment.findings] == [large.offset, small.offset]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["one after the other", "all at once"])
 def test_memory_does_not_grow_with_the_archive(archive: Archive, shape: str) -> None:
     """40 blocks of 20,000 rows: 13 MB of times and ids."""
@@ -200,7 +205,7 @@ def test_memory_does_not_grow_with_the_archive(archive: Archive, shape: str) -> 
         begin = [
             0 if shape == "all at once" else (10 * number + block) * 1000 for block in range(10)
         ]
-        archive.add([(2, random.integers(at, at + 1000, 20_000).tolist()) for at in begin])
+        archive.add([(2, ints(random.integers(at, at + 1000, 20_000))) for at in begin])
     tracemalloc.start()
     before = -1
     count = 0

@@ -155,11 +155,15 @@ def record(
         events = [
             (flow.start, flow.row(NEW, flow.start)) for flow in network if begin <= flow.start < end
         ]
-        kernel = (
-            (lambda flow: {"start": flow.start, "stop": flow.end}) if stamped else (lambda _: {})
-        )
         events += [
-            (flow.end, flow.row(DESTROY, flow.end, **kernel(flow)))
+            (
+                flow.end,
+                flow.row(
+                    DESTROY,
+                    flow.end,
+                    **({"start": flow.start, "stop": flow.end} if stamped else {}),
+                ),
+            )
             for flow in network
             if begin <= flow.end < end
         ]
@@ -364,6 +368,7 @@ def test_what_cannot_be_read_is_told(tmp_path: Path, capfd: pytest.CaptureFixtur
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("squeezed", [(), (0, 2, 3), range(6)])
 def test_mixed_folders_with_damage(tmp_path: Path, squeezed: Any) -> None:
     """One segment live, one crashed, one with a block that is damaged: no stranger is named, and

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ctrecorder import uapi
-from ctrecorder.columns import Event, Table
+from ctrecorder.columns import Array, Event, Table
 from ctrecorder.ctlog.block import table_blocks
 from ctrecorder.ctlog.frame import Gap, Kind, Mark
 from ctrecorder.errors import ArchiveError
@@ -24,6 +24,7 @@ from ctrecorder.record.target import Target, newest_segment
 from ctrecorder.segment.reader import Segment
 from ctrecorder.service.log import Log
 from ctrecorder.times import DAY, MINUTE, SECOND
+from tests.support.tables import ints
 
 NOON = 20_000 * DAY + 12 * 60 * MINUTE
 BIG = 64 << 20
@@ -46,7 +47,7 @@ def rows(first: int, count: int, family: int = uapi.AF_INET) -> Table:
     """
     ids = np.arange(first, first + count, dtype=np.uint32)
     random = np.random.default_rng(first)
-    columns = {
+    columns: dict[str, Array] = {
         "time": NOON + ids.astype(np.int64),
         "event": np.full(count, Event.NEW, np.uint8),
         "id": ids,
@@ -81,9 +82,7 @@ def ids_of(path: str | Path) -> list[list[int]]:
     """The ids in each block of EVENTS."""
     with Segment(str(path)) as segment:
         assert segment.findings == []
-        return [
-            segment.read(block, ["id"])["id"].tolist() for block in segment.blocks_of(Kind.EVENTS)
-        ]
+        return [ints(segment.read(block, ["id"])["id"]) for block in segment.blocks_of(Kind.EVENTS)]
 
 
 def all_ids(path: str | Path) -> list[int]:

@@ -21,17 +21,18 @@ from ctrecorder.ctlog.frame import Gap, Kind, Mark
 from ctrecorder.errors import KernelError
 from ctrecorder.kernel import sockets
 from ctrecorder.kernel.sockets import DumpSocket, EventSocket, SlotBuffer
-from ctrecorder.record import counters, recorder
+from ctrecorder.record import counters
 from ctrecorder.record.clock import Clock
 from ctrecorder.record.deadlines import FLUSH_NS, HEARTBEAT_NS
 from ctrecorder.record.dump import RESYNC_DELAY_NS, STALL_NS
 from ctrecorder.record.recorder import Recorder, RecorderOptions
 from ctrecorder.segment.reader import Segment
-from ctrecorder.service import messages
+from ctrecorder.service import daemon, messages
 from ctrecorder.service.daemon import SignalPipe
 from ctrecorder.service.log import Log
 from ctrecorder.times import DAY, MINUTE, SECOND
 from tests.support.conntrack_messages import CREATE, attribute, ip4, message, number, orig, ports
+from tests.support.tables import ints
 
 START = 20_000 * DAY + 12 * 60 * MINUTE + 10 * MINUTE  # 12:10 UTC
 SIGNALS, EVENTS, DUMP = 1001, 1002, 1003  # descriptors that no file has
@@ -185,7 +186,7 @@ class Stage:
         monkeypatch.setattr(counters, "log_obstacles", lambda *args: None)
         monkeypatch.setattr(sockets, "sysctl", lambda name: 1)
         self.reports: list[str] = []
-        monkeypatch.setattr(recorder.daemon, "notify", lambda *lines: self.reports.extend(lines))
+        monkeypatch.setattr(daemon, "notify", lambda *lines: self.reports.extend(lines))
         self.folder, self.log = folder, Entries()
         self.machine, self.signals = Machine(), Signals()
         self.events = Events(self.machine, buffer_bytes)
@@ -246,7 +247,7 @@ def blocks(path: Path) -> list[tuple[Kind, int, list[int]]]:
             (
                 Kind(block.kind),
                 (block.time_max - START) // 1_000_000,
-                segment.read(block, ["id"])["id"].tolist() if block.kind == Kind.EVENTS else [],
+                ints(segment.read(block, ["id"])["id"]) if block.kind == Kind.EVENTS else [],
             )
             for block in segment.blocks
         ]

@@ -55,7 +55,9 @@ def test_ipv4(colon: bool, end: str) -> None:
 
 
 def test_ipv6_against_inet_ntop() -> None:
-    """Every pattern of groups that are zero, with groups of one to four digits, and the dotted forms."""
+    """Every pattern of groups that are zero, with groups of one to four digits, and the dotted
+    forms.
+    """
     chance = random.Random(1)
     groups = (b"\0\1", b"\0\xab", b"\x0a\xbc", b"\xff\xff", b"\x10\x00")
     patterns = [
@@ -129,7 +131,7 @@ def test_by_value_asks_once_for_each() -> None:
 
 def test_assemble_text_and_words_some_of_them_in_some_rows() -> None:
     numbers, where = np.array([1, 22, 333], "u2"), np.array([True, False, True])
-    pieces = [
+    pieces: list[bytes | lines.Words] = [
         b"a constant of many bytes ",
         lines.decimal(numbers),
         *lines.only(where, b" odd"),

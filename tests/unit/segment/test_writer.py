@@ -25,7 +25,7 @@ from ctrecorder.segment import files
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter, WriteError
 from tests.support import tables
-from tests.support.tables import NOON, SECOND, same
+from tests.support.tables import NOON, SECOND, ints, same
 
 EVENTS = tables.events(uapi.AF_INET, 2000)
 
@@ -44,7 +44,7 @@ def ids(path: str) -> list[int]:
         return [
             one
             for block in segment.blocks_of(Kind.EVENTS)
-            for one in segment.read(block)["id"].tolist()
+            for one in ints(segment.read(block)["id"])
         ]
 
 
@@ -181,7 +181,9 @@ def test_a_write_that_fails_leaves_whole_blocks_and_can_be_made_again(
 
 
 def test_a_table_is_written_whole_or_not_at_all(writer: SegmentWriter) -> None:
-    """The second of its blocks fails: the first one goes too, so that the same call can be made again."""
+    """The second of its blocks fails: the first one goes too, so that the same call can be made
+    again.
+    """
     table = tables.events(uapi.AF_INET, 65_536 + 3000)
     size = writer.size
     writer.append(table)

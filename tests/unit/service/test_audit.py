@@ -56,7 +56,7 @@ def ask(tmp_path: Path, audit: str, query: str, code: int = 0) -> tuple[str, str
         sys.executable,
         "-c",
         IN_PLACE,
-        tmp_path,
+        str(tmp_path),
         audit,
         JOURNAL,
     ]

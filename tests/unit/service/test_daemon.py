@@ -10,11 +10,13 @@ import signal
 import socket
 import subprocess
 import sys
+import syslog
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from systemd import journal
 
 from ctrecorder.errors import ArchiveError, KernelError, UsageError
 from ctrecorder.service import daemon, messages, privileges
@@ -282,7 +284,7 @@ def test_stderr_is_the_journal_only_if_it_is_that_very_stream(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sent: list[tuple[str, dict[str, str]]] = []
-    monkeypatch.setattr(service.journal, "send", lambda text, **fields: sent.append((text, fields)))
+    monkeypatch.setattr(journal, "send", lambda text, **fields: sent.append((text, fields)))
     status = os.fstat(2)
     monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
     log = service.Log("ctrecord")
@@ -323,7 +325,7 @@ def test_a_daemon_without_journald_speaks_to_syslog(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     said: list[tuple[int, str]] = []
-    monkeypatch.setattr(service.syslog, "syslog", lambda level, text: said.append((level, text)))
+    monkeypatch.setattr(syslog, "syslog", lambda level, text: said.append((level, text)))
     monkeypatch.setattr(service, "JOURNAL_SOCKET", str(tmp_path / "none"))
     log = service.Log("ctrecord")
     log.detach()
@@ -340,7 +342,7 @@ def test_a_journal_that_is_gone_does_not_stop_the_command(
     def refuse(text: str, **fields: str) -> None:
         raise ConnectionRefusedError(111, "Connection refused")
 
-    monkeypatch.setattr(service.journal, "send", refuse)
+    monkeypatch.setattr(journal, "send", refuse)
     log = service.Log("ctrecord")
     log.target = "journal"
     log.send(messages.GAP, "a gap")
