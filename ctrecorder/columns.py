@@ -1,8 +1,7 @@
-"""The columns: every fact about a column has its home here, and a table of them is what all floors
-pass on.
+"""The columns of events and connections, and tables of them.
 
-Decoding, the file format, filters, JSON, CSV, ctlog(5) and completion read `COLUMNS`.  A `Table` is
-a struct of numpy arrays with one row an event (or a connection), never an object an event.
+All facts about a column are in `COLUMNS`: decoding, the file format, filters, JSON, CSV, ctlog(5)
+and completion use it.  A `Table` has one numpy array a column, with one row an event or connection.
 """
 
 from __future__ import annotations
@@ -24,8 +23,12 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Column:
-    """One column: `id` is its number in a file and its bit in `present`; `kind` is a numpy dtype,
-    or "addr".
+    """A column.
+
+    id: its number in a file, and its bit in `present`.
+    kind: a numpy dtype, or "addr".
+    kernel: the attribute of the kernel that it is read from.
+    doc: its meaning, as in ctlog(5).
     """
 
     id: int
@@ -38,9 +41,9 @@ class Column:
     def dtype(self, family: int) -> np.dtype[np.generic]:
         """The numpy dtype in a table of this family.
 
-        An IPv4 address is the number (1.2.3.4 is 0x01020304).  An IPv6 address is S16, the 16 bytes
-        in network order: it compares, sorts and uniques rightly, but numpy strips trailing NULs
-        from a scalar, so take bytes by `tobytes`.
+        An IPv4 address is a number (1.2.3.4 is 0x01020304).  An IPv6 address is S16: 16 bytes in
+        network order.  S16 arrays compare and sort correctly, but numpy strips trailing NULs from a
+        scalar, so use `tobytes` to get the bytes.
         """
         if self.kind == "addr":
             return np.dtype("S16" if family == uapi.AF_INET6 else "<u4")
@@ -59,7 +62,7 @@ COLUMNS: tuple[Column, ...] = (
         "<i8",
         "ns UTC",
         "CTA_TIMESTAMP_EVENT",
-        "time of the event; if not `present` from the kernel, of its receipt",
+        "time of the event: of the kernel if `present`, otherwise of receipt",
     ),
     Column(
         2,
@@ -150,7 +153,7 @@ COLUMNS: tuple[Column, ...] = (
         "<u4",
         "bits",
         "",
-        "bit N set: the column with id N was told (by the kernel), not merely 0",
+        "bit N set: the column with id N was recorded; not set: it is 0 because it is unknown",
     ),
     Column(24, "orig_zone", "<u2", "", "CTA_TUPLE_ZONE", "zone of the original direction alone"),
     Column(25, "reply_zone", "<u2", "", "CTA_TUPLE_ZONE", "zone of the reply direction alone"),
@@ -201,11 +204,10 @@ def bits(names: Iterable[str]) -> int:
 
 
 class Table:
-    """`rows` rows of one `family` (AF_INET or AF_INET6): a dict of arrays, each (rows,) of its
-    column's dtype.
+    """`rows` rows of one `family` (AF_INET or AF_INET6), with an array (rows,) for each column.
 
-    A column that is not there is 0 in every row.  Arrays may be read-only and may be broadcast
-    (stride 0): a table is made once and not written to afterwards.
+    A column without an array is 0 in every row.  Arrays can be read-only and broadcast (stride 0):
+    nothing writes to a table after it is made.
     """
 
     __slots__ = ("family", "rows", "columns")
@@ -220,7 +222,7 @@ class Table:
         return name in self.columns
 
     def __getitem__(self, name: str) -> Array:
-        """The column `name`, (rows,); zeros if it is not there; KeyError if there is no such column."""
+        """The column `name`, (rows,); zeros if the table lacks it.  KeyError: no such column."""
         found = self.columns.get(name)
         if found is None:
             return np.broadcast_to(np.zeros((), BY_NAME[name].dtype(self.family)), (self.rows,))
@@ -229,9 +231,7 @@ class Table:
     def take(self, index: Array) -> Table:
         """The rows at `index` (an integer array, or a bool mask of (rows,)), in its order."""
         if index.dtype == np.bool_:
-            index = np.flatnonzero(
-                index
-            )  # once; a mask of its own costs each column ten times as much
+            index = np.flatnonzero(index)  # selecting by mask takes ten times as long per column
         return Table(
             self.family,
             len(index),
@@ -248,7 +248,7 @@ class Table:
         )
 
     def select(self, names: Iterable[str]) -> Table:
-        """The same rows with those of the columns `names` that are there."""
+        """The same rows with the columns `names`, if the table has them."""
         return Table(
             self.family,
             self.rows,
@@ -257,8 +257,9 @@ class Table:
 
 
 def concat(tables: list[Table]) -> Table:
-    """All rows of `tables` (at least one, of one family), in order; a column missing in some is 0
-    there.
+    """All rows of `tables` (at least one, all of one family), in order.
+
+    A column that some of them lack is 0 in their rows.
     """
     if len(tables) == 1:
         return tables[0]

@@ -22,7 +22,7 @@ class ExitCode(IntEnum):
 
 
 class CtrecorderError(Exception):
-    """Base of all errors that a user, a disk, a kernel or a foreign file can cause."""
+    """Base of all errors that a user, a disk, the kernel or the content of a file can cause."""
 
     code = ExitCode.FAILED
 
@@ -32,22 +32,21 @@ class UsageError(CtrecorderError):
 
 
 class KernelError(CtrecorderError):
-    """The kernel refused what recording needs (a socket, a group, a buffer, a dump)."""
+    """The kernel refused a socket, a group, a buffer or a dump."""
 
 
 class ArchiveError(CtrecorderError):
-    """A file or folder that cannot be read, made or written."""
+    """A file or folder that cannot be read, created or written."""
 
 
 class GoneError(ArchiveError):
-    """A file that is not there, or not any more: another command may have deleted it since it was
-    found.
-    """
+    """A file that does not exist: another command may have deleted it since it was found."""
 
 
 class FormatError(CtrecorderError):
-    """Bytes that are no (whole) segment: `path` and `offset` say where, `reason` what was expected
-    and found.
+    """Bytes that are not a valid segment.
+
+    `path` and `offset`, in bytes, locate them; `reason`: what was expected and found.
     """
 
     def __init__(self, reason: str, *, path: str = "", offset: int = 0) -> None:
@@ -67,9 +66,9 @@ class NewerError(FormatError):
 
 
 class MessageError(CtrecorderError):
-    """A netlink message that contradicts itself (a length past its end, no tuple)."""
+    """A malformed netlink message (a length past its end, no tuple)."""
 
 
 def why(error: OSError) -> str:
-    """What the system says of it: "No space left on device"."""
+    """The reason that the system gives, for example "No space left on device"."""
     return error.strerror or str(error)

@@ -1,7 +1,7 @@
-"""The names of values: protocols, events, status bits, TCP states, sources of a time.
+"""Names of values: protocols, events, status bits, TCP states, sources of a time.
 
-One spelling for all formats, completion and the command line: the kernel's, as `conntrack` has it.
-No numpy here.
+All formats, completion and the command line use the same spelling: the kernel's, as `conntrack`.
+No numpy.
 """
 
 from __future__ import annotations
@@ -45,29 +45,30 @@ _STATUS = {
 
 
 def protocol(number: int) -> str:
-    """The name of an L4 protocol; its number where connection tracking has no tracker for it."""
+    """The name of an L4 protocol; its number if connection tracking has no tracker for it."""
     return uapi.PROTOCOLS.get(number, str(number))
 
 
 def event(number: int) -> str:
-    """The name of an event; its number if it is none (a stranger's file)."""
+    """The name of an event; its number if it is unknown (in a damaged file)."""
     return EVENTS.get(number, str(number))
 
 
 def tcp_state(number: int) -> str:
-    """The name of a state of the kernel's TCP tracker."""
+    """The name of a TCP state of the kernel's tracker; its number if it is unknown."""
     return uapi.TCP_STATES[number] if number < len(uapi.TCP_STATES) else str(number)
 
 
 def status(bits: int) -> list[str]:
-    """The names of the status bits that are set, lowest first; what has no name is one hexadecimal
-    number at the end.
+    """The names of the status bits that are set, lowest first.
+
+    All bits without a name are one hexadecimal number at the end.
     """
     return _bits(bits, _STATUS)
 
 
 def seen(bits: int) -> list[str]:
-    """The names of the events that made a connection."""
+    """The names of the events that a connection was made of."""
     return _bits(bits, SEEN)
 
 
@@ -85,7 +86,8 @@ def parse_protocol(text: str) -> int:
         found = int(text)
     if found is None:
         raise UsageError(
-            f"no such protocol '{text}': say {', '.join(uapi.PROTOCOLS.values())} or a number from 0 to 255"
+            f"no such protocol '{text}': use {', '.join(uapi.PROTOCOLS.values())} "
+            "or a number from 0 to 255"
         )
     return found
 
@@ -95,4 +97,4 @@ def parse_event(text: str) -> int:
     for number, name in EVENTS.items():
         if text.upper() == name:
             return number
-    raise UsageError(f"no such event '{text}': say {', '.join(EVENTS.values()).lower()}")
+    raise UsageError(f"no such event '{text}': use {', '.join(EVENTS.values()).lower()}")

@@ -1,14 +1,15 @@
-"""Words for an operator's terminal: nothing that a stranger put into a file may steer it.
+"""Text for a terminal: text from a file must not control the terminal.
 
-Imports nothing of ours.
+Imports no other module of this package.
 """
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """`text` on one line: what is not printable (control bytes, escapes, bidirectional marks, lone
-    surrogates) as \\xNN or \\uNNNN.
+    """`text` on one line, with characters that are not printable as \\xNN or \\uNNNN.
+
+    These are control characters, escapes, bidirectional marks and lone surrogates.
     """
     if text.isascii() and text.isprintable():
         return text

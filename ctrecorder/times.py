@@ -1,40 +1,52 @@
-"""Times: what an operator types becomes a span of ns, and columns of ns become text.
+"""Times: texts that an operator types, and single times as text.
 
-Every time inside ctrecorder is an int, ns since 1970 UTC.  Local time is the C library's (the
-variable TZ or /etc/localtime) and is asked for each minute anew where it can change, so that both
-sides of a daylight saving change are right. Pure: the caller says what time it is now.
+Every time inside ctrecorder is an int: nanoseconds since 1970-01-01 00:00 UTC.  Local time is the
+time of the C library (the variable TZ, or /etc/localtime).  Pure: the caller passes the current
+time.  No numpy: the parsers of the commands import this module.
 """
 
 from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta, timezone
-from functools import lru_cache
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ctrecorder.errors import UsageError
 
-SECOND = 1_000_000_000
+# Lengths of time in ns.  A year has 365.25 days.
+MICROSECOND = 1_000
+MILLISECOND = 1_000 * MICROSECOND
+SECOND = 1_000 * MILLISECOND
 MINUTE = 60 * SECOND
-DAY = 24 * 60 * MINUTE
-# Every time of a log fits an i64 of ns: up to the year 2262.
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+WEEK = 7 * DAY
+YEAR = 365 * DAY + 6 * HOUR
+# The limits of a time in ns: it is stored as an i64, which ends in the year 2262.
 BEGIN, END = 0, 2**63 - 1
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_UNITS |= {
-    "sec": 1,
-    "min": 60,
-    "second": 1,
-    "minute": 60,
-    "hour": 3600,
-    "day": 86400,
-    "week": 604800,
+# Every unit of a length of time that an operator can type, in ns.  --since, --until and the
+# settings accept the same names; a plural "s" is accepted as well.
+UNITS: Mapping[str, int] = {
+    "s": SECOND,
+    "sec": SECOND,
+    "second": SECOND,
+    "m": MINUTE,
+    "min": MINUTE,
+    "minute": MINUTE,
+    "h": HOUR,
+    "hour": HOUR,
+    "d": DAY,
+    "day": DAY,
+    "w": WEEK,
+    "week": WEEK,
+    "y": YEAR,
+    "year": YEAR,
 }
 _CLOCK = re.compile(
-    r"(?:(?P<year>\d{4})(?P<dash>[-./])(?P<month>\d{1,2})(?P=dash)(?P<day>\d{1,2}))?(?:(?:^|[ T])(?P<hour>\d{1,2}):(?P<minute>\d\d)"
+    r"(?:(?P<year>\d{4})(?P<dash>[-./])(?P<month>\d{1,2})(?P=dash)(?P<day>\d{1,2}))?"
+    r"(?:(?:^|[ T])(?P<hour>\d{1,2}):(?P<minute>\d\d)"
     r"(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d{1,9}))?)?)?(?P<zone> ?Z| ?[+-]\d\d:?\d\d| UTC)?",
     re.IGNORECASE,
 )
@@ -45,23 +57,24 @@ _EPOCH = re.compile(r"@(?P<seconds>\d{1,10})(?:\.(?P<fraction>\d{1,9}))?")
 
 
 def parse_span(text: str, now: int, *, utc: bool = False) -> tuple[int, int]:
-    """The span [begin, end) in ns that `text` names: "2026-11-23" a day, "18:17" a minute of today,
-    "18:17:30" a second.
+    """The span [begin, end) in ns that `text` names.
 
-    So --since X --until X is the whole of X, and what is printed with six digits is found by its
-    six digits.  "now", "-2h" and "2h ago" are moments: begin is end.  A local time that comes twice
-    (clocks set back) spans both. `now`: ns.  `utc`: texts without a zone are UTC, not local time.
-     Raises UsageError.
+    "2026-11-23" names a day, "18:17" a minute of today, "18:17:30" a second.  So --since X
+    --until X selects all of X, and a printed time of six decimals selects the row that it was
+    printed for.  "now", "-2h" and "2h ago" name a moment: begin equals end.  A local time that
+    occurs twice (clocks set back) spans both occurrences.
+
+    `now`: ns.  `utc`: a text without a zone is UTC; otherwise it is local time.  Raises UsageError.
     """
     word = text.strip()
     span = _moment(word, now) or _day_word(word, now, utc) or _epoch(word) or _clock(word, now, utc)
     if span is None:
         raise UsageError(
-            f"cannot read the time '{text}': say 2026-11-23, '2026-11-23 18:17', 18:17:30, 2026-11-23T18:17:30Z, "
-            "-2h, today, yesterday, now or @SECONDS"
+            f"cannot read the time '{text}': use 2026-11-23, '2026-11-23 18:17', 18:17:30, "
+            "2026-11-23T18:17:30Z, -2h, today, yesterday, now or @SECONDS"
         )
     if not BEGIN <= span[0] <= span[1] <= END:
-        raise UsageError(f"the time '{text}' lies outside the years 1970 to 2262")
+        raise UsageError(f"the time '{text}' is outside the years 1970 to 2262")
     return span
 
 
@@ -72,13 +85,15 @@ def _moment(word: str, now: int) -> tuple[int, int] | None:
     match = _AGO.fullmatch(word)
     if match is None:
         return None
-    seconds = 0
-    for number, unit in re.findall(r"(\d+) ?([a-z]+)", (match["minus"] or match["ago"]).lower()):
-        length = _UNITS.get(unit) or _UNITS.get(unit.removesuffix("s"))
-        if length is None:
+    ns = 0
+    for number, name in re.findall(
+        r"(\d+) ?([a-z]+)", match["minus"] or match["ago"], re.IGNORECASE
+    ):
+        unit = unit_ns(name)
+        if unit is None:
             return None
-        seconds += int(number) * length
-    return now - seconds * SECOND, now - seconds * SECOND
+        ns += int(number) * unit
+    return now - ns, now - ns
 
 
 def _day_word(word: str, now: int, utc: bool) -> tuple[int, int] | None:
@@ -131,7 +146,7 @@ def _clock(word: str, now: int, utc: bool) -> tuple[int, int] | None:
 
 
 def _fraction(digits: str) -> tuple[int, int]:
-    """The decimals of a second as ns, and the ns that the last of them stands for."""
+    """The decimals of a second in ns, and the value of the last decimal place in ns."""
     length = int(10 ** (9 - len(digits)))
     return int(digits) * length, length
 
@@ -152,9 +167,9 @@ def _today(now: int, zone: timezone | None) -> date:
 
 
 def _span(begin: datetime, length: timedelta, zone: timezone | None) -> tuple[int, int]:
-    """[begin, begin + length) in ns, both naive, in `zone`, None: local.
+    """[begin, begin + length) in ns; both ends are naive times in `zone` (None: local time).
 
-    What local time says twice, or skips, spans both readings.
+    A local time that occurs twice, or that is skipped, spans both of its readings.
     """
     first, last = (
         [_epoch_ns(each.replace(tzinfo=zone, fold=fold)) for fold in (0, 1)]
@@ -168,51 +183,14 @@ def _epoch_ns(moment: datetime) -> int:
     return int(moment.timestamp()) * SECOND
 
 
-def seconds_text(seconds: NDArray[np.int64], *, utc: bool) -> NDArray[np.uint8]:
-    """`seconds`: (n,) int64 since 1970, any order.  Returns (n, 19) uint8, "YYYY.MM.DD HH:MM:SS",
-    in local time or UTC.
-
-    Costs about 0.3 us a row: meant for the distinct seconds of a block.
-    """
-    text = rfc3339_seconds(seconds if utc else seconds + utc_offset(seconds))
-    text[:, [4, 7]], text[:, 10] = ord("."), ord(" ")
-    return text
-
-
-def rfc3339_seconds(seconds: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """`seconds`: (n,) int64 since 1970.
-
-    Returns (n, 19) uint8, "YYYY-MM-DDTHH:MM:SS", UTC and without the Z.
-    """
-    wide = np.datetime_as_string(seconds.astype("datetime64[s]"), unit="s").astype("U19")
-    return wide.view(np.uint32).reshape(len(seconds), 19).astype(np.uint8)
-
-
-def utc_offset(seconds: NDArray[np.int64]) -> NDArray[np.int64]:
-    """`seconds`: (n,) int64 since 1970.
-
-    Returns (n,) int64, the seconds by which local time is ahead of UTC at each.
-    """
-    minutes = seconds // 60
-    hours, which = np.unique(minutes // 60, return_inverse=True)
-    by_minute = np.array([_hour_offsets(int(hour)) for hour in hours], dtype=np.int64).reshape(
-        len(hours), 60
-    )
-    offsets: NDArray[np.int64] = by_minute[which, minutes % 60]
-    return offsets
-
-
-# An hour of offsets is 0.5 KB; 90 days have 2,160 hours.
-@lru_cache(maxsize=4096)
-def _hour_offsets(hour: int) -> tuple[int, ...]:
-    """The UTC offset, in seconds, in each minute of the UTC hour that begins at 3600 * hour."""
-    first = time.localtime(3600 * hour).tm_gmtoff
-    if time.localtime(3600 * hour + 3599).tm_gmtoff == first:
-        return (first,) * 60
-    return tuple(time.localtime(3600 * hour + 60 * minute).tm_gmtoff for minute in range(60))
+def unit_ns(name: str) -> int | None:
+    """The length in ns of the unit `name`, in any case, singular or plural; None: not a unit."""
+    word = name.lower()
+    return UNITS.get(word) or (UNITS.get(word.removesuffix("s")) if len(word) > 2 else None)
 
 
 def text(ns: int, *, utc: bool) -> str:
-    """One time as ctlist prints it: "YYYY.MM.DD HH:MM:SS.uuuuuu"."""
+    """One time in the format of ctlist, "YYYY.MM.DD HH:MM:SS.uuuuuu", in local time or UTC."""
     second, rest = divmod(ns, SECOND)
-    return f"{bytes(seconds_text(np.array([second]), utc=utc)[0]).decode()}.{rest // 1000:06d}"
+    fields = time.gmtime(second) if utc else time.localtime(second)
+    return f"{time.strftime('%Y.%m.%d %H:%M:%S', fields)}.{rest // MICROSECOND:06d}"

@@ -1,4 +1,4 @@
-"""Kernel constants, with the kernel's spelling, so that grep finds them in both trees.
+"""Constants of the kernel, with the kernel's spelling, so that grep finds them in both sources.
 
 Sources: linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfilter/nfnetlink_conntrack.h,
 linux/netfilter/nf_conntrack_common.h, linux/socket.h, asm-generic/socket.h, linux/in.h.

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from ctrecorder.archive.lock import BusyError, successor
 from ctrecorder.archive.open import open_segment
 from ctrecorder.ctlog.block import PendingBlock, gap_block, mark_block, table_blocks
-from ctrecorder.ctlog.encoder import LIVE
 from ctrecorder.ctlog.frame import FEATURES, FRAME, KINDS, TABLES, VERSION, Gap, Json, Kind
-from ctrecorder.ctlog.plans import SQUEEZED
+from ctrecorder.ctlog.plans import LIVE, SQUEEZED
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter

@@ -346,7 +346,7 @@ def _check_table(segment: Segment, block: Block, table: Table) -> None:
         if not bound.low <= int(values.min()) <= int(values.max()) <= bound.high:
             raise FormatError(
                 f"column {name} has values outside the bounds in its entry",
-                offset=FRAME.size + entry.place,
+                offset=FRAME.size + entry.offset,
             )
 
 

@@ -1,4 +1,4 @@
-"""Events joined to connections."""
+"""Events paired to connections, which have a start and an end."""
 
 # What other packages may use: module.name.
 SHOWN = (

@@ -1,7 +1,7 @@
-"""The key of a flow, (id, zones, tuple), and rows in its order.
+"""The key of a flow, (id, zones, tuple), and sorting rows by key.
 
-Pure.  A hash puts rows of one key together, a comparison of all columns proves it: two flows are
-never taken for one.
+Pure.  Rows are sorted by a hash of the key.  Then all columns of the key are compared, so two flows
+whose hashes collide are never taken for one.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ KEY = ("id", "zone", "orig_zone", "reply_zone", *TUPLE)
 
 
 def sort(table: Table) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Rows by key, those of one key in their order.
+    """Sort rows by key; rows of one key keep their order.
 
-    Returns `order` (rows,), and `first` (rows,): True where a row of that order begins a key.
+    Returns `order` (rows,), the row numbers, and `first` (rows,), which of these rows are the first
+    of their key.
     """
     words, rows = _words(table), len(table)
     hashes = _hash(words)
-    # By 48 bits of it, 16 at a time: numpy sorts numbers of 16 bits by radix, in a third of the
-    # time of others.
+    # By 48 bits of the hash, 16 at a time: numpy sorts numbers of 16 bits by radix, in a third of
+    # the time of longer numbers.
     order = np.lexsort(digits(hashes)[1:])
     upper = hashes[order] >> np.uint64(16)
     first = np.ones(rows, np.bool_)
@@ -34,7 +35,7 @@ def sort(table: Table) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     here, before = order[alike], order[alike - 1]
     if all(np.array_equal(word[here], word[before]) for word in words):
         return order, first
-    # Two keys share a hash, by chance or by malice.
+    # Two keys have the same 48 bits, by chance or by attack.
     order = np.lexsort(words)
     differ = np.zeros(max(rows - 1, 0), np.bool_)
     for word in words:
@@ -44,20 +45,22 @@ def sort(table: Table) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 
 
 def digits(numbers: NDArray[Any]) -> list[NDArray[np.uint16]]:
-    """Unsigned `numbers`, (rows,), of 4 or 8 bytes as numbers of 16 bits, the least first: keys for
-    `np.lexsort`.
+    """`numbers`, (rows,) unsigned of 4 or 8 bytes, cut into numbers of 16 bits for `np.lexsort`.
+
+    Returns the least significant ones first.
     """
     each = (
         np.ascontiguousarray(numbers, numbers.dtype.newbyteorder("<"))
         .view("<u2")
         .reshape(len(numbers), -1)
     )
-    return [np.ascontiguousarray(each[:, place]) for place in range(each.shape[1])]
+    return [np.ascontiguousarray(each[:, digit]) for digit in range(each.shape[1])]
 
 
 def _words(table: Table) -> list[NDArray[np.uint64]]:
-    """The key of each row as 64-bit words, (rows,) each: rows have one key if and only if all words
-    agree.
+    """The key of each row as 64-bit words, (rows,) each.
+
+    Two rows have the same key if and only if all their words are equal.
     """
 
     def wide(name: str) -> NDArray[np.uint64]:
@@ -65,14 +68,14 @@ def _words(table: Table) -> list[NDArray[np.uint64]]:
 
     words = [wide("l4proto") | wide("id") << np.uint64(32)]
     ports = np.zeros(len(table), np.uint64)
-    for place, name in enumerate(PORTS):
-        ports |= wide(name) << np.uint64(16 * place)
+    for number, name in enumerate(PORTS):
+        ports |= wide(name) << np.uint64(16 * number)
     words.append(ports)
     zones = [name for name in ("zone", "orig_zone", "reply_zone") if name in table]
     if zones:
         word = np.zeros(len(table), np.uint64)
-        for place, name in enumerate(zones):
-            word |= wide(name) << np.uint64(16 * place)
+        for number, name in enumerate(zones):
+            word |= wide(name) << np.uint64(16 * number)
         words.append(word)
     if table.family == uapi.AF_INET6:
         for name in ADDRESSES:
@@ -87,7 +90,7 @@ def _words(table: Table) -> list[NDArray[np.uint64]]:
 
 
 def _hash(words: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
-    """A hash of each row whose high bits are good (multiply and fold)."""
+    """A hash of each row; its high bits are well mixed (multiply and fold)."""
     total = np.zeros(len(words[0]), np.uint64)
     for word in words:
         total ^= word

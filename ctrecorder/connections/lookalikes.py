@@ -1,9 +1,9 @@
-"""Flows that share a key at the same time, so that only their order tells them apart.
+"""Flows of one key that are open at the same time, so that only their order distinguishes them.
 
-The C ctrecorder recorded no ids, and IPv6 without addresses and ICMP without its id: there many
-flows that are open at once look alike.  They are taken to end in the order in which they began, as
-that program took them.  `number` gives such a flow's rows a number of their own where the kernel's
-id would be; `present` still says that no id was told.  Pure.
+The C ctrecorder recorded no ids, no addresses of IPv6 and no id of ICMP.  In its files many flows
+of one key are open at once.  They are assumed to end in the order in which they began, as that
+program assumed.  `number` stores a number per flow in the column `id`; `present` still shows that
+no id was recorded.  Pure.
 """
 
 from __future__ import annotations
@@ -14,27 +14,26 @@ from numpy.typing import NDArray
 from ctrecorder.columns import ADDRESSES, PORTS, Array, Table, bit, bits
 from ctrecorder.connections import flowkey
 
-# Of the key of such a row the protocol was told, but neither the id nor all of these.
+# In the rows of such flows the protocol is present, but not the id, and not the whole tuple.
 _PROTOCOL_ALONE, _TUPLE = np.uint32(bit("l4proto")), np.uint32(bits((*ADDRESSES, *PORTS)))
 _PROTOCOL_AND_ID = np.uint32(bits(("l4proto", "id")))
-# Numbers of ends whose start is not there; a file has fewer starts.
-_NO_START = 1 << 31
+# The first number of ends without a start.  A file has fewer starts than this.
+_FIRST_WITHOUT_START = 1 << 31
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 
 def number(table: Table, arrival: Ints, begins: Bools, ends: Bools) -> Table:
-    """`table` with the column `id` as pairing needs it; the same table if its rows can be told
-    apart.
+    """`table` with numbers in the column `id` of such flows; the same table if it has none.
 
-    `arrival`: (rows,), what orders the rows.  `begins` and `ends`: (rows,), which rows are the
-    start, and which the end, of a flow.
+    `arrival`: (rows,) the order of arrival.  `begins`, `ends`: (rows,) which rows are the start,
+    and which the end, of a flow.
     """
-    known = table["present"]
+    present = table["present"]
     alike = np.flatnonzero(
-        ((known & _PROTOCOL_AND_ID) == _PROTOCOL_ALONE)
-        & ((known & _TUPLE) != _TUPLE)
+        ((present & _PROTOCOL_AND_ID) == _PROTOCOL_ALONE)
+        & ((present & _TUPLE) != _TUPLE)
         & (begins ^ ends)
     )
     if not len(alike):
@@ -53,21 +52,26 @@ def number(table: Table, arrival: Ints, begins: Bools, ends: Bools) -> Table:
 
 
 def _in_turn(begins: Bools, first: Bools) -> Ints:
-    """The numbers of rows by key (`first` of each), each a start or an end: starts are counted, an
-    end has that of the earliest left.
+    """(rows,): a number for each start and each end.
+
+    The rows are sorted by key; `first` of each key.  The starts of a key are counted from 1, and an
+    end gets the number of the earliest start without an end.
     """
     group = np.cumsum(first) - 1
     at = np.flatnonzero(first)[group]
     begun, ended = _count(begins, at), _count(~begins, at)
-    # What is open falls below its least so far, and below 0, with each end that has no start.  One
-    # running minimum serves all keys, because each is moved below all values of the one before.
+    # Starts minus ends falls to a new minimum below 0 at each end that has no start.  One running
+    # minimum serves all keys, because the values of a key are shifted below those of the key
+    # before.
     below = group * (2 * len(begins) + 2)
     without = -np.minimum(np.minimum.accumulate(begun - ended - below) + below, 0)
     is_without = without > np.where(first, 0, np.roll(without, 1))
-    return np.where(begins, begun, np.where(is_without, _NO_START + without, ended - without))
+    return np.where(
+        begins, begun, np.where(is_without, _FIRST_WITHOUT_START + without, ended - without)
+    )
 
 
 def _count(rows: Bools, at: Ints) -> Ints:
-    """(rows,): how many of `rows` are True up to each, from the row `at` on."""
+    """(rows,): the number of True `rows` from the row `at` up to each row."""
     total = np.cumsum(rows)
     return total - (total - rows)[at]

@@ -1,7 +1,7 @@
-"""Pieces of connections: an event, or a part of a connection that was squeezed before, as what
-`pairing` puts together.
+"""Parts of connections: what `pairing` puts together.
 
-Also what the rows of a connection tell of it: in which columns, and by which events.  Pure.
+A part is one event, or a connection that an earlier pairing (of another segment) left incomplete.
+Also: which columns a connection has, and when it is complete.  Pure.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ctrecorder.connections.flowkey import KEY
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+# Columns of which a connection has the last value that was present.
 VALUES = (
     "status",
     "mark",
@@ -27,13 +28,13 @@ VALUES = (
     "tcp_state",
 )
 SPAN = ("start", "start_source", "end", "end_source", "seen")
-NEEDS = frozenset(
-    (*KEY, *SPAN, "time", "event", "stop", "present")
-)  # a reader that pairs must load these; VALUES as it likes
+# The columns that pairing needs; a reader that pairs loads them, and of VALUES those that it wants.
+NEEDS = frozenset((*KEY, *SPAN, "time", "event", "stop", "present"))
 
 _EVENT_BITS = bits(("time", "event", "start", "stop"))
 _SEEN = np.full(256, 1 << (Event.UPDATE - 1), np.uint8)
 _SEEN[list(Event)] = [1 << (event - 1) for event in Event]
+# Bits of the column `seen`
 NEW, UPDATE, DESTROY, EXISTING = (int(_SEEN[event]) for event in Event)
 _START_SOURCE = np.full(256, Source.BOUND, np.uint8)
 _START_SOURCE[[Event.NEW, Event.DESTROY]] = Source.RECEIPT, Source.UNKNOWN
@@ -41,34 +42,41 @@ _START_SOURCE[[Event.NEW, Event.DESTROY]] = Source.RECEIPT, Source.UNKNOWN
 
 @dataclass
 class Parts:
-    """Pieces, the rows of `table`.
+    """Parts, the rows of `table`.
 
-    `time` is when last heard of, `heard` (rows,) the time of the last row that went in, `row`
-    (rows,) its number in the order of arrival, `exact` (rows,) whether that time is the kernel's,
-    `ended` (rows,) whether the flow ended with it.
+    The column `time` of the table is the greatest time of the part's events.  The arrays, (rows,)
+    each, describe the part's last event in the order of arrival.  (One structured array instead of
+    them is slower to join and to select from.)
+
+    last_time: its time, ns.
+    row: its number in the order of arrival.
+    exact: the kernel reported that time.
+    ended: the flow ended with it.
     """
 
     table: Table
-    heard: Ints
+    last_time: Ints
     row: Ints
     exact: Bools
     ended: Bools
 
-    def take(self, index: Array) -> Parts:
+    def take(self, index: Ints) -> Parts:
+        """The parts with the numbers `index`."""
         return Parts(
             self.table.take(index),
-            self.heard[index],
-            self.row[index],
-            self.exact[index],
-            self.ended[index],
+            self.last_time.take(index),
+            self.row.take(index),
+            self.exact.take(index),
+            self.ended.take(index),
         )
 
     @staticmethod
     def concat(parts: list[Parts]) -> Parts:
+        """All parts of `parts` (at least one), in order."""
         parts = [part for part in parts if len(part.table)] or parts[:1]
         return Parts(
             concat([part.table for part in parts]),
-            np.concatenate([part.heard for part in parts]),
+            np.concatenate([part.last_time for part in parts]),
             np.concatenate([part.row for part in parts]),
             np.concatenate([part.exact for part in parts]),
             np.concatenate([part.ended for part in parts]),
@@ -76,46 +84,42 @@ class Parts:
 
 
 def parts_of_events(table: Table) -> Parts:
-    """Each event as a part of a connection."""
-    rows, event, time = len(table), table["event"], table["time"].astype(np.int64)
-    known = table["present"].astype(np.uint32)
+    """Each event as a part."""
+    event, time = table["event"], table["time"].astype(np.int64)
+    present = table["present"].astype(np.uint32)
     columns: dict[str, Array] = {
         name: table.columns[name] for name in (*KEY, *VALUES) if name in table
     }
     ended = event == Event.DESTROY
-    start, source = np.where(ended, 0, time), _START_SOURCE[event]
+    start, start_source = np.where(ended, 0, time), _START_SOURCE[event]
     if "start" in table:
-        told = ((known & bit("start")) != 0) & (table["start"] > 0)
-        start, source = (
-            np.where(told, table["start"], start),
-            np.where(told, np.uint8(Source.KERNEL), source),
-        )
-    end, end_source = (
-        np.where(ended, time, 0),
-        np.where(ended, np.uint8(Source.RECEIPT), np.uint8(Source.UNKNOWN)),
-    )
+        exact = ((present & bit("start")) != 0) & (table["start"] > 0)
+        start = np.where(exact, table["start"], start)
+        start_source = np.where(exact, np.uint8(Source.KERNEL), start_source)
+    end = np.where(ended, time, 0)
+    end_source = np.where(ended, np.uint8(Source.RECEIPT), np.uint8(Source.UNKNOWN))
     if "stop" in table:
-        told = ended & ((known & bit("stop")) != 0) & (table["stop"] > 0)
-        end, end_source = (
-            np.where(told, table["stop"], end),
-            np.where(told, np.uint8(Source.KERNEL), end_source),
-        )
+        exact = ended & ((present & bit("stop")) != 0) & (table["stop"] > 0)
+        end = np.where(exact, table["stop"], end)
+        end_source = np.where(exact, np.uint8(Source.KERNEL), end_source)
     columns |= {
         "time": time,
         "start": start,
-        "start_source": source,
+        "start_source": start_source,
         "end": end,
         "end_source": end_source,
         "seen": _SEEN[event],
+        "present": present & np.uint32(~_EVENT_BITS & 0xFFFFFFFF),
     }
-    columns["present"] = known & np.uint32(~_EVENT_BITS & 0xFFFFFFFF)
-    exact = (known & bit("time")) != 0
-    return Parts(Table(table.family, rows, columns), time, np.zeros(rows, np.int64), exact, ended)
+    rows, exact_time = len(table), (present & bit("time")) != 0
+    part = Table(table.family, rows, columns)
+    return Parts(part, time, np.zeros(rows, np.int64), exact_time, ended)
 
 
 def has_ended(table: Table) -> Bools:
-    """(rows,): which connections have ended for sure: by DESTROY, or by a BOUND that no later row
-    can lift (they have no `time`).
+    """(rows,): whether a connection has certainly ended.
+
+    Its end is a DESTROY, or a BOUND that no later row can replace (then `time` is 0).
     """
     ended: Bools = ((table["seen"] & DESTROY) != 0) | (
         (table["end_source"] == Source.BOUND) & (table["time"] == 0)
@@ -124,18 +128,19 @@ def has_ended(table: Table) -> Bools:
 
 
 def is_whole(table: Table) -> Bools:
-    """(rows,): which connections began and ended in what was paired; the others are parts, which
-    may join others.
+    """(rows,): whether both start and end of a connection were paired.
+
+    The other connections are parts, which can be joined with parts of other segments.
     """
     whole: Bools = (((table["seen"] & NEW) != 0) & has_ended(table)) | (table["seen"] == 0)
     return whole
 
 
 def parts_of_connections(table: Table) -> Parts:
-    """Parts of connections that were paired before."""
+    """Connections that are not whole as parts."""
     last = np.maximum(table["time"], np.maximum(table["start"], table["end"])).astype(np.int64)
     names = (*KEY, *VALUES, *SPAN, "present")
-    part = Table(table.family, len(table), {**table.select(names).columns, "time": last})
-    return Parts(
-        part, last, np.zeros(len(table), np.int64), np.zeros(len(table), np.bool_), has_ended(table)
-    )
+    rows = len(table)
+    part = Table(table.family, rows, {**table.select(names).columns, "time": last})
+    no_row, inexact = np.zeros(rows, np.int64), np.zeros(rows, np.bool_)
+    return Parts(part, last, no_row, inexact, has_ended(table))

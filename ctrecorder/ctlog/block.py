@@ -1,8 +1,7 @@
-"""Blocks before they have their place in a chain: encoded once, and written to whatever segment
-takes them.
+"""Pending blocks: encoded, but not yet part of a chain.
 
-Pure.  A draft is what waits in memory while a disk refuses: 10 to 20 bytes an event, a tenth of the
-table it was made of.
+A pending block can be written to any segment.  Pending blocks wait in memory while a disk fails:
+they take 10 to 20 bytes an event, a tenth of the table.  Pure.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ctrecorder.columns import Table
-from ctrecorder.ctlog.encoder import LIVE, EncodingPlan, encode_columns, encode_small
+from ctrecorder.ctlog.encoder import encode_columns, encode_small
 from ctrecorder.ctlog.frame import (
     ROWS_WRITTEN,
     SMALL_ROWS,
@@ -22,16 +21,14 @@ from ctrecorder.ctlog.frame import (
     dump_json,
 )
 from ctrecorder.ctlog.index import FORM_COLUMNS, FORM_SMALL, WHOLE
+from ctrecorder.ctlog.plans import LIVE, EncodingPlan
 
-# What a draft takes in memory besides its payload: the objects of its fields.
-DRAFT_BYTES = 400
+# Memory of a pending block besides its payload: the objects of its fields.
+OVERHEAD_BYTES = 400
 
 
 class PendingBlock(NamedTuple):
-    """A block but for the hash of the block before and its own.
-
-    `times`: time_min and time_max, ns UTC.
-    """
+    """A block without its two hashes.  `times`: time_min and time_max, ns UTC."""
 
     kind: Kind
     payload: bytes
@@ -42,26 +39,26 @@ class PendingBlock(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of memory."""
-        return len(self.payload) + DRAFT_BYTES
+        """Bytes in memory."""
+        return len(self.payload) + OVERHEAD_BYTES
 
 
 def table_blocks(
     table: Table, kind: Kind = Kind.EVENTS, level: int = 1, plan: EncodingPlan = LIVE
 ) -> list[PendingBlock]:
-    """`table` as one block, or as several if it is over 65,536 rows."""
-    drafts = []
+    """`table` as one block, or as several blocks of at most 65,536 rows."""
+    blocks = []
     for first in range(0, len(table), ROWS_WRITTEN):
         part = table if len(table) <= ROWS_WRITTEN else table.slice(first, first + ROWS_WRITTEN)
         form, payload = _encoded(part, kind, level, plan)
-        drafts.append(
+        blocks.append(
             PendingBlock(kind, payload, block_times(kind, part), part.family, form, len(part))
         )
-    return drafts
+    return blocks
 
 
 def _encoded(table: Table, kind: Kind, level: int, plan: EncodingPlan) -> tuple[int, bytes]:
-    """Form and payload.  Who writes connections has the time to try both forms."""
+    """Form and payload.  Of connections, the smaller one of both forms: there is time to try."""
     small = encode_small(table, level) if len(table) <= SMALL_ROWS else b""
     columns = encode_columns(table, level, plan) if not small or kind == Kind.CONNECTIONS else b""
     return (
@@ -72,12 +69,12 @@ def _encoded(table: Table, kind: Kind, level: int, plan: EncodingPlan) -> tuple[
 
 
 def header_block(facts: Mapping[str, Any], time_ns: int) -> PendingBlock:
-    """A HEADER."""
+    """A HEADER block."""
     return PendingBlock(Kind.HEADER, dump_json(dict(facts)), (time_ns, time_ns))
 
 
 def addresses_block(payload: bytes, times: tuple[int, int]) -> PendingBlock:
-    """An ADDRESSES: `payload` of a `bloom.Collector`, `times` of all blocks before."""
+    """An ADDRESSES block.  `payload`: of a `bloom.Collector`; `times`: of all blocks before it."""
     return PendingBlock(Kind.ADDRESSES, payload, times)
 
 

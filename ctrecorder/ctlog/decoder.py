@@ -1,84 +1,112 @@
-"""A block's columns in form COLUMNS, read when they are asked for: whole, only in some rows, or
-only as far as a search needs.
+"""Decodes the columns of a block in form COLUMNS when they are read: all rows, or some rows.
 
-A search for an address compares places in dictionaries, and reads no body where the dictionary has
-no such entry.  Then only the rows that were found are read of the other columns: what is hashed and
-unpacked is the same, what is computed is little.
+A search for an address compares indexes into dictionaries, and reads no body if the dictionary
+lacks the address.  Then it reads the other columns only in the rows that it found.
 
-Nothing here does I/O.  The bytes are a stranger's, as in `codec`; what is wrong raises FormatError
-with its offset in the payload.
+The bytes are not trusted: damage raises FormatError with its offset in the payload.  `codecs` has
+the steps, `index` the entries and dictionaries.  No I/O.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder.columns import BY_ID, BY_NAME, Array, Table
-from ctrecorder.ctlog.compression import Buffer, unpack, unpack_planes
-from ctrecorder.ctlog.index import (
+from ctrecorder.ctlog.codecs import (
+    Delta,
+    Dictionary,
+    Difference,
+    Items,
+    Rows,
+    Scale,
+    Sparse,
+    modulo,
+)
+from ctrecorder.ctlog.compression import Buffer
+from ctrecorder.ctlog.entry import (
     CONSTANT,
     DELTA,
     DICTIONARY,
     DIFFERENCE,
-    FORM_SMALL,
     PLANES,
     RANGES,
     SAME,
     SPARSE,
+    UNSIGNED,
     Entry,
-    Index,
     body_hash,
+    unsigned,
+)
+from ctrecorder.ctlog.index import (
+    FORM_SMALL,
+    Index,
+    address16_constant,
     small_layout,
     small_run,
     small_table,
-    unsigned,
-    wide_constant,
 )
 from ctrecorder.ctlog.ranges import Ranges
 from ctrecorder.errors import FormatError
 
 Bools = NDArray[np.bool_]
 Fetch = Callable[[int, int], Buffer]
-# Where at least one row in so many is wanted, all are decoded: what a row costs by itself is then
-# more.
-_FEW = 256
+# If more than one row in this many is read, all rows are decoded: decoding a single row takes about
+# as long as decoding this many together.
+_ROWS_PER_SINGLE_ROW = 256
+_INDEX = np.dtype(np.uint32)  # the type of indexes into a dictionary
+
+
+class Selection(NamedTuple):
+    """The items to decode: `rows` (ascending; None: all) of `stored` items."""
+
+    stored: int
+    rows: Rows | None = None
+
+    @property
+    def length(self) -> int:
+        """The number of selected items."""
+        return self.stored if self.rows is None else len(self.rows)
+
+    def of(self, items: Array) -> Array:
+        """The selected ones of all `items`, (count,)."""
+        return items if self.rows is None else items[self.rows]
 
 
 class LazyTable:
-    """The rows of a block, as a `Table`; each column is decoded once, when it is asked for.
+    """The rows of a block, or some of them, as a `Table`.  Each column is decoded once, when read.
 
-    `fetch(offset, length)` gives bytes of the payload.  With `verify` each body is held against its
-    hash.  Raises FormatError.
+    `fetch(offset, length)` returns bytes of the payload.  With `verify` each body is compared with
+    its hash.  Raises FormatError.
     """
 
     def __init__(self, index: Index, fetch: Fetch, verify: bool = True) -> None:
         self._index, self._fetch, self._verify = index, fetch, verify
         self.family = index.family
-        self._whole: LazyTable | None = None  # of which this is a part
-        self._rows: NDArray[np.intp] | None = None  # None: all
-        self._dense = False
-        self._done: dict[str, Array] = {}
-        self._places_of: dict[int, Array] = {}  # by the column's id
-        self._open: set[str] = set()
+        self._block: LazyTable | None = None  # the table of all rows; None: this one
+        self._rows: Rows | None = None  # of the block; None: all
+        self._decode_all = False  # decode all rows of the block, then select
+        self._columns: dict[str, Array] = {}
+        self._indexes_by_id: dict[int, Array] = {}  # into the dictionaries
+        self._in_progress: set[str] = set()
 
     def __len__(self) -> int:
         return self._index.rows if self._rows is None else len(self._rows)
 
-    def take(self, rows: NDArray[np.intp]) -> LazyTable:
-        """Some `rows` of the block, ascending, of a table of all.  What was decoded is kept."""
+    def take(self, rows: Rows) -> LazyTable:
+        """Some `rows`, ascending, of a table of all rows.  Columns already decoded are reused."""
         if len(rows) == len(self):
             return self
         found = LazyTable(self._index, self._fetch, self._verify)
-        found._whole, found._rows, found._dense = self, rows, len(rows) * _FEW > len(self)
+        found._block, found._rows = self, rows
+        found._decode_all = len(rows) * _ROWS_PER_SINGLE_ROW > len(self)
         return found
 
     def table(self, names: Iterable[str] | None = None) -> Table:
-        """The columns `names` (default: all) that are there."""
+        """The columns `names` (default: all) that are stored."""
         wanted = (
             self._index.columns
             if names is None
@@ -87,204 +115,169 @@ class LazyTable:
         return Table(self.family, len(self), {name: self[name] for name in wanted})
 
     def __getitem__(self, name: str) -> Array:
-        """The column `name`, (rows,); zeros if it is not there."""
-        found = self._done.get(name)
-        if found is None and self._whole is not None and (self._dense or name in self._whole._done):
-            found = self._done[name] = self._whole[name][self._rows]
+        """The column `name`, (rows,); zeros if it is not stored."""
+        found = self._columns.get(name)
         if found is None:
             entry = self._index.columns.get(name)
             dtype = BY_NAME[name].dtype(self.family)
             if entry is None:
                 return np.broadcast_to(np.zeros((), dtype), (len(self),))
-            with self._leaning(entry, name):
-                found = self._done[name] = self._decode(entry, dtype)
+            if self._block is not None and (self._decode_all or name in self._block._columns):
+                found = self._block[name][self._rows]
+            else:
+                self._begin(entry, name)
+                try:
+                    found = self._decode(entry, dtype)
+                finally:
+                    self._in_progress.discard(name)
+            self._columns[name] = found
         return found
 
     def address_mask(self, name: str, low: bytes, high: bytes) -> Bools:
-        """(rows,): where the address in column `name` is from `low` to `high`, as `address_within`
-        has them.
+        """The rows, (rows,), whose address in column `name` is from `low` to `high`.
+
+        `low` and `high`: as in `address_within`.
         """
         entry = self._index.columns.get(name)
         if (
-            name in self._done
+            name in self._columns
             or entry is None
             or not entry.encoding & DICTIONARY
             or entry.encoding & SPARSE
         ):
             return address_within(self[name], low, high)
-        dictionary = self._index.dictionary(name)
-        inside = np.flatnonzero(address_within(dictionary, low, high))
+        inside = np.flatnonzero(address_within(self._index.dictionary(name), low, high))
         same = bool(entry.encoding & SAME)
-        with self._leaning(entry, name):
+        self._begin(entry, name)
+        try:
             partner = self.address_mask(BY_ID[entry.partner].name, low, high) if same else None
             if not len(inside) and (partner is None or not partner.any()):
                 return np.zeros(len(self), np.bool_)
-            places = self._places(entry)
+            indexes = self._indexes(entry)
+        finally:
+            self._in_progress.discard(name)
         found: Bools = np.zeros(len(self), np.bool_)
-        if len(inside):  # a dictionary ascends, so they are neighbours
+        if len(inside):  # the dictionary is sorted, so the entries are neighbours
             first, last = int(inside[0]) + same, int(inside[-1]) + same
-            found = places == first if first == last else (places >= first) & (places <= last)
+            found = indexes == first if first == last else (indexes >= first) & (indexes <= last)
         if partner is not None:
-            found = found | (partner & (places == 0))
+            found = found | (partner & (indexes == 0))
         return found
 
-    @contextlib.contextmanager
-    def _leaning(self, entry: Entry, name: str) -> Iterator[None]:
-        """While column `name` is read; FormatError if that leads to itself."""
-        if name in self._open:
-            raise FormatError(f"column {entry.id} leans on itself", offset=entry.place)
-        self._open.add(name)
-        yield
-        self._open.discard(name)
+    def _begin(self, entry: Entry, name: str) -> None:
+        """Note that column `name` is being decoded; FormatError if that needs the column itself."""
+        if name in self._in_progress:
+            raise FormatError(
+                f"column {entry.id} depends on itself through partners", offset=entry.offset
+            )
+        self._in_progress.add(name)
 
     def _decode(self, entry: Entry, dtype: np.dtype[Any]) -> Array:
         """The column in the rows of this table."""
+        stored = None
         if entry.encoding & SPARSE:
-            return self._sparse(entry, dtype)
-        return self._values(entry, dtype, self._index.rows, self._rows, None)
-
-    def _sparse(self, entry: Entry, dtype: np.dtype[Any]) -> Array:
-        """The same of a column of which not all rows are stored."""
-        if entry.id > 31:
-            raise FormatError(f"column {entry.id} has no bit in `present`", offset=entry.place)
-        whole = self if self._whole is None else self._whole
-        selected = np.flatnonzero(whole["present"] & np.uint32(1 << entry.id))
-        spread = np.zeros(len(whole), dtype)
-        spread[selected] = whole._values(entry, dtype, len(selected), None, selected)
-        return spread if self._rows is None else spread[self._rows]
-
-    def _values(
-        self,
-        entry: Entry,
-        dtype: np.dtype[Any],
-        count: int,
-        rows: NDArray[np.intp] | None,
-        selected: NDArray[np.intp] | None,
-    ) -> Array:
-        """Values of a column of `count` items: those at `rows` (None: all), whose partners are at
-        `selected` (None: in the same places).
-        """
-        if dtype.kind == "S" and not entry.encoding & DICTIONARY:
-            values = self._wide(entry, count, rows)
-        elif entry.encoding & DICTIONARY:
-            places = (
-                self._places(entry)
-                if selected is None
-                else self._numbers(entry, count, rows, np.dtype(np.uint32))
+            if self._block is not None:
+                return self._block._decode(entry, dtype)[self._rows]
+            stored = self._stored_rows(entry)
+        items = (
+            Selection(self._index.rows, self._rows) if stored is None else Selection(len(stored))
+        )
+        partner = None
+        if entry.partner:
+            partner = self[BY_ID[entry.partner].name]
+            partner = partner if stored is None else partner[stored]
+        if entry.encoding & DICTIONARY:
+            indexes = (
+                self._indexes(entry) if stored is None else self._numbers(entry, items, _INDEX)
             )
-            values = self._look_up(entry, places, selected)
+            dictionary = self._index.dictionary(BY_ID[entry.id].name)
+            same = partner if entry.encoding & SAME else None
+            values = Dictionary.decode(indexes, dictionary, same, entry.body_offset)
+        elif dtype.kind == "S":
+            values = self._address16(entry, items, dtype)
         else:
-            values = self._numbers(entry, count, rows, unsigned(dtype)).view(dtype)
-        return values + self._partner(entry, selected) if entry.encoding & DIFFERENCE else values
+            values = self._numbers(entry, items, unsigned(dtype)).view(dtype)
+        if entry.encoding & DIFFERENCE and partner is not None:
+            values = Difference.decode(values, partner)
+        return values if stored is None else Sparse.decode(values, stored, len(self))
 
-    def _partner(self, entry: Entry, selected: NDArray[np.intp] | None) -> Array:
-        values = self[BY_ID[entry.partner].name]
-        return values if selected is None else values[selected]
+    def _stored_rows(self, entry: Entry) -> Rows:
+        """The rows in which a SPARSE column is stored."""
+        if entry.id > 31:
+            raise FormatError(f"column {entry.id} has no bit in `present`", offset=entry.offset)
+        return np.flatnonzero(self["present"] & np.uint32(1 << entry.id))
 
-    def _places(self, entry: Entry) -> Array:
-        """(rows,): the places in the dictionary."""
-        found = self._places_of.get(entry.id)
-        if found is None and self._whole is not None and entry.id in self._whole._places_of:
-            found = self._whole._places_of[entry.id][self._rows]
+    def _indexes(self, entry: Entry) -> Array:
+        """(rows,): the indexes into the dictionary of a column that is not SPARSE."""
+        found = self._indexes_by_id.get(entry.id)
+        if found is None and self._block is not None and entry.id in self._block._indexes_by_id:
+            found = self._block._indexes_by_id[entry.id][self._rows]
         if found is None:
-            found = self._numbers(entry, self._index.rows, self._rows, np.dtype(np.uint32))
-        self._places_of[entry.id] = found
+            found = self._numbers(entry, Selection(self._index.rows, self._rows), _INDEX)
+        self._indexes_by_id[entry.id] = found
         return found
 
+    def _numbers(self, entry: Entry, items: Selection, dtype: np.dtype[Any]) -> Array:
+        body = b"" if entry.encoding & CONSTANT else self._body(entry)
+        return decode_numbers(entry, body, items, dtype)
+
+    def _address16(self, entry: Entry, items: Selection, dtype: np.dtype[Any]) -> Array:
+        if entry.encoding & CONSTANT:
+            return np.broadcast_to(address16_constant(entry), (items.length,))
+        planes = Items.decode(self._body(entry), dtype, items.stored, True, entry.body_offset)
+        return items.of(planes)
+
     def _body(self, entry: Entry) -> Buffer:
-        body = self._fetch(entry.body_place, entry.body_length)
+        body = self._fetch(entry.body_offset, entry.body_length)
         if self._verify and body_hash(body) != entry.hash:
             raise FormatError(
                 f"the body of column {BY_ID[entry.id].name} does not match its hash",
-                offset=entry.body_place,
+                offset=entry.body_offset,
             )
         return body
 
-    def _numbers(
-        self, entry: Entry, count: int, rows: NDArray[np.intp] | None, dtype: np.dtype[Any]
-    ) -> Array:
-        """The items (of `count` those at `rows`) as numbers of `dtype`, modulo its size: scaled,
-        plus `low`, summed up if DELTA.
-        """
-        if entry.encoding & CONSTANT:
-            numbers = np.full(count, np.array(entry.low, np.int64).astype(dtype), dtype)
-            if not entry.encoding & DELTA:
-                return numbers if rows is None else numbers[rows]
-        elif entry.encoding & RANGES:
-            ranges = Ranges(self._body(entry), count, entry.body_place)
-            if rows is not None and entry.encoding & DELTA:
-                return _some_sums(entry, ranges, rows, dtype)
-            numbers = _scaled(
-                entry, (ranges.all() if rows is None else ranges.at(rows)).view(np.uint64), dtype
-            )
-        else:
-            items = self._items(entry, count)
-            numbers = _scaled(
-                entry, items if rows is None or entry.encoding & DELTA else items[rows], dtype
-            )
-        if not entry.encoding & DELTA:
-            return numbers
-        if count:
-            numbers[0] = np.array(entry.high, np.int64).astype(dtype)
-            numbers = np.cumsum(numbers, dtype=dtype)
-        return numbers if rows is None else numbers[rows]
 
-    def _items(self, entry: Entry, count: int) -> Array:
-        """The (count,) unsigned items of a body that is not in ranges."""
-        body, width = self._body(entry), entry.width
-        item = np.dtype(f"<u{width}")
-        if entry.encoding & PLANES:
-            return unpack_planes(body, width, count, entry.body_place).view(item).reshape(count)
-        return np.frombuffer(unpack(body, width * count, entry.body_place), item)
+def decode_numbers(entry: Entry, body: Buffer, items: Selection, dtype: np.dtype[Any]) -> Array:
+    """The selected numbers of a column, of an unsigned `dtype`.  Raises FormatError.
 
-    def _look_up(self, entry: Entry, places: Array, selected: NDArray[np.intp] | None) -> Array:
-        dictionary = self._index.dictionary(BY_ID[entry.id].name)
-        same = bool(entry.encoding & SAME)
-        if len(places) and int(places.max()) >= len(dictionary) + same:
-            raise FormatError(
-                f"an index outside the dictionary of column {entry.id}", offset=entry.body_place
-            )
-        if not same:
-            return dictionary[places]
-        values = self._partner(entry, selected)
-        others = np.flatnonzero(places)
-        if len(others):
-            values = values.copy()
-            values[others] = dictionary[places[others] - 1]
-        return values
-
-    def _wide(self, entry: Entry, count: int, rows: NDArray[np.intp] | None) -> Array:
-        if entry.encoding & CONSTANT:
-            return np.broadcast_to(wide_constant(entry), (count if rows is None else len(rows),))
-        values = (
-            unpack_planes(self._body(entry), 16, count, entry.body_place).view("S16").reshape(count)
-        )
-        return values if rows is None else values[rows]
+    The inverse of `encoder.encode_numbers`.
+    """
+    encoding, low = entry.encoding, entry.low
+    if encoding & DELTA and items.rows is not None:
+        if encoding & RANGES:
+            ranges = Ranges(body, items.stored, entry.body_offset)
+            return _sums_of_ranges(entry, ranges, items.rows, dtype)
+        return items.of(decode_numbers(entry, body, Selection(items.stored), dtype))
+    if encoding & CONSTANT:
+        numbers = np.full(items.length, modulo(low, dtype), dtype)
+    elif encoding & RANGES:
+        ranges = Ranges(body, items.stored, entry.body_offset)
+        offsets = ranges.all() if items.rows is None else ranges.at(items.rows)
+        numbers = Scale.decode(offsets.view(np.uint64), low, entry.scale, dtype)
+    else:
+        item, planes = UNSIGNED[entry.width], bool(encoding & PLANES)
+        stored = Items.decode(body, item, items.stored, planes, entry.body_offset)
+        numbers = Scale.decode(items.of(stored), low, entry.scale, dtype)
+    return Delta.decode(numbers, entry.high) if encoding & DELTA else numbers
 
 
-def _scaled(entry: Entry, items: Array, dtype: np.dtype[Any]) -> Array:
-    numbers = items.astype(dtype)
-    if entry.scale:
-        numbers *= np.array(10**entry.scale, np.int64).astype(dtype)
-    if entry.low:
-        numbers += np.array(entry.low, np.int64).astype(dtype)
-    return numbers
+def _sums_of_ranges(entry: Entry, ranges: Ranges, rows: Rows, dtype: np.dtype[Any]) -> Array:
+    """The numbers of a column with DELTA and RANGES in some rows.
 
-
-def _some_sums(entry: Entry, ranges: Ranges, rows: NDArray[np.intp], dtype: np.dtype[Any]) -> Array:
-    """The numbers at some rows of a column with DELTA: `high`, and the steps of all rows after the
-    first, up to each.
+    Each is `high`, plus the differences of all rows after the first one up to its own row.
     """
     sums = ranges.sums(np.append(np.zeros(1, np.intp), rows)).view(np.uint64)
-    numbers = _scaled(entry._replace(low=0), sums[1:] - sums[0], dtype)
-    numbers += rows.astype(dtype) * np.array(entry.low, np.int64).astype(dtype)
-    numbers += np.array(entry.high, np.int64).astype(dtype)
+    numbers = Scale.decode(sums[1:] - sums[0], 0, entry.scale, dtype)
+    numbers += rows.astype(dtype) * modulo(entry.low, dtype)
+    numbers += modulo(entry.high, dtype)
     return numbers
 
 
 def address_within(addresses: Array, low: bytes, high: bytes) -> Bools:
-    """Which addresses, (n,), are from `low` to `high`: an address twice, or the ends of a prefix,
-    in network order.
+    """Whether each of `addresses`, (n,), is from `low` to `high`.
+
+    `low` and `high`: one address twice, or the first and the last address of a prefix; 4 or 16
+    bytes in network order.
     """
     if addresses.dtype.kind != "S":
         first_number, last_number = int.from_bytes(low, "big"), int.from_bytes(high, "big")
@@ -294,8 +287,7 @@ def address_within(addresses: Array, low: bytes, high: bytes) -> Bools:
             else (addresses >= first_number) & (addresses <= last_number)
         )
         return inside
-    # The two halves of the address, in the order of their bytes: a prefix's bits can be compared in
-    # any byte order.
+    # The bits of a prefix can be compared in any byte order, so the halves are read as they are.
     halves = np.ascontiguousarray(addresses).view(np.uint64).reshape(len(addresses), 2)
     first, last = np.frombuffer(low, np.uint64), np.frombuffer(high, np.uint64)
     prefix = ~(first ^ last)
@@ -307,18 +299,14 @@ def address_within(addresses: Array, low: bytes, high: bytes) -> Bools:
 def decode_columns(
     index: Index, fetch: Fetch, names: Iterable[str] | None = None, verify: bool = True
 ) -> Table:
-    """The columns `names` (default: all that are there) as a table.
-
-    `fetch(offset, length)` gives bytes of the payload.  With `verify` each body is held against its
-    hash.  Raises FormatError.
-    """
+    """The columns `names` (default: all that are stored) as a table.  Arguments as LazyTable."""
     return LazyTable(index, fetch, verify).table(names)
 
 
 def decode_table(
     payload: Buffer, form: int, family: int, rows: int, names: Iterable[str] | None = None
 ) -> Table:
-    """All of a payload, checked: the columns `names` (default: all that are there) of `rows` rows.
+    """A whole payload, checked: the columns `names` (default: all that are stored).
 
     Raises FormatError.
     """

@@ -1,9 +1,8 @@
-"""A segment's blocks: the frame, the JSON of HEADER, GAP and MARK, and the FOOTER.  ctlog(5) is the
-specification.
+"""The blocks of a segment: the frame, the JSON of HEADER, GAP and MARK, and the FOOTER.
 
-`pack_block` makes a block, `parse_frame` and `check_hash` take one apart; `codec` and `encoder` do
-the payloads of EVENTS and CONNECTIONS.  Nothing here does I/O.  What is wrong with bytes raises
-FormatError with its offset from the block's first byte.
+`pack_block` makes a block, `parse_frame` and `check_hash` read one.  `encoder` and `decoder` have
+the payloads of EVENTS and CONNECTIONS.  ctlog(5) is the specification.  No I/O.  Damage raises
+FormatError with its offset from the first byte of the block.
 """
 
 from __future__ import annotations
@@ -22,7 +21,8 @@ from numpy.typing import NDArray
 from ctrecorder import uapi
 from ctrecorder.columns import Table
 from ctrecorder.ctlog.compression import Buffer
-from ctrecorder.ctlog.index import FORM_COLUMNS, FORM_SMALL, HASH_SIZE, HEAD, WHOLE, index_head
+from ctrecorder.ctlog.entry import HASH_SIZE
+from ctrecorder.ctlog.index import FORM_COLUMNS, FORM_SMALL, HEAD, WHOLE, index_head
 from ctrecorder.errors import FormatError, NewerError
 
 MAGIC = b"\xc7CTB"
@@ -58,27 +58,27 @@ REASONS: Mapping[str, str] = {
     "stopped": "the recorder was stopped",
     "crashed": "the recorder or the machine ended without closing the segment",
     "unreadable": "messages of the kernel could not be read",
-    "damaged": "the log was damaged there, and what it said is lost",
+    "damaged": "the log was damaged there, and its content is lost",
     "clock": "the clock was set",
     "not-recording": "nothing was recorded",
 }
 MARKS = ("start", "stop", "heartbeat", "dump", "clock")
 
-# Rows in a block as they are written: 65,536 take about 10 ms and 10 MiB to encode or decode.
-#  Fewer compress worse; more delay live events and make a search read more than it needs.
+# Rows in a block that is written: 65,536 take about 10 ms and 10 MiB to encode or decode.  Fewer
+# compress worse; more delay live events, and a search reads more than it needs.
 ROWS_WRITTEN = 1 << 16
-# Rows that a reader accepts.  All columns of so many IPv6 rows are 46 MB, twice that while they are
-# decoded: that much a stranger's file can make a reader take.
+# Rows in a block that a reader accepts.  All columns of this many IPv6 rows take 46 MB, and twice
+# as much while they are decoded: a file that is not ours can make a reader allocate that.
 MAX_ROWS = 1 << 18
-# Rows up to which the form SMALL is the smaller one: the 56 bytes of each column's entry in COLUMNS
-# outweigh what encodings save.
+# Up to this many rows the form SMALL is used: in COLUMNS, the 56 bytes of each column's entry would
+# cost more than the encodings save.
 SMALL_ROWS = 256
 # Bytes of a payload.  262,144 rows of noise are 46 MB.
 MAX_PAYLOAD = 64 << 20
-# Blocks that a footer tells of: 3 days of a block a second, 8 MiB in the recorder's memory.  With
-# more, a footer has no records.
+# Blocks that a footer has records of: 3 days of a block a second, 8 MiB in the recorder's memory.
+# The footer of a segment of more blocks has no records.
 MAX_INDEXED = 1 << 18
-# Bytes of JSON: a header with every sysctl and two long lists is 4 KiB.
+# Bytes of JSON: a header with every sysctl and two long lists takes 4 KiB.
 MAX_JSON = 1 << 16
 
 # One record for each block before the footer.
@@ -94,8 +94,8 @@ INDEX = np.dtype(
         ("spare", "u1"),
     ]
 )
-# The last bytes of a closed segment: the offset of the footer's frame, the length of its JSON, a
-# magic.
+# The last bytes of a closed segment: the offset of the footer's frame, the length of its JSON, and
+# a magic.
 TRAILER = struct.Struct("<QI4s")
 TRAILER_MAGIC = b"BTC\xc7"
 
@@ -135,15 +135,16 @@ def pack_block(
     key: bytes = b"",
     version: int = VERSION,
 ) -> bytes:
-    """A whole block.  `times`: time_min and time_max, ns UTC.  `key`: of a sealed recording."""
+    """A whole block.  `times`: time_min and time_max, ns UTC.  `key`: seals it, if not empty."""
     fields = (MAGIC, kind, family, version, form, rows, len(payload), *times, previous, NO_HASH)
     head = FRAME.pack(*fields)[:HASHED]
     return b"".join((head, _hash(head, hashed_part(payload, form), key), payload))
 
 
 def hashed_part(payload: Buffer, form: int) -> Buffer:
-    """What of the payload the frame's hash covers: all; in form COLUMNS the index, which holds the
-    hash of each column.
+    """The part of the payload that the frame's hash covers.
+
+    All of it; in form COLUMNS only the index, which has the hash of each column.
     """
     return payload[: index_head(payload, len(payload))[1]] if form == FORM_COLUMNS else payload
 
@@ -155,11 +156,11 @@ def _hash(head: Buffer, part: Buffer, key: bytes) -> bytes:
 
 
 def parse_frame(data: Buffer) -> Frame:
-    """The frame that `data` begins with.
+    """The frame at the beginning of `data`.
 
-    Raises NewerError for a later version, FormatError for other bytes that no writer writes.
+    Raises NewerError for a later version, FormatError for damage and impossible numbers.
 
-    A kind that this version does not know is no error: a reader passes such a block over.
+    A kind that this version does not know is no error: a reader skips such a block.
     """
     if len(data) < FRAME.size:
         raise FormatError(f"{len(data)} bytes are too few for a block", offset=0)
@@ -168,7 +169,7 @@ def parse_frame(data: Buffer) -> Frame:
     )
     if magic != MAGIC:
         raise FormatError(
-            f"no block here: it begins with {bytes(magic).hex()}, not {MAGIC.hex()}", offset=0
+            f"not a block: it begins with {bytes(magic).hex()}, not {MAGIC.hex()}", offset=0
         )
     if version not in (VERSION, VERSION_REQUIRES):
         reason = f"a block of version {version}: made by a newer version of ctrecorder"
@@ -192,8 +193,9 @@ def parse_frame(data: Buffer) -> Frame:
 
 
 def check_hash(frame: Buffer, part: Buffer, key: bytes = b"") -> None:
-    """Raise FormatError unless the hash in `frame` (64 bytes) is that of the frame and of `part`,
-    the payload's `hashed_part`.
+    """Raise FormatError unless `frame` (64 bytes) has the right hash.
+
+    `part`: the `hashed_part` of the payload.
     """
     if _hash(frame[:HASHED], part, key) != frame[HASHED : FRAME.size]:
         raise FormatError("the block does not match its hash", offset=0)
@@ -227,7 +229,7 @@ class Gap:
         if not isinstance(reason, str) or not isinstance(detail, str):
             raise FormatError("a GAP without a reason", offset=FRAME.size)
         if lost is not None and (type(lost) is not int or not 0 <= lost < 1 << 63):
-            raise FormatError("a GAP whose `lost` is no count", offset=FRAME.size)
+            raise FormatError("a GAP whose `lost` is not a count", offset=FRAME.size)
         return cls(frame.time_min, frame.time_max, reason, lost, detail, fields)
 
 
@@ -264,7 +266,7 @@ class Mark:
         facts = load_json(payload)
         what = facts.pop("what", None)
         if not isinstance(what, str):
-            raise FormatError("a MARK that does not say what it marks", offset=FRAME.size)
+            raise FormatError("a MARK without a `what`", offset=FRAME.size)
         return cls(frame.time_min, frame.time_max, what, facts)
 
 
@@ -272,10 +274,10 @@ def parse_header(payload: Buffer) -> Json:
     """The facts of a HEADER block.  Raises FormatError."""
     facts = load_json(payload)
     if facts.get("format") != "ctlog":
-        raise FormatError("the header does not say that it is a ctlog", offset=FRAME.size)
+        raise FormatError("the header has no `format` ctlog: not a segment", offset=FRAME.size)
     for name in ("previous", "host", "boot_id", "program"):
         if not isinstance(facts.get(name, ""), str | None):
-            raise FormatError(f"the header's `{name}` is no text", offset=FRAME.size)
+            raise FormatError(f"the header's `{name}` is not a text", offset=FRAME.size)
     return facts
 
 
@@ -288,7 +290,7 @@ def unknown_features(header: Json) -> list[str]:
 
 
 def dump_json(facts: Json) -> bytes:
-    """JSON as it is stored: UTF-8, keys sorted, no spaces; FormatError if it is over MAX_JSON."""
+    """Stored JSON: UTF-8, keys sorted, no spaces.  FormatError if it is longer than MAX_JSON."""
     data = json.dumps(
         facts, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
     ).encode("utf-8", "replace")
@@ -300,33 +302,35 @@ def dump_json(facts: Json) -> bytes:
 
 
 def load_json(data: Buffer) -> Json:
-    """The JSON object in `data`; FormatError if it is none."""
+    """The JSON object in `data`.  Raises FormatError."""
     if len(data) > MAX_JSON:
         raise FormatError(f"{len(data)} bytes of JSON, more than {MAX_JSON}", offset=FRAME.size)
     try:
         facts = json.loads(bytes(data), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"no JSON: {error}", offset=FRAME.size) from None
+        raise FormatError(f"not JSON: {error}", offset=FRAME.size) from None
     if not isinstance(facts, dict):
-        raise FormatError("no JSON object", offset=FRAME.size)
+        raise FormatError("not a JSON object", offset=FRAME.size)
     return facts
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def pack_footer(index: NDArray[np.void], totals: Json, offset: int) -> bytes:
-    """The payload of a FOOTER whose frame is at `offset`: `index` (INDEX records), `totals`, the
-    trailer.
+    """The payload of a FOOTER: `index` (INDEX records), `totals` as JSON, the trailer.
+
+    `offset`: of the footer's frame in the segment.
     """
     text = dump_json(totals)
     return b"".join((index.tobytes(), text, TRAILER.pack(offset, len(text), TRAILER_MAGIC)))
 
 
 def parse_trailer(data: Buffer) -> tuple[int, int] | None:
-    """The footer's offset and the length of its JSON, from the last 16 bytes of a segment; None: it
-    is not closed.
+    """The offset of the footer and the length of its JSON; None: the segment is not closed.
+
+    `data`: the last 16 bytes of a segment.
     """
     if len(data) != TRAILER.size:
         return None
@@ -335,12 +339,13 @@ def parse_trailer(data: Buffer) -> tuple[int, int] | None:
 
 
 def parse_footer(payload: Buffer, offset: int) -> tuple[NDArray[np.void], Json]:
-    """The index (without a record if it has none) and the totals of the FOOTER whose frame is at
-    `offset`.  Raises FormatError.
+    """The index (empty for very many blocks) and the totals of a FOOTER.  Raises FormatError.
+
+    `offset`: of the footer's frame in the segment.
     """
     trailer = parse_trailer(payload[-TRAILER.size :])
     if trailer is None or trailer[0] != offset:
-        raise FormatError("the footer's trailer does not lead to it", offset=FRAME.size)
+        raise FormatError("the footer's trailer has the offset of another block", offset=FRAME.size)
     length = len(payload) - TRAILER.size - trailer[1]
     if length % INDEX.itemsize or not 0 <= length <= MAX_INDEXED * INDEX.itemsize:
         raise FormatError(f"an index of {length} bytes", offset=FRAME.size)
@@ -349,13 +354,16 @@ def parse_footer(payload: Buffer, offset: int) -> tuple[NDArray[np.void], Json]:
     if (len(index) and index["offset"][0] != 0) or not (ends[1:] > ends[:-1]).all():
         raise FormatError("the footer's index is not in order", offset=FRAME.size)
     if (index["time_min"] > index["time_max"]).any() or (index["rows"] > MAX_ROWS).any():
-        raise FormatError("the footer's index contradicts itself", offset=FRAME.size)
+        raise FormatError(
+            "the footer's index has a record with impossible times or rows", offset=FRAME.size
+        )
     return index, load_json(payload[length : length + trailer[1]])
 
 
 def row_times(kind: int, table: Table) -> NDArray[np.int64]:
-    """The time by which a row is ordered, (rows,): of EVENTS `time`, of CONNECTIONS `start`, while
-    that is unknown `end`.
+    """(rows,): the time by which rows are sorted.
+
+    Of EVENTS it is `time`, of CONNECTIONS `start`, or `end` if the start is unknown.
     """
     return (
         table["time"]
@@ -365,7 +373,7 @@ def row_times(kind: int, table: Table) -> NDArray[np.int64]:
 
 
 def block_times(kind: int, table: Table) -> tuple[int, int]:
-    """time_min and time_max of a block of `table`: no row is ordered before, none ends after."""
+    """time_min and time_max of a block of `table`: the least sort time, the greatest time."""
     times = row_times(kind, table)
     last = times if kind == Kind.EVENTS else np.maximum(times, table["end"])
     return int(times.min()), int(last.max())

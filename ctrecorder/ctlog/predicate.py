@@ -1,8 +1,8 @@
-"""Questions: what is asked of a log, as masks over tables and as a "cannot be" for blocks that then
-need not be read.
+"""Queries: which rows of a table match, and which blocks cannot contain a match.
 
-A question is a time window, protocols, events and terms, all of which must hold.  A term holds if
-one of its ends, each an address and a port column, is in its networks and its ports.  Pure.
+A query is a time window, protocols, events and terms; a row matches if all of them match.  A term
+matches if one of its endpoints, an address and a port column each, is in its networks and ports.
+Pure.
 """
 
 from __future__ import annotations
@@ -33,9 +33,7 @@ EVERY_EVENT = frozenset(Event)
 
 @dataclass(frozen=True)
 class Network:
-    """The addresses of one prefix, from `low` to `high`, both included, as 4 or 16 bytes in network
-    order.
-    """
+    """A prefix: addresses from `low` to `high`, inclusive, 4 or 16 bytes in network order."""
 
     family: int
     low: bytes
@@ -44,8 +42,9 @@ class Network:
 
 @dataclass(frozen=True)
 class Term:
-    """Holds for a row if one of `ends` is in one of `networks` (none: any) and its port in one of
-    the ranges `ports` (none: any).
+    """Matches a row if one of `endpoints` has an address in `networks` and a port in `ports`.
+
+    Empty `networks` match any address, empty `ports` any port.  `ports`: inclusive ranges.
     """
 
     networks: tuple[Network, ...] = ()
@@ -54,30 +53,32 @@ class Term:
 
 
 class Bounds(Protocol):
-    """What a block's index tells of its columns."""
+    """Bounds of the columns of a block, from its index."""
 
     @property
     def family(self) -> int:
         """AF_INET or AF_INET6."""
 
     def get(self, name: str) -> Bound | None:
-        """Bounds of the column's values; None: nothing is known."""
+        """Bounds of the column's values; None: unknown."""
 
 
 class Addresses(Protocol):
-    """What a segment tells of its addresses."""
+    """The addresses of a segment: a `bloom.Bloom`."""
 
     def may_hold(self, address: bytes) -> bool:
-        """If this one, of 4 or 16 bytes in network order, can be among them."""
+        """Whether `address`, 4 or 16 bytes in network order, can be one of them."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is asked.  `since` and `until`: ns, the first included and the last not.  `protocols`:
-    none means any.
+    """A query.
 
-    `connections`: the rows are connections: those whose life touches the window are wanted, and
-    `events` says nothing.
+    since, until: ns; `since` is inclusive, `until` exclusive.
+    protocols: empty matches any protocol.
+    events: the events to match; not used for connections.
+    terms: all of them must match.
+    connections: the rows are connections.  Those that existed at some time in the window match.
     """
 
     since: int = BEGIN
@@ -89,28 +90,28 @@ class Query:
 
     def __post_init__(self) -> None:
         if self.until <= self.since:
-            raise UsageError("the time asked for ends before it begins: see --since and --until")
+            raise UsageError("the time window ends before it begins: see --since and --until")
 
     @property
     def narrow(self) -> bool:
-        """If the rows are chosen by more than time and event."""
+        """Whether rows are selected by more than time and event."""
         return bool(self.protocols or self.terms)
 
     def of_connections(self) -> Query:
-        """The same, asked of connections."""
+        """This query for connections."""
         return replace(self, connections=True)
 
     def of_flows(self) -> Query:
-        """All that was ever recorded of flows that could be wanted: what pairing needs."""
+        """This query without window and events: all rows of the flows, which pairing needs."""
         return replace(self, since=BEGIN, until=END, events=EVERY_EVENT)
 
     @property
     def names_addresses(self) -> bool:
-        """If one of the terms asks for single addresses only: then `may_match_addresses` can say no."""
+        """Whether a term has only single addresses, so `may_contain_addresses` can be False."""
         return any(_single(term) for term in self.terms)
 
     def may_contain_addresses(self, addresses: Addresses) -> bool:
-        """If a segment with these addresses can hold a wanted row."""
+        """Whether a segment with these addresses can contain a match."""
         return all(
             any(addresses.may_hold(network.low) for network in term.networks)
             for term in self.terms
@@ -118,14 +119,14 @@ class Query:
         )
 
     def may_contain_time(self, time_min: int, time_max: int) -> bool:
-        """If a block of these times can hold a wanted row.
+        """Whether a block of these times can contain a match.
 
-        A connection without an end outlives its block's times.
+        A connection without an end can exist after the `time_max` of its block.
         """
         return time_min < self.until and (self.connections or time_max >= self.since)
 
     def may_contain(self, bounds: Bounds) -> bool:
-        """If a block of these bounds can hold a wanted row."""
+        """Whether a block of these bounds can contain a match."""
         if self.protocols and not _may_be_in(
             bounds.get("l4proto"), [(number, number) for number in self.protocols]
         ):
@@ -137,12 +138,12 @@ class Query:
         elif not _may_be_in(bounds.get("event"), [(number, number) for number in self.events]):
             return False
         return all(
-            any(_endpoint_may_contain(bounds, term, end) for end in term.endpoints)
+            any(_endpoint_may_contain(bounds, term, endpoint) for endpoint in term.endpoints)
             for term in self.terms
         )
 
     def columns_needed(self) -> Iterable[str]:
-        """The columns that `mask` reads."""
+        """The columns that `evaluate` reads."""
         names = [] if self.connections else ["event"]
         if self.since > BEGIN or self.until < END:
             names += ["start", "end"] if self.connections else ["time"]
@@ -155,40 +156,46 @@ class Query:
         return dict.fromkeys(names)
 
     def evaluate(self, table: Table | LazyTable) -> Bools:
-        """Which rows are wanted, (rows,)."""
-        wanted = None
+        """(rows,): which rows match."""
+        matches: Bools | None = None
         for term in self.terms:
-            wanted = _and(wanted, _holds(table, term))
-        if wanted is not None and isinstance(table, LazyTable):
-            # What remains is asked of the rows that were found, so that no more of its columns are
-            # read.
-            rows = np.flatnonzero(wanted)
+            matches = _and(matches, _matches_term(table, term))
+        if matches is not None and isinstance(table, LazyTable):
+            # The rest of the query reads its columns only in the rows that match the terms.
+            rows = np.flatnonzero(matches)
             if len(rows):
-                wanted[rows] = replace(self, terms=()).evaluate(table.take(rows))
-            return wanted
+                matches[rows] = replace(self, terms=()).evaluate(table.take(rows))
+            return matches
         if self.protocols:
-            wanted = _and(wanted, _is_in(table["l4proto"], self.protocols))
-        wanted = _and(
-            wanted,
-            _touches(table, self.since, self.until) if self.connections else self._happened(table),
-        )
-        return np.ones(len(table), np.bool_) if wanted is None else wanted
+            matches = _and(matches, _is_in(table["l4proto"], self.protocols))
+        matches = _and(matches, self._existed(table) if self.connections else self._happened(table))
+        return np.ones(len(table), np.bool_) if matches is None else matches
 
     def _happened(self, table: Table | LazyTable) -> Bools | None:
-        """The rows of the wanted events in the window; None: all."""
-        wanted = None
+        """(rows,): events of the wanted kinds in the window; None: all rows."""
+        matches: Bools | None = None
         if self.since > BEGIN or self.until < END:
             time = table["time"]
-            wanted = (time >= self.since) & (time < self.until)
-        return (
-            wanted
-            if self.events == EVERY_EVENT
-            else _and(wanted, _is_in(table["event"], self.events))
-        )
+            matches = (time >= self.since) & (time < self.until)
+        if self.events != EVERY_EVENT:
+            matches = _and(matches, _is_in(table["event"], self.events))
+        return matches
+
+    def _existed(self, table: Table | LazyTable) -> Bools | None:
+        """(rows,): connections that existed in the window; None: all rows.
+
+        A connection without an end still exists; of one without a start only its end is known.
+        """
+        if self.since <= BEGIN and self.until >= END:
+            return None
+        start, end = table["start"], table["end"]
+        began = np.where(start == 0, end, start) < self.until
+        matches: Bools = began & ((end == 0) | (end >= self.since))
+        return matches
 
 
 def _single(term: Term) -> bool:
-    """If it asks for one of some addresses, no network."""
+    """Whether its networks are single addresses."""
     return bool(term.networks) and all(network.low == network.high for network in term.networks)
 
 
@@ -197,103 +204,91 @@ def _and(first: Bools | None, second: Bools) -> Bools: ...
 @overload
 def _and(first: Bools | None, second: Bools | None) -> Bools | None: ...
 def _and(first: Bools | None, second: Bools | None) -> Bools | None:
-    """Both; None: all."""
+    """Intersection of two masks; None stands for all rows."""
     return second if first is None else first if second is None else first & second
 
 
 def _is_in(values: Array, wanted: Iterable[int]) -> Bools:
-    """Which of the bytes `values` are among `wanted`."""
+    """(n,): which of `values`, (n,) of u8, are in `wanted`."""
     chosen = np.zeros(256, np.bool_)
     chosen[list(wanted)] = True
     found: Bools = chosen[values]
     return found
 
 
-def _touches(table: Table | LazyTable, since: int, until: int) -> Bools | None:
-    """The connections that lived in since..until; None: all.
-
-    One without an end lives on; one without a start is known at its end.
-    """
-    if since <= BEGIN and until >= END:
-        return None
-    start, end = table["start"], table["end"]
-    touches: Bools = (np.where(start == 0, end, start) < until) & ((end == 0) | (end >= since))
-    return touches
-
-
 def _with_port_0(term: Term) -> bool:
-    """Port 0 is also what stands where there are no ports."""
+    """Whether port 0 matches: rows without ports have it too, so `present` must be read."""
     return any(low == 0 for low, _ in term.ports)
 
 
-def _holds(table: Table | LazyTable, term: Term) -> Bools:
-    """Which rows the term holds for."""
+def _matches_term(table: Table | LazyTable, term: Term) -> Bools:
+    """(rows,): which rows match the term."""
     networks = [network for network in term.networks if network.family == table.family]
     found = np.zeros(len(table), np.bool_)
     if term.networks and not networks:
         return found
     for address, port in term.endpoints:
-        here = None
+        matches = None
         if networks:
-            here = _any(_in_network(table, address, network) for network in networks)
+            matches = _any(_in_network(table, address, network) for network in networks)
         if term.ports:
-            here = _and(
-                here, _any((table[port] >= low) & (table[port] <= high) for low, high in term.ports)
+            in_ports = _any(
+                (table[port] >= low) & (table[port] <= high) for low, high in term.ports
             )
+            matches = _and(matches, in_ports)
             if _with_port_0(term):
-                here &= (table["present"] & np.uint32(bits([port]))) != 0
-        found |= True if here is None else here
-    if term.ports:
+                matches &= (table["present"] & np.uint32(bits([port]))) != 0
+        found |= True if matches is None else matches
+    if term.ports:  # the port columns of ICMP hold other numbers
         found &= ~_is_in(table["l4proto"], _ICMP)
     return found
 
 
 def _any(masks: Iterable[Bools]) -> Bools:
-    """At least one mask, or-ed."""
+    """Union of at least one mask."""
     found: Bools = np.logical_or.reduce(list(masks))
     return found
 
 
 def _in_network(table: Table | LazyTable, name: str, network: Network) -> Bools:
-    """The rows whose address `name` is in the network, which is of the table's family."""
+    """(rows,): whether the address in column `name` is in `network`, of the table's family."""
     if isinstance(table, LazyTable):
         return table.address_mask(name, network.low, network.high)
     return address_within(table[name], network.low, network.high)
 
 
-def _endpoint_may_contain(bounds: Bounds, term: Term, end: tuple[str, str]) -> bool:
-    """If one end of a term can hold in a block."""
-    address, port = end
+def _endpoint_may_contain(bounds: Bounds, term: Term, endpoint: tuple[str, str]) -> bool:
+    """Whether one endpoint of a term can match in a block."""
+    address, port = endpoint
     if term.networks:
-        networks = [network for network in term.networks if network.family == bounds.family]
-        if not networks or not _may_be_in(
-            bounds.get(address), [_as_values(network) for network in networks]
-        ):
+        ranges = [_as_values(each) for each in term.networks if each.family == bounds.family]
+        if not ranges or not _may_be_in(bounds.get(address), ranges):
             return False
-    return not term.ports or _may_be_in(bounds.get(port), list(term.ports))
+    return not term.ports or _may_be_in(bounds.get(port), term.ports)
 
 
 def _as_values(network: Network) -> tuple[int | bytes, int | bytes]:
-    """The network's ends as the values of an address column."""
+    """The first and the last address of a network as values of an address column."""
     if network.family == uapi.AF_INET:
         return int.from_bytes(network.low, "big"), int.from_bytes(network.high, "big")
     return network.low, network.high
 
 
 def _may_be_in(bound: Bound | None, ranges: Iterable[tuple[int | bytes, int | bytes]]) -> bool:
-    """If a value within `bound` can be in one of the `ranges`, both ends included."""
+    """Whether a value within `bound` can be in one of the inclusive `ranges`."""
     if bound is None:
         return True
     return any(
-        _touch(bound.low, bound.high, low, high)
+        _overlap(bound.low, bound.high, low, high)
         and (not bound.parts or _any_part(bound.parts, low, high))
         for low, high in ranges
     )
 
 
-def _touch(first: int | bytes, last: int | bytes, low: int | bytes, high: int | bytes) -> bool:
-    """If first..last and low..high overlap: all numbers, or all addresses of 16 bytes, whose
-    trailing NULs numpy may have cut.
+def _overlap(first: int | bytes, last: int | bytes, low: int | bytes, high: int | bytes) -> bool:
+    """Whether first..last and low..high overlap.
+
+    All four are numbers, or addresses of 16 bytes, of which numpy may have cut trailing NULs.
     """
     if (
         isinstance(first, bytes)
@@ -306,7 +301,7 @@ def _touch(first: int | bytes, last: int | bytes, low: int | bytes, high: int | 
 
 
 def _any_part(parts: tuple[Array, ...], low: int | bytes, high: int | bytes) -> bool:
-    """If a value of the sorted `parts` is in low..high."""
+    """Whether a value of the sorted `parts` is in low..high."""
     return any(
         np.searchsorted(part, part.dtype.type(low))
         < np.searchsorted(part, part.dtype.type(high), side="right")

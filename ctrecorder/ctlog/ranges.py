@@ -1,10 +1,10 @@
-"""Numbers of many magnitudes, close to their entropy: which range each is in, as a byte that zstd
-packs, and where in it, as bits.
+"""Numbers of many magnitudes, stored close to their entropy.
 
-For times that a byte plane packs badly: steps between starts, lives of connections (a life is a
-timeout and a little more).  A range is an origin and a width in bits, and they are chosen by the
-numbers, so a peak costs few bits wherever it is.  ctlog(5) is the specification.  Pure; the bytes
-that `unpack_ranges` reads are a stranger's.
+Each number is stored as the number of its range, one byte that zstd compresses, and as its offset
+in the range, in as many bits as the range has.  It is for times that planes compress badly:
+differences between starts, and durations of connections (a timeout and a little more).  A range is
+an origin and a width in bits, chosen from the numbers, so a frequent number takes few bits wherever
+it is.  ctlog(5) is the specification.  Pure; the bytes that are read are not trusted.
 """
 
 from __future__ import annotations
@@ -22,41 +22,41 @@ Numbers = NDArray[np.int64]
 _HEAD = struct.Struct("<H")
 _RANGE = np.dtype([("origin", "<i8"), ("bits", "u1")])
 _LENGTH = struct.Struct("<I")
-MOST_RANGES = 256
-# A number in the middle of where it could be is worth a range of its own from this share of all on;
-# so many at most.
-_PEAK_SHARE, _MOST_PEAKS = 1 / 32, 8
-# Numbers from -2**62 up to below 2**62; what is beyond is not for this module.
-GREATEST = 1 << 62
+MAX_RANGES = 256
+# A value that at least this share of the numbers follows closely gets ranges of its own.
+_MIN_PEAK_SHARE, _MAX_PEAKS = 1 / 32, 8
+_PEAK_SAMPLE = 4096  # numbers: enough to estimate a share of 1/32
+# Numbers from -2**62 to below 2**62 can be stored.
+LIMIT = 1 << 62
 _POWERS = [1 << exponent for exponent in range(62)]
-_BELOW = [-GREATEST, *(-power for power in reversed(_POWERS))]
+_BELOW = [-LIMIT, *(-power for power in reversed(_POWERS))]
 
 
 def pack_ranges(numbers: Numbers, level: int, step: int = 0) -> bytes:
-    """`numbers`, (n,), from -GREATEST to below GREATEST, as stored.
+    """`numbers`, (n,) from -LIMIT to below LIMIT, as a body.
 
-    `step`: multiples of it may be peaks, as timeouts are whole seconds; 0: none are.
+    `step`: look for peaks at its multiples, as timeouts are whole seconds; 0: there are no peaks.
     """
     edges = _edges(_peaks(numbers, step))
-    place = (np.searchsorted(edges, numbers, side="right") - 1).astype(np.uint8)
-    counts = np.bincount(place, minlength=len(edges))
+    edge = (np.searchsorted(edges, numbers, side="right") - 1).astype(np.uint8)
+    counts = np.bincount(edge, minlength=len(edges))
     used = np.flatnonzero(counts)
     ranges = np.zeros(len(used), _RANGE)
     ranges["origin"] = edges[used]
-    ends = np.append(edges[1:], GREATEST)[used]
+    ends = np.append(edges[1:], LIMIT)[used]
     ranges["bits"] = [
         int(end - origin - 1).bit_length()
         for origin, end in zip(ranges["origin"].tolist(), ends.tolist(), strict=True)
     ]
     renamed = np.zeros(len(edges), np.uint8)
     renamed[used] = np.arange(len(used))
-    kinds = renamed[place]
-    rest = (numbers - edges[place]).view(np.uint64)
+    kinds = renamed[edge]
+    rest = (numbers - edges[edge]).view(np.uint64)
     order = np.argsort(kinds, kind="stable")
-    parts, at = [], 0
+    parts, row = [], 0
     for bits, count in zip(map(int, ranges["bits"]), map(int, counts[used]), strict=True):
-        parts.append(_pack_bits(rest[order[at : at + count]], bits))
-        at += count
+        parts.append(_pack_bits(rest[order[row : row + count]], bits))
+        row += count
     run = pack(kinds, level)
     return b"".join(
         (_HEAD.pack(len(ranges)), ranges.tobytes(), _LENGTH.pack(len(run)), run, *parts)
@@ -64,22 +64,23 @@ def pack_ranges(numbers: Numbers, level: int, step: int = 0) -> bytes:
 
 
 class Ranges:
-    """The (count,) numbers that `stored` holds; FormatError at `offset` if it does not hold them.
+    """The (count,) numbers of the body `stored`; FormatError at `offset` for damage.
 
-    All of them, or only those at some rows: which range each is in must be unpacked, but then each
-    range has its numbers one by one.
+    All numbers are read, or some rows: then only the numbers of the ranges are unpacked for all.
     """
 
     def __init__(self, stored: Buffer, count: int, offset: int) -> None:
         amount = _HEAD.unpack_from(stored)[0] if len(stored) >= _HEAD.size else 0
         at = _HEAD.size + amount * _RANGE.itemsize
-        if not 0 < amount <= MOST_RANGES or len(stored) < at + _LENGTH.size:
+        if not 0 < amount <= MAX_RANGES or len(stored) < at + _LENGTH.size:
             raise FormatError(f"{amount} ranges in {len(stored)} bytes", offset=offset)
         ranges = np.frombuffer(stored[_HEAD.size : at], _RANGE)
         length = _LENGTH.unpack_from(stored, at)[0]
         at += _LENGTH.size
         if length > len(stored) - at or (ranges["bits"] > 64).any():
-            raise FormatError("ranges that contradict themselves", offset=offset)
+            raise FormatError(
+                "the table of ranges has a length or a width that is too large", offset=offset
+            )
         self._kinds = np.frombuffer(unpack(stored[at : at + length], count, offset + at), np.uint8)
         at += length
         self._counts = np.bincount(self._kinds, minlength=amount)
@@ -94,10 +95,10 @@ class Ranges:
             raise FormatError(
                 f"ranges of {int(sizes.sum())} bytes in {len(stored) - at}", offset=offset
             )
-        self._stored, self._places = stored, np.append(0, np.cumsum(sizes)) + at
+        self._stored, self._starts = stored, np.append(0, np.cumsum(sizes)) + at
 
     def all(self) -> Numbers:
-        """All of them."""
+        """All numbers, (count,)."""
         found, row = np.empty(len(self._kinds), np.uint64), 0
         for number, rows in enumerate(map(int, self._counts)):
             np.add(self._rests(number), self._origins[number], out=found[row : row + rows])
@@ -107,21 +108,21 @@ class Ranges:
         return numbers
 
     def at(self, rows: NDArray[np.intp]) -> Numbers:
-        """Those at `rows`, ascending, which should be few."""
+        """The numbers at `rows`, ascending; faster than `all` for few rows."""
         kinds = self._kinds[rows]
         before = self._up_to(rows)[np.arange(len(rows)), kinds] - 1
         bits = self._bits[kinds]
         whole, left = bits // 8, bits % 8
         data = np.frombuffer(bytes(self._stored) + bytes(8), np.uint8)
         words: NDArray[np.uint64] = np.ndarray((len(data) - 7,), "<u8", data, strides=(1,))
-        found: NDArray[np.uint64] = words[self._places[kinds] + before * whole] & _low_bits(
+        found: NDArray[np.uint64] = words[self._starts[kinds] + before * whole] & _low_bits(
             8 * whole
         )
         bit = before * left
-        above = words[self._places[kinds] + self._counts[kinds] * whole + bit // 8] >> (
+        above = words[self._starts[kinds] + self._counts[kinds] * whole + bit // 8] >> (
             bit % 8
         ).astype(np.uint64) & _low_bits(left)
-        # Shifted by 64, a number is what it was; but then nothing is above.
+        # A shift by 64 does nothing; but then `left` is 0.
         found += np.where(left > 0, above << (8 * whole % 64).astype(np.uint64), np.uint64(0))
         found += self._origins[kinds]
         return found.view(np.int64)
@@ -142,7 +143,7 @@ class Ranges:
         return found.view(np.int64)
 
     def _up_to(self, rows: NDArray[np.intp]) -> NDArray[np.int64]:
-        """(rows, ranges): how many numbers of each range are up to each of `rows`."""
+        """(rows, ranges): how many numbers of each range there are up to each of `rows`."""
         found, row = np.zeros((len(rows), len(self._counts)), np.int64), 0
         for number, next_row in enumerate(map(int, rows)):
             found[number] = np.bincount(
@@ -153,41 +154,42 @@ class Ranges:
         return summed
 
     def _rests(self, number: int) -> NDArray[np.uint64]:
-        """The rests of one range, in the order of their rows."""
-        stored = self._stored[int(self._places[number]) : int(self._places[number + 1])]
+        """The offsets in one range, in the order of their rows."""
+        stored = self._stored[int(self._starts[number]) : int(self._starts[number + 1])]
         return _unpack_bits(stored, int(self._bits[number]), int(self._counts[number]))
 
 
 def unpack_ranges(stored: Buffer, count: int, offset: int) -> Numbers:
-    """The (count,) numbers that `stored` holds; FormatError at `offset` if it does not hold them."""
+    """The (count,) numbers of the body `stored`; FormatError at `offset` for damage."""
     return Ranges(stored, count, offset).all()
 
 
 def _peaks(numbers: Numbers, step: int) -> list[int]:
-    """Multiples of `step` right behind which there are many of the numbers."""
+    """Multiples of `step` that many numbers follow by less than `step`."""
     if not step:
         return []
-    # A sample of some thousands tells a share of 1/32 well enough.
-    sample = numbers[:: max(len(numbers) // 4096, 1)]
+    sample = numbers[:: max(len(numbers) // _PEAK_SAMPLE, 1)]
     found, counts = np.unique(sample // step, return_counts=True)
-    often = np.flatnonzero((counts >= len(sample) * _PEAK_SHARE) & (found > 0))
-    chosen = often[np.argsort(-counts[often], kind="stable")][:_MOST_PEAKS]
+    often = np.flatnonzero((counts >= len(sample) * _MIN_PEAK_SHARE) & (found > 0))
+    chosen = often[np.argsort(-counts[often], kind="stable")][:_MAX_PEAKS]
     return sorted(map(int, found[chosen] * step))
 
 
 def _edges(peaks: list[int]) -> Numbers:
-    """Where ranges begin: at powers of two around 0, and behind each peak up to the next."""
+    """The origins of the ranges: powers of two around 0, and after each peak up to the next one."""
     edges = [*_BELOW, 0]
-    for base, end in zip([0, *peaks], [*peaks, GREATEST], strict=True):
+    for base, end in zip([0, *peaks], [*peaks, LIMIT], strict=True):
         edges += [base] if base else []
         edges += [base + power for power in _POWERS if base + power < end]
-    # A range of one row costs nothing but its 9 bytes, so there may be many; but they must fit a
-    # byte.
-    return np.array(edges if len(edges) <= MOST_RANGES else _edges(peaks[1:]), np.int64)
+    # A range costs 9 bytes, so there can be many; but its number must fit a byte.
+    return np.array(edges if len(edges) <= MAX_RANGES else _edges(peaks[1:]), np.int64)
 
 
 def _pack_bits(rest: NDArray[np.uint64], bits: int) -> bytes:
-    """The low `bits` of each: whole bytes row by row, then what is left, bit by bit, the lowest first."""
+    """The low `bits` of each number: whole bytes row by row, then the remaining bits row by row.
+
+    The lowest byte and the lowest bit come first.
+    """
     whole, left = divmod(bits, 8)
     lanes = rest.view(np.uint8).reshape(-1, 8)
     packed = lanes[:, :whole].tobytes()
@@ -219,14 +221,15 @@ def _unpack_bits(stored: Buffer, bits: int, count: int) -> NDArray[np.uint64]:
 
 
 def _low_bits(bits: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """A mask of the lowest `bits`, of 0 to 64."""
+    """Masks of the lowest `bits`, 0 to 64."""
     masks: NDArray[np.uint64] = _LOW_BITS[bits]
     return masks
 
 
 def _words(stored: Buffer, size: int, count: int) -> NDArray[np.uint64]:
-    """(count,): items of `size` bytes, of which the last may be cut short: read as 8 bytes each,
-    from where it begins.
+    """(count,): items of `size` bytes; the last one can be cut short.
+
+    Each is read as 8 bytes from where it begins, then masked.
     """
     if size == 0:
         return np.zeros(count, np.uint64)
@@ -237,7 +240,7 @@ def _words(stored: Buffer, size: int, count: int) -> NDArray[np.uint64]:
 
 
 def _shifts(left: int) -> NDArray[np.uint64]:
-    """(1, 8): how far each of eight items of `left` bits is from the lowest bit."""
+    """(1, 8): the positions of eight items of `left` bits."""
     return np.arange(0, 8 * left, left, dtype=np.uint64).reshape(1, 8)
 
 

@@ -1,10 +1,9 @@
-"""Classic BPF for the event socket, so that the kernel drops what is not wanted before it is
-queued.
+"""Classic BPF for the event socket: the kernel drops unwanted events before it queues them.
 
-The kernel finds attributes for the program: SKF_AD_NLATTR takes A, an offset, and X, an attribute
-type, and returns in A the offset of the first such attribute, or 0; SKF_AD_NLATTR_NEST looks inside
-the attribute at A (linux/filter.h, net/core/filter.c). A program fails open: a message that lacks
-the attribute in question passes, and so does every one that is no conntrack event.
+A program finds attributes with two extensions (linux/filter.h, net/core/filter.c).  SKF_AD_NLATTR
+takes an offset in A and an attribute type in X, and returns in A the offset of the first such
+attribute, or 0.  SKF_AD_NLATTR_NEST searches inside the attribute at A.  A program fails open: a
+message that lacks the attribute passes, and so does every message that is no conntrack event.
 """
 
 from __future__ import annotations
@@ -30,10 +29,9 @@ _Code = list[tuple[int, int, int, int]]  # code, jump if true, jump if false, k
 
 
 def event_filter(protocols: Collection[int] = (), nat_only: bool = False) -> bytes | None:
-    """A struct sock_filter array that passes events of these L4 `protocols` (none: of all), with
-    `nat_only` only those with NAT.
+    """A struct sock_filter array that passes events of these L4 `protocols` (empty: all).
 
-    None if it would pass everything.
+    `nat_only`: it passes only events of connections with NAT.  None: all events would pass.
     """
     if not protocols and not nat_only:
         return None
@@ -46,9 +44,9 @@ def event_filter(protocols: Collection[int] = (), nat_only: bool = False) -> byt
 
 
 def _pass_others() -> _Code:
-    """Pass what is no conntrack event.
+    """Pass a message that is no conntrack event.
 
-    A half-word is loaded in network order, nlmsg_type is in host order.
+    BPF loads a half-word in network byte order; nlmsg_type is in host byte order.
     """
     new, delete = (
         int.from_bytes(struct.pack("=H", kind), "big") for kind in (uapi.CT_NEW, uapi.CT_DELETE)
@@ -71,7 +69,7 @@ def _pass_probes() -> _Code:
 
 
 def _find(*kinds: int) -> _Code:
-    """X = the offset of the attribute kinds[-1], in kinds[-2] and so on; pass a message without it."""
+    """X = offset of the attribute kinds[-1], nested in kinds[-2] and so on.  Pass if missing."""
     code: _Code = [(_LD_IMM, 0, 0, uapi.NLMSG_HDRLEN + uapi.NFGENMSG_LEN)]
     for depth, kind in enumerate(kinds):
         code += [
@@ -93,7 +91,7 @@ def _nat() -> _Code:
 
 
 def _protocols(protocols: Collection[int]) -> _Code:
-    """Drop events of other protocols, pass those of these."""
+    """Pass events of `protocols`, drop the others."""
     code = [
         *_find(uapi.CTA_TUPLE_ORIG, uapi.CTA_TUPLE_PROTO, uapi.CTA_PROTO_NUM),
         (_LD_BYTE_IND, 0, 0, uapi.NLA_HDRLEN),

@@ -1,13 +1,13 @@
-"""The specification of a conntrack message: plain Python, attribute by attribute.
+"""One conntrack message in plain Python, attribute by attribute: the specification of decoding.
 
-`survey` takes one netlink message and tells where its values lie; `walk` reads them there.
-`decode` surveys the first message of each layout only, and gathers the values of all others of
-that layout with numpy.  Nothing here does I/O, and nothing trusts a length: what contradicts itself
-is a MessageError.
+`survey` returns the positions of the values in one netlink message; `walk` reads the values.
+`decoder` surveys only the first message of each layout, and reads all other messages of that layout
+with numpy.  No I/O.  No length is trusted: a message whose lengths do not fit raises MessageError.
 
-What is accepted, as the kernel's nla_parse() does: attributes in any order, each of them optional
-except the addresses of the original tuple; unknown ones are skipped; of a repeated one the last
-counts; of a payload longer than its value the first bytes.
+Messages are accepted as by the kernel's nla_parse(): attributes come in any order, and all are
+optional except the addresses of the original tuple.  Unknown attributes are skipped.  Of an
+attribute that is repeated, the last one counts.  Of a payload longer than its value, the first
+bytes are read.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from ctrecorder.errors import MessageError
 
 MESSAGE_TYPES = (uapi.CT_NEW, uapi.CT_DELETE)
 
-# From an attribute's type to the field and its width in bytes, or to the attributes nested in it.
+# An attribute's type maps to its field and the field's bytes, or to the attributes nested in it.
 Spec: TypeAlias = Mapping[int, "tuple[str, int] | Spec"]
-Fields: TypeAlias = dict[
-    str, tuple[int, int]
-]  # field -> byte offset and width of its (big-endian) value
+# A field maps to the offset and the size, in bytes, of its big-endian value.
+Fields: TypeAlias = dict[str, tuple[int, int]]
 
 
 class Layout(NamedTuple):
-    """Where a message has what.
+    """The positions of the values in a message.
 
-    All messages with the same length and the same words at `headers` share it.
+    All messages with the same length and the same 4-byte words at `headers` have the same layout.
+
+    family, event, present: values of these columns.
+    headers: ascending byte offsets, multiples of 4.
     """
 
     family: int
     event: int
-    known: int
+    present: int
     fields: Fields
-    headers: tuple[
-        int, ...
-    ]  # byte offsets (multiples of 4) of the 4-byte words that decide all the above, in order
+    headers: tuple[int, ...]
 
 
 def _ip(direction: str, family: int) -> Spec:
@@ -59,7 +59,7 @@ def _ip(direction: str, family: int) -> Spec:
 def _tuple(direction: str, family: int) -> Spec:
     """The attributes of CTA_TUPLE_ORIG or CTA_TUPLE_REPLY.
 
-    `icmp_type` and `icmp_code` together are the column `dport`.
+    The fields `icmp_type` and `icmp_code` together make the column `dport`.
     """
     proto: dict[int, tuple[str, int] | Spec] = {
         uapi.CTA_PROTO_SRC_PORT: (f"{direction}_sport", 2),
@@ -113,8 +113,9 @@ SIGNED = frozenset({"time", "start", "stop"})
 
 
 def event_of(kind: int, flags: int, existing: bool) -> int:
-    """The column `event` of a message with nlmsg_type `kind` and nlmsg_flags `flags`; `existing`:
-    it answers a dump.
+    """The column `event` of a message.
+
+    `kind`: nlmsg_type; `flags`: nlmsg_flags; `existing`: the message is part of a dump.
     """
     if kind == uapi.CT_DELETE:
         return Event.DESTROY
@@ -124,17 +125,18 @@ def event_of(kind: int, flags: int, existing: bool) -> int:
 
 
 def attributes(message: bytes | memoryview, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """The attributes in message[start:end]: type without its flags, first and last-plus-one byte of
-    the payload.
+    """The attributes in message[start:end]: the type without flags, where the payload begins, ends.
 
-    MessageError if a length contradicts another.
+    Raises MessageError if the length of an attribute does not fit.
     """
     while start < end:
         if end - start < uapi.NLA_HDRLEN:
-            raise MessageError(f"{end - start} bytes at {start} are too few for an attribute")
+            raise MessageError(f"{end - start} bytes at byte {start} are too few for an attribute")
         length, kind = struct.unpack_from("=HH", message, start)
         if not uapi.NLA_HDRLEN <= length <= end - start:
-            raise MessageError(f"attribute at byte {start} claims {length} bytes of {end - start}")
+            raise MessageError(
+                f"the attribute at byte {start} has length {length}, but {end - start} bytes follow"
+            )
         yield kind & uapi.NLA_TYPE_MASK, start + uapi.NLA_HDRLEN, start + length
         start += (length + 3) & ~3
 
@@ -147,8 +149,9 @@ def _collect(
     fields: Fields,
     headers: list[int],
 ) -> None:
-    """Put into `fields` what `spec` knows of the attributes in message[start:end], and into
-    `headers` where all of them begin.
+    """Add the attributes in message[start:end] that are in `spec` to `fields`.
+
+    Adds the offsets of all attributes to `headers`.
     """
     found: dict[int, tuple[int, int]] = {}
     for kind, first, last in attributes(message, start, end):
@@ -161,62 +164,63 @@ def _collect(
         if not isinstance(entry, tuple):
             _collect(message, first, last, entry, fields, headers)
         elif last - first < entry[1]:
-            raise MessageError(f"{entry[0]} at byte {first} has {last - first} bytes of {entry[1]}")
+            raise MessageError(
+                f"{entry[0]} at byte {first} has {last - first} bytes instead of {entry[1]}"
+            )
         else:
             fields[entry[0]] = (first, entry[1])
 
 
 def survey(message: bytes | memoryview, existing: bool = False) -> Layout:
-    """The layout of one netlink message (with at most 3 bytes of padding behind); MessageError if
-    it is no sound conntrack message.
+    """The layout of one netlink message, with at most 3 bytes of padding after it.
+
+    `existing`: the message is part of a dump.  Raises MessageError.
     """
     if len(message) < uapi.NLMSG_HDRLEN + uapi.NFGENMSG_LEN:
         raise MessageError(f"{len(message)} bytes are too few for a conntrack message")
     length, kind, flags = struct.unpack_from("=IHH", message)
     family = message[uapi.NLMSG_HDRLEN]
     if not uapi.NLMSG_HDRLEN + uapi.NFGENMSG_LEN <= length <= len(message) < length + 4:
-        raise MessageError(f"message claims {length} bytes of {len(message)}")
+        raise MessageError(
+            f"the message has length {length}, but {len(message)} bytes were received"
+        )
     if kind not in MESSAGE_TYPES:
-        raise MessageError(f"no conntrack message: type {kind:#x}")
+        raise MessageError(f"not a conntrack message: type {kind:#x}")
     if family not in SPECS:
         raise MessageError(f"neither IPv4 nor IPv6: family {family}")
-    headers = [
-        0,
-        4,
-        uapi.NLMSG_HDRLEN,
-    ]  # nlmsg_len; nlmsg_type and flags; nfgenmsg.  Sequence and pid may differ.
+    # nlmsg_len; nlmsg_type and flags; nfgenmsg.  The sequence number and the pid can differ.
+    headers = [0, 4, uapi.NLMSG_HDRLEN]
     fields: Fields = {}
     _collect(message, uapi.NLMSG_HDRLEN + uapi.NFGENMSG_LEN, length, SPECS[family], fields, headers)
     for name in ADDRESSES[:2]:
         if name not in fields:
             raise MessageError(f"no {name} of family {family}")
     return Layout(
-        family, event_of(kind, flags, existing), _known(fields), fields, tuple(sorted(headers))
+        family, event_of(kind, flags, existing), _present(fields), fields, tuple(sorted(headers))
     )
 
 
-def _known(fields: Fields) -> int:
-    """The column `known` of a message with these fields."""
-    known = bit("event") | bits(name for name in fields if name in BY_NAME)
+def _present(fields: Fields) -> int:
+    """The column `present` of a message with these fields."""
+    present = bit("event") | bits(name for name in fields if name in BY_NAME)
     for direction in ("orig", "reply"):
         if any(f"{direction}_{name}" in fields for name in ICMP_FIELDS):
-            known |= bit(f"{direction}_dport")
-    return known
+            present |= bit(f"{direction}_dport")
+    return present
 
 
 def walk(message: bytes | memoryview, existing: bool = False) -> dict[str, int | bytes]:
-    """The columns of one message: IPv4 addresses and all numbers as int, IPv6 addresses as 16
-    bytes.
+    """The columns of one message: numbers and IPv4 addresses as int, IPv6 addresses as 16 bytes.
 
-    `family`, `event` and `known` are always there, of the others those that the message tells (so
+    `family`, `event` and `present` are always returned, other columns if the message has them (so
     `time` only with CTA_TIMESTAMP_EVENT).  ICMP: the id is `sport`, type * 256 + code is `dport`.
-     MessageError as `survey`.
+    Arguments and errors as `survey`.
     """
     layout = survey(message, existing)
     values: dict[str, int | bytes] = {
         "family": layout.family,
         "event": layout.event,
-        "present": layout.known,
+        "present": layout.present,
     }
     for name, (offset, width) in layout.fields.items():
         payload = bytes(message[offset : offset + width])

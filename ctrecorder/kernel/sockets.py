@@ -1,9 +1,8 @@
-"""The kernel's end: sockets of NETLINK_NETFILTER for conntrack events and for dumps of the table,
-and its sysctls.
+"""Sockets of NETLINK_NETFILTER for conntrack events and for dumps of the table; sysctls.
 
-Raw bytes come out of here, in slots that `decode` reads.  Only the kernel is listened to: each
-message's sender address is checked. Errors of the kernel are KernelError, with one line for the
-operator.
+The sockets return raw messages in slots, which `decoder` reads.  Only messages of the kernel are
+accepted: the sender's address of each message is checked.  Errors of the kernel raise KernelError
+with one line for the operator.
 """
 
 from __future__ import annotations
@@ -34,19 +33,19 @@ from ctrecorder.kernel.decoder import (
     split,
 )
 
-# Messages that a recvmmsg() may take: the kernel's own limit (UIO_MAXIOV).
+# Messages that one recvmmsg() can return: the kernel's limit (UIO_MAXIOV).
 BATCH = 1024
-# A dump comes in datagrams of at most 32 KiB (netlink_dump() in net/netlink/af_netlink.c); twice
-# that is never truncated.
+# A dump arrives in datagrams of at most 32 KiB (netlink_dump() in net/netlink/af_netlink.c); with
+# twice that, none is truncated.
 DUMP_BYTES = 65536
-# An answer that has not come by then never will: a dump begins at once.
+# The kernel answers a request at once.  A request without an answer fails after this time.
 ANSWER_SECONDS = 5.0
 
 _SYSCTLS = Path("/proc/sys/net/netfilter")
 _PERMISSION = "needs CAP_NET_ADMIN; run as root or start ctrecord.service"
 
 # struct sockaddr_nl (linux/netlink.h); struct iovec, struct mmsghdr with its struct msghdr
-# (recvmmsg(2)): aligned as C does
+# (recvmmsg(2)), aligned as in C.
 _SOCKADDR = np.dtype([("family", "u2"), ("pad", "u2"), ("pid", "u4"), ("groups", "u4")])
 _IOVEC = np.dtype([("base", np.uintp), ("len", np.uintp)])
 _MSGHDR = np.dtype(
@@ -72,16 +71,17 @@ _libc.recvmmsg.argtypes = (
     ctypes.c_void_p,
 )
 _libc.recvmmsg.restype = ctypes.c_int
-# Taken once: Python looks a flag of `socket` up in an enum each time.
+# Plain integers: looking up an enum member each time is slow.
 _MSG_TRUNC, _MSG_DONTWAIT = int(socket.MSG_TRUNC), int(socket.MSG_DONTWAIT)
 
 
 class SlotBuffer:
-    """Room for `rows` messages, and what recvmmsg() needs to fill it.  `used` slots are filled,
-    from the first on.
+    """Memory for `rows` messages, with the structures that recvmmsg() needs to fill it.
 
-    slots (rows, STRIDE) uint8; sizes (rows,) uint32, bytes used; received (rows,) int64, time of
-    receipt in ns UTC.
+    used: the number of filled slots, from the first one on.
+    slots: (rows, STRIDE) uint8.
+    sizes: (rows,) uint32, bytes of each message.
+    received: (rows,) int64, time of receipt in ns UTC.
     """
 
     def __init__(self, rows: int) -> None:
@@ -96,21 +96,22 @@ class SlotBuffer:
         table = np.zeros(rows, _MMSGHDR)
         header = table["hdr"]
         header["name"] = senders.ctypes.data + index * _SOCKADDR.itemsize
-        header["namelen"] = _SOCKADDR.itemsize  # the kernel writes it back, and always the same
+        header["namelen"] = _SOCKADDR.itemsize  # the kernel overwrites it with the same value
         header["iov"] = vectors.ctypes.data + index * _IOVEC.itemsize
         header["iovlen"] = 1
-        self._kept = (senders, vectors, table)  # the kernel has their addresses
+        self._kept = (senders, vectors, table)  # not freed: the kernel uses their addresses
         self.pids, self.flags, self.sizes = senders["pid"], header["flags"], table["len"]
-        self._table_at = table.ctypes.data
+        self._table_address = table.ctypes.data
 
     def address(self, row: int) -> int:
-        """Where the struct mmsghdr of this row is."""
-        return self._table_at + row * _MMSGHDR.itemsize
+        """The address of the struct mmsghdr of this row."""
+        return self._table_address + row * _MMSGHDR.itemsize
 
 
 class Messages(NamedTuple):
-    """What was received, for `Decoder.decode`: arrays of n messages each, views into a SlotBuffer
-    until that is filled again.
+    """Received messages for `Decoder.decode`: arrays of n messages each.
+
+    They are views into a SlotBuffer, valid until that is filled again.
     """
 
     slots: Slots
@@ -119,19 +120,20 @@ class Messages(NamedTuple):
 
 
 class EventSocket:
-    """Receives conntrack events: NEW and DESTROY, and UPDATE if asked.
+    """Receives conntrack events: NEW and DESTROY, with `updates` also UPDATE.
 
-    `buffer_bytes`: the receive buffer really got, comparable with what was asked; `capped`: why it
-    is less, or "". `foreign`, `truncated`: messages refused because a process sent them, or because
-    they were greater than a slot.
+    buffer_bytes: the size of the receive buffer that the kernel allowed.
+    capped: why it is less than requested, or "".
+    foreign: number of messages refused because a process sent them, not the kernel.
+    truncated: number of messages refused because they were longer than a slot.
     """
 
     def __init__(
         self, buffer_bytes: int, updates: bool = False, program: bytes | None = None
     ) -> None:
-        """`program`: a struct sock_filter array (`bpf`).
+        """`program`: a struct sock_filter array from `bpf`; None: no filter.
 
-        KernelError if the kernel refuses the socket or a group.
+        Raises KernelError if the kernel refuses the socket or a group.
         """
         self.foreign = self.truncated = 0
         self.capped = ""
@@ -148,7 +150,7 @@ class EventSocket:
             raise
 
     def _set_buffer(self, wanted: int) -> int:
-        wanted = min(wanted, 2**30 - 1)  # the kernel doubles it into an int
+        wanted = min(wanted, 2**30 - 1)  # the kernel stores twice that as an int
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, uapi.SO_RCVBUFFORCE, wanted)
         except PermissionError:
@@ -162,7 +164,7 @@ class EventSocket:
 
     def _attach(self, program: bytes) -> None:
         instructions = ctypes.create_string_buffer(program, len(program))
-        # struct sock_fprog (linux/filter.h): a count, and a pointer aligned as C does
+        # struct sock_fprog (linux/filter.h): a count and a pointer, aligned as in C
         fprog = struct.pack("@HP", len(program) // 8, ctypes.addressof(instructions))
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, uapi.SO_ATTACH_FILTER, fprog)
@@ -188,9 +190,7 @@ class EventSocket:
         return self._socket.fileno()
 
     def receive(self, buffer: SlotBuffer) -> int:
-        """Take up to BATCH messages of those queued into `buffer` behind those used; how many were
-        taken, 0 if none.  Never waits.
-        """
+        """Append up to BATCH queued messages to `buffer`.  Returns their number.  Never waits."""
         first = buffer.used
         count = self._recvmmsg(buffer.address(first), min(BATCH, buffer.rows - first))
         buffer.used = first + count
@@ -198,7 +198,7 @@ class EventSocket:
         return count
 
     def accept(self, buffer: SlotBuffer) -> Messages:
-        """The messages in `buffer`, which is empty then, but for those that are refused."""
+        """The messages in `buffer`, without refused ones.  Empties the buffer."""
         used = slice(0, buffer.used)
         buffer.used = 0
         slots, lengths, received = (
@@ -214,19 +214,19 @@ class EventSocket:
         return Messages(*(each[kernel & whole] for each in (slots, lengths, received)))
 
     def _recvmmsg(self, messages: int, room: int) -> int:
-        """recvmmsg() into `room` struct mmsghdr at that address; 0 if nothing is queued."""
+        """recvmmsg() into `room` struct mmsghdr at the address `messages`; 0: nothing is queued."""
         while True:
             count: int = _libc.recvmmsg(self.fileno(), messages, room, _MSG_DONTWAIT, None)
             if count >= 0:
                 return count
             code = ctypes.get_errno()
-            if code in (errno.EAGAIN, errno.ENOBUFS):  # ENOBUFS: what was lost is in drops()
+            if code in (errno.EAGAIN, errno.ENOBUFS):  # ENOBUFS: drops() counts the loss
                 return 0
             if code != errno.EINTR:
                 raise KernelError(f"cannot receive conntrack events: {os.strerror(code)}")
 
     def drops(self) -> int:
-        """Events that the kernel dropped for this socket since it was opened."""
+        """Number of events that the kernel dropped since this socket was opened."""
         words = self._socket.getsockopt(
             socket.SOL_SOCKET, uapi.SO_MEMINFO, 4 * (uapi.SK_MEMINFO_DROPS + 1)
         )
@@ -241,8 +241,9 @@ class EventSocket:
 
 
 class DumpSocket:
-    """Dumps the conntrack table, step by step: `request`, then `read` whenever `fileno` is
-    readable, until a Split is `done`.
+    """Dumps the conntrack table in steps.
+
+    Call `request`, then `read` each time `fileno` is readable, until a Split is `done`.
     """
 
     def __init__(self) -> None:
@@ -251,9 +252,9 @@ class DumpSocket:
         self._answer = bytearray()
 
     def request(self, family: int = uapi.AF_UNSPEC) -> None:
-        """Ask for the table (AF_UNSPEC: of both families).
+        """Request a dump (AF_UNSPEC: of both families).  Not while another dump is in progress.
 
-        Not while a dump is under way.  KernelError if the kernel refuses.
+        Raises KernelError if the kernel refuses.
         """
         try:
             self._socket.sendto(_dump_request(uapi.CT_GET, family), (0, 0))
@@ -265,11 +266,10 @@ class DumpSocket:
         return self._socket.fileno()
 
     def read(self, datagrams: int = 1) -> Split | None:
-        """The entries (some 150 each) of up to so many datagrams; None if there are none now.
-         KernelError if the kernel refused the dump.
+        """The entries of up to `datagrams` datagrams (some 150 each); None: none has arrived.
 
-        Several at once are decoded at less cost; each takes the kernel about 0.1 ms and DUMP_BYTES
-        of memory here.
+        Several datagrams together are decoded faster.  Each takes the kernel about 0.1 ms, and
+        DUMP_BYTES of memory.  Raises KernelError if the kernel refused the dump.
         """
         if len(self._answer) < datagrams * DUMP_BYTES:
             self._answer = bytearray(datagrams * DUMP_BYTES)
@@ -289,7 +289,7 @@ class DumpSocket:
         return found._replace(unsound=found.unsound + cut)
 
     def _receive(self, room: memoryview) -> tuple[int, int]:
-        """Size and flags of the next datagram of the kernel; (0, 0) if there is none."""
+        """Size and flags of the next datagram of the kernel; (0, 0): none has arrived."""
         try:
             size, _, flags, sender = self._socket.recvmsg_into([room])
         except (BlockingIOError, InterruptedError):
@@ -302,15 +302,14 @@ class DumpSocket:
         return size, flags
 
     def close(self) -> None:
-        """Close the socket; a dump under way is given up."""
+        """Close the socket.  A dump in progress ends."""
         self._socket.close()
 
 
 def ask(kind: int, family: int, attributes: bytes = b"") -> Iterator[bytes]:
-    """The answers to a dump request of nfnetlink: of each message the attributes.  KernelError if
-    the kernel refuses, or is silent.
+    """The answers to a dump request of nfnetlink: the attributes of each message.
 
-    kind: subsystem << 8 | message.
+    `kind`: subsystem << 8 | message.  Raises KernelError if the kernel refuses or does not answer.
     """
     source = _open()
     try:
@@ -318,15 +317,15 @@ def ask(kind: int, family: int, attributes: bytes = b"") -> Iterator[bytes]:
         source.sendto(_dump_request(kind, family, attributes), (0, 0))
         while True:
             answer, _, _, sender = source.recvmsg(DUMP_BYTES)
-            for at, length, type_, _ in messages(answer if sender[0] == 0 else b""):
+            for offset, length, type_, _ in messages(answer if sender[0] == 0 else b""):
                 if type_ in DUMP_ENDS:
-                    error = end_of_dump(answer, at, length)
+                    error = end_of_dump(answer, offset, length)
                     if error:
                         raise KernelError(f"the kernel refused a dump: {os.strerror(error)}")
                     return
-                yield answer[at + uapi.NLMSG_HDRLEN + uapi.NFGENMSG_LEN : at + length]
+                yield answer[offset + uapi.NLMSG_HDRLEN + uapi.NFGENMSG_LEN : offset + length]
     except OSError as error:
-        raise KernelError(f"cannot ask the kernel: {error}") from error
+        raise KernelError(f"cannot query the kernel: {error}") from error
     finally:
         source.close()
 
@@ -343,8 +342,9 @@ def _dump_request(kind: int, family: int, attributes: bytes = b"") -> bytes:
 
 
 def _open() -> socket.socket:
-    """A netfilter socket with an address of its own: a broadcast skips one without (its sender, the
-    kernel, has none either).
+    """A netfilter socket with an address.
+
+    A broadcast skips the address of its sender; the kernel's is 0, as that of an unbound socket.
     """
     try:
         opened = socket.socket(
@@ -356,13 +356,14 @@ def _open() -> socket.socket:
         return opened
     except OSError as error:
         raise KernelError(
-            f"cannot open a netfilter socket: {error.strerror}; is the module nfnetlink there?"
+            f"cannot open a netfilter socket: {error.strerror}; is the module nfnetlink loaded?"
         ) from error
 
 
 def sysctl(name: str) -> int | None:
-    """net.netfilter.`name` of this network namespace; None if the kernel has no such setting (or no
-    connection tracking).
+    """The value of net.netfilter.`name` in this network namespace.
+
+    None if the kernel has no such sysctl, or no connection tracking.
     """
     try:
         return int((_SYSCTLS / name).read_text(encoding="ascii"))
@@ -371,5 +372,5 @@ def sysctl(name: str) -> int | None:
 
 
 def table_count() -> int | None:
-    """Entries in this namespace's conntrack table; None if there is no connection tracking."""
+    """Entries in the conntrack table of this namespace; None: there is no connection tracking."""
     return sysctl("nf_conntrack_count")

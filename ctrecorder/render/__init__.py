@@ -1,4 +1,4 @@
-"""Tables as text, JSON and CSV."""
+"""Renders tables as text, JSON and CSV."""
 
 # What other packages may use: module.name.
 SHOWN = (

@@ -1,7 +1,6 @@
-"""What all formats ask of a table before they make it text: which rows tell a column, which have
-ports, addresses as words.
+"""Masks and words that all formats use: columns that are present, ICMP, replies, addresses.
 
-Pure; see `lines` for words and masks.
+Pure; `words` explains words and masks.
 """
 
 from __future__ import annotations
@@ -18,27 +17,27 @@ SIDES = ("orig", "reply")
 
 
 def present_in(table: Table, *names: str) -> Mask:
-    """The rows in which all the columns `names` are known."""
+    """The rows in which all columns `names` are present."""
     wanted = np.uint32(sum(bit(name) for name in names))
     return collapse(table["present"] & wanted == wanted)
 
 
 def collapse(rows: NDArray[np.bool_]) -> Mask:
-    """`rows`, or one truth if they all agree, which spares work."""
+    """`rows`, or one value if all are equal, which saves work."""
     if rows.all():
         return True
     return rows if rows.any() else False
 
 
 def and_(first: Mask, second: Mask) -> Mask:
-    """The rows that are in both."""
+    """The rows that are in both masks."""
     if isinstance(first, bool):
         return second if first else False
     return first if second is True else collapse(first & second)
 
 
 def or_(first: Mask, second: Mask) -> Mask:
-    """The rows that are in one of the two."""
+    """The rows that are in at least one of the masks."""
     return not_(and_(not_(first), not_(second)))
 
 
@@ -65,7 +64,7 @@ def replied(table: Table) -> NDArray[np.bool_]:
 
 
 def address(table: Table, name: str, *, colon: bool = False) -> Words:
-    """The words of an address column; `colon` puts one behind an IPv4 address at no cost."""
+    """The words of an address column.  `colon`: after an IPv4 address, a colon, at no cost."""
     if table.family == uapi.AF_INET6:
         return words.ipv6(table[name])
     return words.ipv4(table[name], colon=colon)

@@ -1,11 +1,10 @@
-"""Events as `conntrack -E -o timestamp` (1.4.7) writes them, byte for byte but for what is not
-recorded.
+"""Events as `conntrack -E -o timestamp` (1.4.7) writes them, byte for byte.
 
     [1795499806.521409]<TAB>[DESTROY] tcp  6 CLOSE src=10.9.0.2 dst=... sport=56968 dport=81
     packets=1 bytes=60 [UNREPLIED] src=...
 
-Not recorded, so not shown: the timeout, the states of SCTP and DCCP, the process that caused the
-event.  Follows libnetfilter_conntrack's snprintf_default.c.  Pure; see `lines`.
+Missing, because it is not recorded: the timeout, the states of SCTP and DCCP, the process that
+caused the event.  Follows libnetfilter_conntrack's snprintf_default.c.  Pure; see `words`.
 """
 
 from __future__ import annotations
@@ -22,8 +21,9 @@ _GRE = 47
 
 
 def events(table: Table) -> bytearray:
-    """A line for each event of `table`; EXISTING rows are marked like the others, which conntrack
-    never does.
+    """A line for each event of `table`.
+
+    EXISTING rows have a mark too; conntrack has none for them.
     """
     pieces: list[bytes | Words] = [b"[", words.epoch(np.maximum(table["time"], 0)), b"]\t"]
     code = table["event"].astype(np.uint16) << 8 | table["l4proto"]
@@ -64,7 +64,7 @@ def _head(code: int) -> str:
 
 
 def _flag(status: int) -> str:
-    """One flag: the first that holds."""
+    """The first flag that is set."""
     for bit, flag in (
         (uapi.IPS_HW_OFFLOAD, " [HW_OFFLOAD]"),
         (uapi.IPS_OFFLOAD, " [OFFLOAD]"),
@@ -83,18 +83,18 @@ def _direction(table: Table, side: str) -> list[bytes | Words]:
         b" dst=",
         cells.address(table, f"{side}_dst"),
     ]
-    told = cells.present_in(table, f"{side}_sport", f"{side}_dport")
+    present = cells.present_in(table, f"{side}_sport", f"{side}_dport")
     icmp, gre = cells.icmp(table), cells.protocol_is(table, _GRE)
-    ports = cells.and_(told, cells.not_(cells.or_(icmp, gre)))
+    ports = cells.and_(present, cells.not_(cells.or_(icmp, gre)))
     pieces += _number(table, ports, b" sport=", f"{side}_sport")
     pieces += _number(table, ports, b" dport=", f"{side}_dport")
-    if (keys := cells.and_(told, gre)) is not False:
+    if (keys := cells.and_(present, gre)) is not False:
         for label, column in ((b" srckey=", f"{side}_sport"), (b" dstkey=", f"{side}_dport")):
             pieces += [
                 *words.only(keys, label),
                 *words.only(keys, words.by_value(table[column], hex)),
             ]
-    if (numbered := cells.and_(told, icmp)) is not False:
+    if (numbered := cells.and_(present, icmp)) is not False:
         for label, number in zip(
             (b" type=", b" code=", b" id="), cells.icmp_parts(table, side), strict=True
         ):
@@ -112,7 +112,7 @@ def _number(table: Table, where: Mask, label: bytes, column: str) -> list[Words]
 
 
 def _lifetime(table: Table) -> list[Words]:
-    """The seconds from start to stop, each cut to whole ones, where the kernel told both."""
+    """The difference of the whole seconds of start and stop, where both are present."""
     where = cells.present_in(table, "start", "stop")
     if where is False:
         return []

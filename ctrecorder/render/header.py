@@ -1,6 +1,6 @@
-"""A segment's header, for a person or as JSON.
+"""The header of a segment as text or JSON.
 
-Its facts are a recorder's, or a stranger's: nothing of them reaches a terminal raw.
+The file can come from anyone, so no text of it is printed raw.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ctrecorder.terminal import printable
 
 
 def text(path: str, facts: Mapping[str, Any]) -> str:
-    """The path, then a line for each fact."""
+    """The path, then a line for each member."""
     width = max(map(len, facts), default=0)
     lines = [
         f"  {printable(name + ':'):<{width + 1}} {printable(_value(value))}"
@@ -29,9 +29,7 @@ def as_json(path: str, facts: Mapping[str, Any]) -> str:
 
 
 def classic(facts: Mapping[str, Any]) -> str | None:
-    """What `ctrecorder -H` printed, in local time; None: the segment was not recorded by the C
-    ctrecorder.
-    """
+    """The output of `ctrecorder -H`, in local time; None: not a file of the C ctrecorder."""
     header = legacy_format.header_of(facts.get("legacy"))
     return None if header is None else header.classic()
 
@@ -40,9 +38,8 @@ def _value(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name}={_value(each)}" for name, each in value.items())
     if isinstance(value, list):
-        return (
-            ", ".join(map(_value, value)) or "all"
-        )  # the one list, `protocols`, is empty where nothing was left out
+        # The only list is `protocols`, which is empty if all are recorded.
+        return ", ".join(map(_value, value)) or "all"
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "-"}[value]
     return str(value)

@@ -1,10 +1,10 @@
-"""JSON, an object a line, and CSV: every column under its name, what is unknown left out (JSON) or
-empty (CSV).
+"""JSON, an object a line, and CSV: every column under its name.
 
-Keys are the column names, but for `protocol`, the name of `l4proto`, and the port columns of ICMP,
-which are `orig_icmp_type`, `_code`, `_id` and the same for `reply`.  Times are RFC 3339 UTC with
+A value that is not present is left out (JSON) or empty (CSV).  Keys are the column names, with two
+exceptions: `protocol` has the name of `l4proto`, and the port columns of ICMP become `orig_icmp_type`,
+`orig_icmp_code`, `orig_icmp_id` and the same for `reply`.  Times are RFC 3339 in UTC with
 nanoseconds.  Names are the kernel's.  Nothing needs escaping: all text is digits, addresses and
-names from `names`.  Pure; see `lines`.
+names from `labels`.  Pure; see `words`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _COMMON = (*ADDRESSES, *PORTS, *_ICMP, "status", "tcp_state", *_NUMBERS)
 # The order of the keys, and of the columns of CSV: new ones are added at the end.
 EVENT_KEYS = ("time", "event", "protocol", *_COMMON, "start", "stop")
 CONNECTION_KEYS = ("start", "end", "protocol", *_COMMON, "start_source", "end_source", "seen")
-# What a number in these columns is called, and the lists of what its bits are called.
+# Columns whose numbers have names, and columns whose bits have names.
 _NAMED: dict[str, tuple[str, Callable[[int], str]]] = {
     "event": ("event", labels.event),
     "protocol": ("l4proto", labels.protocol),
@@ -70,23 +70,21 @@ def csv_head(keys: tuple[str, ...]) -> bytes:
 
 
 def _json(table: Table, keys: tuple[str, ...]) -> bytearray:
-    """`protocol` is in every object: what stands before it brings a comma behind, what stands after it
-    one before.
-    """
+    """Every object has `protocol`: members before it end with a comma, others begin with one."""
     pieces: list[bytes | Words] = [b"{"]
     protocol = keys.index("protocol")
-    for place, key in enumerate(keys):
+    for number, key in enumerate(keys):
         where = _where(table, key, keys is CONNECTION_KEYS)
         if where is False:
             continue
         opening, closing = (
             ("[", "]") if key in _LISTS else ('"', '"') if _is_text(key) else ("", "")
         )
-        pieces += words.only(where, f'{"," if place > protocol else ""}"{key}":{opening}'.encode())
+        pieces += words.only(where, f'{"," if number > protocol else ""}"{key}":{opening}'.encode())
         pieces += words.only(
             where, _words(table, key, lambda items: ",".join(f'"{item}"' for item in items))
         )
-        pieces += words.only(where, f"{closing}{',' if place < protocol else ''}".encode())
+        pieces += words.only(where, f"{closing}{',' if number < protocol else ''}".encode())
     return words.assemble(len(table), [*pieces, b"}\n"])
 
 

@@ -1,4 +1,4 @@
-"""Tables become text in one of the formats of ctlist.
+"""Renders tables as text in one of the formats of ctlist.
 
     renderer = Renderer("text", connections=False, utc=False)
     write(renderer.head)
@@ -6,7 +6,7 @@
         for text in renderer.lines(tables, order):
             write(text)
 
-Pure; 0.25 us an event as text, 0.7 as conntrack's, 0.9 as CSV, 1.3 as JSON (IPv4, one core).
+Pure.  An event takes 0.25 us as text, 0.7 as conntrack, 0.9 as CSV, 1.3 as JSON (IPv4, one core).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from ctrecorder.errors import UsageError
 from ctrecorder.render import conntrack, records
 from ctrecorder.render import text as render_text
 
-# Rows that are made text at once.  Their words take about 2 MiB as text, 8 as JSON: fewer rows pay
-# numpy's call overhead (10 ns a row at 8,192), more leave the cache.
-CHUNK = 8192
+# Rows that are rendered at once.  Their words take about 2 MiB for text, 8 MiB for JSON.  Fewer:
+# numpy's call overhead (10 ns a row at 8,192) counts more.  More: the words do not fit the cache.
+CHUNK_ROWS = 8192
 
 _Lines = Callable[[Table], bytearray]
 
@@ -34,14 +34,14 @@ _Lines = Callable[[Table], bytearray]
 class Renderer:
     """The lines of one format.
 
-    `connections`: the rows are connections, not events.  `utc`: times of text and classic in UTC,
-    not in local time; the others do not ask.
+    `connections`: the rows are connections, not events.  `utc`: the times of text and classic are
+    UTC, not local time; the other formats are always UTC.
     """
 
     def __init__(self, form: str, *, connections: bool, utc: bool) -> None:
         """`form`: one of `FORMATS`.  Raises UsageError."""
         if form not in FORMATS:
-            raise UsageError(f"no such format '{form}': say {', '.join(FORMATS)}")
+            raise UsageError(f"no such format '{form}': use {', '.join(FORMATS)}")
         made = FORMATS[form][connections]
         if made is None:
             raise UsageError(
@@ -52,7 +52,7 @@ class Renderer:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that the lines are made of."""
+        """The columns that the lines show."""
         if self._form in ("text", "classic"):
             return _CONNECTION_TEXT if self._connections else _EVENT_TEXT
         return tuple(
@@ -63,7 +63,7 @@ class Renderer:
 
     @property
     def head(self) -> bytes:
-        """What stands before all lines."""
+        """The text before all lines."""
         if self._form != "csv":
             return b""
         return records.csv_head(
@@ -73,10 +73,9 @@ class Renderer:
     def lines(
         self, tables: Sequence[Table], order: NDArray[np.intp] | None = None
     ) -> Iterator[bytes | bytearray]:
-        """The lines of the rows of `tables`, each in order of time.
+        """The lines of the rows of `tables`, each of which is in order of time.
 
-        `order`: (all rows,), which row of the tables laid end to end comes next; None: that of
-        time.
+        `order`: (all rows,) the order of the rows of all tables, counted through; None: by time.
         """
         full = [table for table in tables if len(table)]
         if len(full) < 2:
@@ -93,7 +92,7 @@ def _without_zone(made: _Lines) -> Callable[..., bytearray]:
     return lambda table, utc: made(table)
 
 
-# Name: lines of events, lines of connections.
+# Each format: the function for events, the function for connections.
 FORMATS: dict[str, tuple[Callable[..., bytearray], Callable[..., bytearray] | None]] = {
     "text": (render_text.events, render_text.connections),
     "classic": (render_text.classic_events, render_text.classic_connections),
@@ -102,7 +101,7 @@ FORMATS: dict[str, tuple[Callable[..., bytearray], Callable[..., bytearray] | No
     "csv": (_without_zone(records.csv_events), _without_zone(records.csv_connections)),
 }
 
-# What text and classic show; the others show all.
+# The columns that text and classic show; the other formats show all.
 _EVENT_TEXT = ("time", "event", *TUPLE, "status", "present")
 _CONNECTION_TEXT = ("start", "start_source", "end", "end_source", *TUPLE, "status", "present")
 
@@ -110,18 +109,18 @@ _CONNECTION_TEXT = ("start", "start_source", "end", "end_source", *TUPLE, "statu
 def _one_family(tables: Sequence[Table], made: _Lines) -> Iterator[bytes | bytearray]:
     """The lines of all rows, a chunk at a time."""
     for table in tables:
-        for first in range(0, len(table), CHUNK):
-            yield made(table.slice(first, first + CHUNK))
+        for first in range(0, len(table), CHUNK_ROWS):
+            yield made(table.slice(first, first + CHUNK_ROWS))
 
 
 def _in_order(full: Sequence[Table], order: NDArray[np.intp], made: _Lines) -> Iterator[bytes]:
-    """The lines of all rows in that order, a chunk at a time."""
-    # A cut of CHUNK rows of all tables holds, of each table, a run of its own rows.
+    """The lines of all rows in `order`, a chunk at a time."""
+    # Each chunk contains a run of consecutive rows of each table.
     sizes = np.array([len(table) for table in full])
     owner = np.repeat(np.arange(len(full)), sizes)[order]
     begins = [0] * len(full)
-    for first in range(0, len(order), CHUNK):
-        cut = owner[first : first + CHUNK]
+    for first in range(0, len(order), CHUNK_ROWS):
+        cut = owner[first : first + CHUNK_ROWS]
         ends = [
             begin + int(count)
             for begin, count in zip(begins, np.bincount(cut, minlength=len(full)), strict=True)
@@ -136,17 +135,17 @@ def _in_order(full: Sequence[Table], order: NDArray[np.intp], made: _Lines) -> I
 
 
 def _interleave(texts: list[bytearray], owner: NDArray[np.int64]) -> bytes:
-    """The lines of `texts` in the order of `owner`: (n,) whose text the next line comes from."""
+    """The lines of `texts`, merged.  `owner`: (n,) the text of which each line is the next."""
     ends = [np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n")) + 1 for text in texts]
     last = np.flatnonzero(np.diff(owner, append=-1))  # of each run of lines from one text
     taken, lines = [0] * len(texts), [0] * len(texts)
     pieces: list[bytearray] = []
     previous = -1
-    for place, whose in zip(
+    for line, whose in zip(
         cast("list[int]", last.tolist()), cast("list[int]", owner[last].tolist()), strict=True
     ):
-        lines[whose] += place - previous
+        lines[whose] += line - previous
         end = int(ends[whose][lines[whose] - 1])
         pieces.append(texts[whose][taken[whose] : end])
-        taken[whose], previous = end, place
+        taken[whose], previous = end, line
     return b"".join(pieces)

@@ -4,9 +4,9 @@
     dst=88.1.1.1:1527 2010.09.28 21:15:17.988012 2010.09.28 21:15:19.120034 rk+ tcp
     src=88.1.1.1:1527 dst=...
 
-An event has a letter (S start, U update, E end, R already there) and a + once replies were seen.  A
-connection has two times, a letter each for where they come from (k kernel, r receipt, < at or
-before, - unknown) and the +.  Pure; see `lines`.
+An event has a letter (S start, U update, E end, R existed already) and a + if replies were seen.  A
+connection has two times, a letter for the source of each (k kernel, r receipt, < at or before, -
+unknown) and the +.  Pure; see `words`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ctrecorder.render.words import Words
 
 LETTERS = {1: "S", 2: "U", 3: "E", 4: "R"}
 SOURCE_LETTERS = {Source.UNKNOWN: "-", Source.KERNEL: "k", Source.RECEIPT: "r", Source.BOUND: "<"}
-# As wide as a time.
+# It has the width of a time.
 UNKNOWN_TIME = b"-          -              "
 
 
@@ -34,7 +34,9 @@ def events(table: Table, utc: bool) -> bytearray:
     )
     heads = lines.by_value(
         code,
-        lambda value: f" {_letter(value)}{'+' if value >> 15 else ' '} {labels.protocol(value & 0xFF)}",
+        lambda value: (
+            f" {_letter(value)}{'+' if value >> 15 else ' '} {labels.protocol(value & 0xFF)}"
+        ),
     )
     return lines.assemble(
         len(table), [lines.clock(table["time"], utc=utc), heads, *_tuples(table), b"\n"]
@@ -67,8 +69,9 @@ def classic_events(table: Table, utc: bool) -> bytearray:
 
 
 def classic_connections(table: Table, utc: bool) -> bytearray:
-    """A line for each connection of `table`, as `ctrecorder -L` writes a squeezed file: a time that
-    is only a bound is unknown to it.
+    """A line for each connection of `table`, as `ctrecorder -L` writes a squeezed file.
+
+    A time that is only a bound is written as unknown.
     """
     times = []
     for name in ("start", "end"):
@@ -96,20 +99,18 @@ def _time(
 
 
 def _tuples(table: Table) -> list[bytes | Words]:
-    """Both directions: " src=A:p dst=B:p", without ports where there are none, with ICMP's three
-    numbers behind.
-    """
+    """Both directions: " src=A:p dst=B:p"; ports only if present; for ICMP, type, code and id."""
     icmp = cells.icmp(table)
     pieces: list[bytes | Words] = []
     for side in cells.SIDES:
-        told = cells.present_in(table, f"{side}_sport", f"{side}_dport")
-        ports = cells.and_(told, cells.not_(icmp))
+        present = cells.present_in(table, f"{side}_sport", f"{side}_dport")
+        ports = cells.and_(present, cells.not_(icmp))
         for end in ("src", "dst"):
             pieces += [
                 f" {end}=".encode(),
                 *_endpoint(table, f"{side}_{end}", f"{side}_{end[0]}port", ports),
             ]
-        numbered = cells.and_(told, icmp)
+        numbered = cells.and_(present, icmp)
         if numbered is not False:
             for label, number in zip(
                 (b" type=", b" code=", b" id="), cells.icmp_parts(table, side), strict=True
@@ -119,9 +120,7 @@ def _tuples(table: Table) -> list[bytes | Words]:
 
 
 def _classic_tuples(table: Table) -> list[bytes | Words]:
-    """Both directions: always with ports, which are 0 for protocols without and for ICMP, and with
-    an address even if it is unknown.
-    """
+    """Both directions, always with ports (0 for ICMP and protocols without ports) and addresses."""
     icmp = cells.icmp(table)
     pieces: list[bytes | Words] = []
     for side in cells.SIDES:
@@ -135,22 +134,20 @@ def _classic_tuples(table: Table) -> list[bytes | Words]:
 
 
 def _endpoint(table: Table, address: str, port: str, ports: lines.Mask) -> list[bytes | Words]:
-    """ "1.2.3.4:80", "1.2.3.4", "[2001:db8::1]:80", "2001:db8::1", or "?" for an address that was
-    not recorded.
-    """
-    known = cells.present_in(table, address)
+    """ "1.2.3.4:80", "1.2.3.4", "[2001:db8::1]:80", "2001:db8::1"; "?" for a missing address."""
+    present = cells.present_in(table, address)
     pieces = _address_and_port(table, address, ports)
-    if known is not True:
-        pieces = [piece for each in pieces for piece in lines.only(known, each)]
+    if present is not True:
+        pieces = [piece for each in pieces for piece in lines.only(present, each)]
         pieces += [
-            *lines.only(cells.not_(known), b"?"),
-            *lines.only(cells.and_(cells.not_(known), ports), b":"),
+            *lines.only(cells.not_(present), b"?"),
+            *lines.only(cells.and_(cells.not_(present), ports), b":"),
         ]
     return [*pieces, *lines.only(ports, lines.decimal(table[port]))]
 
 
 def _address_and_port(table: Table, address: str, ports: lines.Mask) -> list[bytes | Words]:
-    """The address and what stands between it and the port in the rows `ports`."""
+    """The address, and in the rows `ports` the text between address and port."""
     if table.family == uapi.AF_INET6:
         return [*lines.only(ports, b"["), cells.address(table, address), *lines.only(ports, b"]:")]
     if ports is True:

@@ -1,6 +1,6 @@
-"""Candidates for who held an address, as lines or JSON.
+"""The connections that held an address, for `ctlist --who`, as lines or JSON.
 
-Pure.  There are few: an object a row is fast enough here.
+Pure.  There are few of them, so one object a row is fast enough.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ _WITHOUT_PORTS = (uapi.IPPROTO_ICMP, uapi.IPPROTO_ICMPV6)
 
 
 class Holder(NamedTuple):
-    """One who held it.
+    """A connection that held the address.
 
-    Ends are (address, port); ICMP has its id there.  Times: ns UTC; 0: unknown.
+    inside, public, remote: address and port; for ICMP, the id in place of the port.
+    start, end: ns UTC; 0: unknown.
     """
 
     l4proto: int
@@ -51,7 +52,7 @@ class Holder(NamedTuple):
 def holders(
     table: Table, inbound: NDArray[np.bool_], translated: NDArray[np.bool_]
 ) -> Iterator[Holder]:
-    """The rows of `table` as candidates."""
+    """The rows of `table` as Holders."""
     for row in range(len(table)):
         ends = {
             name: _end(table, row, end)
@@ -112,8 +113,8 @@ def _moment(ns: int, source: int, unknown: str, utc: bool) -> str:
 def as_json(one: Holder) -> str:
     """One JSON object.
 
-    Times are RFC 3339 in UTC, null if unknown; `start_source` and `end_source` say where they come
-    from.
+    Times are RFC 3339 in UTC, null if unknown.  `start_source` and `end_source` name the source of
+    each time.
     """
     facts: dict[str, Any] = {
         "protocol": labels.protocol(one.l4proto),

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from ctrecorder import __version__
 from ctrecorder.columns import Table
 from ctrecorder.ctlog.block import PendingBlock, gap_block, header_block, mark_block, table_blocks
-from ctrecorder.ctlog.encoder import LIVE, EncodingPlan
 from ctrecorder.ctlog.frame import (
     FRAME,
     HASHED,
@@ -37,6 +36,7 @@ from ctrecorder.ctlog.frame import (
     pack_block,
     pack_footer,
 )
+from ctrecorder.ctlog.plans import LIVE, EncodingPlan
 from ctrecorder.errors import ArchiveError
 from ctrecorder.folder import Folder
 from ctrecorder.segment import files

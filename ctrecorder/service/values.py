@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from ctrecorder import uapi
+from ctrecorder import times, uapi
 
 Value = str | int | float | bool | tuple[int, ...] | None
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31557600}
 
 
 def number(least: int, most: int) -> Callable[[str], int]:
@@ -116,11 +115,13 @@ def size(text: str) -> int:
 
 
 def duration(text: str) -> int:
-    """Seconds: "90d", "12h"; units s, m, h, d, w, y."""
-    match = re.fullmatch(r"([0-9]{1,9})([smhdwy])", text)
-    if match is None or int(match[1]) == 0:
+    """Seconds: "90d", "12h"; the units are those of `times.UNITS`.  Raises ValueError."""
+    match = re.fullmatch(r"([0-9]{1,9}) ?([a-z]+)", text)
+    unit = None if match is None else times.unit_ns(match[2])
+    if match is None or unit is None or int(match[1]) == 0:
         raise ValueError
-    return int(match[1]) * _SECONDS[match[2]]
+    seconds: int = int(match[1]) * unit // times.SECOND
+    return seconds
 
 
 def size_or_share(text: str) -> int | float:

@@ -21,10 +21,10 @@ import numpy as np
 from ctrecorder.columns import Array, Event, Table
 from ctrecorder.ctlog import bloom
 from ctrecorder.ctlog.block import PendingBlock
-from ctrecorder.ctlog.encoder import LIVE, EncodingPlan, encode_columns
+from ctrecorder.ctlog.encoder import encode_columns
 from ctrecorder.ctlog.frame import NO_HASH, VERSION, Gap, Kind, Mark, block_times
 from ctrecorder.ctlog.index import FORM_COLUMNS
-from ctrecorder.ctlog.plans import SQUEEZED
+from ctrecorder.ctlog.plans import LIVE, SQUEEZED, EncodingPlan
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.writer import SegmentWriter
 from tests.support import tables

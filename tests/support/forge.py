@@ -12,6 +12,7 @@ import numpy as np
 from ctrecorder import uapi
 from ctrecorder.columns import COLUMNS, CONNECTION_ONLY, EVENT_ONLY, Table, bits
 from ctrecorder.ctlog.block import PendingBlock, gap_block, header_block, mark_block, table_blocks
+from ctrecorder.ctlog.entry import ENTRY, body_hash
 from ctrecorder.ctlog.frame import (
     FRAME,
     HASHED,
@@ -25,7 +26,7 @@ from ctrecorder.ctlog.frame import (
     pack_block,
     pack_footer,
 )
-from ctrecorder.ctlog.index import ENTRY, FORM_COLUMNS, HEAD, body_hash
+from ctrecorder.ctlog.index import FORM_COLUMNS, HEAD
 
 NOON = 1_800_000_000_000_000_000
 

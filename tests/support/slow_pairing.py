@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ctrecorder.columns import BY_NAME, Event, Source, Table, bit
-from ctrecorder.connections import flowkey, pairing, parts
+from ctrecorder.connections import flowkey, grouping, pairing, parts
 
 NEW, UPDATE, DESTROY, EXISTING = Event.NEW, Event.UPDATE, Event.DESTROY, Event.EXISTING
 SECOND = 1_000_000_000
@@ -154,22 +154,22 @@ class Slow:
             return False
         then, destroy = self.ended[key]
         other = destroy["start"] if destroy["present"] & bit("start") else None
-        if start is not None and other is not None and abs(start - other) > pairing.SKEW_NS:
+        if start is not None and other is not None and abs(start - other) > grouping.SKEW_NS:
             return False
         return (
-            number - then <= pairing.RACE_ROWS
-            and abs(each["time"] - destroy["time"]) <= pairing.RACE_NS
+            number - then <= grouping.RACE_ROWS
+            and abs(each["time"] - destroy["time"]) <= grouping.RACE_NS
         )
 
     def is_another(self, flow: Flow, each: Row, start: int | None) -> bool:
         before = flow.rows[-1]["time"]
         if each["event"] == NEW:
-            slack = 0 if each["present"] & bit("time") or start is not None else pairing.RACE_NS
+            slack = 0 if each["present"] & bit("time") or start is not None else grouping.RACE_NS
             only_dumped = all(one["event"] == EXISTING for one in flow.rows)
             return not (
                 only_dumped and (each["time"] if start is None else start) - before <= slack
             )
-        return start is not None and start > before + pairing.SKEW_NS
+        return start is not None and start > before + grouping.SKEW_NS
 
     def snapshot(self, begin: int, end: int) -> None:
         for key, flow in list(self.open.items()):

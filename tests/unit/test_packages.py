@@ -93,7 +93,7 @@ def test_pure_packages_are_pure(name: str) -> None:
     assert not set(calls) & {"open", "input", *CLOCK}
 
 
-@pytest.mark.parametrize("name", ["errors", "uapi", "service.messages"])
+@pytest.mark.parametrize("name", ["errors", "times", "uapi", "service.messages"])
 def test_no_numpy_at_the_bottom(name: str) -> None:
     assert "numpy" not in reach(name)
 

@@ -1,6 +1,4 @@
-"""Times: what operators type, against datetime; columns of ns, against the C library; on both sides
-of daylight saving.
-"""
+"""Times that operators type, against datetime, on both sides of daylight saving."""
 
 from __future__ import annotations
 
@@ -8,15 +6,15 @@ import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ctrecorder import times
 from ctrecorder.errors import UsageError
-from tests.support.tables import ints
+from ctrecorder.service import values
 
 S = 10**9
 ZONE = "Europe/Warsaw"
@@ -25,18 +23,16 @@ NOW = 1795455437 * S  # Mon 23 Nov 2026 17:37:17 UTC, 18:37:17 in Warsaw
 
 @pytest.fixture(autouse=True)
 def warsaw() -> Iterator[None]:
-    """Local time is Warsaw's: UTC+1, in summer +2; it changes on 29 March and 25 October 2026."""
+    """Local time is Warsaw's: UTC+1, in summer UTC+2; changes on 2026-03-29 and 2026-10-25."""
     before = os.environ.get("TZ")
     os.environ["TZ"] = ZONE
     time.tzset()
-    times._hour_offsets.cache_clear()
     yield
     if before is None:
         del os.environ["TZ"]
     else:
         os.environ["TZ"] = before
     time.tzset()
-    times._hour_offsets.cache_clear()
 
 
 def utc(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0) -> int:
@@ -74,6 +70,34 @@ def utc(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second:
 )
 def test_what_a_text_spans(text: str, begin: int, length: int) -> None:
     assert times.parse_span(text, NOW) == (begin, begin + length)
+
+
+@pytest.mark.parametrize("unit", times.UNITS)
+def test_each_unit_of_time_works_in_times_and_in_settings(unit: str) -> None:
+    for text, number in ((f"1{unit}", 1), (f"3{unit}", 3)):
+        ns = number * times.UNITS[unit]
+        assert times.parse_span(f"-{text}", NOW) == (NOW - ns, NOW - ns)
+        assert times.parse_span(f"{text} ago", NOW) == (NOW - ns, NOW - ns)
+        assert values.duration(text) * S == ns
+
+
+def test_units_of_time_against_datetime() -> None:
+    for unit in ("s", "m", "h", "d", "w"):
+        (name,) = (
+            each for each in ("seconds", "minutes", "hours", "days", "weeks") if each[0] == unit
+        )
+        length = timedelta(**{name: 1}) // timedelta(microseconds=1) * 1000
+        assert {times.UNITS[unit], times.unit_ns(name), times.unit_ns(name[:-1])} == {length}
+    assert times.UNITS["y"] == times.unit_ns("years") == 31_557_600 * S
+    assert [times.unit_ns(name) for name in ("ms", "hs", "x", "", "months")] == [None] * 5
+
+
+@pytest.mark.parametrize("zone", [True, False])
+def test_one_time_as_text(zone: bool) -> None:
+    for ns in (0, 1, NOW, NOW + 123_456_789, utc(2026, 7, 1), 2**63 - 1, -1, -(2**63)):
+        moment = datetime.fromtimestamp(ns // S, UTC)
+        wanted = f"{moment if zone else moment.astimezone(ZoneInfo(ZONE)):%Y.%m.%d %H:%M:%S}"
+        assert times.text(ns, utc=zone) == f"{wanted}.{ns % S // 1000:06}"
 
 
 def test_utc_instead_of_local_time() -> None:
@@ -127,46 +151,3 @@ def test_what_is_printed_is_found_again(ns: int) -> None:
     for in_utc in (True, False):
         begin, end = times.parse_span(times.text(ns, utc=in_utc), NOW, utc=in_utc)
         assert begin <= ns < end
-
-
-def seconds_around_changes() -> list[int]:
-    changes = [utc(2026, 3, 29, 1) // S, utc(2026, 10, 25, 1) // S]
-    return [
-        change + step
-        for change in changes
-        for step in (-3600, -61, -60, -1, 0, 1, 59, 60, 3599, 3600)
-    ]
-
-
-def test_columns_of_local_time_against_the_c_library() -> None:
-    seconds = np.array(
-        [*seconds_around_changes(), 0, 1, 2**31, *range(1_790_000_000, 1_800_000_000, 98_765)]
-    )
-    texts = [bytes(row).decode() for row in times.seconds_text(seconds, utc=False)]
-    assert texts == [
-        time.strftime("%Y.%m.%d %H:%M:%S", time.localtime(second)) for second in ints(seconds)
-    ]
-    texts = [bytes(row).decode() for row in times.rfc3339_seconds(seconds)]
-    assert texts == [
-        time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)) for second in ints(seconds)
-    ]
-
-
-def test_a_change_of_zone_inside_an_hour() -> None:
-    """Newfoundland changed at one minute past midnight until 2011."""
-    os.environ["TZ"] = "America/St_Johns"
-    time.tzset()
-    times._hour_offsets.cache_clear()
-    change = utc(2010, 3, 14, 3, 31) // S
-    seconds = np.arange(change - 120, change + 120)
-    offsets = times.utc_offset(seconds)
-    assert offsets.tolist() == [time.localtime(second).tm_gmtoff for second in ints(seconds)]
-    assert len(set(ints(offsets))) == 2
-
-
-def test_times_that_no_clock_showed() -> None:
-    """Of a stranger's file: any i64 is text, of one width."""
-    extremes = np.array([-(2**63), -1, 0, 2**63 - 1]) // S
-    assert {
-        len(bytes(row).decode().strip("\0")) for row in times.seconds_text(extremes, utc=True)
-    } == {19}

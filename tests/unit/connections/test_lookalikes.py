@@ -1,4 +1,4 @@
-"""Flows that look alike: numbered so that they pair in turn, against queues."""
+"""Flows of one key that are open at once: numbered so that they pair in turn, against queues."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ def table(ports: list[int], known: int) -> Table:
 def test_each_end_has_the_number_of_the_earliest_start_left(
     steps: list[tuple[int, bool]], shuffled: random.Random
 ) -> None:
-    """Whatever the order of the rows in the table: `arrival` says the order of the events."""
-    places = list(range(len(steps)))
-    shuffled.shuffle(places)
-    mixed = [steps[place] for place in places]
+    """In any order of the rows in the table: `arrival` is the order of the events."""
+    positions = list(range(len(steps)))
+    shuffled.shuffle(positions)
+    mixed = [steps[position] for position in positions]
     begins = np.array([begin for _, begin in mixed])
     found = lookalikes.number(
-        table([port for port, _ in mixed], bits(("l4proto",))), np.array(places), begins, ~begins
+        table([port for port, _ in mixed], bits(("l4proto",))), np.array(positions), begins, ~begins
     )
-    numbers = dict(zip(places, found["id"].tolist(), strict=True))
+    numbers = dict(zip(positions, found["id"].tolist(), strict=True))
     waiting: dict[int, deque[int]] = defaultdict(deque)
     partners: dict[int, int] = {}
-    for place, (port, begin) in enumerate(steps):
+    for position, (port, begin) in enumerate(steps):
         if begin:
-            waiting[port].append(place)
+            waiting[port].append(position)
         elif waiting[port]:
-            partners[place] = waiting[port].popleft()
+            partners[position] = waiting[port].popleft()
     flows: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for place, (port, _) in enumerate(steps):
-        flows[port, numbers[place]].append(place)
+    for position, (port, _) in enumerate(steps):
+        flows[port, numbers[position]].append(position)
     pairs = {tuple(flow) for flow in flows.values() if len(flow) > 1}
     assert pairs == {(start, end) for end, start in partners.items()}
     assert all(numbers.values())

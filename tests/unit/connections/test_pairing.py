@@ -1,6 +1,4 @@
-"""Pairing against a slow pairing in plain Python, whatever the batches; and the cases that it
-exists for, by name.
-"""
+"""Pairing against a slow pairing in plain Python, in any batches; and each case of it by name."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctrecorder.columns import BY_NAME, bit
-from ctrecorder.connections import flowkey, pairing
+from ctrecorder.connections import flowkey, grouping, pairing
 from ctrecorder.connections.pairing import Pairer
 from tests.support.slow_pairing import (
     DESTROY,
@@ -39,8 +37,9 @@ from tests.support.tables import ints
 
 
 def fast(steps: list[Step], cuts: Set[int] = frozenset()) -> Counter[tuple[Any, ...]]:
-    """The real one; `cuts`: after how many rows a table ends (it ends also where the family
-    changes).
+    """The connections that the package finds.
+
+    `cuts`: after how many rows a table ends; it also ends where the family changes.
     """
     pairer, done, count = Pairer(), [], 0
     for step in steps:
@@ -224,7 +223,7 @@ def test_a_stale_row_of_a_dump_makes_no_ghost() -> None:
 
 
 def test_a_row_of_a_dump_long_after_a_destroy_is_a_new_flow() -> None:
-    late = T + 9 + pairing.RACE_NS + 1
+    late = T + 9 + grouping.RACE_NS + 1
     steps: list[Step] = [
         [row(NEW, T), row(DESTROY, T + 9), row(EXISTING, late), row(EXISTING, late - 2)]
     ]
@@ -233,7 +232,7 @@ def test_a_row_of_a_dump_long_after_a_destroy_is_a_new_flow() -> None:
 
 def test_an_open_flow_is_not_stale_in_a_later_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pairing, "BATCH_ROWS", 1)
-    late = T + 9 + pairing.RACE_NS + 1
+    late = T + 9 + grouping.RACE_NS + 1
     rows = [
         row(NEW, T),
         row(DESTROY, T + 9),
@@ -256,7 +255,7 @@ def test_a_new_that_a_dump_overtook_joins_its_flow() -> None:
     assert spans([[row(EXISTING, T), row(NEW, T + SECOND), row(DESTROY, T + 2 * SECOND)]]) == [
         (T + SECOND, 2, T + 2 * SECOND, 2)
     ]
-    late = T + pairing.RACE_NS + 1
+    late = T + grouping.RACE_NS + 1
     assert spans([[row(EXISTING, T), row(NEW, late)]]) == [(T, 3, late, 3), (late, 2, 0, 0)]
 
 
@@ -267,9 +266,7 @@ def test_the_kernels_event_time_tells_a_new_flow_from_an_overtaken_one() -> None
 
 
 def test_connections_join_across_segments_that_were_paired_apart() -> None:
-    """Three segments, each paired by itself, then as parts: a flow that is open in all of them is
-    one connection.
-    """
+    """Three segments, paired alone, then joined: a flow open in all of them is one connection."""
     minute = 60 * SECOND
     segments: list[list[Row]] = [
         [row(NEW, T, status=1), row(NEW, T + 1, id=9)],
@@ -286,9 +283,7 @@ def test_connections_join_across_segments_that_were_paired_apart() -> None:
 
 
 def test_a_part_that_another_flow_ended_does_not_go_on() -> None:
-    """A flow without a DESTROY, ended by the next of its key: a DESTROY in a later segment is that
-    of yet another flow.
-    """
+    """The next flow of the key ended one without a DESTROY; a later DESTROY is of another flow."""
     apart, pairer = Pairer(), Pairer()
     apart.feed(table([row(NEW, T), row(NEW, T + 5), row(DESTROY, T + 9)]))
     done = [whole for part in apart.finish() for whole in pairer.feed(part)]
@@ -391,7 +386,7 @@ def test_like_the_slow_pairing_when_every_table_is_a_batch(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pairing, "BATCH_ROWS", 1)
-        patch.setattr(pairing, "RACE_ROWS", 5)
+        patch.setattr(grouping, "RACE_ROWS", 5)
         assert fast(steps, cuts) == slow(steps)
 
 

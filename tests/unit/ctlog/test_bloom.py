@@ -1,5 +1,6 @@
-"""The filter of a segment's addresses: none that is there is denied, few others are believed;
-segments without it are not searched.
+"""The filter of a segment's addresses: it contains all of them and few others.
+
+A search skips a segment whose filter lacks the address.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def test_what_is_there_is_never_denied_and_others_mostly(family: int) -> None:
 
 
 def test_the_answer_of_the_other_direction_is_among_them() -> None:
-    """Replies come from elsewhere than where the call went in one row of many alike."""
+    """In one row of many equal ones, the reply comes from another address than was called."""
     rows = 5000
     one = np.full(rows, 7, "<u4")
     reply = one.copy()

@@ -17,9 +17,11 @@ from ctrecorder.cli import ctlist, ctsqueeze, cttest
 from ctrecorder.columns import BY_NAME, Table
 from ctrecorder.ctlog import frame as form
 from ctrecorder.ctlog.block import PendingBlock
-from ctrecorder.ctlog.encoder import LIVE, encode_columns
+from ctrecorder.ctlog.encoder import encode_columns
+from ctrecorder.ctlog.entry import ENTRY, body_hash
 from ctrecorder.ctlog.frame import NO_HASH, Gap, Kind, Mark, block_times, dump_json, pack_block
-from ctrecorder.ctlog.index import ENTRY, FORM_COLUMNS, FORM_SMALL, HEAD, body_hash
+from ctrecorder.ctlog.index import FORM_COLUMNS, FORM_SMALL, HEAD
+from ctrecorder.ctlog.plans import LIVE
 from ctrecorder.errors import FormatError, NewerError
 from ctrecorder.maintain import squeeze_all
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze

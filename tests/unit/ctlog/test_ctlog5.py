@@ -1,6 +1,4 @@
-"""ctlog(5) against the code: its tables, and a reader that was written from the page alone; golden
-segments of every version.
-"""
+"""ctlog(5) against the code: its tables, a reader written from the page alone, golden segments."""
 
 from __future__ import annotations
 
@@ -19,10 +17,10 @@ from ctrecorder import uapi
 from ctrecorder.check import verify
 from ctrecorder.columns import ADDRESSES, BY_NAME, COLUMNS, Column, Table
 from ctrecorder.ctlog import bloom, index
+from ctrecorder.ctlog import entry as entries
 from ctrecorder.ctlog import frame as form
-from ctrecorder.ctlog.encoder import LIVE, EncodingPlan
 from ctrecorder.ctlog.frame import FRAME, INDEX, TRAILER, Gap, Kind
-from ctrecorder.ctlog.plans import SQUEEZED
+from ctrecorder.ctlog.plans import LIVE, SQUEEZED, EncodingPlan
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from tests.data.make_golden import KEY, plain
@@ -35,7 +33,7 @@ GOLDEN = sorted((ROOT / "tests" / "data" / "golden").glob("*.ctlog"))
 
 
 def tables_of_page() -> list[list[list[str]]]:
-    """The page's tables: lists of rows of cells, the first row the heads."""
+    """The tables of the page: lists of rows of cells; the first row has the heads."""
     found = []
     for part in re.findall(
         r"^\.Bl -column.*?\n(.*?)^\.El", PAGE.read_text(), re.MULTILINE | re.DOTALL
@@ -88,14 +86,15 @@ def test_the_frame() -> None:
     assert f"of a version above {form.VERSION_REQUIRES};" in PAGE.read_text()
     assert f"{uapi.AF_INET} (IPv4) or {uapi.AF_INET6} (IPv6)" in frame[3][3]
     assert f"{index.FORM_COLUMNS} (COLUMNS) or {index.FORM_SMALL} (SMALL)" in frame[5][3]
-    assert [(int(row[0]), int(row[1])) for row in entry[1:]] == layout(index.ENTRY.format)
-    assert [row[2] for row in entry[1:] if row[2] != "-"] == list(index.Entry._fields[:11])
-    assert f"at most {index.MAX_SCALE}" in entry[5][3]
+    assert [(int(row[0]), int(row[1])) for row in entry[1:]] == layout(entries.ENTRY.format)
+    assert [row[2] for row in entry[1:] if row[2] != "-"] == list(entries.Entry._fields[:11])
+    assert f"at most {entries.MAX_SCALE}" in entry[5][3]
 
 
 def test_the_addresses(tmp_path: Path) -> None:
-    """The page's reader finds each address of a segment in its filter, and says of others what the
-    program says.
+    """The page's reader finds each address of a segment in its filter.
+
+    For other addresses, its result is that of the program.
     """
     told = [rows for rows in tables_of_page() if "field" in rows[0] and rows[1][2] == "addresses"]
     assert [(int(row[0]), row[1]) for row in told[0][1:]] == [
@@ -148,13 +147,22 @@ def test_the_names_and_numbers() -> None:
         kind.name: kind.value for kind in Kind
     }
     assert {name: int(value) for value, (name, _) in table("value", "name").items()} == dict(
-        index.ENCODINGS
+        entries.ENCODINGS
     )
     assert {reason: rest[0] for reason, rest in table("reason").items()} == dict(form.REASONS)
     assert set(table("what")) == set(form.MARKS)
     limits = {int(number.replace(",", "")) for number in table("at most")}
     assert limits == {form.MAX_ROWS, form.MAX_PAYLOAD, index.MAX_SMALL, form.MAX_JSON}
     assert f"writes {form.ROWS_WRITTEN:,}" in table("at most")[f"{form.MAX_ROWS:,}"][0]
+
+
+def test_the_rules_of_an_entry() -> None:
+    section = PAGE.read_text().partition("\n.Ss Rules of an entry\n")[2].partition("\n.Ss ")[0]
+    told = {
+        name: " ".join(text.split())
+        for name, text in re.findall(r"^\.It Cm (\S+)\n((?:[^.].*\n)+)", section, re.MULTILINE)
+    }
+    assert told == {rule.name: rule.text for rule in entries.RULES}
 
 
 def test_the_columns() -> None:
@@ -183,7 +191,7 @@ def test_what_is_defined_for_later_is_free_or_as_it_is_defined() -> None:
     assert "of kind 8, SEAL" in text
     assert {kind.name for kind in Kind if kind == 8} <= {"SEAL"}
     assert "Encoding 256, GROUPED" in text
-    assert {name for name, value in index.ENCODINGS.items() if value == 256} <= {"GROUPED"}
+    assert {name for name, value in entries.ENCODINGS.items() if value == 256} <= {"GROUPED"}
     assert "WATERMARK, 128" in text
     assert max(index.WHOLE, index.FORM_COLUMNS, index.FORM_SMALL) < 128
     assert not set(table("cause")) & set(form.REASONS)
@@ -191,7 +199,7 @@ def test_what_is_defined_for_later_is_free_or_as_it_is_defined() -> None:
 
 
 def test_the_facts_of_a_header(tmp_path: Path) -> None:
-    """Those that the writer adds, and those that recorder and squeeze are seen to write."""
+    """The members that the writer adds, and those in the source of recorder and squeeze."""
     SegmentWriter.create(str(tmp_path / "a"), {}).close()
     with Segment(str(tmp_path / "a")) as segment:
         always = set(segment.header)
@@ -221,7 +229,7 @@ def values_of(table: Table) -> dict[str, list[int | str]]:
 
 
 def without_zeros(columns: dict[str, list[Any]]) -> dict[str, list[int | str]]:
-    """Columns as JSON has them; one that is all zero is as good as none."""
+    """Columns as in JSON, without columns that are all zero."""
     found = {
         name: [value.hex() if isinstance(value, bytes) else value for value in values]
         for name, values in columns.items()
@@ -302,8 +310,9 @@ def golden_blocks(facts: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_golden_segments_are_read(path: Path) -> None:
-    """What was written by each version of the format is read by this one; nothing that is expected
-    was ever read from it.
+    """This version reads segments of each version of the format.
+
+    The expected values are those that were written, not values that a reader read.
     """
     facts = json.loads(path.with_suffix(".json").read_text())
     key = KEY if "sealed" in path.stem else b""
@@ -380,7 +389,7 @@ def test_golden_segments_use_every_encoding_and_column() -> None:
                 if block.form == index.FORM_COLUMNS:
                     for entry in segment.read_index(block).columns.values():
                         encodings |= entry.encoding
-    assert encodings == sum(index.ENCODINGS.values())
+    assert encodings == sum(entries.ENCODINGS.values())
     assert columns == set(BY_NAME)
     assert forms == {
         (each, family) for each in (index.FORM_COLUMNS, index.FORM_SMALL) for family in FAMILIES

@@ -1,6 +1,4 @@
-"""Columns read in some rows, and addresses looked for by their places: the same as of the whole
-table.
-"""
+"""Columns read in some rows, and addresses found by dictionary index: equal to the whole table."""
 
 from __future__ import annotations
 
@@ -13,9 +11,9 @@ from hypothesis import strategies as st
 
 from ctrecorder.columns import ADDRESSES, Table
 from ctrecorder.ctlog.decoder import LazyTable, decode_columns
-from ctrecorder.ctlog.encoder import LIVE, ColumnEncoding, EncodingPlan, encode_columns
+from ctrecorder.ctlog.encoder import encode_columns
 from ctrecorder.ctlog.index import Index
-from ctrecorder.ctlog.plans import SQUEEZED
+from ctrecorder.ctlog.plans import LIVE, SQUEEZED, ColumnEncoding, EncodingPlan
 from tests.support import tables
 from tests.support.tables import FAMILIES, same
 
@@ -28,7 +26,7 @@ PLANS = {
 
 
 class Body:
-    """A payload, and which parts of it were asked for."""
+    """A payload, and the offsets that were fetched."""
 
     def __init__(self, table: Table, plan: EncodingPlan) -> None:
         self.payload = encode_columns(table, 1, plan)

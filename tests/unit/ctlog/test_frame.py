@@ -1,4 +1,4 @@
-"""Frames, JSON payloads and footers: what is written is read, what no writer writes is refused."""
+"""Frames, JSON payloads and footers: written ones are read, impossible ones are refused."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_frame_comes_back() -> None:
 @pytest.mark.parametrize(
     ("offset", "patch", "at", "says"),
     [
-        (0, b"\xc7CTA", 0, "no block here"),
+        (0, b"\xc7CTA", 0, "not a block"),
         (4, b"\0", 4, "kind 0"),
         (5, b"\x03", 5, "family 3"),
         (6, b"\x03", 6, "version 3: made by a newer version"),
@@ -103,7 +103,7 @@ def test_a_short_frame_is_refused(length: int) -> None:
 
 @pytest.mark.parametrize("block", [GAP, EVENTS], ids=["gap", "events"])
 def test_the_hash_covers_every_byte_before_and_behind_it(block: bytes) -> None:
-    """Of form COLUMNS the index; the bodies have hashes in it."""
+    """In form COLUMNS it covers the index, which has the hashes of the bodies."""
     form = parse_frame(block).form
     end = 64 + len(hashed_part(block[64:], form))
     assert end == len(block) or form == FORM_COLUMNS

@@ -1,4 +1,4 @@
-"""Columns to bytes and back: every column, both families, every encoding; and bytes that lie."""
+"""Columns to bytes and back: every column, family and encoding; and malformed bytes."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ from hypothesis import strategies as st
 from ctrecorder import uapi
 from ctrecorder.columns import BY_ID, BY_NAME, COLUMNS, Array, Table, bit
 from ctrecorder.ctlog import encoder
-from ctrecorder.ctlog import index as codec
+from ctrecorder.ctlog import index as index_module
 from ctrecorder.ctlog.compression import pack_planes
 from ctrecorder.ctlog.decoder import decode_columns, decode_table
-from ctrecorder.ctlog.encoder import (
-    LIVE,
-    ColumnEncoding,
-    EncodingPlan,
-    encode_columns,
-    encode_small,
+from ctrecorder.ctlog.encoder import encode_columns, encode_small
+from ctrecorder.ctlog.entry import (
+    DICTIONARY,
+    DIFFERENCE,
+    ENTRY,
+    PLANES,
+    SPARSE,
+    Entry,
+    body_hash,
 )
 from ctrecorder.ctlog.frame import MAX_ROWS
-from ctrecorder.ctlog.index import ENTRY, FORM_COLUMNS, FORM_SMALL, HEAD, Index
-from ctrecorder.ctlog.plans import SQUEEZED
+from ctrecorder.ctlog.index import FORM_COLUMNS, FORM_SMALL, HEAD, Index
+from ctrecorder.ctlog.plans import LIVE, SQUEEZED, ColumnEncoding, EncodingPlan
 from ctrecorder.ctlog.unique import distinct, estimate
 from ctrecorder.errors import FormatError
 from tests.support import tables
@@ -47,7 +50,7 @@ def index_of(payload: bytes, family: int, rows: int) -> Index:
     return Index(payload, family, rows, len(payload))
 
 
-def entry_of(payload: bytes, name: str, family: int, rows: int) -> codec.Entry:
+def entry_of(payload: bytes, name: str, family: int, rows: int) -> Entry:
     return index_of(payload, family, rows).columns[name]
 
 
@@ -87,7 +90,7 @@ SCHEMES = [
 
 @pytest.mark.parametrize(("name", "family"), ALL)
 def test_every_column_comes_back_by_every_scheme(name: str, family: int) -> None:
-    """Also by schemes that make no sense for it."""
+    """Also by encodings that make no sense for the column."""
     twin = next(
         other.name
         for other in COLUMNS
@@ -125,7 +128,7 @@ def test_every_column_comes_back_by_every_scheme(name: str, family: int) -> None
 
 @given(st.data())
 def test_any_table_comes_back(data: st.DataObject) -> None:
-    """Any choice of columns, values from a few or from all of the type, known or not."""
+    """Any choice of columns, few values or all of the type, present or not."""
     family = data.draw(st.sampled_from(FAMILIES))
     rows = data.draw(st.integers(1, 40))
     columns: dict[str, Array] = {}
@@ -175,7 +178,7 @@ def test_read_only_and_broadcast_arrays_are_taken() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_equals_its_partner_costs_an_entry(family: int) -> None:
-    """The reply tuple of a connection that is not translated is free but for its entries."""
+    """The reply tuple of connections without NAT costs only its entries."""
     table = tables.events(family, 5000)
     table.columns["reply_src"] = table.columns["orig_dst"]
     for name, scheme in (("reply_src", LIVE["reply_src"]), ("reply_sport", LIVE["reply_sport"])):
@@ -187,15 +190,13 @@ def test_rows_without_counters_cost_nothing() -> None:
     table = tables.events(uapi.AF_INET, 5000)
     payload = encode_columns(table)
     entry = entry_of(payload, "orig_bytes", uapi.AF_INET, 5000)
-    assert entry.encoding & codec.SPARSE
+    assert entry.encoding & SPARSE
     ended = int((table["event"] == 3).sum())
     assert entry.body_length < 4 * ended + 100
 
 
 def test_the_live_plan_is_small() -> None:
-    """13 bytes of noise an event: id, source port, ends of times and counters; what is more is the
-    price of structure.
-    """
+    """13 bytes of an event are noise: id, source port, low bytes of times and counters."""
     assert len(encode_columns(tables.events(uapi.AF_INET, 65536))) / 65536 < 26
     assert len(encode_columns(tables.events(uapi.AF_INET6, 65536))) / 65536 < 26
 
@@ -217,7 +218,7 @@ def test_distinct_is_unique(family: int, kinds: int) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("kinds", [1, 9, 100, 1000, 100_000])
 def test_how_many_are_distinct_is_told_by_a_sample(family: int, kinds: int) -> None:
-    """About as many; of what comes in bursts it may tell too few, never too many."""
+    """The estimate is close; for values in bursts it can be too small, never too large."""
     random = np.random.default_rng(kinds)
     values = tables.noise(random, "orig_src", family, kinds)[random.integers(0, kinds, 16384)]
     true = len(np.unique(values))
@@ -228,17 +229,15 @@ def test_how_many_are_distinct_is_told_by_a_sample(family: int, kinds: int) -> N
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_flood_to_everywhere_costs_no_dictionary(family: int) -> None:
-    """One of thousands of entries takes long to make and helps no search; a smaller one is made,
-    also in a block of few rows.
-    """
+    """No dictionary of thousands of entries is made; a smaller one is, also for few rows."""
     for rows, kinds, made in ((16384, 100_000, False), (16384, 1000, True), (3000, 100_000, True)):
         table = tables.events(family, rows, kinds=kinds)
         entry = entry_of(encode_columns(table), "orig_dst", family, rows)
-        assert bool(entry.encoding & codec.DICTIONARY) == made
+        assert bool(entry.encoding & DICTIONARY) == made
 
 
 def test_distinct_survives_keys_that_collide() -> None:
-    """Sixteen-byte values made so that their 64-bit keys are one."""
+    """Values of 16 bytes with the same 64-bit key."""
     from ctrecorder.ctlog import unique as module
 
     halves = np.zeros((5000, 2), np.uint64)
@@ -254,7 +253,7 @@ def test_distinct_survives_keys_that_collide() -> None:
 
 
 def plain(values: Array) -> set[int | bytes]:
-    """The values as Python's; those of 16 bytes with their trailing NULs."""
+    """The values as Python objects; those of 16 bytes with trailing NULs."""
     if values.dtype.kind != "S":
         return set(values.tolist())
     data = np.ascontiguousarray(values).tobytes()
@@ -294,7 +293,7 @@ def test_only_the_bodies_that_are_asked_for_are_fetched() -> None:
     found = decode_columns(index, fetch, ["reply_dport", "time"])
     same(found, table.select(["reply_dport", "time"]))
     assert fetched == [
-        index.columns[name].body_place for name in ("reply_dport", "orig_sport", "time")
+        index.columns[name].body_offset for name in ("orig_sport", "reply_dport", "time")
     ]
 
 
@@ -305,18 +304,18 @@ def test_columns_of_a_newer_version_are_passed_over(monkeypatch: pytest.MonkeyPa
         with monkeypatch.context() as patch:
             newer = {"orig_sport", "orig_dst", "reply_src", "reply_dport"}
             patch.setattr(
-                codec,
+                index_module,
                 "BY_ID",
                 {number: column for number, column in BY_ID.items() if column.name not in newer},
             )
-            codec._check_layout.cache_clear()
+            index_module._check_layout.cache_clear()
             kept = [name for name in table.columns if name not in newer]
             same(decode_table(payload, form, table.family, table.rows, kept), table.select(kept))
-        codec._check_layout.cache_clear()
+        index_module._check_layout.cache_clear()
 
 
 def attempt(payload: bytes, form: int, family: int, rows: int) -> Table | FormatError:
-    """What a reader makes of a payload; any other error goes through."""
+    """The table of a payload, or the FormatError; another error is raised."""
     try:
         return decode_table(payload, form, family, rows)
     except FormatError as error:
@@ -335,7 +334,7 @@ def test_an_unknown_encoding_is_refused_as_newer() -> None:
 
 
 def lies() -> Iterator[tuple[str, int, bytes]]:
-    """Places in the first entry of a directory, and what they cannot be."""
+    """Offsets in the first entry of a directory, and impossible values for them."""
     huge = struct.pack("<I", 0xFFFFFFFF)
     yield "columns", 0, b"\xff\xff"
     yield "index length", 4, huge
@@ -377,25 +376,23 @@ def test_a_directory_that_lies_is_refused_without_taking_memory(
 
 def crafted(column: int, encoding: int, width: int, body: bytes, **fields: int) -> bytes:
     """A payload of one column."""
-    entry = codec.Entry(
-        column, encoding, width, body_length=len(body), hash=codec.body_hash(body), **fields
-    )
+    entry = Entry(column, encoding, width, body_length=len(body), hash=body_hash(body), **fields)
     return HEAD.pack(1, 0, HEAD.size + ENTRY.size) + entry.store() + body
 
 
 def test_a_scale_beyond_the_type_is_modulo_its_size() -> None:
-    """As the page says; no writer does so."""
+    """As in ctlog(5); no writer does this."""
     found = decode_table(crafted(8, 0, 1, b"\x00\x01\x02", scale=9), FORM_COLUMNS, uapi.AF_INET, 3)
     assert found["orig_sport"].tolist() == [0, 10**9 % 65536, 2 * 10**9 % 65536]
 
 
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_zstd_bomb_is_refused_before_memory_is_taken(declared: bool) -> None:
-    """1 GiB of zeros where 100 rows are due."""
+    """1 GiB of zeros where a few rows are expected."""
     compressor = zstandard.ZstdCompressor(level=3, write_content_size=declared)
     chunks = compressor.compressobj(size=1 << 30) if declared else compressor.compressobj()
     bomb = b"".join([chunks.compress(bytes(1 << 20)) for _ in range(1024)] + [chunks.flush()])
-    for encoding in (0, codec.PLANES):
+    for encoding in (0, PLANES):
         rows = MAX_ROWS
         body = bomb if encoding == 0 else struct.pack("<8I", *[len(bomb)] + [0] * 7) + bomb
         tracemalloc.start()
@@ -422,7 +419,7 @@ def test_a_place_outside_the_dictionary_is_refused() -> None:
     )["orig_src"]
     assert part.body == b"\0\1\0\1"
     body = b"\0\1\2\1"
-    entry = part.entry._replace(hash=codec.body_hash(body))
+    entry = part.entry._replace(hash=body_hash(body))
     payload = (
         HEAD.pack(1, 0, HEAD.size + ENTRY.size + len(part.dictionary))
         + entry.store()
@@ -434,7 +431,7 @@ def test_a_place_outside_the_dictionary_is_refused() -> None:
 
 
 def test_a_dictionary_that_does_not_ascend_is_refused() -> None:
-    """A search would miss what it holds."""
+    """A search in it would miss entries."""
     values = np.array([5, 9, 5, 9], np.uint32)
     part = encoder.encode_parts(
         Table(uapi.AF_INET, 4, {"orig_src": values}),
@@ -450,12 +447,10 @@ def test_a_dictionary_that_does_not_ascend_is_refused() -> None:
         decode_table(payload, FORM_COLUMNS, uapi.AF_INET, 4)
 
 
-def test_a_column_that_leans_on_itself_is_refused() -> None:
+def test_a_column_that_depends_on_itself_is_refused() -> None:
     body = bytes(4)
     entries = [
-        codec.Entry(
-            number, codec.DIFFERENCE, 1, partner=partner, body_length=4, hash=codec.body_hash(body)
-        )
+        Entry(number, DIFFERENCE, 1, partner=partner, body_length=4, hash=body_hash(body))
         for number, partner in ((16, 17), (17, 16))
     ]
     payload = (
@@ -463,10 +458,10 @@ def test_a_column_that_leans_on_itself_is_refused() -> None:
         + b"".join(entry.store() for entry in entries)
         + 2 * body
     )
-    with pytest.raises(FormatError, match="leans on itself"):
+    with pytest.raises(FormatError, match="depends on itself"):
         decode_table(payload, FORM_COLUMNS, uapi.AF_INET, 4)
-    known = crafted(23, codec.SPARSE, 1, body)
-    with pytest.raises(FormatError, match="leans on itself"):
+    known = crafted(23, SPARSE, 1, body)
+    with pytest.raises(FormatError, match="depends on itself"):
         decode_table(known, FORM_COLUMNS, uapi.AF_INET, 4)
 
 
@@ -474,20 +469,20 @@ def test_a_body_is_held_against_its_hash() -> None:
     table = tables.events(uapi.AF_INET, 300)
     payload = encode_columns(table)
     entry = entry_of(payload, "id", table.family, 300)
-    changed = broken(payload, entry.body_place, bytes([payload[entry.body_place] ^ 1]))
+    changed = broken(payload, entry.body_offset, bytes([payload[entry.body_offset] ^ 1]))
     with pytest.raises(FormatError, match="id does not match its hash") as caught:
         decode_table(changed, FORM_COLUMNS, table.family, 300)
-    assert caught.value.offset == entry.body_place
+    assert caught.value.offset == entry.body_offset
     same(decode_table(changed, FORM_COLUMNS, table.family, 300, ["time"]), table.select(["time"]))
 
 
 def rehashed(payload: bytes) -> bytes:
-    """A payload in form COLUMNS with the right hash for each body, as a stranger would make it."""
-    count, length = codec.index_head(payload, len(payload))
+    """A payload in form COLUMNS with the right hash for each body, as an attacker would make it."""
+    count, length = index_module.index_head(payload, len(payload))
     data, place = bytearray(payload), length
     for entry in range(HEAD.size, HEAD.size + count * ENTRY.size, ENTRY.size):
         end = place + struct.unpack_from("<I", data, entry + 16)[0]
-        data[entry + 40 : entry + 56] = codec.body_hash(bytes(data[place:end]))
+        data[entry + 40 : entry + 56] = body_hash(bytes(data[place:end]))
         place = end
     return bytes(data)
 
@@ -499,9 +494,7 @@ def rehashed(payload: bytes) -> bytes:
 def test_payloads_cut_or_changed_anywhere_are_read_or_refused(
     form: int, family: int, kind: str
 ) -> None:
-    """With right hashes, so that decoding itself must find it or make something of it: never
-    another error, never another shape.
-    """
+    """The hashes are right, so decoding returns a table of the right shape, or a FormatError."""
     table = (
         tables.events(family, 12, kinds=4)
         if kind == "events"

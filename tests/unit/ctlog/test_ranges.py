@@ -1,4 +1,4 @@
-"""Numbers in ranges: every number comes back; bytes that lie are refused, and cost no memory."""
+"""Numbers in ranges: every number is decoded; false lengths are refused without allocation."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from ctrecorder.columns import Array, Table
 from ctrecorder.ctlog import index
 from ctrecorder.ctlog.compression import pack_planes
 from ctrecorder.ctlog.decoder import decode_table
-from ctrecorder.ctlog.encoder import ColumnEncoding, encode_columns, encode_parts
+from ctrecorder.ctlog.encoder import encode_columns, encode_parts
+from ctrecorder.ctlog.entry import RANGES
 from ctrecorder.ctlog.index import FORM_COLUMNS
-from ctrecorder.ctlog.ranges import GREATEST, Ranges, pack_ranges, unpack_ranges
+from ctrecorder.ctlog.plans import ColumnEncoding
+from ctrecorder.ctlog.ranges import LIMIT, Ranges, pack_ranges, unpack_ranges
 from ctrecorder.errors import FormatError
 
 _NUMBERS = st.one_of(
     st.integers(-5, 5),
     st.integers(-(10**7), 10**7),
-    st.integers(-GREATEST, GREATEST - 1),
+    st.integers(-LIMIT, LIMIT - 1),
     st.sampled_from([30, 120]),
 )
 
@@ -35,7 +37,7 @@ def test_every_number_comes_back(numbers: list[int], step: int) -> None:
     assert unpack_ranges(stored, len(numbers), 0).tolist() == numbers
 
 
-@pytest.mark.parametrize("number", [0, 1, -1, 2, -2, 255, 256, -256, -257, GREATEST - 1, -GREATEST])
+@pytest.mark.parametrize("number", [0, 1, -1, 2, -2, 255, 256, -256, -257, LIMIT - 1, -LIMIT])
 def test_the_ends_of_ranges(number: int) -> None:
     for numbers in ([number], [number] * 9, [number, 0, number]):
         assert (
@@ -50,7 +52,7 @@ def test_many_peaks_fit_a_byte() -> None:
 
 
 def lives(count: int = 20_000) -> Array:
-    """Lives as the kernel tells them, in us: a timeout, and a little more or much more."""
+    """Durations as the kernel reports them, in us: a timeout, and a little more or much more."""
     random = np.random.default_rng(1)
     timeout = random.choice([10, 30, 120, 300], count) * 10**6
     return timeout + (random.exponential(2000, count) * 10 ** random.integers(0, 5, count)).astype(
@@ -92,12 +94,12 @@ def test_columns_come_back(scheme: dict[str, Any], step: int) -> None:
     found = decode_table(encode_columns(table, 3, plan), FORM_COLUMNS, uapi.AF_INET, 3000)
     assert found["end"].tolist() == end.tolist()
     assert found["orig_bytes"].tolist() == table["orig_bytes"].tolist()
-    assert encode_parts(table, 3, plan)["end"].entry.encoding & index.RANGES
+    assert encode_parts(table, 3, plan)["end"].entry.encoding & RANGES
 
 
 @pytest.mark.parametrize("few", [1, 17, 300])
 def test_some_rows_are_those_of_all(few: int) -> None:
-    """Of ranges of all widths, with and without bits beside whole bytes."""
+    """In ranges of all widths, with and without bits after whole bytes."""
     random = np.random.default_rng(few)
     numbers = np.concatenate([random.integers(-(1 << bits), 1 << bits, 60) for bits in range(62)])
     random.shuffle(numbers)
@@ -136,7 +138,7 @@ def test_what_does_not_fit_is_stored_otherwise() -> None:
     part = encode_parts(
         Table(2, 40, {"orig_bytes": values}), 3, {"orig_bytes": ColumnEncoding(ranges=1)}
     )["orig_bytes"]
-    assert not part.entry.encoding & index.RANGES
+    assert not part.entry.encoding & RANGES
 
 
 @given(st.binary(max_size=80), st.integers(1, 30))

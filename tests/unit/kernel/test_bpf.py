@@ -1,6 +1,4 @@
-"""bpf: the programs, run by the kernel itself: a socket pair hands over each message as a netlink
-socket would.
-"""
+"""The programs, run by the kernel: a socket pair delivers messages as a netlink socket would."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ import pytest
 
 from ctrecorder import uapi
 from ctrecorder.kernel import bpf
-from ctrecorder.kernel import message as walker
+from ctrecorder.kernel import message as conntrack
 from tests.support.conntrack_messages import (
     LEAST,
     attribute,
@@ -31,7 +29,7 @@ from tests.support.conntrack_messages import (
 
 
 def passed(program: bytes, messages: list[bytes]) -> list[bool]:
-    """Which of the messages the kernel lets through a socket with this filter."""
+    """The messages that pass a socket with this filter."""
     sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     instructions = ctypes.create_string_buffer(program, len(program))
     with sender, receiver:
@@ -49,8 +47,8 @@ def passed(program: bytes, messages: list[bytes]) -> list[bool]:
 
 
 def wanted(data: bytes, protocols: Collection[int], nat_only: bool) -> bool:
-    """Whether an event is wanted, by what walker tells of it."""
-    told = walker.walk(data)
+    """Whether an event is wanted, by the values that `message` reads."""
+    told = conntrack.walk(data)
     return (not protocols or told["l4proto"] in protocols) and (
         not nat_only or bool(int(told["status"]) & uapi.IPS_NAT_MASK)
     )

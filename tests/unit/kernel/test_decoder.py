@@ -1,4 +1,4 @@
-"""decode: what walker specifies, by numpy, on whatever bytes; and the splitting of a dump."""
+"""The decoder against `message`, on any bytes; and the splitting of a dump."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ctrecorder import uapi
 from ctrecorder.columns import COLUMNS, Table
 from ctrecorder.errors import MessageError
-from ctrecorder.kernel import message as walker
+from ctrecorder.kernel import message as conntrack
 from ctrecorder.kernel.decoder import STRIDE, Decoder, split
 from tests.support.conntrack_messages import (
     CREATE,
@@ -38,7 +38,7 @@ SAMPLES = [data for data, _ in recorded()]
 def slots_of(
     messages: list[bytes], slack: int = 0xA5
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
-    """Messages in slots, what is behind each filled with `slack`."""
+    """Messages in slots; the bytes after each are `slack`."""
     slots = np.full((len(messages), STRIDE), slack, np.uint8)
     for slot, data in zip(slots, messages, strict=True):
         slot[: len(data)] = np.frombuffer(data, np.uint8)
@@ -54,7 +54,7 @@ def decoded(messages: list[bytes], decoder: Decoder | None = None, **options: bo
 
 
 def rows_of(table: Table) -> list[dict[str, int | bytes]]:
-    """The rows of a table as `walk` tells a message, but every column, 0 where nothing was told."""
+    """The rows of a table as `walk` returns a message, with 0 for columns that it lacks."""
     columns: dict[str, list[int | bytes]] = {}
     for column in COLUMNS:
         array = table[column.name]
@@ -72,7 +72,7 @@ def rows_of(table: Table) -> list[dict[str, int | bytes]]:
 def walked(data: bytes, received: int, existing: bool = False) -> dict[str, int | bytes] | None:
     """The row of a message by the specification; None if it is refused."""
     try:
-        told = walker.walk(data, existing)
+        told = conntrack.walk(data, existing)
     except MessageError:
         return None
     nothing: int | bytes
@@ -86,9 +86,7 @@ def walked(data: bytes, received: int, existing: bool = False) -> dict[str, int 
 def assert_as_specified(
     messages: list[bytes], decoder: Decoder | None = None, **options: bool
 ) -> None:
-    """Every message is accepted with the values of the specification, in order of arrival, or
-    refused as there.
-    """
+    """Each message has the values of `walk`, in order of arrival, or is refused as by `walk`."""
     decoder = decoder or Decoder()
     refused = decoder.rejected + decoder.ignored
     tables = {table.family: rows_of(table) for table in decoded(messages, decoder, **options)}
@@ -115,7 +113,7 @@ def test_all_recorded_messages_at_once_in_order_of_arrival() -> None:
 def test_those_of_one_layout_at_once() -> None:
     by_layout: dict[tuple[object, ...], list[bytes]] = {}
     for data in SAMPLES:
-        layout = walker.survey(data)
+        layout = conntrack.survey(data)
         alike = tuple(tuple(part.items()) if isinstance(part, dict) else part for part in layout)
         by_layout.setdefault(alike, []).append(data)
     assert len(by_layout) > 10
@@ -234,7 +232,10 @@ def test_refusals_are_counted_and_the_first_reason_kept() -> None:
     messages = [good, long, message(), request, request, b"", b"short", good, good[:18]]
     assert [len(table) for table in decoded(messages, decoder)] == [2]
     assert (decoder.rejected, decoder.ignored) == (5, 2)
-    assert decoder.first_rejection == f"message claims {len(good) + 1} bytes of {len(good)}"
+    assert (
+        decoder.first_rejection
+        == f"the message has length {len(good) + 1}, but {len(good)} bytes were received"
+    )
 
 
 def test_a_length_beyond_the_slot_is_refused() -> None:
@@ -267,14 +268,12 @@ def test_the_layouts_remembered_are_bounded() -> None:
 def test_a_known_layout_is_not_surveyed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     decoder = Decoder()
     decoded(SAMPLES, decoder)
-    monkeypatch.setattr(walker, "survey", None)
+    monkeypatch.setattr(conntrack, "survey", None)
     assert sum(len(table) for table in decoded(SAMPLES, decoder)) == len(SAMPLES)
 
 
 def mutated(count: int, seed: int) -> list[bytes]:
-    """So many recorded messages, in most of them one to three bytes, half-words or words changed to
-    something that hurts.
-    """
+    """`count` recorded messages, most with one to three bytes, half-words or words changed."""
     random = np.random.default_rng(seed)
     evil = np.array([0, 1, 2, 3, 4, 5, 7, 8, 9, 0x7F, 0x80, 0xFF], np.uint8)
     made = []

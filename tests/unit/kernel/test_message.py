@@ -1,4 +1,4 @@
-"""walker: against pyroute2's decoder on what a kernel sent, and against messages made by hand."""
+"""Messages: against pyroute2's decoder on messages of a kernel, and on messages made by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pyroute2.netlink.nfnetlink.nfctsocket import nfct_msg
 from ctrecorder import uapi
 from ctrecorder.columns import BY_NAME, Event, bits
 from ctrecorder.errors import MessageError
-from ctrecorder.kernel import message as walker
+from ctrecorder.kernel import message as conntrack
 from tests.support.conntrack_messages import (
     CREATE,
     LEAST,
@@ -36,7 +36,7 @@ ADDRESS_BYTES = bytes(range(1, 17)), bytes(range(17, 33))
 
 
 def address(text: str | None) -> int | bytes | None:
-    """An address of pyroute2 as `walk` tells it."""
+    """An address of pyroute2 as `walk` returns it."""
     if text is None:
         return None
     parsed = ipaddress.ip_address(text)
@@ -44,9 +44,7 @@ def address(text: str | None) -> int | bytes | None:
 
 
 def told_by_pyroute2(data: bytes) -> dict[str, int | bytes]:
-    """What pyroute2's nfct_msg tells of a message, under our names (it does not know
-    CTA_TIMESTAMP_EVENT).
-    """
+    """The values of pyroute2's nfct_msg under our names, without CTA_TIMESTAMP_EVENT."""
     decoded = nfct_msg(data)
     decoded.decode()
 
@@ -90,7 +88,7 @@ def told_by_pyroute2(data: bytes) -> dict[str, int | bytes]:
 
 def test_what_the_kernel_sent_is_what_pyroute2_reads() -> None:
     for data, received in recorded():
-        walked = walker.walk(data)
+        walked = conntrack.walk(data)
         assert abs(int(walked.pop("time")) / 1e9 - received) < 1
         known = walked.pop("present")
         assert known == bits({*walked, "time"} & BY_NAME.keys())
@@ -115,23 +113,23 @@ def test_the_order_of_attributes_does_not_matter() -> None:
         return shuffler.sample(again, len(again))
 
     for data, _ in recorded()[::20]:
-        assert walker.walk(data[:20] + built(shuffled(tree(data)))) == walker.walk(data)
+        assert conntrack.walk(data[:20] + built(shuffled(tree(data)))) == conntrack.walk(data)
 
 
 def test_a_message_cut_short_is_refused_at_every_length() -> None:
     for data in {len(data): data for data, _ in recorded()}.values():
         for length in range(len(data)):
             with pytest.raises(MessageError):
-                walker.walk(data[:length])
+                conntrack.walk(data[:length])
 
 
 def test_a_message_whose_length_is_cut_too_tells_nothing_false() -> None:
     for data in {len(data): data for data, _ in recorded()}.values():
-        whole = walker.walk(data)
+        whole = conntrack.walk(data)
         for length in range(20, len(data)):
             cut = struct.pack("=I", length) + data[4:length]
             try:
-                told = walker.walk(cut)
+                told = conntrack.walk(cut)
             except MessageError:
                 continue
             told.pop("present")
@@ -258,7 +256,7 @@ def test_a_message_whose_length_is_cut_too_tells_nothing_false() -> None:
     ],
 )
 def test_what_is_told(attributes: list[bytes], told: dict[str, int]) -> None:
-    walked = walker.walk(message(LEAST, *attributes))
+    walked = conntrack.walk(message(LEAST, *attributes))
     known = bits({"event", "orig_src", "orig_dst", *told})
     assert (
         walked
@@ -275,7 +273,9 @@ def test_what_is_told(attributes: list[bytes], told: dict[str, int]) -> None:
 
 def test_ipv6_addresses_are_their_bytes() -> None:
     src, dst = ADDRESS_BYTES
-    walked = walker.walk(message(orig(ip6(src, dst)), reply(ip6(dst, src)), family=uapi.AF_INET6))
+    walked = conntrack.walk(
+        message(orig(ip6(src, dst)), reply(ip6(dst, src)), family=uapi.AF_INET6)
+    )
     assert (walked["orig_src"], walked["orig_dst"], walked["reply_src"], walked["reply_dst"]) == (
         src,
         dst,
@@ -299,7 +299,7 @@ def test_ipv6_addresses_are_their_bytes() -> None:
 def test_the_event_is_told_by_type_and_flags(
     kind: int, flags: int, existing: bool, event: Event
 ) -> None:
-    assert walker.walk(message(LEAST, kind=kind, flags=flags), existing)["event"] == event
+    assert conntrack.walk(message(LEAST, kind=kind, flags=flags), existing)["event"] == event
 
 
 def resized(data: bytes, length: int) -> bytes:
@@ -350,9 +350,9 @@ WHOLE = message(LEAST, number(uapi.CTA_ID, 1, 4))
 )
 def test_what_contradicts_itself_is_refused(data: bytes) -> None:
     with pytest.raises(MessageError):
-        walker.walk(data)
+        conntrack.walk(data)
 
 
 def test_a_last_attribute_without_padding_is_whole() -> None:
     data = message(LEAST, struct.pack("=HH", 5, 99) + b"x")
-    assert walker.walk(data)["orig_dst"] == 0x0A000002
+    assert conntrack.walk(data)["orig_dst"] == 0x0A000002

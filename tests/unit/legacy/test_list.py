@@ -17,8 +17,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ctrecorder import times
 from ctrecorder.cli import ctlist, cttest
+from ctrecorder.render import dates
 from tests.support import c_ctrecorder as old
 from tests.support.c_ctrecorder import RAW, SAMPLES, SQUEEZED
 
@@ -43,7 +43,7 @@ def set_zone(name: str | None) -> None:
     if name is not None:
         os.environ["TZ"] = name
     time.tzset()
-    times._hour_offsets.cache_clear()
+    dates._hour_offsets.cache_clear()
 
 
 @pytest.fixture(params=ZONES)

@@ -1,6 +1,4 @@
-"""Text of every format: against a slow renderer in plain Python, json and csv, the C ctrecorder's
-own listings, conntrack's own lines.
-"""
+"""Text of each format against a slow renderer, json, csv, lines of ctrecorder and conntrack."""
 
 from __future__ import annotations
 
@@ -63,7 +61,7 @@ def slow_address(text: str) -> str:
 
 
 def slow_tuples(row: Mapping[str, Any]) -> str:
-    """Both directions as the text format has them."""
+    """Both directions in the text format."""
     parts = []
     for side in ("orig", "reply"):
         for end in ("src", "dst"):
@@ -79,10 +77,8 @@ def slow_tuples(row: Mapping[str, Any]) -> str:
 
 def slow_text(row: Mapping[str, Any]) -> str:
     letter = {1: "S", 2: "U", 3: "E", 4: "R"}[row["event"]]
-    return (
-        f"{clock(row['time'])} {letter}{'+' if row['status'] & 2 else ' '} "
-        f"{labels.protocol(row['l4proto'])} {slow_tuples(row)}\n"
-    )
+    head = f"{clock(row['time'])} {letter}{'+' if row['status'] & 2 else ' '}"
+    return f"{head} {labels.protocol(row['l4proto'])} {slow_tuples(row)}\n"
 
 
 def test_the_line_of_the_issue() -> None:
@@ -103,7 +99,7 @@ def test_the_line_of_the_issue() -> None:
 @FAMILIES
 def test_text_against_slow_text(family: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """More rows than a chunk has; ICMP, ports and none in every order."""
-    monkeypatch.setattr(renderer, "CHUNK", 1_000)
+    monkeypatch.setattr(renderer, "CHUNK_ROWS", 1_000)
     rows = random_events(family, 2_700, family)
     assert made("text", table(rows, family)) == "".join(map(slow_text, rows))
 
@@ -111,7 +107,7 @@ def test_text_against_slow_text(family: int, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("protocol", [6, 1, 112], ids=["with ports", "ICMP", "without ports"])
 @FAMILIES
 def test_text_of_one_kind_alone(protocol: int, family: int) -> None:
-    """What all rows of a chunk have is done in another way."""
+    """A mask that is equal in all rows of a chunk takes another path."""
     rows = [row for row in random_events(3, 300, family) if row["l4proto"] == protocol]
     assert len(rows) > 10
     assert made("text", table(rows, family)) == "".join(map(slow_text, rows))
@@ -128,7 +124,7 @@ def test_addresses_that_were_not_recorded() -> None:
 
 def test_families_in_one_order_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each family's rows in order, mixed by time; of equal times those of the first table first."""
-    monkeypatch.setattr(renderer, "CHUNK", 1_000)
+    monkeypatch.setattr(renderer, "CHUNK_ROWS", 1_000)
     four, six = random_events(1, 1_100), random_events(2, 1_100, AF_INET6)
     for number, (row, other) in enumerate(zip(four, six, strict=True)):
         row["time"] = other["time"] = NS + number // 3 * 1000
@@ -156,7 +152,7 @@ def test_classic_is_what_the_c_ctrecorder_printed(path: Path) -> None:
 
 
 def test_classic_of_what_the_c_ctrecorder_could_not_say() -> None:
-    """ICMP has ports 0; a bound is no time; IPv6 has its address."""
+    """ICMP has ports 0; a bound is unknown; IPv6 has its address."""
     icmp = without(event(l4proto=1, orig_icmp=(8, 0, 9), reply_icmp=(0, 0, 9), status=2), *PORTS)
     assert (
         made("classic", table([icmp]))
@@ -172,7 +168,7 @@ def test_classic_of_what_the_c_ctrecorder_could_not_say() -> None:
 
 
 def test_text_of_connections() -> None:
-    """Two times, where each comes from, and whether it was replied to."""
+    """Two times, the source of each, and whether there was a reply."""
     later = NS + 5 * 10**9
     base = without(event(), "time", "event")
     rows = [
@@ -190,15 +186,14 @@ def test_text_of_connections() -> None:
     )
 
 
-# Lines of conntrack 1.4.7 -E -o timestamp, without the timeout and the process, and what the kernel
-# had told.
+# Lines of conntrack 1.4.7 -E -o timestamp, without timeout and process, and the recorded values.
 CONNTRACK = [
     (
         "[1795499804.994266]\t    [NEW] icmp     1 "
-        "src=10.9.0.2 dst=198.51.100.2 type=8 code=0 id=21593 "
-        "[UNREPLIED] src=198.51.100.2 dst=198.51.100.1 type=0 code=0 id=21593",
-        {"event": 1, "l4proto": 1, "status": 0x188,
-         "orig_icmp": (8, 0, 21593), "reply_icmp": (0, 0, 21593)},
+        "src=10.9.0.2 dst=198.51.100.2 type=8 code=0 id=21593 [UNREPLIED] "
+        "src=198.51.100.2 dst=198.51.100.1 type=0 code=0 id=21593",
+        {"event": 1, "l4proto": 1, "orig_icmp": (8, 0, 21593), "reply_icmp": (0, 0, 21593),
+         "status": 0x188},
     ),
     (
         "[1795499804.994266]\t [UPDATE] tcp      6 ESTABLISHED "
@@ -209,27 +204,27 @@ CONNTRACK = [
     (
         "[1795499804.994266]\t[DESTROY] tcp      6 CLOSE "
         "src=10.9.0.2 dst=198.51.100.2 sport=56968 dport=81 packets=1 bytes=60 "
-        "[UNREPLIED] src=198.51.100.2 dst=198.51.100.1 sport=81 dport=56968 packets=1 bytes=40 "
-        "delta-time=1",
-        {"event": 3, "l4proto": 6, "ports": (56968, 81), "status": 0x388, "tcp_state": 8,
-         "counters": (1, 60, 1, 40), "start": NS - 10**9, "stop": NS - 10**7},
+        "[UNREPLIED] "
+        "src=198.51.100.2 dst=198.51.100.1 sport=81 dport=56968 packets=1 bytes=40 delta-time=1",
+        {"event": 3, "l4proto": 6, "ports": (56968, 81),
+         "status": 0x388, "tcp_state": 8, "counters": (1, 60, 1, 40),
+         "start": NS - 10**9, "stop": NS - 10**7},
     ),
     (
         "[1795499804.994266]\t    [NEW] udp      17 "
-        "src=10.9.0.2 dst=198.51.100.2 sport=42275 dport=5001 "
-        "[UNREPLIED] src=198.51.100.2 dst=198.51.100.1 sport=5001 dport=42275 mark=42 zone=7",
+        "src=10.9.0.2 dst=198.51.100.2 sport=42275 dport=5001 [UNREPLIED] "
+        "src=198.51.100.2 dst=198.51.100.1 sport=5001 dport=42275 mark=42 zone=7",
         {"event": 1, "l4proto": 17, "ports": (42275, 5001), "status": 0x188, "zone": 7, "mark": 42},
     ),
     (
         "[1795499804.994266]\t    [NEW] gre      47 "
-        "src=10.9.0.2 dst=198.51.100.2 srckey=0x0 dstkey=0x1a "
-        "[UNREPLIED] src=198.51.100.2 dst=198.51.100.1 srckey=0x1a dstkey=0x0",
+        "src=10.9.0.2 dst=198.51.100.2 srckey=0x0 dstkey=0x1a [UNREPLIED] "
+        "src=198.51.100.2 dst=198.51.100.1 srckey=0x1a dstkey=0x0",
         {"event": 1, "l4proto": 47, "ports": (0, 26), "status": 0x188},
     ),
     (
         "[1795499804.994266]\t    [NEW] unknown  112 "
-        "src=10.9.0.2 dst=198.51.100.2 "
-        "[UNREPLIED] src=198.51.100.2 dst=198.51.100.1",
+        "src=10.9.0.2 dst=198.51.100.2 [UNREPLIED] src=198.51.100.2 dst=198.51.100.1",
         {"event": 1, "l4proto": 112, "status": 0x188},
     ),
 ]  # fmt: skip
@@ -272,10 +267,8 @@ def expected_record(row: Row) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in row.items():
         if key in ("time", "start", "stop", "end"):
-            found[key] = (
-                time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(value // 10**9))
-                + f".{value % 10**9:09}Z"
-            )
+            seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(value // 10**9))
+            found[key] = f"{seconds}.{value % 10**9:09}Z"
         elif key == "event":
             found[key] = {1: "NEW", 2: "UPDATE", 3: "DESTROY", 4: "EXISTING"}[value]
         elif key == "l4proto":
@@ -355,14 +348,14 @@ def test_every_column_has_a_key() -> None:
 
 
 def test_formats_that_are_not_there() -> None:
-    with pytest.raises(UsageError, match="say text, classic, conntrack, json, csv"):
+    with pytest.raises(UsageError, match="use text, classic, conntrack, json, csv"):
         Renderer("xml", connections=False, utc=False)
     with pytest.raises(UsageError, match="events only"):
         Renderer("conntrack", connections=True, utc=False)
 
 
 def test_columns_that_are_enough() -> None:
-    """A table of the columns that a format asks for reads as the whole one."""
+    """A table with only the columns of a format gives the same text."""
     whole = table(random_events(7, 300))
     for form in FORMATS:
         columns = Renderer(form, connections=False, utc=False).columns

@@ -1,4 +1,4 @@
-"""Words and lines: every table of ready text against what Python, ipaddress and inet_ntop say."""
+"""Words and lines: every table of ready text against Python, ipaddress and inet_ntop."""
 
 from __future__ import annotations
 
@@ -55,9 +55,7 @@ def test_ipv4(colon: bool, end: str) -> None:
 
 
 def test_ipv6_against_inet_ntop() -> None:
-    """Every pattern of groups that are zero, with groups of one to four digits, and the dotted
-    forms.
-    """
+    """Every pattern of zero groups, with groups of one to four digits, and the dotted forms."""
     chance = random.Random(1)
     groups = (b"\0\1", b"\0\xab", b"\x0a\xbc", b"\xff\xff", b"\x10\x00")
     patterns = [

@@ -490,7 +490,7 @@ def test_a_damaged_dictionary_never_hides_rows(tmp_path: Path) -> None:
         place = (
             block.offset
             + FRAME.size
-            + segment.read_index(block).columns["orig_src"].dictionary_place
+            + segment.read_index(block).columns["orig_src"].dictionary_offset
             + 20
         )
         with path.open("r+b") as file:

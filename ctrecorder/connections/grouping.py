@@ -1,0 +1,142 @@
+"""Groups parts into flows: the parts of one key, in the order of arrival, are cut into flows.
+
+One key names many flows over time, because ids and tuples are used again.  `pairing` has the rules.
+Pure; all parts are compared at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ctrecorder.columns import Array, Source
+from ctrecorder.connections import flowkey
+from ctrecorder.connections.parts import EXISTING, NEW, Bools, Ints, Parts
+from ctrecorder.times import SECOND
+
+# The greatest difference in time between an EXISTING row and the event that it should have come
+# before or after: a dump arrives through another socket than the events.  The backlog of a socket
+# (some 100,000 events) is read in less than a second, and a block is written after one second.
+# Less: ended flows appear again, and flows are cut in two.  More: if a tuple and an id are used
+# again within this time, and the NEW was lost, the flow appears only with its next row.
+RACE_NS = 5 * SECOND
+# The greatest distance in rows for the same: some blocks of 65,536.  It bounds the memory for the
+# ends that are kept for this comparison (about 20 MB).
+RACE_ROWS = 262_144
+# The greatest difference between two readings of one clock, and the rounding of squeezed times.
+SKEW_NS = SECOND
+
+
+@dataclass
+class _Sorted:
+    """Parts in the order of their keys, parts of one key in the order of arrival; (rows,) each.
+
+    part: the number of the part.
+    first: it is the first of its key.
+    arrived: it has just arrived; the others are open flows and ends of earlier flows.
+    seen: its column `seen`.
+    """
+
+    part: Ints
+    first: Bools
+    arrived: Bools
+    seen: Array
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    def take(self, index: Ints) -> _Sorted:
+        return _Sorted(self.part[index], self.first[index], self.arrived[index], self.seen[index])
+
+
+@dataclass
+class Flows:
+    """Parts cut into flows: flow k has the parts `order[at[k]:at[k + 1]]`.
+
+    order: (parts,) numbers of parts; stale ones are left out.
+    at: (flows,) where each flow begins in `order`.
+    is_old_end: (flows,) the flow is only the end of an earlier flow, kept for comparison.
+    is_closed: (flows,) another flow of the same key follows, which started at `closed_at`, ns.
+    """
+
+    order: Ints
+    at: Ints
+    is_old_end: Bools
+    is_closed: Bools
+    closed_at: Ints
+
+
+def group(parts: Parts, old_ends: int, carried: int) -> Flows:
+    """Cut `parts` into flows.
+
+    The first `old_ends` parts are ends of earlier flows, the next ones, up to `carried`, are open
+    flows, the others have just arrived.
+    """
+    order, first = flowkey.sort(parts.table)
+    rows = _Sorted(order, first, order >= carried, parts.table["seen"][order])
+    if (rows.seen == EXISTING).any():
+        rows = rows.take(np.flatnonzero(~_stale(parts, rows)))
+    at = np.flatnonzero(_begins(parts, rows))
+    is_closed = np.zeros(len(at), np.bool_)
+    is_closed[:-1] = ~rows.first[at[1:]]
+    closed_at = np.zeros(len(at), np.int64)
+    closed_at[:-1] = parts.table["start"][rows.part[at[1:]]]
+    return Flows(rows.part, at, rows.part[at] < old_ends, is_closed, closed_at)
+
+
+def _last_other(first: Bools, skipped: Bools) -> Ints:
+    """For each row: the last row up to it, of its key, that is not `skipped`; -1: there is none."""
+    numbers = np.arange(len(first))
+    other = np.maximum.accumulate(np.where(skipped, -1, numbers))
+    begin = np.maximum.accumulate(np.where(first, numbers, 0))
+    return np.where(other >= begin, other, -1)
+
+
+def _stale(parts: Parts, rows: _Sorted) -> Bools:
+    """(rows,): EXISTING rows that arrived after the DESTROY of their flow."""
+    start, start_source = parts.table["start"], parts.table["start_source"]
+    existing = (rows.seen == EXISTING) & rows.arrived
+    other = _last_other(rows.first, existing)
+    after = np.flatnonzero(existing & (other >= 0))
+    after = after[parts.ended[rows.part[other[after]]]]
+    here, there = rows.part[after], rows.part[other[after]]
+    close = (parts.row[here] - parts.row[there] <= RACE_ROWS) & (
+        np.abs(parts.last_time[here] - parts.last_time[there]) <= RACE_NS
+    )
+    both_exact = (start_source[here] == Source.KERNEL) & (start_source[there] == Source.KERNEL)
+    close &= ~(both_exact & (np.abs(start[here] - start[there]) > SKEW_NS))
+    # A row that is not stale begins a flow, and the EXISTING rows after it belong to that flow.
+    fresh: Array = np.full(len(rows), -1, np.int64)
+    fresh[after[~close]] = after[~close]
+    fresh = np.maximum.accumulate(fresh)
+    stale = np.zeros(len(rows), np.bool_)
+    stale[after] = fresh[after] < other[after]
+    return stale
+
+
+def _begins(parts: Parts, rows: _Sorted) -> Bools:
+    """(rows,): whether a row begins a flow."""
+    start, start_source = parts.table["start"], parts.table["start_source"]
+    after_end = np.zeros(len(rows), np.bool_)
+    after_end[1:] = parts.ended[rows.part[:-1]]
+    is_new = (rows.seen & NEW) != 0
+    begins: Bools = rows.first | after_end | ~rows.arrived | is_new
+    # A start that is later than all events of the flow before it belongs to another flow.
+    inside = np.flatnonzero(~begins)
+    here, before = rows.part[inside], rows.part[inside - 1]
+    later = start[here] > parts.last_time[before] + SKEW_NS
+    begins[inside[later & (start_source[here] == Source.KERNEL)]] = True
+    # A NEW can arrive after the EXISTING rows of its own flow: then it begins no flow.
+    only_existing = rows.seen == EXISTING
+    after_existing = np.zeros(len(rows), np.bool_)
+    after_existing[1:] = is_new[1:] & only_existing[:-1]
+    joining = np.flatnonzero(after_existing & ~rows.first & rows.arrived)
+    if len(joining):
+        begin = np.maximum.accumulate(np.where(begins, np.arange(len(rows)), 0))
+        alone = _last_other(rows.first, only_existing)[joining - 1] < begin[joining - 1]
+        here, before = rows.part[joining], rows.part[joining - 1]
+        ahead = start[here] - parts.last_time[before]
+        exact = parts.exact[here] | (start_source[here] == Source.KERNEL)
+        begins[joining[alone & (ahead <= np.where(exact, 0, RACE_NS))]] = False
+    return begins

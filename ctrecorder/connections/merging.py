@@ -1,0 +1,119 @@
+"""The parts of each flow merged to one row.  Pure.
+
+Times: a time of the kernel (KERNEL) wins over the time of an event (RECEIPT), and that over a
+BOUND.  Of status, mark, counters and TCP state, the last value that was present is kept.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ctrecorder.columns import Array, Source, Table, bit
+from ctrecorder.connections.grouping import Flows
+from ctrecorder.connections.parts import VALUES, Bools, Ints, Parts
+
+# Columns of a flow that depend on all of its parts; the others are those of the last part.
+_OF_ALL_PARTS = frozenset(("seen", "time", "start", "start_source", "present"))
+_RANK = np.zeros(256, np.int64)  # of a Source: the greatest is the best
+_RANK[[Source.KERNEL, Source.RECEIPT, Source.BOUND]] = 3, 2, 1
+_ROW_BITS = 40  # of a number that is a rank, then a row
+
+
+def open_flows(parts: Parts, flows: Flows) -> Parts:
+    """The flows that stay open."""
+    ended = _has_ended(parts, flows)
+    chosen = np.flatnonzero(~(flows.is_old_end | flows.is_closed | ended))
+    return _merge(parts, flows, chosen)[1]
+
+
+def ended_flows(parts: Parts, flows: Flows) -> Table:
+    """The flows that ended, each with its end."""
+    ended = _has_ended(parts, flows)
+    chosen = np.flatnonzero((flows.is_closed | ended) & ~flows.is_old_end)
+    chosen, merged = _merge(parts, flows, chosen)
+    table = merged.table
+    # The DESTROY was lost: the flow ended at or before the start of the next one.
+    bound = ~ended[chosen] & (table["end_source"] == Source.UNKNOWN)
+    return with_bound(table, bound, flows.closed_at[chosen])
+
+
+def with_bound(table: Table, where: Bools, end: Ints | int) -> Table:
+    """`table` with the end `end`, ns, as a BOUND in the rows `where`."""
+    if not where.any():
+        return table
+    ends = np.where(where, end, table["end"])
+    sources = np.where(where, np.uint8(Source.BOUND), table["end_source"])
+    columns = {**table.columns, "end": ends, "end_source": sources}
+    return Table(table.family, len(table), columns)
+
+
+def _ends_in_order(flows: Flows) -> Ints:
+    """(flows,): where each flow ends in `flows.order`."""
+    return np.append(flows.at[1:], len(flows.order))
+
+
+def _has_ended(parts: Parts, flows: Flows) -> Bools:
+    """(flows,): whether the last part is an end."""
+    ended: Bools = parts.ended[flows.order[_ends_in_order(flows) - 1]]
+    return ended
+
+
+def _merge(parts: Parts, flows: Flows, chosen: Ints) -> tuple[Ints, Parts]:
+    """The `chosen` flows in the order of their last parts, and each flow as one part.
+
+    In that order, the columns are read from front to back.
+    """
+    table = parts.table
+    ends = _ends_in_order(flows)
+    flow_of_part = np.full(len(table), -1, np.int64)
+    flow_of_part[flows.order[ends[chosen] - 1]] = chosen
+    chosen = flow_of_part[flow_of_part >= 0]
+    starts, stops = flows.at[chosen], ends[chosen]
+    lengths = stops - starts
+    last = flows.order[stops - 1]
+    # The parts of these flows, flow after flow; flow k begins at offsets[k].
+    offsets = np.cumsum(lengths) - lengths
+    rows = flows.order[np.arange(int(lengths.sum())) + np.repeat(starts - offsets, lengths)]
+    several = len(rows) > len(chosen)
+    of_last = [name for name in table.columns if not several or name not in _OF_ALL_PARTS]
+    columns: dict[str, Array] = {name: table[name].take(last) for name in of_last}
+    if several:
+        columns["seen"] = np.bitwise_or.reduceat(table["seen"][rows], offsets)
+        columns["time"] = np.maximum.reduceat(table["time"][rows], offsets)
+        best = rows[_best_start(table["start_source"][rows], offsets)]
+        columns["start"] = table["start"][best]
+        columns["start_source"] = table["start_source"][best]
+        present = table["present"][rows]
+        columns["present"] = np.bitwise_or.reduceat(present, offsets)
+        _fill_in(table, columns, rows, present, offsets)
+    merged = Table(table.family, len(chosen), columns)
+    return chosen, Parts(
+        merged, parts.last_time[last], parts.row[last], parts.exact[last], parts.ended[last]
+    )
+
+
+def _best_start(source: Array, offsets: Ints) -> Ints:
+    """For the flows that begin at `offsets`: the row with the best start.
+
+    Of several KERNEL starts the last is the best, of others the first.
+    """
+    rows = np.arange(len(source))
+    later = np.where(source == Source.KERNEL, rows, len(source) - rows)
+    best = np.maximum.reduceat(_RANK[source] << _ROW_BITS | later, offsets)
+    row: Ints = best & ((1 << _ROW_BITS) - 1)
+    return np.where(best >> _ROW_BITS == _RANK[Source.KERNEL], row, len(source) - row)
+
+
+def _fill_in(
+    table: Table, columns: dict[str, Array], rows: Ints, present: Array, offsets: Ints
+) -> None:
+    """Complete VALUES that are not present in the last part of a flow from an earlier part."""
+    last_present = np.append(present[offsets[1:] - 1], present[-1:])
+    missing = columns["present"] & ~last_present
+    for name in VALUES:
+        lacks = np.flatnonzero(missing & bit(name))
+        if name in table and len(lacks):
+            has_value = np.where((present & bit(name)) != 0, np.arange(len(rows)), 0)
+            values = columns[name].copy()
+            values[lacks] = table[name][rows[np.maximum.reduceat(has_value, offsets)[lacks]]]
+            columns[name] = values
