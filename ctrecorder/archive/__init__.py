@@ -2,6 +2,12 @@
 
 # What other packages may use: module.name.
 SHOWN = (
+    "chain.Link",
+    "chain.is_start",
+    "chain.link",
+    "chain.sequence",
+    "chain.successor",
+    "chain.trace",
     "find.FolderListing",
     "find.Span",
     "find.find",
@@ -9,9 +15,7 @@ SHOWN = (
     "lock.BusyError",
     "lock.Held",
     "lock.clear_leavings",
-    "lock.hashes",
     "lock.locked",
-    "lock.successor",
     "lock.successor_path",
     "open.open_segment",
     "retention.Hold",

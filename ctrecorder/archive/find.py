@@ -14,17 +14,17 @@ from ctrecorder.legacy.format import HEADER_BYTES
 from ctrecorder.segment.files import open_file
 from ctrecorder.times import BEGIN, END
 
-# A block is looked for in so many first bytes of a file that does not begin with a header; a header
-# is a few hundred.
+# A file that does not begin with a header is searched for a block in these first bytes.  A header
+# has a few hundred.
 _SEARCH = 1 << 16
-# A footer of up to a hundred blocks is in so many last bytes of a file.
+# The last bytes of a file that contain a footer of up to a hundred blocks.
 _TAIL = 1 << 12
-# What ctexpire keeps in an archive (`retention`): neither segments nor strangers.
+# Files of ctexpire in an archive (`retention`): neither segments nor foreign files.
 SIDE_FILES = frozenset(("ctexpire.holds", "ctexpire.receipts"))
 
 
 def sniff(descriptor: int) -> Frame | None:
-    """The frame of the HEADER that the file begins with; None: it is no segment."""
+    """The frame of the HEADER that the file begins with; None if it begins otherwise."""
     try:
         frame = parse_frame(os.pread(descriptor, FRAME.size, 0))
     except FormatError:
@@ -33,8 +33,8 @@ def sniff(descriptor: int) -> Frame | None:
 
 
 def _has_blocks(descriptor: int) -> bool:
-    """If there is a block's magic near the beginning of the file, or a footer at its end: it is a
-    segment, whatever else is wrong.
+    """Whether there is the magic of a block near the beginning of the file, or a footer at its end:
+    then it is a segment, whatever the damage.
     """
     end = os.fstat(descriptor).st_size - TRAILER.size
     return (
@@ -44,11 +44,10 @@ def _has_blocks(descriptor: int) -> bool:
 
 
 def legacy_start(descriptor: int) -> int | None:
-    """When the C ctrecorder's file that is open here began, ns; None: it is no such file.  Raises
-    OSError.
+    """When the recording of an open file of the C ctrecorder began, ns; None: it is no such file.
 
-    0: its format is not known, or it is a compressed file that is damaged before its first bytes
-    can be unpacked, so that it may be one.
+    0 if its format is not known, or if a compressed file is damaged in its first bytes, so that it
+    may be one.  Raises OSError.
     """
     stream = Stream(descriptor)
     head = stream.read(HEADER_BYTES)
@@ -57,12 +56,13 @@ def legacy_start(descriptor: int) -> int | None:
     try:
         return legacy_format.parse_header(head, "").start_ns
     except FormatError:
-        return 0  # whoever opens it says why
+        return 0  # opening it reports why
 
 
 class Span(NamedTuple):
-    """When a segment begins and ends, ns UTC, by its first and last frame; what these do not tell
-    is BEGIN and END.
+    """When a segment begins and ends, ns UTC, by its first and last frame.
+
+    BEGIN and END where these are missing or damaged.
     """
 
     path: str
@@ -72,10 +72,12 @@ class Span(NamedTuple):
 
 @dataclass
 class FolderListing:
-    """What is in a folder, or was named.
+    """The files in folders, or files that were named.
 
-    `segments` (by the time of their header), `spans` of these (if asked for), `foreign` (other
-    files), `unreadable` (path and why).
+    `segments`: by the time of their header.
+    `spans`: of these, if requested.
+    `foreign`: other files.
+    `unreadable`: path and reason.
     """
 
     segments: list[str] = field(default_factory=list)
@@ -88,9 +90,11 @@ def find(paths: list[str], *, spans: bool = False) -> FolderListing:
     """The segments among `paths`: each a file, or a folder whose files are meant (not those in
     folders below).
 
-    A file that goes from its folder before it could be looked at is none of them, as if it had gone
-    before the folder was read. `spans`: also when each begins and ends; no hash is looked at for
-    that, so it can only say what is worth reading.
+    A file that is deleted from a folder before it is opened is left out, as if it had been deleted
+    before the folder was read.
+
+    `spans`: also find when each begins and ends.  No hash is checked for that, so a span may only
+    be used to choose files to read.
     """
     found = FolderListing()
     timed: list[tuple[int, str]] = []
@@ -106,7 +110,7 @@ def find(paths: list[str], *, spans: bool = False) -> FolderListing:
                 frame = sniff(descriptor)
                 begun = legacy_start(descriptor) if frame is None else frame.time_min
                 if begun is None and _has_blocks(descriptor):
-                    begun = 0  # a segment whose first block is damaged: whoever opens it says so
+                    begun = 0  # a segment whose first block is damaged; opening it reports that
                 if spans and begun is not None:
                     found.spans.append(_span(name, descriptor, frame))
             except OSError as error:
@@ -141,8 +145,8 @@ def _span(path: str, descriptor: int, header: Frame | None) -> Span:
 
 
 def _files(path: str, found: FolderListing) -> list[str]:
-    """`path` itself, or the regular files in the folder `path`, by name; hidden ones are not meant
-    (ctsqueeze writes such).
+    """`path` itself, or the regular files in the folder `path`, by name, without hidden ones:
+    ctsqueeze writes such.
     """
     if not os.path.isdir(path):
         return [path]

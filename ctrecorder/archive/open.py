@@ -1,29 +1,26 @@
-"""Opening what holds a recording, told by its content: a segment, or a file of the C ctrecorder.
-
-Whoever reads, lists, tests or squeezes opens here, and need not know which it was.
-"""
+"""Opening a file of a recording: a segment, or a file of the C ctrecorder, told by its content."""
 
 from __future__ import annotations
 
 import os
 
 from ctrecorder.archive import find
-from ctrecorder.ctlog.frame import unknown_features
 from ctrecorder.errors import NewerError
 from ctrecorder.legacy.segment import LegacySegment
 from ctrecorder.segment import files
 from ctrecorder.segment.reader import Segment
+from ctrecorder.segment.recording import Recording
 
-# Of a stranger's header so much is in an error.
-_NAMES = 200
+# Characters of a stranger's header in an error.
+_MAX_NAMES = 200
 
 
-def open_segment(path: str, key: bytes = b"") -> Segment:
+def open_segment(path: str, key: bytes = b"") -> Recording:
     """The recording in the file `path`; `key`: of a sealed one.
 
     Raises ArchiveError if it cannot be read, FormatError if it is none, NewerError if it requires a
-    feature that this version does not know.  A recorder that follows on a segment needs none of its
-    features, and opens a `Segment`.
+    feature that this version does not know.  (A recorder that continues a chain needs no feature of
+    the segment before: it opens a `Segment`.)
     """
     descriptor = files.open_file(path)
     try:
@@ -33,8 +30,8 @@ def open_segment(path: str, key: bytes = b"") -> Segment:
     if legacy:
         return LegacySegment(path)
     segment = Segment(path, key)
-    if unknown := unknown_features(segment.header):
+    if unknown := segment.header.unknown_features:
         segment.close()
-        names = ", ".join(unknown)[:_NAMES]
+        names = ", ".join(unknown)[:_MAX_NAMES]
         raise NewerError(f"requires {names}: made by a newer version of ctrecorder", path=path)
     return segment

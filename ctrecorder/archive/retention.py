@@ -1,9 +1,8 @@
-"""Two small files in an archive: the holds, which keep ctexpire from segments, and the receipts of
-what it deleted.
+"""Two small files in an archive: holds, which protect segments from ctexpire, and receipts for
+deleted segments.
 
-Both are JSON that a person can read.  Holds: one object, replaced as a whole.  Receipts: one a
-line, only ever appended.  A holds file that cannot be read stops expiry; a receipt that cannot be
-read is passed over.
+Both are JSON.  Holds: one object, replaced as a whole.  Receipts: one object a line, only appended.
+A holds file that cannot be read stops expiry; a receipt that cannot be read is skipped.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from ctrecorder.folder import Folder
 HOLDS = "ctexpire.holds"
 RECEIPTS = "ctexpire.receipts"
 _MODE = 0o640
-# A hold is 200 bytes, a receipt 400: what is longer is not ours.
-_MOST_HOLDS, _MOST_RECEIPTS = 1 << 20, 256 << 20
+# Bytes of the two files.  A hold has 200 bytes, a receipt 400: a longer file is not ours.
+_MAX_HOLDS, _MAX_RECEIPTS = 1 << 20, 256 << 20
 # Deleting from a large archive takes minutes.  Without a limit, any process that can read the
 # folder could stop expiry for ever.
 _LOCK_SECONDS = 600.0
@@ -35,9 +34,9 @@ Entry = TypeVar("Entry", "Hold", "Receipt")
 
 @dataclass(frozen=True)
 class Hold:
-    """Segments that touch `since` to `until` (ns UTC) stay.
+    """Segments that overlap `since` to `until` (ns UTC) are not deleted.
 
-    `set`: when, ns UTC; `login`: by whom.
+    `set`: when the hold was set, ns UTC; `login`: who set it.
     """
 
     id: int
@@ -52,7 +51,8 @@ class Hold:
 class Receipt:
     """A segment that was deleted.
 
-    `hashes`: its last hash, and those of what it had replaced; `since`, `until`, `deleted`: ns UTC.
+    `hashes`: its last hash, and those of the segments that it had replaced.
+    `since`, `until`, `deleted`: ns UTC.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Receipt:
 
 @contextlib.contextmanager
 def exclusive(path: str) -> Iterator[Folder]:
-    """Exclude other ctexpire commands from the archive `path`; waits for them.
+    """Exclusive access to the archive `path` among ctexpire commands; waits for them.
 
     Raises ArchiveError if the folder cannot be opened or another process keeps its lock.
     """
@@ -83,7 +83,7 @@ def exclusive(path: str) -> Iterator[Folder]:
 
 def holds(folder: Folder) -> list[Hold]:
     """The holds of the archive, by id.  Raises ArchiveError if their file cannot be read whole."""
-    data = _read(folder, HOLDS, _MOST_HOLDS)
+    data = _read(folder, HOLDS, _MAX_HOLDS)
     if data is None:
         return []
     try:
@@ -91,7 +91,8 @@ def holds(folder: Folder) -> list[Hold]:
         return [_typed(Hold, entry) for entry in listed]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise ArchiveError(
-            f"{_path(folder, HOLDS)}: is damaged: nothing is deleted until it is mended or removed"
+            f"{_path(folder, HOLDS)}: is damaged: "
+            "nothing is deleted until it is repaired or removed"
         ) from None
 
 
@@ -104,9 +105,9 @@ def add_hold(folder: Folder, since: int, until: int, reason: str, now: int, logi
 
 
 def release_hold(folder: Folder, number: int) -> Hold:
-    """Take a hold away.
+    """Delete a hold.  To be called within `exclusive`.
 
-    Raises UsageError if there is none of that number.  To be called within `exclusive`.
+    Raises UsageError if there is none with this number.
     """
     known = holds(folder)
     released = [hold for hold in known if hold.id == number]
@@ -121,7 +122,7 @@ def receipts(folder: Folder) -> list[Receipt]:
 
     Raises ArchiveError if their file cannot be read.
     """
-    data = _read(folder, RECEIPTS, _MOST_RECEIPTS)
+    data = _read(folder, RECEIPTS, _MAX_RECEIPTS)
     found = []
     for line in (data or b"").split(b"\n"):
         with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
@@ -130,12 +131,12 @@ def receipts(folder: Folder) -> list[Receipt]:
 
 
 def add_receipt(folder: Folder, receipt: Receipt) -> None:
-    """Append a receipt and have it on the disk.  Raises ArchiveError."""
+    """Append a receipt and sync it to the disk.  Raises ArchiveError."""
     try:
         descriptor = folder.open_own(RECEIPTS, _MODE)
         try:
             size = os.fstat(descriptor).st_size
-            # A line that was torn by a crash must not spoil this one.
+            # A line that a crash cut must not spoil this one.
             torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
             _write(descriptor, b"\n" * torn + _json(asdict(receipt)) + b"\n")
             os.fsync(descriptor)
@@ -177,7 +178,7 @@ def _write(descriptor: int, data: bytes) -> None:
 
 
 def _read(folder: Folder, name: str, most: int) -> bytes | None:
-    """All of the file `name`; None if there is none.  Raises ArchiveError."""
+    """The contents of the file `name`; None if there is none.  Raises ArchiveError."""
     try:
         descriptor = folder.open(name)
     except FileNotFoundError:
@@ -201,7 +202,7 @@ def _json(facts: Json) -> bytes:
 
 
 def _typed(kind: type[Entry], entry: Json) -> Entry:
-    """The entry as a `kind`.  Raises ValueError, TypeError or KeyError if it is none."""
+    """The entry as a `kind`.  Raises TypeError or KeyError if a field is wrong or missing."""
     types = {"int": int, "str": str, "list[str]": list}
     values: dict[str, Any] = {}
     for field in fields(kind):

@@ -1,13 +1,13 @@
 """Anchors: the last hashes that were logged when segments were opened, closed, squeezed and
-deleted, held against a folder.
+deleted, compared with a folder.
 
-Who can rewrite the folder can make a whole recording anew, every hash right.  What ctrecord said to
-the journal at the time is out of his reach, or on another machine; so each hash that was logged
-must still be here, or its end must have been logged too.
+An attacker who can write to the folder can forge a whole recording with correct hashes.  The log of
+ctrecord is out of reach, or on another machine.  So each logged hash must still be in the folder,
+or the deletion of its segment must have been logged too.
 
-An anchor comes from the journal, from its entries as `journalctl -o json` writes them, or from
-lines of a text log (syslog's, or the stderr of ctrecord -F).  In the journal only entries of root
-and of the segments' owner count: others could log anything.
+Anchors are read from the journal, from its entries in the form of `journalctl -o json`, or from
+lines of a text log (of syslog, or the stderr of ctrecord -F).  In the journal only entries of root
+and of the owner of the segments count: other users could log anything.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
-from ctrecorder.check.verify import ChainReport, Compare, SegmentReport
-from ctrecorder.errors import ArchiveError, FormatError
+from ctrecorder.archive import chain
+from ctrecorder.check.report import ChainReport, SegmentReport
+from ctrecorder.check.verify import Compare
+from ctrecorder.errors import ArchiveError
+from ctrecorder.findings import Finding, FindingKind
 from ctrecorder.service import messages
 from ctrecorder.service.messages import Message, field_name
 
 JOURNAL = "journal"
-# A line of a log is shorter: what is longer is not one, and is not read into memory.
+# A longer line is not one of a log: it is read in parts.
 _LINE_BYTES = 1 << 16
 _HASH = r"[0-9a-f]{32}"
 KINDS: dict[str, Message] = {
@@ -35,21 +38,19 @@ KINDS: dict[str, Message] = {
     "squeezed": messages.SQUEEZED,
     "deleted": messages.EXPIRED,
 }
+_BY = r"(?:\[\d+\])?: "  # after the name of the command
+_LAST, _BEFORE = rf"last hash (?P<hash>{_HASH})", rf"(?P<before>{_HASH})"
 _TEXTS = {
     "opened": re.compile(
-        rf"ctrecord(?:\[\d+\])?: new segment (?P<path>.+?)(?:, after .+ with last hash (?P<before>{_HASH}))?$"
+        rf"ctrecord{_BY}new segment (?P<path>.+?)(?:, after .+ with last hash {_BEFORE})?$"
     ),
-    "closed": re.compile(
-        rf"ctrecord(?:\[\d+\])?: closed (?P<path>.+): \d+ rows, \d+ bytes, last hash (?P<hash>{_HASH})$"
-    ),
+    "closed": re.compile(rf"ctrecord{_BY}closed (?P<path>.+): \d+ rows, \d+ bytes, {_LAST}$"),
     "squeezed": re.compile(
-        rf"ctsqueeze(?:\[\d+\])?: squeezed (?P<path>.+?): .*; last hash (?P<hash>{_HASH}), before (?P<before>{_HASH})$"
+        rf"ctsqueeze{_BY}squeezed (?P<path>.+?): .*; {_LAST}, before {_BEFORE}$"
     ),
-    "deleted": re.compile(
-        rf"ctexpire(?:\[\d+\])?: deleted (?P<path>.+?): .*; last hash (?P<hash>{_HASH})$"
-    ),
+    "deleted": re.compile(rf"ctexpire{_BY}deleted (?P<path>.+?): .*; {_LAST}$"),
 }
-# The fields of an entry that are `hash` and `before`.
+# The fields of a journal entry with `hash` and `before`.
 _FIELDS = {
     "opened": ("", "previous_hash"),
     "closed": ("last_hash", ""),
@@ -59,10 +60,12 @@ _FIELDS = {
 
 
 class Anchor(NamedTuple):
-    """What was logged of a segment.
+    """One log entry about a segment.
 
-    `kind`: a key of KINDS.  `hash`: its last, "" when it was opened.  `before`: when it was opened
-    the last hash of the segment before, when it was squeezed its own until then; else "".
+    `kind`: a key of KINDS.
+    `hash`: its last hash; "" when it was opened.
+    `before`: when it was opened, the last hash of the segment before; when it was squeezed, its own
+    last hash until then; else "".
     """
 
     kind: str
@@ -76,9 +79,9 @@ class Anchor(NamedTuple):
 
 
 def load(source: str, owners: Collection[int]) -> list[Anchor]:
-    """The anchors of `source`: "journal", or the path of a log.
+    """The anchors in `source`: "journal", or the path of a log.
 
-    `owners`: the users whose entries count.  Raises ArchiveError.
+    `owners`: users whose entries count.  Raises ArchiveError.
     """
     return list(_from_journal(owners) if source == JOURNAL else _from_file(source, owners))
 
@@ -128,13 +131,14 @@ def _from_journal(owners: Collection[int]) -> Iterator[Anchor]:
                 yield anchor
     except OSError as error:
         raise ArchiveError(
-            f"the journal cannot be read: {error.strerror}; run as root, or as a member of systemd-journal"
+            f"the journal cannot be read: {error.strerror}; "
+            "run as root, or as a member of systemd-journal"
         ) from error
 
 
 def _of_entry(entry: dict[str, object], owners: Collection[int]) -> Anchor | None:
-    """An entry of the journal, its fields as text; None if it is none of ours, or of a user who
-    does not count.
+    """The anchor of a journal entry, whose fields are text; None if it is another entry, or of a
+    user who does not count.
     """
     identity = str(entry.get("MESSAGE_ID", "")).replace("-", "")
     kind = next((kind for kind, message in KINDS.items() if message.id == identity), None)
@@ -149,9 +153,9 @@ def _of_entry(entry: dict[str, object], owners: Collection[int]) -> Anchor | Non
 
 
 def against(source: str, paths: Iterable[str]) -> Compare:
-    """For `verify.check` of `paths`: a comparison with the anchors of `source`.
+    """A comparison of segments of `paths` with the anchors in `source`, for `verify.check`.
 
-    Raises ArchiveError when it is called.
+    The comparison raises ArchiveError if `source` cannot be read.
     """
 
     def compare_with(reports: list[SegmentReport]) -> ChainReport:
@@ -160,7 +164,8 @@ def against(source: str, paths: Iterable[str]) -> Compare:
         report = compare(reports, anchors, [path for path in paths if os.path.isdir(path)])
         if not anchors and source == JOURNAL and os.geteuid():
             report.unproved.append(
-                "the journal shows the recorder's entries to root and the members of systemd-journal or adm only"
+                "the journal shows the recorder's entries only to root "
+                "and to members of systemd-journal or adm"
             )
         return report
 
@@ -170,105 +175,102 @@ def against(source: str, paths: Iterable[str]) -> Compare:
 def compare(
     segments: Iterable[SegmentReport], anchors: Iterable[Anchor], folders: Collection[str]
 ) -> ChainReport:
-    """What differs from what was logged; unproved, if nothing that was logged is of these segments.
+    """The differences between `segments` and what was logged.
 
-    `folders`: those that were asked for as a whole, so that what was logged must be there.  Anchors
-    of other folders do not count, but if there is none for these: then the segments may be a copy,
+    `unproved`, if none of the logged hashes belongs to these segments.
+
+    `folders`: folders that are checked as a whole, so that every logged segment must be there.
+    Anchors of other folders count only if there is none for these: then the segments may be a copy,
     and their names decide.
     """
-    return _Comparison(
-        [one for one in segments if "legacy" not in one.header], list(anchors), folders
-    ).run()
+    chained = [one for one in segments if one.is_chained]
+    return _Comparison(chained, list(anchors), folders).run()
 
 
 class _Comparison:
     def __init__(
         self, segments: list[SegmentReport], anchors: list[Anchor], folders: Collection[str]
     ) -> None:
-        self._compared = ChainReport()
-        places = {
-            os.path.realpath(folder)
-            for folder in (*folders, *(os.path.dirname(one.path) for one in segments))
-        }
+        self._report = ChainReport()
+        named = (*folders, *(os.path.dirname(one.path) for one in segments))
+        checked = {os.path.realpath(folder) for folder in named}
         here = [
-            anchor for anchor in anchors if os.path.realpath(os.path.dirname(anchor.path)) in places
+            anchor
+            for anchor in anchors
+            if os.path.realpath(os.path.dirname(anchor.path)) in checked
         ]
         self._segments, self._anchors, self._whole = segments, here or anchors, bool(folders)
         if anchors and not here:
-            self._compared.notes.append(
-                "no anchor is of this folder: those of others are taken, as for a copy"
+            self._report.notes.append(
+                "the log has no entry for this folder; "
+                "using entries of other folders (is this a copy?)"
             )
-        self._by_hash = {known: one for one in segments for known in one.hashes}
+        self._by_hash = {known: one for one in segments for known in one.link.hashes}
         self._became = {
             anchor.before: anchor.hash for anchor in self._anchors if anchor.kind == "squeezed"
         }
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._deleted = {anchor.hash for anchor in self._anchors if anchor.kind == "deleted"}
+        self._ends = {*self._by_hash, *self._deleted}
 
     def run(self) -> ChainReport:
+        """Compare all."""
         matched = [one for anchor in self._anchors if (one := self._check(anchor)) is not None]
-        # Of a first segment only its opening was logged, and that names no hash.
+        # Only the opening of a first segment was logged, and that names no hash.
         closed = any(one.state == "closed" for one in self._segments)
         if not self._anchors or (closed and not matched):
-            self._compared.unproved.append("nothing that was logged is of these segments")
+            self._report.unproved.append("none of the logged hashes belongs to these segments")
         self._check_unlogged(matched)
-        return self._compared
+        return self._report
 
     def _check(self, anchor: Anchor) -> SegmentReport | None:
-        """Whether what was logged is still so: the segment that it is of, if it is here."""
-        wanted = anchor.before if anchor.kind == "opened" else anchor.hash
-        if anchor.kind == "deleted" or not wanted:
+        """The segment that `anchor` is about, if it is here; reports one that should be here."""
+        logged = anchor.before if anchor.kind == "opened" else anchor.hash
+        if anchor.kind == "deleted" or not logged:
             return None
-        present, seen = self._by_hash.get(wanted), set()
-        while (
-            present is None
-            and wanted not in self._deleted
-            and wanted in self._became
-            and wanted not in seen
-        ):
-            seen.add(wanted)
-            wanted = self._became[wanted]
-            present = self._by_hash.get(wanted)
+        *_, wanted = chain.trace(logged, self._became, self._ends)
+        present = self._by_hash.get(wanted)
         if present is None and wanted not in self._deleted:
             self._missing(anchor)
         return present
 
     def _missing(self, anchor: Anchor) -> None:
-        """Tell of it once: a hash is logged when its segment is closed, and again when the next one
+        """Report it once: a hash is logged when its segment is closed, and again when the next one
         is opened.
         """
         before_it = anchor.kind == "opened"
         last = anchor.before if before_it else anchor.hash
-        if last in self._told:
+        if last in self._reported:
             return
-        self._told.add(last)
+        self._reported.add(last)
         namesake = next(
             (one for one in self._segments if one.name == anchor.name and not before_it), None
         )
         if namesake is not None:
-            what = f"is not what was logged: it ends with {(namesake.hashes or ['nothing'])[0]}, and was {anchor.kind} with {last}"
-            self._compared.findings.append(FormatError(what, path=namesake.path, offset=0))
+            end = next(iter(namesake.link.hashes), "nothing")
+            what = f"it ends with {end}, and was {anchor.kind} with {last}"
+            self._find(namesake.path, f"is not what was logged: {what}")
         elif self._whole:
             which = f"the segment before {anchor.name}" if before_it else anchor.name
-            what = f"was logged with last hash {last}, is not here, and nobody logged that it was deleted"
-            self._compared.findings.append(
-                FormatError(f"{which} {what}", path=os.path.dirname(anchor.path) or ".", offset=0)
-            )
+            what = f"was logged with last hash {last}, is not here, and its deletion was not logged"
+            self._find(os.path.dirname(anchor.path) or ".", f"{which} {what}")
 
     def _check_unlogged(self, matched: list[SegmentReport]) -> None:
-        """Whoever was closed after one that was logged was logged too."""
+        """Every segment closed after the first logged one must be in the log as well."""
         logged = {anchor.hash for anchor in self._anchors if anchor.kind in ("closed", "squeezed")}
         first: dict[str, int] = {}
         for one in matched:
-            first[one.chain] = min(first.get(one.chain, one.sequence), one.sequence)
+            name, number = one.link.chain, one.link.sequence
+            first[name] = min(first.get(name, number), number)
         for one in self._segments:
-            late = one.chain not in first or one.sequence > first[one.chain]
-            ended = one.state == "closed" or one.header.get("replaces")
-            if ended and late and matched and one.hashes and one.hashes[0] not in logged:
-                kept = (
-                    ""
-                    if one.hashes[0] == one.hashes[-1]
-                    else " (it replaces another: was it repaired?)"
-                )
-                what = f"was never logged with its last hash {one.hashes[0]}{kept}"
-                self._compared.findings.append(FormatError(what, path=one.path, offset=0))
+            link = one.link
+            late = link.chain not in first or link.sequence > first[link.chain]
+            ended = one.state == "closed" or one.is_successor
+            if ended and late and matched and link.hashes and link.hashes[0] not in logged:
+                what = f"was never logged with its last hash {link.hashes[0]}"
+                if link.hashes[0] != link.hashes[-1]:
+                    what += " (it replaces another: was it repaired?)"
+                self._find(one.path, what)
+
+    def _find(self, subject: str, what: str) -> None:
+        self._report.findings.append(Finding(subject, FindingKind.ANCHOR, what))

@@ -60,11 +60,9 @@ def diagnose(path: str | None, namespace: Namespace | None = None) -> list[Findi
     """
     problems = config.check(path)
     if problems:
+        option = "" if path is None else f" -c {path}"
         return [
-            Finding(
-                problem,
-                f"mend the file, then: ctrecord --check-config{'' if path is None else f' -c {path}'}",
-            )
+            Finding(problem, f"mend the file, then: ctrecord --check-config{option}")
             for problem in problems
         ]
     settings = config.load(path, "record")
@@ -104,7 +102,8 @@ def look_at_kernel(inside: str = "") -> Iterator[Finding]:
         )
         return
     if sockets.sysctl("nf_conntrack_events") is None:
-        mend = "boot a kernel with CONFIG_NF_CONNTRACK_EVENTS, such as Debian's: apt-get install linux-image-amd64"
+        mend = "boot a kernel with CONFIG_NF_CONNTRACK_EVENTS, such as Debian's: "
+        mend += "apt-get install linux-image-amd64"
         yield Finding("this kernel's connection tracking has no events", mend)
         return
     for name, (wanted, why) in WANTED_SYSCTLS.items():
@@ -280,7 +279,8 @@ def look_at_buffer(settings: dict[str, Value]) -> Iterator[Finding]:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, asked)
             got = trial.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
     if got < asked:
-        what = f"the receive buffer is capped: {got >> 10} KiB instead of {asked >> 10} KiB, and a flood loses events"
+        what = f"the receive buffer is capped: {got >> 10} KiB instead of {asked >> 10} KiB, "
+        what += "and a flood loses events"
         yield Finding(what, f"on the host of this container: sysctl -w net.core.rmem_max={asked}")
 
 

@@ -1,47 +1,53 @@
-"""cttest --repair: what is whole of a damaged segment, as a new one, with GAPs where something is
-missing.
+"""cttest --repair: writes the whole blocks of a damaged segment to a new one, with a GAP for each
+damaged part.
 
-The damaged file is only read.  Of a segment each block that matches its hashes is taken as it
-stands; of a file of the C ctrecorder all records that can be (`legacy_steps`).  The new segment
-names the one that it replaces, so that a chain goes on over it.  Memory: one block.
+The damaged file is only read.  Each block of a segment that matches its hashes is copied unchanged;
+of a file of the C ctrecorder all valid records (`legacy.resync`).  The new segment names the one
+that it replaces, so that the chain continues.  Memory: one block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ctrecorder.archive.lock import BusyError, successor
+from ctrecorder.archive import chain
+from ctrecorder.archive.lock import BusyError
 from ctrecorder.archive.open import open_segment
-from ctrecorder.ctlog.block import PendingBlock, gap_block, mark_block, table_blocks
-from ctrecorder.ctlog.frame import FEATURES, FRAME, KINDS, TABLES, VERSION, Gap, Json, Kind
+from ctrecorder.ctlog.frame import FEATURES, FRAME, KINDS, TABLES, VERSION, Gap, Kind
+from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.plans import LIVE, SQUEEZED
 from ctrecorder.errors import ArchiveError, FormatError
+from ctrecorder.findings import Finding
+from ctrecorder.segment.pending import PendingBlock, gap_block, mark_block, table_blocks
 from ctrecorder.segment.reader import Segment
+from ctrecorder.segment.recording import Recording
 from ctrecorder.segment.writer import SegmentWriter
 
 
 @dataclass(frozen=True)
 class RepairResult:
-    """What became of a segment.
+    """The result of a repair.
 
-    `rows`: those that were saved.
-    `holes`: the places where something is missing; each is a GAP now.
-    `unknown`: blocks that were left out, because this version does not know their kind.
-    `findings`: what was wrong.
+    `rows`: rows that were saved.
+    `holes`: missing parts; each is a GAP in the new segment.
+    `unknown`: blocks that were left out because this version does not know their kind.
+    `findings`: the damage.
     """
 
     rows: int
     holes: int
     unknown: int
-    findings: list[FormatError]
+    findings: list[Finding]
 
 
 def repair(path: str, output: str, key: bytes = b"") -> RepairResult:
-    """Write what is whole of `path` to `output`, which must not exist.
+    """Write the whole blocks of `path` to `output`, which must not exist.
 
-    `key`: of a sealed segment; the new one is sealed with it.  Raises BusyError for a segment that
-    is being written, FormatError for what is none, ArchiveError for what the disk refuses.
+    `key`: of a sealed segment; the new one is sealed with it.
+
+    Raises BusyError for a segment that is being written, FormatError for a file that is not a
+    segment, ArchiveError if a file cannot be read or written.
     """
     with open_segment(path, key) as old:
         if old.sealed and not key:
@@ -50,7 +56,7 @@ def repair(path: str, output: str, key: bytes = b"") -> RepairResult:
             )
         if old.state == "live":
             raise BusyError(f"{path}: is being recorded")
-        salvage = _Salvage(old) if old.hashed else _Records(old)
+        salvage = _Salvage(old) if isinstance(old, Segment) else _Records(old)
         begun = int(old.index["time_min"][0]) if len(old.index) else 0
         writer = SegmentWriter.create(
             output, _header(old), old.previous_hash, time_ns=begun, key=key if old.sealed else b""
@@ -65,27 +71,24 @@ def repair(path: str, output: str, key: bytes = b"") -> RepairResult:
         return RepairResult(writer.rows, salvage.holes, salvage.unknown, old.findings)
 
 
-def _header(old: Segment) -> Json:
-    header = {**old.header, "repaired": True, "replaces": successor(old)}
-    if not old.header and old.version != VERSION:
-        # What it required is lost with its header: it can be no more than what this version knows,
-        # for what it does not know it reads as damage.
-        header["requires"] = sorted(FEATURES)
+def _header(old: Recording) -> Header:
+    header = replace(old.header, repaired=True, replaces=chain.successor(old))
+    if isinstance(old, Segment) and old.header == Header() and old.version != VERSION:
+        # The features that it required are lost with its header.  They can only be known ones:
+        # blocks that need unknown features were read as damage.
+        header = replace(header, requires=tuple(sorted(FEATURES)))
     return header
 
 
 class _Records:
-    """The records of a C ctrecorder's file.
+    """The records of a file of the C ctrecorder; it has a GAP already where some are missing."""
 
-    Where some are missing its segment has a GAP already.
-    """
-
-    def __init__(self, old: Segment) -> None:
+    def __init__(self, old: Recording) -> None:
         self._old = old
         self.holes, self.unknown = len(old.gaps), 0
 
     def blocks(self) -> Iterator[PendingBlock]:
-        """All that is there, as blocks.  Raises FormatError if the file is changed meanwhile."""
+        """All records and GAPs as blocks.  Raises FormatError if the file is changed meanwhile."""
         gaps = iter(self._old.gaps)
         for mark in self._old.marks:
             yield mark_block(mark)
@@ -100,26 +103,23 @@ class _Records:
 
 
 class _Salvage:
-    """The whole blocks of a segment, and GAPs between them where there are others, or bytes that
-    are none.
-    """
+    """The whole blocks of a segment, and a GAP for the damage between them."""
 
     def __init__(self, old: Segment) -> None:
         self._old = old
         self.holes = self.unknown = 0
-        self._lost: list[int] = []  # times between which something is missing
+        self._lost: list[int] = []  # times between which rows are missing
         self._detail = ""
 
     def blocks(self) -> Iterator[PendingBlock]:
-        """Each whole block behind the header as it stands, and GAPs."""
+        """Each whole block after the header, unchanged, and GAPs."""
         file, last = self._old.file, 0
-        end: int | None = (
-            0  # where the next block should begin; None: behind a damaged one that is not known
-        )
+        # Where the next block should begin; None after a damaged block, whose end is not known.
+        end: int | None = 0
         for block in self._old.blocks:
             if end is not None and block.offset > end:
                 self._lose(
-                    file.wrong(f"{block.offset - end} bytes are no whole block", end),
+                    file.damage(f"{block.offset - end} bytes are not a whole block", end),
                     last,
                     block.time_min,
                 )
@@ -129,16 +129,14 @@ class _Salvage:
                 if block.kind in TABLES:
                     self._old.read(block)  # the columns have hashes of their own
             except FormatError as error:
-                self._lose(file.placed(error, block.offset), block.time_min, block.time_max)
+                self._lose(file.finding(error, block.offset), block.time_min, block.time_max)
                 end = None
                 continue
             yield from self._gap("damaged")
-            if block.kind not in KINDS:  # it may be about blocks that are not the same any more
+            if block.kind not in KINDS:  # it may describe blocks that have changed
                 self.unknown += 1
-            elif block.kind not in (
-                Kind.HEADER,
-                Kind.ADDRESSES,
-            ):  # a filter of addresses would be of other rows, or wrong
+            # A filter of addresses would be wrong: its rows may be missing.
+            elif block.kind not in (Kind.HEADER, Kind.ADDRESSES):
                 yield PendingBlock(
                     Kind(block.kind),
                     bytes(payload),
@@ -150,19 +148,21 @@ class _Salvage:
             end, last = block.offset + FRAME.size + frame.length, block.time_max
         if self._old.state != "closed" and end is not None and end < self._old.size:
             self._lose(
-                file.wrong(f"{self._old.size - end} bytes are no whole block", end), last, last
+                file.damage(f"{self._old.size - end} bytes are not a whole block", end), last, last
             )
+        if self._old.state == "cut":  # the missing rows may have any time
+            self._lose(self._old.findings[-1], *self._old.times)
         yield from self._gap("damaged" if self._old.torn is None else "crashed")
 
-    def _lose(self, error: FormatError, *times: int) -> None:
-        """Note that something is missing, and between which times."""
-        if error.offset not in {finding.offset for finding in self._old.findings}:
-            self._old.findings.append(error)
+    def _lose(self, finding: Finding, *times: int) -> None:
+        """Note that rows are missing, and between which times."""
+        if finding.offset not in {known.offset for known in self._old.findings}:
+            self._old.findings.append(finding)
         self._lost += times
-        self._detail = self._detail or str(error.reason)
+        self._detail = self._detail or finding.what
 
     def _gap(self, reason: str) -> Iterator[PendingBlock]:
-        """A GAP for what was lost since the last one."""
+        """A GAP for the rows that were lost since the last one."""
         if self._lost:
             self.holes += 1
             yield gap_block(Gap(min(self._lost), max(self._lost), reason, None, self._detail))

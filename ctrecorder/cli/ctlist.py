@@ -262,8 +262,8 @@ def show_headers(opened: Archive, form: str) -> int:
             "previous_hash": segment.previous_hash.hex(),
             "last_hash": segment.last_hash.hex(),
         }
-        facts: dict[str, object] = {"state": segment.state, **segment.header, **hashes}
-        classic = header.classic(segment.header) if form == "classic" else None
+        facts: dict[str, object] = {"state": segment.state, **segment.header.to_json(), **hashes}
+        classic = header.classic(facts) if form == "classic" else None
         common.write_out(
             (
                 classic or (header.as_json if form == "json" else header.text)(segment.path, facts)

@@ -270,25 +270,6 @@ class Mark:
         return cls(frame.time_min, frame.time_max, what, facts)
 
 
-def parse_header(payload: Buffer) -> Json:
-    """The facts of a HEADER block.  Raises FormatError."""
-    facts = load_json(payload)
-    if facts.get("format") != "ctlog":
-        raise FormatError("the header has no `format` ctlog: not a segment", offset=FRAME.size)
-    for name in ("previous", "host", "boot_id", "program"):
-        if not isinstance(facts.get(name, ""), str | None):
-            raise FormatError(f"the header's `{name}` is not a text", offset=FRAME.size)
-    return facts
-
-
-def unknown_features(header: Json) -> list[str]:
-    """The names in the header's `requires` that this version does not know."""
-    required = header.get("requires", [])
-    names = required if isinstance(required, list) else [None]
-    found = {name if isinstance(name, str) else "what cannot be read" for name in names}
-    return sorted(found - FEATURES)
-
-
 def dump_json(facts: Json) -> bytes:
     """Stored JSON: UTF-8, keys sorted, no spaces.  FormatError if it is longer than MAX_JSON."""
     data = json.dumps(

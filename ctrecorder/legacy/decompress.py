@@ -1,12 +1,15 @@
-"""Files that may be compressed, read from the beginning on: plain, gzip, bzip2, xz and zstd, told
-by their first bytes.
+"""Files that may be compressed, read from the beginning: plain, gzip, bzip2, xz and zstd,
+recognised by their first bytes.
 
-    stream = Stream(descriptor) while data := stream.read(1 << 20): ... if stream.error: ...  # what
-    was read before is good, as far as the compression can tell
+    stream = Stream(descriptor)
+    while data := stream.read(1 << 20):
+        ...
+    if stream.error:
+        ...  # the bytes before it are good, as far as the compression can detect
 
-Several compressed files one behind the other are one, as for their own tools.  All reading is by
-pread, so many streams can share a descriptor.  Memory: what is asked for, and the decoder's window
-(zstd 128 MiB at most, xz 65), for zstd twice 32 MiB in the worst case.
+Several compressed files, concatenated, are one, as for their own tools.  All reading is by pread,
+so many streams can share a descriptor.  Memory: the requested bytes, and the decoder's window (zstd
+at most 128 MiB, xz 65), for zstd twice 32 MiB more in the worst case.
 """
 
 from __future__ import annotations
@@ -18,19 +21,20 @@ from typing import Protocol
 
 from ctrecorder.errors import FormatError
 
-# Compressed bytes taken at once.  What a decoder made of a piece in which it then finds damage is
-# lost with it, so they are few. zstd's decoder cannot be told how much to give, and 1 KiB can be
-# 256 blocks of 128 KiB.
+# Compressed bytes that are read at once.  A decoder that finds damage in a piece loses its output
+# of that piece, so pieces are small.  The output of zstd's decoder cannot be limited, and 1 KiB
+# can be 256 blocks of 128 KiB.
 _PIECE, _PIECE_ZSTD = 4096, 1024
 # `xz -9` and `zstd --long` can be read; a stranger's file could ask for 4 GiB.
 _XZ_MEMORY = 128 << 20
 _ZSTD_WINDOW = 128 << 20
-# So near to what was unpacked the size in a gzip file's last bytes is no chance (1 in 2,000).
+# If the size in the last bytes of a gzip file is this near to the unpacked size, it is no chance (1
+# in 2,000).
 _SIZE_NEAR = 1 << 20
 
 
 class _Decoder(Protocol):
-    """Of one compressed file.  It holds input back while more can be made of it."""
+    """The decoder of one compressed file.  It keeps input while it can make more of it."""
 
     @property
     def eof(self) -> bool:
@@ -38,21 +42,21 @@ class _Decoder(Protocol):
 
     @property
     def needs_input(self) -> bool:
-        """Whether nothing can be made without more input."""
+        """Whether it can make nothing without more input."""
 
     @property
     def unused_data(self) -> bytes:
-        """What was behind its end."""
+        """The input after the end of that file."""
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
         """The next bytes, at most `max_length` (zstd: as many as it likes)."""
 
 
 class _Gzip:
-    """zlib's decoder, which gives back the input that it did not use.
+    """zlib's decoder, which returns the input that it did not use.
 
-    All that it makes before the damage is given, as zcat does: zlib raises its error instead of
-    what the same call made.  `size`: bytes that it made.
+    All output before damage is given, as by zcat: zlib itself drops the output of the call that
+    raises its error.  `size`: bytes of output.
     """
 
     def __init__(self) -> None:
@@ -86,7 +90,7 @@ class _Gzip:
         return made
 
     def _up_to_damage(self, data: bytes) -> bytes:
-        """What `data` gives up to the byte at which the decoder raises."""
+        """The output of `data` up to the byte at which the decoder raises."""
         made = bytearray()
         try:
             for place in range(len(data)):
@@ -98,14 +102,14 @@ class _Gzip:
     def has_end(self, last: bytes) -> bool:
         """Whether `last`, the last bytes of the file, are the size that a gzip file ends with.
 
-        A damaged file can look as if its end were missing, where damage hides the end of the data.
+        A damaged file can look as if its end were missing: damage may hide the end of the data.
         """
-        told = int.from_bytes(last[-4:], "little")
-        return (told - self.size + _SIZE_NEAR) % (1 << 32) <= 2 * _SIZE_NEAR
+        stored = int.from_bytes(last[-4:], "little")
+        return (stored - self.size + _SIZE_NEAR) % (1 << 32) <= 2 * _SIZE_NEAR
 
 
 class _Zstd:
-    """zstd's decoder, which gives all that it can."""
+    """zstd's decoder; its output has no limit."""
 
     needs_input = True
 
@@ -126,7 +130,7 @@ class _Zstd:
         return self._decoder.decompress(data) if data else b""
 
 
-# A decoder and what it raises for damaged input.
+# A decoder, and the exception that it raises for damaged input.
 _Made = tuple[_Decoder, type[Exception]]
 
 
@@ -152,7 +156,7 @@ def _zstd() -> _Made:
     return _Zstd(), ZstdError
 
 
-# First bytes, name, what makes a decoder, and compressed bytes taken at once.
+# First bytes, name, function that makes a decoder, compressed bytes that are read at once.
 _KINDS: tuple[tuple[bytes, str, Callable[[], _Made], int], ...] = (
     (b"\x1f\x8b", "gzip", _gzip, _PIECE),
     (b"BZh", "bzip2", _bzip2, _PIECE),
@@ -166,18 +170,16 @@ class Stream:
 
     `kind`: "gzip", "bzip2", "xz", "zstd", or "" for a plain file.
     `position`: of the next byte, in the unpacked bytes.
-    `error`: why it ended too early, its offset in the packed file; None while all is well.
-    `cut`: whether the error is merely that the end of the file is missing.
+    `error`: why it ended too early, with the offset in the packed file; None if it did not.
+    `cut`: the error is only that the end of the file is missing.
     Raises OSError if the file cannot be read.
     """
 
     def __init__(self, descriptor: int) -> None:
         self.kind, self.position, self.cut = "", 0, False
         self.error: FormatError | None = None
-        self._descriptor, self._place = (
-            descriptor,
-            0,
-        )  # of what was not read yet, in the packed file
+        self._descriptor = descriptor
+        self._place = 0  # of the next byte of the packed file
         head = os.pread(descriptor, 8, 0)
         for self._magic, kind, self._make, self._piece in _KINDS:
             if head.startswith(self._magic):
@@ -188,7 +190,7 @@ class Stream:
         self._input = self._ready = b""
 
     def read(self, length: int) -> bytes:
-        """The next `length` bytes; fewer only at the end, or where `error` is."""
+        """The next `length` bytes; fewer only at the end, or before the `error`."""
         if not self.kind:
             data = os.pread(self._descriptor, length, self.position)
         else:
@@ -202,14 +204,14 @@ class Stream:
         return data
 
     def skip_to(self, position: int) -> None:
-        """Leave out what is before `position`, which is not behind."""
+        """Skip the bytes before `position`, which must not be before the current one."""
         if not self.kind:
             self.position = position
         while self.position < position and self.read(min(position - self.position, 1 << 20)):
             pass
 
     def _unpack(self, length: int) -> bool:
-        """Have some bytes ready, about `length` at most; False at the end."""
+        """Make some bytes ready, about `length` at most; False at the end."""
         while not self._ready and self.error is None:
             decoder = self._decoder = self._decoder or self._next_file()
             if decoder is None:
@@ -231,13 +233,13 @@ class Stream:
         return bool(self._ready)
 
     def _next_file(self) -> _Decoder | None:
-        """A decoder for the compressed file that begins here; None: there is none."""
+        """A decoder for the compressed file that begins here; None if none does."""
         while len(self._input) < len(self._magic) and (more := self._take()):
             self._input += more
         if not self._input:
             return None
         if not self._input.startswith(self._magic):
-            self._fail(f"what follows the {self.kind} data is something else")
+            self._fail(f"the {self.kind} data is followed by other data")
             return None
         decoder, self._refusal = self._make()
         return decoder
@@ -248,7 +250,7 @@ class Stream:
         return data
 
     def _last(self) -> bytes:
-        """The last bytes of the packed file, all of which was read."""
+        """The last bytes of the packed file, which was read to its end."""
         return os.pread(self._descriptor, 4, max(self._place - 4, 0))
 
     def _fail(self, reason: str) -> None:

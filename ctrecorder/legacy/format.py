@@ -3,9 +3,9 @@
 One file holds one L4 protocol.  A header of 256 bytes is followed by records of one kind: events of
 33 bytes, or, in a file that `ctrecorder -S` wrote, connections of 40.  All numbers are big-endian,
 nothing is aligned.  This module takes bytes and returns columns; it raises `FormatError` for a
-header that it does not know, and never for records: what a record can not be, `legacy_steps` finds.
+header that it does not know, and never for records: `resync` finds invalid ones.
 
-What those files do not say stays unknown (`known`): the whole status but "replied", ids, counters,
+Facts that those files lack stay unknown (`present`): the status except "replied", ids, counters,
 zones, marks.  IPv6 was recorded with addresses 0.0.0.0 and ICMP without type, code and id: both are
 shown as unknown, not as zeros.
 """
@@ -50,8 +50,8 @@ CONNECTION = np.dtype(
     [("start_sec", ">u4"), ("start_usec", ">u4"), ("end_sec", ">u4"), ("end_usec", ">u4"), *_TUPLE]
 )
 
-# Protocols whose two ports (or GRE keys) the kernel always tells; the C ctrecorder wrote 0 for all
-# others.
+# Protocols for which the kernel always reports two ports (or GRE keys); the C ctrecorder wrote 0
+# for all others.
 _WITH_PORTS = frozenset({6, 17, 33, 47, 132, 136})
 # getprotobynumber(3), which the C ctrecorder printed, names these; other numbers were "?" to it
 # where /etc/protocols lacks them.
@@ -73,7 +73,7 @@ Records = NDArray[np.void]
 
 @dataclass(frozen=True)
 class Header:
-    """The header, its numbers as they stand in the file.
+    """The header, with the numbers of the file.
 
     `year` is since 1900 and `month` from 0, as C's struct tm has them.
     """
@@ -116,10 +116,11 @@ class Header:
         return _NAMES.get(self.l4proto, "?")
 
     def classic(self) -> str:
-        """What `ctrecorder -H` printed, in local time (TZ); the month of `.startd` is one less than
-        it should be, as there.
+        """The output of `ctrecorder -H`, in local time (TZ); the month of `.startd` is one too low,
+        as it was there.
         """
-        started = f"{1900 + self.year:04}.{self.month:02}.{self.day:02} {self.hour:02}:{self.minute:02}:{self.second:02}"
+        started = f"{1900 + self.year:04}.{self.month:02}.{self.day:02}"
+        started += f" {self.hour:02}:{self.minute:02}:{self.second:02}"
         return (
             f".magic: 0x{MAGIC.hex()}\n.version: 0x{VERSION:08x}\n.flags: 0x{self.flags:08x}\n"
             f".proto: 0x{self.l4proto:02x} ({self.protocol})\n.hostname: {printable(self.host)}\n"
@@ -144,13 +145,15 @@ def parse_header(data: bytes, path: str) -> Header:
         raise FormatError("not a file of the C ctrecorder", path=path)
     if version != VERSION:
         raise FormatError(
-            f"format {version} of the C ctrecorder is not known, only format {VERSION} (0.1.3 to 0.1.6)",
+            f"format {version} of the C ctrecorder is not known, "
+            f"only format {VERSION} (0.1.3 to 0.1.6)",
             path=path,
             offset=4,
         )
     if (size, record, footer) != (HEADER_BYTES, EVENT.itemsize, 0):
         raise FormatError(
-            f"header, record and footer of {size}, {record} and {footer} bytes are not known, only {HEADER_BYTES}, {EVENT.itemsize} and 0",
+            f"header, record and footer of {size}, {record} and {footer} bytes are not known, "
+            f"only {HEADER_BYTES}, {EVENT.itemsize} and 0",
             path=path,
             offset=8,
         )
@@ -162,9 +165,7 @@ def parse_header(data: bytes, path: str) -> Header:
 
 
 def header_of(facts: object) -> Header | None:
-    """The header whose fields are `facts`, as a segment that was made of such a file keeps them;
-    None if they are none.
-    """
+    """The header with the fields `facts`: a segment's `legacy`; None if they do not fit."""
     if not isinstance(facts, dict) or facts.keys() != {field.name for field in fields(Header)}:
         return None
     numbers = [value for name, value in facts.items() if name != "host"]
@@ -176,9 +177,7 @@ def header_of(facts: object) -> Header | None:
 
 
 def to_table(records: Records, header: Header, names: Iterable[str] | None = None) -> Table:
-    """The columns `names` (default: all that the file has) of `records`, (rows,) of
-    `header.layout`; AF_INET.
-    """
+    """The columns `names` (default: all) of `records`, (rows,) of `header.layout`; AF_INET."""
     made = _CONNECTION_COLUMNS if header.squeezed else _EVENT_COLUMNS
     wanted = made if names is None else [name for name in dict.fromkeys(names) if name in made]
     return Table(
@@ -196,7 +195,7 @@ def _l4proto(records: Records, l4proto: int) -> Array:
 
 
 def _status(records: Records, l4proto: int) -> Array:
-    """Of the status an event has IPS_SEEN_REPLY alone."""
+    """The status of an event: only IPS_SEEN_REPLY is recorded."""
     status: Array = (records["type"] & np.uint8(TYPE_REPLIED)).astype("<u4") // np.uint32(
         TYPE_REPLIED // uapi.IPS_SEEN_REPLY
     )
@@ -204,7 +203,7 @@ def _status(records: Records, l4proto: int) -> Array:
 
 
 def _time(name: str) -> _Make:
-    """The time whose seconds are in `<name>_sec`; 0 where they are: unknown."""
+    """The time whose seconds are in `<name>_sec`; 0 (unknown) where these are 0."""
     return lambda records, l4proto: np.where(
         records[f"{name}_sec"] != 0,
         nanoseconds(records[f"{name}_sec"], records[f"{name}_usec"]),
@@ -228,7 +227,7 @@ def _seen(records: Records, l4proto: int) -> Array:
 
 
 def _event_known(records: Records, l4proto: int) -> Array:
-    """`time` is of receipt, so it has no bit."""
+    """`time` is that of receipt, so its bit is not set."""
     return _tuple_known(records, l4proto, bits(("event", "l4proto", "status")))
 
 
@@ -237,8 +236,8 @@ def _connection_known(records: Records, l4proto: int) -> Array:
 
 
 def _tuple_known(records: Records, l4proto: int, known: int) -> Array:
-    """`known`, and the bits of the addresses and of the ports where they were told: where not all
-    four are 0.
+    """`known`, and the bits of addresses and ports where they were recorded: where not all four are
+    0.
     """
     known |= bits(PORTS) if l4proto in _WITH_PORTS else 0
     unsure = (ADDRESSES,) if l4proto in _WITH_PORTS else (ADDRESSES, PORTS)
@@ -272,8 +271,8 @@ _CONNECTION_COLUMNS: dict[str, _Make] = {
 
 
 def record_times(records: Records) -> tuple[int, int]:
-    """The earliest and the latest time of `records`, at least one, ns UTC, as `format.block_times`
-    has them.
+    """The earliest and the latest time of `records` (at least one), ns UTC, as in
+    `frame.block_times`.
     """
     if records.dtype == EVENT:
         sec, usec = records["sec"].astype("<u4"), records["usec"]
@@ -291,7 +290,7 @@ def _nanosecond(sec: np.integer[Any], usec: np.integer[Any]) -> int:
 
 
 def nanoseconds(sec: Array, usec: Array) -> NDArray[np.int64]:
-    """Times in ns of big-endian u32 columns; what 32 bits can hold does not overflow."""
+    """Times in ns of big-endian u32 columns; no 32-bit value overflows."""
     result = sec.astype("<i8")
     result *= NS
     result += usec.astype("<i8") * US

@@ -1,15 +1,13 @@
-"""In step: where the records of a C ctrecorder's file begin, also after a write error put them out
-of step.
+"""Finding where the records of a C ctrecorder's file begin, also after a write error.
 
-That recorder wrote whole buffers of records.  When the disk filled up in the middle of one, it
-dropped the rest and went on with the next, so a record is cut and all later ones stand at another
-offset.  Nothing in a record says where it begins, but few bytes can be one: the type has six
-values, microseconds are less than a million, and the time is near that of the record before.
+That recorder wrote whole buffers of records.  When the disk filled up in the middle of a buffer, it
+dropped the rest and continued with the next one: a record is cut, and all later records are at
+another offset ("out of step").  A record has no magic, but few bytes can be a record: the type has
+six values, microseconds are less than a million, and the time is near that of the record before.
 
-`Steps` takes the bytes of a file, piece by piece, and gives the records that can be, with the
-offset of each run of them; what is between two runs is a `Fault`.  It does no I/O and raises
-nothing.  Its memory is bounded by the piece that it is fed: a copy of it, and while it is looking
-for a step some 20 bytes for each of its bytes.
+`Steps` takes the bytes of a file, piece by piece, and gives runs of valid records with their
+offsets; the bytes between two runs are a `Fault`.  It does no I/O and raises nothing.  Memory: a
+copy of the piece, and 20 bytes for each of its bytes during a search.
 """
 
 from __future__ import annotations
@@ -22,21 +20,22 @@ from numpy.typing import NDArray
 
 from ctrecorder.legacy.format import EVENT, TYPE_EVENT, TYPE_REPLIED, Header, Records
 
-# How far a record's time may lie from that of the one before to go unquestioned, in seconds: (back,
-# ahead).  Events are written as they come, so only a clock that was set goes back, and only a quiet
-# network or a full disk leaps; connections are written as they end.  Less would question more
-# records, each at the cost of a look around; more would take strange bytes for a time.
+# How far the time of a record may be from that of the record before, in seconds (back, ahead),
+# without a search.  Events are written as they arrive, so the time goes back only when the clock
+# was set, and leaps only over a quiet network or a full disk; connections are written as they end.
+# Smaller values cause more searches; larger ones accept other bytes as a time.
 _NEAR_EVENT = (3_600, 2 * 86_400)
 _NEAR_CONNECTION = (400 * 86_400, 400 * 86_400)
-# A look around covers the bytes of so many records, at each of which one may begin.  Less could
-# miss where a stretch of strange bytes ends and look again; more costs more a look.
-_LOOK = 64
-# So many records in a row, each near the one before, make a step sure: a longer row proves no more.
-_ROW = 16
-# Where all times are far from the last (a clock that was set while the disk was full), a shorter
-# row than this is chance.
-_FAR_ROW = 4
+# A search covers the bytes of this many records, and tries each byte.  A smaller value may miss the
+# end of a fault and search again; a larger one costs more for each search.
+_SEARCHED_RECORDS = 64
+# This many records in a row, each near the one before, are proof: a longer row proves no more.
+_ROW_RECORDS = 16
+# If all times are far from the last one (the clock was set while the disk was full), a shorter row
+# than this is chance.
+_FAR_ROW_RECORDS = 4
 _SECOND_US = 1_000_000
+_IMPOSSIBLE = "impossible times or types"
 _TYPES = np.zeros(256, np.bool_)
 _TYPES[[kind | replied for kind in range(1, TYPE_EVENT + 1) for replied in (0, TYPE_REPLIED)]] = (
     True
@@ -48,8 +47,9 @@ Seconds = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Fault:
-    """`length` bytes at `offset` that are no records; `partial`: merely the beginning of one, at
-    the end of the file.
+    """`length` bytes at `offset` that are not records.
+
+    `partial`: they are the beginning of a record, at the end of the file.
     """
 
     offset: int
@@ -60,7 +60,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Run:
-    """Records that stand one after the other, from `offset` on: (n,) of the header's layout."""
+    """Contiguous records from `offset` on: (n,) of the header's layout."""
 
     offset: int
     records: Records
@@ -69,31 +69,30 @@ class Run:
 class Steps:
     """Cuts the bytes that are fed to it into records.
 
-    `offset` is that of the first byte in the file.
+    `offset`: of the first fed byte in the file.
     """
 
     def __init__(self, header: Header, offset: int) -> None:
         self._layout = header.layout
         self._size = header.layout.itemsize
         self._back, self._ahead = _NEAR_EVENT if self._layout == EVENT else _NEAR_CONNECTION
-        # A piece is judged only with so much behind it, unless the file ends.
-        self._margin = (_LOOK + _ROW) * self._size
+        # Bytes that must follow a record before it is judged, unless the file ends.
+        self._margin = (_SEARCHED_RECORDS + _ROW_RECORDS) * self._size
         self._sec = header.start_sec  # the time of the last record
         self._rest = b""
         self._offset = offset  # of `_rest` in the file
-        self._lost: int | None = (
-            None  # where bytes begin that are no records and reach up to `_rest`; None: in step
-        )
+        # Where bytes begin that are not records and reach up to `_rest`; None: in step.
+        self._lost: int | None = None
 
     def feed(self, data: bytes) -> Iterator[Run | Fault]:
-        """What `data` completes, in the order of the file.
+        """The runs and faults that `data` completes, in the order of the file.
 
-        The last record waits for the next piece: it may turn out to be cut.
+        The last record waits for the next piece: it may be cut.
         """
         return self._cut(self._rest + data, final=False)
 
     def close(self) -> Iterator[Run | Fault]:
-        """What is left once all was fed."""
+        """The runs and faults that remain at the end of the file."""
         yield from self._cut(self._rest, final=True)
         begin = self._offset if self._lost is None else self._lost
         length = self._offset + len(self._rest) - begin
@@ -108,11 +107,11 @@ class Steps:
             yield Fault(
                 begin,
                 length,
-                f"{length:,} bytes up to the end that can be no records (times or types that cannot be)",
+                f"{length:,} bytes up to the end are not records ({_IMPOSSIBLE})",
             )
 
     def _cut(self, data: bytes, final: bool) -> Iterator[Run | Fault]:
-        """Cut `data`, which begins at `_offset`; what is left over becomes `_rest`."""
+        """Cut `data`, which begins at `_offset`; bytes that are left over become `_rest`."""
         around = _Surroundings(self._layout, data, self._back, self._ahead)
         end = len(data) if final else len(data) - self._margin
         place, judged = 0, True
@@ -128,7 +127,7 @@ class Steps:
                 yield from self._run(place, records[:kept])
                 place += kept * self._size
                 break
-            # What wrote squeezed files stopped at an error, so that they can only end too early.
+            # The program that wrote squeezed files stopped at an error: they only end too early.
             earliest = query - self._size + 1 if good and self._layout == EVENT else query
             last = around.second(query - self._size) if good else self._sec
             found, judged = around.find(earliest, query, last, end)
@@ -146,21 +145,20 @@ class Steps:
         self._offset += place
 
     def _run(self, place: int, records: Records) -> Iterator[Run]:
-        """Note the time of the last of `records`, and give them."""
+        """The run of `records`, if there are any; notes the time of the last one."""
         if len(records):
             self._sec = int(_seconds(records[-1:])[0])
             yield Run(self._offset + place, records)
 
     def _fault(self, begin: int, found: int) -> Fault:
         end = self._offset + found
-        reason = f"{end - begin:,} bytes that can be no records (times or types that cannot be); in step again at byte {end}"
-        return Fault(begin, end - begin, reason)
+        length = end - begin
+        reason = f"{length:,} bytes are not records ({_IMPOSSIBLE}); in step again at byte {end}"
+        return Fault(begin, length, reason)
 
     def _unquestioned(self, records: Records) -> int:
-        """How many of `records`, from the first on, can be records and have a time near that of the
-        one before.
-        """
-        done, last, rows = 0, self._sec, _LOOK
+        """The number of first `records` that are possible and near in time to the one before."""
+        done, last, rows = 0, self._sec, _SEARCHED_RECORDS
         while done < len(records):
             part = records[done : done + rows]
             seconds = _seconds(part)
@@ -169,15 +167,12 @@ class Steps:
             if not fine.all():
                 return done + int(fine.argmin())
             done, last = done + len(part), seconds[-1]
-            rows *= 8  # so that many faults cost no more than their records
+            rows *= 8  # many faults cost no more than their records
         return done
 
 
 class _Surroundings:
-    """Where in `data` a record can begin, at any byte.
-
-    Nothing is computed before the first question.
-    """
+    """The bytes of `data` at which a record can begin; computed at the first search."""
 
     def __init__(self, layout: np.dtype[np.void], data: bytes, back: int, ahead: int) -> None:
         self._size, self._back, self._ahead, self._length = layout.itemsize, back, ahead, len(data)
@@ -193,18 +188,20 @@ class _Surroundings:
         return int(_seconds(self._all[place : place + 1])[0])
 
     def find(self, earliest: int, query: int, last: int, end: int) -> tuple[int, bool]:
-        """Where the records go on after one that ends at `question` and has time `last`.
+        """Where the records continue after one that ends at `query` and has the time `last`.
 
-        Returns (place, True); or (place, False) if there is none before `end` and none can begin
-        before `place`.  `earliest` is before `question` if the record before it may be a cut one,
-        which the next overlaps.
+        Returns (place, True); or (place, False) if they do not before `end`, and none can begin
+        before `place`.  `earliest` is before `query` if the record before may be cut: the next one
+        then overlaps it.
         """
         if len(self._possible) < len(self._all):
             self._possible = _can_be(self._all)
             self._places = np.flatnonzero(self._possible)
         step = query
         while query < end:
-            first, after = np.searchsorted(self._places, (earliest, query + _LOOK * self._size))
+            first, after = np.searchsorted(
+                self._places, (earliest, query + _SEARCHED_RECORDS * self._size)
+            )
             if first == len(self._places):
                 return max(query, len(self._all)), False
             if first == after:
@@ -213,15 +210,15 @@ class _Surroundings:
                 found = self._choose(self._places[first:after], step, last)
                 if found is not None:
                     return found, True
-                earliest = query = query + _LOOK * self._size
+                earliest = query = query + _SEARCHED_RECORDS * self._size
         return min(query, self._length), False
 
     def _choose(self, places: NDArray[np.intp], step: int, last: int) -> int | None:
-        """The one of `places` at which records go on; None if none of them is more than chance.
+        """The one of `places` at which records continue; None if each may be chance.
 
-        It is the first whose time is near `last`; or, of those that overlap it, the one with the
-        longest row of records.  Without such a one, it is that with the longest row.  But the one
-        in step (`step`, if it is one of them) is left only for a longer row.
+        It is the first place whose time is near `last`, or, of the places that overlap that one,
+        the one with the longest row of records.  If no time is near, it is the place with the
+        longest row.  The place in step (`step`, if it is among them) loses only to a longer row.
         """
         seconds, rows = _seconds(self._all[places]), self._rows(places)
         here = np.flatnonzero(places == step)
@@ -231,26 +228,25 @@ class _Surroundings:
             best, enough = rivals[rows[rivals].argmax()], True
         else:
             best = np.lexsort((np.abs(seconds - last), -rows))[0]
-            enough = bool(rows[best] >= _FAR_ROW)
+            enough = bool(rows[best] >= _FAR_ROW_RECORDS)
         if len(here):
             in_step = (places[best] - step) % self._size == 0
-            # A lone record elsewhere is chance where the next one in step can be, whatever its
-            # time.
+            # A single record elsewhere is chance if the next place in step can be a record.
             lone = rows[best] == 1 and bool((places == step + self._size).any())
             if in_step or not enough or lone or rows[here[0]] > rows[best]:
                 return step
         return int(places[best]) if enough else None
 
     def _rows(self, places: NDArray[np.intp]) -> NDArray[np.intp]:
-        """(n,): how many records stand in a row at each of `places`, each with a time near that of
-        the one before; at most _ROW.
+        """(n,): the length of the row of records at each of `places`, each with a time near that of
+        the one before; at most _ROW_RECORDS.
 
-        Those with the very same time do not count: what looks like records can be bytes that merely
-        repeat.
+        Records with the same time as the one before do not count: bytes that repeat look like such
+        records.
         """
         rows = np.ones(len(places), np.intp)
         alive, moments = np.arange(len(places)), _moments(self._all[places])
-        for ahead in range(1, _ROW):
+        for ahead in range(1, _ROW_RECORDS):
             following = places[alive] + ahead * self._size
             inside = following < len(self._all)
             alive, following = alive[inside], following[inside]
@@ -267,7 +263,7 @@ class _Surroundings:
 
 
 def _can_be(records: Records) -> Bools:
-    """(n,): which of `records` can be, taken alone."""
+    """(n,): which of `records` are possible, each by itself."""
     if records.dtype == EVENT:
         fine: Bools = _TYPES[records["type"]] & (records["usec"] < _SECOND_US)
         return fine
@@ -279,7 +275,7 @@ def _can_be(records: Records) -> Bools:
 
 
 def _moments(records: Records) -> Seconds:
-    """(n,): the time of each of `records`, us UTC, as `_seconds` has it."""
+    """(n,): the time of each of `records`, us UTC, of the same event as in `_seconds`."""
     if records.dtype == EVENT:
         usec = records["usec"]
     else:
@@ -289,8 +285,8 @@ def _moments(records: Records) -> Seconds:
 
 
 def _seconds(records: Records) -> Seconds:
-    """(n,): the time of each of `records`, s UTC: of a connection its end, or its start if that is
-    unknown.
+    """(n,): the time of each of `records`, s UTC: of a connection its end, or its start if the end
+    is unknown.
     """
     if records.dtype == EVENT:
         return records["sec"].astype(np.int64)

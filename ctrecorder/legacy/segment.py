@@ -1,14 +1,12 @@
-"""Files of the C ctrecorder, 0.1.3 to 0.1.6, as segments: plain or compressed, whole, cut or out of
-step.
+"""Files of the C ctrecorder, 0.1.3 to 0.1.6: plain or compressed, whole, cut or out of step.
 
-A `LegacySegment` offers what a `reader.Segment` does, so what reads, lists, tests and squeezes
-segments takes these files too. They have no blocks and no index: opening one reads it once, finds
-its records (`legacy_steps`), cuts them into blocks and keeps the places and times of these alone.
-A block is read when it is asked for.  A compressed file is unpacked as it is read: twice if its
-blocks are taken in order, and once more for each step back.
+They have no blocks and no index: opening one reads it once, finds its records (`resync`), cuts them
+into blocks and keeps only the offsets and times of these.  A block is read again for each use.  A
+compressed file is unpacked while it is read: twice if its blocks are read in order, and once more
+for each step back.
 
-Memory: the index (32 bytes for 65,536 records), what was found wrong (at most `MOST_FAULTS`), a
-piece of 2 MiB and its arrays, and while a compressed file is read its decoder (see `packed`).
+Memory: the index (32 bytes for 65,536 records), at most `MAX_FINDINGS` findings, a piece of 2 MiB
+and its arrays, and the decoder of a compressed file (see `decompress`).
 """
 
 from __future__ import annotations
@@ -21,53 +19,51 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ctrecorder import labels, uapi
 from ctrecorder.columns import Table
-from ctrecorder.ctlog.frame import INDEX, NO_HASH, ROWS_WRITTEN, TABLES, Gap, Json, Kind, Mark
+from ctrecorder.ctlog.frame import INDEX, ROWS_WRITTEN, TABLES, Gap, Kind, Mark
+from ctrecorder.ctlog.header import NOT_COUNTED, Header
 from ctrecorder.ctlog.index import FORM_COLUMNS, WHOLE
-from ctrecorder.errors import ArchiveError, FormatError
+from ctrecorder.ctlog.predicate import Query
+from ctrecorder.errors import ArchiveError
+from ctrecorder.findings import Finding
 from ctrecorder.legacy.decompress import Stream
 from ctrecorder.legacy.format import HEADER_BYTES, Records, parse_header, record_times, to_table
 from ctrecorder.legacy.resync import Fault, Run, Steps
 from ctrecorder.segment.blockfile import BlockFile
-from ctrecorder.segment.reader import Block, Query, Segment
+from ctrecorder.segment.recording import Block, Recording
 
-# A write error makes one fault, a disk that stays full some hundreds.  A stranger's file could have
-# one after every record, at 0.1 ms each.
-MOST_FAULTS = 100_000
-# A lease is refused while a file is open for writing, and always by NFS: what has not grown for a
-# day is not being written.
+# A write error makes one finding, a disk that stays full some hundreds.  A stranger's file could
+# have one after every record, at 0.1 ms each.
+MAX_FINDINGS = 100_000
+# A lease is refused while a file is open for writing, and always by NFS: a file that has not grown
+# for a day is not being written.
 _WRITTEN_SECONDS = 86_400
-# OpenWrt's recorder writes gzip itself, so that a crash leaves such a file without its end.  The
-# other kinds are made of finished files: without its end such a file is damaged, and the whole one
-# may exist.
+# OpenWrt's recorder writes gzip itself, so that a crash leaves such a file without its end.  Files
+# of the other kinds are made of finished files: without its end such a file is damaged, and the
+# whole one may exist.
 _WRITTEN_PACKED = "gzip"
 
 
-class LegacySegment(Segment):
+class LegacySegment(Recording):
     """An open file of the C ctrecorder.
 
-    `header`: `host`, `protocols`, `utc_offset`, and under `legacy` all that the file's header says.
+    `header`: `host`, `protocols`, `utc_offset`, and under `legacy` all of the file's header.
     `state`: "live" if a process has it open for writing, "crashed" if its end is cut as a crash
     leaves it, else "closed".  A failed checksum or an invalid stream of a compressed file is
-    damage. Where records are missing there is a GAP.  There are no hashes and no footer. Raises as
-    `Segment` does.
+    damage.  Where records are missing there is a GAP.  There are no hashes and no footer.
+
+    Opening raises ArchiveError if the file cannot be read, FormatError if it is none of the C
+    ctrecorder.
     """
 
-    hashed = False
-
     def __init__(self, path: str) -> None:
-        self.path = path
-        self.unknown_columns: set[int] = set()
-        self.findings: list[FormatError] = []
-        self.torn: FormatError | None = None
-        self.totals: Json = {}
-        self.previous_hash = self.last_hash = NO_HASH
+        super().__init__(path, BlockFile(path))
         self._gaps: list[Gap] = []
         self._entries: list[tuple[int, ...]] = []
         self._stream: Stream | None = None
-        self.file = BlockFile(path)
         try:
             self._open()
         except OSError as error:
@@ -87,23 +83,23 @@ class LegacySegment(Segment):
         self._packed = bool(stream.kind)
         self._find_blocks(stream, live)
         self._end = stream.position
-        self.index = np.array(self._entries, INDEX)
+        self._index = np.array(self._entries, INDEX)
         self.state = "live" if live else "crashed" if self.torn else "closed"
-        self.header = {
-            "format": "CTNL",
+        self.header = Header(
+            format="CTNL",
             # Flows go on from file to file of one host and protocol: they pair as one recording.
-            "recording": f"{self.facts.host} {self.facts.protocol}",
-            "host": self.facts.host,
-            "protocols": [labels.protocol(self.facts.l4proto)],
-            "utc_offset": self.facts.utc_offset,
-            "losses": "not counted",
-            "legacy": asdict(self.facts),
-        }
+            recording=f"{self.facts.host} {self.facts.protocol}",
+            host=self.facts.host,
+            protocols=(labels.protocol(self.facts.l4proto),),
+            utc_offset=self.facts.utc_offset,
+            losses=NOT_COUNTED,
+            legacy=asdict(self.facts),
+        )
 
     def _find_blocks(self, stream: Stream, live: bool) -> None:
-        """Read all; note the blocks, and what is wrong.
+        """Read the whole file; note its blocks and its damage.
 
-        That the end of a live one is cut is not.
+        A cut end of a live file is no damage.
         """
         last = self.facts.start_ns
         fault: Fault | None = None
@@ -115,31 +111,31 @@ class LegacySegment(Segment):
                     self._note_gap(fault, "write-error", last, record_times(found.records[:1])[0])
                 last, fault = self._note_run(found), None
             elif found.partial:
-                self.torn = self._wrong(found, stream)
+                self.torn = self._finding(found, stream)
             else:
                 fault = found
-                self._note_fault(self._wrong(found, stream))
+                self._note_fault(self._finding(found, stream))
         if fault:
             self._note_gap(fault, "write-error", last, last)
         if stream.error and stream.cut and (live or stream.kind == _WRITTEN_PACKED):
-            self.torn = self.file.placed(stream.error, 0)
+            self.torn = self.file.finding(stream.error, 0)
         elif stream.error:
             self.torn = None
-            self._note_fault(self.file.placed(stream.error, 0))
+            self._note_fault(self.file.finding(stream.error, 0))
             self._note_gap(Fault(stream.position, 0, stream.error.reason), "damaged", last, last)
         if self.torn and not live:
             self.findings.append(self.torn)
-            self._note_gap(Fault(stream.position, 0, self.torn.reason), "crashed", last, last)
+            self._note_gap(Fault(stream.position, 0, self.torn.what), "crashed", last, last)
 
     def _pieces(self, stream: Stream) -> Iterator[Run | Fault]:
-        """The runs of records and the faults of the file."""
+        """The runs of records and the faults, in the order of the file."""
         steps = Steps(self.facts, HEADER_BYTES)
         while data := stream.read(ROWS_WRITTEN * self.facts.layout.itemsize):
             yield from steps.feed(data)
         yield from steps.close()
 
     def _note_run(self, run: Run) -> int:
-        """Note the blocks of `run`; what follows on a block that is not full joins it.
+        """Note the blocks of `run`; its first records fill up the block directly before it.
 
         Returns the time of the last record.
         """
@@ -147,9 +143,8 @@ class LegacySegment(Segment):
             records = run.records[first : first + ROWS_WRITTEN]
             earliest, latest = record_times(records)
             offset = run.offset + first * records.dtype.itemsize
-            before, begin, end, rows, kind, *_ = self._entries[
-                -1
-            ]  # a GAP, if it does not follow on it
+            # The last entry is a GAP if something is between.
+            before, begin, end, rows, kind, *_ = self._entries[-1]
             if kind in TABLES and rows + len(records) <= ROWS_WRITTEN:
                 self._entries.pop()
                 self._note(
@@ -171,34 +166,37 @@ class LegacySegment(Segment):
         self._entries.append((offset, earliest, latest, rows, kind, family, form, 0))
 
     def _note_gap(self, fault: Fault, reason: str, before: int, after: int) -> None:
-        """Note that records may be missing between two times, of which the second is the earlier
-        one if the clock was set.
+        """Note that records may be missing between two times; after a clock step the second one can
+        be earlier.
         """
         begin, end = sorted((before, after))
         self._note(fault.offset, begin, end, Kind.GAP)
         self._gaps.append(Gap(begin, end, reason, None, fault.reason))
 
-    def _note_fault(self, error: FormatError) -> None:
-        if len(self.findings) >= MOST_FAULTS:
+    def _note_fault(self, finding: Finding) -> None:
+        if len(self.findings) >= MAX_FINDINGS:
             raise self.file.wrong(
-                f"out of step in over {MOST_FAULTS:,} places: this is no C ctrecorder's file any more",
-                error.offset,
+                f"out of step in over {MAX_FINDINGS:,} places: "
+                "this is not a file of the C ctrecorder",
+                finding.offset or 0,
             )
-        self.findings.append(error)
+        self.findings.append(finding)
 
-    def _wrong(self, fault: Fault, stream: Stream) -> FormatError:
+    def _finding(self, fault: Fault, stream: Stream) -> Finding:
+        """The finding of `fault`.  `torn` of a compressed file is at the end of the file."""
         if stream.kind and fault.partial:
-            return self.file.wrong(
-                fault.reason, self.file.size
-            )  # an offset is one of the file, as `torn` is used
-        return self.file.wrong(
-            fault.reason + (" (all counted in the unpacked data)" if stream.kind else ""),
-            fault.offset,
-        )
+            return self.file.damage(fault.reason, self.file.size)
+        where = " (all counted in the unpacked data)" if stream.kind else ""
+        return self.file.damage(fault.reason + where, fault.offset)
+
+    @property
+    def index(self) -> NDArray[np.void]:
+        """INDEX records of the blocks that the records were cut into."""
+        return self._index
 
     @property
     def gaps(self) -> list[Gap]:
-        """Where records are missing: not from when to when, but between which two."""
+        """Where records are missing: from the time of the record before to that of the next one."""
         return list(self._gaps)
 
     @property
@@ -207,13 +205,22 @@ class LegacySegment(Segment):
         return [Mark(self.facts.start_ns, self.facts.start_ns, "start", {})]
 
     def read(self, block: Block, names: Iterable[str] | None = None) -> Table:
-        """The columns `names` (default: all that there are) of a block.  Raises FormatError."""
+        """The columns `names` (default: all) of a block.  Raises FormatError."""
         return to_table(self._records(block), self.facts, names)
 
-    def ask(self, block: Block, names: Iterable[str] | None, query: Query) -> Table | None:
-        """The rows of a block that are wanted, with the columns `names`; None if there are none.
+    def read_small(
+        self, blocks: Iterable[Block], names: Iterable[str] | None = None
+    ) -> list[Table]:
+        """No blocks of these files join: a table for each of `blocks`."""
+        return [self.read(block, names) for block in blocks]
 
-        Raises FormatError.
+    def may_contain(self, query: Query) -> bool:
+        """True: these files have no filter of addresses."""
+        return True
+
+    def ask(self, block: Block, names: Iterable[str] | None, query: Query) -> Table | None:
+        """The wanted rows of a block, with the columns `names` (None: all) and those that the query
+        needs; None if there are none.  Raises FormatError.
         """
         if not query.may_contain_time(block.time_min, block.time_max):
             return None
@@ -233,7 +240,7 @@ class LegacySegment(Segment):
         return Table(table.family, len(table), {**rest.columns, **table.columns})
 
     def _records(self, block: Block) -> Records:
-        """The records of a block.  Raises FormatError if they are not there any more."""
+        """The records of a block.  Raises FormatError if the file has become shorter."""
         length = block.rows * self.facts.layout.itemsize
         try:
             data = (
@@ -245,14 +252,14 @@ class LegacySegment(Segment):
             raise ArchiveError(f"{self.path}: cannot be read: {error.strerror}") from error
         if len(data) < length:
             raise self.file.wrong(
-                f"{length - len(data)} bytes are not there any more: the file was changed meanwhile",
+                f"{length - len(data)} bytes are missing: the file was changed meanwhile",
                 block.offset,
             )
         records: Records = np.frombuffer(data, self.facts.layout)
         return records
 
     def _unpacked(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes at `offset` of what the compressed file holds."""
+        """Up to `length` bytes at `offset` of the unpacked data."""
         if self._stream is None or self._stream.position > offset:
             self._stream = Stream(self.file.descriptor)
         self._stream.skip_to(offset)
@@ -263,15 +270,14 @@ class LegacySegment(Segment):
 
 
 def is_written(descriptor: int) -> bool:
-    """Whether a process has this open file open for writing, as far as one may know: the C
-    ctrecorder takes no lock.
+    """Whether a process has this file open for writing: the C ctrecorder takes no lock.
 
-    A lease for reading is refused while it is.  It is refused to strangers too, and by some file
-    systems: then the answer is no.
+    A lease for reading is refused while one has.  False if the caller may not take a lease (it is
+    not the owner), or if the file system has none.
     """
     try:
-        # Someone may open the file for writing while we hold the lease: the signal for that is one
-        # that is ignored.
+        # Another process may open the file for writing while we hold the lease.  The kernel then
+        # sends a signal: one that is ignored by default.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except BlockingIOError:

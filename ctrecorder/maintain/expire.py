@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ctrecorder import times
-from ctrecorder.archive import find, lock, retention
+from ctrecorder.archive import chain, find, lock, retention
 from ctrecorder.archive.lock import BusyError, Held
 from ctrecorder.archive.open import open_segment
 from ctrecorder.archive.retention import Hold, Receipt
@@ -134,8 +134,8 @@ class Expiry:
                 until,
                 int(segment.index["rows"].sum()),
                 candidate.bytes,
-                lock.hashes(segment),
-                str(segment.header.get("previous") or ""),
+                list(chain.link(segment).hashes),
+                segment.header.previous or "",
                 segment.previous_hash.hex(),
                 self.now,
                 reason,

@@ -13,19 +13,20 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from ctrecorder.archive import lock
+from ctrecorder.archive import chain, lock
 from ctrecorder.archive.lock import BusyError, Held
 from ctrecorder.archive.open import open_segment
 from ctrecorder.columns import Table
 from ctrecorder.connections.pairing import Pairer
-from ctrecorder.ctlog.block import addresses_block
-from ctrecorder.ctlog.frame import Gap, Json, Kind, Mark
+from ctrecorder.ctlog.frame import Gap, Kind, Mark
 from ctrecorder.ctlog.plans import SQUEEZED
 from ctrecorder.errors import ArchiveError, ExitCode, FormatError, NewerError
 from ctrecorder.folder import Folder
 from ctrecorder.maintain.fingerprint import Fingerprint
 from ctrecorder.maintain.ordering import RESOLUTIONS, BlockOrdering
+from ctrecorder.segment.pending import addresses_block
 from ctrecorder.segment.reader import Segment
+from ctrecorder.segment.recording import Recording
 from ctrecorder.segment.writer import SegmentWriter
 
 # Where --keep puts the segment as it was recorded: out of the folder that is read as the archive.
@@ -74,9 +75,9 @@ class Result:
     torn: int
 
 
-def is_squeezed(segment: Segment) -> bool:
+def is_squeezed(segment: Recording) -> bool:
     """If there is nothing to squeeze: the segment is a squeezed one."""
-    return "squeezed" in segment.header
+    return segment.header.is_squeezed
 
 
 def squeeze(
@@ -168,20 +169,15 @@ def _output_folder(held: Held, output: str | None) -> Iterator[Folder]:
         yield folder
 
 
-def torn_bytes(old: Segment) -> int:
-    """The bytes at the end of a crashed segment that are no whole block."""
-    return old.size - old.torn.offset if old.torn is not None else 0
-
-
-def _refuse_damage(old: Segment) -> None:
+def _refuse_damage(old: Recording) -> None:
     """Raise DamagedError for any damage but what a crash leaves."""
     for finding in old.findings:
         if finding is not old.torn:
-            reason = f"{finding.reason}; a damaged segment is not squeezed (cttest --repair saves what is whole)"
-            raise DamagedError(reason, path=old.path, offset=finding.offset)
+            reason = f"{finding.what}; a damaged segment is not squeezed (cttest --repair saves what is whole)"
+            raise DamagedError(reason, path=old.path, offset=finding.offset or 0)
 
 
-def _refuse_unknown(old: Segment) -> None:
+def _refuse_unknown(old: Recording) -> None:
     """Raise NewerError for kinds of blocks, or columns that were read, that would be left out."""
     if old.unknown_parts:
         lost = f"has {old.unknown_parts}, which this version of ctrecorder does not know"
@@ -190,7 +186,7 @@ def _refuse_unknown(old: Segment) -> None:
 
 
 def _write(
-    old: Segment,
+    old: Recording,
     aside: _Aside,
     settings: SqueezeOptions,
     status: os.stat_result,
@@ -201,12 +197,8 @@ def _write(
     must say.
     """
     rows = int(old.index["rows"].sum())
-    header: Json = {**old.header, "replaces": lock.successor(old)}
-    header["squeezed"] = {
-        "resolution": settings.resolution,
-        "ids": settings.keep_ids,
-        "torn": torn_bytes(old),
-    }
+    how = {"resolution": settings.resolution, "ids": settings.keep_ids, "torn": old.torn_bytes}
+    header = replace(old.header, replaces=chain.successor(old), squeezed=how)
     begun = int(old.index["time_min"][0])
     # Owner and mode are the old one's, so that whoever could read the log still can.
     writer = SegmentWriter.create(
@@ -240,7 +232,7 @@ def _write(
 
 
 def _copy(
-    old: Segment,
+    old: Recording,
     writer: SegmentWriter,
     settings: SqueezeOptions,
     marks: list[Mark],
@@ -277,7 +269,7 @@ def _copy(
     return fingerprint
 
 
-def _in_order(old: Segment, progress: Progress | None) -> Iterator[tuple[list[Table], bool]]:
+def _in_order(old: Recording, progress: Progress | None) -> Iterator[tuple[list[Table], bool]]:
     """Tables of events (of the C ctrecorder's squeezed files: connections) in the order of the
     file, and whether a MARK follows them.
     """
@@ -298,7 +290,7 @@ def _in_order(old: Segment, progress: Progress | None) -> Iterator[tuple[list[Ta
 
 
 def _compare(
-    old: Segment, aside: _Aside, fingerprint: Fingerprint, notes: Notes, key: bytes
+    old: Recording, aside: _Aside, fingerprint: Fingerprint, notes: Notes, key: bytes
 ) -> Result:
     """Read the new segment back and hold it against the old one.
 
@@ -320,7 +312,7 @@ def _compare(
             raise ArchiveError(
                 f"{old.path}: the squeezed segment does not say what this one does; this one stays (please report it)"
             )
-        events, torn = int(old.index["rows"].sum()), torn_bytes(old)
+        events, torn = int(old.index["rows"].sum()), old.torn_bytes
         hashes = new.last_hash.hex(), old.last_hash.hex()
         return Result(
             aside.path, old.state, events, found.connections, old.size, new.size, *hashes, torn

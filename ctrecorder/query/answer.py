@@ -28,9 +28,10 @@ from ctrecorder.ctlog.decoder import LazyTable
 from ctrecorder.ctlog.frame import REASONS, Gap, Kind, Mark, row_times
 from ctrecorder.ctlog.predicate import Addresses, Bounds, Query
 from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError
+from ctrecorder.findings import Finding, damage
 from ctrecorder.query.external_sort import Sorter
 from ctrecorder.query.merge import Batch, merge
-from ctrecorder.segment.reader import Block, Segment
+from ctrecorder.segment.recording import Block, Recording
 from ctrecorder.terminal import count
 
 # The reader reads up to the last block; a recorder writes within a second what it hears, and the
@@ -104,14 +105,14 @@ class Archive:
     """
 
     query: _CountingQuery
-    segments: list[Segment] = field(default_factory=list)
+    segments: list[Recording] = field(default_factory=list)
     failed: list[CtrecorderError] = field(default_factory=list)
     first: int = times.END
     last: int = times.BEGIN
     live: bool = False
 
     @property
-    def findings(self) -> list[CtrecorderError]:
+    def findings(self) -> list[Finding | CtrecorderError]:
         """What is damaged or cannot be read, so far as it was come across."""
         return [
             *self.failed,
@@ -267,7 +268,7 @@ def _pair(archive: Archive, names: Iterable[str], sorter: Sorter) -> Iterator[in
         # Each recording pairs by itself: a dump of one recorder says nothing of the flows of
         # another.
         pairer = pairers.setdefault(
-            str(segment.header.get("chain", segment.header.get("recording", segment.path))),
+            segment.pairing_key,
             Pairer(),
         )
         has_rows = segment.may_contain(query)
@@ -309,12 +310,12 @@ def describe_gap(gap: Gap, *, utc: bool) -> str:
     return f"gap: {lost} from {span}: {why}"
 
 
-def _begun(segment: Segment) -> int:
+def _begun(segment: Recording) -> int:
     """When the recording of the segment began: connections in it may have started long before."""
     return int(segment.index["time_min"][0]) if len(segment.index) else times.END
 
 
-def _first_time(segment: Segment) -> int:
+def _first_time(segment: Recording) -> int:
     return segment.times[0] if len(segment.index) else times.END
 
 
@@ -395,7 +396,7 @@ def _exact(source: Array) -> Array:
 
 
 def _in_file_order(
-    segment: Segment, names: Iterable[str], query: Query, has_rows: bool
+    segment: Recording, names: Iterable[str], query: Query, has_rows: bool
 ) -> Iterator[tuple[Table | Mark, int]]:
     """The rows (if it `has_rows`) that the question wants and the complete dumps, as they were
     recorded.
@@ -426,7 +427,7 @@ def _in_file_order(
 
 
 def _ask(
-    segment: Segment, group: list[Block], names: Iterable[str], query: Query
+    segment: Recording, group: list[Block], names: Iterable[str], query: Query
 ) -> Iterator[Table]:
     """The wanted rows of a group of blocks.
 
@@ -442,7 +443,7 @@ def _ask(
             first, names, query.of_connections() if first.kind == Kind.CONNECTIONS else query
         )
     except FormatError as error:
-        segment.findings.append(error)
+        segment.findings.append(damage(error))
         return
     if found is not None:
         yield found

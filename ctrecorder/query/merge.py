@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from ctrecorder.columns import Table, concat
 from ctrecorder.ctlog.frame import Kind, row_times
 from ctrecorder.ctlog.index import FORM_SMALL
+from ctrecorder.ctlog.predicate import Query
 from ctrecorder.errors import FormatError
-from ctrecorder.segment.reader import Block, Query, Segment
+from ctrecorder.findings import damage
+from ctrecorder.segment.recording import Block, Recording
 
 # Bytes that rows which wait take: 1,500,000 of what a line of text needs, 16 full blocks of IPv6
 # with all columns.  With fewer, blocks that overlap are read twice sooner; with more, a small
@@ -64,7 +66,7 @@ class _Unit:
 
     time: int
     number: int
-    segment: Segment = field(compare=False)
+    segment: Recording = field(compare=False)
     blocks: list[Block] = field(compare=False)
     since: int = field(compare=False, default=-_NEVER)
     until: int = field(compare=False, default=_NEVER)
@@ -107,7 +109,7 @@ class _Held(NamedTuple):
 
 
 def merge(
-    segments: Sequence[Segment],
+    segments: Sequence[Recording],
     names: Iterable[str] | None = None,
     query: Query | None = None,
     kind: Kind = Kind.EVENTS,
@@ -126,7 +128,7 @@ def merge(
 class _Merge:
     def __init__(
         self,
-        segments: Sequence[Segment],
+        segments: Sequence[Recording],
         names: Iterable[str] | None,
         query: Query | None,
         kind: Kind,
@@ -196,7 +198,7 @@ class _Merge:
                 else segment.read(unit.blocks[0], self._names)
             )
         except FormatError as error:
-            segment.findings.append(error)
+            segment.findings.append(damage(error))
             return []
         return [] if found is None else [found]
 
@@ -267,7 +269,7 @@ def _units(whole: _Unit, kind: Kind, query: Query | None) -> Iterator[_Unit]:
         yield _unit(whole.segment, number, blocks)
 
 
-def _unit(segment: Segment, number: int, blocks: list[Block]) -> _Unit:
+def _unit(segment: Recording, number: int, blocks: list[Block]) -> _Unit:
     return _Unit(min(block.time_min for block in blocks), number, segment, blocks)
 
 

@@ -21,13 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder import times
-from ctrecorder.archive import find, lock
+from ctrecorder.archive import chain, find
 from ctrecorder.archive.find import Span
 from ctrecorder.columns import TUPLE, Source, Table
 from ctrecorder.connections import parts
 from ctrecorder.ctlog.frame import Gap
 from ctrecorder.ctlog.predicate import ORIG_DST, ORIG_SRC, REPLY_DST, Query, Term
 from ctrecorder.errors import ArchiveError, CtrecorderError, UsageError
+from ctrecorder.findings import Finding
 from ctrecorder.query import answer
 from ctrecorder.query.answer import Archive
 from ctrecorder.query.parse import parse_network, parse_ports
@@ -64,7 +65,7 @@ class Answer:
 
     tables: list[Table]
     gaps: list[Gap]
-    findings: list[CtrecorderError]
+    findings: list[Finding | CtrecorderError]
     stats: answer.ScanStats
     counted: bool
 
@@ -167,7 +168,7 @@ class _Dumps:
     def __init__(self, opened: Archive) -> None:
         chains: dict[str, list[tuple[int, int]]] = {}
         for segment in opened.segments:
-            found = chains.setdefault(str(segment.header.get("chain", "")), [])
+            found = chains.setdefault(segment.header.chain or "", [])
             found += [(mark.end, mark.begin) for mark in segment.marks if mark.is_complete_dump]
             found.sort()
         self._chains = [
@@ -285,25 +286,25 @@ def _is_counted(opened: Archive, asked: WhoQuery) -> bool:
     touching = [
         one for one in opened.segments if one.times[0] < asked.until and one.times[1] >= asked.since
     ]
-    return all(one.header.get("losses") != "not counted" for one in touching)
+    return all(one.counts_losses for one in touching)
 
 
 def _holes(opened: Archive, asked: WhoQuery) -> Iterator[Gap]:
     """Times between two segments of a recording that do not follow on each other: what was there is
     gone.
     """
-    last: dict[str, tuple[int, list[str]]] = {}
+    last: dict[str, tuple[int, chain.Link]] = {}
     for segment in opened.segments:
-        chain = str(segment.header.get("chain", ""))
+        link = chain.link(segment)
         begin, end = segment.times
-        if chain in last:
-            before, hashes = last[chain]
+        if link.chain in last:
+            before, earlier = last[link.chain]
             if (
-                hashes
-                and segment.previous_hash.hex() not in hashes
+                earlier.hashes
+                and not link.follows(earlier)
                 and before < asked.until
                 and begin >= asked.since
                 and before < begin
             ):
                 yield Gap(before, begin, "not-recording", None, "a segment is missing")
-        last[chain] = end, lock.hashes(segment)
+        last[link.chain] = end, link

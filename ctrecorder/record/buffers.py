@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from ctrecorder.columns import Table, concat
-from ctrecorder.ctlog.block import PendingBlock, table_blocks
+from ctrecorder.segment.pending import PendingBlock, table_blocks
 
 _Key = tuple[int, bool]  # address family; True for the rows of a table dump
 

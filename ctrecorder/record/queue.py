@@ -15,13 +15,13 @@ from dataclasses import replace
 
 from ctrecorder import times
 from ctrecorder.columns import Table
-from ctrecorder.ctlog.block import PendingBlock, gap_block, mark_block
 from ctrecorder.ctlog.frame import Gap, Kind, Mark
 from ctrecorder.errors import ArchiveError, CtrecorderError
 from ctrecorder.record.buffers import BlockBuffer, RowBuffer
 from ctrecorder.record.counters import Counters
 from ctrecorder.record.retry import Retry
 from ctrecorder.record.segments import SegmentSeries
+from ctrecorder.segment.pending import PendingBlock, gap_block, mark_block
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from ctrecorder import __version__, labels
 from ctrecorder.columns import Table
 from ctrecorder.ctlog.frame import Gap, Mark
+from ctrecorder.ctlog.header import Header
 from ctrecorder.kernel import bpf, sockets
 from ctrecorder.kernel.netns import Namespace
 from ctrecorder.kernel.sockets import DumpSocket, EventSocket
@@ -293,19 +294,19 @@ class Recorder:
     def _log_counters(self) -> None:
         counters.log_counters(self.log, self.counters, self._queue.path, self._series.bytes_written)
 
-    def _header(self) -> dict[str, object]:
-        """The facts of a segment's header."""
+    def _header(self) -> Header:
+        """The header of a segment that is opened now."""
         options = self.options
-        return {
-            "host": socket.gethostname(),
-            "boot_id": _boot_id(),
-            "kernel": os.uname().release,
-            "protocols": [labels.protocol(number) for number in sorted(options.protocols)],
-            "updates": options.updates,
-            "nat_only": options.nat_only,
-            "buffer_bytes": self._receiver.socket.buffer_bytes,
-            "sysctls": {name: sockets.sysctl(name) for name in HEADER_SYSCTLS},
-        }
+        return Header(
+            host=socket.gethostname(),
+            boot_id=_boot_id(),
+            kernel=os.uname().release,
+            protocols=tuple(labels.protocol(number) for number in sorted(options.protocols)),
+            updates=options.updates,
+            nat_only=options.nat_only,
+            buffer_bytes=self._receiver.socket.buffer_bytes,
+            sysctls={name: sockets.sysctl(name) for name in HEADER_SYSCTLS},
+        )
 
 
 def _boot_id() -> str | None:

@@ -12,9 +12,11 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 
 from ctrecorder import times
 from ctrecorder.ctlog.frame import FRAME, NO_HASH
+from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError, CtrecorderError
 from ctrecorder.record.target import Tail, Target, folder_locked, newest_segment
 from ctrecorder.segment import files
@@ -22,11 +24,9 @@ from ctrecorder.segment.writer import FileLocation, SegmentWriter
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
 
-Facts = dict[str, object]
-
 
 class SegmentSeries:
-    """The segments of `target`.  `facts` gives the header of a segment when it is opened.
+    """The segments of `target`.  `header` gives the header of a segment when it is opened.
 
     Methods raise ArchiveError.
 
@@ -36,12 +36,12 @@ class SegmentSeries:
     """
 
     def __init__(
-        self, target: Target, facts: Callable[[], Facts], log: Log, key: bytes = b""
+        self, target: Target, header: Callable[[], Header], log: Log, key: bytes = b""
     ) -> None:
         self.target, self.log = target, log
         self.writer: SegmentWriter | None = None
         self.opened = 0
-        self._facts, self._key = facts, key
+        self._header, self._key = header, key
         self._previous: Tail | None = None
         self._chain = ""
         self._opened_ns = self._closed_bytes = 0
@@ -167,16 +167,16 @@ class SegmentSeries:
 
     def _open(self, now_ns: int) -> SegmentWriter:
         tail, path = self._previous, files.first_free(self.target.path(now_ns))
-        facts: Facts = {
-            **self._facts(),
-            "chain": self._chain,
-            "sequence": tail.sequence + 1 if tail else 1,
-            "template": os.path.basename(self.target.template),
-            "previous": os.path.basename(tail.path) if tail else None,
-        }
+        header = replace(
+            self._header(),
+            chain=self._chain,
+            sequence=tail.sequence + 1 if tail else 1,
+            template=os.path.basename(self.target.template),
+            previous=os.path.basename(tail.path) if tail else None,
+        )
         previous_hash = tail.last_hash if tail else NO_HASH
         writer = SegmentWriter.create(
-            path, facts, previous_hash, self.target.mode, time_ns=now_ns, key=self._key
+            path, header, previous_hash, self.target.mode, time_ns=now_ns, key=self._key
         )
         self._opened_ns = now_ns
         self.opened += 1

@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ctrecorder import filelock
-from ctrecorder.archive import find
+from ctrecorder.archive import chain, find
 from ctrecorder.ctlog.frame import (
     FRAME,
     MAX_JSON,
     TRAILER,
-    Json,
     check_hash,
-    parse_header,
     parse_trailer,
 )
+from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.record.template import expand_template, split_template
 from ctrecorder.segment import files
@@ -106,13 +105,13 @@ def newest_segment(template: str, key: bytes = b"") -> Tail | None:
     found = []
     for age, path in enumerate(find.find([folder]).segments):
         header, live = _glance(path)
-        if header.get("template") != pattern:
+        if header.template != pattern:
             continue
         if live:
             raise ArchiveError(
                 f"{path}: another recorder writes it; stop that one, or use another template"
             )
-        found.append((_sequence(header), age, path))
+        found.append((chain.sequence(header), age, path))
     return _tail(max(found)[2], key) if found else None
 
 
@@ -121,12 +120,12 @@ def _tail(path: str, key: bytes) -> Tail:
         header = segment.header
         # The last block of events has the end of the recording, whatever the clock did before.
         # Squeezed blocks are in another order.
-        last = segment.times[1] if "squeezed" in header else int(segment.index["time_max"][-1])
+        last = segment.times[1] if header.is_squeezed else int(segment.index["time_max"][-1])
         return Tail(
             path,
             segment.last_hash,
-            str(header.get("chain", "")),
-            _sequence(header),
+            header.chain or "",
+            chain.sequence(header),
             last,
             segment.state == "closed",
         )
@@ -139,27 +138,23 @@ def _open(path: str, key: bytes) -> Segment:
         return Segment(path)
 
 
-def _sequence(header: Json) -> int:
-    sequence = header.get("sequence", 0)
-    return sequence if isinstance(sequence, int) else 0
-
-
-def _glance(path: str) -> tuple[Json, bool]:
-    """The header of a segment ({} if it is damaged or gone), and whether a recorder writes it.
+def _glance(path: str) -> tuple[Header, bool]:
+    """The header of a segment (without members if it is damaged or gone), and whether a recorder
+    writes it.
 
     Reads no more of the file than that.
     """
     try:
         descriptor = files.open_file(path)
     except ArchiveError:
-        return {}, False
+        return Header(), False
     try:
         frame = find.sniff(descriptor)
         if frame is None or frame.length > MAX_JSON:
-            return {}, False
+            return Header(), False
         data = os.pread(descriptor, FRAME.size + frame.length, 0)
-        header = parse_header(data[FRAME.size :])
-        if header.get("sealed") is not True:
+        header = Header.parse(data[FRAME.size :])
+        if header.sealed is not True:
             check_hash(data, data[FRAME.size :])
         size = os.fstat(descriptor).st_size
         closed = (
@@ -168,6 +163,6 @@ def _glance(path: str) -> tuple[Json, bool]:
         )
         return header, not closed and files.is_live(descriptor)
     except (FormatError, OSError):
-        return {}, False
+        return Header(), False
     finally:
         os.close(descriptor)

@@ -1,9 +1,8 @@
-"""The blocks of a file: read where one is said to be, followed one after the other, found again
-behind damage.
+"""The blocks of a file: read at an offset, followed one after the other, found again after damage.
 
-All reading is by pread: a file that is cut short meanwhile gives a finding, not a signal.  What a
-block's bytes contradict raises FormatError; its offset is from the block's first byte until
-`BlockFile.placed` makes it the file's.
+All reading is by pread: a file that is cut short meanwhile gives a finding, not a signal.  Damage
+raises FormatError; its offset counts from the first byte of the block until `BlockFile.placed`
+makes it one of the file.
 """
 
 from __future__ import annotations
@@ -27,32 +26,32 @@ from ctrecorder.ctlog.frame import (
 )
 from ctrecorder.ctlog.index import FORM_COLUMNS, HEAD, index_head
 from ctrecorder.errors import ArchiveError, FormatError
+from ctrecorder.findings import Finding, damage
 from ctrecorder.segment import files
 
-# What one pread takes while blocks are followed or a magic is looked for: some hundreds of small
-# blocks.
+# Bytes of one pread while blocks are followed or a magic is searched: hundreds of small blocks.
 _WINDOW = 1 << 18
-# What one pread takes where reading does not go on behind what was read last.
+# Bytes of one pread that does not continue the one before.
 _GLANCE = 1 << 12
-# What is longer is read by itself: reading on would take a window for each.
-_LITTLE = 1 << 14
-# Records that are gathered before they become an array.
+# Blocks with more bytes bypass the read-ahead window.
+_MAX_WINDOWED = 1 << 14
+# Records that are collected before they become an array.
 _GATHERED = 1 << 12
-# A stranger's file can be full of magics.  Looking for whole blocks hashes so many times the file's
-# size at most, then gives up.
+# A stranger's file can be full of magics.  A search for whole blocks hashes at most this multiple
+# of the file's size.
 _HASH_FACTOR = 4
 
 
 class BlockFile:
-    """A file that is open for reading; `size` is what it held when it was opened.  Raises
-    ArchiveError if it cannot be opened or read.
+    """A file that is open for reading.  Raises ArchiveError if it cannot be opened or read.
 
-    `descriptor`: of the file, where that is open already; it is closed with this. `key`: of a
-    sealed recording, b"" of others; None: sealed, but the key is not at hand, so that no hash can
-    be checked.
+    `size`: bytes of the file when it was opened.
+    `key`: of a sealed recording; b"": not sealed; None: sealed, but the key is not available, so
+    that no hash can be checked.
     """
 
     def __init__(self, path: str, descriptor: int | None = None) -> None:
+        """`descriptor`: of the file, if it is open already; it is closed with this object."""
         self.path = path
         self.key: bytes | None = b""
         self.descriptor = files.open_file(path) if descriptor is None else descriptor
@@ -82,7 +81,10 @@ class BlockFile:
         return data
 
     def read_on(self, offset: int, length: int) -> memoryview:
-        """The same, where much of the file is read in little pieces from front to back."""
+        """Exactly `length` bytes, through a read-ahead window: for small reads from front to back.
+
+        Raises FormatError if the file ends before.
+        """
         at = offset - self._begin
         if not 0 <= at <= len(self._data) - length:
             ahead = _WINDOW if 0 < at <= len(self._data) else _GLANCE
@@ -98,17 +100,21 @@ class BlockFile:
         return self._data[at : at + length]
 
     def frame(self, offset: int) -> Frame:
-        """The frame of a block that is all in the file.  Raises FormatError."""
+        """The frame of the block at `offset`.
+
+        Raises FormatError if the block is not all in the file.
+        """
         frame = parse_frame(self.read_on(offset, FRAME.size))
         if offset + FRAME.size + frame.length > self.size:
             raise FormatError(
-                f"a block of {FRAME.size + frame.length} bytes, of which {self.size - offset} are there",
+                f"a block of {FRAME.size + frame.length} bytes, "
+                f"the file has {self.size - offset} of them",
                 offset=0,
             )
         return frame
 
     def payload(self, offset: int, frame: Frame) -> memoryview:
-        """The payload of the block at `offset`; of form COLUMNS only the index is held against the
+        """The payload of the block at `offset`; in form COLUMNS only the index is checked by the
         hash.  Raises FormatError.
         """
         data = self.read(offset, FRAME.size + frame.length)
@@ -116,18 +122,18 @@ class BlockFile:
         return data[FRAME.size :]
 
     def check(self, offset: int, frame: Frame) -> None:
-        """Hold what the hash of the block at `offset` covers against it.  Raises FormatError."""
+        """Check the hash of the block at `offset`.  Raises FormatError."""
         length = FRAME.size + self._hashed(offset, frame)
-        data = self.read(offset, length) if length > _LITTLE else self.read_on(offset, length)
+        data = self.read(offset, length) if length > _MAX_WINDOWED else self.read_on(offset, length)
         self.check_hash(data, data[FRAME.size :])
 
     def check_hash(self, frame: Buffer, part: Buffer) -> None:
-        """`format.check_hash` with this file's key, as far as it is at hand."""
+        """`frame.check_hash` with the key of this file, if that is available."""
         if self.key is not None:
             check_hash(frame, part, self.key)
 
     def _hashed(self, offset: int, frame: Frame) -> int:
-        """How much of the payload the frame's hash covers: all, or in form COLUMNS the index."""
+        """Bytes of the payload that the frame's hash covers: all, in form COLUMNS the index."""
         if frame.form != FORM_COLUMNS:
             return frame.length
         return index_head(self.read_on(offset + FRAME.size, HEAD.size), frame.length)[1]
@@ -135,7 +141,7 @@ class BlockFile:
     def whole_blocks(self, first: int, last: int) -> Iterator[int]:
         """Offsets in first..last-1 at which a block begins that matches its hash.
 
-        Raises FormatError if there are too many that do not.
+        Raises FormatError if too many blocks there do not match theirs.
         """
         budget = _HASH_FACTOR * self.size
         for offset in self._magics(first, last):
@@ -147,7 +153,7 @@ class BlockFile:
             except FormatError:
                 continue
             if budget < 0:
-                raise self.wrong("too many false blocks: what follows is not searched", offset)
+                raise self.wrong("too many false blocks: the rest is not searched", offset)
             yield offset
 
     def _magics(self, first: int, last: int) -> Iterator[int]:
@@ -172,14 +178,26 @@ class BlockFile:
             return error
         return type(error)(error.reason, path=self.path, offset=offset + error.offset)
 
+    def finding(self, error: FormatError, offset: int) -> Finding:
+        """The finding of an error of the block at `offset`."""
+        return damage(self.placed(error, offset))
+
+    def damage(self, what: str, offset: int) -> Finding:
+        """A finding at `offset` of this file."""
+        return damage(self.wrong(what, offset))
+
 
 class Scan:
-    """A segment's blocks, followed from the first; behind damage from the next whole one.
+    """The blocks of a segment, followed from the first, and after damage from the next whole one.
 
-    `index`: INDEX records of the blocks that are there, without FOOTERs, whose offsets are
-    `footers`; `last_hash` of the last block; `findings`; `torn`: the one that a crash leaves at the
-    end.  No frame is believed that does not match its hash: damage leads nowhere, and hides
-    nothing.  Payloads are not looked at otherwise.
+    `index`: INDEX records of the whole blocks without FOOTERs.
+    `footers`: offsets of the FOOTERs.
+    `last_hash`: of the last whole block.
+    `findings`: the damage.
+    `torn`: the finding about the end that a crash leaves.
+
+    Only frames that match their hash are used, so that damage neither misleads the scan nor hides
+    blocks.  Payloads are not decoded.
     """
 
     def __init__(self, file: BlockFile) -> None:
@@ -188,8 +206,8 @@ class Scan:
         self._parts: list[NDArray[np.void]] = []
         self.last_hash = NO_HASH
         self.footers: list[int] = []
-        self.findings: list[FormatError] = []
-        self.torn: FormatError | None = None
+        self.findings: list[Finding] = []
+        self.torn: Finding | None = None
         self._follow_all()
         self.index: NDArray[np.void] = np.concatenate(
             [*self._parts, np.array(self._records, INDEX)]
@@ -204,13 +222,13 @@ class Scan:
                 and (good := next(file.whole_blocks(end + 1, file.size), None)) is not None
             ):
                 self.findings.append(
-                    file.wrong(f"damaged; the next whole block is at byte {good}", end)
+                    file.damage(f"damaged; the next whole block is at byte {good}", end)
                 )
                 end = self._follow(good)
         except FormatError as error:
-            self.findings.append(error)
+            self.findings.append(damage(error))
         if end < file.size:
-            left = file.wrong(f"the last {file.size - end} bytes are no whole block", end)
+            left = file.damage(f"the last {file.size - end} bytes are not a whole block", end)
             self.findings.append(left)
             if self._is_torn(end):
                 self.torn = left
@@ -249,7 +267,7 @@ class Scan:
                 self._records.clear()
 
     def _is_torn(self, offset: int) -> bool:
-        """If the bytes from `offset` on are the beginning of the next block, or zeros, as file
+        """Whether the bytes from `offset` on are the beginning of the next block, or zeros, as file
         systems leave them after a power cut.
         """
         data: Buffer = self._file.pread(offset, FRAME.size)

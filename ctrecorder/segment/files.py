@@ -1,7 +1,7 @@
 """The file of a segment: created, opened, locked.
 
-A folder is opened once and files in it by its descriptor, so that a folder or link that is
-swapped meanwhile cannot lead elsewhere.
+A folder is opened once, and files in it by its descriptor: a folder or link that is exchanged
+meanwhile cannot lead elsewhere.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ctrecorder import filelock
 from ctrecorder.errors import ArchiveError, GoneError, why
 from ctrecorder.folder import Folder
 
-# Owner writes, group reads: reading the log is a group's right.
+# The owner writes, the group reads.
 MODE = 0o640
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -43,11 +43,14 @@ def create(
     folder: Folder | None = None,
     owner: os.stat_result | None = None,
 ) -> tuple[int, Folder]:
-    """Make the file `path`, which must not exist, and lock it: its descriptor, and its folder, to
-    be closed.
+    """Create the file `path`, which must not exist, and lock it; returns its descriptor and its
+    folder, both to be closed.
 
-    `folder`: the folder of `path`, where that is open already; it stays open.  `owner`: whose owner
-    and group the file gets; None: the caller's, and the umask limits `mode`.  Raises ArchiveError.
+    `folder`: the folder of `path`, if it is open already; it stays open.
+    `owner`: status of a file whose owner and group the new file gets; None: those of the caller,
+    and the umask limits `mode`.
+
+    Raises ExistsError if there is such a file, otherwise ArchiveError.
     """
     name = os.path.basename(path)
     try:
@@ -84,7 +87,7 @@ def is_live(descriptor: int) -> bool:
 def open_file(path: str, folder: int | None = None) -> int:
     """A descriptor for reading the regular file `path`; never waits (a FIFO is refused).
 
-    Raises ArchiveError; GoneError: there is none.
+    Raises GoneError if there is no such file, otherwise ArchiveError.
     """
     try:
         descriptor = os.open(path, _READ, dir_fd=folder)

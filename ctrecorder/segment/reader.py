@@ -1,17 +1,15 @@
-"""A segment, read: its header, its blocks, the columns that are asked for; also while it is
-written, after a crash, where it is damaged.
+"""Reading a segment: its header, its blocks, columns of a block; also while it is written, after a
+crash, and where it is damaged.
 
-The footer tells where the blocks are; without one, or if it is damaged, they are followed from the
-first.  What does not match its hash is never returned: it becomes a finding, and the rest is still
-read.
+The footer lists the blocks; without a whole footer they are followed from the first.  Bytes that do
+not match their hash are never returned: they become a finding, and the rest is still read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from types import TracebackType
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +20,6 @@ from ctrecorder.ctlog.compression import Buffer
 from ctrecorder.ctlog.decoder import LazyTable, decode_table
 from ctrecorder.ctlog.frame import (
     FRAME,
-    NO_HASH,
     TRAILER,
     VERSION,
     Frame,
@@ -31,9 +28,9 @@ from ctrecorder.ctlog.frame import (
     Kind,
     Mark,
     parse_footer,
-    parse_header,
     parse_trailer,
 )
+from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.index import (
     FORM_SMALL,
     Bound,
@@ -44,117 +41,54 @@ from ctrecorder.ctlog.index import (
     small_table,
     unknown_columns,
 )
+from ctrecorder.ctlog.predicate import Query
 from ctrecorder.errors import FormatError, NewerError
 from ctrecorder.segment import files
 from ctrecorder.segment.blockfile import BlockFile, Scan
+from ctrecorder.segment.recording import Block, Recording
 
 _Note = TypeVar("_Note", Gap, Mark)
 
-# A file whose first block is damaged is still a segment if there is a whole block in its first so
-# many bytes.
+# A file whose first block is damaged is still a segment if a whole block begins in these first
+# bytes.
 _SEARCH = 1 << 20
-# Records of an index that are kept in memory, 128 KiB; a longer one (a day of a block a second has
-# 2.7 MB) is read again when it is asked for, so that a year of segments can be open.
+# Records of an index that is kept in memory, 128 KiB; a longer one (a block a second for a day: 2.7
+# MB) is read again for each use, so that a year of segments can be open.
 _KEPT_RECORDS = 1 << 12
-# Rows of small blocks that are read as one table: what pairing waits for.
-_JOINED_ROWS = 1 << 16
-# What is read of a block when only its index is wanted: most are not larger.
+# Bytes that are read of a block for its index: most indexes are not larger.
 _INDEX_READ = 1 << 14
 
 
-class Query(Protocol):
-    """What is asked: a `filter.Question`.
-
-    It may say yes too often, but never no to a row that it wants.
-    """
-
-    @property
-    def names_addresses(self) -> bool:
-        """If `may_match_addresses` can say no."""
-
-    def may_contain_addresses(self, addresses: Bloom) -> bool:
-        """If a segment with these addresses can hold a row that is wanted."""
-
-    def may_contain_time(self, time_min: int, time_max: int) -> bool:
-        """If a block of these times can hold a row that is wanted."""
-
-    def may_contain(self, bounds: Bounds) -> bool:
-        """If a block whose columns are within `bounds` can."""
-
-    def columns_needed(self) -> Iterable[str]:
-        """The columns that `mask` reads."""
-
-    def evaluate(self, table: Table | LazyTable) -> NDArray[np.bool_]:
-        """Which rows are wanted, (rows,)."""
-
-
 class Bounds:
-    """A block's index as a question sees it."""
+    """The index of a block as a query sees it."""
 
     def __init__(self, kind: int, index: Index) -> None:
         self.kind, self.family, self._index = kind, index.family, index
 
     def get(self, name: str) -> Bound | None:
-        """What is known of the values of column `name`; None: nothing."""
+        """The bounds of the values of column `name`; None: they are not known."""
         return self._index.bound(name)
 
 
-class Block(NamedTuple):
-    """A block of a segment: `offset` of its frame, and what the frame says."""
+class Segment(Recording):
+    """An open segment of ctrecord.
 
-    offset: int
-    time_min: int
-    time_max: int
-    rows: int
-    kind: int
-    family: int
-    form: int
-
-    @property
-    def joins(self) -> bool:
-        """Whether `Segment.in_recording_order` reads it together with others."""
-        return self.form == FORM_SMALL and self.kind == Kind.EVENTS
-
-
-def _as_blocks(index: NDArray[np.void]) -> list[Block]:
-    """INDEX records as Blocks."""
-    records: Any = index[list(Block._fields)].tolist()
-    return list(map(Block._make, records))
-
-
-class Segment:
-    """An open segment.
-
-    `header`: its facts; {} if they are damaged.  `state`: "live" while a recorder holds its lock,
-    "closed" with a whole footer, else "crashed".  `previous_hash`: the last hash of the segment
-    before; `last_hash`: its own.  `totals`: of the footer.  `findings`: what is wrong, as far as it
-    was come across.  `torn`: the one that a crash leaves.
-
-    `version`: of the format.  `unknown_columns`: ids of columns that this version does not know, of
-    the blocks that were read whole.
-
-    `key`: of a sealed recording; without it a sealed one is read, but not checked.  `descriptor`:
-    of the file, where that is open already; it is closed with the segment.  Opening raises
-    ArchiveError if the file cannot be read, FormatError if it is no segment, NewerError if it is
-    one of a later format.
+    `version`: of the format.
     """
 
-    state: Literal["live", "closed", "crashed"]
-    # whether its blocks have hashes, so that damage is found; a file of the C ctrecorder has none
-    hashed = True
-
     def __init__(self, path: str, key: bytes = b"", descriptor: int | None = None) -> None:
-        self.path = path
-        self.findings: list[FormatError] = []
-        self.torn: FormatError | None = None
-        self.header: Json = {}
-        self.totals: Json = {}
-        self.previous_hash = self.last_hash = NO_HASH
+        """Open `path`.
+
+        `key`: of a sealed recording; without it a sealed one is read, but not checked.
+        `descriptor`: of the file, if it is open already; it is closed with the segment.
+
+        Raises ArchiveError if the file cannot be read, FormatError if it is not a segment,
+        NewerError if it is one of a later format.
+        """
+        super().__init__(path, BlockFile(path, descriptor))
         self.version = VERSION
-        self.unknown_columns: set[int] = set()
         self._footer_at = 0
         self._index: NDArray[np.void] | None = None
-        self.file = BlockFile(path, descriptor)
         try:
             self._read_header(key)
             if not self._read_footer():
@@ -163,31 +97,6 @@ class Segment:
             self.close()
             raise
 
-    def __enter__(self) -> Segment:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()
-
-    @property
-    def size(self) -> int:
-        """Bytes of the file when it was opened."""
-        return self.file.size
-
-    @property
-    def sealed(self) -> bool:
-        """If the hashes are keyed."""
-        return self.header.get("sealed") is True
-
     def _read_header(self, key: bytes) -> None:
         file = self.file
         try:
@@ -195,8 +104,8 @@ class Segment:
             if frame.kind != Kind.HEADER:
                 raise FormatError("the first block is no header", offset=0)
             data = file.read(0, FRAME.size + frame.length)
-            header = parse_header(data[FRAME.size :])
-            if header.get("sealed") is True:
+            header = Header.parse(data[FRAME.size :])
+            if header.sealed is True:
                 file.key = key or None
             self._check_header(data)
             self.header, self.previous_hash, self.version = header, frame.previous, frame.version
@@ -209,7 +118,7 @@ class Segment:
                     f"not a segment of ctrecorder: {error.reason}", error.offset
                 ) from None
             self.version = file.frame(whole).version
-            self.findings.append(file.placed(error, 0))
+            self.findings.append(file.finding(error, 0))
 
     def _check_header(self, data: memoryview) -> None:
         try:
@@ -223,7 +132,7 @@ class Segment:
             raise
 
     def _read_footer(self) -> bool:
-        """Take index and totals from the footer; False: there is none that is whole."""
+        """Take index and totals from the footer; False if it is missing or damaged."""
         trailer = parse_trailer(self.file.pread(max(self.size - TRAILER.size, 0), TRAILER.size))
         if trailer is None or trailer[0] >= self.size:
             return False
@@ -231,7 +140,7 @@ class Segment:
         try:
             index, self.totals, self.last_hash = self._load_footer()
         except FormatError as error:
-            self.findings.append(self.file.placed(error, self._footer_at))
+            self.findings.append(self.file.finding(error, self._footer_at))
             return False
         self.state, self._index = "closed", index if len(index) <= _KEPT_RECORDS else None
         if not len(index):
@@ -246,9 +155,19 @@ class Segment:
         return *parse_footer(self.file.payload(self._footer_at, frame), self._footer_at), frame.hash
 
     def _follow(self) -> None:
-        # Asked first: a segment that is closed between the two is then called live, not crashed.
+        """Find the blocks of a segment without a whole footer, and why it has none."""
+        # Before the scan: a segment that is closed between the two is then live, not crashed.
         self.state = "live" if files.is_live(self.file.descriptor) else "crashed"
         self._scan()
+        if self.state == "crashed" and (self.header.is_squeezed or self.header.is_repaired):
+            # Its writer keeps the old segment until this one is whole, so the old one was the log:
+            # a part of this one is damage, whatever left it.
+            self.state, self.torn = "cut", None
+            self.findings.append(
+                self.file.damage(
+                    "cut short: a squeezed or repaired segment has a footer", self.size
+                )
+            )
 
     def _scan(self) -> None:
         scan = Scan(self.file)
@@ -269,52 +188,24 @@ class Segment:
     def index(self, index: NDArray[np.void]) -> None:
         self._index = index
 
-    @property
-    def blocks(self) -> list[Block]:
-        """All blocks but the footer, in the file's order."""
-        return _as_blocks(self.index)
-
-    def blocks_of(self, *kinds: int) -> list[Block]:
-        """The blocks of these kinds, in the file's order."""
-        index = self.index
-        chosen = np.zeros(256, np.bool_)
-        chosen[list(kinds)] = True
-        return _as_blocks(index[chosen[index["kind"]]])
-
-    @property
-    def times(self) -> tuple[int, int]:
-        """The least time_min and the greatest time_max of all blocks, ns UTC."""
-        index = self.index
-        return int(index["time_min"].min()), int(index["time_max"].max())
-
-    @property
-    def unknown_parts(self) -> str:
-        """What this version passes over, in words, "" if nothing.
-
-        The kinds of blocks, and the columns of the blocks that were read whole.
-        """
-        kinds = sorted(set(np.unique(self.index["kind"]).tolist()) - set(Kind))
-        found = [f"blocks of kind {kind}" for kind in kinds]
-        return ", ".join([*found, *(f"column {number}" for number in sorted(self.unknown_columns))])
-
     @cached_property
     def gaps(self) -> list[Gap]:
-        """All GAPs that can be read."""
+        """All GAPs that can be read; damaged ones are in `findings`."""
         return list(self._notes(Kind.GAP, Gap.parse))
 
     @cached_property
     def marks(self) -> list[Mark]:
-        """All MARKs that can be read."""
+        """All MARKs that can be read; damaged ones are in `findings`."""
         return list(self._notes(Kind.MARK, Mark.parse))
 
     def _notes(self, kind: Kind, parse: Callable[[Frame, Buffer], _Note]) -> Iterator[_Note]:
-        """The blocks of a kind, parsed; the error of one that cannot be is in `findings`."""
+        """The blocks of a kind, parsed; findings are appended for damaged ones."""
         for block in self.blocks_of(kind):
             try:
                 frame = self.frame(block)
                 yield parse(frame, self.file.payload(block.offset, frame))
             except FormatError as error:
-                self.findings.append(self.file.placed(error, block.offset))
+                self.findings.append(self.file.finding(error, block.offset))
 
     def read(self, block: Block, names: Iterable[str] | None = None) -> Table:
         """The columns `names` (default: all) of a block of EVENTS or CONNECTIONS.
@@ -335,7 +226,7 @@ class Segment:
         """Blocks in form SMALL (of one family, in the file's order) as few tables: one for each run
         of blocks with the same columns.
 
-        A block that is damaged is passed over; its error is in `findings`.
+        Findings are appended for damaged blocks, which are left out.
         """
         wanted = None if names is None else list(names)
         tables: list[Table] = []
@@ -345,7 +236,7 @@ class Segment:
             try:
                 its_layout, run = self._read_run(block)
             except FormatError as error:
-                self.findings.append(self.file.placed(error, block.offset))
+                self.findings.append(self.file.finding(error, block.offset))
                 continue
             if its_layout != layout and runs:
                 tables.append(small_table(layout, runs, family, wanted))
@@ -358,27 +249,6 @@ class Segment:
             tables.append(small_table(layout, runs, family, wanted))
         return tables
 
-    def in_recording_order(self, blocks: Iterable[Block]) -> Iterator[list[Block]]:
-        """`blocks`, which are in the file's order, as groups, each of which is read at once.
-
-        A group is one block, or blocks of one family that join, for `read_small`: at least
-        _JOINED_ROWS rows of them, or fewer where a block of another kind or form follows.  No event
-        changes places with such a block.  Groups of the two families between such blocks do, which
-        pairing allows.  Each block costs the same, however many blocks wait.
-        """
-        small: dict[int, list[Block]] = {}
-        rows: dict[int, int] = {}
-        for block in blocks:
-            if block.joins:
-                small.setdefault(block.family, []).append(block)
-                rows[block.family] = rows.get(block.family, 0) + block.rows
-            if not block.joins or rows[block.family] >= _JOINED_ROWS:
-                yield from small.values()
-                small, rows = {}, {}
-            if not block.joins:
-                yield [block]
-        yield from small.values()
-
     def _read_run(self, block: Block) -> tuple[bytes, Buffer]:
         """Layout and run of a block in form SMALL."""
         frame = self.frame(block)
@@ -388,8 +258,9 @@ class Segment:
         return layout, small_run(data[FRAME.size :], layout, block.rows)
 
     def may_contain(self, query: Query) -> bool:
-        """If a row that is wanted can be in the segment, as its ADDRESSES tell; a damaged one tells
-        nothing, and is in `findings`.
+        """Whether a wanted row can be in the segment, by its ADDRESSES; True without them.
+
+        A finding is appended for a damaged ADDRESSES.
         """
         if not query.names_addresses:
             return True
@@ -399,15 +270,15 @@ class Segment:
                     Bloom(self.file.payload(block.offset, self.frame(block)))
                 )
             except FormatError as error:
-                self.findings.append(self.file.placed(error, block.offset))
+                self.findings.append(self.file.finding(error, block.offset))
         return True
 
     def ask(self, block: Block, names: Iterable[str] | None, query: Query) -> Table | None:
-        """The rows of a block that are wanted, with the columns `names` and those that the question
+        """The wanted rows of a block, with the columns `names` (None: all) and those that the query
         needs; None if there are none.
 
-        Reads no more than it must: the index; then the columns that the question needs; then, if
-        any row is wanted, the others. Raises FormatError.
+        Reads the index; then the columns that the query needs; then the others, if any row is
+        wanted.  Raises FormatError.
         """
         if not query.may_contain_time(block.time_min, block.time_max):
             return None
@@ -439,9 +310,9 @@ class Segment:
         )
 
     def read_index(self, block: Block) -> Index:
-        """The index of a block in form COLUMNS, held against the frame's hash.
+        """The index of a block in form COLUMNS, checked against the hash of the frame.
 
-        Raises FormatError, its offset from the block.
+        Raises FormatError; its offset counts from the block.
         """
         frame = self.frame(block)
         data = self.file.read(block.offset, min(_INDEX_READ, FRAME.size + frame.length))
@@ -452,9 +323,9 @@ class Segment:
         return Index(data[FRAME.size : end], block.family, block.rows, frame.length)
 
     def frame(self, block: Block) -> Frame:
-        """The frame of a block, which must be as the segment's index says.
+        """The frame of a block.
 
-        Raises FormatError, its offset from the block.
+        Raises FormatError if the segment's index contradicts it; its offset counts from the block.
         """
         frame = self.file.frame(block.offset)
         if (
@@ -465,5 +336,5 @@ class Segment:
             frame.family,
             frame.form,
         ) != block[1:]:
-            raise FormatError("the block is not the one that the footer tells of", offset=0)
+            raise FormatError("the block is not the one that the footer lists", offset=0)
         return frame

@@ -1,10 +1,10 @@
-"""A segment, written: blocks appended to a file that holds a flock until it is closed.
+"""Writing a segment: blocks are appended to a file, whose lock is held until it is closed.
 
-A block is one write.  A call whose write fails is undone (the file is cut back to where it was
-before the call) and raises WriteError: the same call can be made again.  Only `sync`, `close` and
-`create` sync; a sync that fails says nothing about what is on the disk since the last one
-(fsync(2): the kernel may have thrown the pages away), so `rollback` goes back to that one, and the
-caller writes again what came after.
+A block is one write.  A call whose write fails is undone (the file is cut back to its size before
+the call) and raises WriteError: the same call can be made again.  Only `sync`, `close` and `create`
+sync.  After a failed sync nothing is known about the writes since the last good one (fsync(2): the
+kernel may have dropped the pages), so `rollback` goes back to that one, and the caller writes the
+later blocks again.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import errno
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -21,7 +22,6 @@ from numpy.typing import NDArray
 
 from ctrecorder import __version__
 from ctrecorder.columns import Table
-from ctrecorder.ctlog.block import PendingBlock, gap_block, header_block, mark_block, table_blocks
 from ctrecorder.ctlog.frame import (
     FRAME,
     HASHED,
@@ -36,17 +36,25 @@ from ctrecorder.ctlog.frame import (
     pack_block,
     pack_footer,
 )
+from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.plans import LIVE, EncodingPlan
 from ctrecorder.errors import ArchiveError
 from ctrecorder.folder import Folder
 from ctrecorder.segment import files
+from ctrecorder.segment.pending import (
+    PendingBlock,
+    gap_block,
+    header_block,
+    mark_block,
+    table_blocks,
+)
 
-# Bytes that are copied at once when a deleted segment is put back.
+# Bytes that are copied at once when a deleted segment is restored.
 _COPY = 1 << 20
 
 
 class WriteError(ArchiveError):
-    """A write failed and was undone; `errno` says why."""
+    """A write failed and was undone; `errno`: of the failure."""
 
     def __init__(self, path: str, error: OSError) -> None:
         super().__init__(f"{path}: cannot be written: {error.strerror}")
@@ -54,7 +62,7 @@ class WriteError(ArchiveError):
 
 
 class FileLocation(Enum):
-    """Where the file of an open segment is, as its path tells."""
+    """Where the file of an open segment is, by its path."""
 
     HERE = "here"
     MOVED = "moved"
@@ -62,7 +70,7 @@ class FileLocation(Enum):
 
 
 class State(NamedTuple):
-    """How far a segment is written; `times`: the least and the greatest of its blocks."""
+    """How far a segment is written; `times`: the least time_min and greatest time_max."""
 
     size: int
     rows: int
@@ -75,9 +83,15 @@ _EMPTY = State(0, 0, 0, NO_HASH, (2**63 - 1, -(2**63)))
 
 
 class SegmentWriter:
-    """A live segment.  `path`, `size` (bytes), `rows` (of all tables), `blocks`, `last_hash` (of
-    the last block) tell where it stands; `synced`: how far it is on the disk for sure;
-    `descriptor`: of its file.
+    """A live segment.
+
+    `path`, `descriptor`: of its file.
+    `size`: bytes written.
+    `rows`: of all tables.
+    `blocks`: number of blocks.
+    `last_hash`: of the last block.
+    `synced`: how far it is known to be on the disk.
+    `first_frame`: of the HEADER; its hash tells this segment from all others.
     """
 
     def __init__(self, path: str, descriptor: int, folder: Folder, key: bytes = b"") -> None:
@@ -89,15 +103,13 @@ class SegmentWriter:
         self._torn = False
         self._times = _EMPTY.times
         self.synced = _EMPTY
-        self.first_frame = (
-            b""  # of the HEADER: with its hash, what tells this segment from all others
-        )
+        self.first_frame = b""
 
     @classmethod
     def create(
         cls,
         path: str,
-        header: Mapping[str, Any],
+        header: Header,
         previous_hash: bytes = NO_HASH,
         mode: int = files.MODE,
         *,
@@ -106,27 +118,24 @@ class SegmentWriter:
         folder: Folder | None = None,
         owner: os.stat_result | None = None,
     ) -> SegmentWriter:
-        """Make the segment `path` and write its HEADER.
+        """Create the segment `path` and write its HEADER.
 
-        `header`: the facts of ctlog(5); `format`, `program` and `sealed` are filled in.  With
-        `requires` the segment is of version 2. `previous_hash`: the last hash of the segment that
-        `header["previous"]` names.  `folder`, `owner`: as `files.create` takes them.  The file and
-        its name are on the disk when this returns.  Raises ArchiveError, an `files.ExistsError` if
-        the name is taken.
+        `header`: `format`, `program` and `sealed` are filled in.  With `requires` the
+        segment is of version 2.
+        `previous_hash`: the last hash of the segment that `header.previous` names.
+        `folder`, `owner`: as in `files.create`.
+
+        The file and its name are on the disk when this returns.  Raises `files.ExistsError` if the
+        name is taken, otherwise ArchiveError.
         """
         self = cls(path, *files.create(path, mode, folder=folder, owner=owner), key)
         self.last_hash = previous_hash
-        self._version = VERSION_REQUIRES if "requires" in header else VERSION
+        self._version = VERSION_REQUIRES if header.needs_features else VERSION
         now = time.time_ns() if time_ns is None else time_ns
-        facts = {
-            "previous": None,
-            **header,
-            "format": "ctlog",
-            "program": f"ctrecorder {__version__}",
-            "sealed": bool(key),
-        }
+        program = f"ctrecorder {__version__}"
+        written = replace(header, format="ctlog", program=program, sealed=bool(key))
         try:
-            self.write(header_block(facts, now))
+            self.write(header_block({"previous": None, **written.to_json()}, now))
             self._sync_all()
         except BaseException:
             self._folder.remove(os.path.basename(path))
@@ -142,8 +151,9 @@ class SegmentWriter:
     def append(
         self, table: Table, *, kind: Kind = Kind.EVENTS, level: int = 1, plan: EncodingPlan = LIVE
     ) -> None:
-        """Write `table` as one block, or as several if it is over 65,536 rows; all of it, or
-        nothing. Raises WriteError.
+        """Write `table` as blocks of at most 65,536 rows: all of them, or nothing.
+
+        Raises WriteError.
         """
         before = self._state()
         try:
@@ -162,7 +172,7 @@ class SegmentWriter:
         self.write(mark_block(mark))
 
     def sync(self) -> None:
-        """Have all blocks on the disk.  Raises WriteError."""
+        """Sync all blocks to the disk.  Raises WriteError."""
         try:
             os.fdatasync(self.descriptor)
         except OSError as error:
@@ -170,15 +180,14 @@ class SegmentWriter:
         self.synced = self._state()
 
     def rollback(self) -> None:
-        """Go back to what was synced: what was written since is cut off, and is the caller's to
-        write again.
+        """Cut off all blocks since the last sync; the caller writes them again.
 
-        Where it cannot be cut now, it is before the next write.
+        If the file cannot be cut now, it is cut before the next write.
         """
         self._undo(self.synced)
 
     def location(self) -> FileLocation:
-        """If the path still leads to this file.  What cannot be told counts as HERE."""
+        """Whether the path still leads to this file.  HERE if that cannot be determined."""
         try:
             there = os.stat(self.path, follow_symlinks=False)
         except OSError as error:
@@ -191,13 +200,13 @@ class SegmentWriter:
         return FileLocation.MOVED if ours.st_nlink else FileLocation.DELETED
 
     def restore(self, path: str, mode: int = files.MODE) -> None:
-        """Put a segment that was deleted back, as `path`, which must not exist, and go on there.
+        """Copy a deleted segment to `path`, which must not exist, and continue in the copy.
 
         Raises ArchiveError.
         """
         descriptor, folder = files.create(path, mode)
         try:
-            # Asked for at once: a disk that is too full says so before anything is copied.
+            # A disk that is too full fails here, before anything is copied.
             os.posix_fallocate(descriptor, 0, self.size)
             for offset in range(0, self.size, _COPY):
                 _write_all(
@@ -216,9 +225,9 @@ class SegmentWriter:
         self.synced, self._torn = self._state(), False
 
     def close(self, totals: Mapping[str, Any] | None = None) -> bytes:
-        """Write the FOOTER, sync file and folder, let go of the lock; returns the last hash.
+        """Write the FOOTER, sync file and folder, release the lock; returns the last hash.
 
-        Raises WriteError: then it is open as before.
+        Raises WriteError; the segment is then open as before.
         """
         index = self._index[: self.blocks if self.blocks <= MAX_INDEXED else 0]
         before = self._state()
@@ -238,8 +247,9 @@ class SegmentWriter:
         return self.last_hash
 
     def abandon(self) -> None:
-        """Close the file without a footer, as a crash would leave it; what was not synced is cut
-        off, if that can be.
+        """Close the file without a footer, as a crash would leave it.
+
+        Blocks since the last sync are cut off, if possible.
         """
         self.rollback()
         self._release()
@@ -284,7 +294,7 @@ class SegmentWriter:
         self.last_hash = block[HASHED : FRAME.size]
 
     def _sync_all(self) -> None:
-        """Have the file and its name on the disk."""
+        """Sync the file and its name to the disk."""
         try:
             os.fsync(self.descriptor)
             self._folder.sync()
@@ -296,8 +306,8 @@ class SegmentWriter:
         return State(self.size, self.rows, self.blocks, self.last_hash, self._times)
 
     def _undo(self, state: State) -> None:
-        """Back to an earlier state: what came after is cut off, now, or if even that fails, before
-        the next write.
+        """Return to an earlier state: cut the file to it now, or, if that fails, before the next
+        write.
         """
         self.size, self.rows, self.blocks, self.last_hash, self._times = state
         try:
@@ -317,7 +327,7 @@ def _write_all(descriptor: int, data: bytes, offset: int) -> None:
 
 
 def _release(descriptor: int, folder: Folder) -> None:
-    """Close both; an error of a disk that is gone is no news here."""
+    """Close both; errors of a disk that is gone are ignored."""
     for one in (descriptor, folder.descriptor):
         try:
             os.close(one)

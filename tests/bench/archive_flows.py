@@ -20,11 +20,12 @@ import numpy as np
 
 from ctrecorder import uapi
 from ctrecorder.columns import TUPLE, Array, Event, Source, Table, bits
-from ctrecorder.ctlog.block import addresses_block
 from ctrecorder.ctlog.bloom import Collector
 from ctrecorder.ctlog.frame import Kind
+from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.plans import SQUEEZED
 from ctrecorder.maintain.ordering import BlockOrdering
+from ctrecorder.segment.pending import addresses_block
 from ctrecorder.segment.writer import SegmentWriter
 
 # Start and duration in ns, protocol, source and target as packed bytes, both ports.
@@ -227,7 +228,7 @@ def events(flows: dict[str, Array], family: int = uapi.AF_INET) -> Table:
 def record(path: Path, table: Table) -> None:
     """Write events as a recorder does."""
     writer = SegmentWriter.create(
-        str(path), {"host": "bench", "chain": "bench"}, time_ns=int(table["time"][0])
+        str(path), Header(host="bench", chain="bench"), time_ns=int(table["time"][0])
     )
     for first in range(0, len(table), 1 << 16):
         writer.append(table.slice(first, first + (1 << 16)))

@@ -26,6 +26,7 @@ from ctrecorder.connections.pairing import Pairer
 from ctrecorder.ctlog.bloom import Collector
 from ctrecorder.ctlog.encoder import encode_columns
 from ctrecorder.ctlog.frame import Kind, Mark
+from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.plans import SQUEEZED
 from ctrecorder.maintain.ordering import BlockOrdering
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
@@ -221,7 +222,7 @@ def build(folder: Path) -> tuple[int, str]:
         ).astype("<u2")
         path = folder / f"{number:05}.ctlog"
         writer = SegmentWriter.create(
-            str(path), {"host": "bench", "chain": "bench"}, previous, time_ns=begin + shift
+            str(path), Header(host="bench", chain="bench"), previous, time_ns=begin + shift
         )
         archive_flows.put(writer, archive_flows.connections(flows), 1000, level=1)
         writer.mark(
@@ -240,7 +241,7 @@ def peer(report: Report, folder: Path) -> None:
     flows = archive_flows.made(PEER_FLOWS, seconds=10 * 7750)
     ours = folder / "ours.ctlog"
     writer = SegmentWriter.create(
-        str(ours), {"host": "bench", "chain": "peer"}, time_ns=archive_flows.BEGIN
+        str(ours), Header(host="bench", chain="peer"), time_ns=archive_flows.BEGIN
     )
     archive_flows.put(writer, archive_flows.connections(flows), 1_000_000, SqueezeOptions().level)
     writer.close()

@@ -18,6 +18,7 @@ import numpy as np
 
 from ctrecorder.columns import Event, Table
 from ctrecorder.ctlog.frame import Mark
+from ctrecorder.ctlog.header import Header
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.writer import SegmentWriter
 from tests.bench import archive_flows
@@ -65,7 +66,7 @@ def squeezed(folder: Path, tables: list[Table], period: int, resolution: str) ->
     times = np.concatenate([table["time"] for table in tables])
     for number in np.unique(times // period).tolist():
         begin = max(number * period, int(times.min()))
-        writer = SegmentWriter.create(str(path), {"host": "bench", "chain": "bench"}, time_ns=begin)
+        writer = SegmentWriter.create(str(path), Header(host="bench", chain="bench"), time_ns=begin)
         dumps = [existing(table, begin) for table in tables]
         for table in (*dumps, *(table.take(table["time"] // period == number) for table in tables)):
             for row in range(0, len(table), 1 << 16):

@@ -20,12 +20,13 @@ import numpy as np
 
 from ctrecorder.columns import Array, Event, Table
 from ctrecorder.ctlog import bloom
-from ctrecorder.ctlog.block import PendingBlock
 from ctrecorder.ctlog.encoder import encode_columns
 from ctrecorder.ctlog.frame import NO_HASH, VERSION, Gap, Kind, Mark, block_times
+from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.index import FORM_COLUMNS
 from ctrecorder.ctlog.plans import LIVE, SQUEEZED, EncodingPlan
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
+from ctrecorder.segment.pending import PendingBlock
 from ctrecorder.segment.writer import SegmentWriter
 from tests.support import tables
 from tests.support.tables import CONNECTION_COLUMNS, EVENT_COLUMNS, FAMILIES, NOON, SECOND
@@ -62,7 +63,11 @@ class Golden:
     ) -> None:
         self.path = GOLDEN / f"{name}.ctlog"
         self.writer = SegmentWriter.create(
-            str(self.path), {**HEADER, **header}, previous_hash, time_ns=NOON, key=key
+            str(self.path),
+            Header.from_json({**HEADER, **header}),
+            previous_hash,
+            time_ns=NOON,
+            key=key,
         )
         self.blocks: list[dict[str, Any]] = []
 

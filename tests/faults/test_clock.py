@@ -68,7 +68,8 @@ def marks_and_gaps(folder: Path) -> tuple[list[int], list[tuple[int, int, int | 
 
 def sequence(path: Path) -> int:
     with Segment(str(path)) as segment:
-        return int(segment.header["sequence"])
+        assert segment.header.sequence is not None
+        return segment.header.sequence
 
 
 @pytest.mark.parametrize("minutes", [1440, 60], ids=["daily", "hourly"])

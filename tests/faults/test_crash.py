@@ -14,6 +14,7 @@ import pytest
 from ctrecorder import uapi
 from ctrecorder.columns import Array, Event, Table
 from ctrecorder.ctlog.frame import FRAME, Gap, Mark
+from ctrecorder.ctlog.header import Header
 from ctrecorder.record.counters import Counters
 from ctrecorder.record.queue import WriteQueue
 from ctrecorder.record.segments import SegmentSeries
@@ -42,7 +43,7 @@ class Quiet(Log):
 def queue(folder: Path) -> WriteQueue:
     place = Target(str(folder / "%Y%m%d-%H%M%S.ctlog"), 60, 0o640)
     return WriteQueue(
-        SegmentSeries(place, lambda: {"host": "router"}, Quiet("test")),
+        SegmentSeries(place, lambda: Header(host="router"), Quiet("test")),
         65536,
         64 << 20,
         Counters(),

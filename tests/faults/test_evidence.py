@@ -172,30 +172,26 @@ def removed_with_a_forged_receipt(history: History) -> None:
 
 def replaced_under_the_name_of_squeezing(history: History) -> None:
     """A forged segment whose header claims to replace the logged one, as a squeezed one does."""
-    from ctrecorder.ctlog.block import PendingBlock
-    from ctrecorder.ctlog.frame import Kind, dump_json, load_json
+    from dataclasses import replace
+
+    from ctrecorder.archive import chain
+    from ctrecorder.ctlog.frame import Kind
+    from ctrecorder.segment.pending import PendingBlock
     from ctrecorder.segment.reader import Segment
-    from tests.support.forge import pack
+    from ctrecorder.segment.writer import SegmentWriter
 
     path = history.paths[2]
     with Segment(str(path)) as one:
-        entry = {
-            "name": path.name,
-            "last_hash": one.last_hash.hex(),
-            "rows": 18,
-            "bytes": one.size,
-            "state": "closed",
-            "program": "x",
-        }
-        previous = one.previous_hash
-    blocks = blocks_of(path.read_bytes())
-    facts = {
-        **load_json(blocks[0][64:]),
-        "replaces": [entry],
-        "squeezed": {"resolution": "us", "ids": True, "torn": 0},
-    }
-    header = pack(PendingBlock(Kind.HEADER, dump_json(facts), (NOON, NOON)), previous)
-    path.write_bytes(reseal(header + b"".join(blocks[1:3])))
+        header = replace(one.header, replaces=chain.successor(one), squeezed={"torn": 0})
+        previous, blocks = one.previous_hash, one.blocks[1:3]
+        payloads = [bytes(one.file.payload(block.offset, one.frame(block))) for block in blocks]
+    path.unlink()
+    writer = SegmentWriter.create(str(path), header, previous, time_ns=NOON)
+    for block, payload in zip(blocks, payloads, strict=True):
+        times = (block.time_min, block.time_max)
+        kind, shape = Kind(block.kind), (block.family, block.form, block.rows)
+        writer.write(PendingBlock(kind, payload, times, *shape))
+    writer.close()
 
 
 BY_ANCHORS = [
@@ -271,7 +267,7 @@ def test_what_is_no_forgery(history: History, table: Table) -> None:
     cttest("--anchors", history.anchors, history.folder)
     copy = history.folder.with_name("copy")
     shutil.copytree(history.folder, copy)
-    assert "as for a copy" in cttest("--anchors", history.anchors, copy)
+    assert "is this a copy?" in cttest("--anchors", history.anchors, copy)
     cttest("--anchors", history.anchors, history.paths[-1])
     table.add_row("no forgery: squeezed, expired, copied", tried=4)
 
@@ -318,7 +314,7 @@ def test_anchors_that_cannot_be_read(history: History) -> None:
     assert "missing: No such file" in said
     nothing = history.folder.with_name("nothing")
     nothing.write_text("Nov 24 06:00:00 router sshd[1]: hello\n")
-    assert "nothing that was logged is of these segments" in cttest(
+    assert "none of the logged hashes belongs to these segments" in cttest(
         "-q", "--anchors", nothing, history.folder, code=2
     )
 

@@ -15,6 +15,7 @@ import pytest
 
 from ctrecorder.archive import lock
 from ctrecorder.archive.retention import HOLDS, RECEIPTS
+from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError, UsageError
 from ctrecorder.record.target import Target
 from ctrecorder.record.template import expand_template
@@ -97,7 +98,7 @@ def test_a_link_for_the_next_segment(tmp_path: Path, victim: Path, dangling: boo
     path = Path(Target(str(folder / "%H%M.ctlog"), 60, 0o640).path(NOON))
     path.symlink_to(target)
     with pytest.raises(files.ExistsError):
-        SegmentWriter.create(str(path), {})
+        SegmentWriter.create(str(path), Header())
     assert victim.read_bytes() == PRECIOUS
     assert not (tmp_path / "new").exists()
     assert files.first_free(str(path)) == str(path.with_name("1200-1.ctlog"))
@@ -200,7 +201,7 @@ def test_a_folder_swapped_while_a_segment_is_made(
     folder, other = tmp_path / "log", tmp_path / "other"
     folder.mkdir()
     other.mkdir()
-    writer = SegmentWriter.create(str(folder / "a.ctlog"), {})
+    writer = SegmentWriter.create(str(folder / "a.ctlog"), Header())
     folder.rename(tmp_path / "moved")
     swap(folder, other)
     writer.sync()

@@ -18,10 +18,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctrecorder import uapi
-from ctrecorder.ctlog.block import PendingBlock, gap_block, header_block, mark_block, table_blocks
 from ctrecorder.ctlog.entry import ENTRY
 from ctrecorder.ctlog.frame import FRAME, INDEX, Gap, Kind, Mark
 from ctrecorder.ctlog.index import HEAD
+from ctrecorder.segment.pending import (
+    PendingBlock,
+    gap_block,
+    header_block,
+    mark_block,
+    table_blocks,
+)
 from tests.faults.fuzz import exercise
 from tests.support.faulttable import Table
 from tests.support.forge import NOON, kept, reseal, seeds, segment, table

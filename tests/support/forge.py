@@ -11,7 +11,6 @@ import numpy as np
 
 from ctrecorder import uapi
 from ctrecorder.columns import COLUMNS, CONNECTION_ONLY, EVENT_ONLY, Table, bits
-from ctrecorder.ctlog.block import PendingBlock, gap_block, header_block, mark_block, table_blocks
 from ctrecorder.ctlog.entry import ENTRY, body_hash
 from ctrecorder.ctlog.frame import (
     FRAME,
@@ -27,6 +26,13 @@ from ctrecorder.ctlog.frame import (
     pack_footer,
 )
 from ctrecorder.ctlog.index import FORM_COLUMNS, HEAD
+from ctrecorder.segment.pending import (
+    PendingBlock,
+    gap_block,
+    header_block,
+    mark_block,
+    table_blocks,
+)
 
 NOON = 1_800_000_000_000_000_000
 

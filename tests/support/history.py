@@ -13,6 +13,7 @@ import numpy as np
 from ctrecorder import uapi
 from ctrecorder.columns import Array, Event, Table
 from ctrecorder.ctlog.frame import FRAME
+from ctrecorder.ctlog.header import Header
 from ctrecorder.record.counters import Counters
 from ctrecorder.record.queue import WriteQueue
 from ctrecorder.record.segments import SegmentSeries
@@ -64,7 +65,7 @@ class History:
         self.log = Told()
         place = Target(str(folder / "%H%M.ctlog"), 60, 0o640)
         series = SegmentSeries(
-            place, lambda: {"host": "router"}, self.log, read_key(str(key) if key else None)
+            place, lambda: Header(host="router"), self.log, read_key(str(key) if key else None)
         )
         queue = WriteQueue(series, 65536, 64 << 20, Counters(), self.log)
         queue.open(NOON)
@@ -126,7 +127,7 @@ def replay(
     forger = Told()
     place = Target(str(other / "%H%M.ctlog"), 60, 0o640)
     series = SegmentSeries(
-        place, lambda: {"host": "router"}, forger, read_key(str(key) if key else None)
+        place, lambda: Header(host="router"), forger, read_key(str(key) if key else None)
     )
     queue = WriteQueue(series, 65536, 64 << 20, Counters(), forger)
     queue.open(NOON + keep * 60 * MINUTE)

@@ -17,6 +17,7 @@ import pytest
 from ctrecorder.archive import retention
 from ctrecorder.check.repair import repair
 from ctrecorder.cli import ctexpire, ctsqueeze
+from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError, CtrecorderError
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.reader import Segment
@@ -78,7 +79,7 @@ def folder(public: Path) -> Path:
 
 def record(path: Path) -> Path:
     """A segment of `nobody`."""
-    writer = SegmentWriter.create(str(path), {}, time_ns=T)
+    writer = SegmentWriter.create(str(path), Header(), time_ns=T)
     for number in range(50):
         writer.append(table([row(NEW, T + number, id=number), row(DESTROY, T + SECOND, id=number)]))
     writer.close()
@@ -135,7 +136,7 @@ def test_an_attacker_swaps_the_new_segment_while_root_squeezes(folder: Path, pub
             else:
                 with Segment(str(path)) as segment:
                     assert segment.state == "closed"
-                    assert "squeezed" in segment.header
+                    assert segment.header.is_squeezed
             for kept in folder.glob("replaced/*"):
                 assert kept.read_bytes() == raw
                 kept.unlink()
@@ -283,7 +284,7 @@ def test_a_folder_swapped_while_root_squeezes(
     assert os.listdir(other) == ["a.ctlog"]
     assert path.read_bytes() == raw
     with Segment(str(public / "moved" / "a.ctlog")) as segment:
-        assert "squeezed" in segment.header
+        assert segment.header.is_squeezed
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])

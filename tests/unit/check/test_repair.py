@@ -14,6 +14,7 @@ from ctrecorder.check.repair import RepairResult, repair
 from ctrecorder.cli import cttest
 from ctrecorder.columns import Table, concat
 from ctrecorder.ctlog.frame import NO_HASH, Gap, Kind, Mark
+from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.reader import Segment
@@ -30,7 +31,9 @@ def make(
 ) -> bytes:
     """A segment of eight blocks behind its header; returns its last hash."""
     header = {"chain": "c", "sequence": number, "previous": previous[0] or None}
-    writer = SegmentWriter.create(str(path), header, previous[1], time_ns=NOON + number * SECOND)
+    writer = SegmentWriter.create(
+        str(path), Header.from_json(header), previous[1], time_ns=NOON + number * SECOND
+    )
     for seed in range(3):
         writer.append(tables.events(uapi.AF_INET, 500, seed).select(NAMES))
         writer.append(tables.events(uapi.AF_INET6, 20, seed).select(NAMES))
@@ -168,7 +171,7 @@ def test_a_c_ctrecorders_file_that_is_out_of_step(tmp_path: Path) -> None:
             ("write-error", times[179], times[180]),
             ("crashed", times[-1], times[-1]),
         ]
-        assert segment.header["host"] == "router"
+        assert segment.header.host == "router"
     squeezed = squeeze(str(new), SqueezeOptions(), str(tmp_path / "small"))
     assert squeezed is not None
     assert squeezed.events == len(whole)
@@ -206,7 +209,7 @@ def test_what_cannot_be_repaired(tmp_path: Path) -> None:
     (tmp_path / "foreign").write_bytes(b"nothing of ours" * 100)
     with pytest.raises(FormatError, match="not a segment"):
         repair(str(tmp_path / "foreign"), str(tmp_path / "new"))
-    writer = SegmentWriter.create(str(tmp_path / "live"), {})
+    writer = SegmentWriter.create(str(tmp_path / "live"), Header())
     with pytest.raises(BusyError):
         repair(str(tmp_path / "live"), str(tmp_path / "new"))
     writer.close()

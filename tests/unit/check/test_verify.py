@@ -1,4 +1,4 @@
-"""cttest finds every change to a segment and to the chain; reports intact ones as whole."""
+"""cttest: finds every change to a segment and to a chain; reports whole segments as whole."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import pytest
 from ctrecorder import uapi
 from ctrecorder.archive.retention import Receipt, add_receipt
 from ctrecorder.check import verify
+from ctrecorder.check.collect import check_segment
 from ctrecorder.check.repair import repair
 from ctrecorder.cli import cttest
 from ctrecorder.columns import Table
-from ctrecorder.ctlog.block import PendingBlock, addresses_block
 from ctrecorder.ctlog.bloom import Collector
 from ctrecorder.ctlog.encoder import encode_columns, encode_small
 from ctrecorder.ctlog.frame import (
@@ -33,8 +33,10 @@ from ctrecorder.ctlog.frame import (
     pack_footer,
     parse_frame,
 )
+from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.index import FORM_COLUMNS, FORM_SMALL
 from ctrecorder.folder import Folder
+from ctrecorder.segment.pending import PendingBlock, addresses_block
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from tests.support import tables
@@ -51,7 +53,7 @@ def with_addresses(path: Path, *told: Table, rows: Table) -> None:
         collector.add(table)
     payload = collector.payload()
     assert payload is not None
-    writer = SegmentWriter.create(str(path), {"chain": "c", "sequence": 1}, time_ns=NOON)
+    writer = SegmentWriter.create(str(path), Header(chain="c", sequence=1), time_ns=NOON)
     writer.append(rows, kind=Kind.CONNECTIONS)
     writer.write(addresses_block(payload, writer.times))
     writer.close()
@@ -81,7 +83,7 @@ def segment(
     """A segment of the recording "c", number `seed` of it; returns its last hash."""
     header = {"chain": "c", "sequence": seed + 1, "previous": previous[0] or None}
     writer = SegmentWriter.create(
-        str(path), header, previous[1], time_ns=NOON + seed * HOUR, key=key
+        str(path), Header.from_json(header), previous[1], time_ns=NOON + seed * HOUR, key=key
     )
     writer.append(tables.events(uapi.AF_INET, 2, seed).select(("time", "event", "id", "present")))
     writer.append(tables.events(uapi.AF_INET6, 257, seed).select(("time", "event")))
@@ -155,9 +157,7 @@ def test_every_changed_byte_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_every_changed_byte_of_a_crashed_segment_is_found(tmp_path: Path) -> None:
-    """But one that makes its last block seem unfinished, which is what a crash leaves, and is told
-    of.
-    """
+    """But one that makes its last block seem unfinished, as a crash leaves it: that is a note."""
     path = tmp_path / "a"
     segment(path, close=False)
     data = bytearray(path.read_bytes())
@@ -233,7 +233,7 @@ def test_blocks_behind_the_footer_are_found(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + more)
     heard = Heard(path)
     assert heard.code == verify.DAMAGED
-    assert "a footer that is not the end" in heard.text
+    assert "a footer before the end of the file" in heard.text
 
 
 def forged(
@@ -245,7 +245,7 @@ def forged(
     kind: Kind = Kind.EVENTS,
 ) -> None:
     """A segment with right checksums and a block that lies."""
-    writer = SegmentWriter.create(str(path), {})
+    writer = SegmentWriter.create(str(path), Header())
     writer.write(PendingBlock(kind, payload, times, table.family, form, len(table)))
     writer.close()
 
@@ -265,10 +265,7 @@ def test_a_footer_that_hides_a_block_is_found(tmp_path: Path) -> None:
     path.write_bytes(b"".join([*blocks[:-1], footer]))
     heard = Heard(path)
     assert heard.code == verify.DAMAGED
-    assert (
-        f"{path}: at byte {at}: the footer does not tell of the blocks that are there"
-        in heard.lines
-    )
+    assert f"{path}: at byte {at}: the footer does not list the blocks of the file" in heard.lines
 
 
 def test_a_frame_whose_times_are_not_its_rows_is_found(tmp_path: Path) -> None:
@@ -277,7 +274,7 @@ def test_a_frame_whose_times_are_not_its_rows_is_found(tmp_path: Path) -> None:
     times = (int(table["time"].min()), int(table["time"].max()))
     for number, wrong in enumerate(((times[0] + 1, times[1]), (times[0], times[1] - 1))):
         forged(tmp_path / str(number), table, encode_columns(table), FORM_COLUMNS, wrong)
-        assert "its rows are of" in Heard(tmp_path / str(number)).text
+        assert "its rows have times from" in Heard(tmp_path / str(number)).text
 
 
 @pytest.mark.parametrize("name", ["orig_sport", "orig_bytes"])
@@ -303,10 +300,10 @@ def test_bounds_that_do_not_hold_are_found(tmp_path: Path, name: str) -> None:
 
 
 def test_totals_that_are_wrong_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer = SegmentWriter.create(str(tmp_path / "a"), {})
+    writer = SegmentWriter.create(str(tmp_path / "a"), Header())
     writer.rows = 5
     writer.close()
-    assert "the footer tells of 5 rows, there are 0" in Heard(tmp_path).text
+    assert "the footer counts 5 rows, the blocks have 0" in Heard(tmp_path).text
 
 
 def test_a_whole_chain(tmp_path: Path) -> None:
@@ -329,11 +326,22 @@ def test_the_first_that_is_there_may_follow_on_one_that_expired(tmp_path: Path) 
 
 def expire(path: Path) -> None:
     """Delete a segment as ctexpire does: with a receipt."""
-    one = verify.check_segment(str(path))
-    previous = str(one.header.get("previous") or "")
+    one = check_segment(str(path))
+    previous = one.link.previous
     add_receipt(
         Folder(str(path.parent)),
-        Receipt(path.name, 0, 1, one.rows, 1, one.hashes, previous, one.previous_hash, NOON, "age"),
+        Receipt(
+            path.name,
+            0,
+            1,
+            one.rows,
+            1,
+            list(one.link.hashes),
+            previous,
+            one.link.previous_hash,
+            NOON,
+            "age",
+        ),
     )
     path.unlink()
 
@@ -392,17 +400,17 @@ def test_a_segment_that_is_missing_in_the_middle_is_found(tmp_path: Path) -> Non
 
 
 def test_a_segment_that_was_made_anew_is_found(tmp_path: Path) -> None:
-    """A forged segment: right checksums, same name, same place in the chain, other content."""
+    """With right checksums, the same name and number in the recording, and another history."""
     paths = chain(tmp_path)
-    for previous in (bytes.fromhex(verify.check_segment(str(paths[0])).hashes[0]), NO_HASH):
+    for previous in (bytes.fromhex(check_segment(str(paths[0])).link.hashes[0]), NO_HASH):
         paths[1].unlink()
         SegmentWriter.create(
-            str(paths[1]), {"chain": "c", "sequence": 2, "previous": "0.ctlog"}, previous
+            str(paths[1]), Header(chain="c", sequence=2, previous="0.ctlog"), previous
         ).close()
         heard = Heard(tmp_path)
         assert heard.code == verify.DAMAGED
         assert f"{paths[2]}: at byte 32: 1.ctlog does not end as it did" in heard.text
-        anew = f"{paths[1]}: at byte 32: begins its recording anew"
+        anew = f"{paths[1]}: at byte 32: starts a new recording"
         assert (anew in heard.text) == (previous == NO_HASH)
 
 
@@ -416,12 +424,12 @@ def test_a_segment_of_another_recorder_in_its_place_is_found(tmp_path: Path) -> 
     shutil.copy(other[2], paths[1])
     heard = Heard(tmp_path)
     assert heard.code == verify.DAMAGED
-    assert "holds the same as" in heard.text
+    assert "has the same contents as" in heard.text
 
 
 def test_two_that_follow_on_one_are_found(tmp_path: Path) -> None:
     paths = chain(tmp_path, 2)
-    before = verify.check_segment(str(paths[0])).hashes[0]
+    before = check_segment(str(paths[0])).link.hashes[0]
     segment(tmp_path / "9.ctlog", 9, ("0.ctlog", bytes.fromhex(before)))
     assert (
         f"{tmp_path / '9.ctlog'}: at byte 32: follows on 0.ctlog, and so does 1.ctlog"
@@ -446,7 +454,7 @@ def test_a_recording_goes_on_after_a_crash(tmp_path: Path) -> None:
     segment(tmp_path / "1.ctlog", 1, ("0.ctlog", last_hash))
     heard = Heard(tmp_path)
     assert heard.code == verify.WHOLE
-    assert "no whole block: torn off by a crash" in heard.text
+    assert "not a whole block: torn off by a crash" in heard.text
     os.truncate(tmp_path / "0.ctlog", os.stat(tmp_path / "0.ctlog").st_size - 90)
     assert Heard(tmp_path).code == verify.DAMAGED
 
@@ -467,7 +475,7 @@ def test_what_cannot_be_checked(tmp_path: Path) -> None:
     (tmp_path / "notes").write_bytes(b"hello")
     segment(tmp_path / "a")
     assert Heard(tmp_path).code == verify.WHOLE
-    assert f"passed over, no segments: {tmp_path / 'notes'}" in Heard(tmp_path).lines
+    assert f"skipped, not segments: {tmp_path / 'notes'}" in Heard(tmp_path).lines
     for path in (tmp_path / "notes", tmp_path / "missing"):
         heard = Heard(path, tmp_path / "a", quiet=True)
         assert heard.code == verify.UNCHECKED
@@ -501,7 +509,7 @@ def test_a_hostile_name_does_not_reach_the_terminal(tmp_path: Path) -> None:
 
 
 def test_times_of_connections_are_checked_too(tmp_path: Path) -> None:
-    writer = SegmentWriter.create(str(tmp_path / "a"), {})
+    writer = SegmentWriter.create(str(tmp_path / "a"), Header())
     table = tables.connections(uapi.AF_INET, 300)
     writer.append(table, kind=Kind.CONNECTIONS)
     writer.close()

@@ -18,6 +18,7 @@ from ctrecorder.archive import find as archive
 from ctrecorder.cli import ctlist
 from ctrecorder.connections.pairing import Pairer
 from ctrecorder.ctlog.frame import NO_HASH, Gap, Kind, Mark
+from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.predicate import EVERY_EVENT
 from ctrecorder.labels import EVENTS
 from ctrecorder.render.renderer import FORMATS
@@ -91,7 +92,9 @@ class Recording:
         """
         path = self.folder / name
         facts = {"host": "router", "chain": self.chain, "boot_id": "b"}
-        writer = SegmentWriter.create(str(path), facts, self.hash, time_ns=BEGIN + round(begin * S))
+        writer = SegmentWriter.create(
+            str(path), Header.from_json(facts), self.hash, time_ns=BEGIN + round(begin * S)
+        )
         for item in items:
             if isinstance(item, tuple) and item[0] == "gap":
                 writer.gap(Gap(BEGIN + round(item[1] * S), BEGIN + round(item[2] * S), *item[3:]))
@@ -426,7 +429,7 @@ def test_a_window_that_was_not_recorded_says_so(run: Run, recording: Recording) 
 def test_a_recorder_that_is_alive_is_recording_now(run: Run, recording: Recording) -> None:
     """Nothing happened for a while, and that is known; once it is stopped, it is not."""
     begin = time.time_ns() - 300 * S
-    writer = SegmentWriter.create(str(recording.folder / "a"), {"chain": "c"}, time_ns=begin)
+    writer = SegmentWriter.create(str(recording.folder / "a"), Header(chain="c"), time_ns=begin)
     writer.append(table([event(time=begin), event(time=begin + 200 * S)]))
     writer.sync()
     assert [
@@ -513,7 +516,7 @@ def test_headers(run: Run, recording: Recording) -> None:
     """A stranger's header does not steer the terminal."""
     path = recording.folder / "a"
     SegmentWriter.create(
-        str(path), {"host": "r\x1b[2Jouter\n", "sysctls": {"x": 1}, "nat_only": False}
+        str(path), Header(host="r\x1b[2Jouter\n", sysctls={"x": 1}, nat_only=False)
     ).close()
     code, out, err = run("-H", path)
     assert (code, err) == (0, [])

@@ -13,14 +13,15 @@ import pytest
 
 from ctrecorder.columns import ADDRESSES, Table
 from ctrecorder.ctlog import bloom
-from ctrecorder.ctlog.block import addresses_block
 from ctrecorder.ctlog.bloom import Bloom, Collector
 from ctrecorder.ctlog.frame import Kind
+from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.predicate import Query, Term
 from ctrecorder.errors import FormatError
 from ctrecorder.query import answer
 from ctrecorder.query.merge import merge
 from ctrecorder.query.parse import parse_network
+from ctrecorder.segment.pending import addresses_block
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from tests.support import tables
@@ -90,7 +91,10 @@ def test_a_stranger_s_filter(payload: bytes) -> None:
 
 
 def segment(path: Path, table: Table) -> Path:
-    writer, collector = SegmentWriter.create(str(path), {"chain": "c"}, time_ns=NOON), Collector()
+    writer, collector = (
+        SegmentWriter.create(str(path), Header(chain="c"), time_ns=NOON),
+        Collector(),
+    )
     collector.add(table)
     writer.append(table, kind=Kind.CONNECTIONS)
     writer.write(addresses_block(collector.payload() or b"", writer.times))

@@ -11,21 +11,21 @@ import pytest
 
 from ctrecorder.archive import find
 from ctrecorder.archive.open import open_segment
-from ctrecorder.check import verify
+from ctrecorder.check.collect import check_segment
 from ctrecorder.check.repair import repair
 from ctrecorder.cli import ctlist, ctsqueeze, cttest
 from ctrecorder.columns import BY_NAME, Table
-from ctrecorder.ctlog import frame as form
-from ctrecorder.ctlog.block import PendingBlock
 from ctrecorder.ctlog.encoder import encode_columns
 from ctrecorder.ctlog.entry import ENTRY, body_hash
 from ctrecorder.ctlog.frame import NO_HASH, Gap, Kind, Mark, block_times, dump_json, pack_block
+from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.index import FORM_COLUMNS, FORM_SMALL, HEAD
 from ctrecorder.ctlog.plans import LIVE
 from ctrecorder.errors import FormatError, NewerError
 from ctrecorder.maintain import squeeze_all
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.record.target import newest_segment
+from ctrecorder.segment.pending import PendingBlock
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from tests.support import ctlog_reader, tables
@@ -43,7 +43,7 @@ def events(family: int = 2) -> Table:
 
 def write(path: Path, *drafts: PendingBlock, close: bool = True, **header: Any) -> bytes:
     """A segment of `drafts` and a block of events; returns its last hash."""
-    writer = SegmentWriter.create(str(path), {**HEADER, **header}, time_ns=NOON)
+    writer = SegmentWriter.create(str(path), Header.from_json({**HEADER, **header}), time_ns=NOON)
     for draft in drafts:
         writer.write(draft)
     writer.append(events())
@@ -181,16 +181,16 @@ def test_a_recorder_goes_on_behind_a_segment_that_it_cannot_read(tmp_path: Path)
 def test_what_is_required_and_known_is_read_and_stays_of_version_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(form, "FEATURES", frozenset({"of-2030"}))
+    monkeypatch.setattr("ctrecorder.ctlog.header.FEATURES", frozenset({"of-2030"}))
     path = tmp_path / "a.ctlog"
     write(path, *notes(), requires=["of-2030"])
     repair(str(path), str(tmp_path / "repaired"))
     squeeze(str(path), SqueezeOptions())
     for each in (path, tmp_path / "repaired"):
-        assert verify.check_segment(str(each)).findings == []
-        with open_segment(str(each)) as segment:
+        assert check_segment(str(each)).findings == []
+        with Segment(str(each)) as segment:
             assert segment.version == 2
-            assert segment.header["requires"] == ["of-2030"]
+            assert segment.header.requires == ("of-2030",)
             frames = [segment.file.frame(block.offset) for block in segment.blocks]
         assert {frame.version for frame in frames} == {2}
         blocks = ctlog_reader.read(each.read_bytes(), known=frozenset({"of-2030"}))
@@ -221,7 +221,7 @@ def test_unknown_kinds_columns_and_members_are_passed_over(tmp_path: Path, close
         for form in (FORM_COLUMNS, FORM_SMALL)
     ]
     write(path, unknown_block(), *notes(), *blocks, close=close)
-    found = verify.check_segment(str(path))
+    found = check_segment(str(path))
     assert found.findings == []
     assert f"blocks of kind {UNKNOWN_KIND}, column {UNKNOWN_COLUMN}" in "".join(found.notes)
     with open_segment(str(path)) as segment:
@@ -283,9 +283,9 @@ def test_repairing_keeps_members_and_columns_and_leaves_unknown_kinds_out(
 
 
 def _holds_what_it_did(path: Path) -> None:
-    assert verify.check_segment(str(path)).findings == []
-    with open_segment(str(path)) as segment:
-        assert segment.header["from_2030"] == HEADER["from_2030"]
+    assert check_segment(str(path)).findings == []
+    with Segment(str(path)) as segment:
+        assert segment.header.extra["from_2030"] == HEADER["from_2030"]
         told = {
             kind: json.loads(bytes(segment.file.payload(block.offset, segment.frame(block))))
             for kind in (Kind.GAP, Kind.MARK)
@@ -333,16 +333,15 @@ def test_squeezing_again_keeps_the_members_of_what_was_replaced(tmp_path: Path) 
     write(path, replaces=[entry, "no entry"])
     squeeze(str(path), SqueezeOptions())
     with open_segment(str(path)) as segment:
-        first, second = segment.header["replaces"]
-    assert first == entry
-    assert second["name"] == "a.ctlog"
+        first, second = segment.header.replaces
+    assert first.to_json() == entry
+    assert second.name == "a.ctlog"
 
 
 def test_repairing_without_a_header_requires_all_that_this_version_knows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(form, "FEATURES", frozenset({"b", "a"}))
-    monkeypatch.setattr("ctrecorder.check.repair.FEATURES", form.FEATURES)
+    monkeypatch.setattr("ctrecorder.check.repair.FEATURES", frozenset({"b", "a"}))
     path = tmp_path / "a.ctlog"
     write(path, requires=["a"])
     data = bytearray(path.read_bytes())
@@ -350,4 +349,4 @@ def test_repairing_without_a_header_requires_all_that_this_version_knows(
     path.write_bytes(data)
     repair(str(path), str(tmp_path / "new"))
     with Segment(str(tmp_path / "new")) as segment:
-        assert (segment.version, segment.header["requires"]) == (2, ["a", "b"])
+        assert (segment.version, segment.header.requires) == (2, ("a", "b"))

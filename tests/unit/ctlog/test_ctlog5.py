@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import numpy as np
 import pytest
 
 from ctrecorder import uapi
-from ctrecorder.check import verify
+from ctrecorder.check.collect import check_segment
 from ctrecorder.columns import ADDRESSES, BY_NAME, COLUMNS, Column, Table
 from ctrecorder.ctlog import bloom, index
 from ctrecorder.ctlog import entry as entries
 from ctrecorder.ctlog import frame as form
 from ctrecorder.ctlog.frame import FRAME, INDEX, TRAILER, Gap, Kind
+from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.plans import LIVE, SQUEEZED, EncodingPlan
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
@@ -200,18 +202,19 @@ def test_what_is_defined_for_later_is_free_or_as_it_is_defined() -> None:
 
 def test_the_facts_of_a_header(tmp_path: Path) -> None:
     """The members that the writer adds, and those in the source of recorder and squeeze."""
-    SegmentWriter.create(str(tmp_path / "a"), {}).close()
+    SegmentWriter.create(str(tmp_path / "a"), Header()).close()
     with Segment(str(tmp_path / "a")) as segment:
-        always = set(segment.header)
+        always = set(segment.header.to_json())
     lists = re.findall(r"^Only\n(.*?)^are always there", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     assert [set(words.split()) - {"and", ".Va", ","} for words in lists] == [always]
     heads = [rows for rows in tables_of_page() if rows[0] == ["member", "meaning"]]
     members = {row[0] for row in heads[0][1:]}
     assert always <= members
+    assert members == {member.name for member in fields(Header)} - {"extra"}
     writers = ["record/recorder", "record/segments", "maintain/squeeze", "segment/writer"]
     writers += ["legacy/segment", "check/repair"]
     source = "".join((ROOT / "ctrecorder" / f"{name}.py").read_text() for name in writers)
-    assert {name for name in members if f'"{name}"' not in source} == set()
+    assert {name for name in members if f"{name}=" not in source} == set()
 
 
 def test_the_page_is_sound() -> None:
@@ -251,7 +254,7 @@ def test_a_reader_written_from_the_page_reads_what_the_code_writes(
     """Random segments, each block by each plan."""
     random = np.random.default_rng(seed)
     path = tmp_path / "segment"
-    writer = SegmentWriter.create(str(path), {"host": "router"}, bytes(range(16)))
+    writer = SegmentWriter.create(str(path), Header(host="router"), bytes(range(16)))
     written: list[tuple[Kind, Table]] = []
     for family in FAMILIES:
         for plan in PLANS:
@@ -316,7 +319,7 @@ def test_golden_segments_are_read(path: Path) -> None:
     """
     facts = json.loads(path.with_suffix(".json").read_text())
     key = KEY if "sealed" in path.stem else b""
-    assert verify.check_segment(str(path), key).findings == []
+    assert check_segment(str(path), key).findings == []
     with Segment(str(path), key) as segment:
         assert segment.state == ("closed" if facts["closed"] else "crashed")
         assert segment.last_hash.hex() == facts["last_hash"]

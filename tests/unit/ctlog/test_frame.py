@@ -33,7 +33,6 @@ from ctrecorder.ctlog.frame import (
     pack_footer,
     parse_footer,
     parse_frame,
-    parse_header,
     parse_trailer,
     row_times,
 )
@@ -189,15 +188,6 @@ def test_a_gap_that_is_none_is_refused(fields: dict[str, Any]) -> None:
 def test_a_mark_that_is_none_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(FormatError, match="MARK"):
         Mark.parse(parse_frame(GAP), dump_json(fields))
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [{}, {"format": "other"}, {"format": "ctlog", "previous": 3}, {"format": "ctlog", "host": []}],
-)
-def test_a_header_that_is_none_is_refused(fields: dict[str, Any]) -> None:
-    with pytest.raises(FormatError):
-        parse_header(dump_json(fields))
 
 
 def test_a_hostname_that_is_no_text_is_stored() -> None:

@@ -21,7 +21,7 @@ from ctrecorder.cli import ctlist, ctsqueeze, cttest
 from ctrecorder.columns import concat
 from ctrecorder.ctlog.frame import Kind
 from ctrecorder.errors import FormatError
-from ctrecorder.segment.reader import Segment
+from ctrecorder.segment.recording import Recording
 from tests.support import c_ctrecorder as old
 
 # More than a block of bzip2, 900 kB: of a damaged first block nothing can be read.
@@ -48,7 +48,7 @@ def damage(packed: bytes, offset: int) -> bytes:
     return packed[:offset] + bytes([packed[offset] ^ 0x10]) + packed[offset + 1 :]
 
 
-def rows(segment: Segment) -> int:
+def rows(segment: Recording) -> int:
     return len(concat([segment.read(block) for block in segment.blocks_of(Kind.EVENTS)]))
 
 

@@ -29,7 +29,7 @@ from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.legacy.format import EVENT, parse_header
 from ctrecorder.legacy.resync import Fault, Run, Steps
 from ctrecorder.legacy.segment import LegacySegment
-from ctrecorder.segment.reader import Segment
+from ctrecorder.segment.recording import Recording
 from tests.support import c_ctrecorder as old
 from tests.support.c_ctrecorder import RAW, SAMPLES, SQUEEZED, START, Old, Pair
 from tests.support.tables import ints
@@ -66,7 +66,7 @@ def write(folder: Path, data: bytes) -> str:
     return str(path)
 
 
-def read(segment: Segment) -> Table:
+def read(segment: Recording) -> Table:
     """All rows."""
     blocks = segment.blocks_of(Kind.EVENTS, Kind.CONNECTIONS)
     return (
@@ -74,7 +74,7 @@ def read(segment: Segment) -> Table:
     )
 
 
-def read_file(folder: Path, data: bytes) -> tuple[Table, Segment]:
+def read_file(folder: Path, data: bytes) -> tuple[Table, LegacySegment]:
     with LegacySegment(write(folder, data)) as segment:
         return read(segment), segment
 
@@ -181,10 +181,10 @@ def test_the_header_keeps_host_zone_and_protocol() -> None:
     with open_segment(str(SAMPLES / "legacy-014-icmp.ct")) as segment:
         assert isinstance(segment, LegacySegment)
         assert (
-            segment.header["host"],
-            segment.header["utc_offset"],
-            segment.header["protocols"],
-        ) == ("vm", 3600, ["icmp"])
+            segment.header.host,
+            segment.header.utc_offset,
+            segment.header.protocols,
+        ) == ("vm", 3600, ("icmp",))
         assert segment.times[0] == segment.marks[0].begin == 1_795_457_837_331_233_000
 
 
@@ -202,7 +202,7 @@ def test_a_file_cut_at_every_byte_gives_all_whole_records(path: Path, tmp_path: 
         table, segment = read_file(tmp_path, data[:length])
         assert len(table) == rows
         assert segment.state == ("crashed" if left else "closed")
-        assert [(finding.offset, finding.path) for finding in segment.findings] == [
+        assert [(finding.offset, finding.subject) for finding in segment.findings] == [
             (length - left, segment.path)
         ] * bool(left)
         assert [gap.reason for gap in segment.gaps] == ["crashed"] * bool(left)
@@ -260,7 +260,7 @@ def test_a_write_error_is_a_finding_and_a_gap(tmp_path: Path) -> None:
     assert raw_rows(table) == old.events_of(old.header() + b"".join(records[:100] + records[130:]))
     (finding,), (gap,) = segment.findings, segment.gaps
     assert finding.offset == 256 + 3300
-    assert f"in step again at byte {256 + 3320}" in finding.reason
+    assert f"in step again at byte {256 + 3320}" in finding.what
     before, after = (int(table["time"][row]) for row in (99, 100))
     assert (gap.begin, gap.end, gap.reason, gap.lost) == (before, after, "write-error", None)
     kinds = [block.kind for block in segment.blocks]
@@ -269,7 +269,7 @@ def test_a_write_error_is_a_finding_and_a_gap(tmp_path: Path) -> None:
 
 
 def test_a_hole_of_zeros_and_one_of_noise(tmp_path: Path) -> None:
-    """As a power cut leaves them: records behind them are found, also in another piece."""
+    """As a power cut leaves them: later records are found, also in the next piece."""
     records = [event.pack() for event in old.traffic(400)]
     noise = bytes(np.random.default_rng(7).integers(0, 256, 70_001, np.uint8))
     for hole in (bytes(4_000_007), noise):
@@ -335,9 +335,7 @@ def test_bytes_that_merely_repeat_are_no_records() -> None:
 
 
 def test_a_lone_record_elsewhere_is_chance() -> None:
-    """The clock is set twice; one of the records then holds bytes that could be one of the old
-    time.
-    """
+    """The clock is set twice; one record then contains bytes that could be one of the old time."""
     events = old.traffic(60)
     events[30:] = [event._replace(sec=event.sec + 200_000_000) for event in events[30:]]
     events[31:] = [event._replace(sec=event.sec + 200_000_000) for event in events[31:]]
@@ -442,7 +440,7 @@ def test_what_a_cut_or_damaged_compressed_file_still_gives(kind: str, tmp_path: 
         assert segment.state == ("crashed" if kind == "gzip" else "closed")
         assert [gap.reason for gap in segment.gaps] == ["crashed" if kind == "gzip" else "damaged"]
         line = f"the {kind} data is cut: its end is missing"
-        assert [(finding.reason, finding.offset) for finding in segment.findings] == [(line, place)]
+        assert [(finding.what, finding.offset) for finding in segment.findings] == [(line, place)]
         assert share * 30_000 - len(table) < 7_000
         damaged = bytearray(packed)
         damaged[place] ^= 0x55
@@ -450,10 +448,10 @@ def test_what_a_cut_or_damaged_compressed_file_still_gives(kind: str, tmp_path: 
         told = [
             finding
             for finding in segment.findings
-            if finding.reason.startswith(f"the {kind} data is damaged")
+            if finding.what.startswith(f"the {kind} data is damaged")
         ]
         assert len(told) == 1
-        assert told[0].offset > place - 4096
+        assert (told[0].offset or 0) > place - 4096
         assert segment.state == "closed"
         assert segment.torn is None
         assert segment.gaps[-1].reason == "damaged"
@@ -464,9 +462,7 @@ def test_what_a_cut_or_damaged_compressed_file_still_gives(kind: str, tmp_path: 
 
 @pytest.mark.slow
 def test_a_compressed_bomb_takes_no_memory(tmp_path: Path) -> None:
-    """256 MiB of zeros behind a header, in some KiB of zstd: its window is taken, not what it
-    holds.
-    """
+    """256 MiB of zeros after a header, in some KiB of zstd: memory is that of its window."""
     packer = zstandard.ZstdCompressor().compressobj()
     pieces = (
         [packer.compress(old.header())]
@@ -476,7 +472,7 @@ def test_a_compressed_bomb_takes_no_memory(tmp_path: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     table, segment = read_file(tmp_path, b"".join(pieces))
     assert not len(table)
-    assert "268,435,456 bytes up to the end" in segment.findings[0].reason
+    assert "268,435,456 bytes up to the end" in segment.findings[0].what
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150 << 10
 
 
@@ -489,13 +485,13 @@ def test_a_compressed_bomb_takes_no_memory(tmp_path: Path) -> None:
         ),
         (
             old.header(version=1 << 24),
-            "at byte 4: format 16777216 of the C ctrecorder is not known, only format 2 (0.1.3 to "
-            "0.1.6)",
+            "at byte 4: format 16777216 of the C ctrecorder is not known, "
+            "only format 2 (0.1.3 to 0.1.6)",
         ),
         (
             old.header(sizes=(256, 34, 0)),
-            "at byte 8: header, record and footer of 256, 34 and 0 bytes are not known, only 256, "
-            "33 and 0",
+            "at byte 8: header, record and footer of 256, 34 and 0 bytes are not known, "
+            "only 256, 33 and 0",
         ),
         (old.header(flags=2), "at byte 14: flags 0x00000002 are not known"),
         (
@@ -531,7 +527,7 @@ def test_a_file_that_shrinks_meanwhile_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path, old.header() + b"".join(event.pack() for event in old.traffic(10)))
     with LegacySegment(path) as segment:
         os.truncate(path, 300)
-        with pytest.raises(FormatError, match="286 bytes are not there any more"):
+        with pytest.raises(FormatError, match="286 bytes are missing"):
             read(segment)
     with pytest.raises(ArchiveError, match="No such file"):
         LegacySegment(path + "x")

@@ -84,7 +84,7 @@ def test_a_capture(path: Path, tmp_path: Path) -> None:
         assert [(mark.what, mark.begin) for mark in new.marks] == [
             ("start", new.index["time_min"][0])
         ]
-        assert (new.header["host"], new.header["utc_offset"]) == ("vm", 3600)
+        assert (new.header.host, new.header.utc_offset) == ("vm", 3600)
         assert whole(new.path)
 
 
@@ -173,7 +173,8 @@ def test_a_file_whose_end_is_cut(kind: str, tmp_path: Path) -> None:
         assert pairs_of(table) == sorted(done + left)
         (gap,) = new.gaps
         assert (gap.reason, gap.begin, gap.lost) == ("crashed", gap.end, None)
-        assert new.header["squeezed"]["torn"] in range(500)
+        assert new.header.squeezed is not None
+        assert new.header.squeezed["torn"] in range(500)
         assert new.state == "closed"
         assert whole(new.path)
 
@@ -186,8 +187,7 @@ def test_one_that_is_out_of_step_is_to_be_repaired_first(tmp_path: Path) -> None
     )
     with pytest.raises(
         FormatError,
-        match=r"at byte 1906: 9 bytes that can be no records .* \(cttest --repair saves what is "
-        r"whole\)",
+        match=r"at byte 1906: 9 bytes are not records .* \(cttest --repair saves what is whole\)",
     ):
         squeeze(str(path), SqueezeOptions(), str(tmp_path / "new.ct"))
     assert [each.name for each in tmp_path.iterdir()] == ["old.ct"]

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from ctrecorder.archive import chain, retention
 from ctrecorder.archive import find as archive
-from ctrecorder.archive import lock, retention
 from ctrecorder.archive.retention import Hold
 from ctrecorder.cli.ctexpire import main
+from ctrecorder.ctlog.header import Header
 from ctrecorder.folder import Folder
 from ctrecorder.maintain.expire import Expiry, ExpiryCandidate, Limits, chosen
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
@@ -34,7 +35,7 @@ def record(folder: Path, day: int, previous: bytes = bytes(16)) -> str:
     """A segment of that day."""
     path = folder / f"{day:03}.ctlog"
     writer = SegmentWriter.create(
-        str(path), {"previous": "before"}, previous, time_ns=T + day * DAY
+        str(path), Header(previous="before"), previous, time_ns=T + day * DAY
     )
     writer.append(table([row(NEW, T + day * DAY), row(DESTROY, T + day * DAY + SECOND)]))
     writer.close()
@@ -203,7 +204,7 @@ def test_a_holds_file_that_cannot_be_read_stops_expiry(tmp_path: Path) -> None:
 def test_live_and_busy_segments_and_other_files_stay(tmp_path: Path) -> None:
     record(tmp_path, 1)
     busy = record(tmp_path, 2)
-    writer = SegmentWriter.create(str(tmp_path / "003.ctlog"), {}, time_ns=T)
+    writer = SegmentWriter.create(str(tmp_path / "003.ctlog"), Header(), time_ns=T)
     writer.append(table([row(NEW, T)]))
     (tmp_path / "notes.txt").write_text("keep me")
     (tmp_path / "004.ctlog").write_bytes(b"not a segment, whatever its name")
@@ -220,7 +221,7 @@ def test_live_and_busy_segments_and_other_files_stay(tmp_path: Path) -> None:
 
 
 def test_a_crashed_segment_goes_in_its_time(tmp_path: Path) -> None:
-    writer = SegmentWriter.create(str(tmp_path / "001.ctlog"), {}, time_ns=T)
+    writer = SegmentWriter.create(str(tmp_path / "001.ctlog"), Header(), time_ns=T)
     writer.append(table([row(NEW, T)]))
     writer.sync()
     last = writer.last_hash.hex()
@@ -236,13 +237,13 @@ def test_a_segment_that_is_replaced_meanwhile_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = record(tmp_path, 1)
-    hashes = lock.hashes
+    link = chain.link
 
-    def replace_first(segment: Segment) -> list[str]:
+    def replace_first(segment: Segment) -> chain.Link:
         squeeze(path, SqueezeOptions())
-        return hashes(segment)
+        return link(segment)
 
-    monkeypatch.setattr(lock, "hashes", replace_first)
+    monkeypatch.setattr(chain, "link", replace_first)
     assert run(tmp_path, max_age=1) == 0
     assert days(tmp_path) == [1]
     assert retention.receipts(Folder(str(tmp_path))) == []

@@ -15,19 +15,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ctrecorder.archive import find, lock
+from ctrecorder.archive import chain, find, lock
 from ctrecorder.archive.lock import BusyError
 from ctrecorder.cli.ctlist import main as ctlist
 from ctrecorder.cli.ctsqueeze import main
 from ctrecorder.columns import Table, bit
 from ctrecorder.connections.pairing import Pairer
-from ctrecorder.ctlog.block import PendingBlock
 from ctrecorder.ctlog.frame import Gap, Kind, Mark
+from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.index import FORM_SMALL
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.maintain import ordering, squeeze_all
 from ctrecorder.maintain import squeeze as squeezing
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
+from ctrecorder.segment.pending import PendingBlock
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.service import messages
@@ -56,7 +57,7 @@ def record(path: Path, steps: list[Step], *, close: bool = True) -> str:
     heartbeat.  Returns the path.
     """
     writer = SegmentWriter.create(
-        str(path), {"host": "router", "previous": "before", "chain": "c0"}, PREVIOUS, time_ns=T
+        str(path), Header(host="router", previous="before", chain="c0"), PREVIOUS, time_ns=T
     )
     writer.mark(Mark.at(T, "start", {"version": "x"}))
     for step in steps:
@@ -135,14 +136,14 @@ def test_what_goes_in_is_all_there_row_by_row(tmp_path: Path, resolution: str, u
         assert (new.gaps, new.marks) == (gaps, marks)
         assert new.state == "closed"
         assert new.previous_hash == PREVIOUS
-        assert (new.header["host"], new.header["previous"], new.header["chain"]) == (
+        assert (new.header.host, new.header.previous, new.header.chain) == (
             "router",
             "before",
             "c0",
         )
-        (replaced,) = lock.replaced_by(new.header)
+        (replaced,) = new.header.replaces
         assert (replaced.name, replaced.last_hash, replaced.bytes) == ("a", last_hash.hex(), size)
-        assert lock.hashes(new) == [new.last_hash.hex(), last_hash.hex()]
+        assert chain.link(new).hashes == (new.last_hash.hex(), last_hash.hex())
         assert result.replaced_hash == last_hash.hex()
     assert os.listdir(tmp_path) == ["a"]
 
@@ -184,7 +185,7 @@ def test_all_columns_stay(tmp_path: Path) -> None:
         "event": np.full(rows, DESTROY, "u1"),
         "present": known,
     }
-    writer = SegmentWriter.create(str(tmp_path / "a"), {}, time_ns=T)
+    writer = SegmentWriter.create(str(tmp_path / "a"), Header(), time_ns=T)
     new = {
         **key,
         "time": start + 5,
@@ -281,7 +282,7 @@ def test_squeezing_twice_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_live_segment_is_let_be(tmp_path: Path) -> None:
-    writer = SegmentWriter.create(str(tmp_path / "a"), {}, time_ns=T)
+    writer = SegmentWriter.create(str(tmp_path / "a"), Header(), time_ns=T)
     writer.append(table([row(NEW, T)]))
     with pytest.raises(BusyError, match="is being recorded"):
         squeeze(str(tmp_path / "a"), SqueezeOptions())
@@ -302,7 +303,7 @@ def test_a_crashed_segment_is_squeezed_up_to_its_last_good_block(
     assert "crashed" in said
     assert "28 bytes after that were none" in said
     with Segment(path) as segment:
-        assert lock.replaced_by(segment.header)[0].state == "crashed"
+        assert segment.header.replaces[0].state == "crashed"
 
 
 def test_a_damaged_segment_stays_as_it_is(
@@ -512,7 +513,7 @@ def test_four_at_once(tmp_path: Path) -> None:
         path = str(tmp_path / str(number))
         assert connections(path) == rounded(without_ids(slow(mixed(number, 600))), 1000)
         with Segment(path) as segment:
-            assert len(lock.replaced_by(segment.header)) == 1
+            assert len(segment.header.replaces) == 1
 
 
 def test_a_segment_that_another_command_holds_is_passed_over(tmp_path: Path) -> None:
@@ -611,22 +612,6 @@ def test_bad_arguments_end_in_one_line(
 ) -> None:
     assert main(arguments) == 2
     assert capfd.readouterr().err.count("\n") == 1
-
-
-def test_a_stranger_s_list_of_replaced_segments_does_no_harm() -> None:
-    whole = {
-        "name": "a",
-        "last_hash": "00",
-        "rows": 1,
-        "bytes": 2,
-        "state": "closed",
-        "program": "p",
-    }
-    broken: list[Any] = [1, None, [], {}, {**whole, "rows": "1"}, {**whole, "rows": True}]
-    strange: tuple[Any, ...] = (None, 3, "x", {}, broken)
-    for listed in strange:
-        assert lock.replaced_by({"replaces": listed}) == []
-    assert len(lock.replaced_by({"replaces": [whole, 5]})) == 1
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.predicate import Query
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.query.answer import connections, open_archive
@@ -23,7 +24,7 @@ PACKAGE = str(Path(squeeze.__code__.co_filename).parents[1])
 
 def record(path: Path, blocks: int) -> str:
     """A segment of `blocks` blocks of one event each, as a quiet router writes it."""
-    writer = SegmentWriter.create(str(path), {"chain": "c"}, time_ns=T)
+    writer = SegmentWriter.create(str(path), Header(chain="c"), time_ns=T)
     for number in range(blocks):
         flow, event = number // 2, (NEW, DESTROY)[number % 2]
         writer.append(table([row(event, T + number * SECOND, id=flow, orig_sport=flow)]))

@@ -14,6 +14,7 @@ import pytest
 from ctrecorder import uapi
 from ctrecorder.columns import Array, Table
 from ctrecorder.ctlog.frame import FRAME, Kind
+from ctrecorder.ctlog.header import Header
 from ctrecorder.query.merge import BATCH_ROWS, HELD_BYTES, Batch, merge
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
@@ -45,7 +46,7 @@ class Archive:
 
     def add(self, parts: list[tuple[int, list[int]]]) -> None:
         path = str(self.folder / f"{len(self.segments)}.ctlog")
-        writer = SegmentWriter.create(path, {}, time_ns=1)
+        writer = SegmentWriter.create(path, Header(), time_ns=1)
         for family, times in parts:
             writer.append(self.table(family, times))
         writer.close()
@@ -144,7 +145,7 @@ def test_large_batches_of_both_families_are_cut(archive: Archive) -> None:
 
 
 def test_a_question_is_asked_of_every_row(archive: Archive, tmp_path: Path) -> None:
-    writer = SegmentWriter.create(str(tmp_path / "a"), {}, time_ns=1)
+    writer = SegmentWriter.create(str(tmp_path / "a"), Header(), time_ns=1)
     made = [
         tables.events(family, rows, seed)
         for seed, rows in enumerate((9, 300, 20, 2000))
@@ -155,7 +156,7 @@ def test_a_question_is_asked_of_every_row(archive: Archive, tmp_path: Path) -> N
     writer.close()
     since = tables.NOON + 5_000_000
     sources = np.concatenate([table["orig_src"][:9] for table in made if table.family == 2])
-    ask = Ask(sources, since)
+    ask = Ask(wanted=sources, since=since)
     wanted = [
         row
         for table in made
@@ -170,7 +171,7 @@ def test_a_question_is_asked_of_every_row(archive: Archive, tmp_path: Path) -> N
 
 def test_connections_go_by_their_start(tmp_path: Path) -> None:
     """While the start is unknown by their end; events are another kind."""
-    writer = SegmentWriter.create(str(tmp_path / "a"), {}, time_ns=1)
+    writer = SegmentWriter.create(str(tmp_path / "a"), Header(), time_ns=1)
     table = tables.connections(uapi.AF_INET, 4)
     table.columns["start"] = np.array([7, 0, 3, 9], np.int64)
     table.columns["end"] = np.array([8, 5, 0, 10], np.int64)

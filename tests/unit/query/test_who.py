@@ -18,7 +18,9 @@ import pytest
 from ctrecorder.cli.ctlist import main
 from ctrecorder.columns import BY_NAME, Table, bits
 from ctrecorder.ctlog.frame import Gap, Mark
-from ctrecorder.errors import FormatError, UsageError
+from ctrecorder.ctlog.header import Header
+from ctrecorder.errors import UsageError
+from ctrecorder.findings import Finding
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.query import who
 from ctrecorder.query.who import WhoQuery
@@ -139,7 +141,7 @@ def record(
         begin, end = T + hour * HOUR, T + (hour + 1) * HOUR
         path = folder / f"{hour:02}.ctlog"
         writer = SegmentWriter.create(
-            str(path), {"chain": "c", "previous": name}, previous, time_ns=begin
+            str(path), Header(chain="c", previous=name), previous, time_ns=begin
         )
         if dumps:
             existing = [
@@ -292,7 +294,7 @@ def test_a_flow_whose_start_was_lost_may_have_begun_after_the_dump_that_lacks_it
     )
     paths = record(tmp_path, [flow], hours=3)
     Path(paths[0]).unlink()
-    writer = SegmentWriter.create(paths[0], {"chain": "c"}, time_ns=T)
+    writer = SegmentWriter.create(paths[0], Header(chain="c"), time_ns=T)
     writer.mark(Mark(T + 1, T + 9, "dump", {"rows": 0, "complete": True}))
     writer.gap(Gap(T + HOUR // 3, T + HOUR // 2 + 1, "overrun", 12))
     writer.close()
@@ -324,7 +326,7 @@ def test_the_log_says_where_it_does_not_cover_the_time(tmp_path: Path) -> None:
 
 
 def test_events_lost_since_the_last_dump_are_told(tmp_path: Path) -> None:
-    writer = SegmentWriter.create(str(tmp_path / "a"), {"chain": "c"}, time_ns=T)
+    writer = SegmentWriter.create(str(tmp_path / "a"), Header(chain="c"), time_ns=T)
     writer.mark(Mark(T + 1, T + 9, "dump", {"rows": 0, "complete": True}))
     writer.gap(Gap(T + 60 * SECOND, T + 70 * SECOND, "overrun", 12))
     writer.mark(Mark.at(T + 1000 * SECOND, "heartbeat"))
@@ -406,9 +408,9 @@ def test_mixed_folders_with_damage(tmp_path: Path, squeezed: Any) -> None:
             assert not strange
             if answer.findings:
                 assert all(
-                    finding.path == paths[2]
+                    finding.subject == paths[2]
                     for finding in answer.findings
-                    if isinstance(finding, FormatError)
+                    if isinstance(finding, Finding)
                 )
                 lacking += not holders <= {one[:3] for one in got}
             else:

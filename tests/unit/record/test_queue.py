@@ -14,13 +14,14 @@ import pytest
 
 from ctrecorder import uapi
 from ctrecorder.columns import Array, Event, Table
-from ctrecorder.ctlog.block import table_blocks
 from ctrecorder.ctlog.frame import Gap, Kind, Mark
+from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError
 from ctrecorder.record.counters import Counters
 from ctrecorder.record.queue import MAX_UNSYNCED_BYTES, WriteQueue
 from ctrecorder.record.segments import SegmentSeries
 from ctrecorder.record.target import Target, newest_segment
+from ctrecorder.segment.pending import table_blocks
 from ctrecorder.segment.reader import Segment
 from ctrecorder.service.log import Log
 from ctrecorder.times import DAY, MINUTE, SECOND
@@ -68,7 +69,7 @@ def queue(
 ) -> WriteQueue:
     log = Told()
     series = SegmentSeries(
-        Target(str(folder / template), 60, 0o640), lambda: {"host": "router"}, log
+        Target(str(folder / template), 60, 0o640), lambda: Header(host="router"), log
     )
     return WriteQueue(series, block_rows, memory_bytes, Counters(), log)
 
@@ -160,8 +161,8 @@ def test_rotation_chains_the_segments(tmp_path: Path) -> None:
     assert ours.close(NOON + 61 * MINUTE)
     with Segment(first) as one, Segment(second) as two:
         assert two.previous_hash == one.last_hash
-        assert two.header["previous"] == Path(first).name
-        assert two.header["chain"] == one.header["chain"]
+        assert two.header.previous == Path(first).name
+        assert two.header.chain == one.header.chain
 
 
 @pytest.mark.parametrize("closed", [True, False])
@@ -390,9 +391,9 @@ def test_a_moved_segment_is_closed_where_it_is(tmp_path: Path) -> None:
     assert (ids_of(only(away)), ids_of(only(folder))) == ([[0], [1]], [[2]])
     with Segment(str(only(away))) as old, Segment(str(only(folder))) as new:
         assert old.state == "closed"
-        assert (new.previous_hash, new.header["sequence"]) == (
+        assert (new.previous_hash, new.header.sequence) == (
             old.last_hash,
-            old.header["sequence"] + 1,
+            (old.header.sequence or 0) + 1,
         )
 
 

@@ -11,7 +11,9 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +21,16 @@ import pytest
 from numpy.typing import NDArray
 
 from ctrecorder import uapi
-from ctrecorder.columns import Table
-from ctrecorder.ctlog.bloom import Bloom
+from ctrecorder.columns import Array, Table
 from ctrecorder.ctlog.decoder import LazyTable
 from ctrecorder.ctlog.frame import FRAME, MAGIC, NO_HASH, TABLES, Gap, Kind, Mark, pack_block
+from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.index import FORM_SMALL, Bound
+from ctrecorder.ctlog.predicate import Bounds, Query
 from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError
-from ctrecorder.segment.reader import Block, Bounds, Segment
+from ctrecorder.findings import damage
+from ctrecorder.segment.reader import Segment
+from ctrecorder.segment.recording import Block
 from ctrecorder.segment.writer import SegmentWriter
 from tests.support import tables
 from tests.support.tables import FAMILIES, NOON, SECOND, same
@@ -37,7 +42,7 @@ def write(
     path: Path, parts: Iterable[Table], close: bool = True, facts: dict[str, object] | None = None
 ) -> bytes:
     """A segment of these tables, with a gap and a mark behind them; returns its last hash."""
-    writer = SegmentWriter.create(str(path), {"host": "router"}, time_ns=NOON)
+    writer = SegmentWriter.create(str(path), Header(host="router"), time_ns=NOON)
     for part in parts:
         writer.append(part)
     writer.gap(Gap(NOON, NOON + 5, "overrun", 7))
@@ -68,7 +73,7 @@ def rows_of(segment: Segment) -> int:
         try:
             count += segment.read(block).rows
         except FormatError as error:
-            segment.findings.append(error)
+            segment.findings.append(damage(error))
     return count
 
 
@@ -89,7 +94,7 @@ def test_what_was_written_is_read(tmp_path: Path, closed: bool) -> None:
             [],
             None,
         )
-        assert (segment.header["host"], segment.previous_hash, segment.last_hash) == (
+        assert (segment.header.host, segment.previous_hash, segment.last_hash) == (
             "router",
             NO_HASH,
             last_hash,
@@ -148,9 +153,7 @@ def blocks_before(data: bytes) -> list[int]:
 
 @pytest.mark.slow
 def test_a_segment_cut_at_every_byte(tmp_path: Path) -> None:
-    """What is before the cut is read; what is behind the last whole block is told of, with its
-    place.
-    """
+    """Blocks before the cut are read; bytes after the last whole block are a finding."""
     path = tmp_path / "a"
     write(path, little())
     data = path.read_bytes()
@@ -196,7 +199,7 @@ def test_a_segment_changed_at_every_byte(tmp_path: Path, closed: bool) -> None:
             assert rows == 261 - sizes[struck], offset
             assert segment.findings, offset
             assert all(
-                finding.path == str(path) and 0 <= finding.offset <= len(data)
+                finding.subject == str(path) and 0 <= (finding.offset or 0) <= len(data)
                 for finding in segment.findings
             )
 
@@ -287,7 +290,7 @@ def test_a_footer_of_another_segment_is_found_out(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(one[:end] + other[end:])
     with Segment(str(tmp_path / "a")) as segment:
         assert rows_of(segment) == 0
-        assert "not the one that the footer tells of" in str(segment.findings[0])
+        assert "not the one that the footer lists" in str(segment.findings[0])
 
 
 @pytest.mark.parametrize(
@@ -337,9 +340,10 @@ def test_a_newer_kind_of_block_is_passed_over(tmp_path: Path) -> None:
 
 WRITER = """
 import sys, time
+from ctrecorder.ctlog.header import Header
 from ctrecorder.segment.writer import SegmentWriter
 from tests.support import tables
-writer = SegmentWriter.create(sys.argv[1], {"host": "router"})
+writer = SegmentWriter.create(sys.argv[1], Header(host="router"))
 print("ready", flush=True)
 for number in range(100000):
     table = tables.events((2, 10)[number % 2], (3, 400)[number % 3 == 0], seed=number % 50)
@@ -351,9 +355,7 @@ for number in range(100000):
 
 @pytest.fixture
 def recorder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that writes tmp_path/live, and prints how many rows it has written after each
-    block.
-    """
+    """A process that writes tmp_path/live, and prints its number of rows after each block."""
     root = Path(__file__).resolve().parents[3]
     process = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(tmp_path / "live")],
@@ -392,23 +394,22 @@ def test_reading_after_kill_9(tmp_path: Path, recorder: subprocess.Popen[str]) -
         assert rows_of(segment) >= written
 
 
-class Ask:
-    """A question for tests: rows with one of these source addresses.  Notes what it was shown."""
+@dataclass(frozen=True)
+class Ask(Query):
+    """A question for tests: rows with one of these source addresses.  Counts what it was shown."""
 
-    def __init__(self, wanted: NDArray[np.generic], since: int = -(2**63)) -> None:
-        self.wanted, self.since = wanted, since
-        self.indexed = self.masked = 0
+    wanted: Array = field(default_factory=lambda: np.zeros(0, "<u4"))
+    shown: Counter[str] = field(default_factory=Counter)
 
-    names_addresses = False
-
-    def may_contain_addresses(self, addresses: Bloom) -> bool:
-        return True
+    @property
+    def names_addresses(self) -> bool:
+        return False
 
     def may_contain_time(self, time_min: int, time_max: int) -> bool:
         return time_max >= self.since
 
     def may_contain(self, bounds: Bounds) -> bool:
-        self.indexed += 1
+        self.shown["index"] += 1
         if self.wanted.dtype.itemsize != (4 if bounds.family == uapi.AF_INET else 16):
             return False
         bound: Bound | None = bounds.get("orig_src")
@@ -422,7 +423,7 @@ class Ask:
         return ["orig_src", "time"]
 
     def evaluate(self, table: Table | LazyTable) -> NDArray[np.bool_]:
-        self.masked += 1
+        self.shown["rows"] += 1
         if table["orig_src"].dtype != self.wanted.dtype:
             return np.zeros(len(table), np.bool_)
         return np.isin(table["orig_src"], self.wanted) & (table["time"] >= self.since)
@@ -440,7 +441,7 @@ def test_a_search_finds_what_reading_all_finds(tmp_path: Path, family: int) -> N
         "orig_src"
     ][:2]
     with Segment(str(tmp_path / "a")) as segment:
-        ask = Ask(source)
+        ask = Ask(wanted=source)
         for block, table in zip(segment.blocks_of(Kind.EVENTS), made, strict=True):
             wanted = ask.evaluate(table)
             found = segment.ask(block, ["id", "reply_dst"], ask)
@@ -460,7 +461,7 @@ def test_a_search_reads_only_indexes_where_nothing_is(
     """Of blocks whose dictionary lacks the address not one column is read: a tenth of the bytes."""
     made = [tables.events(uapi.AF_INET, 5000, seed) for seed in range(4)]
     write(tmp_path / "a", made)
-    ask = Ask(made[2]["orig_src"][:1])
+    ask = Ask(wanted=made[2]["orig_src"][:1])
     with Segment(str(tmp_path / "a")) as segment:
         read: list[int] = []
         pread = segment.file.pread
@@ -474,7 +475,7 @@ def test_a_search_reads_only_indexes_where_nothing_is(
         monkeypatch.setattr("ctrecorder.segment.blockfile._WINDOW", 64)
         hits = [segment.ask(block, ["id"], ask) for block in segment.blocks_of(Kind.EVENTS)]
         assert [hit is not None for hit in hits] == [False, False, True, False]
-        assert (ask.indexed, ask.masked) == (4, 1)
+        assert (ask.shown["index"], ask.shown["rows"]) == (4, 1)
         assert sum(read) < segment.size // 3
 
 
@@ -499,14 +500,14 @@ def test_a_damaged_dictionary_never_hides_rows(tmp_path: Path) -> None:
             file.seek(place)
             file.write(bytes([byte ^ 1]))
         with pytest.raises(FormatError, match="does not match its hash") as caught:
-            segment.ask(block, None, Ask(made["orig_src"][:1]))
+            segment.ask(block, None, Ask(wanted=made["orig_src"][:1]))
         assert caught.value.offset == block.offset
 
 
 def test_a_sealed_segment(tmp_path: Path) -> None:
     """With the key it is checked, without it is read, with another it is refused."""
     path = tmp_path / "a"
-    writer = SegmentWriter.create(str(path), {}, key=b"key")
+    writer = SegmentWriter.create(str(path), Header(), key=b"key")
     made = [tables.events(uapi.AF_INET, 9), tables.events(uapi.AF_INET, 900)]
     for table in made:
         writer.append(table)

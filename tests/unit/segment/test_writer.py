@@ -19,6 +19,7 @@ from ctrecorder import uapi
 from ctrecorder.archive import find
 from ctrecorder.check import verify
 from ctrecorder.ctlog.frame import NO_HASH, Gap, Kind, Mark
+from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError, UsageError
 from ctrecorder.record import template as record_template
 from ctrecorder.segment import files
@@ -32,7 +33,7 @@ EVENTS = tables.events(uapi.AF_INET, 2000)
 
 @pytest.fixture
 def writer(tmp_path: Path) -> Iterator[SegmentWriter]:
-    made = SegmentWriter.create(str(tmp_path / "a"), {"host": "router"}, time_ns=NOON)
+    made = SegmentWriter.create(str(tmp_path / "a"), Header(host="router"), time_ns=NOON)
     yield made
     with contextlib.suppress(OSError):
         made.abandon()
@@ -53,7 +54,7 @@ def test_chained_segments(tmp_path: Path) -> None:
     last_hash, previous = NO_HASH, None
     for name in ("a", "b", "c"):
         writer = SegmentWriter.create(
-            str(tmp_path / name), {"chain": "x", "previous": previous}, last_hash
+            str(tmp_path / name), Header(chain="x", previous=previous), last_hash
         )
         writer.append(EVENTS)
         last_hash, previous = writer.close(), name
@@ -67,9 +68,9 @@ def test_chained_segments(tmp_path: Path) -> None:
 def test_the_header(tmp_path: Path, writer: SegmentWriter) -> None:
     with Segment(writer.path) as segment:
         assert segment.state == "live"
-        assert segment.header["format"] == "ctlog"
-        assert segment.header["program"].startswith("ctrecorder ")
-        assert (segment.header["previous"], segment.header["sealed"], segment.header["host"]) == (
+        assert segment.header.format == "ctlog"
+        assert (segment.header.program or "").startswith("ctrecorder ")
+        assert (segment.header.previous, segment.header.sealed, segment.header.host) == (
             None,
             False,
             "router",
@@ -84,7 +85,7 @@ def test_a_name_that_is_taken_is_refused(tmp_path: Path, writer: SegmentWriter) 
     (tmp_path / "link").symlink_to(tmp_path / "other")
     for name in ("a", "dangling", "other", "link"):
         with pytest.raises(files.ExistsError, match="never overwritten"):
-            SegmentWriter.create(str(tmp_path / name), {})
+            SegmentWriter.create(str(tmp_path / name), Header())
     assert (tmp_path / "other").read_bytes() == b"keep"
     assert not (tmp_path / "target").exists()
 
@@ -93,14 +94,14 @@ def test_a_name_that_is_taken_is_refused(tmp_path: Path, writer: SegmentWriter) 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path, folder: str) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ArchiveError, match="make the folder"):
-        SegmentWriter.create(str(tmp_path / folder / "a"), {})
+        SegmentWriter.create(str(tmp_path / folder / "a"), Header())
 
 
 def test_mode_and_lock(tmp_path: Path) -> None:
     """Owner writes, group reads; the lock is held until it is closed."""
     old = os.umask(0)
     try:
-        writer = SegmentWriter.create(str(tmp_path / "a"), {})
+        writer = SegmentWriter.create(str(tmp_path / "a"), Header())
     finally:
         os.umask(old)
     assert os.stat(tmp_path / "a").st_mode & 0o777 == 0o640
@@ -181,9 +182,7 @@ def test_a_write_that_fails_leaves_whole_blocks_and_can_be_made_again(
 
 
 def test_a_table_is_written_whole_or_not_at_all(writer: SegmentWriter) -> None:
-    """The second of its blocks fails: the first one goes too, so that the same call can be made
-    again.
-    """
+    """The second of its blocks fails: the first one is undone too, and the call can be repeated."""
     table = tables.events(uapi.AF_INET, 65_536 + 3000)
     size = writer.size
     writer.append(table)
@@ -289,7 +288,7 @@ def test_finding_segments(tmp_path: Path) -> None:
     one foreign.
     """
     for name, begin in (("b", 2), ("a", 3), ("c", 1)):
-        writer = SegmentWriter.create(str(tmp_path / name), {}, time_ns=NOON + begin)
+        writer = SegmentWriter.create(str(tmp_path / name), Header(), time_ns=NOON + begin)
         writer.append(EVENTS)
         writer.close()
     data = bytearray((tmp_path / "a").read_bytes())
@@ -356,7 +355,7 @@ def test_a_segment_of_very_many_blocks_has_no_index(
     monkeypatch.setattr("ctrecorder.segment.writer.MAX_INDEXED", 128)
     for blocks in (127, 128, 129, 300):
         path = str(tmp_path / str(blocks))
-        writer = SegmentWriter.create(path, {}, time_ns=NOON)
+        writer = SegmentWriter.create(path, Header(), time_ns=NOON)
         for row in range(blocks - 1):
             writer.append(EVENTS.slice(row, row + 1))
         assert writer._index.nbytes <= 128 * 32

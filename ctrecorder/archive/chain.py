@@ -1,0 +1,81 @@
+"""How segments of a recording follow each other: by the last hash of the one before.
+
+A segment may be named by its own last hash, and by that of each segment that it replaces.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from ctrecorder.ctlog.frame import NO_HASH
+from ctrecorder.ctlog.header import Header, Replaced
+from ctrecorder.segment.recording import Recording
+
+
+@dataclass(frozen=True)
+class Link:
+    """A segment as its chain sees it.
+
+    `chain`: the name of the recording; "" if it has none.
+    `sequence`: the number in the recording, from 1; 0 if it has none.
+    `previous`: file name of the segment before; "" if it is not named.
+    `previous_hash`: the last hash of the segment before, in hex.
+    `hashes`: the last hashes by which the next segment may name this one, in hex, its own first.
+    """
+
+    chain: str
+    sequence: int
+    previous: str
+    previous_hash: str
+    hashes: tuple[str, ...]
+
+    def follows(self, before: Link) -> bool:
+        """Whether this segment was recorded right after `before`."""
+        return self.previous_hash in before.hashes
+
+
+def link(segment: Recording) -> Link:
+    """The link of an open segment."""
+    header = segment.header
+    own = (segment.last_hash.hex(),) if segment.last_hash != NO_HASH else ()
+    replaced = tuple(entry.last_hash for entry in header.replaces)
+    previous = header.previous or ""
+    previous_hash = segment.previous_hash.hex()
+    return Link(header.chain or "", sequence(header), previous, previous_hash, own + replaced)
+
+
+def is_start(previous_hash: str) -> bool:
+    """Whether this `previous_hash` is that of the first segment of a recording."""
+    return previous_hash == NO_HASH.hex()
+
+
+def sequence(header: Header) -> int:
+    """The number of the segment in its recording; 0 if it has none."""
+    return header.sequence or 0
+
+
+def successor(old: Recording) -> tuple[Replaced, ...]:
+    """The `replaces` of the segment that takes the place of `old`.
+
+    The entries of `old`, then one for `old` itself.
+    """
+    rows = int(old.index["rows"].sum())
+    name, program = os.path.basename(old.path), old.header.program or ""
+    replaced = Replaced(name, old.last_hash.hex(), rows, old.size, old.state, program)
+    return (*old.header.replaces, replaced)
+
+
+def trace(wanted: str, onward: Mapping[str, str], ends: Collection[str]) -> Iterator[str]:
+    """`wanted`, then the hash that `onward` gives for it, and so on.
+
+    Ends with the first hash in `ends`, or the first that leads nowhere or back.
+    """
+    seen: set[str] = set()
+    while wanted not in seen:
+        yield wanted
+        seen.add(wanted)
+        if wanted in ends or wanted not in onward:
+            return
+        wanted = onward[wanted]

@@ -1,0 +1,185 @@
+"""The HEADER of a segment: its members with their types.  ctlog(5) is the specification.
+
+The types of a stranger's file are checked here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from ctrecorder.ctlog.compression import Buffer
+from ctrecorder.ctlog.frame import FEATURES, FRAME, Json, load_json
+from ctrecorder.errors import FormatError
+
+# The value of `losses` where the recorder did not count the events that it lost.
+NOT_COUNTED = "not counted"
+# Members that are text or null in every segment; parsing refuses any other type.
+_TEXT = ("previous", "host", "boot_id", "program")
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """A segment that another one replaces: an entry of `replaces`.
+
+    `last_hash`: hex digits.
+    `state`: "closed"; "crashed" or "cut" (then bytes after its last whole block may be missing).
+    `extra`: members that this version does not know.
+    """
+
+    name: str
+    last_hash: str
+    rows: int
+    bytes: int
+    state: str
+    program: str
+    extra: Json = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, entry: object) -> Replaced | None:
+        """The entry; None if a member is missing or has the wrong type."""
+        if not isinstance(entry, dict):
+            return None
+        if any(type(entry.get(name)) is not kind for name, kind in _REPLACED.items()):
+            return None
+        extra = {name: value for name, value in entry.items() if name not in _REPLACED}
+        return cls(**{name: entry[name] for name in _REPLACED}, extra=extra)
+
+    def to_json(self) -> Json:
+        """The members, sorted by name."""
+        return _sorted({**self.extra, **{name: getattr(self, name) for name in _REPLACED}})
+
+
+_REPLACED = {"name": str, "last_hash": str, "rows": int, "bytes": int, "state": str, "program": str}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """The members of a HEADER.  None, or no entry in `replaces`: there is no such member.
+
+    `extra`: members, unchanged, that this version does not know, that are null, or whose type is
+    not that of ctlog(5).
+    """
+
+    format: str | None = None
+    program: str | None = None
+    requires: tuple[str, ...] | None = None
+    sealed: bool | None = None
+    host: str | None = None
+    boot_id: str | None = None
+    kernel: str | None = None
+    protocols: tuple[str, ...] | None = None
+    nat_only: bool | None = None
+    updates: bool | None = None
+    buffer_bytes: int | None = None
+    sysctls: Mapping[str, Any] | None = None
+    template: str | None = None
+    chain: str | None = None
+    sequence: int | None = None
+    previous: str | None = None
+    squeezed: Mapping[str, Any] | None = None
+    legacy: Mapping[str, Any] | None = None
+    recording: str | None = None
+    losses: str | None = None
+    utc_offset: int | None = None
+    repaired: bool | None = None
+    replaces: tuple[Replaced, ...] = ()
+    extra: Json = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, payload: Buffer) -> Header:
+        """The header in the payload of a HEADER block.
+
+        Raises FormatError if it is not a JSON object, if `format` is not "ctlog", or if a member of
+        `_TEXT` is neither text nor null.
+        """
+        facts = load_json(payload)
+        if facts.get("format") != "ctlog":
+            raise FormatError("the header does not say that it is a ctlog", offset=FRAME.size)
+        for name in _TEXT:
+            if not isinstance(facts.get(name, ""), str | None):
+                raise FormatError(f"the header's `{name}` is no text", offset=FRAME.size)
+        return cls.from_json(facts)
+
+    @classmethod
+    def from_json(cls, facts: Json) -> Header:
+        """The header with the members `facts`.  Invalid entries of `replaces` are dropped."""
+        known: Json = {}
+        extra: Json = {}
+        for name, value in facts.items():
+            typed = _typed(name, value)
+            if typed is None:
+                extra[name] = value
+            else:
+                known[name] = typed
+        return cls(**known, extra=extra)
+
+    def to_json(self) -> Json:
+        """All members, sorted by name; a typed one wins over one of the same name in `extra`."""
+        known: Json = {}
+        for name in _TYPES:
+            value = getattr(self, name)
+            if value is not None:
+                known[name] = list(value) if isinstance(value, tuple) else value
+        if self.replaces:
+            known["replaces"] = [entry.to_json() for entry in self.replaces]
+        return _sorted({**self.extra, **known})
+
+    @property
+    def is_squeezed(self) -> bool:
+        """Whether ctsqueeze wrote the segment."""
+        return self.squeezed is not None or "squeezed" in self.extra
+
+    @property
+    def is_repaired(self) -> bool:
+        """Whether cttest --repair wrote the segment."""
+        return self.repaired is not None or "repaired" in self.extra
+
+    @property
+    def has_legacy(self) -> bool:
+        """Whether it is that of a file of the C ctrecorder, or of a segment made of one."""
+        return self.legacy is not None or "legacy" in self.extra
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether it has `requires`, so that its blocks are of version 2."""
+        return self.requires is not None or "requires" in self.extra
+
+    @property
+    def unknown_features(self) -> list[str]:
+        """The names in `requires` that this version does not know."""
+        required = self.extra.get("requires", self.requires or ())
+        names = required if isinstance(required, list | tuple) else [None]
+        found = {name if isinstance(name, str) else "what cannot be read" for name in names}
+        return sorted(found - FEATURES)
+
+
+# The type in JSON of each type of an attribute.  `replaces` and `extra` are not among them.
+_JSON_TYPES = {
+    "str | None": str,
+    "bool | None": bool,
+    "int | None": int,
+    "Mapping[str, Any] | None": dict,
+    "tuple[str, ...] | None": list,
+}
+_TYPES = {
+    member.name: _JSON_TYPES[str(member.type)]
+    for member in fields(Header)
+    if str(member.type) in _JSON_TYPES
+}
+
+
+def _typed(name: str, value: object) -> object:
+    """The value of a member as its attribute; None if the member or the type is not known."""
+    if name == "replaces" and isinstance(value, list):
+        return tuple(entry for each in value if (entry := Replaced.parse(each)) is not None)
+    if type(value) is not _TYPES.get(name):
+        return None
+    if isinstance(value, list):
+        return tuple(value) if all(isinstance(item, str) for item in value) else None
+    return value
+
+
+def _sorted(facts: Json) -> Json:
+    return dict(sorted(facts.items()))

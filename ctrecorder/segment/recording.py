@@ -1,0 +1,212 @@
+"""One file of a recording, as its readers see it: its header, its blocks, the columns of a block.
+
+`reader.Segment` is a file of ctrecord, `legacy.segment.LegacySegment` one of the C ctrecorder.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctrecorder.columns import Table
+from ctrecorder.ctlog.frame import NO_HASH, Gap, Json, Kind, Mark
+from ctrecorder.ctlog.header import NOT_COUNTED, Header
+from ctrecorder.ctlog.index import FORM_SMALL
+from ctrecorder.ctlog.predicate import Query
+from ctrecorder.findings import Finding
+from ctrecorder.segment.blockfile import BlockFile
+
+# Rows of small blocks that are read as one table: what pairing waits for.
+_JOINED_ROWS = 1 << 16
+
+
+class Block(NamedTuple):
+    """A block: `offset` of its frame, and the facts in the frame."""
+
+    offset: int
+    time_min: int
+    time_max: int
+    rows: int
+    kind: int
+    family: int
+    form: int
+
+    @property
+    def joins(self) -> bool:
+        """Whether `Recording.in_recording_order` reads it together with others."""
+        return self.form == FORM_SMALL and self.kind == Kind.EVENTS
+
+
+class Recording(ABC):
+    """An open file of a recording.
+
+    `header`: without members if it is damaged.
+    `state`: "live" while a recorder writes it; "closed" if it ends as its writer ends it; "cut" if
+    its end is missing and no crash can explain that; else "crashed".
+    `previous_hash`: the last hash of the segment before; zeros if there is none.
+    `last_hash`: its own last hash; zeros if it has no hashes.
+    `totals`: of the footer.
+    `findings`: the damage found so far.
+    `torn`: the finding that a crash leaves; also in `findings`, unless the file is live.
+    `unknown_columns`: ids of columns that this version does not know, in the blocks that were read
+    whole.
+
+    Methods raise FormatError for damage, and ArchiveError if the file cannot be read.
+    """
+
+    state: Literal["live", "closed", "cut", "crashed"]
+
+    def __init__(self, path: str, file: BlockFile) -> None:
+        """`file`: is closed with the recording."""
+        self.path, self.file = path, file
+        self.header = Header()
+        self.totals: Json = {}
+        self.previous_hash = self.last_hash = NO_HASH
+        self.findings: list[Finding] = []
+        self.torn: Finding | None = None
+        self.unknown_columns: set[int] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+    @property
+    @abstractmethod
+    def index(self) -> NDArray[np.void]:
+        """INDEX records of all blocks but the footer, in the file's order."""
+
+    @property
+    @abstractmethod
+    def gaps(self) -> list[Gap]:
+        """All GAPs that can be read."""
+
+    @property
+    @abstractmethod
+    def marks(self) -> list[Mark]:
+        """All MARKs that can be read."""
+
+    @abstractmethod
+    def read(self, block: Block, names: Iterable[str] | None = None) -> Table:
+        """The columns `names` (default: all) of a block of EVENTS or CONNECTIONS."""
+
+    @abstractmethod
+    def read_small(
+        self, blocks: Iterable[Block], names: Iterable[str] | None = None
+    ) -> list[Table]:
+        """The columns `names` (default: all) of blocks that join, as few tables.
+
+        Findings are appended for damaged blocks, which are left out.
+        """
+
+    @abstractmethod
+    def may_contain(self, query: Query) -> bool:
+        """Whether a wanted row can be in the file, by its filter of addresses."""
+
+    @abstractmethod
+    def ask(self, block: Block, names: Iterable[str] | None, query: Query) -> Table | None:
+        """The wanted rows of a block, with the columns `names` (None: all) and those that the query
+        needs; None if there are none.
+        """
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file when it was opened."""
+        return self.file.size
+
+    @property
+    def torn_bytes(self) -> int:
+        """Bytes after the last whole block of a crashed recording."""
+        return 0 if self.torn is None or self.torn.offset is None else self.size - self.torn.offset
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the hashes are keyed."""
+        return self.header.sealed is True
+
+    @property
+    def is_chained(self) -> bool:
+        """Whether ctrecord recorded it, so that it is part of a chain and its hashes were logged.
+
+        False for a file of the C ctrecorder, and for a segment that was made of one.
+        """
+        return not self.header.has_legacy
+
+    @property
+    def counts_losses(self) -> bool:
+        """Whether its recorder counted the events that it lost."""
+        return self.header.losses != NOT_COUNTED
+
+    @property
+    def pairing_key(self) -> str:
+        """Files with the same key are one recording: their events pair with each other."""
+        return self.header.chain or self.header.recording or self.path
+
+    @property
+    def blocks(self) -> list[Block]:
+        """All blocks but the footer, in the file's order."""
+        return _as_blocks(self.index)
+
+    def blocks_of(self, *kinds: int) -> list[Block]:
+        """The blocks of these kinds, in the file's order."""
+        index = self.index
+        chosen = np.zeros(256, np.bool_)
+        chosen[list(kinds)] = True
+        return _as_blocks(index[chosen[index["kind"]]])
+
+    @property
+    def times(self) -> tuple[int, int]:
+        """The least time_min and the greatest time_max of all blocks, ns UTC."""
+        index = self.index
+        return int(index["time_min"].min()), int(index["time_max"].max())
+
+    @property
+    def unknown_parts(self) -> str:
+        """What this version passes over, in words: kinds of blocks, and columns of the blocks that
+        were read whole; "" if nothing.
+        """
+        kinds = sorted(set(np.unique(self.index["kind"]).tolist()) - set(Kind))
+        found = [f"blocks of kind {kind}" for kind in kinds]
+        return ", ".join([*found, *(f"column {number}" for number in sorted(self.unknown_columns))])
+
+    def in_recording_order(self, blocks: Iterable[Block]) -> Iterator[list[Block]]:
+        """`blocks`, which are in the file's order, as groups, each of which is read at once.
+
+        A group is one block, or blocks of one family that join, for `read_small`: at least
+        _JOINED_ROWS rows of them, or fewer where a block of another kind or form follows.  No event
+        changes places with such a block.  Groups of the two families between such blocks do, which
+        pairing allows.  Each block costs the same, however many blocks wait.
+        """
+        small: dict[int, list[Block]] = {}
+        rows: dict[int, int] = {}
+        for block in blocks:
+            if block.joins:
+                small.setdefault(block.family, []).append(block)
+                rows[block.family] = rows.get(block.family, 0) + block.rows
+            if not block.joins or rows[block.family] >= _JOINED_ROWS:
+                yield from small.values()
+                small, rows = {}, {}
+            if not block.joins:
+                yield [block]
+        yield from small.values()
+
+
+def _as_blocks(index: NDArray[np.void]) -> list[Block]:
+    """INDEX records as Blocks."""
+    records: Any = index[list(Block._fields)].tolist()
+    return list(map(Block._make, records))
