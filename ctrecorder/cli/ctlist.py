@@ -15,7 +15,7 @@ from ctrecorder.service.settings import DEFAULT_FOLDER
 
 if TYPE_CHECKING:
     from ctrecorder.ctlog.predicate import Query
-    from ctrecorder.query.answer import Archive
+    from ctrecorder.query.open import Archive
     from ctrecorder.render.renderer import Renderer
     from ctrecorder.service.audit import Audit
 
@@ -176,7 +176,7 @@ def listing(args: argparse.Namespace, audit: Audit) -> int:
     Returns the exit code: NO if nothing matches, FAILED if not everything could be read.
     """
     from ctrecorder.archive import find
-    from ctrecorder.query import answer as answers
+    from ctrecorder.query.open import open_archive
     from ctrecorder.render import renderer as render
 
     query = ask(args, time.time_ns())
@@ -193,8 +193,8 @@ def listing(args: argparse.Namespace, audit: Audit) -> int:
             f"{', '.join(paths)}: no segments here; is ctrecord running?",
         )
         return ExitCode.FAILED
-    opened = answers.open_archive(found.segments, query)
-    if args.format == "classic" and not args.connections and answers.only_connections(opened):
+    opened = open_archive(found.segments, query)
+    if args.format == "classic" and not args.connections and opened.only_connections:
         args.connections = True  # as the C ctrecorder lists its squeezed files
         renderer = render.Renderer(args.format, connections=True, utc=args.utc)
     rows = (
@@ -237,15 +237,17 @@ def show(opened: Archive, renderer: Renderer, args: argparse.Namespace, audit: A
 
     `audit` counts the lines too.
     """
-    from ctrecorder.query import answer as answers
+    from ctrecorder.query.connections import list_connections
+    from ctrecorder.query.events import list_events
+    from ctrecorder.query.gaps import describe_gap, gaps_of_query
 
-    for gap in [*opened.gaps(), *opened.silences(time.time_ns())]:
-        common.report("ctlist", answers.describe_gap(gap, utc=args.utc))
+    for gap in gaps_of_query(opened, time.time_ns()):
+        common.report("ctlist", describe_gap(gap, utc=args.utc))
     common.write_out(renderer.head)
     if args.connections:
-        batches = answers.connections(opened, renderer.columns, by_end=args.format == "classic")
+        batches = list_connections(opened, renderer.columns, by_end=args.format == "classic")
     else:
-        batches = answers.events(opened, renderer.columns)
+        batches = list_events(opened, renderer.columns)
     for tables, order in batches:
         audit.rows += sum(map(len, tables))
         for text in renderer.lines(tables, order):

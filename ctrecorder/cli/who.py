@@ -26,12 +26,12 @@ def answer(args: argparse.Namespace, audit: Audit) -> int:
 
     Returns the exit code: NO if there are none, FAILED if not everything could be read.
     """
-    from ctrecorder.query import answer as query
     from ctrecorder.query import who
+    from ctrecorder.query.gaps import describe_gap
     from ctrecorder.render import who as render_who
 
     asked = ask(args, time.time_ns())
-    found = who.ask([*args.paths, *args.files] or [DEFAULT_FOLDER], asked, time.time_ns())
+    found = who.answer([*args.paths, *args.files] or [DEFAULT_FOLDER], asked, time.time_ns())
     audit.rows = len(found)
     for table in found.tables:
         for one in render_who.holders(table, *who.roles(table, asked)):
@@ -42,7 +42,7 @@ def answer(args: argparse.Namespace, audit: Audit) -> int:
             )
             common.write_out(f"{line}\n".encode())
     if args.format == "json":
-        complete = False if found.gaps or found.findings else True if found.counted else None
+        complete = False if found.gaps or found.findings else True if found.losses_counted else None
         lines = [
             json.dumps(
                 {
@@ -53,11 +53,9 @@ def answer(args: argparse.Namespace, audit: Audit) -> int:
             )
         ]
     else:
-        lines = [
-            f"not complete: {query.describe_gap(gap, utc=args.utc)}" for gap in found.gaps
-        ] or [
+        lines = [f"not complete: {describe_gap(gap, utc=args.utc)}" for gap in found.gaps] or [
             "complete: the log covers all of that time"
-            if found.counted
+            if found.losses_counted
             else "complete as far as is known: the C ctrecorder did not count lost events"
         ]
         if found.findings and not found.gaps:

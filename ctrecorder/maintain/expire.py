@@ -1,8 +1,8 @@
-"""ctexpire: whole segments go, oldest first, when they must and not before; each leaves a receipt.
+"""Delete whole segments, oldest first, when a limit requires it; each deletion leaves a receipt.
 
-What goes is chosen by the latest time of each segment.  Never a live one, one under a hold, one
-that another command is at work on, or a file that is no segment.  The receipt is on the disk before
-the segment goes: after an interruption the next run goes on there.
+The latest time of a segment is its age.  Never deleted are a live segment, a segment under a hold,
+one that another command uses, and a file that is no segment.  The receipt is on the disk before the
+segment is deleted, so after an interruption the next run continues.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ SECOND = times.SECOND
 
 @dataclass(frozen=True)
 class Limits:
-    """None: no such limit.
+    """Limits of an archive; None: no limit.
 
-    `max_age`: seconds; `max_size`: bytes; `min_free`: bytes, or (a float below 1) a share of the
-    file system.
+    `max_age`: of a segment, seconds.
+    `max_size`: of all segments, bytes.
+    `min_free`: free bytes of the file system, or (a float below 1) a share of it.
     """
 
     max_age: int | None = None
@@ -40,9 +41,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class ExpiryCandidate:
-    """A segment as it was found.
+    """A segment of the archive.
 
-    `since`, `until`: ns UTC; `bytes` of the file, `blocks_bytes` on the disk.
+    `live`: a recorder writes it.
+    `since`, `until`: its earliest and latest time, ns UTC.
+    `bytes`: of the file.
+    `blocks_bytes`: that it takes on the disk.
     """
 
     path: str
@@ -53,7 +57,7 @@ class ExpiryCandidate:
     blocks_bytes: int
 
     def held_by(self, holds: list[Hold]) -> Hold | None:
-        """The first hold that keeps it."""
+        """The first hold that covers it; None if no hold does."""
         return next(
             (hold for hold in holds if self.since <= hold.until and hold.since <= self.until), None
         )
@@ -61,7 +65,7 @@ class ExpiryCandidate:
 
 @dataclass
 class Expiry:
-    """One run over the archive `folder`, at `now` (ns UTC)."""
+    """One run over the archive `folder`, at `now` (ns UTC); `dry_run`: only print."""
 
     folder: str
     limits: Limits
@@ -70,14 +74,16 @@ class Expiry:
     dry_run: bool = False
 
     def run(self) -> int:
-        """Delete what must go; returns the exit code: 0, or 2 if something could not be deleted or
-        read.  Raises ArchiveError.
+        """Delete the segments that the limits require.
+
+        Returns the exit code: 0, or 2 if a segment could not be read or deleted.  Raises
+        ArchiveError.
         """
         with retention.exclusive(self.folder) as folder:
             holds = retention.holds(folder)
             found, code = self._find()
             kept = 0
-            for candidate, reason in chosen(
+            for candidate, reason in choose(
                 found, holds, self.limits, self.now, _space(self.folder)
             ):
                 if candidate.held_by(holds):
@@ -86,19 +92,20 @@ class Expiry:
                 try:
                     self._delete(folder, candidate, reason)
                 except (BusyError, GoneError):
-                    continue  # another command's; the next run sees what became of it
+                    continue  # in use by another command; the next run tries again
                 except CtrecorderError as error:
                     self._trouble(candidate.path, str(error))
                     code = ExitCode.FAILED
             if kept:
                 self._trouble(
                     self.folder,
-                    f"{count(kept, 'segment')} would have gone, but a hold keeps {'it' if kept == 1 else 'them'}",
+                    f"{count(kept, 'segment')} would be deleted, but a hold keeps "
+                    f"{'it' if kept == 1 else 'them'}",
                 )
         return code
 
     def _find(self) -> tuple[list[ExpiryCandidate], int]:
-        """The segments of the archive, and 2 if there is something that could not be read."""
+        """The segments of the archive; the exit code is 2 if one could not be read."""
         listed = find.find([self.folder])
         found = []
         code: int = ExitCode.OK
@@ -116,13 +123,11 @@ class Expiry:
         return found, code
 
     def _delete(self, folder: Folder, candidate: ExpiryCandidate, reason: str) -> None:
+        """Delete a segment and log it.  Raises BusyError, GoneError, ArchiveError."""
         if self.dry_run:
             last = times.text(candidate.until, utc=False)
-            print(
-                printable(
-                    f"would delete {candidate.path}, {candidate.bytes:,} bytes, up to {last}: {reason}"
-                )
-            )
+            what = f"{candidate.path}, {candidate.bytes:,} bytes, up to {last}"
+            print(printable(f"would delete {what}: {reason}"))
             return
         with open_segment(candidate.path) as segment:
             if segment.state == "live":
@@ -141,6 +146,7 @@ class Expiry:
                 reason,
             )
             with lock.locked(candidate.path, segment.file.descriptor, folder) as held:
+                # An interrupted run may have left a receipt already.
                 if not any(
                     receipt.hashes and one.hashes == receipt.hashes
                     for one in retention.receipts(folder)
@@ -155,7 +161,7 @@ class Expiry:
         what = f"{count(receipt.rows, 'row')} from {since} to {until}, {receipt.bytes:,} bytes"
         self.log.send(
             messages.EXPIRED,
-            f"deleted {path}: {receipt.reason}; it held {what}; last hash {last_hash}",
+            f"deleted {path}: {receipt.reason}; it contained {what}; last hash {last_hash}",
             path=path,
             since=since,
             until=until,
@@ -169,21 +175,21 @@ class Expiry:
         self.log.send(messages.SKIPPED, why, path=path, error=why)
 
 
-def chosen(
+def choose(
     found: list[ExpiryCandidate],
     holds: list[Hold],
     limits: Limits,
     now: int,
     space: tuple[int, int],
 ) -> Iterator[tuple[ExpiryCandidate, str]]:
-    """What must go, oldest first, each with the limit that says so; also what is held and would
-    have gone, which frees nothing.
+    """The segments that exceed a limit, oldest first, each with the reason.
 
-    `space`: bytes that are free, and all bytes, of the file system.
+    Segments under a hold are among them, but they free no space: later ones are chosen instead.
+    `space`: free and total bytes of the file system.
     """
-    size, (free, whole) = sum(one.bytes for one in found), space
+    size, (free, total) = sum(one.bytes for one in found), space
     wanted = 0 if limits.min_free is None else limits.min_free
-    needed = int(wanted * whole) if isinstance(wanted, float) else wanted
+    needed = int(wanted * total) if isinstance(wanted, float) else wanted
     for one in sorted(found, key=lambda one: (one.until, one.path)):
         if one.live:
             continue
@@ -201,10 +207,11 @@ def chosen(
 
 
 def _examine(path: str) -> ExpiryCandidate:
+    """Read the times and sizes of a segment.  Raises ArchiveError, FormatError."""
     with open_segment(path) as segment:
         if not len(segment.index):
             raise ArchiveError(
-                f"{path}: no block of it can be read, so nothing tells its age: it is not deleted"
+                f"{path}: none of its blocks can be read, so its age is unknown: it is not deleted"
             )
         status = os.fstat(segment.file.descriptor)
         return ExpiryCandidate(
@@ -213,6 +220,7 @@ def _examine(path: str) -> ExpiryCandidate:
 
 
 def _unlink(path: str, held: Held) -> None:
+    """Delete the locked segment and sync its folder.  Raises ArchiveError."""
     try:
         held.folder.unlink(held.name)
         held.folder.sync()
@@ -221,6 +229,7 @@ def _unlink(path: str, held: Held) -> None:
 
 
 def _space(folder: str) -> tuple[int, int]:
+    """Free and total bytes of the file system.  Raises ArchiveError."""
     try:
         status = os.statvfs(folder)
     except OSError as error:

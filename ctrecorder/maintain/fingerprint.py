@@ -1,8 +1,8 @@
-"""What two segments must agree in, however their rows lie: counts and sums over rows.
+"""Counts and sums over the rows of a segment, to compare a squeezed segment with its original.
 
-Pure.  A sum adds a hash of each row, so it does not depend on their order, and a row that is lost,
-doubled or altered shows.  It is against mistakes and bad disks; against people there are the hashes
-of the blocks.
+Pure.  A sum adds up a hash of each row, so it does not depend on the order of rows; a row that is
+lost, duplicated or changed changes it.  This protects from software errors and bad disks; from
+people, the hashes of the blocks do.
 """
 
 from __future__ import annotations
@@ -17,14 +17,18 @@ from ctrecorder.connections import parts
 from ctrecorder.ctlog.bloom import Collector
 
 _WORDS = NDArray[np.uint64]
-_ODD, _MIX = 0x9E3779B97F4A7C15, np.uint64(0xBF58476D1CE4E5B9)
+# Multipliers of splitmix64; any odd numbers with bits all over do.
+_COLUMN_MULTIPLIER, _ROW_MULTIPLIER = 0x9E3779B97F4A7C15, np.uint64(0xBF58476D1CE4E5B9)
 _FLOW = ("zone", "orig_zone", "reply_zone", *TUPLE)
 
 
 @dataclass
 class Fingerprint:
-    """Of a segment: how many NEW and DESTROY were heard, and of which flows; how many connections,
-    all that they say, their addresses.
+    """What a segment contains.
+
+    `news`, `news_sum`, `ends`, `ends_sum`: received NEW and DESTROY, and the flows of these.
+    `connections`, `connections_sum`: connections with all their columns.
+    `addresses`: of the connections.
     """
 
     news: int = 0
@@ -35,34 +39,32 @@ class Fingerprint:
     connections_sum: int = 0
     addresses: Collector = field(default_factory=Collector, compare=False)
 
-    def add_events(self, table: Table) -> None:
-        """Add events as they were recorded."""
-        self._add_flows(table, table["event"] == Event.NEW, table["event"] == Event.DESTROY)
-
-    def add_connections(self, table: Table) -> None:
-        """Add the NEW and the DESTROY of each connection."""
-        seen = table["seen"]
-        self._add_flows(table, (seen & parts.NEW) != 0, (seen & parts.DESTROY) != 0)
+    def add_received(self, table: Table) -> None:
+        """Add the NEW and DESTROY that are the rows of `table`, or belong to its connections."""
+        if "event" in table:
+            is_new, is_end = table["event"] == Event.NEW, table["event"] == Event.DESTROY
+        else:
+            is_new = (table["seen"] & parts.NEW) != 0
+            is_end = (table["seen"] & parts.DESTROY) != 0
+        hashes = row_hashes(table, _FLOW)
+        self.news += int(np.count_nonzero(is_new))
+        self.ends += int(np.count_nonzero(is_end))
+        self.news_sum = _add(self.news_sum, hashes[is_new])
+        self.ends_sum = _add(self.ends_sum, hashes[is_end])
 
     def add_content(self, table: Table) -> None:
-        """Add connections with all that their columns say."""
+        """Add connections with all their columns."""
         self.connections += len(table)
         self.addresses.add(table)
         self.connections_sum = _add(
             self.connections_sum, row_hashes(table, [column.name for column in COLUMNS])
         )
 
-    def _add_flows(self, table: Table, new: NDArray[np.bool_], end: NDArray[np.bool_]) -> None:
-        of_flow = row_hashes(table, _FLOW)
-        self.news += int(np.count_nonzero(new))
-        self.ends += int(np.count_nonzero(end))
-        self.news_sum = _add(self.news_sum, of_flow[new])
-        self.ends_sum = _add(self.ends_sum, of_flow[end])
-
 
 def row_hashes(table: Table, names: list[str] | tuple[str, ...]) -> _WORDS:
-    """A hash of each row, (rows,), over the columns `names`; a column that is not there counts as
-    zeros.
+    """A hash of each row, (rows,), over the columns `names`.
+
+    An all-zero column hashes like an absent one.
     """
     total = np.full(len(table), table.family, np.uint64)
     for column in COLUMNS:
@@ -75,11 +77,11 @@ def row_hashes(table: Table, names: list[str] | tuple[str, ...]) -> _WORDS:
             else values.astype(np.uint64).reshape(-1, 1)
         )
         for number in range(words.shape[1]):
-            # Zeros add nothing, so a column of them is as one that is not there.
-            term = words[:, number] * np.uint64((2 * column.id + number) * _ODD % (1 << 64) | 1)
+            multiplier = (2 * column.id + number) * _COLUMN_MULTIPLIER % (1 << 64) | 1
+            term = words[:, number] * np.uint64(multiplier)
             total += term ^ (term >> np.uint64(29))
     total ^= total >> np.uint64(32)
-    total *= _MIX
+    total *= _ROW_MULTIPLIER
     total ^= total >> np.uint64(29)
     return total
 

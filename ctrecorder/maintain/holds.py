@@ -1,6 +1,4 @@
-"""ctexpire's holds, as its command line sets, releases and lists them; each step is logged with who
-took it.
-"""
+"""Set, release and list the holds of an archive; each change is logged with its user."""
 
 from __future__ import annotations
 
@@ -20,9 +18,9 @@ from ctrecorder.terminal import printable
 def hold(
     folder: str, since: str | None, until: str | None, reason: str, utc: bool, log: Log
 ) -> int:
-    """Set a hold from the beginning of `since` to the end of `until`, as typed.
+    """Set a hold from the begin of `since` to the end of `until`, times as in `parse_span`.
 
-    Raises UsageError, ArchiveError.
+    Returns the exit code.  Raises UsageError, ArchiveError.
     """
     now = time.time_ns()
     begin = times.BEGIN if since is None else times.parse_span(since, now, utc=utc)[0]
@@ -30,29 +28,26 @@ def hold(
     if end < begin:
         raise UsageError("the hold ends before it begins: see --since and --until")
     with retention.exclusive(folder) as archive:
-        made = retention.add_hold(archive, begin, end, reason, now, login_user().name)
-    _log_result("set", made, log)
+        added = retention.add_hold(archive, begin, end, reason, now, login_user().name)
+    _log_result("set", added, log)
     return ExitCode.OK
 
 
 def release(folder: str, number: int, log: Log) -> int:
-    """Take a hold away.  Raises UsageError, ArchiveError."""
+    """Release a hold; returns the exit code.  Raises UsageError, ArchiveError."""
     with retention.exclusive(folder) as archive:
-        gone = retention.release_hold(archive, number)
-    _log_result("released", gone, log)
+        released = retention.release_hold(archive, number)
+    _log_result("released", released, log)
     return ExitCode.OK
 
 
 def show(folder: str, utc: bool) -> int:
-    """List the holds on stdout; 1 if there are none."""
+    """List the holds on stdout; returns the exit code: 1 if there are none."""
     with Folder(folder) as archive:
         listed = retention.holds(archive)
     for one in listed:
-        print(
-            printable(
-                f"{one.id}\t{_period(one, utc)}\tset {times.text(one.set, utc=utc)} by {one.login}\t{one.reason}"
-            )
-        )
+        was_set = f"set {times.text(one.set, utc=utc)} by {one.login}"
+        print(printable(f"{one.id}\t{_period(one, utc)}\t{was_set}\t{one.reason}"))
     return ExitCode.OK if listed else ExitCode.NO
 
 

@@ -1,9 +1,8 @@
-"""How connections lie in a squeezed segment: rounded, shelved by how long they lived, sorted so
-that like stands by like.
+"""The order of connections in a squeezed segment: rounded, grouped by lifetime, sorted in a block.
 
-Pure.  A block holds connections that ended one after the other and lived about equally long, so
-that its times prune.  Inside it they stand by protocol, addresses, port and start: addresses cost
-nearly nothing there, and starts ascend.
+Pure.  A block contains connections that ended one after the other and lived about equally long, so
+that the times of its index exclude much.  Within a block they are sorted by protocol, addresses,
+port and start: equal addresses follow each other and cost nearly nothing, and starts ascend.
 """
 
 from __future__ import annotations
@@ -15,40 +14,43 @@ from ctrecorder.columns import Array, Source, Table, bit, concat
 from ctrecorder.connections import flowkey, parts
 from ctrecorder.ctlog.frame import ROWS_WRITTEN
 
+# Resolutions of times, ns.
 RESOLUTIONS = {"us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 
-# What lists show of a time, ns; they cut off the rest.
-_SHOWN = 1_000
+# Lists show times in units of this many ns, and cut off the rest.
+_SHOWN_NS = 1_000
 
-# Connections that lived up to so long share a shelf, so that one that lived a day does not make a
-# block of an hour seem a day long.  Each shelf ends with a block that is not full, so there are
-# few.  What has no start or no end has a shelf of its own.
-SHELVES_NS = (15 * 60 * 10**9, 6 * 3600 * 10**9)
-_PARTS = len(SHELVES_NS) + 1
-# A shelf with fewer rows at the end joins the next one: a block of few rows costs more than it
-# prunes.
-_FEW_ROWS = 4096
+# The longest lifetimes of the groups, ns; the last group has no limit.  Without groups, one
+# connection of a day makes a block of an hour span a day.  Each group ends with a block that is not
+# full, so there are few groups.
+MAX_LIFETIMES_NS = (15 * 60 * 10**9, 6 * 3600 * 10**9)
+# The group of parts: connections without a start or without an end.
+_PARTS_GROUP = len(MAX_LIFETIMES_NS) + 1
+# A group with fewer rows at the end joins the next one: the cost of a small block is larger than
+# what its times exclude.
+_MIN_GROUP_ROWS = 4096
 
 
 def round_times(table: Table, resolution_ns: int) -> Table:
-    """`start` rounded down, `end` and `time` up, to multiples of `resolution_ns`.
+    """`start` rounded down, `end` and `time` rounded up, to multiples of `resolution_ns`.
 
-    So what was open at a moment still is, and what a dump showed was still heard of after that dump
-    began.  What `end` has below a microsecond is cut off before: lists and questions have no more,
-    so at 1 us they say what they said before.
+    So a connection that was open at a moment still is, and one that a dump contained still has a
+    `time` after that dump began.  Before that, `end` is cut to microseconds, as lists and queries
+    see it: at a resolution of 1 us they show the same as before.
     """
     columns = dict(table.columns)
     if "start" in columns:
         columns["start"] = columns["start"] // resolution_ns * resolution_ns
     if "end" in columns:
-        columns["end"] = -(-(columns["end"] // _SHOWN * _SHOWN) // resolution_ns) * resolution_ns
+        shown = columns["end"] // _SHOWN_NS * _SHOWN_NS
+        columns["end"] = -(-shown // resolution_ns) * resolution_ns
     if "time" in columns:
         columns["time"] = -(-columns["time"] // resolution_ns) * resolution_ns
     return Table(table.family, len(table), columns)
 
 
 def drop_ids(table: Table) -> Table:
-    """The table without the kernel's ids (4 random bytes a connection), and `known` without their bit."""
+    """The table without the kernel's ids, 4 random bytes a connection, and their `present` bit."""
     columns: dict[str, Array] = {
         name: array for name, array in table.columns.items() if name != "id"
     }
@@ -57,80 +59,82 @@ def drop_ids(table: Table) -> Table:
 
 
 class BlockOrdering:
-    """Collects connections until a block is full.
+    """Collects connections, and returns sorted blocks when they are full.
 
-    Memory: less than two blocks for each shelf and family.
+    Memory: less than two blocks for each group and family.
     """
 
     def __init__(self, resolution_ns: int, keep_ids: bool) -> None:
-        self._resolution, self._keep_ids = resolution_ns, keep_ids
-        self._held: dict[tuple[int, int], list[Table]] = {}
+        self._resolution_ns, self._keep_ids = resolution_ns, keep_ids
+        # Waiting tables by group and family.
+        self._waiting: dict[tuple[int, int], list[Table]] = {}
 
     def add(self, table: Table) -> list[Table]:
-        """Take connections; return the blocks that became full, of exactly ROWS_WRITTEN rows."""
+        """Add connections; returns the blocks that are full now, of exactly ROWS_WRITTEN rows."""
         full = []
-        table = round_times(table, self._resolution)
-        shelves = _shelf(table)
-        order, ends = np.argsort(shelves, kind="stable"), np.cumsum(np.bincount(shelves))
-        for shelf, rows in enumerate(np.split(order, ends[:-1])):
+        table = round_times(table, self._resolution_ns)
+        groups = _groups(table)
+        order, ends = np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))
+        for group, rows in enumerate(np.split(order, ends[:-1])):
             if not len(rows):
                 continue
             part = table.take(rows)
-            if shelf < _PARTS and not self._keep_ids:
+            if group != _PARTS_GROUP and not self._keep_ids:
                 part = drop_ids(part)
-            key = (shelf, table.family)
-            held = self._held.setdefault(key, [])
-            held.append(part)
-            if sum(map(len, held)) >= ROWS_WRITTEN:
-                whole = concat(held)
-                last = len(whole) // ROWS_WRITTEN * ROWS_WRITTEN
-                full += [
-                    _sorted(whole.slice(first, first + ROWS_WRITTEN), shelf)
-                    for first in range(0, last, ROWS_WRITTEN)
-                ]
-                self._held[key] = [whole.slice(last, len(whole))]
+            waiting = self._waiting.setdefault((group, table.family), [])
+            waiting.append(part)
+            if sum(map(len, waiting)) >= ROWS_WRITTEN:
+                whole = concat(waiting)
+                rest = len(whole) // ROWS_WRITTEN * ROWS_WRITTEN
+                full += _blocks(whole.slice(0, rest), group)
+                self._waiting[group, table.family] = [whole.slice(rest, len(whole))]
         return full
 
     def finish(self) -> list[Table]:
-        """The blocks that are not full, and nothing is left."""
-        held, self._held = self._held, {}
+        """The rows that wait, as blocks that are not full."""
+        all_waiting, self._waiting = self._waiting, {}
         blocks = []
-        for family in sorted({family for _, family in held}):
+        for family in sorted({family for _, family in all_waiting}):
             waiting: list[Table] = []
-            for shelf in range(_PARTS + 1):
-                waiting += held.get((shelf, family), [])
+            for group in range(_PARTS_GROUP + 1):
+                waiting += all_waiting.get((group, family), [])
                 rows = sum(map(len, waiting))
-                if rows and (rows >= _FEW_ROWS or shelf >= _PARTS - 1):
-                    whole = concat(waiting)
-                    blocks += [
-                        _sorted(whole.slice(first, first + ROWS_WRITTEN), shelf)
-                        for first in range(0, rows, ROWS_WRITTEN)
-                    ]
+                # Parts and whole connections do not share a block.
+                if rows and (rows >= _MIN_GROUP_ROWS or group >= _PARTS_GROUP - 1):
+                    blocks += _blocks(concat(waiting), group)
                     waiting = []
         return blocks
 
 
-def _shelf(table: Table) -> NDArray[np.uint8]:
-    """(rows,): the shelf of each connection; `_PARTS` for parts."""
+def _groups(table: Table) -> NDArray[np.uint8]:
+    """(rows,): the group of each connection, by its lifetime."""
     start = np.where(table["start_source"] == Source.UNKNOWN, table["end"], table["start"])
-    shelf = np.searchsorted(np.array(SHELVES_NS), table["end"] - start)
-    return np.where(parts.is_whole(table), shelf, _PARTS).astype(np.uint8)
+    group = np.searchsorted(np.array(MAX_LIFETIMES_NS), table["end"] - start)
+    return np.where(parts.is_whole(table), group, _PARTS_GROUP).astype(np.uint8)
 
 
-def _sorted(table: Table, shelf: int) -> Table:
-    """Rows of a block in their order.
+def _blocks(table: Table, group: int) -> list[Table]:
+    """The rows of a group as sorted blocks of at most ROWS_WRITTEN rows."""
+    return [
+        _sorted(table.slice(first, first + ROWS_WRITTEN), group)
+        for first in range(0, len(table), ROWS_WRITTEN)
+    ]
 
-    Parts of one key stay in order of arrival, by which they join again.
+
+def _sorted(table: Table, group: int) -> Table:
+    """The rows of a block in their order.
+
+    Parts of one key keep their order of arrival, by which they are joined again.
     """
     order = (
         table["orig_dport"],
-        *_keys(table["orig_dst"]),
-        *_keys(table["orig_src"]),
+        *_sort_keys(table["orig_dst"]),
+        *_sort_keys(table["orig_src"]),
         table["l4proto"],
     )
-    return table.take(np.lexsort(order if shelf == _PARTS else (table["start"], *order)))
+    return table.take(np.lexsort(order if group == _PARTS_GROUP else (table["start"], *order)))
 
 
-def _keys(addresses: Array) -> list[Array]:
-    """Keys that sort the addresses, the least first."""
+def _sort_keys(addresses: Array) -> list[Array]:
+    """The keys that sort addresses, for np.lexsort: the least significant first."""
     return [addresses] if addresses.dtype.kind == "S" else [*flowkey.digits(addresses)]

@@ -1,7 +1,6 @@
-"""ctsqueeze over an archive: every closed segment, oldest first, several at once, with progress for
-who watches.
+"""Squeeze one segment or all closed segments of a folder, oldest first, several at once.
 
-What goes wrong with one segment is said, and the others are squeezed all the same.
+An error with one segment is logged, and the others are squeezed.
 """
 
 from __future__ import annotations
@@ -30,21 +29,25 @@ from ctrecorder.service import messages
 from ctrecorder.service.log import Log
 from ctrecorder.terminal import count
 
+# None: the segment was squeezed before.
+Outcome = Result | CtrecorderError | None
+
 
 @dataclass
 class ArchiveSqueeze:
-    """`one` segment, or all of a `folder`; both return the exit code: 0, 1 if a segment is damaged,
-    2 if something could not be done.
+    """Squeezes segments, `jobs` at once, and logs the results.
+
+    Methods return an exit code: OK, NO if a segment is damaged, FAILED for any other error.
     """
 
-    settings: SqueezeOptions
+    options: SqueezeOptions
     jobs: int
     log: Log
 
     def one(self, path: str, output: str | None) -> int:
-        """Squeeze `path`, in its place or to `output`.  Raises what `squeeze` does."""
-        with _stopped_softly(), _bar(os.path.getsize(path)) as bar:
-            result = squeeze(path, self.settings, output, bar.update)
+        """Squeeze `path`, in its place or to `output`.  Raises as `squeeze` does."""
+        with _sigterm_interrupts(), _progress_bar(os.path.getsize(path)) as bar:
+            result = squeeze(path, self.options, output, bar.update)
         if result is None:
             raise ArchiveError(f"{path}: is squeezed already")
         self._log_result(result)
@@ -59,60 +62,67 @@ class ArchiveSqueeze:
         for path, why in found.unreadable:
             self.log.send(messages.SKIPPED, why, path=path, error=why)
         code = ExitCode.FAILED if found.unreadable else ExitCode.OK
-        with _stopped_softly(), _bar(sum(_size(path) for path in found.segments)) as bar:
-            for path, result in self._all(found.segments, bar):
+        with (
+            _sigterm_interrupts(),
+            _progress_bar(sum(_size(path) for path in found.segments)) as bar,
+        ):
+            for path, outcome in self._outcomes(found.segments, bar):
                 with bar.external_write_mode(file=sys.stderr):
-                    code = max(code, self._account(path, result))
+                    code = max(code, self._log_outcome(path, outcome))
         return code
 
-    def _all(
-        self, paths: list[str], bar: Any
-    ) -> Iterator[tuple[str, Result | CtrecorderError | None]]:
-        """Each segment, and what became of it."""
+    def _outcomes(self, paths: list[str], bar: Any) -> Iterator[tuple[str, Outcome]]:
+        """Squeeze all; yields each path with its outcome, in order."""
         if self.jobs == 1:
             for path in paths:
-                yield path, _attempt(path, self.settings, bar.update)
+                yield path, _attempt(path, self.options, bar.update)
             return
-        with ProcessPoolExecutor(min(self.jobs, len(paths) or 1), initializer=_worker) as pool:
-            running: list[tuple[str, Future[Result | CtrecorderError | None]]] = []
+        with ProcessPoolExecutor(
+            min(self.jobs, len(paths) or 1), initializer=_interrupt_on_sigterm
+        ) as pool:
+            running: list[tuple[str, Future[Outcome]]] = []
             try:
                 running = [
-                    (path, pool.submit(_attempt, path, self.settings, None)) for path in paths
+                    (path, pool.submit(_attempt, path, self.options, None)) for path in paths
                 ]
                 for path, future in running:
-                    result = future.result()
-                    bar.update(
-                        _size(path)
-                        if result is None or isinstance(result, CtrecorderError)
-                        else result.bytes_before
-                    )
-                    yield path, result
+                    outcome = future.result()
+                    bar.update(outcome.bytes_before if isinstance(outcome, Result) else _size(path))
+                    yield path, outcome
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
 
-    def _account(self, path: str, result: Result | CtrecorderError | None) -> ExitCode:
-        if isinstance(result, Result):
-            self._log_result(result)
-        elif isinstance(result, FormatError):
+    def _log_outcome(self, path: str, outcome: Outcome) -> ExitCode:
+        """Log the outcome; returns its exit code."""
+        if isinstance(outcome, Result):
+            self._log_result(outcome)
+            return ExitCode.OK
+        if outcome is None or isinstance(outcome, (BusyError, GoneError)):
+            return ExitCode.OK  # squeezed before, or in use by another command
+        text = str(outcome)
+        if isinstance(outcome, FormatError):
             self.log.send(
-                messages.DAMAGED, str(result), path=path, offset=result.offset, reason=result.reason
+                messages.DAMAGED, text, path=path, offset=outcome.offset, reason=outcome.reason
             )
             return ExitCode.NO
-        elif isinstance(result, CtrecorderError) and not isinstance(
-            result, (BusyError, GoneError)
-        ):  # those: another command's now
-            self.log.send(messages.SKIPPED, str(result), path=path, error=str(result))
-            return ExitCode.FAILED
-        return ExitCode.OK
+        self.log.send(messages.SKIPPED, text, path=path, error=text)
+        return ExitCode.FAILED
 
     def _log_result(self, result: Result) -> None:
         share = 100 * result.bytes_after / max(result.bytes_before, 1)
-        what = f"{count(result.events, 'event')} in {result.bytes_before:,} bytes to {count(result.connections, 'connection')}"
-        text = f"squeezed {result.path}: {what} in {result.bytes_after:,} ({share:.0f} %)"
+        events, connections = (
+            count(result.events, "event"),
+            count(result.connections, "connection"),
+        )
+        text = (
+            f"squeezed {result.path}: {events} in {result.bytes_before:,} bytes "
+            f"to {connections} in {result.bytes_after:,} ({share:.0f} %)"
+        )
         if result.state == "crashed":
             text += "; the recorder had crashed in it: squeezed up to its last whole block"
-            text += f", {result.torn:,} bytes after that were none" if result.torn else ""
+            if result.torn:
+                text += f", without the {result.torn:,} bytes after it"
         text += f"; last hash {result.last_hash}, before {result.replaced_hash}"
         self.log.send(
             messages.SQUEEZED,
@@ -127,18 +137,18 @@ class ArchiveSqueeze:
         )
 
 
-def _attempt(
-    path: str, settings: SqueezeOptions, progress: Progress | None
-) -> Result | CtrecorderError | None:
+def _attempt(path: str, options: SqueezeOptions, progress: Progress | None) -> Outcome:
+    """Squeeze a segment in its place.  Runs in a worker process too."""
     try:
-        return squeeze(path, settings, progress=progress)
+        return squeeze(path, options, progress=progress)
     except NewerError as error:
-        return ArchiveError(str(error))  # not damage
+        return ArchiveError(str(error))  # a FormatError, but no damage
     except CtrecorderError as error:
         return error
 
 
 def _size(path: str) -> int:
+    """Bytes of the file; 0 if it is gone."""
     try:
         return os.path.getsize(path)
     except OSError:
@@ -146,9 +156,10 @@ def _size(path: str) -> int:
 
 
 @contextlib.contextmanager
-def _stopped_softly() -> Iterator[None]:
-    """SIGTERM ends the work as SIGINT does: the segment at hand stays as it was, and nothing is
-    left beside it.
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt, as SIGINT does.
+
+    So the segment that is being squeezed is not changed, and no hidden file is left.
     """
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -157,12 +168,12 @@ def _stopped_softly() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _worker() -> None:
+def _interrupt_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def _bar(total: int) -> Any:
-    """A progress bar over bytes on stderr; one that shows nothing if that is no terminal."""
+def _progress_bar(total: int) -> Any:
+    """A progress bar over bytes on stderr; it shows nothing if stderr is no terminal."""
     from tqdm import tqdm
 
     return tqdm(

@@ -2,16 +2,16 @@
 
 # What other packages may use: module.name.
 SHOWN = (
-    "answer.Archive",
-    "answer.connections",
-    "answer.describe_gap",
-    "answer.events",
-    "answer.only_connections",
-    "answer.open_archive",
+    "connections.list_connections",
+    "events.list_events",
+    "gaps.describe_gap",
+    "gaps.gaps_of_query",
+    "open.Archive",
+    "open.open_archive",
     "parse.parse_network",
     "parse.parse_ports",
     "who.WhoQuery",
-    "who.ask",
+    "who.answer",
     "who.parse_end",
     "who.roles",
 )

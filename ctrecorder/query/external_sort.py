@@ -1,8 +1,8 @@
-"""Rows that come in almost any order, given out in order of time, in bounded memory.
+"""Sort rows by time in bounded memory, with a temporary file.
 
-Rows wait in memory; when more than `HELD_ROWS` do, all of them go to a temporary file, sorted (a
-run), and runs are merged as they are given out.  The file has no name and lies in the folder that
-TMPDIR names, else in /tmp or /var/tmp.  It takes 60 to 120 bytes a row.
+Rows wait in memory.  When more than `HELD_ROWS` wait, all of them are sorted and written to the
+file as one run.  Runs are merged when rows are taken out.  The file has no name; it is in the
+folder TMPDIR, else in /tmp or /var/tmp.  It takes 60 to 120 bytes a row.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from ctrecorder.errors import ArchiveError
 
 Key = Callable[[Table], NDArray[np.int64]]
 
-# 20 columns of 524,288 rows are 50 MiB.  Fewer go to the disk earlier; more are memory that a
-# router may not have.
+# Rows in memory: 20 columns of 524,288 rows are 50 MiB.  With fewer, rows are written to the disk
+# sooner; with more, a router with little memory runs out of it.
 HELD_ROWS = 1 << 19
-# Rows of a run that are read at once: of 100,000,000 rows, in 190 runs, 780,000 are in memory.
-#  Fewer read in tiny pieces.
+# Rows of a run that are read at once: with 100,000,000 rows, in 190 runs, 780,000 are in memory.
+# With fewer, reads are small and slow.
 _PART_ROWS = 1 << 12
 
 
 class Sorter:
-    """`add` tables of any family, then take what is due by `ready`; `key(table)`: (rows,) int64,
-    the time that orders.
+    """Sorts tables of any family: `add` them, then take rows out by `ready`.
 
-    Leaving its `with` closes the temporary file, if there is one.
+    `key(table)`: (rows,) int64, the times by which rows are sorted.
+    `held_rows`: rows in memory at most.
+    Leaving its `with` closes the temporary file.
     """
 
     def __init__(self, key: Key, held_rows: int = HELD_ROWS) -> None:
@@ -50,13 +51,13 @@ class Sorter:
             self._file.close()
 
     def __len__(self) -> int:
-        """The rows that wait, on disk too."""
+        """The rows that were not taken out, those in the file included."""
         return self._rows + sum(run.rows for run in self._runs)
 
     def add(self, table: Table) -> None:
-        """Take rows in any order.
+        """Add rows in any order.
 
-        Raises ArchiveError if they must go to a temporary file and cannot.
+        Raises ArchiveError if the temporary file cannot be written.
         """
         if not len(table):
             return
@@ -68,17 +69,17 @@ class Sorter:
             self._spill()
 
     def ready(self, before: int) -> Iterator[list[Table]]:
-        """Give out the rows whose time is less than `before`: lists of tables, one a family, each
-        in order, each list after the other.
+        """Take out the rows of times before `before`.
 
-        To be taken to the end before rows are added again.
+        Yields lists of tables: one table for each family, sorted; no row is earlier than a row of
+        the list before.  The caller must exhaust the iterator before it adds rows again.
         """
         runs = [*self._runs, *self._take_held(before)]
         while True:
-            due = [run for run in runs if run.first() < before]
+            due = [run for run in runs if run.next_time() < before]
             if not due:
                 break
-            cut = min([before - 1, *(run.last() for run in due)])
+            cut = min([before - 1, *(run.loaded_until() for run in due)])
             parts = [part for run in due if len(part := run.take(cut))]
             families = sorted({part.family for part in parts})
             yield [
@@ -88,7 +89,7 @@ class Sorter:
         self._runs = [run for run in self._runs if run.rows]
 
     def _take_held(self, before: int) -> list[_Run]:
-        """The rows in memory that are due, as runs."""
+        """The rows in memory of times before `before`, as runs."""
         if not self._held or self._least >= before:
             return []
         due, held = [], []
@@ -117,7 +118,7 @@ class Sorter:
         ]
 
     def _spill(self) -> None:
-        """Move all rows that wait in memory to the file."""
+        """Move all rows in memory to the file."""
         try:
             file = self._file = self._file or tempfile.TemporaryFile(prefix="ctrecorder-")  # noqa: SIM115 -- lives as long as the sorter
             for run in self._sorted_runs(self._held):
@@ -125,13 +126,14 @@ class Sorter:
                 self._runs.append(run)
         except OSError as error:
             raise ArchiveError(
-                f"{tempfile.gettempdir()}: cannot sort there: {error.strerror}; set TMPDIR to a folder with more room, or ask for less"
+                f"{tempfile.gettempdir()}: cannot sort there: {error.strerror}; "
+                "set TMPDIR to a folder with more room, or query a shorter time"
             ) from error
         self._held, self._rows = [], 0
 
 
 class _Run:
-    """Sorted rows of one family, in memory or in a file; `rows`: those not yet taken."""
+    """Sorted rows of one family, in memory or in a file; `rows`: how many were not taken out."""
 
     def __init__(self, key: Key, table: Table) -> None:
         self._key, self.rows = key, len(table)
@@ -139,23 +141,23 @@ class _Run:
         self._rest: list[_Part] = []
 
     def store(self, file: IO[bytes]) -> None:
-        """Move the rows to the end of `file`; keep a part's worth."""
+        """Move the rows to the end of `file`, except the first _PART_ROWS."""
         for first in range(_PART_ROWS, self.rows, _PART_ROWS):
             self._rest.append(_Part(self._table.slice(first, first + _PART_ROWS), file))
         # A copy: a view would keep all of the rows.
         self._table = self._table.take(np.arange(min(_PART_ROWS, self.rows)))
         self._times = self._key(self._table)
 
-    def first(self) -> int:
-        """The time of the next row; past all times if there is none."""
+    def next_time(self) -> int:
+        """The time of the next row; later than all times if there is none."""
         return int(self._times[0]) if len(self._times) else 2**63 - 1
 
-    def last(self) -> int:
-        """The time up to which all rows are at hand."""
+    def loaded_until(self) -> int:
+        """The time up to which all rows are in memory."""
         return int(self._times[-1]) if self._rest else 2**63 - 1
 
     def take(self, cut: int) -> Table:
-        """The next rows, up to those of the time `cut`, that are at hand."""
+        """Take out the next rows in memory, up to the time `cut`, which is included."""
         count = int(np.searchsorted(self._times, cut, side="right"))
         taken = self._table.slice(0, count)
         self._table, self._times = self._table.slice(count, len(self._times)), self._times[count:]
@@ -167,30 +169,30 @@ class _Run:
 
 
 class _Part:
-    """Rows in a file: each column's bytes, one after the other."""
+    """Rows in a file: the bytes of each column, one column after the other."""
 
     def __init__(self, table: Table, file: IO[bytes]) -> None:
         self._family, self._rows, self._file = table.family, len(table), file
-        self._place = file.seek(0, 2)
+        self._offset = file.seek(0, 2)
         self._columns = [(name, array.dtype) for name, array in table.columns.items()]
         file.writelines(np.ascontiguousarray(array).tobytes() for array in table.columns.values())
 
     def load(self) -> Table:
-        """The rows.  Raises ArchiveError if they are not there any more."""
-        self._file.seek(self._place)
+        """The rows.  Raises ArchiveError if the file was truncated."""
+        self._file.seek(self._offset)
         columns: dict[str, Array] = {}
         for name, dtype in self._columns:
             data = self._file.read(self._rows * dtype.itemsize)
             if len(data) < self._rows * dtype.itemsize:
                 raise ArchiveError(
-                    f"{tempfile.gettempdir()}: the temporary file that is sorted in lost its end"
+                    f"{tempfile.gettempdir()}: the temporary file for sorting was truncated"
                 )
             columns[name] = np.frombuffer(data, dtype)
         return Table(self._family, self._rows, columns)
 
 
 def _sorted(table: Table, key: Key) -> Table:
-    """The rows in order of time; equal ones as they stand."""
+    """The rows sorted by time.  Equal times keep their order."""
     times = key(table)
     return (
         table if (times[1:] >= times[:-1]).all() else table.take(np.argsort(times, kind="stable"))

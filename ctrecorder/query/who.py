@@ -1,27 +1,26 @@
-"""Who held this public address and port at that time: all candidates, and whether the log covers
-that time whole.
+"""Who held a public address and port at a time: all candidates, and whether the log is complete.
 
-An address and port after NAT do not name one inside host: several hold them at once, to different
-remote ends.  So the answer is a list, and the remote end decides.  Works for SNAT (the public end
-is where replies go), for DNAT (it is what was called from outside), and for who holds a public
-address itself.
+A public address and port do not name one inside host: several hosts use them at once, to different
+remote ends.  So the answer is a list, and the remote end decides.  It covers SNAT (the public end
+is the destination of replies), DNAT (the public end was called from outside) and hosts that have a
+public address themselves.
 
-Reads only what it must: of an archive the first and last frame of each segment; then the segments
-that touch the time and, of each recording, the one before and the one after; then as many more as
-the candidates' starts and ends lie outside of these.
+Of each segment of an archive only the first and the last frame are read.  Then the segments that
+overlap the window are read, and of each recording the one before and the one after.  If the start
+or the end of a candidate is outside of these, more are read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder import times
-from ctrecorder.archive import chain, find
+from ctrecorder.archive import find
 from ctrecorder.archive.find import Span
 from ctrecorder.columns import TUPLE, Source, Table
 from ctrecorder.connections import parts
@@ -29,22 +28,25 @@ from ctrecorder.ctlog.frame import Gap
 from ctrecorder.ctlog.predicate import ORIG_DST, ORIG_SRC, REPLY_DST, Query, Term
 from ctrecorder.errors import ArchiveError, CtrecorderError, UsageError
 from ctrecorder.findings import Finding
-from ctrecorder.query import answer
-from ctrecorder.query.answer import Archive
+from ctrecorder.query import gaps
+from ctrecorder.query.connections import list_connections
+from ctrecorder.query.open import Archive, ScanStats, open_archive
 from ctrecorder.query.parse import parse_network, parse_ports
 
-# Where a candidate began or ended outside of the segments that were read, so many times more of
-# them are.
-_FURTHER = 4
+# If the start or the end of a candidate is outside of the segments that were read, this many times
+# as many are read next.  Less: a connection of a week takes more rounds.  More: reads for nothing.
+_WIDENING_FACTOR = 4
 COLUMNS = (*TUPLE, *parts.SPAN, "present", "zone", "mark", "status")
 
 
 @dataclass(frozen=True)
 class WhoQuery:
-    """The question.
+    """Who held `public` at since <= time < until?
 
-    `since` and `until`: ns UTC, the first included and the last not; `to`: the remote end, None:
-    any.
+    `public`: the address and port, a term without endpoints.
+    `since`, `until`: ns UTC.
+    `to`: the remote address and port; None: any.
+    `protocols`: numbers; empty: any.
     """
 
     public: Term
@@ -56,28 +58,31 @@ class WhoQuery:
 
 @dataclass
 class Answer:
-    """`tables`: candidates, each table in order of start, with the columns of `COLUMNS`, and
-    `roles` for each.
+    """The candidates, and what the log lacks.
 
-    `gaps`: what is missing from the log at that time; none: it is complete, as far as is known if
-    not all losses were `counted`. `findings`: what is damaged, or cannot be read.
+    `tables`: the candidates with `COLUMNS`, each table in order of start; see `roles`.
+    `gaps`: what the log lacks in the window; [] if it is complete.
+    `findings`: what is damaged or cannot be read.
+    `stats`: what was read.
+    `losses_counted`: False if a recorder in the window did not count the events that it lost.
     """
 
     tables: list[Table]
     gaps: list[Gap]
     findings: list[Finding | CtrecorderError]
-    stats: answer.ScanStats
-    counted: bool
+    stats: ScanStats
+    losses_counted: bool
 
     def __len__(self) -> int:
         return sum(map(len, self.tables))
 
 
 class Roles(NamedTuple):
-    """Which columns of a row are the inside and the remote end, (rows,) bool: `inbound` if the
-    public end was called (DNAT).
+    """Which columns of a candidate are the inside and the remote end, (rows,) bool each.
 
-    Outbound: inside is orig_src, remote orig_dst.  Inbound: inside is reply_src, remote orig_src.
+    `inbound`: the public end was called (DNAT): inside is reply_src, remote is orig_src.  Otherwise
+    inside is orig_src, remote is orig_dst.
+    `translated`: the inside end differs from the public end.
     """
 
     inbound: NDArray[np.bool_]
@@ -85,9 +90,9 @@ class Roles(NamedTuple):
 
 
 def parse_end(text: str) -> Term:
-    """ "192.0.2.7:80", "[2001:db8::1]:80", or an address alone (any port), as a term without ends.
+    """The term of "192.0.2.7:80", "[2001:db8::1]:80", or an address alone: any port.
 
-    Raises UsageError.
+    It has no endpoints of its own.  Raises UsageError.
     """
     address, colon, port = text.rpartition(":")
     if not colon or (text.count(":") > 1 and not address.endswith("]")):
@@ -98,213 +103,214 @@ def parse_end(text: str) -> Term:
     return Term((network,), (parse_ports(port),) if port else ())
 
 
-def ask(paths: list[str], asked: WhoQuery, now: int) -> Answer:
-    """The answer from the segments and folders `paths`.  Raises ArchiveError if there are none."""
-    found = find.find(paths, spans=True)
-    if not found.segments:
+def answer(paths: list[str], who_query: WhoQuery, now: int) -> Answer:
+    """Search the segments and folders `paths`; `now`: ns UTC.
+
+    Raises ArchiveError if there are no segments.
+    """
+    listing = find.find(paths, spans=True)
+    if not listing.segments:
         raise ArchiveError(f"{', '.join(paths)}: no segments here; is ctrecord running?")
     before, after = 1, 1
     while True:
-        chosen, more_before, more_after = _choose(found.spans, asked, before, after)
-        opened = _open(chosen, asked)
+        selection = _select(listing.spans, who_query, before, after)
+        archive = _open(selection.paths, who_query)
         try:
-            dumps = _Dumps(opened)
-            tables = list(_candidates(opened, asked, dumps))
-            begins, ends = _outside(tables, dumps)
-            if not (begins and more_before) and not (ends and more_after):
-                missing, counted = _missing(opened, asked, dumps, now), _is_counted(opened, asked)
+            dumps = _Dumps(archive)
+            tables = list(_candidates(archive, who_query, dumps))
+            start_outside, end_outside = _reach_outside(tables, dumps)
+            if not (start_outside and selection.more_before) and not (
+                end_outside and selection.more_after
+            ):
                 return Answer(
                     tables,
-                    missing,
-                    [*_unread(found), *opened.findings],
-                    opened.query.stats,
-                    counted,
+                    _lacks(archive, who_query, dumps, now),
+                    [*_unreadable(listing), *archive.findings],
+                    archive.query.stats,
+                    _losses_counted(archive, who_query),
                 )
         finally:
-            for segment in opened.segments:
-                segment.close()
-        before, after = before * (_FURTHER if begins else 1), after * (_FURTHER if ends else 1)
+            archive.close()
+        if start_outside:
+            before *= _WIDENING_FACTOR
+        if end_outside:
+            after *= _WIDENING_FACTOR
 
 
-def _unread(found: find.FolderListing) -> list[CtrecorderError]:
-    """Files that may hold an answer, for all that is known of them."""
-    strangers = [ArchiveError(f"{path}: not a segment of ctrecorder") for path in found.foreign]
-    return [*strangers, *(ArchiveError(why) for _, why in found.unreadable)]
+def _unreadable(listing: find.FolderListing) -> list[CtrecorderError]:
+    """Files that may contain candidates, and cannot be read."""
+    foreign = [ArchiveError(f"{path}: not a segment of ctrecorder") for path in listing.foreign]
+    return [*foreign, *(ArchiveError(why) for _, why in listing.unreadable)]
 
 
-def _choose(
-    spans: list[Span], asked: WhoQuery, before: int, after: int
-) -> tuple[list[str], bool, bool]:
-    """The paths of those that touch the time, `before` more that are earlier and `after` later;
-    whether there are still more.
+class _Selection(NamedTuple):
+    """Paths of segments; whether there are more segments before and after these."""
 
-    Recordings side by side have as many segments in an hour, so what is near in time is counted,
-    not what is next in the list.
+    paths: list[str]
+    more_before: bool
+    more_after: bool
+
+
+def _select(spans: list[Span], who_query: WhoQuery, before: int, after: int) -> _Selection:
+    """The segments that overlap the window, and the nearest ones: `before` earlier, `after` later.
+
+    Both counts are for each recording: where several record side by side, as many segments as
+    overlap the window belong to the same hour.
     """
-    touching = [span for span in spans if span.begin < asked.until and span.end >= asked.since]
-    earlier = [span for span in spans if span.end < asked.since]
-    later = [span for span in spans if span.begin >= asked.until]
-    earlier.sort(key=lambda span: span.end)
-    side_by_side = max(len(touching), 1)
-    first, last = max(len(earlier) - before * side_by_side, 0), after * side_by_side
-    chosen = [*earlier[first:], *touching, *later[:last]]
-    return [span.path for span in chosen], first > 0, last < len(later)
+    since, until = who_query.since, who_query.until
+    overlapping = [span for span in spans if span.begin < until and span.end >= since]
+    earlier = sorted((span for span in spans if span.end < since), key=lambda span: span.end)
+    later = [span for span in spans if span.begin >= until]
+    recordings = max(len(overlapping), 1)
+    first, last = max(len(earlier) - before * recordings, 0), after * recordings
+    selected = [*earlier[first:], *overlapping, *later[:last]]
+    return _Selection([span.path for span in selected], first > 0, last < len(later))
 
 
-def _open(paths: list[str], asked: WhoQuery) -> Archive:
-    """The segments, with a question that wants all that was recorded of flows with the public end."""
-    ends = (REPLY_DST, ORIG_DST)
-    terms = [Term(asked.public.networks, asked.public.ports, ends)]
-    if asked.to is not None:
-        terms.append(Term(asked.to.networks, asked.to.ports, (ORIG_SRC, ORIG_DST)))
-    return answer.open_archive(paths, Query(protocols=asked.protocols, terms=tuple(terms)))
+def _open(paths: list[str], who_query: WhoQuery) -> Archive:
+    """Open the segments, with a query for all records of flows with the public and remote end."""
+    public, to = who_query.public, who_query.to
+    terms = [Term(public.networks, public.ports, (REPLY_DST, ORIG_DST))]
+    if to is not None:
+        terms.append(Term(to.networks, to.ports, (ORIG_SRC, ORIG_DST)))
+    return open_archive(paths, Query(protocols=who_query.protocols, terms=tuple(terms)))
 
 
 class _Dumps:
-    """The complete dumps in the opened segments: a flow that the last one before a moment lacks
-    began after it.
+    """The complete dumps of the table in the opened segments.
+
+    A flow that the last dump before a time does not contain began after that dump.
     """
 
-    def __init__(self, opened: Archive) -> None:
+    def __init__(self, archive: Archive) -> None:
         chains: dict[str, list[tuple[int, int]]] = {}
-        for segment in opened.segments:
+        for segment in archive.segments:
             found = chains.setdefault(segment.header.chain or "", [])
             found += [(mark.end, mark.begin) for mark in segment.marks if mark.is_complete_dump]
+        self._first = archive.first
+        self._ends: list[NDArray[np.int64]] = []
+        # One more than ends: at i, the begin of the last dump before ends[i].
+        self._begins: list[NDArray[np.int64]] = []
+        for found in chains.values():
             found.sort()
-        self._chains = [
-            (np.array([end for end, _ in found], np.int64), [begin for _, begin in found])
-            for found in chains.values()
-        ]
-        self._first = opened.first
+            self._ends.append(np.array([end for end, _ in found], np.int64))
+            self._begins.append(np.array([self._first, *(begin for _, begin in found)], np.int64))
 
-    def last_before(
-        self, moments: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """(n,): when the last dump of each recording that ended before each of `moments` had begun,
-        and whether there is one in all.
+    def last_begin(self, moments: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """When the last dump before each of `moments` began, (n,) ns.
+
+        With several recordings it is the earliest of their last dumps; without a dump it is the
+        begin of the archive.  The second array, (n,), is True where each recording has a dump.
         """
-        begin, known = np.full(len(moments), times.END), np.ones(len(moments), np.bool_)
-        for ends, begins in self._chains:
-            place = np.searchsorted(ends, moments)
-            known &= place > 0
-            begin = np.minimum(begin, np.array([self._first, *begins], np.int64)[place])
-        return begin, known
+        begin, has_dump = np.full(len(moments), times.END), np.ones(len(moments), np.bool_)
+        for ends, begins in zip(self._ends, self._begins, strict=True):
+            index = np.searchsorted(ends, moments)
+            has_dump &= index > 0
+            begin = np.minimum(begin, begins[index])
+        return begin, has_dump
 
 
-def _candidates(opened: Archive, asked: WhoQuery, dumps: _Dumps) -> Iterator[Table]:
-    """The connections that held the public end at that time, and whose remote end is the one asked
-    for.
-    """
-    for batch in answer.connections(opened, COLUMNS):
+def _candidates(archive: Archive, who_query: WhoQuery, dumps: _Dumps) -> Iterator[Table]:
+    """The connections that held the public end in the window, with the wanted remote end."""
+    for batch in list_connections(archive, COLUMNS):
         for table in batch.tables:
-            wanted = _lived(table, asked, dumps) & _held(table, asked)
+            wanted = _overlaps(table, who_query, dumps) & _has_ends(table, who_query)
             if wanted.any():
                 yield table.take(wanted)
 
 
-def _unseen_start(table: Table) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """(rows,): of which the start was not heard, and when they were first heard of."""
+def _without_start(table: Table) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """(rows,): which connections have no recorded start, and their earliest recorded time, ns."""
     unknown = table["start_source"] == Source.UNKNOWN
-    return unknown | (table["start_source"] == Source.BOUND), np.where(
-        unknown, table["end"], table["start"]
-    )
+    first_recorded = np.where(unknown, table["end"], table["start"])
+    return unknown | (table["start_source"] == Source.BOUND), first_recorded
 
 
-def _lived(table: Table, asked: WhoQuery, dumps: _Dumps) -> NDArray[np.bool_]:
-    """(rows,): which may have been open at that time.
+def _overlaps(table: Table, who_query: WhoQuery, dumps: _Dumps) -> NDArray[np.bool_]:
+    """(rows,): which connections may have been open in the window.
 
-    A flow whose start was not heard may have begun right after the last dump.
+    One without a recorded start may have begun right after the last dump before it.
     """
-    unseen, first_heard = _unseen_start(table)
-    earliest = np.where(unseen, dumps.last_before(first_heard)[0], table["start"])
-    lived: NDArray[np.bool_] = (earliest < asked.until) & (
-        (table["end"] == 0) | (table["end"] >= asked.since)
-    )
-    return lived
+    without_start, first_recorded = _without_start(table)
+    earliest_start = np.where(without_start, dumps.last_begin(first_recorded)[0], table["start"])
+    ends_before = (table["end"] != 0) & (table["end"] < who_query.since)
+    overlaps: NDArray[np.bool_] = (earliest_start < who_query.until) & ~ends_before
+    return overlaps
 
 
-def _held(table: Table, asked: WhoQuery) -> NDArray[np.bool_]:
-    """(rows,): which had the public end where a holder has it, and the remote end on the other side."""
-    outbound, inbound = _mask(table, asked.public, REPLY_DST), _mask(table, asked.public, ORIG_DST)
-    if asked.to is not None:
-        outbound &= _mask(table, asked.to, ORIG_DST)
-        inbound &= _mask(table, asked.to, ORIG_SRC)
+def _has_ends(table: Table, who_query: WhoQuery) -> NDArray[np.bool_]:
+    """(rows,): which have the public end as a holder has it, and the remote end opposite to it."""
+    outbound = _endpoint_is(table, REPLY_DST, who_query.public)
+    inbound = _endpoint_is(table, ORIG_DST, who_query.public)
+    if who_query.to is not None:
+        outbound &= _endpoint_is(table, ORIG_DST, who_query.to)
+        inbound &= _endpoint_is(table, ORIG_SRC, who_query.to)
     return outbound | inbound
 
 
-def _mask(table: Table, term: Term, end: tuple[str, str]) -> NDArray[np.bool_]:
-    return Query(terms=(Term(term.networks, term.ports, (end,)),), connections=True).evaluate(table)
-
-
-def roles(table: Table, asked: WhoQuery) -> Roles:
-    """Who is who in each candidate."""
-    inbound = ~_mask(table, asked.public, REPLY_DST)
-    if asked.to is not None:
-        inbound |= ~_mask(table, asked.to, ORIG_DST)
-    source = (table["orig_src"] != table["reply_dst"]) | (
-        table["orig_sport"] != table["reply_dport"]
+def roles(table: Table, who_query: WhoQuery) -> Roles:
+    """The roles of the ends of each candidate in `table`."""
+    outbound = _endpoint_is(table, REPLY_DST, who_query.public)
+    if who_query.to is not None:
+        outbound &= _endpoint_is(table, ORIG_DST, who_query.to)
+    source_translated = _differ(table, "orig_src", "reply_dst") | _differ(
+        table, "orig_sport", "reply_dport"
     )
-    target = (table["orig_dst"] != table["reply_src"]) | (
-        table["orig_dport"] != table["reply_sport"]
+    target_translated = _differ(table, "orig_dst", "reply_src") | _differ(
+        table, "orig_dport", "reply_sport"
     )
-    return Roles(inbound, np.where(inbound, target, source))
+    return Roles(~outbound, np.where(outbound, source_translated, target_translated))
 
 
-def _outside(tables: Iterable[Table], dumps: _Dumps) -> tuple[bool, bool]:
-    """If what was not read may tell of a candidate's start, and of one's end: no dump in what was
-    read rules it out.
+def _endpoint_is(table: Table, endpoint: tuple[str, str], term: Term) -> NDArray[np.bool_]:
+    """(rows,): whose address and port columns `endpoint` match the term."""
+    terms = (Term(term.networks, term.ports, (endpoint,)),)
+    return Query(terms=terms, connections=True).evaluate(table)
+
+
+def _differ(table: Table, first: str, second: str) -> NDArray[np.bool_]:
+    """(rows,): where two columns differ."""
+    differ: NDArray[np.bool_] = table[first] != table[second]
+    return differ
+
+
+def _reach_outside(tables: Iterable[Table], dumps: _Dumps) -> tuple[bool, bool]:
+    """Whether segments that were not read may contain the start of a candidate, and the end of one.
+
+    A start cannot be there if a dump that was read is before it.
     """
-    begins = ends = False
+    start_outside = end_outside = False
     for table in tables:
-        unseen, first_heard = _unseen_start(table)
-        begins = begins or bool((unseen & ~dumps.last_before(first_heard)[1]).any())
-        ends = ends or bool((table["end_source"] == Source.UNKNOWN).any())
-    return begins, ends
+        without_start, first_recorded = _without_start(table)
+        has_dump = dumps.last_begin(first_recorded)[1]
+        start_outside = start_outside or bool((without_start & ~has_dump).any())
+        end_outside = end_outside or bool((table["end_source"] == Source.UNKNOWN).any())
+    return start_outside, end_outside
 
 
-def _missing(opened: Archive, asked: WhoQuery, dumps: _Dumps, now: int) -> list[Gap]:
-    """What the log lacks of that time: gaps since the last dump before it, what is before and after
-    all segments, missing segments.
+def _lacks(archive: Archive, who_query: WhoQuery, dumps: _Dumps, now: int) -> list[Gap]:
+    """What the log lacks in the window, by begin.
+
+    Gaps count from the last dump before the window: a flow that began and was lost between the two
+    may have been open in the window.
     """
-    if not opened.segments:  # all were refused, which `findings` tells
+    if not archive.segments:  # none could be read: `findings` contains the reasons
         return []
-    window = Archive(replace(opened.query, since=asked.since, until=asked.until))
-    window.segments, window.first, window.last, window.live = (
-        opened.segments,
-        opened.first,
-        opened.last,
-        opened.live,
-    )
-    lacking = {*window.silences(now), *_holes(opened, asked)}
-    begin, known = dumps.last_before(np.array([asked.since], np.int64))
-    window.query = replace(window.query, since=int(begin[0]) if known[0] else asked.since)
-    return sorted({*window.gaps(), *lacking}, key=lambda gap: (gap.begin, gap.end))
+    since, until = who_query.since, who_query.until
+    begin, has_dump = dumps.last_begin(np.array([since], np.int64))
+    found = {
+        *gaps.recorded_gaps(archive.segments, int(begin[0]) if has_dump[0] else since, until),
+        *gaps.unrecorded_spans(archive, since, until, now),
+        *gaps.missing_segments(archive.segments, since, until),
+    }
+    return sorted(found, key=lambda gap: (gap.begin, gap.end))
 
 
-def _is_counted(opened: Archive, asked: WhoQuery) -> bool:
-    """If all that was recorded then was recorded by one who counts what it loses."""
-    touching = [
-        one for one in opened.segments if one.times[0] < asked.until and one.times[1] >= asked.since
-    ]
-    return all(one.counts_losses for one in touching)
-
-
-def _holes(opened: Archive, asked: WhoQuery) -> Iterator[Gap]:
-    """Times between two segments of a recording that do not follow on each other: what was there is
-    gone.
-    """
-    last: dict[str, tuple[int, chain.Link]] = {}
-    for segment in opened.segments:
-        link = chain.link(segment)
+def _losses_counted(archive: Archive, who_query: WhoQuery) -> bool:
+    """True if all recorders in the window count the events that they lose."""
+    for segment in archive.segments:
         begin, end = segment.times
-        if link.chain in last:
-            before, earlier = last[link.chain]
-            if (
-                earlier.hashes
-                and not link.follows(earlier)
-                and before < asked.until
-                and begin >= asked.since
-                and before < begin
-            ):
-                yield Gap(before, begin, "not-recording", None, "a segment is missing")
-        last[link.chain] = end, link
+        overlaps = begin < who_query.until and end >= who_query.since
+        if overlaps and not segment.counts_losses:
+            return False
+    return True

@@ -2,7 +2,7 @@
 
     renderer = Renderer("text", connections=False, utc=False)
     write(renderer.head)
-    for tables, order in query.events(archive, renderer.columns):
+    for tables, order in list_events(archive, renderer.columns):
         for text in renderer.lines(tables, order):
             write(text)
 

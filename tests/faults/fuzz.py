@@ -91,7 +91,8 @@ def main() -> None:
         import ctrecorder.cli.ctsqueeze
         import ctrecorder.cli.cttest
         import ctrecorder.maintain.squeeze_all
-        import ctrecorder.query.answer
+        import ctrecorder.query.connections
+        import ctrecorder.query.events
         import ctrecorder.render.renderer  # noqa: F401
     from tests.support.forge import kept, reseal, seeds
 

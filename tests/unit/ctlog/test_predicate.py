@@ -253,7 +253,7 @@ WRONG: list[tuple[Any, str]] = [
     ("parse", "text"), WRONG, ids=[f"{parse.__name__} {text}" for parse, text in WRONG]
 )
 def test_wrong_arguments_are_one_line_that_says_what_is_right(parse: Any, text: str) -> None:
-    with pytest.raises(UsageError, match=r"(say|use) ") as caught:
+    with pytest.raises(UsageError, match=r"(say|use|write) ") as caught:
         parse(text)
     assert f"'{text}'" in str(caught.value)
     assert "\n" not in str(caught.value)

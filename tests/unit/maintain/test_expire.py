@@ -19,7 +19,7 @@ from ctrecorder.archive.retention import Hold
 from ctrecorder.cli.ctexpire import main
 from ctrecorder.ctlog.header import Header
 from ctrecorder.folder import Folder
-from ctrecorder.maintain.expire import Expiry, ExpiryCandidate, Limits, chosen
+from ctrecorder.maintain.expire import Expiry, ExpiryCandidate, Limits, choose
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
@@ -101,7 +101,7 @@ def names(
     space: tuple[int, int] = (0, 1),
     holds: list[Hold] | None = None,
 ) -> list[str]:
-    return [one.path for one, _ in chosen(found, holds or [], limits, NOW, space)]
+    return [one.path for one, _ in choose(found, holds or [], limits, NOW, space)]
 
 
 def test_by_free_space_as_bytes_or_as_a_share() -> None:
@@ -118,7 +118,7 @@ def test_never_a_live_one_though_it_counts() -> None:
 
 def test_what_a_hold_keeps_frees_nothing() -> None:
     hold = Hold(1, T + 1 * DAY, T + 2 * DAY, "case", T, "root")
-    found = list(chosen(candidates(5), [hold], Limits(max_size=300), NOW, (0, 1)))
+    found = list(choose(candidates(5), [hold], Limits(max_size=300), NOW, (0, 1)))
     assert [one.path for one, _ in found] == ["0", "1", "2", "3"]
     assert [one.path for one, _ in found if one.held_by([hold])] == ["1", "2"]
 

@@ -25,7 +25,7 @@ from ctrecorder.ctlog.frame import Gap, Kind, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.index import FORM_SMALL
 from ctrecorder.errors import ArchiveError, FormatError
-from ctrecorder.maintain import ordering, squeeze_all
+from ctrecorder.maintain import ordering, squeeze_all, successor
 from ctrecorder.maintain import squeeze as squeezing
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.pending import PendingBlock
@@ -301,7 +301,7 @@ def test_a_crashed_segment_is_squeezed_up_to_its_last_good_block(
     assert connections(path) == rounded(without_ids(slow(steps)), 1000)
     said = capfd.readouterr().err
     assert "crashed" in said
-    assert "28 bytes after that were none" in said
+    assert "without the 28 bytes after it" in said
     with Segment(path) as segment:
         assert segment.header.replaces[0].state == "crashed"
 
@@ -346,7 +346,7 @@ def test_a_new_segment_that_lacks_something_is_thrown_away(
         monkeypatch.setattr(SegmentWriter, "write", without_marks)
     else:
         monkeypatch.setattr(SegmentWriter, "append", lossy)
-    with pytest.raises(ArchiveError, match="does not say what this one does"):
+    with pytest.raises(ArchiveError, match="does not contain the same"):
         squeeze(path, SqueezeOptions())
     assert Path(path).read_bytes() == before
     assert os.listdir(tmp_path) == ["a"]
@@ -619,7 +619,7 @@ def _no_signal_handlers_stay() -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
     yield
     assert signal.getsignal(signal.SIGTERM) == before
-    assert squeezing.KEPT == "replaced"
+    assert successor.KEPT_FOLDER == "replaced"
 
 
 @pytest.mark.parametrize("stamped", [False, True])

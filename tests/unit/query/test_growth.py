@@ -15,7 +15,8 @@ import pytest
 from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.predicate import Query
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
-from ctrecorder.query.answer import connections, open_archive
+from ctrecorder.query.connections import list_connections
+from ctrecorder.query.open import open_archive
 from ctrecorder.segment.writer import SegmentWriter
 from tests.support.slow_pairing import DESTROY, NEW, SECOND, T, row, table
 
@@ -35,7 +36,7 @@ def record(path: Path, blocks: int) -> str:
 def pair(path: str) -> None:
     archive = open_archive([path], Query())
     rows = sum(
-        len(part) for batch in connections(archive, ["start", "end"]) for part in batch.tables
+        len(part) for batch in list_connections(archive, ["start", "end"]) for part in batch.tables
     )
     assert rows == archive.segments[0].index["rows"].sum() // 2
 

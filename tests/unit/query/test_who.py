@@ -183,7 +183,7 @@ def text_of(end: tuple[int, int]) -> str:
 
 def found(folder: Path, asked: WhoQuery) -> tuple[set[tuple[Any, ...]], who.Answer]:
     """Candidates as (inside, remote, inbound, start, end)."""
-    answer = who.ask([str(folder)], asked, NOW)
+    answer = who.answer([str(folder)], asked, NOW)
     candidates = [
         one for each in answer.tables for one in render_who.holders(each, *who.roles(each, asked))
     ]
