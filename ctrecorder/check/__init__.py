@@ -4,6 +4,8 @@
 SHOWN = (
     "anchors.against",
     "doctor.diagnose",
+    "doctor.is_healthy",
+    "doctor.report",
     "repair.add_argument",
     "repair.repair",
     "verify.check",

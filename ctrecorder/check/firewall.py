@@ -1,12 +1,15 @@
 """The nftables rules of this network namespace, read with pyroute2: for cttest --doctor only.
 
-pyroute2 costs 0.1 s and 26 MB, and 50,000 rules take seconds: the recorder reads with `hooks`.
-Rules of the legacy iptables are not nftables rules and are not in here.
+The import of pyroute2 takes 0.1 s and 26 MB, and 50,000 rules take seconds: the recorder reads
+rules with `kernel/tracking`.  Rules of the legacy iptables are not nftables rules: this module does
+not read them.
 """
 
 from __future__ import annotations
 
 import errno
+import re
+import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -24,15 +27,41 @@ from ctrecorder.kernel.tracking import Expression
 FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 # An nftables expression that holds a match or target of iptables.
 _COMPATIBLE = {"match": "NFTA_MATCH", "target": "NFTA_TARGET"}
+# Names in the message of a rule that translates addresses without connection tracking: a `payload`
+# expression may write them; SNPT and DNPT are targets of ip6tables.
+STATELESS_NAT = (b"payload\0", b"SNPT\0", b"DNPT\0")
+_PREFIX_TARGETS = (b"SNPT", b"DNPT")
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    """The pattern of a netlink attribute of 4 bytes."""
+    return re.escape(struct.pack("=HH", 8, kind)) + value
+
+
+# A payload expression that writes, as nft_payload_set_dump() in net/netfilter/nft_payload.c puts it
+# into a message: NFTA_PAYLOAD_SREG, _BASE, _OFFSET, _LEN.  One that reads begins with _DREG.
+_PAYLOAD_WRITE = re.compile(
+    rb"payload\0...."
+    + _attribute(5, rb"....")
+    + _attribute(2, rb"\0\0\0(.)")
+    + _attribute(3, rb"(....)")
+    + _attribute(4, rb"(....)"),
+    re.DOTALL,
+)
+_NETWORK_HEADER, _TRANSPORT_HEADER = 1, 2  # NFT_PAYLOAD_*
+_IPV4_ADDRESSES = range(12, 20)  # bytes of the header; a write of IPv4 has at most 8 bytes
+_IPV6_ADDRESSES, _IPV6_BYTES = (8, 24), 16
+_PORTS = range(4)
 
 
 class Rule(NamedTuple):
     """One rule.
 
     place: as nft(8) writes it, "ip raw PREROUTING".
-    handle: the number by which nft deletes it.
-    expressions: the kernel's names, "ct", "notrack", "counter"; of iptables-nft "match conntrack",
-        "target CT", and for CT --notrack and NOTRACK "notrack" too.  Those inside a dynset too.
+    handle: the number by which nft identifies it.
+    expressions: the kernel's names, "ct", "notrack", "counter", also those inside a dynset.
+        Of iptables-nft "match conntrack", "target CT"; CT --notrack and NOTRACK add "notrack".
+        "stateless nat" is added if the rule writes addresses or ports into packets.
     """
 
     place: str
@@ -50,19 +79,35 @@ class Flowtable(NamedTuple):
 def rules(containing: Sequence[bytes] = (b"",)) -> list[Rule]:
     """The rules of nftables and iptables-nft, of all families.  Raises KernelError.
 
-    containing: only those whose message contains one of these.  pyroute2 receives a rule in 0.07
-    ms,
-        and decodes its expressions in 0.8 ms.
+    containing: only those whose message contains one of these byte strings.  pyroute2 receives a
+        rule in 0.07 ms and decodes its expressions in 0.8 ms.
     """
-    return [
-        Rule(
-            _place(message, "NFTA_RULE_TABLE", "NFTA_RULE_CHAIN"),
-            message.get_attr("NFTA_RULE_HANDLE"),
-            frozenset(_names(message.get_attr("NFTA_RULE_EXPRESSIONS") or [])),
-        )
-        for message in _ask("rules")
-        if any(part in _raw(message) for part in containing)
-    ]
+    found = []
+    for message in _ask("rules"):
+        raw = _raw(message)
+        if any(part in raw for part in containing):
+            names = set(_names(message.get_attr("NFTA_RULE_EXPRESSIONS") or []))
+            if is_stateless_nat(raw):
+                names.add("stateless nat")
+            place = _place(message, "NFTA_RULE_TABLE", "NFTA_RULE_CHAIN")
+            found.append(Rule(place, message.get_attr("NFTA_RULE_HANDLE"), frozenset(names)))
+    return found
+
+
+def is_stateless_nat(rule: bytes) -> bool:
+    """If a rule, a message of NFT_MSG_NEWRULE, writes addresses or ports into packets."""
+    if any(b"\0" + name + b"\0" in rule for name in _PREFIX_TARGETS):
+        return True
+    for write in _PAYLOAD_WRITE.finditer(rule):
+        base = write[1][0]
+        offset, length = (int.from_bytes(write[group], "big") for group in (2, 3))
+        if base == _TRANSPORT_HEADER and offset in _PORTS:
+            return True
+        if base == _NETWORK_HEADER and length == _IPV6_BYTES and offset in _IPV6_ADDRESSES:
+            return True
+        if base == _NETWORK_HEADER and length < _IPV6_BYTES and offset in _IPV4_ADDRESSES:
+            return True
+    return False
 
 
 def flowtables() -> list[Flowtable]:
@@ -117,7 +162,7 @@ def _names(expressions: Any) -> Iterator[str]:
     """The names for `Rule.expressions`.
 
     One expression that pyroute2 cannot decode (0.7: synproxy) leaves all of a rule as bytes;
-    `hooks` reads those.
+    `kernel/tracking` reads those.
     """
     found = (
         _decoded(expressions)

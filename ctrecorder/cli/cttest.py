@@ -138,9 +138,7 @@ def examine(args: argparse.Namespace) -> int:
 
     from ctrecorder.check import doctor
 
-    findings = doctor.diagnose(args.config, namespace)
-    for finding in findings:
-        print(f"{printable(finding.what)}\n    fix: {printable(finding.mend)}")
-    if not findings and not args.quiet:
-        print("nothing found that keeps this machine from recording every connection")
-    return ExitCode.NO if findings else ExitCode.OK
+    results = doctor.diagnose(args.config, namespace)
+    for line in doctor.report(results, quiet=args.quiet):
+        print(printable(line))
+    return ExitCode.OK if doctor.is_healthy(results) else ExitCode.NO

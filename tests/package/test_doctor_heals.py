@@ -1,5 +1,5 @@
 """cttest --doctor on a booted router: each fault is made, found, and gone after the very command
-that the doctor gives.
+that the doctor gives.  Commands that only show something change nothing.
 """
 
 from __future__ import annotations
@@ -10,23 +10,27 @@ from dataclasses import dataclass
 
 import pytest
 
-from ctrecorder.check import doctor
+from ctrecorder.check import doctor_kernel, doctor_log, doctor_rules, doctor_service
 from tests.support.booted import LOGS, Router
 
-# What this machine may have whatever the router does: only root of the host can mend it.
+# What this machine may have whatever the router does: only root of the host can fix it.
 OF_THE_HOST = ("the clock is not synchronised",)
 
 
 @dataclass(frozen=True)
 class Fault:
-    """`make` and `undo` are shell; `says` is in the finding; `mends`: whether the finding's command
-    mends it as it stands.
+    """A fault of the router.
+
+    `make`, `undo`: shell commands.  `says`: a part of the finding.
+    `fixes`: if the command of the finding fixes it as it is.
+    `shows`: if that command only shows something; a part of what it shows.
     """
 
     make: str
     says: str
     undo: str = ":"
-    mends: bool = True
+    fixes: bool = True
+    shows: str = ""
 
 
 FAULTS = {
@@ -41,13 +45,33 @@ FAULTS = {
         "nft list ruleset >/run/rules; nft flush ruleset",
         "tracking is inactive",
         undo="nft flush ruleset; nft -f /run/rules",
-        mends=False,
+        fixes=False,
     ),
     "notrack": Fault(
-        "nft 'table inet quiet { chain pre { type filter hook prerouting priority raw; udp dport "
-        "53 notrack; }; }'",
+        "nft 'table inet quiet { chain pre { type filter hook prerouting priority raw; "
+        "udp dport 53 notrack; }; }'",
         "a NOTRACK rule in inet quiet pre",
         undo="nft delete table inet quiet",
+        fixes=False,
+        shows="udp dport 53 notrack # handle",
+    ),
+    "stateless NAT": Fault(
+        "nft 'table ip old { chain pre { type filter hook prerouting priority raw; "
+        "ip saddr 10.9.9.9 ip saddr set 10.9.9.8; }; }'",
+        "translates without connection tracking: what it translates cannot be recorded",
+        undo="nft delete table ip old",
+        fixes=False,
+        shows="ip saddr set 10.9.9.8 # handle",
+    ),
+    "wrong clock": Fault(
+        # The first block of a segment with its times in the year 2104: it is damaged, and its
+        # frame is read.
+        f"cd {LOGS}; first=$(ls | head -n 1); late='\\0\\0\\0\\0\\0\\0\\0\\073'; "
+        '(head -c 16 "$first"; printf "$late$late"; tail -c +33 "$first") >/run/late; '
+        f"cp /run/late {LOGS}/late.ctlog",
+        "late.ctlog in",
+        undo=f"rm -f {LOGS}/late.ctlog /run/late",
+        fixes=False,
     ),
     "recorder stopped": Fault(
         "systemctl stop ctrecord.service", "ctrecord.service is inactive: nothing is recorded"
@@ -56,14 +80,14 @@ FAULTS = {
         "systemctl disable -q ctrecord.service 2>&1", "ctrecord.service is disabled"
     ),
     "recorder fails": Fault(
-        "mkdir -p /run/systemd/system/ctrecord.service.d; printf "
-        "'[Service]\\nAmbientCapabilities=\\nCapabilityBoundingSet=\\n' "
-        ">/run/systemd/system/ctrecord.service.d/x.conf; systemctl daemon-reload; systemctl "
-        "restart ctrecord.service; true",
+        "mkdir -p /run/systemd/system/ctrecord.service.d; "
+        "printf '[Service]\\nAmbientCapabilities=\\nCapabilityBoundingSet=\\n' "
+        ">/run/systemd/system/ctrecord.service.d/x.conf; "
+        "systemctl daemon-reload; systemctl restart ctrecord.service; true",
         "CAP_NET_ADMIN",
-        undo="rm -r /run/systemd/system/ctrecord.service.d; systemctl daemon-reload; systemctl "
-        "restart ctrecord.service",
-        mends=False,
+        undo="rm -r /run/systemd/system/ctrecord.service.d; systemctl daemon-reload; "
+        "systemctl restart ctrecord.service",
+        fixes=False,
     ),
     "folder open": Fault(f"chmod 755 {LOGS}", "is open to everyone"),
     "hung": Fault(
@@ -75,37 +99,42 @@ FAULTS = {
         f"mv {LOGS} /run/logs; systemctl stop ctrecord.service",
         f"{LOGS} is not there",
         undo=f"rm -rf {LOGS}; mv /run/logs {LOGS}",
-        mends=False,
+        fixes=False,
     ),
     "disk full": Fault(
         f"mount -t tmpfs -o size=4M none {LOGS}; chmod o= {LOGS}; chown ctrecorder: {LOGS}; "
-        "systemctl restart ctrecord.service; "
-        f"head -c 3900K /dev/zero >{LOGS}/filler",
+        f"systemctl restart ctrecord.service; head -c 3900K /dev/zero >{LOGS}/filler",
         "is nearly full",
         undo=f"systemctl stop ctrecord.service; umount {LOGS}; systemctl start ctrecord.service",
-        mends=False,
+        fixes=False,
     ),
     "timer off": Fault(
+        "systemctl disable -q --now ctsqueeze.timer 2>&1",
+        "ctsqueeze.timer is off: segments stay large",
+    ),
+    "timer that deletes off": Fault(
         "systemctl disable -q --now ctexpire.timer 2>&1",
         "ctexpire.timer is off: nothing is deleted",
+        undo="systemctl enable -q --now ctexpire.timer 2>&1",
+        fixes=False,
     ),
     "bad setting": Fault(
-        "cp /etc/ctrecorder/ctrecorder.conf /run/conf; printf '[expire]\\nmin_fre = 1\\n' "
-        ">/etc/ctrecorder/ctrecorder.conf",
+        "cp /etc/ctrecorder/ctrecorder.conf /run/conf; "
+        "printf '[expire]\\nmin_fre = 1\\n' >/etc/ctrecorder/ctrecorder.conf",
         "no setting min_fre in [expire] (did you mean min_free?)",
         undo="cat /run/conf >/etc/ctrecorder/ctrecorder.conf",
-        mends=False,
+        fixes=False,
     ),
 }
 
 
 def findings(router: Router) -> dict[str, str]:
-    """What the doctor finds, with its mends, but for what the host has."""
+    """What the doctor finds, with its fixes, but for what the host has."""
     done = router.run("cttest", "--doctor", check=False)
     assert done.returncode in (0, 1), done.stderr
     said = re.findall(r"^(\S.*)\n    fix: (.*)$", done.stdout, flags=re.MULTILINE)
     assert (done.returncode == 1) == bool(said), done.stdout
-    return {what: mend for what, mend in said if what not in OF_THE_HOST}
+    return {what: fix for what, fix in said if what not in OF_THE_HOST}
 
 
 def wait_for_health(router: Router) -> None:
@@ -129,8 +158,8 @@ def healthy(router: Router) -> Iterator[Router]:
     wait_for_health(router)
     yield router
     router.sh(
-        "systemctl daemon-reload; systemctl enable -q --now ctrecord.service ctsqueeze.timer "
-        "ctexpire.timer 2>&1; systemctl reset-failed"
+        "systemctl daemon-reload; systemctl reset-failed; "
+        "systemctl enable -q --now ctrecord.service ctsqueeze.timer ctexpire.timer 2>&1"
     )
 
 
@@ -140,10 +169,14 @@ def test_each_fault_is_found_and_mended(healthy: Router, name: str) -> None:
     healthy.sh(fault.make)
     try:
         found = findings(healthy)
-        mends = [mend for what, mend in found.items() if fault.says in what]
-        assert len(mends) == 1, found
-        if fault.mends:
-            healthy.sh(mends[0])
+        fixes = [fix for what, fix in found.items() if fault.says in what]
+        assert len(fixes) == 1, found
+        if fault.shows:
+            before = healthy.sh("nft -a list ruleset")
+            assert fault.shows in healthy.sh(fixes[0])
+            assert healthy.sh("nft -a list ruleset") == before, "it only shows"
+        if fault.fixes:
+            healthy.sh(fixes[0])
             assert not [what for what in findings(healthy) if fault.says in what]
     finally:
         healthy.sh(fault.undo, check=False)
@@ -156,8 +189,8 @@ def test_further_recorders_are_looked_at_and_may_replace_the_first(healthy: Rout
         "tee", "/etc/ctrecorder/all.conf", stdin=f"[record]\ntemplate = {LOGS}/all-%s.ctlog\n"
     )
     healthy.sh(
-        "systemctl disable -q --now ctrecord.service 2>&1; systemctl enable -q --now "
-        "ctrecord@all.service 2>&1"
+        "systemctl disable -q --now ctrecord.service 2>&1; "
+        "systemctl enable -q --now ctrecord@all.service 2>&1"
     )
     try:
         assert findings(healthy) == {}
@@ -200,11 +233,29 @@ def test_the_clock_is_judged_as_systemd_judges_it(healthy: Router) -> None:
     )
 
 
+def test_the_fix_of_the_clock_changes_no_package(healthy: Router) -> None:
+    """A booted router is a container: its clock is that of its host."""
+    found = healthy.run("cttest", "--doctor", check=False).stdout
+    if "the clock is not synchronised" in found:
+        assert "fix: on the host of this container, look at its time daemon" in found
+
+
+def test_each_finding_names_what_its_command_changes(healthy: Router) -> None:
+    healthy.sh("sysctl -qw net.netfilter.nf_conntrack_timestamp=0")
+    try:
+        found = healthy.run("cttest", "--doctor", check=False).stdout
+    finally:
+        healthy.sh("sysctl -qw net.netfilter.nf_conntrack_timestamp=1")
+    assert found.count("    fix: ") == found.count("    changes: ") > 0
+
+
 def test_every_look_has_a_fault_here_or_a_unit_test() -> None:
-    """Flowtables, capped buffers and kernels without events this machine cannot make:
-    tests/unit/check/test_doctor.py has them.
+    """This machine cannot make flowtables, capped buffers, kernels without events, actions of tc,
+    Jool, a full table or a log of days: tests/unit/check/test_doctor_*.py has them.
     """
-    looks = {name for name in vars(doctor) if name.startswith("look_at_")}
+    modules = (doctor_kernel, doctor_log, doctor_rules, doctor_service)
+    looks = {name for module in modules for name in vars(module) if name.startswith("look_at_")}
     here = ("rights", "kernel", "unit", "log", "rules", "buffer", "clock", "disk", "timers")
+    there = ("table", "segments", "traffic_control", "jool")
     # That of namespaces is in test_namespaces.py.
-    assert looks == {f"look_at_{one}" for one in (*here, "namespace_unit")}
+    assert looks == {f"look_at_{one}" for one in (*here, *there, "namespace_unit")}

@@ -85,8 +85,8 @@ def wait_for_port(router: Router, port: int) -> None:
 def findings(router: Router) -> dict[str, str]:
     done = router.run("cttest", "--doctor", "--netns", BLUE, check=False)
     assert done.returncode in (0, 1), done.stderr
-    found = re.findall(r"^(\S.*)\n    mend: (.*)$", done.stdout, flags=re.MULTILINE)
-    return {what: mend for what, mend in found if what not in OF_THE_HOST}
+    found = re.findall(r"^(\S.*)\n    fix: (.*)$", done.stdout, flags=re.MULTILINE)
+    return {what: fix for what, fix in found if what not in OF_THE_HOST}
 
 
 def test_it_records_there_with_that_namespaces_sysctls_and_again_after_it_was_made_anew(
@@ -174,6 +174,7 @@ def test_the_doctor_looks_at_the_namespace_and_its_recorder(blue: Router) -> Non
     disabled = f"{STARTER} is disabled: nothing is recorded after the next boot"
     assert findings(blue) == {disabled: f"systemctl enable {STARTER}"}
     blue.sh(f"ip netns exec {BLUE} nft 'table ip q {{ chain p {{ {NOTRACK} }}; }}'")
-    (mend,) = [mend for what, mend in findings(blue).items() if "NOTRACK" in what]
-    blue.sh(mend)
+    (fix,) = [fix for what, fix in findings(blue).items() if "NOTRACK" in what]
+    assert "udp dport 53 notrack" in blue.sh(fix), "an operator's rule is shown, and stays"
+    blue.sh(f"ip netns exec {BLUE} nft delete table ip q")
     assert not [what for what in findings(blue) if "NOTRACK" in what]

@@ -1,0 +1,140 @@
+"""The doctor's look at the recorder's services and timers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ctrecorder import uapi
+from ctrecorder.check import doctor_tools
+from ctrecorder.check.doctor_tools import Finding
+from ctrecorder.kernel.netns import Namespace
+from ctrecorder.service import privileges
+from ctrecorder.service.values import Value
+
+UNIT, INSTANCES = "ctrecord.service", "ctrecord@*.service"
+# For --netns: the path unit starts the service whenever the namespace exists.
+NAMESPACE_PATH, NAMESPACE_UNIT = "ctrecord-netns@{}.path", "ctrecord-netns@{}.service"
+SQUEEZE_TIMER, EXPIRE_TIMER = "ctsqueeze.timer", "ctexpire.timer"
+RESTARTS = "the recorder: it is restarted, with a gap of about a second"
+_STARTS = "the recorder: it is started now"
+_STARTS_AT_BOOT = "the recorder: it is also started at each boot"
+
+
+def look_at_unit(settings: dict[str, Value]) -> Iterator[Finding]:
+    """If the recorder and all further recorders (ctrecord@NAME) run, with their capability."""
+    if not doctor_tools.systemd_runs():
+        if not _someone_listens():
+            what = "no recorder runs: no process listens to connection events"
+            yield Finding(what, "ctrecord", _STARTS)
+        return
+    main = doctor_tools.unit_properties(UNIT)
+    if main.get("LoadState") != "loaded":
+        if not _someone_listens():
+            what = f"{UNIT} is not there, and no process listens to connection events"
+            fix = "apt-get --no-remove install ctrecorder"
+            yield Finding(what, fix, "the packages: ctrecorder is installed, none is removed")
+        return
+    listed = doctor_tools.run_tool(
+        "systemctl", "list-units", "--all", "--plain", "--no-legend", INSTANCES
+    )
+    instances = [line.split()[0] for line in (listed or "").splitlines() if line.strip()]
+    # With further recorders, the first may be switched off on purpose.
+    if not instances or main["ActiveState"] != "inactive" or main["UnitFileState"] != "disabled":
+        yield from _look_at_recorder(UNIT, main, settings)
+    for unit in instances:
+        yield from _look_at_recorder(unit, doctor_tools.unit_properties(unit), settings)
+
+
+def look_at_namespace_unit(namespace: Namespace, settings: dict[str, Value]) -> Iterator[Finding]:
+    """If a recorder runs in the namespace, and is started again if the namespace is made anew."""
+    listened = _someone_listens()
+    if not doctor_tools.systemd_runs() or "/" in namespace.name:
+        if not listened:
+            what = f"no recorder runs in the network namespace {namespace.name}"
+            yield Finding(what, f"ctrecord --netns {namespace.name}", _STARTS)
+        return
+    starter, unit = NAMESPACE_PATH.format(namespace.name), NAMESPACE_UNIT.format(namespace.name)
+    started = doctor_tools.unit_properties(starter)
+    shown = doctor_tools.unit_properties(unit)
+    if started.get("ActiveState") != "active":
+        # A recorder that was started by hand is enough.
+        if not listened or shown.get("ActiveState") == "active":
+            what = f"{starter} is off: no recorder is started for this network namespace"
+            yield Finding(what, f"systemctl enable --now {starter}", _STARTS_AT_BOOT)
+        return
+    shown["UnitFileState"] = started.get("UnitFileState", "")
+    yield from _look_at_recorder(unit, shown, settings, enable=starter)
+    pid = shown.get("MainPID", "0")
+    if shown.get("ActiveState") == "active" and not listened:
+        what = f"the recorder (pid {pid}) does not listen in this network namespace: "
+        what += "it may have been made anew"
+        yield Finding(what, f"systemctl restart {unit}", RESTARTS)
+
+
+def look_at_timers() -> Iterator[Finding]:
+    """If segments are squeezed and deleted regularly."""
+    if not doctor_tools.systemd_runs():
+        return
+    if _is_off(SQUEEZE_TIMER):
+        changes = "the log: closed segments are rewritten in less space, each after a comparison"
+        fix = f"systemctl enable --now {SQUEEZE_TIMER}"
+        yield Finding(f"{SQUEEZE_TIMER} is off: segments stay large", fix, changes)
+    if _is_off(EXPIRE_TIMER):
+        changes = "nothing: it lists what would be deleted. If that should be deleted, "
+        changes += f"now and every day: systemctl enable --now {EXPIRE_TIMER}"
+        what = f"{EXPIRE_TIMER} is off: nothing is deleted"
+        yield Finding(what, "ctexpire --dry-run", changes)
+
+
+def _is_off(timer: str) -> bool:
+    """If a timer is installed and not active."""
+    shown = doctor_tools.unit_properties(timer)
+    return shown.get("LoadState") == "loaded" and shown.get("ActiveState") != "active"
+
+
+def _look_at_recorder(
+    unit: str, shown: dict[str, str], settings: dict[str, Value], enable: str = ""
+) -> Iterator[Finding]:
+    """The findings about one recorder.
+
+    `shown`: the properties of its unit.  `enable`: the unit that starts it, if it is another one.
+    """
+    enable = enable or unit
+    if shown.get("UnitFileState") not in ("enabled", "enabled-runtime"):
+        what = f"{enable} is {shown.get('UnitFileState')}: nothing is recorded after the next boot"
+        yield Finding(what, f"systemctl enable {enable}", _STARTS_AT_BOOT)
+    if shown.get("ActiveState") == "active":
+        yield from _look_at_process(unit, shown.get("MainPID", "0"), settings)
+        return
+    last_line = doctor_tools.last_log_line(unit)
+    if shown.get("SubState") == "auto-restart" or shown.get("ActiveState") == "activating":
+        what = f"{unit} does not come up, {shown.get('NRestarts')} tries{last_line}"
+        yield Finding(what, f"fix what it says, then: systemctl restart {unit}", _STARTS)
+    else:
+        what = f"{unit} is {shown.get('ActiveState')}: nothing is recorded{last_line}"
+        yield Finding(what, f"systemctl restart {unit}", _STARTS)
+
+
+def _look_at_process(unit: str, pid: str, settings: dict[str, Value]) -> Iterator[Finding]:
+    """If the running recorder has CAP_NET_ADMIN, without which it cannot dump the table."""
+    try:
+        status = privileges.status_of(pid)
+    except OSError:
+        return  # it ended in this moment: the next run sees it
+    if settings["resync"] and not int(status["CapEff"], 16) >> privileges.CAP_NET_ADMIN & 1:
+        what = f"the recorder (pid {pid}) lacks CAP_NET_ADMIN: "
+        what += "it cannot find again what a loss hid"
+        changes = "nothing: it shows which file takes it. Correct that, then: "
+        changes += f"systemctl daemon-reload && systemctl restart {unit}"
+        yield Finding(what, f"systemctl cat {unit}", changes)
+
+
+def _someone_listens() -> bool:
+    """If a socket of this network namespace has joined the groups of new and ended connections."""
+    both = 1 << (uapi.NFNLGRP_CONNTRACK_NEW - 1) | 1 << (uapi.NFNLGRP_CONNTRACK_DESTROY - 1)
+    for line in Path("/proc/net/netlink").read_text("ascii").splitlines()[1:]:
+        _, protocol, _, groups, *_ = line.split()
+        if int(protocol) == uapi.NETLINK_NETFILTER and int(groups, 16) & both == both:
+            return True
+    return False
