@@ -17,7 +17,8 @@ class ExitCode(IntEnum):
     NO = 1  # the answer is no: no match, damage found, no holds
     FAILED = 2  # the command could not do all of its work
     UNPROVED = 3  # everything was read, but a proof that was asked for could not be completed
-    # ctrecord --netns: the namespace was deleted.  systemd must not try again before the name exists.
+    # ctrecord --netns: the namespace was deleted.  systemd must not try again before the name
+    # exists.
     GONE = 4
 
 

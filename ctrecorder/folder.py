@@ -91,7 +91,7 @@ class Folder:
         return descriptor
 
     def create_own(self, name: str, mode: int) -> int:
-        """Make the file `name`, which must not exist, for the owner of this folder, whoever runs this."""
+        """Make the file `name`, which must not exist, for the owner of this folder."""
         return self.create(name, mode, os.fstat(self.descriptor) if os.geteuid() == 0 else None)
 
     def open_own(self, name: str, mode: int) -> int:
@@ -110,7 +110,10 @@ class Folder:
         elif status.st_nlink != 1:
             why = "has another name (a hard link): remove it"
         elif os.geteuid() == 0 and status.st_uid != owner:
-            why = f"belongs to uid {status.st_uid}, its folder to uid {owner}: give it to the owner of the folder, or remove it"
+            why = (
+                f"belongs to uid {status.st_uid}, its folder to uid {owner}: "
+                "give it to the owner of the folder, or remove it"
+            )
         else:
             return descriptor
         os.close(descriptor)

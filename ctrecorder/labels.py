@@ -23,7 +23,7 @@ class Event(IntEnum):
 
 
 class Source(IntEnum):
-    """Values of the columns `start_source` and `end_source`: where a connection's time comes from."""
+    """Values of the columns `start_source` and `end_source`: the source of a time."""
 
     UNKNOWN = 0  # the time is 0
     KERNEL = 1  # CTA_TIMESTAMP: the kernel's own clock at insertion or expiry

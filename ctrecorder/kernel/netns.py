@@ -46,7 +46,7 @@ class Namespace:
         return f"ip netns exec {shlex.quote(self.name)} "
 
     def is_current(self) -> bool:
-        """Whether the name still is that of this namespace; True if this process may not stat it."""
+        """True if the name still names this namespace, or this process may not stat it."""
         try:
             found = os.stat(self.path)
         except PermissionError:

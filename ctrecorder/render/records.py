@@ -1,7 +1,7 @@
 """JSON, an object a line, and CSV: every column under its name.
 
 A value that is not present is left out (JSON) or empty (CSV).  Keys are the column names, with two
-exceptions: `protocol` has the name of `l4proto`, and the port columns of ICMP become `orig_icmp_type`,
+exceptions: `protocol` has the name of `l4proto`, and ICMP's port columns become `orig_icmp_type`,
 `orig_icmp_code`, `orig_icmp_id` and the same for `reply`.  Times are RFC 3339 in UTC with
 nanoseconds.  Names are the kernel's.  Nothing needs escaping: all text is digits, addresses and
 names from `labels`.  Pure; see `words`.

@@ -79,10 +79,10 @@ def addresses_block(payload: bytes, times: tuple[int, int]) -> PendingBlock:
 
 
 def gap_block(gap: Gap) -> PendingBlock:
-    """A GAP.  A clock that was set back can put `end` before `begin`: then the frame has `begin`."""
+    """A GAP.  If the clock was set back, `end` is before `begin`: the frame then has `begin` twice."""
     return PendingBlock(Kind.GAP, gap.payload(), (gap.begin, max(gap.begin, gap.end)))
 
 
 def mark_block(mark: Mark) -> PendingBlock:
-    """A MARK.  A clock that was set back can put `end` before `begin`: then the frame has `begin`."""
+    """A MARK, with the times of its frame as those of a GAP."""
     return PendingBlock(Kind.MARK, mark.payload(), (mark.begin, max(mark.begin, mark.end)))

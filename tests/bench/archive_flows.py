@@ -42,7 +42,7 @@ def paths() -> list[Path]:
 
 
 def real() -> dict[str, Array] | None:
-    """The TCP and UDP flows over IPv4 of the file that CTRECORDER_FLOWS names; None: it names none."""
+    """The IPv4 TCP and UDP flows of the first file in CTRECORDER_FLOWS; None without one."""
     if not paths():
         return None
     path = paths()[0]

@@ -139,7 +139,8 @@ def test_what_cannot_be_entered_is_one_line(lab: Lab, tmp_path: Path) -> None:
     assert refused(*start, tmp_path / "fifo").endswith("fifo is not a network namespace")
     line = refused(*NOBODY, *start, lab.router.name)
     assert line == (
-        f"ctrecord: cannot enter the network namespace /run/netns/{lab.router.name}: needs CAP_SYS_ADMIN; run as root"
+        f"ctrecord: cannot enter the network namespace /run/netns/{lab.router.name}: "
+        "needs CAP_SYS_ADMIN; run as root"
     )
     assert refused(CTTEST, "--doctor", "--netns", "no-such-namespace").startswith(
         "cttest: there is no network namespace no-such-namespace; there are: "

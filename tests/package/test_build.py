@@ -161,7 +161,8 @@ def test_recorders_of_network_namespaces_run_as_further_ones() -> None:
         "+ PartOf=ctrecord-netns@%i.path",
         "+ NetworkNamespacePath=/run/netns/%i",
         "- ExecStart=/usr/bin/ctrecord --foreground --config /etc/ctrecorder/%i.conf",
-        "+ ExecStart=/usr/bin/ctrecord --foreground --netns %i --file /var/log/ctrecorder/%i-%%Y%%m%%d-%%H%%M%%S.ctlog",
+        "+ ExecStart=/usr/bin/ctrecord --foreground --netns %i "
+        "--file /var/log/ctrecorder/%i-%%Y%%m%%d-%%H%%M%%S.ctlog",
         "+ SuccessExitStatus=4",
         "+ RestartPreventExitStatus=4",
         "- [Install]",

@@ -31,7 +31,8 @@ def blue(router: Router) -> Iterator[Router]:
     router.sh(MAKE)
     yield router
     router.sh(
-        f"systemctl disable -q --now {STARTER} 2>&1; ip netns del {BLUE}; rm -f {LOGS}/{BLUE}-*; systemctl reset-failed",
+        f"systemctl disable -q --now {STARTER} 2>&1; ip netns del {BLUE}; "
+        f"rm -f {LOGS}/{BLUE}-*; systemctl reset-failed",
         check=False,
     )
 

@@ -172,8 +172,8 @@ def test_a_link_at_replaced_is_refused(
         assert ctsqueeze.main(["--keep", *arguments]) == 2
         (line,) = capfd.readouterr().err.splitlines()
         assert (
-            line
-            == f"ctsqueeze: {folder}/replaced: is a symbolic link or a file, not a folder: remove it"
+            line == f"ctsqueeze: {folder}/replaced: is a symbolic link or a file, "
+            "not a folder: remove it"
         )
         assert list(elsewhere.iterdir()) == []
         assert path.read_bytes() == before
@@ -208,7 +208,7 @@ def test_keep_keeps_the_file_that_was_opened(
 def test_the_new_segment_is_private_until_it_has_its_owner(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When its first bytes are written it has the old one's owner and mode; before it is root's alone."""
+    """Its first bytes are written when it has the old one's owner and mode; before, only root reads."""
     path = record(folder / "a.ctlog")
     path.chmod(0o604)
     seen = []

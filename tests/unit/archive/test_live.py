@@ -1,4 +1,4 @@
-"""The published state of a recorder: believed only while its process, boot and segment are there."""
+"""The published state of a recorder: valid only with its process, boot and segment."""
 
 from __future__ import annotations
 

@@ -187,7 +187,8 @@ def test_one_that_is_out_of_step_is_to_be_repaired_first(tmp_path: Path) -> None
     )
     with pytest.raises(
         FormatError,
-        match=r"at byte 1906: 9 bytes are not records .* \(cttest --repair saves its whole blocks\)",
+        match=r"at byte 1906: 9 bytes are not records .* "
+        r"\(cttest --repair saves its whole blocks\)",
     ):
         squeeze(str(path), SqueezeOptions(), str(tmp_path / "new.ct"))
     assert [each.name for each in tmp_path.iterdir()] == ["old.ct"]
