@@ -79,7 +79,7 @@ def addresses_block(payload: bytes, times: tuple[int, int]) -> PendingBlock:
 
 
 def gap_block(gap: Gap) -> PendingBlock:
-    """A GAP.  If the clock was set back, `end` is before `begin`: the frame then has `begin` twice."""
+    """A GAP.  If the clock was set back, `end` is before `begin`: its frame has `begin` twice."""
     return PendingBlock(Kind.GAP, gap.payload(), (gap.begin, max(gap.begin, gap.end)))
 
 

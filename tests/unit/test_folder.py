@@ -208,7 +208,7 @@ def test_keep_keeps_the_file_that_was_opened(
 def test_the_new_segment_is_private_until_it_has_its_owner(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its first bytes are written when it has the old one's owner and mode; before, only root reads."""
+    """Before its first bytes it has the old one's owner and mode; until then it is root's alone."""
     path = record(folder / "a.ctlog")
     path.chmod(0o604)
     seen = []
