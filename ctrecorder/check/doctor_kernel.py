@@ -13,7 +13,7 @@ from ctrecorder.kernel import bpf, sockets, timex, tracking
 from ctrecorder.kernel.decoder import Decoder
 from ctrecorder.kernel.probe import Probe
 from ctrecorder.kernel.statistics import Statistics, read_statistics
-from ctrecorder.record.counters import WANTED_SYSCTLS
+from ctrecorder.record.report import WANTED_SYSCTLS
 from ctrecorder.service import privileges
 from ctrecorder.service.values import Value
 from ctrecorder.terminal import count
@@ -76,34 +76,15 @@ def _look_at_sysctl(name: str, inside: str) -> Iterator[Finding]:
         yield Finding(f"net.netfilter.{name} is {value}: {why}", fix, _SYSCTL_CHANGES)
 
 
-def family_states() -> dict[int, bool | None]:
-    """For each family, if its packets are tracked in this network namespace; None if unknown.
-
-    `tracking.asleep` answers for both families together: awake may mean only one of them.
-    """
-    state = False if tracking.asleep() else None
-    return dict.fromkeys(FAMILIES, state)
-
-
 def _look_at_families(inside: str) -> Iterator[Finding]:
     """If packets of both families are tracked."""
-    off = [family for family, tracked in family_states().items() if tracked is False]
-    if not off:
-        return
-    if len(off) == len(FAMILIES):
-        table = "inet"
-        what = "connection tracking is inactive: no rule of this network namespace uses it, "
-        what += "so there are no events"
-    else:
-        table, name = _TABLES[off[0]], FAMILIES[off[0]]
-        what = f"connection tracking is inactive for {name}: no rule of this network namespace "
-        what += f"uses it, so {name} is not recorded"
-    rule = f"table {table} wake {{ chain forward {{ type filter hook forward priority 0; "
-    rule += "ct state new counter; }; }"
-    fix = f"load the router's NAT rules, or only: {inside}nft '{rule}'"
-    yield Finding(
-        what, fix, f"the firewall: the table {table} wake, which counts and drops nothing"
-    )
+    for family in tracking.families_off():
+        table = _TABLES[family]
+        rule = f"table {table} wake {{ chain forward {{ type filter hook forward priority 0; "
+        rule += "ct state new counter; }; }"
+        fix = f"load the router's NAT rules, or only: {inside}nft '{rule}'"
+        changes = f"the firewall: the table {table} wake, which counts and drops nothing"
+        yield Finding(tracking.off_text(family), fix, changes)
 
 
 def prove_events() -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ctrecorder.record.clock import Clock
-from ctrecorder.record.target import Target
+from ctrecorder.spool.target import Target
 from ctrecorder.times import MINUTE, SECOND
 
 # Events that were received are in the log, and can be listed, after this time.

@@ -19,10 +19,10 @@ from ctrecorder.errors import KernelError
 from ctrecorder.kernel.decoder import Decoder
 from ctrecorder.kernel.sockets import DumpSocket
 from ctrecorder.record.clock import Clock
-from ctrecorder.record.counters import Counters
-from ctrecorder.record.queue import WriteQueue
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
+from ctrecorder.spool.counters import Counters
+from ctrecorder.spool.queue import WriteQueue
 from ctrecorder.times import SECOND
 
 # Datagrams (about 150 entries each, some 0.1 ms) between two looks at the live events: more would

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ctrecorder.ctlog.frame import Gap
-from ctrecorder.record.counters import Counters
+from ctrecorder.spool.counters import Counters
 
 
 class LossCounter:

@@ -21,19 +21,20 @@ from ctrecorder.ctlog.header import Header
 from ctrecorder.kernel import bpf, sockets
 from ctrecorder.kernel.netns import Namespace
 from ctrecorder.kernel.sockets import DumpSocket, EventSocket
-from ctrecorder.record import counters
+from ctrecorder.record import report as counters
 from ctrecorder.record.clock import Clock, ClockChange
-from ctrecorder.record.counters import Counters, StatusLine
 from ctrecorder.record.deadlines import Deadlines
 from ctrecorder.record.dump import RESYNC_DELAY_NS, TableDump
 from ctrecorder.record.loss import LossCounter
-from ctrecorder.record.queue import WriteQueue
 from ctrecorder.record.receiver import Receiver
-from ctrecorder.record.segments import SegmentSeries
-from ctrecorder.record.target import Target
+from ctrecorder.record.report import StatusLine
 from ctrecorder.service import daemon, messages
 from ctrecorder.service.daemon import SignalPipe
 from ctrecorder.service.log import Log
+from ctrecorder.spool.counters import Counters
+from ctrecorder.spool.queue import WriteQueue
+from ctrecorder.spool.segments import SegmentSeries
+from ctrecorder.spool.target import Target
 from ctrecorder.times import SECOND
 
 if TYPE_CHECKING:

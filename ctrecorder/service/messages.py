@@ -153,12 +153,12 @@ TRACKING_INACTIVE = Message(
     "e623d32675c84ba9adbdc71abd738f4f",
     WARNING,
     (),
-    "Connection tracking is inactive here",
-    "No firewall or NAT rule of this network namespace uses connection tracking, so the "
-    "kernel tracks no connections and there is nothing to record. The first rule that uses it "
-    "activates it, for example:\n"
-    "  nft 'add table inet wake; add chain inet wake c { type filter hook forward priority 0; };\n"
-    "       add rule inet wake c ct state new'",
+    "Connection tracking is off for IPv4 or IPv6",
+    "No firewall or NAT rule for this family uses connection tracking in this network namespace,\n"
+    "so the kernel tracks no connection of it and there is nothing to record. The first rule that\n"
+    "uses it turns it on. For both families, for example:\n"
+    "nft 'add table inet wake; add chain inet wake c { type filter hook forward priority 0; }; "
+    "add rule inet wake c ct state new'",
 )
 NAMESPACE = Message(
     "e316fbadf7fd464697e5a508b5fc506d",

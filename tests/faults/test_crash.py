@@ -15,12 +15,12 @@ from ctrecorder import uapi
 from ctrecorder.columns import Array, Event, Table
 from ctrecorder.ctlog.frame import FRAME, Gap, Mark
 from ctrecorder.ctlog.header import Header
-from ctrecorder.record.counters import Counters
-from ctrecorder.record.queue import WriteQueue
-from ctrecorder.record.segments import SegmentSeries
-from ctrecorder.record.target import Target
 from ctrecorder.segment.reader import Segment
 from ctrecorder.service.log import Log
+from ctrecorder.spool.counters import Counters
+from ctrecorder.spool.queue import WriteQueue
+from ctrecorder.spool.segments import SegmentSeries
+from ctrecorder.spool.target import Target
 from ctrecorder.times import DAY, SECOND
 from tests.support.disks import Ext4, tmpfs
 from tests.support.faulttable import Table as Faults

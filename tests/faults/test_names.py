@@ -17,10 +17,10 @@ from ctrecorder.archive import lock
 from ctrecorder.archive.retention import HOLDS, RECEIPTS
 from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError, UsageError
-from ctrecorder.record.target import Target
-from ctrecorder.record.template import expand_template
 from ctrecorder.segment import files
 from ctrecorder.segment.writer import SegmentWriter
+from ctrecorder.spool.target import Target
+from ctrecorder.spool.template import expand_template
 from tests.support.faulttable import Table
 from tests.support.history import NOON, History
 from tests.support.router import CHECKOUT, INSIDE, SERVER, Lab

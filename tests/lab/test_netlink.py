@@ -13,9 +13,10 @@ import pytest
 
 from ctrecorder import uapi
 from ctrecorder.columns import Event, Table, concat
-from ctrecorder.kernel import bpf, sockets, tracking
+from ctrecorder.kernel import bpf, sockets
 from ctrecorder.kernel.decoder import Decoder
 from ctrecorder.kernel.sockets import DumpSocket, EventSocket, Messages, SlotBuffer
+from tests.support.asleep import asleep
 from tests.support.router import CHECKOUT, INSIDE, INSIDE6, PUBLIC, SERVER, SERVER6, Lab, wait_until
 
 MIB = 1 << 20
@@ -290,7 +291,7 @@ def test_whether_tracking_sleeps(rules: str) -> None:
     with Lab(asleep=True) as lab:
         if text:
             lab.router.run("nft", "-f", "-", stdin=text)
-        assert lab.router.call(tracking.asleep) is expected
+        assert lab.router.call(asleep) is expected
         # What was found is so: there are events only if it is awake.
         events = lab.router.call(lambda: EventSocket(MIB))
         lab.router.run("ping", "-q", "-c", "1", "127.0.0.1")

@@ -83,7 +83,7 @@ def test_a_namespace_that_is_asleep(tmp_path: Path) -> None:
     """
     with Lab(asleep=True) as lab:
         recorder = Recorder(lab, tmp_path / "log")
-        recorder.wait("connection tracking is inactive")
+        recorder.wait("IPv6 connection tracking is off")
         lab.udp(INSIDE, (SERVER, 53), replied=False)
         recorder.flush()
         recorder.stop()
@@ -91,7 +91,7 @@ def test_a_namespace_that_is_asleep(tmp_path: Path) -> None:
 
 
 def test_an_awake_one_is_not_called_asleep(lab: Lab, tmp_path: Path) -> None:
-    assert "inactive" not in Recorder(lab, tmp_path / "log").stop()
+    assert "tracking is off" not in Recorder(lab, tmp_path / "log").stop()
 
 
 def test_sysctls_that_are_off(tmp_path: Path) -> None:

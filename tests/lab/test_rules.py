@@ -16,6 +16,7 @@ from ctrecorder.kernel import sockets
 from ctrecorder.kernel import tracking as hooks
 from ctrecorder.kernel.sockets import EventSocket
 from ctrecorder.kernel.tracking import EXPRESSIONS, XTABLES
+from tests.support.asleep import asleep
 from tests.support.router import Lab
 
 MIB = 1 << 20
@@ -248,7 +249,7 @@ def test_both_readers_agree_and_the_kernel_agrees_with_them(name: str) -> None:
         sought = lab.router.call(lambda: firewall.rules(hooks.UNTRACKING))
         assert [rule for rule in sought if "notrack" in rule.expressions] == untracked
         assert len(untracked) == case.untracked
-        assert lab.router.call(hooks.asleep) is not case.awake
+        assert lab.router.call(asleep) is not case.awake
         events = lab.router.call(lambda: EventSocket(MIB))
         for address in ("127.0.0.1", "::1"):
             lab.router.run("ping", "-q", "-c", "1", "-W", "2", address)

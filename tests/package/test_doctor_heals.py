@@ -43,7 +43,7 @@ FAULTS = {
     ),
     "asleep": Fault(
         "nft list ruleset >/run/rules; nft flush ruleset",
-        "tracking is inactive",
+        "IPv4 connection tracking is off",
         undo="nft flush ruleset; nft -f /run/rules",
         fixes=False,
     ),

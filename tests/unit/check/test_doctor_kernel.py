@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ctrecorder import uapi
 from ctrecorder.check import doctor_kernel, doctor_tools
 from ctrecorder.check.doctor_tools import Note
 from ctrecorder.errors import KernelError
@@ -64,7 +65,8 @@ def test_what_the_kernel_lacks_is_found(
     monkeypatch: pytest.MonkeyPatch, sysctls: dict[str, int], asleep: bool, fixes: list[str]
 ) -> None:
     monkeypatch.setattr(sockets, "sysctl", sysctls.get)
-    monkeypatch.setattr(tracking, "asleep", lambda: asleep)
+    off = [uapi.AF_INET6] if asleep else []
+    monkeypatch.setattr(tracking, "families_off", lambda: off)
     monkeypatch.setattr(doctor_kernel, "prove_events", lambda: iter(()))
     found = [finding.fix for finding in doctor_kernel.look_at_kernel()]
     assert len(found) == len(fixes)
@@ -74,7 +76,7 @@ def test_what_the_kernel_lacks_is_found(
 def test_events_that_are_off_are_not_called_autodetected(monkeypatch: pytest.MonkeyPatch) -> None:
     sysctls = {"nf_conntrack_count": 0, "nf_conntrack_events": 0, "nf_conntrack_timestamp": 1}
     monkeypatch.setattr(sockets, "sysctl", sysctls.get)
-    monkeypatch.setattr(tracking, "asleep", lambda: False)
+    monkeypatch.setattr(tracking, "families_off", list)
     (finding,) = doctor_kernel.look_at_kernel()
     assert finding.what == (
         "net.netfilter.nf_conntrack_events is 0: the kernel sends no events, so nothing is recorded"
@@ -85,18 +87,15 @@ def test_events_that_are_off_are_not_called_autodetected(monkeypatch: pytest.Mon
 def test_a_family_that_sleeps_alone_is_named(
     monkeypatch: pytest.MonkeyPatch, family: int, name: str
 ) -> None:
-    states: dict[int, bool | None] = {2: True, 10: True, family: False}
-    monkeypatch.setattr(doctor_kernel, "family_states", lambda: states)
+    monkeypatch.setattr(tracking, "families_off", lambda: [family])
     (finding,) = doctor_kernel._look_at_families("")
-    assert finding.what.startswith(f"connection tracking is inactive for {name}: ")
+    assert finding.what.startswith(f"{name} connection tracking is off: ")
     # The command that wakes it works, and is for that family only.
     rule = re.search(r"nft ('.*')$", finding.fix)
     assert rule is not None
     shown = in_namespace(f"nft {rule[1]}; nft list ruleset")
     assert shown.startswith({2: "table ip wake", 10: "table ip6 wake"}[family])
     assert "ct state new counter" in shown
-    states[family] = None
-    assert list(doctor_kernel._look_at_families("")) == [], "unknown is not asleep"
 
 
 @pytest.mark.parametrize("rules", ["", f"nft '{NAT}';"])

@@ -24,10 +24,10 @@ from ctrecorder.ctlog.plans import LIVE
 from ctrecorder.errors import FormatError, NewerError
 from ctrecorder.maintain import squeeze_all
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
-from ctrecorder.record.target import newest_segment
 from ctrecorder.segment.pending import PendingBlock
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
+from ctrecorder.spool.target import newest_segment
 from tests.support import ctlog_reader, tables
 from tests.support.tables import FAMILIES, NOON
 

@@ -21,7 +21,7 @@ from ctrecorder.ctlog.frame import Gap, Kind, Mark
 from ctrecorder.errors import KernelError
 from ctrecorder.kernel import sockets
 from ctrecorder.kernel.sockets import DumpSocket, EventSocket, SlotBuffer
-from ctrecorder.record import counters
+from ctrecorder.record import report as counters
 from ctrecorder.record.clock import Clock
 from ctrecorder.record.deadlines import FLUSH_NS, HEARTBEAT_NS
 from ctrecorder.record.dump import RESYNC_DELAY_NS, STALL_NS

@@ -21,10 +21,10 @@ from ctrecorder.check import verify
 from ctrecorder.ctlog.frame import NO_HASH, Gap, Kind, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError, UsageError
-from ctrecorder.record import template as record_template
 from ctrecorder.segment import files
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter, WriteError
+from ctrecorder.spool import template as record_template
 from tests.support import tables
 from tests.support.tables import NOON, SECOND, ints, same
 

@@ -17,13 +17,13 @@ from ctrecorder.columns import Array, Event, Table
 from ctrecorder.ctlog.frame import Gap, Kind, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError
-from ctrecorder.record.counters import Counters
-from ctrecorder.record.queue import MAX_UNSYNCED_BYTES, WriteQueue
-from ctrecorder.record.segments import SegmentSeries
-from ctrecorder.record.target import Target, newest_segment
 from ctrecorder.segment.pending import table_blocks
 from ctrecorder.segment.reader import Segment
 from ctrecorder.service.log import Log
+from ctrecorder.spool.counters import Counters
+from ctrecorder.spool.queue import MAX_UNSYNCED_BYTES, WriteQueue
+from ctrecorder.spool.segments import SegmentSeries
+from ctrecorder.spool.target import Target, newest_segment
 from ctrecorder.times import DAY, MINUTE, SECOND
 from tests.support.tables import ints
 

@@ -1,20 +1,17 @@
-"""The recorder's counters, and its reports: at its start, on SIGUSR1, in systemd's status line."""
+"""The recorder's reports: at its start, on SIGUSR1, and in systemd's status line."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass, field
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ctrecorder import __version__, uapi
-from ctrecorder.columns import Event, Table
+from ctrecorder.columns import Event
 from ctrecorder.kernel import sockets, tracking
 from ctrecorder.service import daemon, messages
 from ctrecorder.service.log import Log
 from ctrecorder.service.login import user_name
+from ctrecorder.spool.counters import Counters
 from ctrecorder.times import SECOND
 
 # The wanted values of net.netfilter.*, and what is missing without them.
@@ -28,34 +25,6 @@ WANTED_SYSCTLS = {
         "times are those of receipt, and the start of older connections is unknown",
     ),
 }
-
-
-@dataclass
-class Counters:
-    """Counters since the start.
-
-    `events`: (5,) int64, by the value of the column `event`.  `lost`: events that are not in the
-    log.  `unreadable`: messages of the kernel that could not be decoded (they are in `lost` too).
-    `foreign`: messages that a process sent.
-    """
-
-    events: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(Event) + 1, np.int64))
-    lost: int = 0
-    unreadable: int = 0
-    foreign: int = 0
-
-    def add(self, table: Table) -> None:
-        """Count the rows of `table`."""
-        self.events += np.bincount(table["event"], minlength=len(self.events))
-
-    def of(self, event: Event) -> int:
-        """The number of rows of one kind."""
-        return int(self.events[event])
-
-    @property
-    def total(self) -> int:
-        """The number of all events; rows of a dump are no events."""
-        return int(self.events.sum()) - self.of(Event.EXISTING)
 
 
 def protocol_names(protocols: Collection[int]) -> str:
@@ -84,8 +53,7 @@ def log_started(log: Log, path: str, protocols: Collection[int], buffer_bytes: i
 def log_obstacles(
     log: Log, asked_bytes: int, events: sockets.EventSocket, inside: str = ""
 ) -> None:
-    """Log what makes the record incomplete: a limited buffer, sysctls, a namespace without
-    connection tracking.
+    """Log what makes the record incomplete: a capped buffer, sysctls, tracking that is off.
 
     `inside`: what precedes a command that sets something in this network namespace.
     """
@@ -104,12 +72,8 @@ def log_obstacles(
             log.send(
                 messages.SYSCTL, text, name=f"net.netfilter.{name}", value=found, wanted=wanted
             )
-    if tracking.asleep():
-        text = (
-            "connection tracking is inactive in this network namespace: no firewall or NAT rule "
-            "uses it, so there are no events"
-        )
-        log.send(messages.TRACKING_INACTIVE, text)
+    for family in tracking.families_off():
+        log.send(messages.TRACKING_INACTIVE, tracking.off_text(family))
 
 
 def log_counters(log: Log, counters: Counters, path: str, bytes_written: int) -> None:

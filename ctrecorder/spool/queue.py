@@ -17,13 +17,13 @@ from ctrecorder import times
 from ctrecorder.columns import Table
 from ctrecorder.ctlog.frame import Gap, Kind, Mark
 from ctrecorder.errors import ArchiveError, CtrecorderError
-from ctrecorder.record.buffers import BlockBuffer, RowBuffer
-from ctrecorder.record.counters import Counters
-from ctrecorder.record.retry import Retry
-from ctrecorder.record.segments import SegmentSeries
 from ctrecorder.segment.pending import PendingBlock, gap_block, mark_block
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
+from ctrecorder.spool.buffers import BlockBuffer, RowBuffer
+from ctrecorder.spool.counters import Counters
+from ctrecorder.spool.retry import Retry
+from ctrecorder.spool.segments import SegmentSeries
 
 # Blocks that are written but not synced stay in memory.  In a flood they are synced before the
 # second is over; not more often than this, because a sync may take a tenth of a second, in which

@@ -19,9 +19,9 @@ from ctrecorder.ctlog.frame import (
 )
 from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError, FormatError
-from ctrecorder.record.template import expand_template, split_template
 from ctrecorder.segment import files
 from ctrecorder.segment.reader import Segment
+from ctrecorder.spool.template import expand_template, split_template
 from ctrecorder.times import DAY, MINUTE
 
 # A recorder that starts holds the lock of its folder for some 100 us for each segment there.

@@ -18,11 +18,11 @@ from ctrecorder import times
 from ctrecorder.ctlog.frame import FRAME, NO_HASH
 from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError, CtrecorderError
-from ctrecorder.record.target import Tail, Target, folder_locked, newest_segment
 from ctrecorder.segment import files
 from ctrecorder.segment.writer import FileLocation, SegmentWriter
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
+from ctrecorder.spool.target import Tail, Target, folder_locked, newest_segment
 
 
 class SegmentSeries:

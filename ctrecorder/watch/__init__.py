@@ -1,0 +1,4 @@
+"""What hides connections from the recorder: sysctls, rules, tracking by family."""
+
+# What other packages may use: module.name.
+SHOWN = ()
