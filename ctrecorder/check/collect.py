@@ -155,7 +155,9 @@ def _check_table(segment: Segment, block: Block, table: Table) -> None:
     Raises FormatError.
     """
     least, greatest = block_times(block.kind, table)
-    if (least, greatest) != (block.time_min, block.time_max):
+    # A watermark is not before the last row, and can be after it.
+    last = max(greatest, block.time_max) if block.watermark else greatest
+    if (least, last) != (block.time_min, block.time_max):
         stored = f"its frame {block.time_min} to {block.time_max}"
         raise FormatError(f"its rows have times from {least} to {greatest}, {stored}", offset=16)
     if block.form != FORM_COLUMNS:

@@ -142,7 +142,7 @@ class _Salvage:
                     bytes(payload),
                     (block.time_min, block.time_max),
                     block.family,
-                    block.form,
+                    frame.stored_form,
                     block.rows,
                 )
             end, last = block.offset + FRAME.size + frame.length, block.time_max

@@ -30,6 +30,7 @@ SHOWN = (
     "frame.TRAILER",
     "frame.VERSION",
     "frame.VERSION_REQUIRES",
+    "frame.WATERMARK",
     "frame.block_times",
     "frame.check_hash",
     "frame.dump_json",

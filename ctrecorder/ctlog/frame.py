@@ -30,7 +30,8 @@ MAGIC = b"\xc7CTB"
 # in every block, because a reader of version 1.0 takes a single such frame for damage and reads on.
 VERSION, VERSION_REQUIRES = 1, 2
 # The features in a header's `requires` that this version knows.
-FEATURES: frozenset[str] = frozenset()
+COVERAGE = "coverage"
+FEATURES: frozenset[str] = frozenset({COVERAGE})
 FRAME = struct.Struct("<4sBBBBIIqq16s16s")
 HASHED = FRAME.size - HASH_SIZE  # bytes of the frame that its hash covers
 NO_HASH = bytes(HASH_SIZE)
@@ -98,17 +99,21 @@ INDEX = np.dtype(
 # a magic.
 TRAILER = struct.Struct("<QI4s")
 TRAILER_MAGIC = b"BTC\xc7"
+# Added to the form of EVENTS or MARK: all events until time_max are in the log, or in a GAP.
+WATERMARK = 0x80
 
 Json = dict[str, Any]
 
 
+_WITH_WATERMARK = frozenset({Kind.EVENTS, Kind.MARK})
 _GAP_MEMBERS = (("reason", None), ("lost", None), ("detail", ""))
 
 
 class Frame(NamedTuple):
     """The 64 bytes before a payload.
 
-    `length`: of the payload; `previous`: the hash of the block before.
+    `form`: without WATERMARK.  `length`: of the payload; `previous`: the hash of the block before.
+    `watermark`: all events until time_max are in this block, in an earlier one, or in a GAP.
     """
 
     kind: int
@@ -121,6 +126,12 @@ class Frame(NamedTuple):
     time_max: int
     previous: bytes
     hash: bytes
+    watermark: bool = False
+
+    @property
+    def stored_form(self) -> int:
+        """The byte `form` as it is in the file."""
+        return self.form | WATERMARK if self.watermark else self.form
 
 
 def pack_block(
@@ -146,7 +157,8 @@ def hashed_part(payload: Buffer, form: int) -> Buffer:
 
     All of it; in form COLUMNS only the index, which has the hash of each column.
     """
-    return payload[: index_head(payload, len(payload))[1]] if form == FORM_COLUMNS else payload
+    columns = form & ~WATERMARK == FORM_COLUMNS
+    return payload[: index_head(payload, len(payload))[1]] if columns else payload
 
 
 def _hash(head: Buffer, part: Buffer, key: bytes) -> bytes:
@@ -171,6 +183,9 @@ def parse_frame(data: Buffer) -> Frame:
         raise FormatError(
             f"not a block: it begins with {bytes(magic).hex()}, not {MAGIC.hex()}", offset=0
         )
+    watermark = bool(form & WATERMARK) and kind in _WITH_WATERMARK
+    if watermark:
+        form &= ~WATERMARK
     if version not in (VERSION, VERSION_REQUIRES):
         reason = f"a block of version {version}: made by a newer version of ctrecorder"
         raise NewerError(reason, offset=6)
@@ -189,7 +204,8 @@ def parse_frame(data: Buffer) -> Frame:
         raise FormatError(f"a payload of {length} bytes", offset=12)
     if time_min > time_max:
         raise FormatError(f"time_min {time_min} is after time_max {time_max}", offset=16)
-    return Frame(kind, family, version, form, rows, length, time_min, time_max, previous, digest)
+    times = (time_min, time_max)
+    return Frame(kind, family, version, form, rows, length, *times, previous, digest, watermark)
 
 
 def check_hash(frame: Buffer, part: Buffer, key: bytes = b"") -> None:

@@ -258,7 +258,7 @@ class Scan:
                     frame.rows,
                     frame.kind,
                     frame.family,
-                    frame.form,
+                    frame.stored_form,
                     0,
                 )
             )

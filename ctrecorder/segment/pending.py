@@ -14,6 +14,7 @@ from ctrecorder.ctlog.encoder import encode_columns, encode_small
 from ctrecorder.ctlog.frame import (
     ROWS_WRITTEN,
     SMALL_ROWS,
+    WATERMARK,
     Gap,
     Kind,
     Mark,
@@ -28,7 +29,10 @@ OVERHEAD_BYTES = 400
 
 
 class PendingBlock(NamedTuple):
-    """A block without its two hashes.  `times`: time_min and time_max, ns UTC."""
+    """A block without its two hashes.
+
+    `times`: time_min and time_max, ns UTC.  `form`: with WATERMARK, if the block has one.
+    """
 
     kind: Kind
     payload: bytes
@@ -36,6 +40,11 @@ class PendingBlock(NamedTuple):
     family: int = 0
     form: int = WHOLE
     rows: int = 0
+
+    def with_watermark(self, watermark: int) -> PendingBlock:
+        """The same block, EVENTS or MARK, as the last one with events until `watermark`, ns UTC."""
+        times = (self.times[0], max(self.times[1], watermark))
+        return self._replace(form=self.form | WATERMARK, times=times)
 
     @property
     def size(self) -> int:

@@ -335,6 +335,7 @@ class Segment(Recording):
             frame.kind,
             frame.family,
             frame.form,
+            frame.watermark,
         ) != block[1:]:
             raise FormatError("the block is not the one that the footer lists", offset=0)
         return frame

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder.columns import Table
-from ctrecorder.ctlog.frame import NO_HASH, Gap, Json, Kind, Mark
+from ctrecorder.ctlog.frame import NO_HASH, WATERMARK, Gap, Json, Kind, Mark
 from ctrecorder.ctlog.header import NOT_COUNTED, Header
 from ctrecorder.ctlog.index import FORM_SMALL
 from ctrecorder.ctlog.predicate import Query
@@ -26,7 +26,10 @@ _JOINED_ROWS = 1 << 16
 
 
 class Block(NamedTuple):
-    """A block: `offset` of its frame, and the facts in the frame."""
+    """A block: `offset` of its frame, and the facts in the frame.
+
+    `watermark`: all events until time_max are in this block, in an earlier one, or in a GAP.
+    """
 
     offset: int
     time_min: int
@@ -35,6 +38,7 @@ class Block(NamedTuple):
     kind: int
     family: int
     form: int
+    watermark: bool = False
 
     @property
     def joins(self) -> bool:
@@ -170,6 +174,24 @@ class Recording(ABC):
         return _as_blocks(index[chosen[index["kind"]]])
 
     @property
+    def watermark(self) -> int | None:
+        """The latest watermark that counts, ns UTC; None if there is none.
+
+        One behind damage does not count: what was damaged may be missing.
+        """
+        index = self.index
+        whole = min(
+            (
+                one.offset
+                for one in self.findings
+                if one is not self.torn and one.offset is not None
+            ),
+            default=self.size,
+        )
+        found = index["time_max"][(index["form"] >= WATERMARK) & (index["offset"] < whole)]
+        return int(found.max()) if len(found) else None
+
+    @property
     def times(self) -> tuple[int, int]:
         """The least time_min and the greatest time_max of all blocks, ns UTC."""
         index = self.index
@@ -208,5 +230,8 @@ class Recording(ABC):
 
 def _as_blocks(index: NDArray[np.void]) -> list[Block]:
     """INDEX records as Blocks."""
-    records: Any = index[list(Block._fields)].tolist()
-    return list(map(Block._make, records))
+    names = ("offset", "time_min", "time_max", "rows", "kind", "family")
+    columns: list[Any] = [index[name].tolist() for name in names]
+    columns.append((index["form"] & ~np.uint8(WATERMARK)).tolist())
+    columns.append((index["form"] >= WATERMARK).tolist())
+    return list(map(Block._make, zip(*columns, strict=True)))

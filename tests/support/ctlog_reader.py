@@ -44,6 +44,7 @@ class Block:
     previous: bytes
     hash: bytes
     offset: int
+    watermark: bool = False
     columns: dict[str, list[Value]] = field(default_factory=dict)
     json: dict[str, Any] = field(default_factory=dict)
     bloom: bytes = b""
@@ -61,6 +62,8 @@ def read(data: bytes, key: bytes = b"", known: frozenset[str] = frozenset()) -> 
         magic, kind, family, version, form, rows, length, *times = struct.unpack_from(
             "<4sBBBBIIqq", data, offset
         )
+        # WATERMARK: time_max can be greater than the last time.
+        watermark, form = form >= 128 and kind in (2, 5), form & 127 if kind in (2, 5) else form
         previous, digest = data[offset + 32 : offset + 48], data[offset + 48 : offset + 64]
         payload = data[offset + 64 : offset + 64 + length]
         assert (magic, len(payload)) == (b"\xc7\x43\x54\x42", length)
@@ -68,7 +71,7 @@ def read(data: bytes, key: bytes = b"", known: frozenset[str] = frozenset()) -> 
         state = hashlib.blake2b(data[offset : offset + 48] + hashed, digest_size=16, key=key)
         assert state.digest() == digest
         assert not blocks or blocks[-1].hash == previous
-        block = Block(kind, family, rows, times[0], times[1], previous, digest, offset)
+        block = Block(kind, family, rows, times[0], times[1], previous, digest, offset, watermark)
         if form == 1:
             block.columns = Columns(payload, family, rows).all()
         elif form == 2:
