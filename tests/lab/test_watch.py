@@ -101,7 +101,7 @@ def test_the_families_that_are_tracked(name: str) -> None:
         assert reported(lab, {IPV4: 9, IPV6: 9}) == expected, "what the kernel does"
 
 
-@pytest.mark.parametrize("family", ["bridge", "netdev", "arp"])
+@pytest.mark.parametrize("family", ["netdev", "bridge", "arp"])
 def test_ct_in_other_families_is_refused_or_wakes_both(family: str) -> None:
     """A kernel with nf_conntrack_bridge takes it in a bridge; the others never do."""
     hook = {

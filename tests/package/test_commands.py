@@ -26,7 +26,7 @@ DPKG = Path("/var/lib/dpkg/info")
 # The lists of the Makefile that each target installs.
 TARGETS = {
     "demo": ("RUN", "DEMO"),
-    "check": ("RUN", "CHECK", "BENCH", "BUILD"),
+    "check": ("RUN", "CHECK", "BENCH", "BUILD", "QUICK", "COVERAGE"),
     "check-unit": ("RUN", "CHECK"),
     "check-lab": ("RUN", "CHECK"),
     "check-faults": ("RUN", "CHECK"),
@@ -40,8 +40,6 @@ RUNNERS = {"run", "spawn", "Popen", "check_call", "check_output", "timed"}
 # Runs inside a booted router, which has the packages that boot.sh names.
 INSIDE = {CHECKOUT / "tests" / "package" / "press_tab.py"}
 OURS = {path.name for path in (CHECKOUT / "bin").iterdir()}
-# The folders of tests from which any file may import; conftest.py puts them on the path.
-SHARED = ("lab", "unit", "faults", "package", "bench", "demo")
 
 
 def lists() -> dict[str, list[str]]:
@@ -159,18 +157,14 @@ def of_python(path: Path) -> tuple[set[str], list[Path]]:
     named: list[Path] = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            modules = (
-                [node.module or ""]
-                if isinstance(node, ast.ImportFrom)
-                else [alias.name for alias in node.names]
-            )
-            folders = [path.parent, *(CHECKOUT / "tests" / folder for folder in SHARED)]
+            prefix = f"{node.module or ''}." if isinstance(node, ast.ImportFrom) else ""
+            modules = [prefix.rstrip("."), *(prefix + alias.name for alias in node.names)]
             named += [
                 file
                 for name in modules
-                for folder in folders
-                if (file := folder / f"{name}.py").exists()
-            ][:1]
+                if name.startswith("tests.")
+                if (file := CHECKOUT / f"{name.replace('.', '/')}.py").exists()
+            ]
         elif isinstance(node, ast.List | ast.Tuple):
             words = [
                 one.value
