@@ -4,9 +4,10 @@ PYTHON = /usr/bin/python3
 SUITE ?= trixie
 .DEFAULT_GOAL = help
 
-# Debian packages, named alike in Debian 12 and 13.  RUN is what debian/control depends on.  DEMO, CHECK
-# and BENCH are what the demonstration, the tests and the benchmarks need besides.  BUILD is read from
-# debian/control.  tests/package/test_commands.py fails for a command that no package of its target brings.
+# Debian packages, named alike in Debian 12 and 13.  RUN is what debian/control depends on.  DEMO,
+# CHECK and BENCH are what the demonstration, the tests and the benchmarks need besides.  BUILD is
+# read from debian/control.  tests/package/test_commands.py fails for a command that no package of
+# its target brings.
 RUN = python3 python3-numpy python3-zstandard python3-systemd python3-cap-ng python3-argcomplete python3-pyroute2 python3-tqdm
 DEMO = iproute2 nftables conntrack iputils-ping kmod procps
 CHECK = $(DEMO) python3-venv python3-pytest python3-hypothesis iptables mandoc man-db \
@@ -19,8 +20,9 @@ BUILD = $(shell sed -n '/^Build-Depends:/,/^[^ ]*:/s/^ \([a-z0-9.+-]*\).*/\1/p' 
 QUICK = python3-pytest-xdist
 COVERAGE = python3-coverage
 
-# Linters, and the libraries whose types mypy reads: pinned, from PyPI, so that both releases give one answer (Debian 12 has no ruff, each
-# has another mypy, and each numpy other types).  Nothing that is shipped or tested runs from there.
+# Linters, and the libraries whose types mypy reads: pinned, from PyPI, so that both releases give
+# one answer (Debian 12 has no ruff, each has another mypy, and each numpy other types).  Nothing
+# that is shipped or tested runs from there.
 LINTERS = ruff==0.14.6 mypy==1.18.2 numpy==2.2.4 zstandard==0.23.0 pytest==8.3.5 hypothesis==6.130.5
 VENV = .venv/$(subst ==,-,$(subst $(eval) ,_,$(LINTERS)))
 # The fuzzer, which Debian does not have: for tests/faults alone.
@@ -31,7 +33,8 @@ PYTEST = $(PYTHON) -B -m pytest
 # The quick ones first.
 TESTS = tests/unit tests/lab tests/faults tests/package
 
-# Exits 0 if all packages named are installed, otherwise installs what is missing; says what to do to who may not.
+# Exits 0 if all packages named are installed, otherwise installs what is missing; says what to do
+# to who may not.
 install = $(SHELL) tests/install-packages.sh
 
 # What makes network namespaces.
@@ -61,14 +64,16 @@ root:
 deps:
 	@$(install) $(RUN) $(CHECK) $(BENCH) $(BUILD) $(QUICK) $(COVERAGE)
 
-# Lint first, it is the quickest to say no.  One run of pytest over all the rest: its summary is the last line.  The Debian roots that
-# tests/package boots take minutes, once on a machine: they are made meanwhile, and boot.sh waits for them.
+# Lint first, it is the quickest to say no.  One run of pytest over all the rest: its summary is the
+# last line.  The Debian roots that tests/package boots take minutes, once on a machine: they are
+# made meanwhile, and boot.sh waits for them.
 check: deps check-lint $(FUZZER)/done
 	@for kind in router build bare; do for suite in bookworm trixie; do \
 		tests/package/boot.sh root $$kind $$suite; done; done >/dev/null 2>&1 & \
 	$(PYTEST) $(TESTS); code=$$?; wait; exit $$code
 
-# For each change: lint, and what is not marked slow, on all CPUs.  The slowest are printed, so that one that grew is seen.
+# For each change: lint, and what is not marked slow, on all CPUs.  The slowest are printed, so that
+# one that grew is seen.
 quick: check-lint
 	@$(install) $(RUN) $(CHECK) $(QUICK)
 	$(PYTEST) tests/unit -m 'not slow' -q -n auto --hypothesis-profile=quick --durations=5
@@ -76,7 +81,8 @@ quick: check-lint
 # What takes too long for each commit.
 check-full: check coverage
 
-# With coverage's tracing each test takes longer; its own memory and time are not the commands', so those tests are left out.
+# With coverage's tracing each test takes longer; its own memory and time are not the commands', so
+# those tests are left out.
 coverage:
 	@$(install) $(RUN) $(CHECK) $(COVERAGE)
 	tests/coverage.sh
@@ -103,7 +109,8 @@ check-unit check-lab check-faults check-package: check-%:
 	@$(install) $(RUN) $(CHECK) $(if $(filter package,$*),$(BENCH) $(BUILD))
 	$(PYTEST) tests/$*
 
-# Rewrites the lists of what each package shows to others, and the layout of the code: a test and check-lint compare both.
+# Rewrites the lists of what each package shows to others, and the layout of the code: a test and
+# check-lint compare both.
 faces:
 	$(PYTHON) -B tests/support/faces.py
 
