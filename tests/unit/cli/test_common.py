@@ -130,6 +130,8 @@ def outcome(
     lines = [
         "import os, signal, sys",
         "from ctrecorder.cli import common",
+        # A shell ignores it in what it starts with &, also for what that starts.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)",
         "def body(args):",
         f"    {body}",
         "    return 0",
