@@ -39,7 +39,7 @@ def look_at_rights() -> Iterator[Finding]:
         yield Finding(what, "run as root: cttest --doctor")
 
 
-def look_at_kernel(inside: str = "") -> Iterator[Finding]:
+def look_at_kernel(inside: str = "") -> Iterator[Result]:
     """If connection tracking is loaded and awake, and its events arrive.
 
     `inside`: the prefix of a command that is to run in the network namespace that is examined.
@@ -76,9 +76,13 @@ def _look_at_sysctl(name: str, inside: str) -> Iterator[Finding]:
         yield Finding(f"net.netfilter.{name} is {value}: {why}", fix, _SYSCTL_CHANGES)
 
 
-def _look_at_families(inside: str) -> Iterator[Finding]:
+def _look_at_families(inside: str) -> Iterator[Result]:
     """If packets of both families are tracked."""
     for family in tracking.families_off():
+        if not tracking.forwards(family):
+            why = f"{FAMILIES[family]} is not forwarded here: only connections of this host itself "
+            yield Note(tracking.off_text(family), f"{why}are missing in the log")
+            continue
         table = _TABLES[family]
         rule = f"table {table} wake {{ chain forward {{ type filter hook forward priority 0; "
         rule += "ct state new counter; }; }"

@@ -32,6 +32,7 @@ SHOWN = (
     "tracking.expressions",
     "tracking.families_in_use",
     "tracking.families_off",
+    "tracking.forwards",
     "tracking.hooks",
     "tracking.is_notrack",
     "tracking.off_text",

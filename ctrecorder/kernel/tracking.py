@@ -6,6 +6,7 @@ While it is off there are no connections, no NAT and no events of that family.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import re
 import struct
@@ -175,6 +176,16 @@ def off_text(family: int) -> str:
 def families_off() -> list[int]:
     """The families whose packets are not tracked for certain."""
     return [family for family, found in tracking_of().items() if found is Tracking.OFF]
+
+
+def forwards(family: int) -> bool:
+    """If packets of `family` are forwarded, on any interface; False if the kernel has no IPv6."""
+    version = "ipv4" if family == uapi.AF_INET else "ipv6"
+    for path in Path("/proc/sys/net", version, "conf").glob("*/forwarding"):
+        with contextlib.suppress(OSError):  # an interface that has gone meanwhile
+            if path.read_text("ascii").strip() != "0":
+                return True
+    return False
 
 
 def hooks(family: int) -> Hooks | None:

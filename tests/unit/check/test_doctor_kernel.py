@@ -12,7 +12,7 @@ import pytest
 
 from ctrecorder import uapi
 from ctrecorder.check import doctor_kernel, doctor_tools
-from ctrecorder.check.doctor_tools import Note
+from ctrecorder.check.doctor_tools import Finding, Note
 from ctrecorder.errors import KernelError
 from ctrecorder.kernel import sockets, timex, tracking
 from ctrecorder.kernel.statistics import Statistics
@@ -67,8 +67,9 @@ def test_what_the_kernel_lacks_is_found(
     monkeypatch.setattr(sockets, "sysctl", sysctls.get)
     off = [uapi.AF_INET6] if asleep else []
     monkeypatch.setattr(tracking, "families_off", lambda: off)
+    monkeypatch.setattr(tracking, "forwards", lambda family: True)
     monkeypatch.setattr(doctor_kernel, "prove_events", lambda: iter(()))
-    found = [finding.fix for finding in doctor_kernel.look_at_kernel()]
+    found = [one.fix for one in doctor_kernel.look_at_kernel() if isinstance(one, Finding)]
     assert len(found) == len(fixes)
     assert all(fix.startswith(start) for fix, start in zip(found, fixes, strict=True))
 
@@ -88,7 +89,9 @@ def test_a_family_that_sleeps_alone_is_named(
     monkeypatch: pytest.MonkeyPatch, family: int, name: str
 ) -> None:
     monkeypatch.setattr(tracking, "families_off", lambda: [family])
+    monkeypatch.setattr(tracking, "forwards", lambda family: True)
     (finding,) = doctor_kernel._look_at_families("")
+    assert isinstance(finding, Finding)
     assert finding.what.startswith(f"{name} connection tracking is off: ")
     # The command that wakes it works, and is for that family only.
     rule = re.search(r"nft ('.*')$", finding.fix)
@@ -96,6 +99,22 @@ def test_a_family_that_sleeps_alone_is_named(
     shown = in_namespace(f"nft {rule[1]}; nft list ruleset")
     assert shown.startswith({2: "table ip wake", 10: "table ip6 wake"}[family])
     assert "ct state new counter" in shown
+
+
+def test_a_family_that_is_not_forwarded_may_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "families_off", lambda: [uapi.AF_INET6])
+    monkeypatch.setattr(tracking, "forwards", lambda family: family == uapi.AF_INET)
+    (note,) = doctor_kernel._look_at_families("")
+    assert isinstance(note, Note)
+    assert note.why.startswith("IPv6 is not forwarded here: ")
+
+
+def test_one_interface_that_forwards_is_enough() -> None:
+    look = "from ctrecorder.kernel.tracking import forwards as f; print(f(2), f(10))"
+    asked = f'{sys.executable} -B -c "{look}"'
+    assert in_namespace(asked) == "False False\n"
+    one = "sysctl -qw net.ipv6.conf.lo.forwarding=1 && "
+    assert in_namespace(one + asked) == "False True\n"
 
 
 @pytest.mark.parametrize("rules", ["", f"nft '{NAT}';"])
