@@ -201,7 +201,11 @@ def of_python(path: Path) -> tuple[set[str], list[Path]]:
 def of_target(target: str) -> dict[str, set[str]]:
     """Each command that `make target` runs, with the files that run it."""
     recipe = subprocess.run(
-        ["make", "-nB", target], cwd=CHECKOUT, capture_output=True, text=True, check=True
+        ["make", "--no-print-directory", "-nB", target],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     used, waiting = of_shell(recipe)
     found = {command: {"Makefile"} for command in used}
