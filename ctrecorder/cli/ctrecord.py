@@ -128,11 +128,13 @@ def record(args: argparse.Namespace) -> int:
         mode=args.mode,
         key=sealing.find_key(None, args.config),
         namespace=namespace,
+        accept_notrack=args.accept_notrack,
+        probe=args.probe,
     )
     recorder = Recorder(settings, log)
     recorder.open()
     pidfile = daemon.PidFile(args.pidfile) if args.pidfile else None
-    missing = privileges.drop_privileges(args.user, args.group, keep_net_admin=args.resync)
+    missing = privileges.drop_privileges(args.user, args.group, keep_net_admin=True)
     if missing:
         log.send(UNPRIVILEGED, f"there is no user {missing}: going on as root", user=missing)
     with daemon.SignalPipe(SIGNALS) as signals:

@@ -9,6 +9,7 @@ SHOWN = (
     "decoder.decode_table",
     "encoder.encode_columns",
     "encoder.encode_small",
+    "frame.COVERAGE",
     "frame.FEATURES",
     "frame.FRAME",
     "frame.Frame",

@@ -62,8 +62,13 @@ REASONS: Mapping[str, str] = {
     "damaged": "the log was damaged there, and its content is lost",
     "clock": "the clock was set",
     "not-recording": "nothing was recorded",
+    "late": "the recorder did not run, and the kernel did not date the events",
+    "no-events": "the kernel reported no events, or not all",
+    "not-tracked": "connection tracking was off",
+    "notrack": "a rule kept packets from tracking",
+    "unheard": "connections were not reported, as a table dump shows",
 }
-MARKS = ("start", "stop", "heartbeat", "dump", "clock")
+MARKS = ("start", "stop", "heartbeat", "dump", "clock", "state", "statistics", "repeats")
 
 # Rows in a block that is written: 65,536 take about 10 ms and 10 MiB to encode or decode.  Fewer
 # compress worse; more delay live events, and a search reads more than it needs.

@@ -69,6 +69,8 @@ class Header:
     host: str | None = None
     boot_id: str | None = None
     kernel: str | None = None
+    netns: str | None = None
+    state: Mapping[str, Any] | None = None
     protocols: tuple[str, ...] | None = None
     nat_only: bool | None = None
     updates: bool | None = None

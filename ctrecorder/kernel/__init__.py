@@ -8,6 +8,7 @@ SHOWN = (
     "netns.enter",
     "netns.names",
     "probe.Probe",
+    "probe.without_probes",
     "request.RequestSocket",
     "request.attribute",
     "rules.Untracked",

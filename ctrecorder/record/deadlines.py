@@ -9,6 +9,8 @@ from ctrecorder.times import MINUTE, SECOND
 # Events that were received are in the log, and can be listed, after this time.
 FLUSH_NS = SECOND
 STATUS_NS = 10 * SECOND
+# What hides connections is looked for, and the state is published, each second.
+LOOK_NS = SECOND
 # A recorder that has nothing to write still records each minute that it runs: after a crash in a
 # quiet night the log covers all but the last minute.  A shorter interval wears flash for nothing, a
 # longer one leaves long gaps.
@@ -25,7 +27,7 @@ class Deadlines:
         self._clock, self._target = clock, target
         # Monotonic ns; `_flush` is 0 while nothing waits to be written.
         self._flush = 0
-        self._status = self._heartbeat = clock.monotonic()
+        self._status = self._heartbeat = self._look = clock.monotonic()
         self._period = (0, 0)  # first ns UTC of this period, and of the next
 
     @property
@@ -37,6 +39,14 @@ class Deadlines:
     def heartbeat_due(self) -> bool:
         """True if nothing was written for HEARTBEAT_NS."""
         return self._heartbeat <= self._clock.monotonic()
+
+    @property
+    def look_due(self) -> bool:
+        return self._look <= self._clock.monotonic()
+
+    def looked(self) -> None:
+        """The guard has looked."""
+        self._look = self._clock.monotonic() + LOOK_NS
 
     @property
     def status_due(self) -> bool:
@@ -76,7 +86,7 @@ class Deadlines:
 
         `others`: further deadlines, monotonic ns, 0 for what is not planned.
         """
-        deadlines = [self._status, self._heartbeat]
+        deadlines = [self._status, self._heartbeat, self._look]
         deadlines += [due for due in (self._flush, *others) if due]
         wait = min(deadlines) - self._clock.monotonic()
         return max(min(wait, self._period[1] - self._clock.wall()), 0)

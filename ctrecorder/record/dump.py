@@ -17,6 +17,7 @@ from ctrecorder.columns import Table
 from ctrecorder.ctlog.frame import Mark
 from ctrecorder.errors import KernelError
 from ctrecorder.kernel.decoder import Decoder
+from ctrecorder.kernel.probe import without_probes
 from ctrecorder.kernel.sockets import DumpSocket
 from ctrecorder.record.clock import Clock
 from ctrecorder.service import messages
@@ -59,7 +60,7 @@ class TableDump:
     """At most one dump at a time.
 
     Rows that the recorder does not record are left out, as the event socket's filter does.
-    `connect` opens a socket.
+    `connect` opens a socket.  `completed` is called with start and end, ns UTC, of a complete dump.
     """
 
     def __init__(
@@ -71,11 +72,13 @@ class TableDump:
         clock: Clock,
         log: Log,
         connect: Callable[[], DumpSocket] = DumpSocket,
+        completed: Callable[[int, int], None] = lambda start, end: None,
     ) -> None:
         self._connect, self._socket = connect, connect()
         self._counters, self._queue, self._clock, self._log = counters, queue, clock, log
         self._protocols, self._nat_only = np.array(sorted(protocols), np.uint8), nat_only
         self._decoder = Decoder()
+        self._completed = completed
         self._progress: _Progress | None = None
         self._due = 0  # monotonic ns, 0 if no dump is planned
         self._reason = ""
@@ -175,6 +178,7 @@ class TableDump:
 
     def _filtered(self, table: Table) -> Table:
         """The rows of `table` that are recorded."""
+        table = without_probes(table)
         if len(self._protocols):
             table = table.take(np.isin(table["l4proto"], self._protocols))
         if self._nat_only:
@@ -186,6 +190,8 @@ class TableDump:
         begin, rows, now = progress.begin, progress.rows, self._clock.wall()
         facts = {"rows": rows, "complete": complete, "detail": detail}
         self._queue.mark(Mark(begin, now, "dump", facts))
+        if complete:
+            self._completed(begin, now)
         seconds = f"{max(now - begin, 0) / SECOND:.3f}"
         text = f"table recorded: {rows} connections in {seconds} s"
         if not complete:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from ctrecorder.ctlog.frame import Gap
 from ctrecorder.spool.counters import Counters
+from ctrecorder.times import SECOND
+
+# The guard receives each second.  Events that waited longer than this were not dated when they
+# happened, if the kernel does not date them.
+MAX_WAIT_NS = 3 * SECOND
 
 
 class LossCounter:
@@ -16,10 +21,11 @@ class LossCounter:
         self._counters = counters
         self._dropped = 0  # total at the last check, as those of `counters`
         self._checked_ns = 0  # ns UTC of the last check of the kernel's drops
+        self._emptied_ns = 0  # ns UTC of the last receive that found the buffer empty
 
     def reset(self, now_ns: int) -> None:
         """Begin at `now_ns`, ns UTC: no loss is dated earlier."""
-        self._checked_ns = now_ns
+        self._checked_ns = self._emptied_ns = now_ns
 
     def dropped(self, total: int, buffer_bytes: int, now_ns: int) -> Gap | None:
         """A gap for the events that the kernel dropped since the last check, None if it dropped
@@ -32,6 +38,18 @@ class LossCounter:
         gap = self._gap("overrun", count, detail, now_ns) if count else None
         self._checked_ns = now_ns
         return gap
+
+    def late(self, emptied: int, *, dated: bool) -> Gap | None:
+        """A gap for the times in which events waited: without a time of the kernel they are dated
+        when they are received.  None if they did not wait long, or the kernel dates them.
+
+        `emptied`: the time before the receive that found the buffer empty, ns UTC.
+        """
+        before, self._emptied_ns = self._emptied_ns, emptied
+        if dated or not before or emptied - before < MAX_WAIT_NS:
+            return None
+        detail = "the recorder did not run; events of this time are dated when they were received"
+        return Gap(before, emptied, "late", None, detail)
 
     def unreadable(self, total: int, problem: str, now_ns: int) -> Gap | None:
         """A gap for the kernel's messages that could not be decoded since the last check, None if

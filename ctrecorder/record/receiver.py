@@ -37,11 +37,16 @@ class Receiver:
 
     Attributes:
     `more`: True if the last `receive` left messages in the kernel's buffer, as far as is known.
+    `emptied`: the time before the receive that found the buffer empty, ns UTC: all events that the
+    kernel gave until then were received; None if the last `receive` did not find it empty.
     """
 
-    def __init__(self, socket: EventSocket, take: Callable[[Table], None]) -> None:
-        self.socket, self._take = socket, take
+    def __init__(
+        self, socket: EventSocket, take: Callable[[Table], None], wall: Callable[[], int]
+    ) -> None:
+        self.socket, self._take, self._wall = socket, take, wall
         self.more = False
+        self.emptied: int | None = None
         self._slots = sockets.SlotBuffer(SLOTS)
         self._decoder = Decoder()
         self._dated = False  # the kernel dates its events
@@ -54,6 +59,11 @@ class Receiver:
     def capacity(self) -> int:
         """The number of events that the kernel's buffer holds."""
         return 2 * self.socket.buffer_bytes // EVENT_BUFFER_BYTES
+
+    @property
+    def dated(self) -> bool:
+        """True if the kernel dated the last event (Linux 6.14, nf_conntrack_timestamp=1)."""
+        return self._dated
 
     @property
     def batch_wait_ns(self) -> int:
@@ -80,14 +90,15 @@ class Receiver:
         """Take the queued messages, at most BATCHES_PER_TURN batches; decode when the slots are
         full.
         """
-        taken = 0
+        self.emptied = None
         for _ in range(BATCHES_PER_TURN):
             if self._slots.rows - self._slots.used < sockets.BATCH:
                 self.decode()
-            taken = self.socket.receive(self._slots)
-            if taken < sockets.BATCH:
+            before = self._wall()
+            if not self.socket.receive(self._slots):
+                self.emptied = before
                 break
-        self.more = taken == sockets.BATCH
+        self.more = self.emptied is None
 
     def decode(self) -> None:
         """Decode all messages in the slots."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ctrecorder import __version__, labels
 from ctrecorder.columns import Table
-from ctrecorder.ctlog.frame import Gap, Mark
+from ctrecorder.ctlog.frame import COVERAGE, Gap, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.kernel import bpf, sockets
 from ctrecorder.kernel.netns import Namespace
@@ -25,6 +25,7 @@ from ctrecorder.record import report as counters
 from ctrecorder.record.clock import Clock, ClockChange
 from ctrecorder.record.deadlines import Deadlines
 from ctrecorder.record.dump import RESYNC_DELAY_NS, TableDump
+from ctrecorder.record.guard import Guard, clock_facts
 from ctrecorder.record.loss import LossCounter
 from ctrecorder.record.receiver import Receiver
 from ctrecorder.record.report import StatusLine
@@ -63,6 +64,8 @@ class RecorderOptions:
     memory_bytes: int
     mode: int
     key: bytes = field(default=b"", repr=False)  # b"": not sealed
+    accept_notrack: bool = False
+    probe: bool = True
     namespace: Namespace | None = None  # that of --netns
 
 
@@ -82,12 +85,18 @@ class Recorder:
             self._series, options.block_rows, options.memory_bytes, self.counters, log
         )
         self._segments_seen = 0
+        # All events that the kernel gave until then were received, or are in a GAP; ns UTC.
+        self._watermark = 0
+        self._written_watermark = 0  # the same, of what can be read in the segments
         self._stopping = False
         self.namespace_lost = False  # the reason why `run` ended
         self._namespace_due = self._clock.monotonic() if options.namespace else 0
 
     def open(
-        self, connect: Connect = EventSocket, connect_dump: Callable[[], DumpSocket] = DumpSocket
+        self,
+        connect: Connect = EventSocket,
+        connect_dump: Callable[[], DumpSocket] = DumpSocket,
+        make_guard: Callable[..., Guard] = Guard,
     ) -> None:
         """Subscribe to events.
 
@@ -97,8 +106,12 @@ class Recorder:
         options = self.options
         program = bpf.event_filter(options.protocols, options.nat_only)
         self._receiver = Receiver(
-            connect(options.buffer_bytes, options.updates, program), self._take
+            connect(options.buffer_bytes, options.updates, program), self._take, self._clock.wall
         )
+        self._guard = make_guard(
+            self.log, accept_notrack=options.accept_notrack, probe=options.probe
+        )
+        self._guard.attach(self._queue, self._plan_dump)
         self._dump = TableDump(
             options.protocols,
             options.nat_only,
@@ -107,6 +120,7 @@ class Recorder:
             self._clock,
             self.log,
             connect_dump,
+            self._guard.dumped,
         )
 
     def start(self) -> None:
@@ -115,11 +129,13 @@ class Recorder:
         Raises ArchiveError.
         """
         self._clock.look()
-        now = self._clock.wall()
+        now = self._watermark = self._clock.wall()
         self._loss.reset(now)
+        # The GAPs of its first look come before the segment, and are written behind its MARK.
+        self._guard.open(now)
         self._queue.open(now)
         self._deadlines.rotated(now)
-        self._queue.mark(Mark.at(now, "start", {"version": __version__}))
+        self._queue.mark(Mark.at(now, "start", {"version": __version__, **clock_facts()}))
         events = self._receiver.socket
         counters.log_started(
             self.log, self._queue.path, self.options.protocols, events.buffer_bytes
@@ -162,6 +178,8 @@ class Recorder:
         if self._dump.active or 0 < self._dump.due <= self._clock.monotonic():
             self._dump.step()
             self._deadlines.flush_soon()
+        if self._deadlines.look_due:
+            self._look()
         if self._deadlines.rotation_due:
             self._rotate()
         if self._deadlines.flush_due:
@@ -188,9 +206,33 @@ class Recorder:
         self._receiver.receive()
         self._deadlines.flush_soon()
         events = self._receiver.socket
-        self._lose(self._loss.dropped(events.drops(), events.buffer_bytes, self._clock.wall()))
+        loss = self._loss.dropped(events.drops(), events.buffer_bytes, self._clock.wall())
+        self._lose(loss)
+        if loss is None and self._receiver.emptied is not None:
+            self._lose(self._loss.late(self._receiver.emptied, dated=self._receiver.dated))
+            self._watermark = self._receiver.emptied
+
+    def _look(self) -> None:
+        """Look at what hides connections, and publish the state."""
+        self._receive()
+        self._receiver.decode()
+        self._guard.look(self._clock.wall(), self._clock.monotonic())
+        if self._queue.idle:
+            self._written_watermark = self._watermark
+        else:
+            self._deadlines.flush_soon()
+        counters = {"events": self.counters.total, "lost": self.counters.lost}
+        self._guard.publish(
+            self._series.chain,
+            self._queue.path,
+            self._written_watermark,
+            counters,
+            self._clock.wall(),
+        )
+        self._deadlines.looked()
 
     def _take(self, table: Table) -> None:
+        table = self._guard.take(table)
         self.counters.add(table)
         self._queue.add(table)
 
@@ -245,10 +287,17 @@ class Recorder:
         self._receiver.decode()
         self._check_messages()
         now = self._clock.wall()
+        if self._series.opened > self._segments_seen > 0:
+            for gap in self._guard.open_gaps(now):
+                self._queue.gap(gap)
         if self._deadlines.heartbeat_due and self._queue.idle:
-            self._queue.mark(Mark.at(now, "heartbeat"))
-        wrote = not self._queue.idle
-        complete = self._queue.flush(now)
+            self._receive()
+            self._receiver.decode()
+            self._queue.mark(self._guard.heartbeat(now))
+        wrote, watermark = not self._queue.idle, self._watermark
+        complete = self._queue.flush(now, watermark)
+        if complete:
+            self._written_watermark = max(self._written_watermark, watermark)
         self._deadlines.flushed(wrote=wrote, complete=complete)
         if self._series.opened > self._segments_seen:
             self._plan_dump("new segment" if self._segments_seen else "start")
@@ -259,7 +308,7 @@ class Recorder:
         self._receive()
         self._receiver.decode()
         now = self._clock.wall()
-        self._queue.rotate(now)
+        self._queue.rotate(now, self._watermark)
         self._deadlines.rotated(now)
         self._flush()
 
@@ -286,9 +335,13 @@ class Recorder:
                     break
         self._flush()
         now, path = self._clock.wall(), self._queue.path
+        if self._stopping:  # so that the last MARK carries the watermark
+            self._receive()
+            self._receiver.decode()
         facts = {"events": self.counters.total, "lost": self.counters.lost}
         self._queue.mark(Mark.at(now, "stop", dict(facts)))
-        closed = "is closed" if self._queue.close(now) else "could not be closed"
+        closed = "is closed" if self._queue.close(now, self._watermark) else "could not be closed"
+        self._guard.close()
         self._log_counters()
         self.log.send(messages.STOPPED, f"stopped; {path} {closed}", path=path, **facts)
 
@@ -307,6 +360,9 @@ class Recorder:
             nat_only=options.nat_only,
             buffer_bytes=self._receiver.socket.buffer_bytes,
             sysctls={name: sockets.sysctl(name) for name in HEADER_SYSCTLS},
+            requires=(COVERAGE,),
+            netns=self._guard.netns,
+            state=self._guard.state,
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from ctrecorder import __version__, uapi
 from ctrecorder.columns import Event
-from ctrecorder.kernel import sockets, tracking
+from ctrecorder.kernel import sockets
 from ctrecorder.service import daemon, messages
 from ctrecorder.service.log import Log
 from ctrecorder.service.login import user_name
@@ -53,7 +53,7 @@ def log_started(log: Log, path: str, protocols: Collection[int], buffer_bytes: i
 def log_obstacles(
     log: Log, asked_bytes: int, events: sockets.EventSocket, inside: str = ""
 ) -> None:
-    """Log what makes the record incomplete: a capped buffer, sysctls, tracking that is off.
+    """Log what makes the record incomplete: a capped buffer, sysctls.
 
     `inside`: what precedes a command that sets something in this network namespace.
     """
@@ -72,8 +72,6 @@ def log_obstacles(
             log.send(
                 messages.SYSCTL, text, name=f"net.netfilter.{name}", value=found, wanted=wanted
             )
-    for family in tracking.families_off():
-        log.send(messages.TRACKING_INACTIVE, tracking.off_text(family))
 
 
 def log_counters(log: Log, counters: Counters, path: str, bytes_written: int) -> None:

@@ -149,16 +149,31 @@ SYSCTL = Message(
     "To change it:\n"
     "  sysctl -w {name}={wanted}",
 )
-TRACKING_INACTIVE = Message(
+HIDDEN = Message(
     "e623d32675c84ba9adbdc71abd738f4f",
     WARNING,
     (),
-    "Connection tracking is off for IPv4 or IPv6",
-    "No firewall or NAT rule for this family uses connection tracking in this network namespace,\n"
-    "so the kernel tracks no connection of it and there is nothing to record. The first rule that\n"
-    "uses it turns it on. For both families, for example:\n"
+    "Something hides connections from the recorder",
+    "Connections of this kind are not recorded until it ends. The time is a GAP in the log, and\n"
+    "answers about it are not complete. Where no rule of a family uses connection tracking, the\n"
+    "first rule that uses it turns it on. For both families, for example:\n"
     "nft 'add table inet wake; add chain inet wake c { type filter hook forward priority 0; }; "
     "add rule inet wake c ct state new'",
+)
+VISIBLE = Message(
+    "1fd2c1f0a4f84f0d9b9f1d3b8a7c2e54",
+    NOTICE,
+    (),
+    "Connections are recorded again",
+    "What hid connections from the recorder has ended.",
+)
+REFUSED_CONNECTIONS = Message(
+    "7d8c3c58b0a1495f8f3b9f0f6a1e2d43",
+    WARNING,
+    (),
+    "The kernel refused connections",
+    "Their packets never left, so the log is complete without them. If the table is full, raise\n"
+    "net.netfilter.nf_conntrack_max. If no source port was free, use more public addresses.",
 )
 NAMESPACE = Message(
     "e316fbadf7fd464697e5a508b5fc506d",

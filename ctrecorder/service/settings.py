@@ -101,8 +101,27 @@ _RECORD = (
         "",
         "yes or no",
         "Record the table of open connections at the start, at each new segment and after a loss.",
-        "This recovers connections that a loss hid, and makes each segment complete by itself. "
-        "Without it, the recorder also gives up CAP_NET_ADMIN.",
+        "This recovers connections that a loss hid, and makes each segment complete by itself.",
+        values.switch,
+    ),
+    Setting(
+        "accept_notrack",
+        "no",
+        "",
+        "yes or no",
+        "Rules that keep packets from connection tracking (notrack) are meant to be there.",
+        "Answers name the connections that such a rule hides, and are complete without them. With "
+        "no, an answer that such a rule touches is not complete.",
+        values.switch,
+    ),
+    Setting(
+        "probe",
+        "yes",
+        "",
+        "yes or no",
+        "Prove each minute that events arrive, by a reserved entry in the connection table.",
+        "The entry is UDP from 127.0.0.1 to 127.0.0.1 in zone 65535. It is made and deleted at "
+        "once, and is in no listing. A conntrackd on this machine would copy it.",
         values.switch,
     ),
     Setting(

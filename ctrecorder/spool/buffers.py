@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from ctrecorder.columns import Table, concat
+from ctrecorder.ctlog.frame import Kind
 from ctrecorder.segment.pending import PendingBlock, table_blocks
 
 _Key = tuple[int, bool]  # address family; True for the rows of a table dump
@@ -77,6 +78,19 @@ class BlockBuffer:
     def next(self) -> PendingBlock | None:
         """The block to be written next, None if all are written."""
         return self._unwritten[0] if self._unwritten else None
+
+    def carry(self, watermark: int) -> bool:
+        """Put a watermark, ns UTC, on the last block to be written; False if it cannot carry one.
+
+        A watermark ends the times of its block, so the block may have no later time.
+        """
+        block = self._unwritten[-1] if self._unwritten else None
+        if block is None or block.kind not in (Kind.EVENTS, Kind.MARK):
+            return False
+        if block.times[1] > watermark:
+            return False
+        self._unwritten[-1] = block.with_watermark(watermark)
+        return True
 
     def append(self, block: PendingBlock) -> None:
         """Add a block behind all others."""

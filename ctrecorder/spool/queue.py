@@ -56,9 +56,10 @@ class WriteQueue:
         self.dropped_dump_rows = 0
         self._rows = RowBuffer(block_rows)
         self._blocks = BlockBuffer()
-        self._gaps: dict[str, Gap] = {}  # by reason
+        self._gaps: dict[tuple[str, object], Gap] = {}  # by reason and number
         self._retry = Retry()
         self._rotating = False
+        self._watermark = 0  # the last one that a block was given, ns UTC
 
     @property
     def path(self) -> str:
@@ -90,7 +91,7 @@ class WriteQueue:
         if tail is not None:
             reason = "stopped" if tail.closed else "crashed"
             detail = f"no recorder ran after {os.path.basename(tail.path)}"
-            self.gap(Gap(min(tail.time, now_ns), now_ns, reason, None, detail))
+            self.gap(Gap(min(tail.covered, now_ns), now_ns, reason, None, detail))
 
     def add(self, table: Table, existing: bool = False) -> None:
         """Take rows of events, or (`existing`) of a table dump.
@@ -105,9 +106,14 @@ class WriteQueue:
         self._rows.add(table, existing)
 
     def gap(self, gap: Gap) -> None:
-        """Record a gap; gaps of one reason between two flushes become one."""
-        known = self._gaps.get(gap.reason)
-        self._gaps[gap.reason] = gap if known is None else _merged(known, gap)
+        """Record a gap; gaps of one reason between two flushes become one.
+
+        One with a number replaces an earlier one with that number.
+        """
+        key = (gap.reason, gap.facts.get("number"))
+        known = self._gaps.get(key)
+        merges = known is not None and key[1] is None
+        self._gaps[key] = _merged(known, gap) if known is not None and merges else gap
 
     def mark(self, mark: Mark) -> None:
         """Queue a MARK behind all rows that came before it."""
@@ -119,13 +125,18 @@ class WriteQueue:
         for blocks, existing in self._rows.take_all():
             self._push(blocks, existing)
 
-    def flush(self, now_ns: int) -> bool:
+    def flush(self, now_ns: int, watermark: int | None = None) -> bool:
         """Write and sync everything that waits; True if the log is complete up to now.
 
         Gaps are queued last.  While the disk refuses they are merged, not queued: a long fault
         costs no memory.
+
+        `watermark`: all events until then, ns UTC, were added or are in a gap.  The last block that
+        is written carries it, or a heartbeat of that time follows; None: it is not known.
         """
         self.pack()
+        if not (self._gaps or self.failing):
+            self._put_watermark(watermark)
         try:
             self._prepare(now_ns)
             if self.idle and not (self.failing or self._rotating):
@@ -135,6 +146,8 @@ class WriteQueue:
                 self._blocks.append(gap_block(gap))
                 self._log_gap(gap)
             self._gaps.clear()
+            # Each GAP is written before the watermark that it limits.
+            self._put_watermark(watermark)
             self._write()
             self._sync()
             if self._rotating:
@@ -145,17 +158,17 @@ class WriteQueue:
         self._succeed()
         return True
 
-    def rotate(self, now_ns: int) -> None:
+    def rotate(self, now_ns: int, watermark: int | None = None) -> None:
         """Write everything that waits, close the segment and open the next one.
 
         While the disk refuses, each later `flush` tries again.
         """
         self._rotating = True
-        self.flush(now_ns)
+        self.flush(now_ns, watermark)
 
-    def close(self, now_ns: int) -> bool:
+    def close(self, now_ns: int, watermark: int | None = None) -> bool:
         """Write everything that waits and close the segment in order; False if the disk refused."""
-        if not self.flush(now_ns):
+        if not self.flush(now_ns, watermark):
             return False
         try:
             self.series.close(now_ns)
@@ -163,6 +176,18 @@ class WriteQueue:
             self._fail(error)
             return False
         return True
+
+    def _put_watermark(self, watermark: int | None) -> None:
+        """Give the watermark to the last block to be written, or to a heartbeat behind it.
+
+        If there is nothing to be written, it waits: no block is made for it alone.
+        """
+        if watermark is None or watermark == self._watermark or self._blocks.empty:
+            return
+        if not self._blocks.carry(watermark):
+            heartbeat = mark_block(Mark.at(watermark, "heartbeat"))
+            self._blocks.append(heartbeat.with_watermark(watermark))
+        self._watermark = watermark
 
     def _prepare(self, now_ns: int) -> None:
         """Make sure that a segment is open at its path; open a new one if its disk fails."""

@@ -48,6 +48,11 @@ class SegmentSeries:
         self._unreachable = False
 
     @property
+    def chain(self) -> str:
+        """The name of the recording; "" before the first segment."""
+        return self._chain
+
+    @property
     def path(self) -> str:
         """The segment that is being written, or the last one while none can be opened."""
         if self.writer is not None:

@@ -62,7 +62,7 @@ class Tail(NamedTuple):
     """The end of a segment, to which the next one is chained.
 
     `sequence`: the segment's number in the chain.  `time`: of its last block, ns UTC.  `closed`:
-    in order, with a footer.
+    in order, with a footer.  `watermark`: its last one; None if it has none.
     """
 
     path: str
@@ -71,6 +71,14 @@ class Tail(NamedTuple):
     sequence: int
     time: int
     closed: bool
+    watermark: int | None = None
+
+    @property
+    def covered(self) -> int:
+        """Until when it holds all events: the watermark, or without one the time of its last block,
+        ns UTC.
+        """
+        return self.time if self.watermark is None else self.watermark
 
 
 @contextlib.contextmanager
@@ -128,6 +136,7 @@ def _tail(path: str, key: bytes) -> Tail:
             chain.sequence(header),
             last,
             segment.state == "closed",
+            segment.watermark,
         )
 
 

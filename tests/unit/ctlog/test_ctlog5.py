@@ -183,7 +183,7 @@ def test_the_columns() -> None:
 def test_what_is_defined_for_later_is_free_or_as_it_is_defined() -> None:
     """A number or name that the page keeps for a feature means that feature or nothing."""
     features, columns = table("feature"), table("id", "column")
-    assert set(features) >= form.FEATURES
+    assert set(features) >= form.FEATURES - {form.COVERAGE}
     told = {int(number): row[0] for number, row in columns.items()}
     assert {column.name: told.get(column.id) for column in COLUMNS if column.id in told} == {
         column.name: column.name for column in COLUMNS if column.id in told
@@ -196,7 +196,6 @@ def test_what_is_defined_for_later_is_free_or_as_it_is_defined() -> None:
     assert {name for name, value in entries.ENCODINGS.items() if value == 256} <= {"GROUPED"}
     assert "WATERMARK, 128" in text
     assert max(index.WHOLE, index.FORM_COLUMNS, index.FORM_SMALL) < 128
-    assert not set(table("cause")) & set(form.REASONS)
     assert rows_of(table("offset", "size", "seal")) == layout("<II32s")
 
 

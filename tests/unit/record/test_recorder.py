@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from ctrecorder import uapi
+from ctrecorder.columns import Table
 from ctrecorder.ctlog.frame import Gap, Kind, Mark
 from ctrecorder.errors import KernelError
 from ctrecorder.kernel import sockets
@@ -25,6 +26,7 @@ from ctrecorder.record import report as counters
 from ctrecorder.record.clock import Clock
 from ctrecorder.record.deadlines import FLUSH_NS, HEARTBEAT_NS
 from ctrecorder.record.dump import RESYNC_DELAY_NS, STALL_NS
+from ctrecorder.record.guard import Guard
 from ctrecorder.record.recorder import Recorder, RecorderOptions
 from ctrecorder.segment.reader import Segment
 from ctrecorder.service import daemon, messages
@@ -177,6 +179,48 @@ class Entries(Log):
         return [text for each, text in self.entries if each is kind]
 
 
+class Quiet(Guard):
+    """A guard that finds nothing: it has no kernel to look at."""
+
+    def __init__(self, log: Log, *, accept_notrack: bool, probe: bool) -> None:
+        self.published: list[int] = []
+        self.waiting: list[Gap] = []
+
+    def open(self, now: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    @property
+    def netns(self) -> str | None:
+        return "1"
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return {"events": 1}
+
+    def open_gaps(self, now: int) -> list[Gap]:
+        return self.waiting
+
+    def take(self, table: Table) -> Table:
+        return table
+
+    def look(self, now: int, monotonic: int) -> None:
+        pass
+
+    def dumped(self, start: int, end: int) -> None:
+        pass
+
+    def heartbeat(self, now: int) -> Mark:
+        return Mark.at(now, "heartbeat")
+
+    def publish(
+        self, chain: str, segment: str, watermark: int, counters: dict[str, Any], now: int
+    ) -> None:
+        self.published.append(watermark)
+
+
 class Stage:
     """A recorder with everything around it."""
 
@@ -205,7 +249,7 @@ class Stage:
             mode=0o640,
         )
         self.recorder = Recorder(options, self.log, self.machine)
-        self.recorder.open(lambda *args: self.events, self._connect_dump)
+        self.recorder.open(lambda *args: self.events, self._connect_dump, Quiet)
         self.machine.ready = [
             lambda: SIGNALS if self.signals.sent else None,
             lambda: EVENTS if self.events.queued else None,
@@ -369,8 +413,8 @@ def test_a_loss_is_a_gap_and_a_dump_follows(stage: Stage) -> None:
     (path,) = stage.segments()
     (gap,) = gaps(path)
     assert (gap.reason, gap.lost) == ("overrun", 30)
-    # From the last look without a loss: after the batch of second 10.
-    assert START + 10 * SECOND <= gap.begin < START + 11 * SECOND
+    # From the last look without a loss, and the recorder looks each second.
+    assert START + 18 * SECOND <= gap.begin < START + 20 * SECOND
     assert START + 20 * SECOND <= gap.end < START + 21 * SECOND
     first, after = marks(path, "dump")
     assert after.facts["detail"] == "after a loss"
@@ -422,7 +466,8 @@ def test_a_step_of_the_clock_is_a_mark_and_a_gap(stage: Stage) -> None:
     assert (gap.reason, gap.lost, gap.end - gap.begin) == ("clock", 0, 90 * SECOND)
     order = [(kind, row_ids) for kind, _, row_ids in blocks(path) if kind != Kind.GAP]
     at = order.index((Kind.EVENTS, [1]))
-    assert order[at + 1 : at + 3] == [(Kind.MARK, []), (Kind.EVENTS, [2])]
+    # The MARK, the watermark behind the GAP, and what came after the step.
+    assert order[at + 1 : at + 4] == [(Kind.MARK, []), (Kind.MARK, []), (Kind.EVENTS, [2])]
     assert stage.log.texts(messages.CLOCK) == ["the clock was stepped by -90.000 s"]
 
 
@@ -508,3 +553,107 @@ def test_the_status_has_the_rate(stage: Stage) -> None:
     assert statuses[2].startswith("STATUS=10 events/s, ")
     assert statuses[2].endswith(f" in all, 0 lost; {name}")
     assert len(statuses) == 5  # at the start, then each 10 s
+
+
+def watermarks(path: Path) -> list[tuple[Kind, float]]:
+    """The blocks with a watermark, and the watermark in seconds after the start."""
+    with Segment(str(path)) as segment:
+        return [
+            (Kind(block.kind), (block.time_max - START) / SECOND)
+            for block in segment.blocks
+            if block.watermark
+        ]
+
+
+def test_each_write_ends_with_a_watermark(stage: Stage) -> None:
+    """Of the moment before the receive that found the buffer empty."""
+    stage.arrive(10, 1)
+    stage.run(20.5)
+    (path,) = stage.segments()
+    found = watermarks(path)
+    assert [kind for kind, _ in found if kind == Kind.EVENTS] == [Kind.EVENTS]
+    (written,) = [seconds for kind, seconds in found if kind == Kind.EVENTS]
+    assert 10 <= written <= 11.1
+    assert found[-1] == (Kind.MARK, found[-1][1])
+    assert 19 <= found[-1][1] <= 20.5
+
+
+def test_the_watermark_stands_still_while_the_buffer_is_not_empty(stage: Stage) -> None:
+    """A flood that always has more: its events are written, but nothing is proved."""
+
+    original = stage.events.receive
+
+    def receive(buffer: SlotBuffer) -> int:
+        if 10 <= stage.machine.monotonic_ns / SECOND - 50 < 15:
+            stage.events.queued.extend([event(1)] * (2 * sockets.BATCH))
+            del stage.events.queued[4 * sockets.BATCH :]
+            stage.machine._move(stage.machine.monotonic_ns + SECOND // 200)
+        return original(buffer)
+
+    stage.arrive(10, 1)
+
+    stage.events.receive = receive  # type: ignore[method-assign]
+    stage.run(30)
+    during = [seconds for _, seconds in watermarks(stage.segments()[0]) if 10.2 < seconds < 14.8]
+    assert during == []
+    assert max(seconds for _, seconds in watermarks(stage.segments()[0])) > 20
+
+
+def test_a_loss_is_written_before_the_watermark_behind_it(stage: Stage) -> None:
+    def drop() -> None:
+        stage.events.dropped += 30
+        stage.events.queued.append(event(2))
+
+    stage.machine.at(20, drop)
+    stage.run(40)
+    with Segment(str(stage.segments()[0])) as segment:
+        (gap,) = gaps(stage.segments()[0])
+        at = [Kind(block.kind) for block in segment.blocks].index(Kind.GAP)
+        before = [block.time_max for block in segment.blocks[:at] if block.watermark]
+        assert max(before) <= gap.begin
+
+
+def test_holes_that_last_are_in_each_segment(stage: Stage) -> None:
+    hole = Gap(START, START + SECOND, "no-events", None, "", {"number": 7, "open": True})
+    guard = stage.recorder._guard
+    assert isinstance(guard, Quiet)
+    guard.waiting.append(hole)
+    stage.machine.at(70, lambda: stage.signals.sent.append(signal.SIGHUP))
+    stage.run(90)
+    first, second = stage.segments()
+    assert [gap.facts for gap in gaps(second)] == [{"number": 7, "open": True}]
+    assert gaps(first) == []
+    with Segment(str(second)) as segment:
+        assert segment.header.requires == ("coverage",)
+        assert segment.version == 2
+
+
+def test_a_crash_is_a_gap_from_the_last_watermark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Stage(tmp_path, monkeypatch)
+    first.arrive(10, 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(first.recorder, "_stop", lambda: None)
+        first.run(20)
+    writer = first.recorder._series.writer
+    assert writer is not None
+    writer.abandon()
+    (path,) = first.segments()
+    until = watermarks(path)[-1][1]
+    second = Stage(tmp_path, monkeypatch)
+    second.machine.step_wall(100 * SECOND)
+    second.machine.look()
+    second.run(10)
+    (gap,) = [gap for gap in gaps(second.segments()[-1]) if gap.reason == "crashed"]
+    assert (gap.begin - START) / SECOND == until
+
+
+def test_the_published_watermark_is_that_of_what_can_be_read(stage: Stage) -> None:
+    stage.arrive(10, 1)
+    stage.run(30)
+    guard = stage.recorder._guard
+    assert isinstance(guard, Quiet)
+    assert len(guard.published) >= 28
+    assert guard.published == sorted(guard.published)
+    assert guard.published[-1] > START + 28 * SECOND

@@ -35,6 +35,8 @@ def test_without_a_file_every_setting_has_its_default(
         "nat_only": False,
         "updates": False,
         "resync": True,
+        "accept_notrack": False,
+        "probe": True,
         "buffer": 65536,
         "rows": 16384,
         "memory": 64,

@@ -1,0 +1,272 @@
+"""What the recorder looks at each second beside the events, and what it proves by it.
+
+The guard finds what hides connections (`watch`), proves with a probe that events arrive, and counts
+what the kernel refused.  What it finds becomes GAPs and MARKs, notes in the journal, and the state
+that the recorder publishes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from ctrecorder.archive.live import FOLDER, LiveState, Publisher
+from ctrecorder.columns import Table
+from ctrecorder.ctlog.frame import Gap, Json, Mark
+from ctrecorder.errors import ArchiveError, KernelError
+from ctrecorder.kernel.probe import Probe
+from ctrecorder.kernel.rules import Untracked
+from ctrecorder.kernel.statistics import Statistics, read_statistics
+from ctrecorder.kernel.timex import clock_state
+from ctrecorder.service import messages
+from ctrecorder.service.log import Log
+from ctrecorder.spool.queue import WriteQueue
+from ctrecorder.times import MILLISECOND, MINUTE
+from ctrecorder.watch.hidden import NO_EVENTS
+from ctrecorder.watch.watcher import Hole, Watcher
+
+# The path from the kernel to the decoder is proved so often, and after each change of the rules.
+PROOF_NS = MINUTE
+_SO_NETNS_COOKIE = 71  # asm-generic/socket.h, since Linux 5.14
+
+
+def netns_cookie() -> str | None:
+    """The cookie of this network namespace: with the boot id it names the connection table."""
+    try:
+        # The units allow no other family that needs no address.
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC) as opened:
+            content = opened.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+        return str(struct.unpack("=Q", content)[0])
+    except (OSError, struct.error):
+        return None
+
+
+def clock_facts() -> Json:
+    """The member `clock` of MARKs and states; {} if the state of the clock cannot be read."""
+    state = clock_state()
+    return {} if state is None else {"clock": state._asdict()}
+
+
+class Guard:
+    """The guard of one recorder.
+
+    Make it in the recorder's network namespace, before privileges are dropped; CAP_NET_ADMIN must
+    stay.  Raises KernelError if a netfilter socket cannot be opened.
+
+    Attributes:
+    `proved`: the last probe was received.
+    """
+
+    def __init__(self, log: Log, *, accept_notrack: bool, probe: bool) -> None:
+        self._log = log
+        self._accept_notrack = accept_notrack
+        self._watcher: Watcher | None = None
+        self._probe = Probe() if probe else None
+        self._publisher = _publisher(log)
+        self._netns = netns_cookie()
+        self.proved = False
+        self._proof_due = 0  # monotonic ns
+        self._proved_at = 0  # ns UTC of the last proof
+        self._silent: Hole | None = None  # no event of the last probe arrived
+        # Holes of events that were off: they last until a dump has shown what began meanwhile.
+        self._awaiting: list[Hole] = []
+        self._statistics: Statistics | None = None
+        self._counted_at = 0  # ns UTC
+        self._publishing_fails = False
+        self._numbers = itertools.count()
+        self._queue: WriteQueue | None = None
+        self._plan_dump: Callable[[str], None] = lambda reason: None
+
+    def open(self, now: int) -> None:
+        """Look for the first time.  `now`: ns UTC."""
+        # Numbers of holes are unique in the recording, also over restarts.
+        self._numbers = itertools.count(now // MILLISECOND)
+        self._watcher = Watcher(lambda: now, now, self._accept_notrack, self._numbers)
+        self._look(now)
+        self._proved_at = self._counted_at = now
+        self._statistics = _statistics()
+
+    def attach(self, queue: WriteQueue, plan_dump: Callable[[str], None]) -> None:
+        """Where GAPs and MARKs go, and what plans a dump."""
+        self._queue, self._plan_dump = queue, plan_dump
+
+    def close(self) -> None:
+        """Close sockets and files; the published state is removed."""
+        if self._watcher is not None:
+            self._watcher.close()
+        if self._probe is not None:
+            self._probe.close()
+        if self._publisher is not None:
+            self._publisher.close()
+
+    @property
+    def netns(self) -> str | None:
+        """The member `netns` of a HEADER."""
+        return self._netns
+
+    @property
+    def state(self) -> Json:
+        """The member `state` of a HEADER."""
+        return {**(self._watcher.state if self._watcher else {}), **clock_facts()}
+
+    def open_gaps(self, now: int) -> list[Gap]:
+        """The GAPs of the holes that last: each further segment begins with them."""
+        lasting = [*(self._watcher.holes if self._watcher else ()), *self._awaiting]
+        if self._silent is not None:
+            lasting.append(self._silent)
+        return [hole.gap(now) for hole in lasting]
+
+    def take(self, table: Table) -> Table:
+        """`table` without events of probes."""
+        return table if self._probe is None else self._probe.take(table)
+
+    def look(self, now: int, monotonic: int) -> None:
+        """Look at everything that is due.  Call it right after all queued events were decoded.
+
+        `now`: ns UTC.
+        """
+        self._judge_probe(now)
+        changed = self._look(now)
+        if self._probe is not None and (changed or monotonic >= self._proof_due):
+            self._proof_due = monotonic + PROOF_NS
+            try:
+                self._probe.send()
+            except KernelError as error:
+                self.proved = False
+                self._log.send(messages.HIDDEN, f"no proof that events arrive: {error}")
+                self._probe = None
+
+    def _judge_probe(self, now: int) -> None:
+        """Both events of the last probe were queued when it was sent, and all was decoded since."""
+        if self._probe is None:
+            return
+        if self._probe.pending and self._silent is None:
+            self.proved = False
+            text = "the events of a probe did not arrive: the kernel reports no connections"
+            start = min(self._proved_at, now)
+            self._silent = Hole(
+                next(self._numbers), NO_EVENTS, start, None, Untracked(), False, detail=text
+            )
+            self._log.send(messages.HIDDEN, text)
+            self._gap(self._silent.gap(now))
+        elif not self._probe.pending:
+            if self._silent is not None:
+                ended, self._silent = replace(self._silent, end=now), None
+                self._await_dump(ended)
+            self.proved, self._proved_at = True, now
+
+    def _look(self, now: int) -> bool:
+        """Look at sysctls, rules and tracking; True if something changed."""
+        if self._watcher is None:
+            return False
+        look = self._watcher.look(now)
+        for note in look.notes:
+            self._log.send(messages.HIDDEN if note.warning else messages.VISIBLE, note.text)
+        for hole in look.opened:
+            self._gap(hole.gap(now))
+        for hole in look.closed:
+            if look.needs_dump and hole.reason == NO_EVENTS:
+                self._await_dump(hole)
+            else:
+                self._gap(hole.gap(now))
+        mark = look.mark()
+        if mark is not None and self._queue is not None:
+            self._queue.mark(mark)
+        return bool(look.changed)
+
+    def _await_dump(self, hole: Hole) -> None:
+        """Keep a hole open until a dump is complete: what began in it never reports its end."""
+        self._awaiting.append(replace(hole, end=None))
+        self._plan_dump("events were off")
+
+    def dumped(self, start: int, end: int) -> None:
+        """A complete dump, from `start` to `end` (ns UTC), shows what is open."""
+        for hole in [hole for hole in self._awaiting if hole.start <= start]:
+            self._awaiting.remove(hole)
+            self._gap(replace(hole, end=end).gap(end))
+
+    def heartbeat(self, now: int) -> Mark:
+        """A MARK heartbeat, and a MARK statistics before it if the kernel refused connections."""
+        counted = _statistics()
+        if counted is not None and self._statistics is not None:
+            risen = counted.since(self._statistics)
+            if any(risen) and self._queue is not None:
+                start = min(self._counted_at, now)
+                self._queue.mark(Mark(start, now, "statistics", risen._asdict()))
+                self._log_refused(risen)
+        self._statistics, self._counted_at = counted or self._statistics, now
+        facts: dict[str, Any] = clock_facts()
+        if self._probe is not None:
+            facts["proved"] = self.proved
+        return Mark.at(now, "heartbeat", facts)
+
+    def _log_refused(self, risen: Statistics) -> None:
+        """The kernel's counts say no more than this."""
+        full = max(risen.drop - risen.insert_failed, 0)
+        if full:
+            self._log.send(
+                messages.REFUSED_CONNECTIONS, f"table full: {full:,} connections refused"
+            )
+        if risen.insert_failed:
+            text = f"{risen.insert_failed:,} refused: no free source port, or a collision"
+            self._log.send(messages.REFUSED_CONNECTIONS, text)
+
+    def publish(self, chain: str, segment: str, watermark: int, counters: Json, now: int) -> None:
+        """Publish the state; a failure is logged once."""
+        if self._publisher is None or not segment:
+            return
+        try:
+            status = os.stat(segment, follow_symlinks=False)
+            holes = tuple(_as_json(gap) for gap in self.open_gaps(now))
+            self._publisher.publish(
+                LiveState(
+                    chain=chain,
+                    segment=os.path.abspath(segment),
+                    device=status.st_dev,
+                    inode=status.st_ino,
+                    watermark=watermark,
+                    holes=holes,
+                    state=self.state,
+                    counters=counters,
+                )
+            )
+            self._publishing_fails = False
+        except OSError:
+            pass  # the segment is not in its place: its state is not to be believed either
+        except ArchiveError as error:
+            if not self._publishing_fails:
+                self._publishing_fails = True
+                self._log.send(messages.SKIPPED, str(error), path=FOLDER, error=str(error))
+
+    def _gap(self, gap: Gap) -> None:
+        if self._queue is not None:
+            self._queue.gap(gap)
+
+
+def _as_json(gap: Gap) -> Json:
+    """A GAP as a member of the published state."""
+    lasts = gap.facts.get("open") is True
+    members = {"start": gap.begin, "end": None if lasts else gap.end, "reason": gap.reason}
+    return {**gap.facts, **members, "lost": gap.lost, "detail": gap.detail}
+
+
+def _statistics() -> Statistics | None:
+    try:
+        return read_statistics()
+    except KernelError:
+        return None
+
+
+def _publisher(log: Log) -> Publisher | None:
+    """The publisher; None, which is logged, if there is no folder to publish in."""
+    try:
+        return Publisher()
+    except ArchiveError as error:
+        text = f"the state is not published: {error}; the open segment proves no more than it holds"
+        log.send(messages.SKIPPED, text, path=FOLDER, error=str(error))
+        return None
