@@ -15,6 +15,7 @@ SHOWN = (
     "live.FOLDER",
     "live.LiveState",
     "live.Publisher",
+    "live.make_folder",
     "lock.BusyError",
     "lock.Held",
     "lock.clear_leavings",

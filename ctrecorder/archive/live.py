@@ -75,6 +75,19 @@ def start_ticks(pid: int) -> int | None:
         return None
 
 
+def make_folder(uid: int, gid: int, folder: str = FOLDER) -> None:
+    """Make the folder for a recorder that will run as this user, if there is none.
+
+    systemd makes it for the units.  A failure shows when the recorder publishes.
+    """
+    try:
+        os.mkdir(folder, 0o755)
+    except OSError:
+        return
+    os.chmod(folder, 0o755)
+    os.chown(folder, uid, gid)
+
+
 class Publisher:
     """Writes the state of this process.
 
@@ -84,16 +97,15 @@ class Publisher:
     def __init__(self, folder: str = FOLDER) -> None:
         self._folder = Folder(folder)
         self._name = ""
-        self._process = {
-            "boot_id": boot_id(),
-            "pid": os.getpid(),
-            "start_ticks": start_ticks(os.getpid()),
-        }
+        self._process: Json = {}
 
     def publish(self, state: LiveState) -> None:
         """Replace the file.  Raises ArchiveError."""
+        pid = os.getpid()  # another one after the fork of a daemon
+        if self._process.get("pid") != pid:
+            self._process = {"boot_id": boot_id(), "pid": pid, "start_ticks": start_ticks(pid)}
         facts = {**self._process, "boottime_ns": boottime_ns(), **asdict(state)}
-        name, aside = f"{state.chain}.json", f".{state.chain}.{os.getpid()}"
+        name, aside = f"{state.chain}.json", f".{state.chain}.{pid}"
         try:
             self._folder.remove(aside)
             descriptor = self._folder.create(aside, _MODE)

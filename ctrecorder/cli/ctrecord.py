@@ -107,6 +107,7 @@ def record(args: argparse.Namespace) -> int:
     # Before anything opens a socket or starts a thread.
     namespace = netns.enter(args.netns) if args.netns is not None else None
 
+    from ctrecorder.archive import live
     from ctrecorder.record.recorder import SIGNALS, Recorder, RecorderOptions
     from ctrecorder.service import daemon, privileges
     from ctrecorder.service import key as sealing
@@ -131,6 +132,7 @@ def record(args: argparse.Namespace) -> int:
         accept_notrack=args.accept_notrack,
         probe=args.probe,
     )
+    live.make_folder(*privileges.ids_of(args.user, args.group))
     recorder = Recorder(settings, log)
     recorder.open()
     pidfile = daemon.PidFile(args.pidfile) if args.pidfile else None

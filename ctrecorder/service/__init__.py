@@ -50,6 +50,7 @@ SHOWN = (
     "privileges.CAP_NET_ADMIN",
     "privileges.drop_privileges",
     "privileges.has_net_admin",
+    "privileges.ids_of",
     "privileges.status_of",
     "settings.DEFAULT_FOLDER",
     "settings.RESOLUTIONS",

@@ -49,6 +49,17 @@ def drop_privileges(user: str | None, group: str | None, *, keep_net_admin: bool
     return ""
 
 
+def ids_of(user: str | None, group: str | None) -> tuple[int, int]:
+    """The uid and gid that `drop_privileges` changes to; those of this process if to none.
+
+    Raises UsageError for a group that does not exist.
+    """
+    uid, gid = _uid_gid(user or DEFAULT_USER)
+    if os.geteuid() != 0 or uid is None:
+        return os.geteuid(), os.getegid()
+    return uid, gid if group is None else _gid(group)
+
+
 def status_of(pid: int | str = "self") -> dict[str, str]:
     """/proc/PID/status as a dict: "Uid" -> "0\\t0\\t0\\t0", "CapEff" -> 16 hex digits, ..."""
     lines = Path(f"/proc/{pid}/status").read_text("ascii", "replace").splitlines()

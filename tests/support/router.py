@@ -111,7 +111,7 @@ class EventSocket(NamedTuple):
 
 
 def event_sockets(pid: int) -> list[EventSocket]:
-    """The sockets on which process `pid` gets events.
+    """The sockets on which process `pid` gets events of connections.
 
     Empty: it has not subscribed yet; from then on it misses nothing.
     """
@@ -123,7 +123,8 @@ def event_sockets(pid: int) -> list[EventSocket]:
     for line in Path(f"/proc/{pid}/net/netlink").read_text().splitlines()[1:]:
         _, protocol, port, groups, queued, _, _, _, drops, inode = line.split()
         fd = fds.get(f"socket:[{inode}]")
-        if fd is not None and int(protocol) == uapi.NETLINK_NETFILTER and int(groups, 16):
+        # The groups 1 to 3: new, update, destroy.  Another socket hears of changed rules.
+        if fd is not None and int(protocol) == uapi.NETLINK_NETFILTER and int(groups, 16) & 7:
             found.append(EventSocket(fd, int(port), int(queued), int(drops)))
     return found
 
