@@ -12,6 +12,7 @@ from ctrecorder.legacy import format as legacy_format
 from ctrecorder.legacy.decompress import Stream
 from ctrecorder.legacy.format import HEADER_BYTES
 from ctrecorder.segment.files import open_file
+from ctrecorder.service.unsent import UNSENT
 from ctrecorder.times import BEGIN, END
 
 # A file that does not begin with a header is searched for a block in these first bytes.  A header
@@ -19,8 +20,8 @@ from ctrecorder.times import BEGIN, END
 _SEARCH = 1 << 16
 # The last bytes of a file that contain a footer of up to a hundred blocks.
 _TAIL = 1 << 12
-# Files of ctexpire in an archive (`retention`): neither segments nor foreign files.
-SIDE_FILES = frozenset(("ctexpire.holds", "ctexpire.receipts"))
+# Files in an archive (`retention`, `service.unsent`) that are neither segments nor foreign files.
+SIDE_FILES = frozenset(("ctexpire.holds", "ctexpire.receipts", UNSENT))
 
 
 def sniff(descriptor: int) -> Frame | None:

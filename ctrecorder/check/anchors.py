@@ -40,15 +40,16 @@ KINDS: dict[str, Message] = {
 }
 _BY = r"(?:\[\d+\])?: "  # after the name of the command
 _LAST, _BEFORE = rf"last hash (?P<hash>{_HASH})", rf"(?P<before>{_HASH})"
+_END = r"(?: \(at [0-9T:.Z-]+\))?$"  # an entry that was sent late has its time
 _TEXTS = {
     "opened": re.compile(
-        rf"ctrecord{_BY}new segment (?P<path>.+?)(?:, after .+ with last hash {_BEFORE})?$"
+        rf"ctrecord{_BY}new segment (?P<path>.+?)(?:, after .+ with last hash {_BEFORE})?{_END}"
     ),
-    "closed": re.compile(rf"ctrecord{_BY}closed (?P<path>.+): \d+ rows, \d+ bytes, {_LAST}$"),
+    "closed": re.compile(rf"ctrecord{_BY}closed (?P<path>.+): \d+ rows, \d+ bytes, {_LAST}{_END}"),
     "squeezed": re.compile(
-        rf"ctsqueeze{_BY}squeezed (?P<path>.+?): .*; {_LAST}, before {_BEFORE}$"
+        rf"ctsqueeze{_BY}squeezed (?P<path>.+?): .*; {_LAST}, before {_BEFORE}{_END}"
     ),
-    "deleted": re.compile(rf"ctexpire{_BY}deleted (?P<path>.+?): .*; {_LAST}$"),
+    "deleted": re.compile(rf"ctexpire{_BY}deleted (?P<path>.+?): .*; {_LAST}{_END}"),
 }
 # The fields of a journal entry with `hash` and `before`.
 _FIELDS = {

@@ -98,7 +98,12 @@ def expire(args: argparse.Namespace) -> int:
 
     from ctrecorder.service.log import Log
 
-    log = Log("ctexpire")
+    with Log("ctexpire") as log:
+        log.keep_in(args.folder)
+        return _run(args, log)
+
+
+def _run(args: argparse.Namespace, log: Log) -> int:
     if args.hold or args.release is not None or args.holds:
         return _change_holds(args, log)
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ctrecorder.cli import common
 from ctrecorder.errors import ExitCode
 from ctrecorder.service.config import argument, check, merge
+
+if TYPE_CHECKING:
+    from ctrecorder.kernel.netns import Namespace
+    from ctrecorder.service.log import Log
 
 SUMMARY = """\
 Record the start and the end of every connection that the kernel tracks,
@@ -107,14 +112,19 @@ def record(args: argparse.Namespace) -> int:
     # Before anything opens a socket or starts a thread.
     namespace = netns.enter(args.netns) if args.netns is not None else None
 
+    from ctrecorder.service.log import Log
+
+    with Log("ctrecord") as log:
+        return _run(args, namespace, log)
+
+
+def _run(args: argparse.Namespace, namespace: Namespace | None, log: Log) -> int:
     from ctrecorder.archive import live
     from ctrecorder.record.recorder import SIGNALS, Recorder, RecorderOptions
     from ctrecorder.service import daemon, privileges
     from ctrecorder.service import key as sealing
-    from ctrecorder.service import log as service
     from ctrecorder.service.messages import UNPRIVILEGED
 
-    log = service.Log("ctrecord")
     daemon.set_nice(args.nice)
     settings = RecorderOptions(
         template=os.path.abspath(args.template),
@@ -139,6 +149,7 @@ def record(args: argparse.Namespace) -> int:
     missing = privileges.drop_privileges(args.user, args.group, keep_net_admin=True)
     if missing:
         log.send(UNPRIVILEGED, f"there is no user {missing}: going on as root", user=missing)
+    log.keep_in(os.path.dirname(settings.template))
     with daemon.SignalPipe(SIGNALS) as signals:
         recorder.start()
         if not args.foreground:

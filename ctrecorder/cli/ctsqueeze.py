@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 
 from ctrecorder.cli import common
@@ -112,5 +113,7 @@ def squeeze(args: argparse.Namespace) -> int:
     settings = SqueezeOptions(
         args.resolution, args.level, args.keep_ids, args.keep, find_key(args.key, args.config)
     )
-    work = ArchiveSqueeze(settings, args.jobs, Log("ctsqueeze"))
-    return work.one(args.file, args.output) if args.file else work.folder(args.folder)
+    with Log("ctsqueeze") as log:
+        log.keep_in(os.path.dirname(os.path.abspath(args.file)) if args.file else args.folder)
+        work = ArchiveSqueeze(settings, args.jobs, log)
+        return work.one(args.file, args.output) if args.file else work.folder(args.folder)

@@ -54,5 +54,6 @@ SHOWN = (
     "privileges.status_of",
     "settings.DEFAULT_FOLDER",
     "settings.RESOLUTIONS",
+    "unsent.UNSENT",
     "values.Value",
 )

@@ -9,10 +9,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ctrecorder.errors import UsageError
 from ctrecorder.service import messages
 from ctrecorder.service.login import login_user
+
+if TYPE_CHECKING:
+    from ctrecorder.service.log import Log
 
 OFF, ON, REQUIRED = "off", "on", "require-reason"
 # The command line and the reason are cut at this length.
@@ -44,9 +48,12 @@ class Audit:
         """Make the entry.  Called at the end of the command, when the number of rows is known."""
         if self.setting == OFF:
             return
-        from ctrecorder.service.log import Log  # 30 ms: the answer does not wait for it
+        from ctrecorder.service.log import Log  # the answer does not wait for it
 
-        log = Log("ctlist")
+        with Log("ctlist") as log:
+            self._send(log)
+
+    def _send(self, log: Log) -> None:
         # A machine without any log is worth a warning at each query only if a reason is required.
         log.detach(warn=self.setting == REQUIRED)
         uid, login = login_user()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
@@ -11,23 +10,28 @@ import sys
 from collections.abc import Iterable
 from types import TracebackType
 
-from systemd import daemon as systemd_daemon
-
 from ctrecorder import filelock
 from ctrecorder.errors import ArchiveError, ExitCode, KernelError, UsageError
 from ctrecorder.folder import Folder
+from ctrecorder.service import journal
 from ctrecorder.terminal import printable
 
+# Notifications that systemd did not take: at most one for each name.
+_unnotified: list[str] = []
 PIDFILE_BYTES = 32  # a pid and a newline are at most 9: a longer file is not a pid file of ours
 
 
 def notify(*lines: str) -> None:
     """Notify systemd: "READY=1", "STATUS=...", "WATCHDOG=1", "RELOADING=1", "STOPPING=1".
 
-    Does nothing without NOTIFY_SOCKET.
+    Does nothing without NOTIFY_SOCKET.  Never waits: what systemd does not take now is sent again
+    with the next call, except what that call repeats.
     """
-    with contextlib.suppress(OSError):
-        systemd_daemon.notify("\n".join(lines))
+    names = {line.partition("=")[0] for line in lines}
+    waiting = [line for line in _unnotified if line.partition("=")[0] not in names]
+    _unnotified.clear()
+    if not journal.notify(*waiting, *lines) and "NOTIFY_SOCKET" in os.environ:
+        _unnotified.extend((*waiting, *lines))
 
 
 def watchdog_seconds() -> float:

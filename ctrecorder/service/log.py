@@ -1,25 +1,40 @@
-"""The log of a command: lines on stderr, entries of the journal with fields, or syslog."""
+"""The log of a command: lines on stderr, entries of the journal with fields, or syslog.
+
+A log that hangs, is slow or is away never stops a command: no send waits.  What is not taken now is
+kept and sent later, with its own time.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-import syslog
+import time
+from types import TracebackType
 
-from systemd import journal
-
-from ctrecorder.service import messages
+from ctrecorder.errors import ArchiveError
+from ctrecorder.service import journal, messages, syslog, unsent
+from ctrecorder.service.journal import JournalSocket
+from ctrecorder.service.messages import field_name
+from ctrecorder.service.syslog import SyslogSocket
+from ctrecorder.service.unsent import Backlog, Entry
 from ctrecorder.terminal import printable
 
-JOURNAL_SOCKET, SYSLOG_SOCKET = "/run/systemd/journal/socket", "/dev/log"
+JOURNAL_SOCKET, SYSLOG_SOCKET = journal.SOCKET, syslog.SOCKET
+# How long a command that ends waits for a log that does not take its last entries.
+CLOSE_SECONDS = 1.0
+_PAUSE_SECONDS = 0.02
+# The time of an entry that was sent late.
+TIME_FIELD = field_name("time")
 
 
 class Log:
     """Writes entries to stderr, to the journal (with fields), or to syslog.
 
-    A log that cannot be written never stops the command: the line goes to stderr instead, and is
-    lost if that is closed too.
+    An entry that the log does not take at once is sent again at each later `send` and `retry`, in
+    order.  Then it has its own time: in the text, and in the field CTRECORDER_TIME.  At most
+    `unsent.MAX_ENTRIES` wait.  Evidence (`Message.evidence`) that still waits at `close` is stored
+    in the folder of `keep_in`, and sent by the next Log of that folder.
 
     Attributes:
     `target`: "stderr", "journal" or "syslog".  At the start it is the journal if stderr is the
@@ -29,6 +44,27 @@ class Log:
     def __init__(self, command: str) -> None:
         self.command = command
         self.target = "journal" if _stderr_is_journal() else "stderr"
+        self._backlog = Backlog()
+        self._folder: str | None = None
+        self._stored = 0  # entries in the folder's file; -1: unknown
+        self._journal: JournalSocket | None = None
+        self._syslog: SyslogSocket | None = None
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def unsent(self) -> int:
+        """How many entries that are evidence wait, in memory and beside the archive."""
+        return len(self._backlog.evidence) + max(self._stored, 0)
 
     def detach(self, warn: bool = True) -> None:
         """Log to the journal if journald runs, otherwise to syslog.
@@ -37,36 +73,134 @@ class Log:
         """
         if os.path.exists(JOURNAL_SOCKET):
             self.target = "journal"
-            return
-        if warn and not os.path.exists(SYSLOG_SOCKET):
-            self.send(
-                messages.NO_LOG,
-                f"neither journald nor syslog ({SYSLOG_SOCKET}) is running: the log is discarded",
-            )
-        self.target = "syslog"
-        syslog.openlog(self.command, syslog.LOG_PID, syslog.LOG_DAEMON)
+        else:
+            if warn and not os.path.exists(SYSLOG_SOCKET):
+                self.send(
+                    messages.NO_LOG,
+                    f"neither journald nor syslog ({SYSLOG_SOCKET}) is running: "
+                    "the log is discarded",
+                )
+            self.target = "syslog"
+        self._deliver()
+
+    def keep_in(self, folder: str) -> None:
+        """Store evidence that cannot be sent in `folder`, that of the archive.
+
+        Sends what earlier commands stored there, unless the target is stderr.
+        """
+        self._folder, self._stored = folder, -1
+        self._deliver()
 
     def send(self, kind: messages.Message, text: str, **fields: object) -> None:
-        """Write an entry of `kind`: `text` for people, `fields` (of `kind.fields`) for searches."""
+        """Write an entry of `kind`: `text` for people, `fields` (of `kind.fields`) for searches.
+
+        A field that is None is "unknown"; True and False are "yes" and "no".
+        """
         text = printable(text)
-        if self.target == "journal":
-            named = {messages.field_name(name): str(value) for name, value in fields.items()}
-            try:
-                journal.send(
-                    text,
-                    MESSAGE_ID=kind.id,
-                    PRIORITY=str(kind.level),
-                    SYSLOG_IDENTIFIER=self.command,
-                    **named,
-                )
-                return
-            except OSError:
-                pass  # journald does not run at the moment
-        if self.target == "syslog":
-            syslog.syslog(kind.level, text)
+        if self.target == "stderr":
+            self._print(text)
             return
+        named = {name: _words(value) for name, value in fields.items()}
+        entry = Entry(kind, self.command, text, named, time.time_ns())
+        self._flush()
+        if len(self._backlog) or not self._send(entry):
+            self._backlog.add(entry)
+
+    def retry(self) -> None:
+        """Send what waits.  Cheap if nothing does: a recorder calls it each second."""
+        if self.target == "stderr":
+            return
+        self._flush()
+        if self._stored > 0 and not len(self._backlog):
+            self._deliver()
+
+    def close(self, wait_seconds: float = CLOSE_SECONDS) -> None:
+        """Send what waits, for at most `wait_seconds`; store the rest that is evidence.
+
+        What can neither be sent nor stored is printed on stderr, unless that is the journal.
+        """
+        deadline = time.monotonic() + wait_seconds
+        self._flush()
+        while len(self._backlog) and time.monotonic() < deadline:
+            time.sleep(_PAUSE_SECONDS)
+            self._flush()
+        left = list(self._backlog)
+        evidence = self._backlog.evidence
+        if evidence and self._folder is not None:
+            try:
+                stored = evidence[: unsent.store(self._folder, evidence)]
+            except (OSError, ArchiveError):
+                stored = []  # the disk or the folder refuses it too
+            done = set(map(id, stored))
+            left = [entry for entry in left if id(entry) not in done]
+        if not _stderr_is_journal():
+            for entry in left:
+                self._print(entry.text)
+        self._backlog = Backlog()
+        for opened in (self._journal, self._syslog):
+            if opened is not None:
+                opened.close()
+        self._journal = self._syslog = None
+
+    def _flush(self) -> None:
+        """Send what waits, as far as it is taken; then an entry about what was dropped."""
+        if not len(self._backlog) and not self._backlog.dropped:
+            return
+        self._backlog.send(self._send_late)
+        dropped = self._backlog.dropped
+        if dropped and not len(self._backlog):
+            self._backlog.dropped = 0
+            text = f"the log did not take entries for a time: {dropped:,} of them were dropped"
+            lost = Entry(
+                messages.ENTRIES_LOST,
+                self.command,
+                text,
+                {"entries": str(dropped)},
+                time.time_ns(),
+            )
+            if not self._send(lost):
+                self._backlog.dropped = dropped
+
+    def _deliver(self) -> None:
+        """Send what the folder's file has."""
+        if self._folder is not None and self.target != "stderr":
+            self._stored = unsent.deliver(self._folder, self._send_late)
+
+    def _send_late(self, entry: Entry) -> bool:
+        return self._send(entry, late=True)
+
+    def _send(self, entry: Entry, late: bool = False) -> bool:
+        """Send an entry; False if it is not taken now.  Never waits."""
+        text = entry.late_text if late else entry.text
+        if self.target == "syslog":
+            if self._syslog is None:
+                self._syslog = SyslogSocket(SYSLOG_SOCKET)
+            return self._syslog.send(entry.command, entry.kind.level, text, entry.time)
+        if self._journal is None:
+            self._journal = JournalSocket(JOURNAL_SOCKET)
+        fields = {
+            "MESSAGE": text,
+            "MESSAGE_ID": entry.kind.id,
+            "PRIORITY": str(entry.kind.level),
+            "SYSLOG_IDENTIFIER": entry.command,
+            **{field_name(name): value for name, value in entry.fields.items()},
+        }
+        if late:
+            fields[TIME_FIELD] = entry.time_text
+        return self._journal.send(fields)
+
+    def _print(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError):
             print(f"{self.command}: {text}", file=sys.stderr, flush=True)
+
+
+def _words(value: object) -> str:
+    """The value of a field, without words of Python."""
+    if value is None:
+        return "unknown"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
 
 
 def _stderr_is_journal() -> bool:

@@ -22,6 +22,7 @@ class Message:
 
     `id` never changes: operators search by it.  `subject` and `help` may contain fields as {path}.
     A line of `help` is a paragraph; a line that begins with two spaces is not wrapped.
+    `evidence`: an entry that cannot be sent outlives the command (`unsent`).
     """
 
     id: str
@@ -29,6 +30,7 @@ class Message:
     fields: tuple[str, ...]
     subject: str
     help: str
+    evidence: bool = False
 
 
 def field_name(name: str) -> str:
@@ -44,14 +46,17 @@ STARTED = Message(
     "The recorder receives the kernel's connection events, with a receive buffer of "
     "{buffer_bytes} bytes. From now on the log contains the start and the end of each "
     "connection, or a GAP where it does not.",
+    evidence=True,
 )
 STOPPED = Message(
     "4c129df6ce934fccb1eac0b00b7e3528",
     NOTICE,
     ("path", "events", "lost"),
     "ctrecord has stopped",
-    "The recorder has closed its segment in order. Until it starts again no connection is "
-    "recorded. The next segment begins with a GAP for that time.",
+    "The recorder has closed its segment in order. Since its start it has received {events} "
+    "events; the number of those that the kernel or a failing disk lost is {lost}. Until it starts "
+    "again no connection is recorded. The next segment begins with a GAP for that time.",
+    evidence=True,
 )
 SEGMENT_OPENED = Message(
     "0fe55502a3374ea8a53cd996be1af6cf",
@@ -59,6 +64,7 @@ SEGMENT_OPENED = Message(
     ("path", "previous", "previous_hash"),
     "The segment {path} was opened",
     "It continues the chain of {previous}, whose last hash is {previous_hash}.",
+    evidence=True,
 )
 SEGMENT_CLOSED = Message(
     "b230c5ad6377439f829e12c10563b0f2",
@@ -68,6 +74,7 @@ SEGMENT_CLOSED = Message(
     "It contains {rows} rows from {since} to {until}. Its last hash is {last_hash}. This "
     "entry is an anchor: cttest --anchors journal compares the folder with such entries, and "
     "so detects a folder that was made anew.",
+    evidence=True,
 )
 SEGMENT_KEPT = Message(
     "2ef985e07fae4d44a55a21c66e5595c1",
@@ -77,6 +84,7 @@ SEGMENT_KEPT = Message(
     "The reason: {reason}. A segment is never overwritten. If the name exists already, add a "
     "finer time to the template, or rotate less often (ctrecorder.conf(5), template and "
     "rotate). Nothing is lost meanwhile.",
+    evidence=True,
 )
 SEGMENT_MOVED = Message(
     "52c110dfef13434c8f986d2321a8f50a",
@@ -86,6 +94,7 @@ SEGMENT_MOVED = Message(
     "Its file was moved, or another folder or disk is mounted over its folder. The recorder "
     "has closed the segment where it is now, and continues in a new segment at the path of "
     "the template. Nothing is lost, but cttest(1) reports the moved segment as missing.",
+    evidence=True,
 )
 SEGMENT_RESTORED = Message(
     "eb56b6dfe9944f369eece3ef16d09951",
@@ -95,15 +104,17 @@ SEGMENT_RESTORED = Message(
     "The recorder still had the file open and has restored all of it as {path}. It is not "
     "known who deleted it. To delete old segments use ctexpire(8): it never deletes a segment "
     "that is being written, and leaves a receipt.",
+    evidence=True,
 )
 GAP = Message(
     "f1ec565f821e46e797e4006f092c035a",
     WARNING,
     ("path", "reason", "lost", "start", "end"),
     "The log has a gap: {reason}",
-    "Events from {start} to {end} are not in the log. Their number is {lost} (None: unknown). "
+    "Events from {start} to {end} are not in the log. Their number is {lost}. "
     "ctlist reports the gap in each answer about that time. For `overrun`, configure a larger "
     "buffer, or record only connections with NAT (ctrecorder.conf(5), buffer and nat_only).",
+    evidence=True,
 )
 WRITE_FAILED = Message(
     "2970afbd385e4754924594acc04f3790",
@@ -239,6 +250,15 @@ NO_LOG = Message(
     "Neither journald nor syslog (/dev/log) is running. Start one of them. A recorder can "
     "also run with -F: then it logs to stderr.",
 )
+ENTRIES_LOST = Message(
+    "1388d60c2c1f3eb50a16c65c38e4f73c",
+    WARNING,
+    ("entries",),
+    "Log entries were dropped",
+    "The log (journald or syslog) did not take entries for a time, and more of them waited than a "
+    "command keeps. {entries} were dropped: first those that are no evidence, the oldest first. "
+    "The recording itself did not wait and has lost nothing by that.",
+)
 SQUEEZED = Message(
     "26d968702e9140009a35ff3321d08233",
     INFO,
@@ -247,6 +267,7 @@ SQUEEZED = Message(
     "{rows} rows became {connections} connections, {bytes_before} bytes became {bytes_after}. "
     "The new segment was read back and compared before it replaced the old one. Its last hash "
     "is {last_hash}, the old one's was {replaced_hash}.",
+    evidence=True,
 )
 EXPIRED = Message(
     "cfb4a035f43e48d6b9e69ea11f103fb5",
@@ -255,6 +276,7 @@ EXPIRED = Message(
     "The segment {path} was deleted by ctexpire",
     "It contained {rows} rows from {since} to {until}. Its last hash was {last_hash}. The "
     "reason: {reason}. This entry is the receipt of the deletion.",
+    evidence=True,
 )
 HOLD = Message(
     "d4ed0bec176a44a390e648142aae0d71",
@@ -263,6 +285,7 @@ HOLD = Message(
     "A hold was set or released",
     "While a hold exists, ctexpire keeps every segment that has a part between {since} and "
     "{until}. The reason: {reason}. User {login} (uid {uid}), {action}.",
+    evidence=True,
 )
 QUERY = Message(
     "bb65c97f39954d63ade3a70b4c8fc6ef",
@@ -270,6 +293,7 @@ QUERY = Message(
     ("uid", "login", "query", "reason", "rows", "complete"),
     "The log was queried by {login}",
     "User {login} (uid {uid}) asked: {query}. The reason: {reason}. The answer had {rows} rows.",
+    evidence=True,
 )
 FAILED = Message(
     "355436299ee244beaf010ea5ebbee3b1",

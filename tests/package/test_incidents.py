@@ -14,6 +14,8 @@ from tests.support.router import INSIDE, SERVER
 CONF = "/etc/ctrecorder/ctrecorder.conf"
 # Enough that a segment has more to squeeze than its header.
 CONNECTIONS = 300
+# Debian gives the queue of a socket room for 512 entries, and its buffer for fewer.
+ENTRIES = 700
 DROP_IN = "/run/systemd/system/ctrecord.service.d/test.conf"
 
 
@@ -56,6 +58,33 @@ def test_a_hung_recorder_is_killed_and_restarted_by_the_watchdog(router: Router)
             f"rm {DROP_IN}; systemctl daemon-reload; systemctl restart ctrecord.service; "
             "systemctl reset-failed"
         )
+
+
+def test_a_journald_that_hangs_stops_no_recorder(router: Router) -> None:
+    pid = router.pid()
+    journald = router.show("systemd-journald.service", "MainPID")["MainPID"]
+    counters = (f"MESSAGE_ID={messages.COUNTERS.id}", f"_PID={pid}")
+    before = len(router.journal(*counters))
+    router.sh(f"kill -STOP {journald}")
+    try:
+        # More than the queue of its socket has room for.
+        router.sh(f"for i in $(seq {ENTRIES}); do kill -USR1 {pid}; sleep 0.01; done")
+        port = router.lab.tcp(INSIDE, (SERVER, 25))
+        router.wait(lambda: router.lines("-p", port), "an event while the journal hangs")
+    finally:
+        router.sh(f"kill -CONT {journald}")
+
+    def late() -> list[dict[str, str]]:
+        router.sh(f"kill -USR1 {pid}")
+        return [entry for entry in router.journal(*counters) if "CTRECORDER_TIME" in entry]
+
+    router.wait(
+        lambda: len(router.journal(*counters)) > before + ENTRIES * 9 // 10 and late(), "all"
+    )
+    times = [entry["CTRECORDER_TIME"] for entry in late()]
+    assert times == sorted(times)
+    assert all(entry["MESSAGE"].endswith(f"(at {entry['CTRECORDER_TIME']})") for entry in late())
+    assert router.pid() == pid
 
 
 def test_a_killed_recorder_comes_back_and_its_hole_is_in_the_log(router: Router) -> None:

@@ -79,7 +79,7 @@ def test_who_what_why_and_how_many(log: Path, tmp_path: Path) -> None:
     assert entry["MESSAGE_ID"] == "bb65c97f39954d63ade3a70b4c8fc6ef"
     assert entry["CTRECORDER_QUERY"] == f"--proto udp --reason 'case 4711' {log}"
     assert entry["CTRECORDER_REASON"] == "case 4711"
-    assert (entry["CTRECORDER_ROWS"], entry["CTRECORDER_COMPLETE"]) == ("90", "True")
+    assert (entry["CTRECORDER_ROWS"], entry["CTRECORDER_COMPLETE"]) == ("90", "yes")
     assert entry["CTRECORDER_UID"].isdigit()
     assert entry["CTRECORDER_LOGIN"]
 
@@ -90,9 +90,9 @@ def test_an_answer_that_was_cut_off_counts_too(log: Path, tmp_path: Path) -> Non
     And what fails was a question as well.
     """
     entry = fields(ask(tmp_path, "on", f"ctlist {log} {log} {log} | true; sleep 0.3")[1])
-    assert entry["CTRECORDER_COMPLETE"] in ("True", "False")
+    assert entry["CTRECORDER_COMPLETE"] in ("yes", "no")
     entry = fields(ask(tmp_path, "on", f"ctlist -i nonsense {log}", code=2)[1])
-    assert (entry["CTRECORDER_ROWS"], entry["CTRECORDER_COMPLETE"]) == ("0", "False")
+    assert (entry["CTRECORDER_ROWS"], entry["CTRECORDER_COMPLETE"]) == ("0", "no")
 
 
 def test_off(log: Path, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_who_held_an_address_is_a_question_too(log: Path, tmp_path: Path) -> Non
         )[1]
     )
     assert entry["CTRECORDER_ROWS"] == "0"
-    assert entry["CTRECORDER_COMPLETE"] == "True"
+    assert entry["CTRECORDER_COMPLETE"] == "yes"
 
 
 def test_a_question_cannot_forge_a_field(log: Path, tmp_path: Path) -> None:

@@ -10,17 +10,14 @@ import signal
 import socket
 import subprocess
 import sys
-import syslog
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from systemd import journal
 
 from ctrecorder.errors import ArchiveError, KernelError, UsageError
 from ctrecorder.service import daemon, messages, privileges
-from ctrecorder.service import log as service
 
 ROOT = Path(__file__).resolve().parents[3]
 ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
@@ -261,92 +258,6 @@ def test_notify_says_it_to_systemd_and_nothing_without_it(tmp_path: Path) -> Non
         assert result.stdout == "5.0\n"
         assert run(code, env={"NOTIFY_SOCKET": str(tmp_path / "gone")}).stdout == "0.0\n"
         assert run(code, env={"WATCHDOG_USEC": "10000000", "WATCHDOG_PID": "1"}).stdout == "0.0\n"
-
-
-def test_on_a_terminal_the_log_is_one_plain_line_that_no_name_can_abuse() -> None:
-    line = (
-        "log.Log('ctrecord').send(messages.STARTED, 'recording to /tmp/\\x1b[31mx\\ny', path='p')"
-    )
-    result = run(f"from ctrecorder.service import log, messages\n{line}")
-    assert result.stderr == "ctrecord: recording to /tmp/\\x1b[31mx\\ny\n"
-
-
-def test_a_closed_stderr_does_not_stop_the_command() -> None:
-    code = (
-        "import os\nos.close(2)\nfrom ctrecorder.service import log, messages\n"
-        "log.Log('x').send(messages.GAP, 'a gap', lost=3)\nprint('on')"
-    )
-    result = run(code)
-    assert result.stdout == "on\n"
-
-
-def test_stderr_is_the_journal_only_if_it_is_that_very_stream(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    sent: list[tuple[str, dict[str, str]]] = []
-    monkeypatch.setattr(journal, "send", lambda text, **fields: sent.append((text, fields)))
-    status = os.fstat(2)
-    monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
-    log = service.Log("ctrecord")
-    log.send(messages.GAP, "a gap", reason="overrun", lost=3)
-    assert sent == [
-        (
-            "a gap",
-            {
-                "MESSAGE_ID": messages.GAP.id,
-                "PRIORITY": "4",
-                "SYSLOG_IDENTIFIER": "ctrecord",
-                "CTRECORDER_REASON": "overrun",
-                "CTRECORDER_LOST": "3",
-            },
-        )
-    ]
-    monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino + 1}")
-    assert service.Log("ctrecord").target == "stderr"
-
-
-def test_a_daemon_that_nobody_will_hear_says_so(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(service, "JOURNAL_SOCKET", str(tmp_path / "none"))
-    monkeypatch.setattr(service, "SYSLOG_SOCKET", str(tmp_path / "log"))
-    service.Log("ctrecord").detach()
-    assert (
-        capsys.readouterr().err
-        == f"ctrecord: neither journald nor syslog ({tmp_path / 'log'}) is running: "
-        "the log is discarded\n"
-    )
-    (tmp_path / "log").touch()
-    service.Log("ctrecord").detach()
-    assert capsys.readouterr().err == ""
-
-
-def test_a_daemon_without_journald_speaks_to_syslog(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    said: list[tuple[int, str]] = []
-    monkeypatch.setattr(syslog, "syslog", lambda level, text: said.append((level, text)))
-    monkeypatch.setattr(service, "JOURNAL_SOCKET", str(tmp_path / "none"))
-    log = service.Log("ctrecord")
-    log.detach()
-    log.send(messages.WRITE_FAILED, "cannot write")
-    assert said == [(messages.ERROR, "cannot write")]
-    monkeypatch.setattr(service, "JOURNAL_SOCKET", str(tmp_path))
-    log.detach()
-    assert log.target == "journal"
-
-
-def test_a_journal_that_is_gone_does_not_stop_the_command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def refuse(text: str, **fields: str) -> None:
-        raise ConnectionRefusedError(111, "Connection refused")
-
-    monkeypatch.setattr(journal, "send", refuse)
-    log = service.Log("ctrecord")
-    log.target = "journal"
-    log.send(messages.GAP, "a gap")
-    assert capsys.readouterr().err == "ctrecord: a gap\n"
 
 
 def test_each_kind_of_message_has_an_id_of_its_own_and_names_only_its_fields() -> None:
