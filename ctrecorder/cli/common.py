@@ -84,6 +84,9 @@ def run(
     Every error ends here, as one line on stderr.  A closed pipe is no error: the reader may stop
     when it has read enough.
     """
+    # Before numpy is imported.  No command multiplies matrices: the threads that OpenBLAS starts
+    # cost 100 ms of CPU, and where memory is too short for them it spins for ever.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         try:
             if "_ARGCOMPLETE" in os.environ:
@@ -110,6 +113,9 @@ def run(
     except MemoryError:
         report(parser.prog, "out of memory")
         return ExitCode.FAILED
+    except ImportError as error:
+        report(parser.prog, _describe_import(error))
+        return ExitCode.FAILED
 
 
 def report(name: str, line: str) -> None:
@@ -131,6 +137,16 @@ def describe(error: OSError) -> str:
         else os.fsdecode(error.filename or "reading or writing")
     )
     return f"{on_what}: {why(error)}"
+
+
+def _describe_import(error: ImportError) -> str:
+    """The line for a library that is missing or does not fit in memory."""
+    # numpy's text has twenty lines of advice; the last one has the reason.
+    line = (str(error).strip().splitlines() or ["unknown reason"])[-1]
+    line = line.removeprefix("Original error was: ")
+    if "failed to map" in line or "cannot allocate" in line:
+        return f"out of memory: {line} (see ulimit -v)"
+    return f"a library cannot be loaded: {line}; is a package missing?"
 
 
 def write_out(data: bytes | bytearray) -> None:

@@ -11,20 +11,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 from ctrecorder.archive import chain, lock
 from ctrecorder.archive.lock import BusyError
 from ctrecorder.archive.open import open_segment
 from ctrecorder.columns import Table
 from ctrecorder.connections.pairing import Pairer
-from ctrecorder.ctlog.frame import Gap, Kind, Mark
+from ctrecorder.ctlog.frame import Kind, Mark
 from ctrecorder.ctlog.plans import SQUEEZED
 from ctrecorder.errors import ArchiveError, ExitCode, FormatError, NewerError
 from ctrecorder.maintain.fingerprint import Fingerprint
+from ctrecorder.maintain.notes import Notes, kept_notes
 from ctrecorder.maintain.ordering import RESOLUTIONS, BlockOrdering
 from ctrecorder.maintain.successor import Successor, successor_of
-from ctrecorder.segment.pending import addresses_block
+from ctrecorder.segment.pending import addresses_block, mark_block
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.recording import Recording
 from ctrecorder.segment.writer import SegmentWriter
@@ -78,13 +78,6 @@ class Result:
     torn: int
 
 
-class _Notes(NamedTuple):
-    """The gaps and marks of a segment."""
-
-    gaps: list[Gap]
-    marks: list[Mark]
-
-
 def is_squeezed(segment: Recording) -> bool:
     """True if the segment is a squeezed one."""
     return segment.header.is_squeezed
@@ -111,14 +104,15 @@ def squeeze(
             )
         if old.state == "live":
             raise BusyError(f"{path}: is being recorded")
-        notes = _Notes(old.gaps, old.marks)
+        marks = old.marks
+        notes = kept_notes(old, old.gaps, marks)
         _refuse_damage(old)
         _refuse_unknown(old)
         with (
             lock.locked(path, old.file.descriptor) as held,
             successor_of(held, path, output) as successor,
         ):
-            rewrite = _Rewrite(old, notes, successor, options, progress or _ignore)
+            rewrite = _Rewrite(old, marks, notes, successor, options, progress or _ignore)
             result = rewrite.compare(rewrite.write())
             if output is None:
                 successor.replace(path, keep=options.keep)
@@ -154,10 +148,11 @@ def _refuse_unknown(old: Recording) -> None:
 
 @dataclass(frozen=True)
 class _Rewrite:
-    """The segment `old`, whose gaps and marks are `notes`, is written anew as `successor`."""
+    """The segment `old`, which has `marks`, is written anew as `successor`, which has `notes`."""
 
     old: Recording
-    notes: _Notes
+    marks: list[Mark]
+    notes: Notes
     successor: Successor
     options: SqueezeOptions
     progress: Progress
@@ -188,12 +183,7 @@ class _Rewrite:
             fingerprint = self._write_connections(writer)
             _refuse_damage(old)
             _refuse_unknown(old)
-            # Gaps and marks come last: a dump applies to flows whose parts are before it, in this
-            # segment and in the one before.
-            for gap in self.notes.gaps:
-                writer.gap(gap)
-            for mark in self.notes.marks:
-                writer.mark(mark)
+            self._write_notes(writer)
             if addresses := fingerprint.addresses.payload():
                 writer.write(addresses_block(addresses, writer.times))
             events = int(old.index["rows"].sum())
@@ -202,6 +192,21 @@ class _Rewrite:
             writer.abandon()
             raise
         return fingerprint
+
+    def _write_notes(self, writer: SegmentWriter) -> None:
+        """Write gaps and marks.
+
+        They come after the connections: a dump applies to flows whose parts are before it, in this
+        segment and in the one before.  A watermark is in the last mark, behind all that it covers.
+        """
+        gaps, marks, watermark = self.notes
+        for gap in gaps:
+            writer.gap(gap)
+        blocks = [mark_block(mark) for mark in marks]
+        if watermark is not None:
+            blocks[-1] = blocks[-1].with_watermark(watermark)
+        for block in blocks:
+            writer.write(block)
 
     def _write_connections(self, writer: SegmentWriter) -> Fingerprint:
         """Pair the events of `old` and write the connections."""
@@ -233,7 +238,7 @@ class _Rewrite:
 
         Tables hold events, or connections if a squeezed file of the C ctrecorder is read.
         """
-        old, marks, read = self.old, iter(self.notes.marks), 0
+        old, marks, read = self.old, iter(self.marks), 0
         blocks = old.blocks_of(Kind.EVENTS, Kind.CONNECTIONS, Kind.MARK)
         for group in old.in_recording_order(blocks):
             first = group[0]
@@ -266,7 +271,8 @@ class _Rewrite:
             is_same = (
                 found == expected
                 and addresses == list(filter(None, [found.addresses.payload()]))
-                and _Notes(new.gaps, new.marks) == self.notes
+                and Notes(new.gaps, new.marks, new.watermark) == self.notes
+                and new.header.requires == old.header.requires
                 and new.previous_hash == old.previous_hash
             )
             if not is_same or new.findings or new.state != "closed":

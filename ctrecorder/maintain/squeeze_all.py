@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +55,10 @@ class ArchiveSqueeze:
         return ExitCode.OK
 
     def folder(self, folder: str) -> int:
-        """Squeeze every closed segment in `folder`.  Raises ArchiveError if it cannot be read."""
+        """Squeeze every closed segment in `folder`.
+
+        Raises ArchiveError if it cannot be read, or if a worker process is killed.
+        """
         if not os.path.isdir(folder):
             raise ArchiveError(f"{folder}: no such folder")
         lock.clear_leavings(folder)
@@ -72,7 +76,10 @@ class ArchiveSqueeze:
         return code
 
     def _outcomes(self, paths: list[str], bar: Any) -> Iterator[tuple[str, Outcome]]:
-        """Squeeze all; yields each path with its outcome, in order."""
+        """Squeeze all; yields each path with its outcome, in order.
+
+        Raises ArchiveError if a worker process is killed.
+        """
         if self.jobs == 1:
             for path in paths:
                 yield path, _attempt(path, self.options, bar.update)
@@ -89,6 +96,12 @@ class ArchiveSqueeze:
                     outcome = future.result()
                     bar.update(outcome.bytes_before if isinstance(outcome, Result) else _size(path))
                     yield path, outcome
+            except BrokenProcessPool as error:
+                raise ArchiveError(
+                    "a worker process was killed, by a signal or because memory was short: the "
+                    "other segments are not squeezed, none was changed by halves; try again, "
+                    "with fewer at once (-j)"
+                ) from error
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise

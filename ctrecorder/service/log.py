@@ -63,7 +63,12 @@ class Log:
 
     @property
     def unsent(self) -> int:
-        """How many entries that are evidence wait, in memory and beside the archive."""
+        """How many entries that are evidence wait, in memory and beside the archive.
+
+        0 if they are discarded, because this machine has no log.
+        """
+        if self._discards():
+            return 0
         return len(self._backlog.evidence) + max(self._stored, 0)
 
     def detach(self, warn: bool = True) -> None:
@@ -117,10 +122,14 @@ class Log:
     def close(self, wait_seconds: float = CLOSE_SECONDS) -> None:
         """Send what waits, for at most `wait_seconds`; store the rest that is evidence.
 
-        What can neither be sent nor stored is printed on stderr, unless that is the journal.
+        What can neither be sent nor stored is printed on stderr, unless that is the journal.  On a
+        machine without any log all is discarded, as `detach` warned.
         """
-        deadline = time.monotonic() + wait_seconds
+        if self._discards():
+            self._backlog = Backlog()
         self._flush()
+        listens = os.path.exists(JOURNAL_SOCKET if self.target == "journal" else SYSLOG_SOCKET)
+        deadline = time.monotonic() + (wait_seconds if listens else 0.0)
         while len(self._backlog) and time.monotonic() < deadline:
             time.sleep(_PAUSE_SECONDS)
             self._flush()
@@ -141,6 +150,10 @@ class Log:
             if opened is not None:
                 opened.close()
         self._journal = self._syslog = None
+
+    def _discards(self) -> bool:
+        """Whether neither journald nor syslog is there."""
+        return self.target == "syslog" and not os.path.exists(SYSLOG_SOCKET)
 
     def _flush(self) -> None:
         """Send what waits, as far as it is taken; then an entry about what was dropped."""

@@ -71,6 +71,67 @@ def test_errors_are_one_line(
     assert capsys.readouterr() == ("", f"ctdemo: {line}\n")
 
 
+IMPORT_ERRORS = [
+    ("No module named 'numpy'", "a library cannot be loaded: No module named 'numpy'; "),
+    (
+        "\n\nIMPORTANT: PLEASE READ THIS\n\nOriginal error was: libblas.so.3: "
+        "failed to map segment from shared object\n",
+        "out of memory: libblas.so.3: failed to map segment from shared object (see ulimit -v)\n",
+    ),
+    ("", "a library cannot be loaded: unknown reason; "),
+]
+
+
+@pytest.mark.parametrize(("text", "line"), IMPORT_ERRORS)
+def test_a_library_that_cannot_be_loaded(
+    capsys: pytest.CaptureFixture[str], text: str, line: str
+) -> None:
+    def body(args: argparse.Namespace) -> int:
+        raise ImportError(text)
+
+    assert common.run(parser(), body, []) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(f"ctdemo: {line}")
+
+
+@pytest.mark.parametrize("kilobytes", range(20_000, 110_000, 10_000))
+def test_too_little_memory_is_one_line_and_no_spin(kilobytes: int) -> None:
+    """Wherever the limit is met: in numpy, in its BLAS, or in the command."""
+    script = f"ulimit -v {kilobytes}; exec bin/cttest tests/data/golden/v1-closed.ctlog"
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
+    )
+    assert "Traceback" not in done.stderr
+    assert done.returncode in (0, 2)
+    if done.returncode:
+        assert "memory" in done.stderr.splitlines()[-1]
+
+
+def test_numpy_starts_no_threads_for_its_blas() -> None:
+    """In every command, before numpy is imported."""
+    code = """
+import os, sys
+from ctrecorder.cli import common
+def body(args):
+    assert "numpy" not in sys.modules
+    import numpy
+    print(os.environ["OPENBLAS_NUM_THREADS"], len(os.listdir("/proc/self/task")))
+    return 0
+sys.exit(common.run(common.Parser("ctdemo", "Shows.", [], 1), body, []))
+"""
+    for given, wanted in ({}, "1 1\n"), ({"OPENBLAS_NUM_THREADS": "2"}, "2 "):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], **given},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.startswith(wanted)
+
+
 def returning(code: int, args: argparse.Namespace) -> int:
     return code
 

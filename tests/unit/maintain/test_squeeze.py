@@ -21,14 +21,14 @@ from ctrecorder.cli.ctlist import main as ctlist
 from ctrecorder.cli.ctsqueeze import main
 from ctrecorder.columns import Table, bit
 from ctrecorder.connections.pairing import Pairer
-from ctrecorder.ctlog.frame import Gap, Kind, Mark
+from ctrecorder.ctlog.frame import FRAME, INDEX, Gap, Kind, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.index import FORM_SMALL
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.maintain import ordering, squeeze_all, successor
 from ctrecorder.maintain import squeeze as squeezing
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
-from ctrecorder.segment.pending import PendingBlock
+from ctrecorder.segment.pending import PendingBlock, mark_block, table_blocks
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.service import messages
@@ -675,3 +675,124 @@ def test_few_connections_take_the_smaller_form(tmp_path: Path) -> None:
     assert forms[5] == {FORM_SMALL}
     assert sizes[5] < 150
     assert sizes[250] < 250 * 8
+
+
+def test_a_killed_worker_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b", "c"):
+        record(tmp_path / name, mixed())
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def killed(*arguments: Any, **options: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(squeeze_all, "squeeze", killed)  # the workers are forked
+    assert main(["-j", "2", str(tmp_path)]) == 2
+    out, err = capfd.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("ctsqueeze: a worker process was killed")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+HOUR = 3600 * SECOND
+CLOCK = {"synchronised": True, "error_us": 4000, "offset_us": -3}
+
+
+def covered(path: Path, *, ends_with: str, close: bool = True) -> int:
+    """An hour that a recorder with watermarks wrote; returns its last watermark."""
+    header = Header(requires=("coverage",), chain="c0", sequence=4, previous="before")
+    writer = SegmentWriter.create(str(path), header, PREVIOUS, time_ns=T)
+    writer.mark(Mark.at(T, "start", {"version": "x", "clock": CLOCK}))
+    watermark = T
+    for minute in range(60):
+        now = T + minute * 60 * SECOND
+        rows = [row(NEW, now), row(DESTROY, now + SECOND)]
+        for block in table_blocks(table(rows)):
+            watermark = now + 2 * SECOND
+            writer.write(block.with_watermark(watermark))
+        if minute < 59 or ends_with == "heartbeat":
+            watermark = now + 40 * SECOND
+            facts = {"clock": {**CLOCK, "error_us": minute}, "proved": True}
+            block = mark_block(Mark.at(watermark, "heartbeat", facts))
+            writer.write(block.with_watermark(watermark))
+        writer.mark(Mark(now, now + 9, "statistics", {"drop": 2, "insert_failed": minute % 2}))
+        writer.mark(Mark.at(now, "repeats", {"events": minute}))
+        if minute % 20 == 5:
+            writer.mark(Mark(now, now + 5, "state", {"tracking": {"ipv4": "on", "ipv6": "off"}}))
+            writer.gap(Gap(now, now + 9, "not-tracked", None, "", {"number": minute, "open": True}))
+    if close:
+        writer.close({})
+    else:
+        writer.sync()
+        writer.abandon()
+        with path.open("ab") as file:
+            file.write(b"\xc7CTB torn")
+    return watermark
+
+
+@pytest.mark.parametrize(
+    ("ends_with", "close"), [("heartbeat", True), ("events", True), ("events", False)]
+)
+def test_coverage_is_kept_and_small(tmp_path: Path, ends_with: str, close: bool) -> None:
+    path = tmp_path / "a"
+    watermark = covered(path, ends_with=ends_with, close=close)
+    with Segment(str(path)) as old:
+        assert old.watermark == watermark
+        gaps = old.gaps
+        others = [one for one in old.marks if one.what in ("start", "state")]
+    assert squeeze(str(path), SqueezeOptions()) is not None
+    with Segment(str(path)) as new:
+        assert new.header.requires == ("coverage",)
+        assert (new.watermark, new.gaps, new.findings) == (watermark, gaps, [])
+        assert new.marks[: len(others)] == others
+        *summed, last = new.marks[len(others) :]
+        assert summed == [
+            Mark(T, T + 59 * 60 * SECOND + 9, "statistics", {"drop": 120, "insert_failed": 30}),
+            Mark(T, T + 59 * 60 * SECOND, "repeats", {"events": 59 * 30}),
+        ]
+        assert (last.what, last.end) == ("heartbeat", watermark)
+        # What a heartbeat proved it proved for its own time.
+        assert last.facts["clock"]["error_us"] == (59 if ends_with == "heartbeat" else 58)
+        assert ("proved" in last.facts) == (ends_with == "heartbeat")
+        blocks = [block for block in new.blocks if block.kind in (Kind.GAP, Kind.MARK)]
+        assert [block.watermark for block in blocks] == [False] * (len(blocks) - 1) + [True]
+        assert blocks[-1].offset > new.blocks_of(Kind.CONNECTIONS)[-1].offset
+        of_coverage = blocks[-3:]
+        assert sum(FRAME.size + INDEX.itemsize + new.frame(b).length for b in of_coverage) < 1000
+
+
+def test_a_segment_without_watermarks_keeps_every_mark(tmp_path: Path) -> None:
+    """Of version 1.0; and one that required coverage, and whose recorder never wrote one."""
+    for requires in (None, ("coverage",)):
+        path = tmp_path / f"{requires}"
+        writer = SegmentWriter.create(str(path), Header(requires=requires), time_ns=T)
+        writer.append(table([row(NEW, T), row(DESTROY, T + SECOND)]))
+        marks = [Mark.at(T + n, "heartbeat") for n in range(3)]
+        for mark in marks:
+            writer.mark(mark)
+        writer.close()
+        squeeze(str(path), SqueezeOptions())
+        with Segment(str(path)) as new:
+            assert (new.marks, new.watermark, new.header.requires) == (marks, None, requires)
+
+
+@pytest.mark.parametrize("lost", ["watermark", "gap", "sum"])
+def test_coverage_that_is_lost_on_the_way_keeps_the_old_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    path = tmp_path / "a"
+    covered(path, ends_with="events")
+    before = path.read_bytes()
+    if lost == "watermark":
+        monkeypatch.setattr(PendingBlock, "with_watermark", lambda self, watermark: self)
+    elif lost == "gap":
+        monkeypatch.setattr(SegmentWriter, "gap", lambda self, gap: None)
+    else:
+        monkeypatch.setattr(
+            squeezing, "mark_block", lambda mark: mark_block(Mark.at(mark.end, mark.what))
+        )
+    with pytest.raises(ArchiveError, match="does not contain the same"):
+        squeeze(str(path), SqueezeOptions())
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["a"]

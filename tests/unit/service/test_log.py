@@ -190,6 +190,15 @@ def test_a_daemon_that_nobody_will_hear_says_so(
         == f"ctrecord: neither journald nor syslog ({tmp_path / 'log'}) is running: "
         "the log is discarded\n"
     )
+    log = Log("ctlist")
+    log.detach(warn=False)
+    log.keep_in(str(tmp_path))
+    closed(log)
+    assert log.unsent == 0
+    started = time.monotonic()
+    log.close()
+    assert time.monotonic() - started < 0.5
+    assert (capsys.readouterr().err, os.listdir(tmp_path)) == ("", []), "as syslog(3) discards"
     (tmp_path / "log").touch()
     Log("ctrecord").detach()
     assert capsys.readouterr().err == ""
