@@ -12,6 +12,7 @@ from ctrecorder.archive import find
 from ctrecorder.archive.find import Span
 from ctrecorder.check.doctor_service import RESTARTS, UNIT
 from ctrecorder.check.doctor_tools import Finding, Note, Result
+from ctrecorder.maintain.expire import undated
 from ctrecorder.record.deadlines import HEARTBEAT_NS
 from ctrecorder.service.values import Value
 from ctrecorder.terminal import count
@@ -89,6 +90,8 @@ def look_at_segments(folder: str, expire: dict[str, Value]) -> Iterator[Result]:
     spans = find.find([folder], spans=True).spans if os.access(folder, os.R_OK | os.X_OK) else []
     sound = [span for span in spans if _has_sound_dates(span, now)]
     yield from _look_at_dates(spans, now)
+    if spans and expire.get("max_age") is not None:
+        yield from _look_at_ages(folder, now)
     files = []
     for span in sound:
         try:
@@ -111,6 +114,22 @@ def _has_sound_dates(span: Span, now: int) -> bool:
     return YEAR_2000 <= span.begin <= now + FUTURE_NS and not now + FUTURE_NS < span.end < END
 
 
+_NEIGHBOURS = "ctexpire takes the times of the segments before and after it"
+
+
+def _look_at_ages(folder: str, now: int) -> Iterator[Finding]:
+    """Segments that ctexpire does not delete by age."""
+    paths = undated(folder, now)
+    if not paths:
+        return
+    what = f"{count(len(paths), 'segment')} of {folder} will not be deleted by age (max_age): "
+    what += "the clock was not right, or was never synchronised, while they were recorded: "
+    what += ", ".join(map(os.path.basename, paths[:3])) + (", ..." if len(paths) > 3 else "")
+    changes = "nothing: it shows the header. Keep the clock right with a time daemon; max_size in "
+    changes += "ctrecorder.conf(5) limits the log meanwhile"
+    yield Finding(what, f"ctlist --headers {shlex.quote(paths[0])}", changes)
+
+
 def _look_at_dates(spans: list[Span], now: int) -> Iterator[Finding]:
     """Segments that were recorded while the clock was wrong."""
     # BEGIN and END stand for times that the file does not tell.
@@ -121,8 +140,8 @@ def _look_at_dates(spans: list[Span], now: int) -> Iterator[Finding]:
         if now + FUTURE_NS < span.begin or now + FUTURE_NS < span.end < END
     ]
     for paths, when, harm in (
-        (early, "before the year 2000", "ctexpire deletes that first"),
-        (late, "in the future", "ctexpire does not delete that by age"),
+        (early, "before the year 2000", _NEIGHBOURS),
+        (late, "in the future", _NEIGHBOURS),
     ):
         if paths:
             name = os.path.basename(paths[0])

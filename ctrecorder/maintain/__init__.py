@@ -4,6 +4,7 @@
 SHOWN = (
     "expire.Expiry",
     "expire.Limits",
+    "expire.undated",
     "holds.hold",
     "holds.release",
     "holds.show",

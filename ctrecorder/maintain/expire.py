@@ -1,15 +1,18 @@
 """Delete whole segments, oldest first, when a limit requires it; each deletion leaves a receipt.
 
-The latest time of a segment is its age.  Never deleted are a live segment, a segment under a hold,
-one that another command uses, and a file that is no segment.  The receipt is on the disk before the
-segment is deleted, so after an interruption the next run continues.
+`ages` derives how old a segment is.  A segment whose age is not known is not deleted by age.  Never
+deleted are a live segment, a segment under a hold, one that another command uses, and a file that
+is no segment.  The receipt is on the disk before the segment is deleted, so after an interruption
+the next run continues.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ctrecorder import times
 from ctrecorder.archive import chain, find, lock, retention
@@ -18,6 +21,7 @@ from ctrecorder.archive.open import open_segment
 from ctrecorder.archive.retention import Hold, Receipt
 from ctrecorder.errors import ArchiveError, CtrecorderError, ExitCode, GoneError
 from ctrecorder.folder import Folder
+from ctrecorder.maintain.ages import Age, SegmentTimes, ages, times_of
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
 from ctrecorder.terminal import count, printable
@@ -44,23 +48,23 @@ class ExpiryCandidate:
     """A segment of the archive.
 
     `live`: a recorder writes it.
-    `since`, `until`: its earliest and latest time, ns UTC.
+    `sequence`: in its recording, 0 if it is in none.
+    `age`: when it was recorded.
     `bytes`: of the file.
     `blocks_bytes`: that it takes on the disk.
     """
 
     path: str
     live: bool
-    since: int
-    until: int
+    sequence: int
+    age: Age
     bytes: int
     blocks_bytes: int
 
     def held_by(self, holds: list[Hold]) -> Hold | None:
-        """The first hold that covers it; None if no hold does."""
-        return next(
-            (hold for hold in holds if self.since <= hold.until and hold.since <= self.until), None
-        )
+        """The first hold that covers what it can contain; None if no hold does."""
+        since, until = self.age.since, self.age.until
+        return next((hold for hold in holds if since <= hold.until and hold.since <= until), None)
 
 
 @dataclass
@@ -82,6 +86,7 @@ class Expiry:
         with retention.exclusive(self.folder) as folder:
             holds = retention.holds(folder)
             found, code = self._find()
+            self._log_undated(found)
             kept = 0
             for candidate, reason in choose(
                 found, holds, self.limits, self.now, _space(self.folder)
@@ -107,25 +112,50 @@ class Expiry:
     def _find(self) -> tuple[list[ExpiryCandidate], int]:
         """The segments of the archive; the exit code is 2 if one could not be read."""
         listed = find.find([self.folder])
-        found = []
+        examined = []
         code: int = ExitCode.OK
         for path, why in listed.unreadable:
             self._trouble(path, why)
             code = ExitCode.FAILED
         for path in listed.segments:
             try:
-                found.append(_examine(path))
+                examined.append(_examine(path))
             except GoneError:
                 continue
             except CtrecorderError as error:
                 self._trouble(path, str(error))
                 code = ExitCode.FAILED
+        known = ages((one.times for one in examined), self.now)
+        found = [
+            ExpiryCandidate(
+                one.times.path,
+                one.live,
+                one.times.sequence,
+                known[one.times.path],
+                one.bytes,
+                one.blocks_bytes,
+            )
+            for one in examined
+        ]
         return found, code
+
+    def _log_undated(self, found: list[ExpiryCandidate]) -> None:
+        """Log that segments are not deleted by age, because their age is not known."""
+        undated = [one for one in found if not one.age.known and not one.live]
+        undated.sort(key=lambda one: (one.sequence, one.path))
+        if self.limits.max_age is None or not undated:
+            return
+        self._trouble(
+            self.folder,
+            f"not deleted by age, because the clock was not right: {count(len(undated), 'segment')}"
+            f", the first is {os.path.basename(undated[0].path)}; limits of size apply "
+            "(ctexpire(8), THE CLOCK)",
+        )
 
     def _delete(self, folder: Folder, candidate: ExpiryCandidate, reason: str) -> None:
         """Delete a segment and log it.  Raises BusyError, GoneError, ArchiveError."""
         if self.dry_run:
-            last = times.text(candidate.until, utc=False)
+            last = times.text(candidate.age.ends, utc=False)
             what = f"{candidate.path}, {candidate.bytes:,} bytes, up to {last}"
             print(printable(f"would delete {what}: {reason}"))
             return
@@ -190,10 +220,11 @@ def choose(
     size, (free, total) = sum(one.bytes for one in found), space
     wanted = 0 if limits.min_free is None else limits.min_free
     needed = int(wanted * total) if isinstance(wanted, float) else wanted
-    for one in sorted(found, key=lambda one: (one.until, one.path)):
+    for one in sorted(found, key=lambda one: (one.age.ends, one.sequence, one.path)):
         if one.live:
             continue
-        if limits.max_age is not None and one.until < now - limits.max_age * SECOND:
+        too_old = limits.max_age is not None and one.age.ends < now - limits.max_age * SECOND
+        if limits.max_age is not None and too_old and one.age.known:
             reason = f"older than {limits.max_age:,} s"
         elif limits.max_size is not None and size > limits.max_size:
             reason = f"all segments take more than {limits.max_size:,} bytes"
@@ -206,7 +237,30 @@ def choose(
         yield one, reason
 
 
-def _examine(path: str) -> ExpiryCandidate:
+class _Examined(NamedTuple):
+    """A segment: as an ExpiryCandidate, with its own times."""
+
+    times: SegmentTimes
+    live: bool
+    bytes: int
+    blocks_bytes: int
+
+
+def undated(folder: str, now: int) -> list[str]:
+    """The segments in `folder` that are never deleted by age, because their age is not known.
+
+    Live ones, and those that cannot be read, are not among them.  `now`: ns UTC.
+    """
+    examined = []
+    for path in find.find([folder]).segments:
+        with contextlib.suppress(CtrecorderError):
+            examined.append(_examine(path))
+    known = ages((one.times for one in examined), now)
+    closed = [one.times.path for one in examined if not one.live]
+    return [path for path in closed if not known[path].known]
+
+
+def _examine(path: str) -> _Examined:
     """Read the times and sizes of a segment.  Raises ArchiveError, FormatError."""
     with open_segment(path) as segment:
         if not len(segment.index):
@@ -214,9 +268,8 @@ def _examine(path: str) -> ExpiryCandidate:
                 f"{path}: none of its blocks can be read, so its age is unknown: it is not deleted"
             )
         status = os.fstat(segment.file.descriptor)
-        return ExpiryCandidate(
-            path, segment.state == "live", *segment.times, status.st_size, status.st_blocks * 512
-        )
+        is_live = segment.state == "live"
+        return _Examined(times_of(segment), is_live, status.st_size, status.st_blocks * 512)
 
 
 def _unlink(path: str, held: Held) -> None:

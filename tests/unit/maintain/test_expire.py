@@ -19,6 +19,7 @@ from ctrecorder.archive.retention import Hold
 from ctrecorder.cli.ctexpire import main
 from ctrecorder.ctlog.header import Header
 from ctrecorder.folder import Folder
+from ctrecorder.maintain.ages import Age
 from ctrecorder.maintain.expire import Expiry, ExpiryCandidate, Limits, choose
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.reader import Segment
@@ -90,7 +91,14 @@ def test_by_size_the_oldest_go(tmp_path: Path) -> None:
 
 def candidates(count: int, *, live: int = -1) -> list[ExpiryCandidate]:
     return [
-        ExpiryCandidate(str(day), day == live, T + day * DAY, T + day * DAY + SECOND, 100, 512)
+        ExpiryCandidate(
+            str(day),
+            day == live,
+            0,
+            Age(T + day * DAY, T + day * DAY + SECOND, T + day * DAY + SECOND, True),
+            100,
+            512,
+        )
         for day in reversed(range(count))
     ]
 

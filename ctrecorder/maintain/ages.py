@@ -1,0 +1,173 @@
+"""How old a segment is, also where the clock was wrong.
+
+The time in a segment is that of its recorder's clock, which may have said 1970 or 2099.  So the
+times of a chain are compared with each other: segments follow each other in the order of their
+`sequence`, and their times must ascend.  The longest ascending run of them is taken as right.  A
+time outside of it lies between its neighbours in the run, so one wrong time spoils no other.
+
+Where the clock's state was recorded (ctlog(5), coverage) and no clock of the chain was ever
+synchronised, no age is known.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ctrecorder.ctlog.frame import Json, Kind
+from ctrecorder.segment.recording import Recording
+from ctrecorder.times import BEGIN, DAY, END, MINUTE
+
+# 2000-01-01: no segment is older, so an earlier time is that of a clock that was not set.
+_EARLIEST = 10_957 * DAY
+# A clock that is kept by a time daemon is set in smaller steps, so a segment that is dated later
+# than this is dated wrongly.
+_FUTURE = MINUTE
+
+
+@dataclass(frozen=True)
+class SegmentTimes:
+    """What a segment says about its times, ns UTC.
+
+    `chain`, `sequence`: its place; "" or 0: it is in no chain.
+    `begun`: when its header was written; None: unknown.
+    `since`, `until`: its earliest and latest time.
+    `clocks`: whether the clock was synchronised, each time that this was recorded.
+    """
+
+    path: str
+    chain: str
+    sequence: int
+    begun: int | None
+    since: int
+    until: int
+    clocks: tuple[bool, ...] = ()
+
+
+class Age(NamedTuple):
+    """When a segment was recorded, ns UTC.
+
+    `since`, `until`: all that it can contain lies between them, by its own times and by those of
+    its neighbours.
+    `ends`: the latest time that its end can have.
+    `known`: False if `ends` is not known; it serves only to put segments in order.
+    """
+
+    since: int
+    until: int
+    ends: int
+    known: bool
+
+
+def times_of(segment: Recording) -> SegmentTimes:
+    """The times of an open segment, of which at least one block can be read."""
+    header, index = segment.header, segment.index
+    begun = int(index["time_min"][0]) if index["kind"][0] == Kind.HEADER else None
+    clocks: list[bool] = []
+    if header.needs_features:  # version 1.0 did not record it, and its marks need not be read
+        facts = [header.extra.get("state"), *(mark.facts for mark in segment.marks)]
+        clocks = [state for each in facts if (state := _synchronised(each)) is not None]
+    since, until = segment.times
+    chain, sequence = header.chain or "", header.sequence or 0
+    return SegmentTimes(segment.path, chain, sequence, begun, since, until, tuple(clocks))
+
+
+def _synchronised(facts: Json | None) -> bool | None:
+    """What a mark, or the header's state, says about the clock; None: nothing."""
+    clock = facts.get("clock") if isinstance(facts, dict) else None
+    state = clock.get("synchronised") if isinstance(clock, dict) else None
+    return state if isinstance(state, bool) else None
+
+
+def ages(segments: Iterable[SegmentTimes], now: int) -> dict[str, Age]:
+    """The age of each segment, by its path.  `now`: ns UTC."""
+    chains: dict[str, list[SegmentTimes]] = {}
+    for one in segments:
+        in_chain = one.chain and one.sequence
+        chains.setdefault(one.chain if in_chain else f"/{one.path}", []).append(one)
+    found: dict[str, Age] = {}
+    for chain in chains.values():
+        chain.sort(key=lambda one: (one.sequence, one.begun or 0, one.path))
+        found |= _ages_of_chain(chain, now)
+    return found
+
+
+def _ages_of_chain(chain: list[SegmentTimes], now: int) -> dict[str, Age]:
+    points = _points(chain, now)
+    run = ascending_run(points)
+    clocks = [state for one in chain for state in one.clocks]
+    synchronised = not clocks or any(clocks)
+    found = {}
+    right = [point if index in run else None for index, point in enumerate(points)]
+    earlier = _nearest(right)
+    later = _nearest(right[::-1])[::-1]
+    for number, one in enumerate(chain):
+        begin, end = 2 * number, 2 * number + 1
+        least, most = earlier[begin], later[end]
+        if begin in run and end in run:
+            found[one.path] = Age(one.since, one.until, one.until, synchronised)
+            continue
+        # What it contains may have been recorded at any time between its neighbours.
+        since = min(one.since, BEGIN if least is None else least)
+        if end in run:
+            found[one.path] = Age(since, one.until, one.until, synchronised)
+            continue
+        until = max(one.until, END if most is None else most)
+        ends = most if most is not None else max(least or BEGIN, min(one.until, now))
+        found[one.path] = Age(since, until, ends, synchronised and most is not None)
+    return found
+
+
+def _points(chain: list[SegmentTimes], now: int) -> list[int | None]:
+    """Begin and end of each segment; None for a time that is certainly wrong or worth nothing.
+
+    A clock that is not synchronised is worth something once it was: then it was set, and is a
+    little off.  Before that it may be at the date of a firmware.
+    """
+    points: list[int | None] = []
+    was_synchronised = False
+    for one in chain:
+        first, last = (one.clocks[0], one.clocks[-1]) if one.clocks else (None, None)
+        for time, state in ((one.begun, first), (one.until, last)):
+            was_synchronised |= state is True
+            worthless = state is False and not was_synchronised
+            wrong = time is None or not _EARLIEST <= time <= now + _FUTURE
+            points.append(None if worthless or wrong else time)
+        was_synchronised |= any(one.clocks)
+    return points
+
+
+def ascending_run(points: list[int | None]) -> set[int]:
+    """The indices of a longest run of points that does not descend; None is in no run.
+
+    Takes n log n steps.
+    """
+    tails: list[int] = []  # the least end of a run of each length
+    tail_indices: list[int] = []
+    before: dict[int, int] = {}
+    for index, point in enumerate(points):
+        if point is None:
+            continue
+        length = bisect_right(tails, point)
+        if length:
+            before[index] = tail_indices[length - 1]
+        tails[length : length + 1] = [point]
+        tail_indices[length : length + 1] = [index]
+    run: set[int] = set()
+    last = tail_indices[-1] if tail_indices else None
+    while last is not None:
+        run.add(last)
+        last = before.get(last)
+    return run
+
+
+def _nearest(right: list[int | None]) -> list[int | None]:
+    """For each place, the last time before it that is not None."""
+    found: list[int | None] = []
+    last: int | None = None
+    for point in right:
+        found.append(last)
+        last = last if point is None else point
+    return found
