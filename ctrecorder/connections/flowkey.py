@@ -89,6 +89,11 @@ def _words(table: Table) -> list[NDArray[np.uint64]]:
     return words
 
 
+def hashes(table: Table) -> NDArray[np.uint64]:
+    """A hash of the key of each row, (rows,)."""
+    return _hash(_words(table))
+
+
 def _hash(words: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
     """A hash of each row; its high bits are well mixed (multiply and fold)."""
     total = np.zeros(len(words[0]), np.uint64)

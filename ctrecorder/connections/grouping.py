@@ -12,7 +12,8 @@ import numpy as np
 
 from ctrecorder.columns import Array, Source
 from ctrecorder.connections import flowkey
-from ctrecorder.connections.parts import EXISTING, NEW, Bools, Ints, Parts
+from ctrecorder.connections.parts import DESTROY, EXISTING, NEW, Bools, Ints, Parts
+from ctrecorder.connections.repeats import Gaps, same_ends, same_news
 from ctrecorder.times import SECOND
 
 # The greatest difference in time between an EXISTING row and the event that it should have come
@@ -58,6 +59,7 @@ class Flows:
     at: (flows,) where each flow begins in `order`.
     is_old_end: (flows,) the flow is only the end of an earlier flow, kept for comparison.
     is_closed: (flows,) another flow of the same key follows, which started at `closed_at`, ns.
+    repeats: (repeats,) numbers of parts that the kernel sent again (see `repeats`), in no order.
     """
 
     order: Ints
@@ -65,24 +67,40 @@ class Flows:
     is_old_end: Bools
     is_closed: Bools
     closed_at: Ints
+    repeats: Ints
 
 
-def group(parts: Parts, old_ends: int, carried: int) -> Flows:
+def group(parts: Parts, old_ends: int, carried: int, gaps: Gaps) -> Flows:
     """Cut `parts` into flows.
 
     The first `old_ends` parts are ends of earlier flows, the next ones, up to `carried`, are open
-    flows, the others have just arrived.
+    flows, the others have just arrived.  `gaps`: of their family.
     """
     order, first = flowkey.sort(parts.table)
     rows = _Sorted(order, first, order >= carried, parts.table["seen"][order])
     if (rows.seen == EXISTING).any():
         rows = rows.take(np.flatnonzero(~_stale(parts, rows)))
-    at = np.flatnonzero(_begins(parts, rows))
+    ends = _repeated_ends(parts, rows, gaps)
+    repeats = rows.part[ends]
+    if len(ends):
+        kept = np.ones(len(rows), np.bool_)
+        kept[ends] = False
+        rows = rows.take(np.flatnonzero(kept))
+    begins, news = _begins(parts, rows, gaps)
+    repeats = np.concatenate([repeats, rows.part[news]])
+    at = np.flatnonzero(begins)
     is_closed = np.zeros(len(at), np.bool_)
     is_closed[:-1] = ~rows.first[at[1:]]
     closed_at = np.zeros(len(at), np.int64)
     closed_at[:-1] = parts.table["start"][rows.part[at[1:]]]
-    return Flows(rows.part, at, rows.part[at] < old_ends, is_closed, closed_at)
+    return Flows(rows.part, at, rows.part[at] < old_ends, is_closed, closed_at, repeats)
+
+
+def lone_ends(parts: Parts, flows: Flows, carried: int) -> Ints:
+    """(some,): the parts that are only a DESTROY, have just arrived, and begin a flow."""
+    first = flows.order[flows.at]
+    alone: Ints = first[(first >= carried) & (parts.table["seen"][first] == DESTROY)]
+    return alone
 
 
 def _last_other(first: Bools, skipped: Bools) -> Ints:
@@ -115,28 +133,64 @@ def _stale(parts: Parts, rows: _Sorted) -> Bools:
     return stale
 
 
-def _begins(parts: Parts, rows: _Sorted) -> Bools:
-    """(rows,): whether a row begins a flow."""
+def _repeated_ends(parts: Parts, rows: _Sorted, gaps: Gaps) -> Ints:
+    """(some,): the rows that are a DESTROY which the kernel sent again."""
+    again: Ints = np.flatnonzero((rows.seen == DESTROY) & rows.arrived & ~rows.first)
+    again = again[(rows.seen[again - 1] & DESTROY) != 0]
+    here, before = rows.part[again], rows.part[again - 1]
+    close = parts.row[here] - parts.row[before] <= RACE_ROWS
+    again, here, before = again[close], here[close], before[close]
+    if len(again):
+        again = again[same_ends(parts, here, before, gaps)]
+    return again
+
+
+def _begins(parts: Parts, rows: _Sorted, gaps: Gaps) -> tuple[Bools, Ints]:
+    """(rows,): whether a row begins a flow; and (some,): the rows that are a repeated NEW."""
     start, start_source = parts.table["start"], parts.table["start_source"]
     after_end = np.zeros(len(rows), np.bool_)
     after_end[1:] = parts.ended[rows.part[:-1]]
-    is_new = (rows.seen & NEW) != 0
-    begins: Bools = rows.first | after_end | ~rows.arrived | is_new
+    begins: Bools = rows.first | after_end | ~rows.arrived
     # A start that is later than all events of the flow before it belongs to another flow.
     inside = np.flatnonzero(~begins)
     here, before = rows.part[inside], rows.part[inside - 1]
     later = start[here] > parts.last_time[before] + SKEW_NS
     begins[inside[later & (start_source[here] == Source.KERNEL)]] = True
-    # A NEW can arrive after the EXISTING rows of its own flow: then it begins no flow.
+    is_new = (rows.seen & NEW) != 0
+    news = inside[is_new[inside] & ~begins[inside]]
+    if not len(news):
+        return begins, news
+    repeats = _repeated_news(parts, rows, is_new, begins, news, gaps)
+    begins[news] = True
+    begins[repeats] = False
+    begins[_overtaken(parts, rows, begins, news)] = False
+    return begins, repeats
+
+
+def _repeated_news(
+    parts: Parts, rows: _Sorted, is_new: Bools, begins: Bools, news: Ints, gaps: Gaps
+) -> Ints:
+    """Those of `news`, rows that are NEW inside a flow, that the kernel sent again.
+
+    `begins`: (rows,) where flows begin if no NEW begins one.
+    """
+    numbers = np.arange(len(rows))
+    last_new = np.maximum.accumulate(np.where(is_new, numbers, -1))
+    begin = np.maximum.accumulate(np.where(begins, numbers, 0))
+    # The rows from `begin` on are one flow, or several that begin with a NEW.
+    second: Ints = news[last_new[news - 1] >= begin[news]]
+    same = same_news(parts, rows.part[second], rows.part[second - 1], gaps)
+    return np.compress(same, second)
+
+
+def _overtaken(parts: Parts, rows: _Sorted, begins: Bools, news: Ints) -> Ints:
+    """Those of `news`, rows that are NEW inside a flow, that EXISTING rows of it overtook."""
+    start, start_source = parts.table["start"], parts.table["start_source"]
     only_existing = rows.seen == EXISTING
-    after_existing = np.zeros(len(rows), np.bool_)
-    after_existing[1:] = is_new[1:] & only_existing[:-1]
-    joining = np.flatnonzero(after_existing & ~rows.first & rows.arrived)
-    if len(joining):
-        begin = np.maximum.accumulate(np.where(begins, np.arange(len(rows)), 0))
-        alone = _last_other(rows.first, only_existing)[joining - 1] < begin[joining - 1]
-        here, before = rows.part[joining], rows.part[joining - 1]
-        ahead = start[here] - parts.last_time[before]
-        exact = parts.exact[here] | (start_source[here] == Source.KERNEL)
-        begins[joining[alone & (ahead <= np.where(exact, 0, RACE_NS))]] = False
-    return begins
+    joining: Ints = news[only_existing[news - 1]]
+    begin = np.maximum.accumulate(np.where(begins, np.arange(len(rows)), 0))
+    alone = _last_other(rows.first, only_existing)[joining - 1] < begin[joining - 1]
+    here, before = rows.part[joining], rows.part[joining - 1]
+    ahead = start[here] - parts.last_time[before]
+    exact = parts.exact[here] | (start_source[here] == Source.KERNEL)
+    return np.compress(alone & (ahead <= np.where(exact, 0, RACE_NS)), joining)

@@ -5,8 +5,8 @@ not depend on where one table ends and the next begins.  Rows pair if (id, zones
 every column; a hash is only used to sort.  One key names many flows over time, because ids and
 tuples are used again, so the order of arrival decides.  For the rows of one key:
 
-- NEW begins a flow.  If a flow is still open, its DESTROY was lost: it ended at or before the start
-  of the new flow (BOUND).
+- NEW begins a flow.  If a flow is still open and the NEW is no repeat, the DESTROY was lost: the
+  flow ended at or before the start of the new flow (BOUND).
 - DESTROY ends the flow.  UPDATE and EXISTING refresh it.  If no flow is open they begin one, which
   started at the kernel's start, or at or before the time of the row (BOUND).
 - A kernel start that is later than all rows of the open flow belongs to another flow, whose NEW was
@@ -17,6 +17,8 @@ tuples are used again, so the order of arrival decides.  For the rows of one key
 - A flow that a complete dump lacks ended at or before the end of the dump (BOUND).  Its DESTROY can
   still arrive, and its time is better: the flow waits for it until a later dump (`LATE_NS`).  (A
   dump lacks entries that have timed out and wait for the kernel's garbage collector.)
+- The kernel can send a NEW or a DESTROY again; `repeats` has the rules for these.  A repeat is
+  counted and is no event of its own.
 - A DESTROY that arrives before its NEW (possible for some microseconds, on two CPUs) becomes a
   connection without a start.  The flow of the NEW is ended by the next dump.
 - If neither the id nor the whole tuple is present, many flows of one key are open at once:
@@ -27,12 +29,14 @@ tuples are used again, so the order of arrival decides.  For the rows of one key
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import numpy as np
 
 from ctrecorder.columns import Source, Table
-from ctrecorder.connections import grouping, lookalikes
+from ctrecorder.connections import lookalikes
 from ctrecorder.connections.flowkey import KEY
-from ctrecorder.connections.grouping import group
+from ctrecorder.connections.grouping import Flows, group, lone_ends
 from ctrecorder.connections.merging import ended_flows, open_flows, with_bound
 from ctrecorder.connections.parts import (
     DESTROY,
@@ -43,6 +47,8 @@ from ctrecorder.connections.parts import (
     parts_of_connections,
     parts_of_events,
 )
+from ctrecorder.connections.recent_ends import RecentEnds
+from ctrecorder.connections.repeats import Gaps
 from ctrecorder.times import SECOND
 
 # A flow that a dump lacked waits this long for its DESTROY.  The garbage collector needs up
@@ -58,12 +64,38 @@ class Pairer:
     Memory: the open flows (at most the size of the kernel's table), as many waiting rows or
     `BATCH_ROWS`, and the keys of flows that ended in the last `grouping.RACE_ROWS` rows.
 
+    `repeats`: how many events were repeats, so far.
+
     A table of connections has the columns KEY, SPAN, `present` and of VALUES those that were fed.
     A connection that can still go on also has `time`, the greatest time of its events.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_repeats: Callable[[Table], None] | None = None) -> None:
+        """`on_repeats`: is called with the events that are repeats: KEY, `seen`, `time`."""
+        self.repeats = 0
+        self._on_repeats = on_repeats
         self._families: dict[int, _Flows] = {}
+        self._gaps: set[tuple[int, int, int | None]] = set()
+
+    def add_gaps(self, gaps: Iterable[tuple[int, int, int | None]]) -> None:
+        """Add times of which events may be missing: begin and end, ns, family or None for all.
+
+        In them no event is taken for a repeat.  Call it before their rows are fed; a gap that is
+        added again is the same.  A recording that does not count its losses is one gap.
+        """
+        added = set(gaps) - self._gaps
+        if added:
+            self._gaps |= added
+            for family, flows in self._families.items():
+                flows.gaps = self._gaps_of(family)
+
+    def _gaps_of(self, family: int) -> Gaps:
+        return Gaps((begin, end) for begin, end, of in self._gaps if of in (None, family))
+
+    def _add_repeats(self, table: Table) -> None:
+        self.repeats += len(table)
+        if self._on_repeats is not None:
+            self._on_repeats(table)
 
     def feed(self, table: Table) -> list[Table]:
         """Take the next rows in order of arrival.  Returns connections that ended, in no order.
@@ -82,7 +114,9 @@ class Pairer:
                 done.append(table.take(whole))
             parts = parts_of_connections(table.take(~whole))
         if table.family not in self._families:
-            self._families[table.family] = _Flows(table.family)
+            self._families[table.family] = _Flows(
+                table.family, self._gaps_of(table.family), self._add_repeats
+            )
         return done + self._families[table.family].feed(parts)
 
     def snapshot(self, begin_ns: int, end_ns: int) -> list[Table]:
@@ -117,10 +151,11 @@ def _without_time(table: Table) -> Table:
 class _Flows:
     """The flows of one family: open flows, waiting rows, and flows that ended recently."""
 
-    def __init__(self, family: int) -> None:
+    def __init__(self, family: int, gaps: Gaps, on_repeats: Callable[[Table], None]) -> None:
+        self.gaps, self._on_repeats = gaps, on_repeats
         empty = parts_of_events(Table(family, 0, {}))
         self._empty, self._open = empty, empty
-        self._ended: list[Parts] = [empty]
+        self._ends = RecentEnds(empty)
         self._waiting: list[Parts] = []
         self._rows_waiting = self._rows_fed = 0
 
@@ -164,25 +199,28 @@ class _Flows:
             return []
         batch = Parts.concat(self._waiting)
         self._waiting, self._rows_waiting = [], 0
-        # Only EXISTING rows are compared with flows that ended.
         has_dump = (batch.table["seen"] == EXISTING).any()
-        old_ends = Parts.concat(self._ended) if has_dump else self._empty
-        work = Parts.concat([old_ends, self._open, batch])
-        work.table = _numbered(work, len(old_ends.table))
-        flows = group(work, len(old_ends.table), len(work.table) - len(batch.table))
-        self._remember_ends(batch)
+        ends = self._ends.all() if has_dump else self._empty
+        work, flows = self._group(ends, batch)
+        if not has_dump:
+            # Of other rows, only an end without a beginning is compared with flows that ended.
+            alone = lone_ends(work, flows, len(self._open.table))
+            ends = self._ends.like(work.table.take(alone)) if len(alone) else ends
+            if len(ends.table):
+                work, flows = self._group(ends, batch)
+        if len(flows.repeats):
+            self._on_repeats(work.table.take(flows.repeats).select((*KEY, "seen", "time")))
+        self._ends.remember(batch, self._rows_fed)
         self._open = open_flows(work, flows)
         done = ended_flows(work, flows)
         return [_without_time(done)] if len(done) else []
 
-    def _remember_ends(self, batch: Parts) -> None:
-        """Keep the ends of the last RACE_ROWS rows, with the columns that grouping compares."""
-        oldest = self._rows_fed - grouping.RACE_ROWS
-        is_end = (batch.table["seen"] & DESTROY) != 0
-        recent = batch.take(np.flatnonzero(is_end & (batch.row >= oldest)))
-        recent.table = recent.table.select((*KEY, "start", "start_source", "seen", "time"))
-        kept = [part for part in self._ended if len(part.row) and part.row[-1] >= oldest]
-        self._ended = [*kept, recent]
+    def _group(self, ends: Parts, batch: Parts) -> tuple[Parts, Flows]:
+        """`ends`, the open flows and `batch`, and how they are cut into flows."""
+        work = Parts.concat([ends, self._open, batch])
+        old_ends = len(ends.table)
+        work.table = _numbered(work, old_ends)
+        return work, group(work, old_ends, len(work.table) - len(batch.table), self.gaps)
 
 
 def _numbered(work: Parts, old_ends: int) -> Table:

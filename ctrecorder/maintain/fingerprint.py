@@ -52,6 +52,15 @@ class Fingerprint:
         self.news_sum = _add(self.news_sum, hashes[is_new])
         self.ends_sum = _add(self.ends_sum, hashes[is_end])
 
+    def drop_received(self, table: Table) -> None:
+        """Undo `add_received` for events that the kernel sent again: they are no events."""
+        repeats = Fingerprint()
+        repeats.add_received(table)
+        self.news -= repeats.news
+        self.ends -= repeats.ends
+        self.news_sum = (self.news_sum - repeats.news_sum) % (1 << 64)
+        self.ends_sum = (self.ends_sum - repeats.ends_sum) % (1 << 64)
+
     def add_content(self, table: Table) -> None:
         """Add connections with all their columns."""
         self.connections += len(table)

@@ -210,7 +210,9 @@ class _Rewrite:
 
     def _write_connections(self, writer: SegmentWriter) -> Fingerprint:
         """Pair the events of `old` and write the connections."""
-        fingerprint, pairer = Fingerprint(), Pairer()
+        fingerprint = Fingerprint()
+        pairer = Pairer(fingerprint.drop_received)
+        pairer.add_gaps(self.old.spans_of_gaps)
         ordering = BlockOrdering(RESOLUTIONS[self.options.resolution], self.options.keep_ids)
 
         def append(blocks: list[Table]) -> None:

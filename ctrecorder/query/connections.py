@@ -64,6 +64,7 @@ def _pair(archive: Archive, names: Iterable[str], sorter: Sorter) -> Iterator[in
         # Each recording pairs by itself: a dump of one recorder says nothing about the flows of
         # another.
         pairer = pairers.setdefault(segment.pairing_key, Pairer())
+        pairer.add_gaps(segment.spans_of_gaps)
         may_contain = segment.may_contain(query)
         if not may_contain and pairer.earliest() is None:
             continue  # there is no open flow that its dumps could end

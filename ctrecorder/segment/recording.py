@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrecorder import times, uapi
 from ctrecorder.columns import Table
 from ctrecorder.ctlog.frame import NO_HASH, WATERMARK, Gap, Json, Kind, Mark
 from ctrecorder.ctlog.header import NOT_COUNTED, Header
@@ -155,6 +156,24 @@ class Recording(ABC):
     def counts_losses(self) -> bool:
         """Whether its recorder counted the events that it lost."""
         return self.header.losses != NOT_COUNTED
+
+    @property
+    def spans_of_gaps(self) -> list[tuple[int, int, int | None]]:
+        """When events may be missing: begin, end, ns, and the family or None for all.
+
+        What else narrows a GAP is ignored.
+        """
+        if not self.counts_losses:
+            return [(times.BEGIN, times.END, None)]
+        families = uapi.AF_INET, uapi.AF_INET6
+        return [
+            (
+                gap.begin,
+                gap.end,
+                family if (family := gap.facts.get("family")) in families else None,
+            )
+            for gap in self.gaps
+        ]
 
     @property
     def pairing_key(self) -> str:

@@ -5,23 +5,26 @@ random traffic to pair.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ctrecorder.columns import BY_NAME, Event, Source, Table, bit
-from ctrecorder.connections import flowkey, grouping, pairing, parts
+from ctrecorder.connections import flowkey, grouping, pairing, parts, repeats
 
 NEW, UPDATE, DESTROY, EXISTING = Event.NEW, Event.UPDATE, Event.DESTROY, Event.EXISTING
 SECOND = 1_000_000_000
 T = 1_700_000_000 * SECOND
 V4, V6 = 2, 10
 SEEN = {NEW: 1, UPDATE: 2, DESTROY: 4, EXISTING: 8}
+COUNTED = ("status", "orig_packets", "orig_bytes", "reply_packets", "reply_bytes")
 VALUES = ("status", "mark", "orig_bytes", "tcp_state")
 RESULT = (*flowkey.KEY, *VALUES, *parts.SPAN, "present")
 
 Row = dict[str, Any]
+Gap = tuple[int, int, int | None]  # begin, end, family
 
 
 def row(event: int, time: int, **columns: Any) -> Row:
@@ -36,7 +39,7 @@ def row(event: int, time: int, **columns: Any) -> Row:
         **columns,
     }
     known = bit("id") | (bit("status") if "status" in columns else 0)
-    for name in ("start", "stop", "mark", "orig_bytes", "tcp_state"):
+    for name in ("start", "stop", "mark", "tcp_state", *COUNTED[1:]):
         known |= bit(name) if name in columns else 0
     return {"present": known, **made}
 
@@ -121,7 +124,9 @@ class Flow:
 class Slow:
     """The same rules, a row at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, gaps: Sequence[Gap] = ()) -> None:
+        self.gaps = gaps
+        self.repeats = 0
         self.open: dict[tuple[Any, ...], Flow] = {}
         self.ended: dict[tuple[Any, ...], tuple[int, Row]] = {}
         self.done: list[Flow] = []
@@ -135,6 +140,14 @@ class Slow:
         start = each["start"] if each["present"] & bit("start") else None
         event = each["event"]
         if flow is None and event == EXISTING and self.is_stale(key, number, each, start):
+            return
+        if event == DESTROY and flow is None and self.is_repeated_end(key, number, each):
+            self.repeats += 1
+            self.ended[key] = number, each
+            return
+        if flow is not None and event == NEW and self.is_repeated_new(flow, each, start):
+            self.repeats += 1
+            flow.rows.append(each)
             return
         if flow is not None and self.is_another(flow, each, start):
             if flow.bound is None:
@@ -159,6 +172,47 @@ class Slow:
         return (
             number - then <= grouping.RACE_ROWS
             and abs(each["time"] - destroy["time"]) <= grouping.RACE_NS
+        )
+
+    def is_repeated_end(self, key: tuple[Any, ...], number: int, each: Row) -> bool:
+        if key not in self.ended:
+            return False
+        then, other = self.ended[key]
+        both = each["present"] & other["present"]
+        if not both & bit("id") or number - then > grouping.RACE_ROWS:
+            return False
+        times = [
+            [one[name] if one["present"] & bit(name) else None for name in ("start", "stop")]
+            for one in (each, other)
+        ]
+        if times[0] != times[1]:
+            return False
+        if None not in times[0]:
+            return True
+        return (
+            all(both & bit(name) for name in COUNTED)
+            and all(each[name] == other[name] for name in COUNTED)
+            and not each["status"] & 0x1000
+            and not self.is_gap(each["family"], other["time"], each["time"])
+        )
+
+    def is_repeated_new(self, flow: Flow, each: Row, start: int | None) -> bool:
+        before = flow.rows[-1]
+        if flow.bound is not None or not each["present"] & before["present"] & bit("id"):
+            return False
+        if all(one["event"] != NEW for one in flow.rows):
+            return False
+        if start is not None and start > before["time"] + grouping.SKEW_NS:
+            return False
+        began = each["time"] if start is None else start
+        return not self.is_gap(each["family"], before["time"], began)
+
+    def is_gap(self, family: int, one: int, other: int) -> bool:
+        slack = repeats.GAP_SLACK_NS
+        return any(
+            begin <= max(one, other) + slack and end >= min(one, other) - slack
+            for begin, end, of in self.gaps
+            if of in (None, family)
         )
 
     def is_another(self, flow: Flow, each: Row, start: int | None) -> bool:
@@ -187,14 +241,18 @@ class Slow:
 Step = list[Row] | tuple[int, int]
 
 
-def slow(steps: list[Step]) -> Counter[tuple[Any, ...]]:
-    pairer = Slow()
+def slow(
+    steps: list[Step], gaps: Sequence[Gap] = (), expected: int | None = None
+) -> Counter[tuple[Any, ...]]:
+    """The connections; AssertionError if not `expected` events are repeats."""
+    pairer = Slow(gaps)
     for step in steps:
         if isinstance(step, tuple):
             pairer.snapshot(*step)
         else:
             for each in step:
                 pairer.feed(each)
+    assert expected in (None, pairer.repeats), pairer.repeats
     return pairer.finish()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctrecorder.columns import BY_NAME, bit
+from ctrecorder import times
+from ctrecorder.columns import BY_NAME, Table, bit
 from ctrecorder.connections import flowkey, grouping, pairing
 from ctrecorder.connections.pairing import Pairer
 from tests.support.slow_pairing import (
@@ -24,6 +25,7 @@ from tests.support.slow_pairing import (
     V4,
     V6,
     VALUES,
+    Gap,
     Row,
     Step,
     T,
@@ -36,12 +38,19 @@ from tests.support.slow_pairing import (
 from tests.support.tables import ints
 
 
-def fast(steps: list[Step], cuts: Set[int] = frozenset()) -> Counter[tuple[Any, ...]]:
+def fast(
+    steps: list[Step],
+    cuts: Set[int] = frozenset(),
+    gaps: Sequence[Gap] = (),
+    repeats: list[int] | None = None,
+) -> Counter[tuple[Any, ...]]:
     """The connections that the package finds.
 
-    `cuts`: after how many rows a table ends; it also ends where the family changes.
+    `cuts`: after how many rows a table ends; it also ends where the family changes.  `repeats`: the
+    number of repeats is appended.
     """
     pairer, done, count = Pairer(), [], 0
+    pairer.add_gaps(gaps)
     for step in steps:
         if isinstance(step, tuple):
             done += pairer.snapshot(*step)
@@ -55,7 +64,10 @@ def fast(steps: list[Step], cuts: Set[int] = frozenset()) -> Counter[tuple[Any, 
             count += 1
         if part:
             done += pairer.feed(table(part))
-    return rows_of(done + pairer.finish())
+    done += pairer.finish()
+    if repeats is not None:
+        repeats.append(pairer.repeats)
+    return rows_of(done)
 
 
 def one(steps: list[Step]) -> dict[str, Any]:
@@ -66,12 +78,22 @@ def one(steps: list[Step]) -> dict[str, Any]:
     return dict(zip(("family", *RESULT), next(iter(found)), strict=True))
 
 
-def spans(steps: list[Step]) -> list[tuple[int, int, int, int]]:
-    """(start, start_source, end, end_source) of all connections, which the slow pairing must find
-    too; sorted.
+def spans(
+    steps: list[Step], gaps: Sequence[Gap] = (), repeats: int = 0
+) -> list[tuple[int, int, int, int]]:
+    """(start, start_source, end, end_source) of all connections, sorted.
+
+    The slow pairing must find the same, and both of them `repeats`.
     """
-    found = fast(steps)
-    assert found == slow(steps)
+    counts: list[int] = []
+    found = fast(steps, gaps=gaps, repeats=counts)
+    assert found == slow(steps, gaps, repeats)
+    assert counts == [repeats]
+    # Each row in a table of its own, and a batch: the result is the same.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pairing, "BATCH_ROWS", 1)
+        assert fast(steps, set(range(100)), gaps, counts) == found
+    assert counts == [repeats] * 2
     place = 1 + RESULT.index("start")
     return sorted(each[place : place + 4] for each in found.elements())
 
@@ -139,10 +161,8 @@ def test_a_last_byte_of_an_ipv6_address_tells_flows_apart() -> None:
 
 
 def test_a_lost_destroy_is_bounded_by_the_next_new() -> None:
-    assert spans([[row(NEW, T), row(NEW, T + 9), row(DESTROY, T + 20)]]) == [
-        (T, 2, T + 9, 3),
-        (T + 9, 2, T + 20, 2),
-    ]
+    steps: list[Step] = [[row(NEW, T), row(NEW, T + 9), row(DESTROY, T + 20)]]
+    assert spans(steps, [(T + 1, T + 2, None)]) == [(T, 2, T + 9, 3), (T + 9, 2, T + 20, 2)]
 
 
 def test_a_lost_destroy_and_a_lost_new_do_not_make_one_long_connection() -> None:
@@ -255,6 +275,8 @@ def test_a_new_that_a_dump_overtook_joins_its_flow() -> None:
     assert spans([[row(EXISTING, T), row(NEW, T + SECOND), row(DESTROY, T + 2 * SECOND)]]) == [
         (T + SECOND, 2, T + 2 * SECOND, 2)
     ]
+    # The NEW of a flow that only a dump contained is no repeat: without an event of the flow, it is
+    # not known that the kernel sends events of it.
     late = T + grouping.RACE_NS + 1
     assert spans([[row(EXISTING, T), row(NEW, late)]]) == [(T, 3, late, 3), (late, 2, 0, 0)]
 
@@ -285,26 +307,31 @@ def test_connections_join_across_segments_that_were_paired_apart() -> None:
 def test_a_part_that_another_flow_ended_does_not_go_on() -> None:
     """The next flow of the key ended one without a DESTROY; a later DESTROY is of another flow."""
     apart, pairer = Pairer(), Pairer()
+    gap = (T + 1, T + 2, None)
+    apart.add_gaps([gap])
     apart.feed(table([row(NEW, T), row(NEW, T + 5), row(DESTROY, T + 9)]))
     done = [whole for part in apart.finish() for whole in pairer.feed(part)]
     done += pairer.feed(table([row(DESTROY, T + 20)])) + pairer.finish()
     assert rows_of(done) == slow(
-        [[row(NEW, T), row(NEW, T + 5), row(DESTROY, T + 9), row(DESTROY, T + 20)]]
+        [[row(NEW, T), row(NEW, T + 5), row(DESTROY, T + 9), row(DESTROY, T + 20)]], [gap]
     )
 
 
 def test_a_part_with_a_sure_end_ends_the_flow_that_it_is_part_of() -> None:
     minute = 60 * SECOND
     segments = [[row(NEW, T)], [row(EXISTING, T + minute), row(NEW, T + 2 * minute)]]
+    gap = (T + minute + 1, T + minute + 2, None)
     pairer, done = Pairer(), []
+    pairer.add_gaps([gap])
     for rows in segments:
         apart = Pairer()
+        apart.add_gaps([gap])
         done += [
             whole
             for part in apart.feed(table(rows)) + apart.finish()
             for whole in pairer.feed(part)
         ]
-    assert rows_of(done + pairer.finish()) == slow(list(segments))
+    assert rows_of(done + pairer.finish()) == slow(list(segments), [gap])
 
 
 def test_an_open_part_that_a_later_dump_lacks_is_bounded() -> None:
@@ -336,6 +363,137 @@ def test_keys_with_one_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> N
     assert fast([rows]) == slow([rows])
 
 
+_COUNTS = {"orig_packets": 1, "orig_bytes": 60, "reply_packets": 0, "reply_bytes": 0}
+_GAP: list[Gap] = [(T + 7 * SECOND, T + 8 * SECOND, None)]
+
+
+def test_a_new_that_came_again_is_one_event() -> None:
+    steps: list[Step] = [
+        [
+            row(NEW, T, status=0x100),
+            row(NEW, T + 1, status=0x102),
+            row(NEW, T + 3600 * SECOND, status=0x106),
+            row(DESTROY, T + 3601 * SECOND, status=0x306),
+        ]
+    ]
+    assert spans(steps, repeats=2) == [(T, 2, T + 3601 * SECOND, 2)]
+    assert one(steps)["status"] == 0x306
+
+
+@pytest.mark.parametrize(
+    ("gap", "repeats"),
+    [
+        ((T + 7 * SECOND, T + 8 * SECOND, None), 0),
+        ((T + 7 * SECOND, T + 8 * SECOND, V4), 0),
+        ((T + 7 * SECOND, T + 8 * SECOND, V6), 1),
+        ((0, times.END, None), 0),  # losses were not counted
+        ((T - 9 * SECOND, T - grouping.RACE_NS, None), 0),
+        ((T - 9 * SECOND, T - grouping.RACE_NS - 1, None), 1),
+        ((T + 20 * SECOND + grouping.RACE_NS, times.END, None), 0),
+        ((T + 20 * SECOND + grouping.RACE_NS + 1, times.END, None), 1),
+    ],
+)
+def test_a_new_after_a_gap_is_another_flow(gap: Gap, repeats: int) -> None:
+    late = T + 20 * SECOND
+    found = spans([[row(NEW, T), row(NEW, late)]], [gap], repeats)
+    assert found == ([(T, 2, 0, 0)] if repeats else [(T, 2, late, 3), (late, 2, 0, 0)])
+    # Without kernel times, the same is true of a DESTROY.
+    counted = {"status": 6, **_COUNTS}
+    found = spans([[row(DESTROY, T, **counted), row(DESTROY, late, **counted)]], [gap], repeats)
+    assert len(found) == 2 - repeats
+
+
+def test_a_new_of_a_flow_that_a_dump_lacked_is_another_flow() -> None:
+    steps: list[Step] = [[row(NEW, T)], (T + 5, T + 6), [row(NEW, T + 9)]]
+    assert spans(steps) == [(T, 2, T + 6, 3), (T + 9, 2, 0, 0)]
+
+
+def test_a_new_with_a_later_kernel_start_is_another_flow() -> None:
+    late = T + 9 * SECOND
+    assert len(spans([[row(NEW, T), row(NEW, late, start=late)]])) == 2
+    assert spans([[row(NEW, T), row(NEW, late, start=T - 5)]], repeats=1) == [(T - 5, 1, 0, 0)]
+
+
+def test_a_destroy_that_came_again_with_its_kernel_times_is_one_event() -> None:
+    """Also across a gap, after a NEW that was a repeat, with a dump row between."""
+    ends = [row(DESTROY, T + n * SECOND, start=T - 3, stop=T - 1) for n in (1, 20, 30)]
+    between = row(EXISTING, T + 2 * SECOND)
+    rows = [row(NEW, T), row(NEW, T + 5), ends[0], between, *ends[1:]]
+    assert spans([rows], _GAP[:0], repeats=3) == [(T - 3, 1, T - 1, 1)]
+    assert spans([ends], _GAP, repeats=2) == [(T - 3, 1, T - 1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ({"start": T, "stop": T + 5}, {"start": T, "stop": T + 5}, True),
+        ({"start": T, "stop": T + 5}, {"start": T, "stop": T + 6}, False),
+        ({"start": T - 1, "stop": T + 5}, {"start": T, "stop": T + 5}, False),
+        ({"start": T, "stop": T + 5}, {}, False),
+        ({}, {}, False),  # nothing to compare
+        ({"status": 6}, {"status": 6}, False),
+        (_COUNTS, _COUNTS, False),
+        ({"status": 6, **_COUNTS}, {"status": 6, **_COUNTS}, True),
+        ({"status": 6, **_COUNTS}, {"status": 2, **_COUNTS}, False),
+        ({"status": 6, **_COUNTS}, {"status": 6, **_COUNTS, "reply_bytes": 1}, False),
+        ({"status": 0x1006, **_COUNTS}, {"status": 0x1006, **_COUNTS}, False),
+        ({"status": 6, "start": T, **_COUNTS}, {"status": 6, "start": T, **_COUNTS}, True),
+        ({"status": 6, "start": T, **_COUNTS}, {"status": 6, **_COUNTS}, False),
+    ],
+)
+def test_a_destroy_is_a_repeat_only_if_it_is_proved(
+    first: dict[str, int], second: dict[str, int], same: bool
+) -> None:
+    rows = [row(DESTROY, T + 9, **first), row(DESTROY, T + 10, **second)]
+    assert len(spans([rows], repeats=int(same))) == 2 - same
+
+
+def test_without_an_id_nothing_is_a_repeat() -> None:
+    told = {"start": T, "stop": T + 5}
+    for event, known in ((NEW, {}), (DESTROY, told)):
+        rows = [row(event, T + n, **known) for n in (9, 10)]
+        for each in rows:
+            each["present"] &= ~bit("id")
+        assert len(spans([rows])) == 2
+
+
+def test_a_new_between_two_destroys_makes_two_flows() -> None:
+    counted = {"status": 6, **_COUNTS}
+    rows = [row(DESTROY, T, **counted), row(NEW, T + 1), row(DESTROY, T + 2, **counted)]
+    assert len(spans([rows])) == 2
+
+
+def test_a_destroy_comes_again_only_within_some_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grouping, "RACE_ROWS", 5)
+    for between, same in ((4, True), (5, False)):
+        others = [row(NEW, T + 20 + n, id=9 + n) for n in range(between)]
+        ends = [row(DESTROY, T + 9 + n, start=T, stop=T + 5) for n in (0, 90)]
+        found = spans([[ends[0], *others, ends[1]]], repeats=int(same))
+        assert len(found) == between + 2 - same
+
+
+def test_repeats_are_handed_over() -> None:
+    found: list[Table] = []
+    pairer = Pairer(found.append)
+    pairer.feed(table([row(NEW, T), row(NEW, T + 1), row(UPDATE, T + 2), row(NEW, T, id=9)]))
+    pairer.finish()
+    assert pairer.repeats == 1
+    assert [(each["id"].tolist(), each["seen"].tolist()) for each in found] == [([7], [1])]
+
+
+def test_parts_of_one_flow_with_a_new_each_are_one_connection() -> None:
+    """The NEW came again in another segment, and each segment was paired by itself."""
+    later = T + 60 * SECOND
+    segments: list[list[Row]] = [[row(NEW, T)], [row(NEW, later)]]
+    pairer, done = Pairer(), []
+    for rows in segments:
+        apart = Pairer()
+        for part in apart.feed(table(rows)) + apart.finish():
+            done += pairer.feed(part)
+    assert rows_of(done + pairer.finish()) == slow(list(segments), expected=1)
+    assert pairer.repeats == 1
+
+
 def _row(data: bytes) -> Row:
     """A row of one of few flows, drawn from 12 bytes at once: a draw for each field takes most of
     the time of a test.
@@ -348,7 +506,7 @@ def _row(data: bytes) -> Row:
         return choice
 
     event = (NEW, NEW, UPDATE, DESTROY, DESTROY, EXISTING)[take(6)]
-    known: dict[str, int] = {}
+    known: dict[str, int] = dict(_COUNTS) if take(2) else {}
     for name in VALUES:
         if take(2):
             known[name] = take(4)
@@ -366,28 +524,52 @@ def _row(data: bytes) -> Row:
     return made
 
 
-_ROWS = st.lists(st.binary(min_size=12, max_size=12).map(_row), max_size=12)
+def _rows(drawn: list[tuple[bytes, int]]) -> list[Row]:
+    """The rows, each as often as drawn, half a second later each time."""
+    rows = [(_row(data), again) for data, again in drawn]
+    return [
+        {**each, "time": each["time"] + time * SECOND // 2}
+        for each, again in rows
+        for time in range(again)
+    ]
+
+
+_ROWS = st.lists(
+    st.tuples(st.binary(min_size=12, max_size=12), st.sampled_from((1, 1, 1, 1, 2, 3))), max_size=9
+).map(_rows)
 _DUMPS = st.tuples(st.integers(0, 40), st.integers(0, 400)).map(
     lambda dump: (T + dump[0] * SECOND // 2, T + (dump[0] + 2 * dump[1]) * SECOND // 2)
+)
+_GAPS = st.lists(
+    st.tuples(st.integers(-20, 60), st.integers(0, 8), st.sampled_from((None, V4, V6))).map(
+        lambda gap: (T + gap[0] * SECOND // 2, T + (gap[0] + gap[1]) * SECOND // 2, gap[2])
+    ),
+    max_size=3,
 )
 _STEPS = st.lists(st.one_of(_ROWS, _DUMPS), max_size=8)
 
 
 @settings(max_examples=3 * settings().max_examples)
-@given(_STEPS, st.sets(st.integers(1, 90), max_size=20))
-def test_like_the_slow_pairing_whatever_the_tables(steps: list[Step], cuts: set[int]) -> None:
-    assert fast(steps, cuts) == slow(steps)
+@given(_STEPS, st.sets(st.integers(1, 90), max_size=20), _GAPS)
+def test_like_the_slow_pairing_whatever_the_tables(
+    steps: list[Step], cuts: set[int], gaps: list[Gap]
+) -> None:
+    repeats: list[int] = []
+    assert fast(steps, cuts, gaps, repeats) == slow(steps, gaps)
+    slow(steps, gaps, *repeats)
 
 
 @settings(max_examples=3 * settings().max_examples // 2)
-@given(_STEPS, st.sets(st.integers(1, 90), max_size=20))
+@given(_STEPS, st.sets(st.integers(1, 90), max_size=20), _GAPS)
 def test_like_the_slow_pairing_when_every_table_is_a_batch(
-    steps: list[Step], cuts: set[int]
+    steps: list[Step], cuts: set[int], gaps: list[Gap]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pairing, "BATCH_ROWS", 1)
         patch.setattr(grouping, "RACE_ROWS", 5)
-        assert fast(steps, cuts) == slow(steps)
+        repeats: list[int] = []
+        assert fast(steps, cuts, gaps, repeats) == slow(steps, gaps)
+        slow(steps, gaps, *repeats)
 
 
 @pytest.mark.slow

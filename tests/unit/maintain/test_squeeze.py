@@ -50,6 +50,7 @@ from tests.support.slow_pairing import (
 )
 
 PREVIOUS = bytes(range(16))
+GAPS = [(T, T + 5, None)]  # of `record`
 
 
 def record(path: Path, steps: list[Step], *, close: bool = True) -> str:
@@ -131,7 +132,7 @@ def test_what_goes_in_is_all_there_row_by_row(tmp_path: Path, resolution: str, u
         gaps, marks, last_hash, size = old.gaps, old.marks, old.last_hash, old.size
     result = squeeze(path, SqueezeOptions(resolution))
     assert result is not None
-    assert connections(path) == rounded(without_ids(slow(steps)), unit)
+    assert connections(path) == rounded(without_ids(slow(steps, GAPS)), unit)
     with Segment(path) as new:
         assert (new.gaps, new.marks) == (gaps, marks)
         assert new.state == "closed"
@@ -511,7 +512,7 @@ def test_four_at_once(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["0", "1", "2", "3"]
     for number in range(4):
         path = str(tmp_path / str(number))
-        assert connections(path) == rounded(without_ids(slow(mixed(number, 600))), 1000)
+        assert connections(path) == rounded(without_ids(slow(mixed(number, 600), GAPS)), 1000)
         with Segment(path) as segment:
             assert len(segment.header.replaces) == 1
 
@@ -581,7 +582,7 @@ def test_output_is_never_overwritten_and_the_old_segment_stays(tmp_path: Path) -
     before = Path(path).read_bytes()
     new = tmp_path / "new"
     assert main(["-f", path, "-o", str(new)]) == 0
-    assert connections(str(new)) == rounded(without_ids(slow(mixed())), 1000)
+    assert connections(str(new)) == rounded(without_ids(slow(mixed(), GAPS)), 1000)
     assert main(["-f", path, "-o", str(new)]) == 2
     assert Path(path).read_bytes() == before
     assert sorted(os.listdir(tmp_path)) == ["a", "new"]

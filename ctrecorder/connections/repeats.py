@@ -1,0 +1,100 @@
+"""Events that the kernel sent again: what shows that two events are one.  Pure.
+
+One listener that uses reliable mode and falls behind makes the kernel send NEW and DESTROY again,
+to every listener: a DESTROY until that listener has it, a NEW with the next packet of its flow.
+
+- A DESTROY is a repeat if the event before it, of its key, is a DESTROY with the same kernel start
+  and stop.  Without kernel times, status and counters must be equal, no GAP may lie between, and
+  the status must not be that of a clash, whose flows have no NEW.
+- A NEW is a repeat if its flow has a NEW and is open, and no GAP lies between it and the event
+  before it.  A dump that lacks the flow has closed it.
+
+In doubt an event is no repeat: it belongs to a flow whose other events were lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from ctrecorder.columns import Source, bit, bits
+from ctrecorder.connections.parts import Bools, Ints, Parts
+from ctrecorder.times import SECOND
+
+# IPS_NAT_CLASH: the loser of a clash of two packets; the kernel sends no NEW for it.
+NAT_CLASH = 0x1000
+COUNTERS = ("orig_packets", "orig_bytes", "reply_packets", "reply_bytes")
+# A GAP is compared with times of events.  These can be older than their receipt by the backlog of
+# a socket (less than a second), and a GAP ends with the block that follows it (a second).  Less:
+# the event of another flow is taken for a repeat.  More: repeats near a GAP become connections.
+GAP_SLACK_NS = 5 * SECOND
+_ID, _COUNTED = np.uint32(bit("id")), np.uint32(bits((*COUNTERS, "status")))
+_LEAST, _GREATEST = -(1 << 62), 1 << 62  # times beyond them would overflow when slack is added
+
+
+class Gaps:
+    """The times of which events may be missing, for one family."""
+
+    def __init__(self, spans: Iterable[tuple[int, int]] = ()) -> None:
+        """`spans`: (begin, end) of each, ns, in any order."""
+        merged: list[tuple[int, int]] = []
+        for begin, end in sorted(spans):
+            if merged and begin <= merged[-1][1]:
+                merged[-1] = merged[-1][0], max(merged[-1][1], end)
+            else:
+                merged.append((begin, end))
+        bounds = [[min(max(each, _LEAST), _GREATEST) for each in span] for span in merged]
+        array = np.array(bounds, np.int64).reshape(-1, 2)
+        self._begins, self._ends = array[:, 0].copy(), array[:, 1].copy()
+
+    def touch(self, first: Ints, second: Ints, slack: int) -> Bools:
+        """(rows,): whether a gap lies within `slack` ns of the time between `first` and `second`.
+
+        `first`, `second`: (rows,) ns, in either order.
+        """
+        touched = np.zeros(len(first), np.bool_)
+        if len(self._begins) and len(first):
+            low, high = np.minimum(first, second) - slack, np.maximum(first, second) + slack
+            last = np.searchsorted(self._begins, high, "right") - 1
+            touched = (last >= 0) & (self._ends[np.maximum(last, 0)] >= low)
+        return touched
+
+
+def same_ends(parts: Parts, here: Ints, before: Ints, gaps: Gaps) -> Bools:
+    """(rows,): whether part `here` is the same DESTROY as part `before`, the last of its key."""
+    table = parts.table
+    first, second = table.take(before), table.take(here)
+    same: Bools = ((first["present"] & second["present"]) & _ID) != 0
+    is_timed = np.ones(len(here), np.bool_)
+    for time, source in (("start", "start_source"), ("end", "end_source")):
+        exact, again = (each[source] == Source.KERNEL for each in (first, second))
+        same &= (exact == again) & (~exact | (first[time] == second[time]))
+        is_timed &= exact
+    untimed = np.flatnonzero(same & ~is_timed)
+    if len(untimed):
+        same[untimed] = _same_counts(parts, here[untimed], before[untimed], gaps)
+    return same
+
+
+def _same_counts(parts: Parts, here: Ints, before: Ints, gaps: Gaps) -> Bools:
+    """(rows,): the same for parts without kernel times."""
+    first, second = parts.table.take(before), parts.table.take(here)
+    same: Bools = (first["present"] & second["present"] & _COUNTED) == _COUNTED
+    # A reader that does not load a column cannot compare it.
+    same &= all(name in parts.table for name in ("status", *COUNTERS))
+    for name in ("status", *COUNTERS):
+        same &= first[name] == second[name]
+    same &= (first["status"] & NAT_CLASH) == 0
+    return same & ~gaps.touch(parts.last_time[before], parts.last_time[here], GAP_SLACK_NS)
+
+
+def same_news(parts: Parts, here: Ints, before: Ints, gaps: Gaps) -> Bools:
+    """(rows,): whether the NEW of part `here` is a repeat.
+
+    Part `before` is the event before it, of a flow that has a NEW and did not end.
+    """
+    table = parts.table
+    same: Bools = ((table["present"][here] & table["present"][before]) & _ID) != 0
+    same &= table["end_source"][before] != Source.BOUND
+    return same & ~gaps.touch(parts.last_time[before], table["start"][here], GAP_SLACK_NS)

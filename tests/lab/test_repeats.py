@@ -1,0 +1,47 @@
+"""Events that the kernel sends again, because another listener in reliable mode fell behind."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.listeners import Recorder, listed
+from tests.support.reliable import reliable_listener, udp_flows
+from tests.support.router import CHECKOUT, SYSCTLS, Lab
+
+FLOWS = 300
+
+
+@pytest.mark.parametrize("timestamp", [1, 0])
+def test_connections_are_those_that_were_made(tmp_path: Path, timestamp: int) -> None:
+    """Raw and squeezed, with the kernel's times and without."""
+    log = tmp_path / "log"
+    with (
+        Lab(sysctls={**SYSCTLS, "nf_conntrack_timestamp": timestamp}) as lab,
+        reliable_listener(lab) as listener,
+    ):
+        recorder = Recorder(lab, log)
+        began = time.time_ns()
+        ports = udp_flows(lab, FLOWS, 3)
+        lab.flush()
+        time.sleep(1)
+        listener.release()
+        time.sleep(1)
+        recorder.flush()
+        recorder.stop()
+    events = [row["event"] for row in listed(log)]
+    assert events.count("NEW") > 2 * FLOWS, "the kernel sent nothing again"
+    assert events.count("DESTROY") > FLOWS + FLOWS // 2, "the kernel sent nothing again"
+    raw = listed("-s", log)
+    assert sorted(row["orig_sport"] for row in raw) == ports
+    assert {row["start_source"] for row in raw} == {"kernel" if timestamp else "receipt"}
+    assert {row["end_source"] for row in raw} == {"kernel" if timestamp else "receipt"}
+    squeezed = subprocess.run(
+        [CHECKOUT / "bin/ctsqueeze", log], capture_output=True, text=True, timeout=60
+    )
+    assert squeezed.returncode == 0, squeezed.stderr
+    assert sorted(row["orig_sport"] for row in listed("-s", log)) == ports
+    assert began
