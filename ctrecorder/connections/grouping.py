@@ -119,11 +119,11 @@ def _stale(parts: Parts, rows: _Sorted) -> Bools:
     after = np.flatnonzero(existing & (other >= 0))
     after = after[parts.ended[rows.part[other[after]]]]
     here, there = rows.part[after], rows.part[other[after]]
-    close = (parts.row[here] - parts.row[there] <= RACE_ROWS) & (
-        np.abs(parts.last_time[here] - parts.last_time[there]) <= RACE_NS
-    )
+    close = np.abs(parts.last_time[here] - parts.last_time[there]) <= RACE_NS
     both_exact = (start_source[here] == Source.KERNEL) & (start_source[there] == Source.KERNEL)
-    close &= ~(both_exact & (np.abs(start[here] - start[there]) > SKEW_NS))
+    apart = np.abs(start[here] - start[there])
+    close = np.where(both_exact, (apart == 0) | (close & (apart <= SKEW_NS)), close)
+    close &= parts.row[here] - parts.row[there] <= RACE_ROWS
     # A row that is not stale begins a flow, and the EXISTING rows after it belong to that flow.
     fresh: Array = np.full(len(rows), -1, np.int64)
     fresh[after[~close]] = after[~close]

@@ -13,7 +13,8 @@ tuples are used again, so the order of arrival decides.  For the rows of one key
   lost.
 - A dump arrives through another socket than the events, so an EXISTING row can arrive too early or
   too late (`RACE_NS`, `RACE_ROWS`).  Before the NEW of its flow: that NEW joins the flow.  After
-  the DESTROY of its flow: the row is stale and begins no flow.
+  the DESTROY of its flow: the row is stale and begins no flow.  Equal kernel starts prove that,
+  however late it is.
 - A flow that a complete dump lacks ended at or before the end of the dump (BOUND).  Its DESTROY can
   still arrive, and its time is better: the flow waits for it until a later dump (`LATE_NS`).  (A
   dump lacks entries that have timed out and wait for the kernel's garbage collector.)

@@ -169,9 +169,9 @@ class Slow:
         other = destroy["start"] if destroy["present"] & bit("start") else None
         if start is not None and other is not None and abs(start - other) > grouping.SKEW_NS:
             return False
-        return (
-            number - then <= grouping.RACE_ROWS
-            and abs(each["time"] - destroy["time"]) <= grouping.RACE_NS
+        return number - then <= grouping.RACE_ROWS and (
+            (start is not None and start == other)
+            or abs(each["time"] - destroy["time"]) <= grouping.RACE_NS
         )
 
     def is_repeated_end(self, key: tuple[Any, ...], number: int, each: Row) -> bool:
