@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,6 +21,12 @@ from ctrecorder.times import BEGIN, END
 _SEARCH = 1 << 16
 # The last bytes of a file that contain a footer of up to a hundred blocks.
 _TAIL = 1 << 12
+# Bytes of a header that have its chain and its sequence: it has 500 to 1,000, sorted by name.
+_HEADER = 1 << 12
+_CHAIN, _SEQUENCE = (
+    re.compile(rb'"chain":"([^"\\]{1,64})"'),
+    re.compile(rb'"sequence":(\d{1,18})\b'),
+)
 # Files in an archive (`retention`, `service.unsent`) that are neither segments nor foreign files.
 SIDE_FILES = frozenset(("ctexpire.holds", "ctexpire.receipts", UNSENT))
 
@@ -63,12 +70,17 @@ def legacy_start(descriptor: int) -> int | None:
 class Span(NamedTuple):
     """When a segment begins and ends, ns UTC, by its first and last frame.
 
-    BEGIN and END where these are missing or damaged.
+    BEGIN and END where these are missing or damaged.  A squeezed segment begins with its oldest
+    connection; `recorded`: the time of the HEADER.  `chain`: "" if it has none.  `sequence`: 0 if
+    it has none.
     """
 
     path: str
     begin: int
     end: int
+    recorded: int = BEGIN
+    chain: str = ""
+    sequence: int = 0
 
 
 @dataclass
@@ -131,6 +143,13 @@ def _span(path: str, descriptor: int, header: Frame | None) -> Span:
     unknown = Span(path, BEGIN, END)
     if header is None:
         return unknown
+    facts = os.pread(descriptor, min(header.length, _HEADER), FRAME.size)
+    chain, sequences = _CHAIN.search(facts), _SEQUENCE.findall(facts)
+    unknown = unknown._replace(
+        recorded=header.time_min,
+        chain=chain[1].decode("utf-8", "replace") if chain else "",
+        sequence=int(sequences[-1]) if sequences else 0,
+    )
     size = os.fstat(descriptor).st_size
     first = max(size - _TAIL, 0)
     tail = os.pread(descriptor, _TAIL, first)
@@ -142,7 +161,8 @@ def _span(path: str, descriptor: int, header: Frame | None) -> Span:
         footer = parse_frame(tail[at:] if at >= 0 else os.pread(descriptor, FRAME.size, trailer[0]))
     except FormatError:
         return unknown
-    return Span(path, min(header.time_min, footer.time_min), max(header.time_min, footer.time_max))
+    begin, end = min(header.time_min, footer.time_min), max(header.time_min, footer.time_max)
+    return unknown._replace(begin=begin, end=end)
 
 
 def _files(path: str, found: FolderListing) -> list[str]:

@@ -16,15 +16,13 @@ from ctrecorder.query.coverage import (
     NOT_RECORDING,
     NOT_YET,
     Basis,
-    Completeness,
     Hole,
     LiveWatermark,
     Recording,
     Scope,
     SegmentSpan,
-    Verdict,
-    judge,
 )
+from ctrecorder.query.verdict import Completeness, Verdict, judge
 
 NOW = 1000
 
@@ -75,7 +73,7 @@ def test_not_yet_while_the_recorder_runs_and_in_the_future() -> None:
     found = ask(990, 1000, live)
     assert (found.completeness, found.until) == (Completeness.NOT_YET, 995)
     future = ask(2000, 2001, live)
-    assert (future.completeness, future.until) == (Completeness.NOT_YET, 2000)
+    assert (future.completeness, future.until) == (Completeness.NOT_YET, 995)
     stopped = ask(990, 1100, Recording([segment(100, 900)]))
     assert stopped.completeness is Completeness.NOT_COMPLETE
     assert reasons(stopped) == [(990, 1000, NOT_RECORDING), (1000, 1100, NOT_YET)]

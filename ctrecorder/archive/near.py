@@ -1,0 +1,84 @@
+"""Which segments of each chain are near a window of time, without opening them.  Pure."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ctrecorder.archive.find import Span
+from ctrecorder.times import END
+
+
+class Near(NamedTuple):
+    """Paths of segments; `more_before`: whether their chains have earlier ones."""
+
+    paths: list[str]
+    more_before: bool
+
+
+class Chains:
+    """The chains of an archive: which segment is before which."""
+
+    def __init__(self, spans: Iterable[Span]) -> None:
+        """`spans`: of all segments of the archive.  One without a chain is a chain by itself."""
+        grouped: dict[str, list[Span]] = {}
+        for span in spans:
+            grouped.setdefault(span.chain or f"/{span.path}", []).append(span)
+        self._chains = [_places(members) for members in grouped.values()]
+        self._place = {
+            span.path: (number, len(chain) - 1)
+            for chain in self._chains
+            for number, place in enumerate(chain)
+            for span in place
+        }
+
+    def place(self, path: str) -> tuple[int, int]:
+        """The number of the segment in its chain, from 0, and the number of the last one.
+
+        Copies of a segment have one number.
+        """
+        return self._place.get(path, (0, 0))
+
+    def near(self, since: int, until: int, before: int = 1, after: int = 1) -> Near:
+        """The segments of each chain that can hold since..until, and the nearest ones: `before`
+        earlier, `after` later.
+        """
+        paths: list[str] = []
+        more_before = False
+        for chain in self._chains:
+            chosen = _overlapping(chain, since, until)
+            first = max(chosen[0] - before, 0)
+            wanted = set(range(first, chosen[0]))
+            for number in chosen:
+                wanted.update(range(max(number - 1, 0), min(number + 1 + after, len(chain))))
+            paths += [span.path for number in sorted(wanted) for span in chain[number]]
+            more_before |= first > 0
+        return Near(paths, more_before)
+
+
+def _places(members: list[Span]) -> list[list[Span]]:
+    """The segments of a chain in order; the copies of one segment together."""
+    numbered = all(span.sequence for span in members)
+    places: dict[tuple[int, int], list[Span]] = {}
+    for span in sorted(members, key=lambda one: (one.sequence * numbered, one.recorded)):
+        places.setdefault((span.sequence * numbered, span.recorded), []).append(span)
+    return list(places.values())
+
+
+def _overlapping(chain: list[list[Span]], since: int, until: int) -> list[int]:
+    """The numbers of the places of a chain that can hold a time in since..until, at least one.
+
+    The clock of a recorder can be wrong for a while, so each place is judged by itself; the one
+    that was begun last before `since` is among them, and reaches to the next.
+    """
+    found = []
+    for number, place in enumerate(chain):
+        begin, end = place[0].recorded, max(span.end for span in place)
+        if end == END and number + 1 < len(chain):
+            end = max(begin, chain[number + 1][0].recorded)  # it has no footer
+        if begin < until and end >= since:
+            found.append(number)
+    order = sorted(range(len(chain)), key=lambda number: chain[number][0].recorded)
+    at = bisect.bisect([chain[number][0].recorded for number in order], since)
+    return sorted({*found, order[max(at - 1, 0)]})

@@ -1,0 +1,274 @@
+"""The verdict: whether an answer is complete, not complete, or not yet known, and why.  Pure."""
+
+from __future__ import annotations
+
+import bisect
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from ctrecorder.query.coverage import (
+    NOT_RECORDED,
+    NOT_RECORDING,
+    NOT_YET,
+    Basis,
+    Hole,
+    Recording,
+    Scope,
+    SegmentSpan,
+    Span,
+    clip,
+    without,
+)
+from ctrecorder.times import BEGIN
+
+
+class Completeness(enum.Enum):
+    """What can be said of an answer."""
+
+    COMPLETE = "complete"
+    VERSION_1_0 = "complete as far as version 1.0 could know"
+    NOT_YET = "not yet"
+    NOT_COMPLETE = "not complete"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether an answer is complete; else `holes`, in order of time.
+
+    `until`: for NOT_YET, up to when is recorded now.  `accepted`: holes that the
+    operator has acknowledged: they are named, and do not make an answer incomplete.
+    """
+
+    completeness: Completeness
+    holes: tuple[Hole, ...] = ()
+    until: int | None = None
+    accepted: tuple[Hole, ...] = ()
+
+    @property
+    def proved(self) -> bool:
+        """If an answer, also an empty one, can be relied on."""
+        return self.completeness in (Completeness.COMPLETE, Completeness.VERSION_1_0)
+
+
+def judge(
+    scope: Scope, recordings: Iterable[Recording], now: int, unread: Iterable[Hole] = ()
+) -> Verdict:
+    """The verdict for a question with `scope`, asked at `now`.
+
+    Each connection table must be covered, by one of its recordings at each moment.  `unread`: holes
+    that no recording can cover, as files that cannot be read are.
+    """
+    recordings = list(recordings)
+    tables = _by_table(recordings)
+    parts = [_judge_table(scope, members, now) for members in tables]
+    if not parts:
+        detail = "there is no recording"
+        parts = [_verdict({Hole(scope.since, scope.until, NOT_RECORDING, detail=detail)}, set())]
+    holes = {hole for part in parts for hole in part.holes}
+    holes |= {hole for hole in unread if scope.is_touched_by(hole)}
+    accepted = {hole for part in parts for hole in part.accepted}
+    bases = {Basis.VERSION_1_0} if any(_is_1_0(part) for part in parts) else set()
+    found = _verdict(holes | accepted, bases)
+    if found.completeness is Completeness.NOT_YET:
+        first = min(hole.start for hole in found.holes)
+        reached = [one.reached for one in recordings if one.reached < now]
+        return replace(found, until=min([first, max(reached, default=first)]))
+    return found
+
+
+def _is_1_0(part: Verdict) -> bool:
+    return part.completeness is Completeness.VERSION_1_0
+
+
+def _verdict(holes: set[Hole], bases: set[Basis]) -> Verdict:
+    """The verdict where `holes` touch the question, and the rest is covered on `bases`."""
+    accepted = {hole for hole in holes if hole.accepted}
+    ordered = tuple(sorted(holes - accepted, key=lambda hole: (hole.start, hole.end, hole.reason)))
+    kept = tuple(sorted(accepted, key=lambda hole: (hole.start, hole.end)))
+    completeness = Completeness.COMPLETE
+    if ordered and all(hole.reason == NOT_YET for hole in ordered):
+        completeness = Completeness.NOT_YET
+    elif ordered:
+        completeness = Completeness.NOT_COMPLETE
+    elif Basis.VERSION_1_0 in bases:
+        completeness = Completeness.VERSION_1_0
+    return Verdict(completeness, ordered, accepted=kept)
+
+
+def _judge_table(scope: Scope, members: list[Recording], now: int) -> Verdict:
+    """The verdict over the recordings of one table.
+
+    A connection that was open may have begun at any time.  It is known if nothing is missing since
+    a dump of the table before, or up to a dump after: what was open is in the dump, or its end is
+    recorded.
+    """
+    if not scope.open_flows:
+        return _verdict(*_uncovered(scope, members, now))
+    found: list[Verdict] = []
+    for begin, end in _dumps(scope, members):
+        reach = replace(scope, since=min(scope.since, begin), until=max(scope.until, end))
+        found.append(_verdict(*_uncovered(reach, members, now)))
+        if found[-1].proved:
+            return found[-1]
+    if not found:
+        found.append(_verdict(*_uncovered(replace(scope, since=BEGIN), members, now)))
+    return min(found, key=lambda one: one.completeness is Completeness.NOT_COMPLETE)
+
+
+def has_dump_before(scope: Scope, recordings: Iterable[Recording]) -> bool:
+    """If each table has a complete dump before the span of the question."""
+    return all(
+        any(end <= scope.since for _, end in _dumps(scope, members))
+        for members in _by_table(list(recordings))
+    )
+
+
+def _dumps(scope: Scope, members: list[Recording]) -> list[Span]:
+    """The last complete dump before the span of a question, and the first one after that."""
+    dumps = sorted(
+        {
+            dump
+            for one in members
+            for segment in one.segments
+            if _answers(scope, segment)
+            for dump in segment.dumps
+        },
+        key=lambda dump: dump[1],
+    )
+    before = [dump for dump in dumps if dump[1] <= scope.since]
+    return before[-1:] + dumps[len(before) : len(before) + 1]
+
+
+def _by_table(recordings: list[Recording]) -> list[list[Recording]]:
+    """The recordings of each connection table.
+
+    Recordings that never ran at one time in one boot of one host are taken for the same table:
+    a recorder that was set up anew goes on with what the old one recorded.
+    """
+    groups: list[list[_Origin]] = []
+    for one in sorted(recordings, key=lambda each: each.start):
+        origin = _Origin(one, {segment.host for segment in one.segments}, one.table())
+        for group in groups:
+            if any(origin.may_share(other) for other in group):
+                group.append(origin)
+                break
+        else:
+            groups.append([origin])
+    return [[origin.recording for origin in group] for group in groups]
+
+
+class _Origin(NamedTuple):
+    """A recording, the hosts it is from, and their tables."""
+
+    recording: Recording
+    hosts: set[str]
+    table: set[tuple[str, str]]
+
+    def may_share(self, other: _Origin) -> bool:
+        """If two recordings are of one table, as far as their headers tell."""
+        if len(self.hosts | other.hosts) > 1:
+            return False
+        boots = {boot for boot, _ in self.table} & {boot for boot, _ in other.table}
+        return not boots or bool(self.table & other.table)
+
+
+def _uncovered(scope: Scope, members: list[Recording], now: int) -> tuple[set[Hole], set[Basis]]:
+    """The holes of one table that the question touches, and the bases of what is covered."""
+    window = (scope.since, scope.until)
+    left = [window] if scope.since < scope.until else []
+    bases: set[Basis] = set()
+    for one in members:
+        touching = [_span(hole) for hole in one.holes if scope.is_touched_by(hole)]
+        by_basis: dict[Basis, list[Span]] = {}
+        for span, segment in one.spans:
+            if _answers(scope, segment):
+                by_basis.setdefault(segment.basis, []).extend(
+                    clip((span[0], min(span[1], now)), window)
+                )
+        for basis, spans in by_basis.items():
+            rest = without(left, without(spans, touching))
+            if rest != left:
+                bases.add(basis)
+            left = rest
+    return _reasons(scope, members, left, now), bases
+
+
+def _span(hole: Hole) -> Span:
+    return hole.start, max(hole.end, hole.start + 1)
+
+
+def _answers(scope: Scope, segment: SegmentSpan) -> bool:
+    """If a segment records what the question is about."""
+    recorded = not segment.protocols or (
+        bool(scope.protocols) and scope.protocols <= segment.protocols
+    )
+    translated = not segment.nat_only or scope.only_translated
+    return recorded and translated and segment.basis is not Basis.NOTHING
+
+
+def _reasons(scope: Scope, members: list[Recording], left: list[Span], now: int) -> set[Hole]:
+    """Why the spans in `left` are not covered: the holes that touch them."""
+    found = {
+        hole
+        for one in members
+        for hole in one.holes
+        if scope.is_touched_by(hole) and _meets(_span(hole), left)
+    }
+    for rest in without(left, map(_span, found)):
+        found |= _unexplained(scope, members, rest, now)
+    return found
+
+
+def _meets(span: Span, ordered: list[Span]) -> bool:
+    """If `span` has a moment in one of the spans `ordered`, which are in order and do not touch."""
+    at = bisect.bisect(ordered, (span[1],))
+    return at > 0 and ordered[at - 1][1] > span[0]
+
+
+def _unexplained(scope: Scope, members: list[Recording], rest: Span, now: int) -> set[Hole]:
+    """The holes that no recording has noted: before, behind, or beside what it records."""
+    found: set[Hole] = set()
+    beside: list[Span] = []
+    for one in members:
+        for span, segment in one.spans:
+            for first, last in clip((span[0], min(span[1], now)), rest):
+                if not _answers(scope, segment):
+                    found.add(Hole(first, last, NOT_RECORDED, detail=_not_recorded(segment)))
+                    beside.append((first, last))
+    for start, end in without([rest], beside):
+        found |= _behind(scope, members, (start, end), now)
+    return found
+
+
+def _not_recorded(segment: SegmentSpan) -> str:
+    """Why a segment does not answer a question."""
+    if segment.basis is Basis.NOTHING:
+        return "the C ctrecorder did not count the events that it lost"
+    if segment.nat_only:
+        return "connections without NAT are not recorded (nat_only)"
+    return "not all protocols are recorded"
+
+
+def _behind(scope: Scope, members: list[Recording], rest: Span, now: int) -> set[Hole]:
+    """Holes in `rest`, a span in which no recording has anything."""
+    start, end = rest
+    live = any(
+        one.live is not None and _answers(scope, one.segments[-1])
+        for one in members
+        if one.segments
+    )
+    reached = min(max((one.reached for one in members), default=start), now)
+    found: set[Hole] = set()
+    if start < reached:
+        found.add(Hole(start, min(end, reached), NOT_RECORDING))
+    first = max(start, reached)
+    if live and first < end:
+        return {*found, Hole(first, end, NOT_YET)}
+    if first < min(end, now):
+        detail = "the recorder does not run, or cannot prove that it does"
+        found.add(Hole(first, min(end, now), NOT_RECORDING, detail=detail))
+    if max(first, now) < end:
+        found.add(Hole(max(first, now), end, NOT_YET, detail="the future"))
+    return found
