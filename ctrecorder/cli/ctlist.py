@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ctrecorder import labels
@@ -14,6 +14,7 @@ from ctrecorder.errors import ExitCode, UsageError
 from ctrecorder.service.settings import DEFAULT_FOLDER
 
 if TYPE_CHECKING:
+    from ctrecorder.archive.live import LiveState
     from ctrecorder.ctlog.predicate import Query
     from ctrecorder.query.open import Archive
     from ctrecorder.render.renderer import Renderer
@@ -113,6 +114,22 @@ def build_parser() -> common.Parser:
     who.add_argument(
         "--to", metavar="ADDRESS:PORT", help="only those that talked to this remote address"
     )
+    who.add_argument(
+        "--wait",
+        action="store_true",
+        help="if it is not recorded yet, wait up to 90 seconds until it is",
+    )
+    covered = parser.add_argument_group("what the log covers")
+    covered.add_argument(
+        "--coverage",
+        action="store_true",
+        help="show for each recording when it recorded and what is missing, as a bar and a table",
+    )
+    covered.add_argument(
+        "--strict",
+        action="store_true",
+        help="exit with 3 if the log does not prove that the list is complete",
+    )
     how = parser.add_argument_group("how to list")
     how.add_argument(
         "-s",
@@ -158,7 +175,11 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
 
     audit = Audit(str(load(None, "query")["audit"]), words, args.reason)
     try:
-        if args.who or args.at or args.to or args.tolerance is not None:
+        if args.coverage:
+            from ctrecorder.cli import coverage
+
+            code = coverage.show(args)
+        elif args.who or args.at or args.to or args.tolerance is not None or args.wait:
             from ctrecorder.cli import who
 
             code = who.answer(args, audit)
@@ -173,15 +194,18 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
 def listing(args: argparse.Namespace, audit: Audit) -> int:
     """List.
 
-    Returns the exit code: NO if nothing matches, FAILED if not everything could be read.
+    Returns the exit code: NO if nothing matches, FAILED if not everything could be read.  With
+    --strict, UNPROVED if something may be missing.
     """
     from ctrecorder.archive import find
+    from ctrecorder.query.evidence import live_states
     from ctrecorder.query.open import open_archive
     from ctrecorder.render import renderer as render
 
     query = ask(args, time.time_ns())
     renderer = render.Renderer(args.format, connections=args.connections, utc=args.utc)
     paths = [*args.paths, *args.files] or [DEFAULT_FOLDER]
+    states = live_states()  # before the folder and the segments
     found = find.find(paths)
     for path in found.foreign:
         common.report("ctlist", f"{path}: not a segment of ctrecorder")
@@ -197,15 +221,20 @@ def listing(args: argparse.Namespace, audit: Audit) -> int:
     if args.format == "classic" and not args.connections and opened.only_connections:
         args.connections = True  # as the C ctrecorder lists its squeezed files
         renderer = render.Renderer(args.format, connections=True, utc=args.utc)
-    rows = (
-        show_headers(opened, args.format) if args.headers else show(opened, renderer, args, audit)
-    )
+    for path, instead in opened.copies:
+        common.report("ctlist", f"{path}: a copy of {instead}, which is read instead")
+    if args.headers:
+        rows, proved = show_headers(opened, args.format), True
+    else:
+        rows, proved = show(opened, renderer, args, audit, states)
     for finding in opened.findings:
         common.report("ctlist", str(finding))
     if args.verbose:
         common.report("ctlist", str(opened.query.stats))
     if found.foreign or found.unreadable or opened.findings:
         return ExitCode.FAILED
+    if args.strict and not proved:
+        return ExitCode.UNPROVED
     asked = args.ip or args.port or args.protocol or args.event or args.since or args.until
     return ExitCode.NO if asked and not rows else ExitCode.OK
 
@@ -232,17 +261,26 @@ def ask(args: argparse.Namespace, now: int) -> Query:
     )
 
 
-def show(opened: Archive, renderer: Renderer, args: argparse.Namespace, audit: Audit) -> int:
-    """Write the lines, and on stderr the gaps of the answer; returns the number of lines.
+def show(
+    opened: Archive,
+    renderer: Renderer,
+    args: argparse.Namespace,
+    audit: Audit,
+    states: Mapping[str, LiveState],
+) -> tuple[int, bool]:
+    """Write the lines, and on stderr the holes; returns the number of lines, and if it is proved
+    that they are all.
 
-    `audit` counts the lines too.
+    `audit` counts the lines too.  `states`: of the recorders that run.
     """
     from ctrecorder.query.connections import list_connections
     from ctrecorder.query.events import list_events
-    from ctrecorder.query.gaps import describe_gap, gaps_of_query
+    from ctrecorder.query.listing import shown_in_listing, verdict_of_listing
+    from ctrecorder.render.holes import describe
 
-    for gap in gaps_of_query(opened, time.time_ns()):
-        common.report("ctlist", describe_gap(gap, utc=args.utc))
+    verdict = verdict_of_listing(opened, states, time.time_ns())
+    for hole in shown_in_listing(verdict, opened.query, strict=args.strict):
+        common.report("ctlist", describe(hole, utc=args.utc))
     common.write_out(renderer.head)
     if args.connections:
         batches = list_connections(opened, renderer.columns, by_end=args.format == "classic")
@@ -252,7 +290,7 @@ def show(opened: Archive, renderer: Renderer, args: argparse.Namespace, audit: A
         audit.rows += sum(map(len, tables))
         for text in renderer.lines(tables, order):
             common.write_out(text)
-    return audit.rows
+    return audit.rows, verdict.proved
 
 
 def show_headers(opened: Archive, form: str) -> int:

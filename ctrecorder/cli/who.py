@@ -1,4 +1,4 @@
-"""ctlist --who: who had a public address and port at a time."""
+"""ctlist --who: who had a public address and port at a time, and whether that is proved."""
 
 from __future__ import annotations
 
@@ -7,31 +7,37 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from ctrecorder import labels
+from ctrecorder import labels, times
 from ctrecorder.cli import common
 from ctrecorder.errors import ExitCode, UsageError
 from ctrecorder.service.settings import DEFAULT_FOLDER
+from ctrecorder.terminal import count
 
 if TYPE_CHECKING:
-    from ctrecorder.ctlog.frame import Gap
     from ctrecorder.query import who
     from ctrecorder.service.audit import Audit
 
 DEFAULT_TOLERANCE_SECONDS = 1.0
 MAX_TOLERANCE_SECONDS = 7 * 86_400.0  # no clock is wrong by more than a week
+WAIT_SECONDS = 90  # an idle recorder writes a watermark each minute
+_VERSION_1_0 = (
+    "note: ctrecorder 1.0 recorded this time: it did not see events that the kernel was set not to "
+    "report, untracked packets, and losses in the last second before a crash"
+)
 
 
 def answer(args: argparse.Namespace, audit: Audit) -> int:
-    """List the candidates, then whether the log covers that time completely.
+    """List the candidates, then whether the log proves that there are no others.
 
-    Returns the exit code: NO if there are none, FAILED if not everything could be read.
+    Returns the exit code: OK or NO if that is proved, else UNPROVED; FAILED if a file cannot be
+    read.
     """
     from ctrecorder.query import who
-    from ctrecorder.query.gaps import describe_gap
+    from ctrecorder.query.verdict import Completeness
     from ctrecorder.render import who as render_who
 
     asked = ask(args, time.time_ns())
-    found = who.answer([*args.paths, *args.files] or [DEFAULT_FOLDER], asked, time.time_ns())
+    found = _found(args, asked)
     audit.rows = len(found)
     for table in found.tables:
         for one in render_who.holders(table, *who.roles(table, asked)):
@@ -42,45 +48,87 @@ def answer(args: argparse.Namespace, audit: Audit) -> int:
             )
             common.write_out(f"{line}\n".encode())
     if args.format == "json":
-        complete = False if found.gaps or found.findings else True if found.losses_counted else None
-        lines = [
-            json.dumps(
-                {
-                    "candidates": len(found),
-                    "complete": complete,
-                    "gaps": [_gap(gap) for gap in found.gaps],
-                }
-            )
-        ]
+        lines = [json.dumps(_summary(found))]
     else:
-        lines = [f"not complete: {describe_gap(gap, utc=args.utc)}" for gap in found.gaps] or [
-            "complete: the log covers all of that time"
-            if found.losses_counted
-            else "complete as far as is known: the C ctrecorder did not count lost events"
-        ]
-        if found.findings and not found.gaps:
-            lines = ["not complete: not all of the log could be read"]
-        if not len(found):
-            lines.insert(0, "nobody")
+        lines = [*([] if len(found) else ["nobody"]), *_verdict_lines(found, utc=args.utc)]
     common.write_out("".join(f"{line}\n" for line in lines).encode())
-    for finding in found.findings:
-        common.report("ctlist", str(finding))
+    for path, instead in found.copies:
+        common.report("ctlist", f"{path}: a copy of {instead}, which is read instead")
+    for problem in dict.fromkeys(map(str, [*found.failed, *found.findings])):
+        common.report("ctlist", problem)
+    if found.verdict.completeness is Completeness.VERSION_1_0:
+        common.report("ctlist", _VERSION_1_0)
     if args.verbose:
         common.report("ctlist", str(found.stats))
-    if found.findings:
+    if found.failed:
         return ExitCode.FAILED
+    if not found.verdict.proved:
+        return ExitCode.UNPROVED
     return ExitCode.OK if len(found) else ExitCode.NO
 
 
-def _gap(gap: Gap) -> dict[str, object]:
-    from ctrecorder.render.who import rfc3339
+def _found(args: argparse.Namespace, asked: who.WhoQuery) -> who.Answer:
+    """The answer; with --wait asked again while it is not yet known."""
+    from ctrecorder.query import who
+    from ctrecorder.query.verdict import Completeness
 
-    return {
-        "start": rfc3339(gap.begin),
-        "end": rfc3339(gap.end),
-        "reason": gap.reason,
-        "lost": gap.lost,
+    paths = [*args.paths, *args.files] or [DEFAULT_FOLDER]
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        now = time.time_ns()
+        found = who.answer(paths, asked, now)
+        can_come = asked.until <= now + WAIT_SECONDS * times.SECOND
+        waits = args.wait and can_come and found.verdict.completeness is Completeness.NOT_YET
+        if not waits or time.monotonic() >= deadline:
+            return found
+        time.sleep(1)
+
+
+def _verdict_lines(found: who.Answer, *, utc: bool) -> list[str]:
+    """The verdict as lines for a terminal."""
+    from ctrecorder.query.verdict import Completeness
+    from ctrecorder.render import holes
+
+    verdict, zone = found.verdict, " UTC" if utc else ""
+    lines = [f"accepted: {holes.describe(hole, utc=utc)}" for hole in verdict.accepted]
+    if verdict.completeness is Completeness.COMPLETE:
+        return [*lines, "complete: the log covers all of that time"]
+    if verdict.completeness is Completeness.VERSION_1_0:
+        return [*lines, "complete: as far as version 1.0 could know"]
+    if verdict.completeness is Completeness.NOT_YET:
+        until = times.text(verdict.until or times.BEGIN, utc=utc)
+        return [*lines, f"not yet: recorded until {until}{zone}; ask again, or use --wait"]
+    lines.append(f"not complete: {count(len(verdict.holes), 'hole')}")
+    window = found.scope.since, found.scope.until
+    return lines + [
+        f"  {holes.describe(hole, utc=utc)}; {holes.why(hole, *window)}" for hole in verdict.holes
+    ]
+
+
+def _summary(found: who.Answer) -> dict[str, object]:
+    """The verdict as the last object of JSON."""
+    from ctrecorder.query.verdict import Completeness
+    from ctrecorder.render import holes
+    from ctrecorder.render.coverage import rfc3339
+
+    verdict = found.verdict
+    version_1_0 = verdict.completeness is Completeness.VERSION_1_0
+    window = found.scope.since, found.scope.until
+    facts: dict[str, object] = {
+        "candidates": len(found),
+        "verdict": verdict.completeness.value,
+        "complete": "version 1.0" if version_1_0 else verdict.proved,
+        "holes": [
+            holes.as_json(hole, found.scope.since, found.scope.until) for hole in verdict.holes
+        ],
     }
+    if verdict.accepted:
+        facts["accepted"] = [
+            holes.as_json(hole, found.scope.since, found.scope.until) for hole in verdict.accepted
+        ]
+    if verdict.until is not None:
+        facts["complete_until"] = rfc3339(verdict.until)
+    return facts
 
 
 def ask(args: argparse.Namespace, now: int) -> who.WhoQuery:
@@ -90,7 +138,7 @@ def ask(args: argparse.Namespace, now: int) -> who.WhoQuery:
 
     if not args.who or not args.at:
         raise UsageError(
-            "--who ADDRESS:PORT needs --at TIME; --at, --tolerance and --to need --who"
+            "--who ADDRESS:PORT needs --at TIME; --at, --tolerance, --to and --wait need --who"
         )
     if (
         args.ip
@@ -100,10 +148,11 @@ def ask(args: argparse.Namespace, now: int) -> who.WhoQuery:
         or args.until
         or args.connections
         or args.headers
+        or args.strict
     ):
         raise UsageError(
-            "--who can be combined with --at, --tolerance, --to, --protocol, --format text or "
-            "json, --utc and -v"
+            "--who can be combined with --at, --tolerance, --to, --protocol, --wait, "
+            "--format text or json, --utc and -v"
         )
     if args.format not in ("text", "json"):
         raise UsageError("--who has --format text or json only")

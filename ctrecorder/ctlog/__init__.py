@@ -60,11 +60,13 @@ SHOWN = (
     "plans.SQUEEZED",
     "predicate.Addresses",
     "predicate.Bounds",
+    "predicate.EVERY_EVENT",
     "predicate.HAPPENED",
     "predicate.Network",
     "predicate.ORIG_DST",
     "predicate.ORIG_SRC",
     "predicate.Query",
     "predicate.REPLY_DST",
+    "predicate.REPLY_SRC",
     "predicate.Term",
 )

@@ -19,36 +19,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ctrecorder.render.timeline import CoverageHole
 from ctrecorder.times import BEGIN, END
 
 Span = tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Hole:
-    """A time for which the log may lack connections.
-
-    `reason`: of a GAP in ctlog(5), or one of NOT_RECORDED, MISSING, DAMAGED, NOT_YET, UNPROVED.
-    `lost`: how many events or connections, None if unknown; `at_least`: it may be more.
-    The rest narrows it; None or empty: all.  `family`: AF_INET or AF_INET6.  `protocols`, `ports`:
-    numbers.  `networks`: prefixes as text.  `untranslated`: only connections without NAT.
-    `accepted`: the operator has acknowledged it.
-    """
-
-    start: int
-    end: int
-    reason: str
-    lost: int | None = None
-    detail: str = ""
-    at_least: bool = False
-    family: int | None = None
-    protocols: frozenset[int] = frozenset()
-    ports: frozenset[int] = frozenset()
-    networks: tuple[str, ...] = ()
-    untranslated: bool = False
-    accepted: bool = False
-
-
+# A time for which the log may lack connections.  `reason`: of a GAP in ctlog(5), or one of these.
+Hole = CoverageHole
 NOT_RECORDED, MISSING, DAMAGED = "not-recorded", "missing-segment", "damaged"
 NOT_YET, UNPROVED, NOT_RECORDING = "not-yet", "unproved", "not-recording"
 
@@ -104,7 +82,8 @@ class SegmentSpan:
     not, ctexpire deleted those between (`expired`), or they are there and were not read
     (`skipped`), or they are missing.  `restarted`: it is the first one of a recorder that was
     started, so that nothing before its HEADER is covered.  `protocols`: recorded ones, empty for
-    all.  `dumps`: begin and end of each complete dump of the table.  `host`, `boot_id`, `netns`: of
+    all.  `dumps`: begin and end of each complete dump of the table.  `on`: what else was on, as
+    phrases.  `host`, `boot_id`, `netns`: of
     which connection table.
     """
 
@@ -121,6 +100,7 @@ class SegmentSpan:
     nat_only: bool = False
     holes: tuple[Hole, ...] = ()
     dumps: tuple[Span, ...] = ()
+    on: tuple[str, ...] = ()
     host: str = ""
     boot_id: str = ""
     netns: str = ""

@@ -1,6 +1,6 @@
 """The segments that a query reads: opened once, with counts of what was read and what was skipped.
 
-`gaps` reports what an opened archive lacks; `events` and `connections` list its rows.
+`evidence` has what an opened archive proves; `events` and `connections` list its rows.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder import times
+from ctrecorder.archive import chain
+from ctrecorder.archive.find import Span
 from ctrecorder.archive.open import open_segment
 from ctrecorder.columns import Table
 from ctrecorder.ctlog.decoder import LazyTable
@@ -23,6 +24,7 @@ from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError
 from ctrecorder.findings import Finding
 from ctrecorder.segment.recording import Recording
 from ctrecorder.terminal import count
+from ctrecorder.times import BEGIN, END
 
 
 @dataclass
@@ -88,18 +90,22 @@ class CountingQuery(Query):
 class Archive:
     """The open segments that may contain rows of `query`.
 
-    `segments`: in the order in which their recording began.
+    `segments`: in the order in which they were begun, each chain in that of its sequence.
     `failed`: an error for each file that cannot be read as a segment.
-    `first`, `last`: the earliest and the latest time, ns, of all segments that were examined.
-    `live`: whether one of these is being written.
+    `spans`: of all segments that were examined.
+    `copies`: path of a copy that is not read, and of the segment that is read instead.
     """
 
     query: CountingQuery
     segments: list[Recording] = field(default_factory=list)
     failed: list[CtrecorderError] = field(default_factory=list)
-    first: int = times.END
-    last: int = times.BEGIN
-    live: bool = False
+    spans: list[Span] = field(default_factory=list)
+    copies: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def first(self) -> int:
+        """When the earliest of the opened segments was begun, ns; END without any."""
+        return min((_recording_start(segment) for segment in self.segments), default=END)
 
     @property
     def findings(self) -> list[Finding | CtrecorderError]:
@@ -126,25 +132,21 @@ class Archive:
 def open_archive(paths: Iterable[str], query: Query) -> Archive:
     """Open the segments among `paths` that may contain rows of `query`.
 
-    A segment that several paths lead to is opened once.  Segments after the window are included if
-    the query is narrow: its connections may end there.  Raises the limit of open files: a year of
-    hourly segments is 8,760 files.
+    A segment that several paths lead to, or that has copies, is opened once.  Segments after the
+    window are included if the query is narrow: its connections may end there.  Raises the limit of
+    open files: a year of hourly segments is 8,760 files.
     """
     hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
     archive = Archive(CountingQuery(**vars(query)))
-    examined = 0
     for path in {os.path.realpath(path): path for path in paths}.values():
         try:
             segment = open_segment(path)
         except (FormatError, ArchiveError) as error:
             archive.failed.append(error)
             continue
-        examined += 1
-        first, last = segment.times if len(segment.index) else (times.END, times.BEGIN)
-        archive.first = min(archive.first, _recording_start(segment))
-        archive.last = max(archive.last, last)
-        archive.live |= segment.state == "live"
+        first, last = segment.times if len(segment.index) else (END, BEGIN)
+        archive.spans.append(_span(segment, first, last))
         # A damaged segment may contain more than its index shows.
         is_before = last < query.since and not segment.findings
         is_after = first >= query.until and not query.narrow
@@ -152,13 +154,82 @@ def open_archive(paths: Iterable[str], query: Query) -> Archive:
             segment.close()
         else:
             archive.segments.append(segment)
-    archive.segments.sort(key=_recording_start)
+    archive.segments, archive.copies = one_of_each(archive.segments)
+    archive.segments = _in_order(archive.segments)
     stats = archive.query.stats
     stats.segments = len(archive.segments)
-    stats.segments_skipped_by_time = examined - len(archive.segments)
+    stats.segments_skipped_by_time = len(archive.spans) - len(archive.segments)
     return archive
 
 
+def _span(segment: Recording, first: int, last: int) -> Span:
+    header = segment.header
+    return Span(
+        segment.path,
+        first,
+        last,
+        _recording_start(segment),
+        header.chain or "",
+        chain.sequence(header),
+    )
+
+
+def one_of_each(segments: Iterable[Recording]) -> tuple[list[Recording], list[tuple[str, str]]]:
+    """Each segment once, and the paths of copies as in `Archive.copies`; copies are closed.
+
+    Copies have one chain, sequence and time of the HEADER.  The intact one is taken, of two the
+    squeezed one.
+    """
+    best: dict[object, Recording] = {}
+    copies: list[tuple[Recording, object]] = []
+    for segment in segments:
+        header = segment.header
+        key: object = segment.path
+        if header.chain and header.sequence:
+            key = (header.chain, header.sequence, _recording_start(segment))
+        other = best.get(key)
+        if other is None:
+            best[key] = segment
+            continue
+        worse = segment if _worth(segment) <= _worth(other) else other
+        best[key] = other if worse is segment else segment
+        copies.append((worse, key))
+    for worse, _ in copies:
+        worse.close()
+    return list(best.values()), [(worse.path, best[key].path) for worse, key in copies]
+
+
+def _worth(segment: Recording) -> tuple[bool, bool, bool, bool, int]:
+    """How much of a segment a file has, to be compared with a copy of it."""
+    state, header = segment.state, segment.header
+    return (
+        not segment.findings,
+        header.is_squeezed,
+        state == "live",
+        state == "closed",
+        segment.size,
+    )
+
+
+def _in_order(segments: list[Recording]) -> list[Recording]:
+    """The segments by when they were begun; those of one chain always by their sequence.
+
+    A clock that was set back would change their order.
+    """
+    chains: dict[str, list[Recording]] = {}
+    for segment in segments:
+        chains.setdefault(segment.pairing_key, []).append(segment)
+    keyed: list[tuple[int, int, Recording]] = []
+    for members in chains.values():
+        reached = BEGIN
+        for segment in sorted(
+            members, key=lambda one: (chain.sequence(one.header), _recording_start(one))
+        ):
+            reached = max(reached, _recording_start(segment))
+            keyed.append((reached, len(keyed), segment))
+    return [segment for *_, segment in sorted(keyed, key=lambda one: one[:2])]
+
+
 def _recording_start(segment: Recording) -> int:
-    """When the recording of the segment began, ns; its connections may have started before."""
-    return int(segment.index["time_min"][0]) if len(segment.index) else times.END
+    """When the segment was begun, ns; its connections may have started before."""
+    return int(segment.index["time_min"][0]) if len(segment.index) else END

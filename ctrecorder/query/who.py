@@ -7,13 +7,14 @@ public address themselves.
 
 Of each segment of an archive only the first and the last frame are read.  Then the segments that
 overlap the window are read, and of each recording the one before and the one after.  If the start
-or the end of a candidate is outside of these, more are read.
+or the end of a candidate is outside of these, or the last dump of the table before the window,
+more are read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,16 +23,30 @@ from numpy.typing import NDArray
 from ctrecorder import times
 from ctrecorder.archive import find
 from ctrecorder.archive.find import Span
-from ctrecorder.columns import TUPLE, Source, Table
+from ctrecorder.archive.near import Chains
+from ctrecorder.columns import ADDRESSES, TUPLE, Source, Table
 from ctrecorder.connections import parts
-from ctrecorder.ctlog.frame import Gap
-from ctrecorder.ctlog.predicate import ORIG_DST, ORIG_SRC, REPLY_DST, Query, Term
+from ctrecorder.ctlog.frame import Kind
+from ctrecorder.ctlog.predicate import (
+    EVERY_EVENT,
+    ORIG_DST,
+    ORIG_SRC,
+    REPLY_DST,
+    REPLY_SRC,
+    Query,
+    Term,
+)
 from ctrecorder.errors import ArchiveError, CtrecorderError, UsageError
 from ctrecorder.findings import Finding
-from ctrecorder.query import gaps
+from ctrecorder.query import evidence
 from ctrecorder.query.connections import list_connections
+from ctrecorder.query.coverage import UNPROVED, Hole, Scope
+from ctrecorder.query.evidence import Evidence
+from ctrecorder.query.merge import merge
 from ctrecorder.query.open import Archive, ScanStats, open_archive
 from ctrecorder.query.parse import parse_network, parse_ports
+from ctrecorder.query.verdict import Verdict, has_dump_before, judge
+from ctrecorder.terminal import count
 
 # If the start or the end of a candidate is outside of the segments that were read, this many times
 # as many are read next.  Less: a connection of a week takes more rounds.  More: reads for nothing.
@@ -58,20 +73,23 @@ class WhoQuery:
 
 @dataclass
 class Answer:
-    """The candidates, and what the log lacks.
+    """The candidates, and whether the log proves that there are no others.
 
     `tables`: the candidates with `COLUMNS`, each table in order of start; see `roles`.
-    `gaps`: what the log lacks in the window; [] if it is complete.
-    `findings`: what is damaged or cannot be read.
+    `verdict`: whether they are all.  `scope`: what it was judged by.
+    `failed`: an error for each file that cannot be read.
+    `findings`: what is damaged in the others.
+    `copies`: as in `Archive`.
     `stats`: what was read.
-    `losses_counted`: False if a recorder in the window did not count the events that it lost.
     """
 
     tables: list[Table]
-    gaps: list[Gap]
-    findings: list[Finding | CtrecorderError]
+    verdict: Verdict
+    scope: Scope
+    failed: list[CtrecorderError]
+    findings: list[Finding]
+    copies: list[tuple[str, str]]
     stats: ScanStats
-    losses_counted: bool
 
     def __len__(self) -> int:
         return sum(map(len, self.tables))
@@ -103,31 +121,38 @@ def parse_end(text: str) -> Term:
     return Term((network,), (parse_ports(port),) if port else ())
 
 
-def answer(paths: list[str], who_query: WhoQuery, now: int) -> Answer:
+def answer(
+    paths: list[str], who_query: WhoQuery, now: int, live_folder: str | None = None
+) -> Answer:
     """Search the segments and folders `paths`; `now`: ns UTC.
 
-    Raises ArchiveError if there are no segments.
+    `live_folder`: where recorders that run publish their state; None: the usual one.  Raises
+    ArchiveError if there are no segments.
     """
+    states = evidence.live_states(live_folder)  # before the folder and the segments
     listing = find.find(paths, spans=True)
     if not listing.segments:
         raise ArchiveError(f"{', '.join(paths)}: no segments here; is ctrecord running?")
+    chains = Chains(listing.spans)
     before, after = 1, 1
     while True:
-        selection = _select(listing.spans, who_query, before, after)
+        selection = _select(listing.spans, chains, who_query, before, after)
         archive = _open(selection.paths, who_query)
         try:
             dumps = _Dumps(archive)
             tables = list(_candidates(archive, who_query, dumps))
             start_outside, end_outside = _reach_outside(tables, dumps)
+            known = evidence.gather(archive.segments, chains, states)
+            scope = _scope(who_query)
+            start_outside |= not has_dump_before(scope, known.recordings)
             if not (start_outside and selection.more_before) and not (
                 end_outside and selection.more_after
             ):
+                failed = [*_unreadable(listing), *archive.failed]
+                scope, verdict = _judge(archive, who_query, known, failed, now)
+                findings = [one for segment in archive.segments for one in segment.findings]
                 return Answer(
-                    tables,
-                    _lacks(archive, who_query, dumps, now),
-                    [*_unreadable(listing), *archive.findings],
-                    archive.query.stats,
-                    _losses_counted(archive, who_query),
+                    tables, verdict, scope, failed, findings, archive.copies, archive.query.stats
                 )
         finally:
             archive.close()
@@ -135,6 +160,64 @@ def answer(paths: list[str], who_query: WhoQuery, now: int) -> Answer:
             before *= _WIDENING_FACTOR
         if end_outside:
             after *= _WIDENING_FACTOR
+
+
+def _scope(who_query: WhoQuery) -> Scope:
+    """What coverage the question needs."""
+    public, to = who_query.public, who_query.to
+    ports: frozenset[int] = frozenset()
+    if public.ports and to is not None and to.ports:  # else one end can have any port
+        ports = frozenset((public.ports[0][0], to.ports[0][0]))
+    return Scope(
+        who_query.since,
+        who_query.until,
+        families=frozenset(network.family for network in public.networks),
+        protocols=who_query.protocols,
+        ports=ports,
+        open_flows=True,
+    )
+
+
+def _judge(
+    archive: Archive,
+    who_query: WhoQuery,
+    known: Evidence,
+    failed: list[CtrecorderError],
+    now: int,
+) -> tuple[Scope, Verdict]:
+    """What the answer was judged by, and the verdict."""
+    scope = _scope(who_query)
+    unread = [*known.unread]
+    if failed:
+        detail = f"{count(len(failed), 'file')} could not be read"
+        unread.append(Hole(times.BEGIN, times.END, UNPROVED, detail=detail))
+    verdict = judge(scope, known.recordings, now, unread)
+    if verdict.proved:
+        return scope, verdict
+    translated = replace(scope, only_translated=True)
+    narrower = judge(translated, known.recordings, now, unread)
+    if narrower != verdict and _only_nat_gives_out(archive, who_query.public):
+        return translated, narrower
+    return scope, verdict
+
+
+def _only_nat_gives_out(archive: Archive, public: Term) -> bool:
+    """If the address is that of translated connections in what was read, and never a host's own."""
+    alone = Term(public.networks)
+    query = Query(events=EVERY_EVENT, terms=(alone,))
+    given = False
+    for kind in (Kind.EVENTS, Kind.CONNECTIONS):
+        asked = query.of_connections() if kind == Kind.CONNECTIONS else query
+        for batch in merge(archive.segments, ADDRESSES, asked, kind):
+            for table in batch.tables:
+                source, target, reply, answered = (
+                    _endpoint_is(table, endpoint, alone)
+                    for endpoint in (ORIG_SRC, ORIG_DST, REPLY_DST, REPLY_SRC)
+                )
+                if ((source & reply) | (target & answered)).any():
+                    return False
+                given = given or bool((reply & ~source).any())
+    return given
 
 
 def _unreadable(listing: find.FolderListing) -> list[CtrecorderError]:
@@ -151,11 +234,13 @@ class _Selection(NamedTuple):
     more_after: bool
 
 
-def _select(spans: list[Span], who_query: WhoQuery, before: int, after: int) -> _Selection:
+def _select(
+    spans: list[Span], chains: Chains, who_query: WhoQuery, before: int, after: int
+) -> _Selection:
     """The segments that overlap the window, and the nearest ones: `before` earlier, `after` later.
 
     Both counts are for each recording: where several record side by side, as many segments as
-    overlap the window belong to the same hour.
+    overlap the window belong to the same hour.  A squeezed segment overlaps with its connections.
     """
     since, until = who_query.since, who_query.until
     overlapping = [span for span in spans if span.begin < until and span.end >= since]
@@ -164,7 +249,9 @@ def _select(spans: list[Span], who_query: WhoQuery, before: int, after: int) -> 
     recordings = max(len(overlapping), 1)
     first, last = max(len(earlier) - before * recordings, 0), after * recordings
     selected = [*earlier[first:], *overlapping, *later[:last]]
-    return _Selection([span.path for span in selected], first > 0, last < len(later))
+    near = chains.near(since, until, before, after)
+    paths = dict.fromkeys([*(span.path for span in selected), *near.paths])
+    return _Selection([*paths], first > 0 or near.more_before, last < len(later))
 
 
 def _open(paths: list[str], who_query: WhoQuery) -> Archive:
@@ -286,31 +373,3 @@ def _reach_outside(tables: Iterable[Table], dumps: _Dumps) -> tuple[bool, bool]:
         start_outside = start_outside or bool((without_start & ~has_dump).any())
         end_outside = end_outside or bool((table["end_source"] == Source.UNKNOWN).any())
     return start_outside, end_outside
-
-
-def _lacks(archive: Archive, who_query: WhoQuery, dumps: _Dumps, now: int) -> list[Gap]:
-    """What the log lacks in the window, by begin.
-
-    Gaps count from the last dump before the window: a flow that began and was lost between the two
-    may have been open in the window.
-    """
-    if not archive.segments:  # none could be read: `findings` contains the reasons
-        return []
-    since, until = who_query.since, who_query.until
-    begin, has_dump = dumps.last_begin(np.array([since], np.int64))
-    found = {
-        *gaps.recorded_gaps(archive.segments, int(begin[0]) if has_dump[0] else since, until),
-        *gaps.unrecorded_spans(archive, since, until, now),
-        *gaps.missing_segments(archive.segments, since, until),
-    }
-    return sorted(found, key=lambda gap: (gap.begin, gap.end))
-
-
-def _losses_counted(archive: Archive, who_query: WhoQuery) -> bool:
-    """True if all recorders in the window count the events that they lose."""
-    for segment in archive.segments:
-        begin, end = segment.times
-        overlaps = begin < who_query.until and end >= who_query.since
-        if overlaps and not segment.counts_losses:
-            return False
-    return True

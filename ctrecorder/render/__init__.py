@@ -2,12 +2,21 @@
 
 # What other packages may use: module.name.
 SHOWN = (
+    "coverage.json_text",
+    "coverage.rfc3339",
+    "coverage.text",
     "header.as_json",
     "header.classic",
     "header.text",
+    "holes.as_json",
+    "holes.describe",
+    "holes.why",
     "renderer.Renderer",
+    "timeline.Coverage",
+    "timeline.CoverageHole",
+    "timeline.CoveredSpan",
+    "timeline.Window",
     "who.as_json",
     "who.holders",
-    "who.rfc3339",
     "who.text",
 )

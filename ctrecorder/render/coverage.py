@@ -217,7 +217,7 @@ def _recording_json(one: Coverage, window: Window) -> dict[str, Any]:
             if isinstance(row.what, CoveredSpan)
         ],
         "holes": [
-            {**_span_json(row), **_hole_json(row.what)}
+            {**_span_json(row), **hole_json(row.what)}
             for row in rows
             if isinstance(row.what, CoverageHole)
         ],
@@ -239,7 +239,7 @@ def _covered_json(span: CoveredSpan) -> dict[str, Any]:
     return {**facts, "on": list(span.on)}
 
 
-def _hole_json(hole: CoverageHole) -> dict[str, Any]:
+def hole_json(hole: CoverageHole) -> dict[str, Any]:
     """The members of a hole in the verdict of a question; those without a value are absent."""
     facts: dict[str, Any] = {"reason": hole.reason}
     members = {

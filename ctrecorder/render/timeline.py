@@ -7,7 +7,7 @@
 | Coverage.spans | Recording.spans: a CoveredSpan for each ((start, end), segment) |
 | CoveredSpan.protocols, .nat_only | those of the SegmentSpan; .basis is its basis.value |
 | CoveredSpan.on | phrases of the segment's MARK state: what else was on |
-| Coverage.holes | Recording.holes: CoverageHole(hole.start, hole.end, hole.reason, ...) |
+| Coverage.holes | Recording.holes, which are of this class |
 | Coverage.name, .host, .segments | chain and host of the first SegmentSpan; their number |
 | Coverage.live_until | Recording.live.watermark; None if the recorder does not run |
 
@@ -45,7 +45,13 @@ class CoveredSpan:
 
 @dataclass(frozen=True)
 class CoverageHole:
-    """A time for which connections may be missing; the fields are those of query/coverage.Hole."""
+    """A time for which the log may lack connections.
+
+    `lost`: how many events or connections, None if unknown; `at_least`: it may be more.
+    The rest narrows it; None or empty: all.  `family`: AF_INET or AF_INET6.  `protocols`, `ports`:
+    numbers.  `networks`: prefixes as text.  `untranslated`: only connections without NAT.
+    `accepted`: the operator has acknowledged it.
+    """
 
     start: int
     end: int

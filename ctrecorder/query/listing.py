@@ -1,0 +1,76 @@
+"""What a listing lacks: the holes in the window of its query."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+
+from ctrecorder import times
+from ctrecorder.archive.live import LiveState
+from ctrecorder.archive.near import Chains
+from ctrecorder.archive.open import open_segment
+from ctrecorder.ctlog.predicate import Query
+from ctrecorder.errors import ArchiveError, FormatError
+from ctrecorder.query import evidence
+from ctrecorder.query.coverage import NOT_RECORDED, NOT_YET, Hole, Scope
+from ctrecorder.query.open import Archive, one_of_each
+from ctrecorder.query.verdict import Verdict, judge
+from ctrecorder.segment.recording import Recording as Segment
+
+# A shorter time before the first segment or after the last one is no hole of a listing: two
+# readings of the clock differ a little.
+_MIN_UNRECORDED_NS = 2 * times.SECOND
+
+
+def verdict_of_listing(archive: Archive, states: Mapping[str, LiveState], now: int) -> Verdict:
+    """Whether `archive` has all that its query asks for, as far as it lies before `now`, ns UTC.
+
+    A query without a window asks for what is there: from the first segment to the last watermark.
+    `states`: `evidence.live_states`, read before the archive was opened.
+    """
+    query = archive.query
+    chains = Chains(archive.spans)
+    with _near(archive, chains) as segments:
+        known = evidence.gather(segments, chains, states)
+    first = min((one.start for one in known.recordings), default=times.BEGIN)
+    reached = min(max((one.reached for one in known.recordings), default=now), now)
+    live = any(one.live is not None for one in known.recordings)
+    since = query.since
+    if since == times.BEGIN or first - _MIN_UNRECORDED_NS <= since < first:
+        since = first
+    until = query.until
+    if until == times.END:
+        until = reached if live or query.since == times.BEGIN else now
+    if reached < until <= reached + _MIN_UNRECORDED_NS:
+        until = reached
+    scope = Scope(since, max(until, since + 1), protocols=query.protocols)
+    return judge(scope, known.recordings, now, known.unread)
+
+
+def shown_in_listing(verdict: Verdict, query: Query, *, strict: bool) -> list[Hole]:
+    """The holes that a listing reports.
+
+    Unless it is `strict`, what is not recorded by intention is no news, nor what is to come.
+    """
+    hidden = {NOT_YET} if query.protocols else {NOT_YET, NOT_RECORDED}
+    return [hole for hole in verdict.holes if strict or hole.reason not in hidden]
+
+
+@contextlib.contextmanager
+def _near(archive: Archive, chains: Chains) -> Iterator[list[Segment]]:
+    """The segments of `archive`, and the nearest ones of each chain that it does not have open."""
+    query = archive.query
+    opened: list[Segment] = []
+    if (query.since, query.until) != (times.BEGIN, times.END):
+        known = {segment.path for segment in archive.segments}
+        known |= {path for path, _ in archive.copies}
+        for path in chains.near(query.since, query.until).paths:
+            if path not in known:
+                with contextlib.suppress(FormatError, ArchiveError):  # it was deleted meanwhile
+                    opened.append(open_segment(path))
+    try:
+        segments, _ = one_of_each([*opened, *archive.segments])
+        yield segments
+    finally:
+        for segment in opened:
+            segment.close()

@@ -1,0 +1,89 @@
+"""Holes of coverage in words and as JSON.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ctrecorder import labels, times, uapi
+from ctrecorder.ctlog.frame import REASONS
+from ctrecorder.render.coverage import hole_json, rfc3339
+from ctrecorder.render.timeline import CoverageHole
+from ctrecorder.terminal import count
+
+_WORDS: Mapping[str, str] = {
+    "memory": "the memory for waiting events was full",
+    "no-events": "the kernel reported no events, or not all",
+    "not-tracked": "connection tracking was off",
+    "notrack": "a rule kept packets from being tracked",
+    "unheard": "connections were not reported, as a dump of the table shows",
+    "missing-segment": "a segment is missing",
+    "not-recorded": "not all connections are recorded",
+    "not-yet": "it is not recorded yet",
+    "unproved": "nothing proves that all was recorded",
+}
+# In these the recorder did not run, or its segment is lost.
+_NOT_RECORDING = ("stopped", "crashed", "not-recording", "missing-segment")
+# In these nothing is known to be lost.
+_UNCERTAIN = ("unproved", "not-recorded", "not-yet")
+# The GAPs of these have a detail for cttest; the words of the reason are enough here.
+_KNOWN = frozenset(REASONS) - {"not-recording", "damaged"}
+_FAMILIES = {uapi.AF_INET: "IPv4", uapi.AF_INET6: "IPv6"}
+
+
+def describe(hole: CoverageHole, *, utc: bool) -> str:
+    """One line for a hole: how many events are missing, from when to when, and why."""
+    reason = REASONS.get(hole.reason, _WORDS.get(hole.reason, hole.reason))
+    if hole.detail and hole.reason not in _KNOWN:
+        reason += f" ({hole.detail})"
+    narrow = "".join(f", only {part}" for part in _narrow(hole))
+    if hole.reason in _NOT_RECORDING:
+        return f"not recording {_span(hole, utc)}{narrow}: {reason}"
+    if hole.reason in _UNCERTAIN:
+        return f"not proved {_span(hole, utc)}{narrow}: {reason}"
+    lost = "events lost"
+    if hole.lost is not None:
+        lost = f"{'at least ' if hole.at_least else ''}{count(hole.lost, 'event')} lost"
+    return f"gap: {lost} {_span(hole, utc)}{narrow}: {reason}"
+
+
+def as_json(hole: CoverageHole, since: int, until: int) -> dict[str, Any]:
+    """A hole in the verdict of a question about since..until, as an object for json.dumps()."""
+    return {
+        "start": None if hole.start == times.BEGIN else rfc3339(hole.start),
+        "end": None if hole.end == times.END else rfc3339(hole.end),
+        **hole_json(hole),
+        "why": why(hole, since, until),
+    }
+
+
+def why(hole: CoverageHole, since: int, until: int) -> str:
+    """Why a hole matters to a question about what was open in since..until."""
+    if hole.reason == "not-yet":
+        return "connections of that time are not in the log yet"
+    if hole.reason == "not-recorded":
+        return "connections that are not recorded can be the answer"
+    if max(hole.end, hole.start + 1) <= since:
+        return "connections that began in it may have been open: no later table dump shows them"
+    if hole.start >= until:
+        return "connections that were open may have ended in it, before the next table dump"
+    return "connections of that time may be missing"
+
+
+def _narrow(hole: CoverageHole) -> list[str]:
+    parts = [] if hole.family is None else [_FAMILIES.get(hole.family, str(hole.family))]
+    parts += [", ".join(labels.protocol(number) for number in sorted(hole.protocols))]
+    parts += [f"ports {', '.join(map(str, sorted(hole.ports)))}" if hole.ports else ""]
+    parts += [", ".join(hole.networks), "connections without NAT" if hole.untranslated else ""]
+    return [part for part in parts if part]
+
+
+def _span(hole: CoverageHole, utc: bool) -> str:
+    zone = " UTC" if utc else ""
+    if hole.start == times.BEGIN and hole.end == times.END:
+        return "at any time"
+    if hole.start == times.BEGIN:
+        return f"until {times.text(hole.end, utc=utc)}{zone}"
+    if hole.end == times.END:
+        return f"from {times.text(hole.start, utc=utc)}{zone} on"
+    return f"from {times.text(hole.start, utc=utc)} to {times.text(hole.end, utc=utc)}{zone}"
