@@ -118,14 +118,10 @@ def _summary(found: who.Answer) -> dict[str, object]:
         "candidates": len(found),
         "verdict": verdict.completeness.value,
         "complete": "version 1.0" if version_1_0 else verdict.proved,
-        "holes": [
-            holes.as_json(hole, found.scope.since, found.scope.until) for hole in verdict.holes
-        ],
+        "holes": [holes.as_json(hole, *window) for hole in verdict.holes],
     }
     if verdict.accepted:
-        facts["accepted"] = [
-            holes.as_json(hole, found.scope.since, found.scope.until) for hole in verdict.accepted
-        ]
+        facts["accepted"] = [holes.as_json(hole, *window) for hole in verdict.accepted]
     if verdict.until is not None:
         facts["complete_until"] = rfc3339(verdict.until)
     return facts

@@ -16,7 +16,7 @@ from __future__ import annotations
 import bisect
 import enum
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ctrecorder.render.timeline import CoverageHole
@@ -126,6 +126,7 @@ class Recording:
     holes: list[Hole] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        noted = joined((hole.start, hole.end) for one in self.segments for hole in one.holes)
         before: SegmentSpan | None = None
         reached = BEGIN
         for number, segment in enumerate(self.segments):
@@ -134,16 +135,17 @@ class Recording:
             if after is None and self.live is not None:
                 until = max(until or BEGIN, self.live.watermark)
             if until is not None and after is not None and after.follows:
-                until = min(until, after.start)  # a clock that was wrong for a while proves nothing
+                # A clock that was wrong for a while proves nothing.
+                until = min(until, after.start) if after.start > segment.start else until
             start = segment.start
             if before is not None and segment.follows and not segment.restarted:
-                start = reached  # the recorder went on
+                start = min(start, reached)  # the recorder went on
             elif before is not None and reached < start and not segment.skipped:
-                self.holes += _between(reached, start, segment)
+                self.holes += _between(reached, start, segment, noted)
             if until is not None and until > start:
                 self.spans.append(((start, until), segment))
+            self.holes += [_after_clock(hole, reached) for hole in segment.holes]
             reached = max(reached, until or segment.start)
-            self.holes += segment.holes
             before = segment
         if self.live is not None:
             self.holes += self.live.holes
@@ -158,20 +160,31 @@ class Recording:
         """Up to when it is covered, holes aside."""
         return max((span[1] for span, _ in self.spans), default=self.start)
 
+    @property
+    def last_start(self) -> int:
+        """When its last segment was begun."""
+        return max((one.start for one in self.segments), default=BEGIN)
+
     def table(self) -> set[tuple[str, str]]:
         """The connection tables it was recorded from: (boot_id, netns) of each segment."""
         return {(one.boot_id, one.netns) for one in self.segments if one.boot_id and one.netns}
 
 
-def _between(reached: int, start: int, segment: SegmentSpan) -> list[Hole]:
-    """The holes before `segment` that it does not note itself: reached..start less its GAPs."""
-    noted = [(hole.start, hole.end) for hole in segment.holes]
+def _after_clock(hole: Hole, reached: int) -> Hole:
+    """A clock that is set right: what was recorded before it went wrong stays proved."""
+    if hole.reason == "clock" and hole.start < reached:
+        return replace(hole, start=min(reached, hole.end))
+    return hole
+
+
+def _between(reached: int, start: int, segment: SegmentSpan, noted: Sequence[Span]) -> list[Hole]:
+    """The holes before `segment` that no GAP has: reached..start less `noted`."""
     reason, detail = NOT_RECORDING, ""
     if segment.expired:
         detail = "expired: ctexpire deleted the segments"
     elif not segment.follows:
         reason, detail = MISSING, "a segment is missing"
-    return [Hole(*span, reason, detail=detail) for span in without([(reached, start)], noted)]
+    return [Hole(*span, reason, detail=detail) for span in _cut([(reached, start)], noted)]
 
 
 def clip(span: Span, window: Span) -> list[Span]:
@@ -193,7 +206,11 @@ def joined(spans: Iterable[Span]) -> list[Span]:
 
 def without(spans: Iterable[Span], holes: Iterable[Span]) -> list[Span]:
     """`spans` less `holes`, in order."""
-    cuts = joined(holes)
+    return _cut(spans, joined(holes))
+
+
+def _cut(spans: Iterable[Span], cuts: Sequence[Span]) -> list[Span]:
+    """`spans` less `cuts`, which are in order and do not touch."""
     left: list[Span] = []
     for start, end in sorted(spans):
         behind = max(bisect.bisect(cuts, (start, start)) - 1, 0)

@@ -237,7 +237,12 @@ def _on(facts: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _damage(segment: Segment, after: Segment | None) -> Iterator[Hole]:
-    """The holes of the damage met so far: of the damaged block, or of the whole segment."""
+    """The holes of the damage met so far: of the damaged block, or of the whole segment.
+
+    A file of the C ctrecorder notes its damage as GAPs.
+    """
+    if segment.header.has_legacy:
+        return
     index = segment.index
     end = started(after) if after is not None else END
     first = min(started(segment), segment.times[0])

@@ -33,7 +33,8 @@ def verdict_of_listing(archive: Archive, states: Mapping[str, LiveState], now: i
     with _near(archive, chains) as segments:
         known = evidence.gather(segments, chains, states)
     first = min((one.start for one in known.recordings), default=times.BEGIN)
-    reached = min(max((one.reached for one in known.recordings), default=now), now)
+    reached = max((max(one.reached, one.last_start) for one in known.recordings), default=now)
+    reached = min(reached, now)
     live = any(one.live is not None for one in known.recordings)
     since = query.since
     if since == times.BEGIN or first - _MIN_UNRECORDED_NS <= since < first:

@@ -104,8 +104,9 @@ def _judge_table(scope: Scope, members: list[Recording], now: int) -> Verdict:
     a dump of the table before, or up to a dump after: what was open is in the dump, or its end is
     recorded.
     """
-    if not scope.open_flows:
-        return _verdict(*_uncovered(scope, members, now))
+    bare = _verdict(*_uncovered(scope, members, now))
+    if not scope.open_flows or not bare.proved:
+        return bare
     found: list[Verdict] = []
     for begin, end in _dumps(scope, members):
         reach = replace(scope, since=min(scope.since, begin), until=max(scope.until, end))
@@ -117,11 +118,14 @@ def _judge_table(scope: Scope, members: list[Recording], now: int) -> Verdict:
     return min(found, key=lambda one: one.completeness is Completeness.NOT_COMPLETE)
 
 
-def has_dump_before(scope: Scope, recordings: Iterable[Recording]) -> bool:
-    """If each table has a complete dump before the span of the question."""
-    return all(
-        any(end <= scope.since for _, end in _dumps(scope, members))
-        for members in _by_table(list(recordings))
+def needs_earlier(scope: Scope, recordings: Iterable[Recording], now: int) -> bool:
+    """If an earlier dump than those of `recordings` could prove an answer."""
+    tables = _by_table(list(recordings))
+    return any(
+        not any(end <= scope.since for _, end in _dumps(scope, members))
+        and _verdict(*_uncovered(scope, members, now)).proved
+        and not _judge_table(scope, members, now).proved
+        for members in tables
     )
 
 

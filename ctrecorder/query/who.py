@@ -45,7 +45,7 @@ from ctrecorder.query.evidence import Evidence
 from ctrecorder.query.merge import merge
 from ctrecorder.query.open import Archive, ScanStats, open_archive
 from ctrecorder.query.parse import parse_network, parse_ports
-from ctrecorder.query.verdict import Verdict, has_dump_before, judge
+from ctrecorder.query.verdict import Verdict, judge, needs_earlier
 from ctrecorder.terminal import count
 
 # If the start or the end of a candidate is outside of the segments that were read, this many times
@@ -144,7 +144,7 @@ def answer(
             start_outside, end_outside = _reach_outside(tables, dumps)
             known = evidence.gather(archive.segments, chains, states)
             scope = _scope(who_query)
-            start_outside |= not has_dump_before(scope, known.recordings)
+            start_outside |= needs_earlier(scope, known.recordings, now)
             if not (start_outside and selection.more_before) and not (
                 end_outside and selection.more_after
             ):

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from ctrecorder.archive import find as archive
+from ctrecorder.archive import live
+from ctrecorder.archive.live import LiveState
 from ctrecorder.cli import ctlist
 from ctrecorder.connections.pairing import Pairer
 from ctrecorder.ctlog.frame import NO_HASH, Gap, Kind, Mark
@@ -22,6 +24,7 @@ from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.predicate import EVERY_EVENT
 from ctrecorder.labels import EVENTS
 from ctrecorder.render.renderer import FORMATS
+from ctrecorder.segment.pending import mark_block
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.uapi import AF_INET, AF_INET6
 from tests.support.rows import Row, event, table
@@ -421,24 +424,42 @@ def test_a_window_that_was_not_recorded_says_so(run: Run, recording: Recording) 
         "ctlist: not recording from 2026.11.23 17:28:57.000000 to "
         "2026.11.23 17:37:17.000000: nothing was recorded",
         "ctlist: not recording from 2026.11.23 17:38:57.000000 to "
-        "2026.11.23 17:45:38.000000: nothing was recorded",
+        "2026.11.23 17:45:38.000000: nothing was recorded "
+        "(the recorder does not run, or cannot prove that it does)",
     ]
     assert len(run("--since", after, recording.folder)[2]) == 1
 
 
-def test_a_recorder_that_is_alive_is_recording_now(run: Run, recording: Recording) -> None:
-    """Nothing happened for a while, and that is known; once it is stopped, it is not."""
+def test_a_recorder_that_is_alive_is_recording_now(
+    run: Run, recording: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing happened for a while, and that is known; a lock alone proves nothing."""
+    state = tmp_path / "run"
+    state.mkdir()
+    monkeypatch.setattr(live, "FOLDER", str(state))
     begin = time.time_ns() - 300 * S
-    writer = SegmentWriter.create(str(recording.folder / "a"), Header(chain="c"), time_ns=begin)
+    path = recording.folder / "a"
+    writer = SegmentWriter.create(
+        str(path), Header(chain="c", requires=("coverage",)), time_ns=begin
+    )
     writer.append(table([event(time=begin), event(time=begin + 200 * S)]))
+    writer.write(mark_block(Mark.at(begin, "heartbeat")).with_watermark(begin + 201 * S))
     writer.sync()
-    assert [
-        (code, len(out), err) for code, out, err in [run("--since", "-150s", recording.folder)]
-    ] == [(0, 1, [])]
-    writer.close()
-    code, out, err = run("--since", "-150s", recording.folder)
+    asked = ("--since", "-150s", recording.folder)
+    code, out, err = run(*asked)
     assert (code, len(out), len(err)) == (0, 1, 1)
-    assert err[0].endswith("nothing was recorded")
+    assert run("--strict", *asked)[0] == 3
+    status = path.stat()
+    publisher = live.Publisher(str(state))
+    now = time.time_ns()
+    publisher.publish(LiveState("c", str(path), status.st_dev, status.st_ino, now))
+    assert [(code, len(out), err) for code, out, err in [run(*asked)]] == [(0, 1, [])]
+    assert run("--strict", *asked)[::2] == (0, [])
+    publisher.close()
+    writer.close()
+    code, out, err = run(*asked)
+    assert (code, len(out), len(err)) == (0, 1, 1)
+    assert "nothing was recorded" in err[0]
 
 
 def test_files_that_are_none_are_named_and_the_rest_is_listed(

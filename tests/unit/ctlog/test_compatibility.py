@@ -156,9 +156,7 @@ def test_a_feature_that_is_not_known_is_refused_in_one_line(
         assert command(args) == 2, args
         out, err = capfd.readouterr()
         assert (out + err).count("made by a newer version of ctrecorder") == 1, args
-        assert (
-            "--who" not in args or out == "nobody\nnot complete: not all of the log could be read\n"
-        )
+        assert "--who" not in args or out.startswith("nobody\nnot complete: ")
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.ctlog"]
 
 

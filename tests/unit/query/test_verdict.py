@@ -1,0 +1,487 @@
+"""The verdict of a question to segments with watermarks: no false alibi, and no false alarm."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ctrecorder.archive import live
+from ctrecorder.archive.live import LiveState
+from ctrecorder.archive.retention import Receipt, add_receipt
+from ctrecorder.cli import ctlist
+from ctrecorder.columns import BY_NAME, Table, bits
+from ctrecorder.ctlog.frame import NO_HASH, Gap, Mark
+from ctrecorder.ctlog.header import Header
+from ctrecorder.folder import Folder
+from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
+from ctrecorder.query import who
+from ctrecorder.query.verdict import Completeness
+from ctrecorder.segment.pending import gap_block, mark_block, table_blocks
+from ctrecorder.segment.reader import Segment
+from ctrecorder.segment.writer import SegmentWriter
+from tests.support.slow_pairing import DESTROY, NEW, SECOND, T
+
+HOUR = 3600 * SECOND
+NOW = T + 1000 * HOUR
+PUBLIC, INSIDE, REMOTE = 0xC0000201, 0x0A000001, 0xCB007101
+_TUPLE = (
+    *("orig_src", "orig_sport", "orig_dst", "orig_dport"),
+    *("reply_src", "reply_sport", "reply_dst", "reply_dport"),
+)
+COVERAGE = ("coverage",)
+
+
+def flow(
+    event: int, moment: int, number: int = 1, *, inside: int = INSIDE, l4proto: int = 17
+) -> Any:
+    """An event of a connection from `inside` that the router gives PUBLIC:40000."""
+    ends = (inside, 1234, REMOTE, 443, REMOTE, 443, PUBLIC, 40000)
+    return {
+        "event": int(event),
+        "time": moment,
+        "l4proto": l4proto,
+        "id": number,
+        "present": bits(("id", "l4proto", *_TUPLE)),
+        **dict(zip(_TUPLE, ends, strict=True)),
+    }
+
+
+def table(rows: list[Any]) -> Table:
+    names = [name for name in BY_NAME if any(name in each for each in rows)]
+    columns = {
+        name: np.array([each.get(name, 0) for each in rows], BY_NAME[name].dtype(2))
+        for name in names
+    }
+    return Table(2, len(rows), columns)
+
+
+@dataclass
+class Recorder:
+    """Writes segments of one chain, an hour each, as a recorder does."""
+
+    folder: Path
+    chain: str = "c"
+    facts: dict[str, Any] = field(default_factory=dict)
+    number: int = 0
+    previous: bytes = NO_HASH
+    hashes: dict[int, tuple[str, str]] = field(default_factory=dict)
+
+    def segment(
+        self,
+        *blocks: Gap | Mark | list[Any],
+        begin: int | None = None,
+        dump: bool = True,
+        watermark: int | None = -1,
+        start: bool = False,
+        close: bool = True,
+        **facts: Any,
+    ) -> str:
+        """A segment from T + number hours on.  `watermark`: -1 for the end of the hour."""
+        first = T + self.number * HOUR if begin is None else begin
+        self.number += 1
+        path = str(self.folder / f"{self.chain}-{self.number:03}.ctlog")
+        header: dict[str, Any] = {
+            "requires": COVERAGE,
+            "chain": self.chain,
+            "sequence": self.number,
+            "host": "r",
+            "boot_id": "b",
+            **self.facts,
+            **facts,
+        }
+        if netns := header.pop("netns", None):
+            header["extra"] = {"netns": netns}
+        writer = SegmentWriter.create(path, Header(**header), self.previous, time_ns=first)
+        if start:
+            writer.mark(Mark.at(first, "start"))
+        if dump:
+            writer.mark(Mark(first + 1, first + SECOND, "dump", {"rows": 0, "complete": True}))
+        for block in blocks:
+            if isinstance(block, Gap):
+                writer.write(gap_block(block))
+            elif isinstance(block, Mark):
+                writer.mark(block)
+            else:
+                for one in table_blocks(table(block)):
+                    writer.write(one)
+        if watermark is not None:
+            until = first + HOUR - 1 if watermark == -1 else watermark
+            beat = mark_block(Mark.at(until, "heartbeat"))
+            writer.write(beat.with_watermark(until) if header["requires"] else beat)
+        before = self.previous
+        if close:
+            self.previous = writer.close()
+        else:
+            writer.sync()
+            writer.abandon()
+            self.previous = writer.last_hash
+        self.hashes[self.number] = (self.previous.hex(), before.hex())
+        return path
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Recorder:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    return Recorder(folder)
+
+
+@pytest.fixture(autouse=True)
+def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where recorders publish their state; of this machine none is read."""
+    path = tmp_path / "run"
+    path.mkdir()
+    monkeypatch.setattr(live, "FOLDER", str(path))
+    return path
+
+
+def ask(
+    folder: Path, moment: int, now: int = NOW, protocols: frozenset[int] = frozenset()
+) -> who.Answer:
+    asked = who.WhoQuery(
+        who.parse_end("192.0.2.1:40000"), moment, moment + SECOND, protocols=protocols
+    )
+    return who.answer([str(folder)], asked, now)
+
+
+def reasons(answer: who.Answer) -> set[str]:
+    return {hole.reason for hole in answer.verdict.holes}
+
+
+def test_watermarks_prove_an_answer(recorder: Recorder) -> None:
+    for _ in range(3):
+        recorder.segment()
+    for hours in (0.1, 1.5, 2.9):
+        found = ask(recorder.folder, T + int(hours * HOUR))
+        assert (len(found), found.verdict.completeness) == (0, Completeness.COMPLETE)
+
+
+def test_a_connection_is_found_and_proved(recorder: Recorder) -> None:
+    recorder.segment([flow(NEW, T + 60 * SECOND), flow(DESTROY, T + 90 * SECOND)])
+    found = ask(recorder.folder, T + 70 * SECOND)
+    assert len(found) == 1
+    assert found.verdict.completeness is Completeness.COMPLETE
+
+
+def test_an_archive_that_ends_in_the_past(recorder: Recorder) -> None:
+    recorder.segment()
+    assert reasons(ask(recorder.folder, T + 2 * HOUR)) == {"not-recording"}
+
+
+def test_the_future_is_not_yet(recorder: Recorder) -> None:
+    """Lie 2: "complete" for next year, an open connection named for it."""
+    recorder.segment([flow(NEW, T + 60 * SECOND)])
+    found = ask(recorder.folder, NOW + 9000 * HOUR)
+    assert found.verdict.completeness is Completeness.NOT_YET
+    assert found.verdict.until == T + HOUR - 1
+
+
+def test_a_window_before_the_first_segment(recorder: Recorder) -> None:
+    recorder.segment()
+    assert reasons(ask(recorder.folder, T - HOUR)) == {"not-recording"}
+
+
+def test_the_edge_of_the_first_segment(recorder: Recorder) -> None:
+    """A connection that the first dump holds proves the time since the HEADER."""
+    recorder.segment(start=True)
+    assert ask(recorder.folder, T).verdict.proved
+    assert not ask(recorder.folder, T - SECOND // 2).verdict.proved
+
+
+def test_what_is_not_on_disk_yet(recorder: Recorder, run_folder: Path) -> None:
+    """Lie 3: a locked segment counted as recorded up to now."""
+    path = recorder.segment(watermark=T + 600 * SECOND, close=False)
+    now = T + 610 * SECOND
+    with Path(path).open("rb") as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        assert reasons(ask(recorder.folder, now - 5 * SECOND, now)) == {"not-recording"}
+    assert ask(recorder.folder, T + 500 * SECOND, now).verdict.proved
+    status = os.stat(path)
+    publisher = live.Publisher(str(run_folder))
+    publisher.publish(LiveState("c", path, status.st_dev, status.st_ino, T + 607 * SECOND))
+    assert ask(recorder.folder, T + 605 * SECOND, now).verdict.proved
+    found = ask(recorder.folder, T + 608 * SECOND, now)
+    assert found.verdict.completeness is Completeness.NOT_YET
+    assert found.verdict.until == T + 607 * SECOND
+    # A copy of the archive has no recorder.
+    copy = shutil.copytree(recorder.folder, recorder.folder.parent / "copy")
+    assert reasons(ask(copy, T + 605 * SECOND, now)) == {"not-recording"}
+    publisher.close()
+    assert reasons(ask(recorder.folder, T + 605 * SECOND, now)) == {"not-recording"}
+
+
+def test_holes_of_a_running_recorder(recorder: Recorder, run_folder: Path) -> None:
+    path = recorder.segment(watermark=T + 600 * SECOND, close=False)
+    status = os.stat(path)
+    publisher = live.Publisher(str(run_folder))
+    gap = {"start": T + 300 * SECOND, "end": None, "reason": "no-events", "family": 10, "number": 1}
+    state = LiveState("c", path, status.st_dev, status.st_ino, T + 607 * SECOND, (gap,))
+    publisher.publish(state)
+    now = T + 610 * SECOND
+    assert ask(recorder.folder, T + 400 * SECOND, now).verdict.proved
+    publisher.publish(
+        LiveState("c", path, status.st_dev, status.st_ino, state.watermark, ({**gap, "family": 2},))
+    )
+    assert reasons(ask(recorder.folder, T + 400 * SECOND, now)) == {"no-events"}
+    publisher.close()
+
+
+def test_a_damaged_block(recorder: Recorder, capfd: pytest.CaptureFixture[str]) -> None:
+    """Lie 4: two changed bytes, "nobody, complete"."""
+    rows = [flow(NEW, T + (60 + n) * SECOND, n, inside=INSIDE + n) for n in range(300)]
+    path = recorder.segment(rows)
+    recorder.segment()
+    with Segment(path) as segment:
+        damaged = max(segment.blocks, key=lambda block: block.rows)
+    data = bytearray(Path(path).read_bytes())
+    data[damaged.offset + 64 + 20] ^= 255
+    Path(path).write_bytes(data)
+    found = ask(recorder.folder, T + 70 * SECOND)
+    assert len(found) == 0
+    assert reasons(found) == {"damaged"}
+    asked = ["--who", "192.0.2.1:40000", "--at", f"@{T // SECOND + 70}", str(recorder.folder)]
+    assert ctlist.main(asked) == 3
+    assert "not complete: 1 hole" in capfd.readouterr().out
+    # A connection of the damaged block can be open until the next dump of the table.
+    assert ask(recorder.folder, T + 90 * 60 * SECOND).verdict.proved
+
+
+def test_a_squeezed_segment_that_was_cut_short(recorder: Recorder) -> None:
+    """Lie 5: half of the connections, and "complete"."""
+    path = recorder.segment([flow(NEW, T + 60 * SECOND), flow(DESTROY, T + 90 * SECOND)])
+    recorder.segment()
+    squeeze(path, SqueezeOptions())
+    with Segment(path) as segment:
+        end = segment.blocks[1].offset
+    with Path(path).open("r+b") as file:
+        file.truncate(end)
+    found = ask(recorder.folder, T + 70 * SECOND)
+    assert "damaged" in reasons(found)
+
+
+@pytest.mark.parametrize("after", ["raw", "squeezed"])
+def test_a_missing_segment(
+    recorder: Recorder, after: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Lie 6: not noticed when the next one, squeezed, has an older connection."""
+    recorder.segment([flow(NEW, T + 60 * SECOND)])
+    middle = recorder.segment()
+    last = recorder.segment([flow(DESTROY, T + 2 * HOUR + 90 * SECOND)])
+    if after == "squeezed":
+        squeeze(last, SqueezeOptions())
+    assert ask(recorder.folder, T + HOUR + 70 * SECOND).verdict.proved
+    os.unlink(middle)
+    found = ask(recorder.folder, T + HOUR + 70 * SECOND)
+    assert "missing-segment" in reasons(found)
+    assert ctlist.main(["--strict", str(recorder.folder)]) == 3
+    assert "a segment is missing" in capfd.readouterr().err
+    assert ctlist.main([str(recorder.folder)]) == 0
+    assert "a segment is missing" in capfd.readouterr().err
+
+
+def test_an_expired_segment_is_not_missing(recorder: Recorder) -> None:
+    recorder.segment()
+    middle = recorder.segment()
+    recorder.segment()
+    last_hash, previous = recorder.hashes[2]
+    receipt = Receipt(
+        "c-002.ctlog", T + HOUR, T + 2 * HOUR, 0, 1, [last_hash], "", previous, NOW, "age"
+    )
+    os.unlink(middle)
+    with Folder(str(recorder.folder)) as folder:
+        add_receipt(folder, receipt)
+    (hole,) = ask(recorder.folder, T + HOUR + 70 * SECOND).verdict.holes
+    assert (hole.reason, "expired" in hole.detail) == ("not-recording", True)
+
+
+def test_a_recorder_beside_does_not_cover_for_one_that_stopped(recorder: Recorder) -> None:
+    """Lie 7: udp recorded beside; the main one stopped, or lost a segment."""
+    beside = Recorder(recorder.folder, "d", {"protocols": ("udp",)})
+    for _ in range(4):
+        beside.segment()
+    recorder.segment()
+    middle = recorder.segment()
+    recorder.segment()
+    moment = T + HOUR + 70 * SECOND
+    assert ask(recorder.folder, moment).verdict.proved
+    assert not ask(recorder.folder, T + 3 * HOUR + 60 * SECOND).verdict.proved
+    os.unlink(middle)
+    assert not ask(recorder.folder, moment).verdict.proved
+    assert ask(recorder.folder, moment, protocols=frozenset({17})).verdict.proved
+
+
+def test_what_the_settings_leave_out(recorder: Recorder) -> None:
+    """Lie 7: recorded with `protocols: udp`, asked about tcp."""
+    recorder.facts["protocols"] = ("udp",)
+    recorder.segment()
+    assert reasons(ask(recorder.folder, T + 60 * SECOND)) == {"not-recorded"}
+    assert reasons(ask(recorder.folder, T + 60 * SECOND, protocols=frozenset({6}))) == {
+        "not-recorded"
+    }
+    assert ask(recorder.folder, T + 60 * SECOND, protocols=frozenset({17})).verdict.proved
+
+
+def test_nat_only_proves_addresses_that_only_nat_gives_out(recorder: Recorder) -> None:
+    """Lie 7: `nat_only`, asked about an untranslated address."""
+    recorder.facts["nat_only"] = True
+    recorder.segment([flow(NEW, T + 30 * SECOND)])
+    assert ask(recorder.folder, T + 20 * SECOND).verdict.proved
+    other = who.WhoQuery(who.parse_end("192.0.2.9:80"), T + 20 * SECOND, T + 21 * SECOND)
+    found = who.answer([str(recorder.folder)], other, NOW)
+    assert reasons(found) == {"not-recorded"}
+
+
+def test_untranslated_holes(recorder: Recorder) -> None:
+    """NOTRACK hides connections without NAT: the router's own address can have some."""
+    notrack = Gap(
+        T + 50 * SECOND, T + 60 * SECOND, "notrack", facts={"untranslated": True, "family": 2}
+    )
+    recorder.segment([flow(NEW, T + 30 * SECOND)], notrack)
+    assert ask(recorder.folder, T + 55 * SECOND).verdict.proved
+    own = flow(NEW, T + 31 * SECOND, 2) | {"reply_dst": PUBLIC, "orig_src": PUBLIC, "orig_sport": 9}
+    recorder.segment([own])
+    assert reasons(ask(recorder.folder, T + 55 * SECOND)) == {"notrack"}
+
+
+def test_a_crash_ends_the_coverage_at_the_last_watermark(recorder: Recorder) -> None:
+    """Lie 8: rows of one family on disk, those of the other died with the recorder."""
+    recorder.segment([flow(NEW, T + 599 * SECOND)], watermark=None, close=False, begin=T, dump=True)
+    begin = T + 700 * SECOND
+    crashed = Gap(T, begin, "crashed")
+    recorder.segment(crashed, begin=begin, start=True)
+    assert reasons(ask(recorder.folder, T + 598 * SECOND)) == {"crashed"}
+    assert ask(recorder.folder, begin + 60 * SECOND).verdict.proved
+
+
+def test_without_dumps_a_loss_long_before_counts(recorder: Recorder) -> None:
+    """Lie 9: resync = no; an overrun swallowed the NEW of a connection that is still open."""
+    recorder.segment(Gap(T + 60 * SECOND, T + 61 * SECOND, "overrun", 3), start=True)
+    for _ in range(9):
+        recorder.segment(dump=False)
+    assert "overrun" not in reasons(ask(recorder.folder, T + 30 * SECOND))
+    assert "overrun" in reasons(ask(recorder.folder, T + 5 * HOUR))
+
+
+def test_a_starting_recorder_is_refused_a_lock_that_readers_take(recorder: Recorder) -> None:
+    """Lie 10: a lock on a crashed segment is no recorder."""
+    path = recorder.segment(watermark=T + 60 * SECOND, close=False)
+    with Path(path).open("rb") as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        assert reasons(ask(recorder.folder, T + 120 * SECOND, T + 600 * SECOND)) == {
+            "not-recording"
+        }
+
+
+@pytest.mark.parametrize("bad", [T - 50 * 365 * 24 * HOUR, T + 80 * 365 * 24 * HOUR])
+def test_one_bad_time_spoils_no_other_answer(recorder: Recorder, bad: int) -> None:
+    """Lie 13: a clock that said 1970, or was 80 years ahead for 5 s."""
+    bad = max(bad, 1000)
+    recorder.segment()
+    recorder.segment(begin=bad, watermark=bad + 5 * SECOND)
+    recorder.number = 2
+    recorder.segment(start=True)
+    assert ask(recorder.folder, T + 70 * SECOND).verdict.proved
+    assert ask(recorder.folder, T + 2 * HOUR + 70 * SECOND).verdict.proved
+    assert not ask(recorder.folder, T + 50 * HOUR).verdict.proved
+
+
+def test_a_copy_is_counted_once(recorder: Recorder, capfd: pytest.CaptureFixture[str]) -> None:
+    """Lie 14: a hard link, a restored copy, raw beside squeezed."""
+    recorder.facts["requires"] = None  # of version 1.0
+    path = recorder.segment([flow(NEW, T + 60 * SECOND), flow(DESTROY, T + 90 * SECOND)])
+    os.link(path, recorder.folder / "link.ctlog")
+    shutil.copy(path, recorder.folder / "zz-copy.ctlog")
+    raw = recorder.folder / "aa-raw.ctlog"
+    shutil.copy(path, raw)
+    squeeze(str(recorder.folder / "zz-copy.ctlog"), SqueezeOptions())
+    found = ask(recorder.folder, T + 70 * SECOND)
+    assert (len(found), found.verdict.proved) == (1, True)
+    assert {os.path.basename(instead) for _, instead in found.copies} == {"zz-copy.ctlog"}
+    assert ctlist.main(["-s", str(recorder.folder)]) == 0
+    out, err = capfd.readouterr()
+    assert out.count("192.0.2.1") == 1
+    assert err.count("a copy of") == 3
+
+
+def test_numbered_gaps(recorder: Recorder) -> None:
+    """An open hole lasts until a GAP with its number ends it, also in a later segment."""
+    opened = {"number": 7, "open": True, "family": 2}
+    recorder.segment(Gap(T + 60 * SECOND, T + 60 * SECOND, "no-events", facts=opened))
+    recorder.segment(
+        Gap(T + 60 * SECOND, T + HOUR, "no-events", facts=opened),
+        Gap(T + 60 * SECOND, T + HOUR + 600 * SECOND, "no-events", facts={"number": 7}),
+    )
+    assert ask(recorder.folder, T + 30 * SECOND).verdict.proved
+    assert reasons(ask(recorder.folder, T + HOUR + 300 * SECOND)) == {"no-events"}
+    recorder.segment()
+    assert ask(recorder.folder, T + 2 * HOUR + 300 * SECOND).verdict.proved
+
+
+def test_two_connection_tables(recorder: Recorder) -> None:
+    other = Recorder(recorder.folder, "d", {"netns": "2"})
+    recorder.facts["netns"] = "1"
+    recorder.segment()
+    recorder.segment()
+    other.segment()
+    assert ask(recorder.folder, T + 70 * SECOND).verdict.proved
+    assert not ask(recorder.folder, T + HOUR + 70 * SECOND).verdict.proved
+
+
+def test_segments_of_version_1_0(capfd: pytest.CaptureFixture[str]) -> None:
+    """Never simply complete: version 1.0 could not see all that hides connections."""
+    golden = Path(__file__).parents[2] / "data/golden/v1-closed.ctlog"
+    begin = 1790000000
+    window = ["--since", f"@{begin + 5}", "--until", f"@{begin + 9}"]
+    assert ctlist.main(["--strict", *window, str(golden)]) in (0, 1)
+    asked = ["--who", "203.0.113.200:1", "--format", "json", str(golden)]
+    capfd.readouterr()
+    assert ctlist.main([*asked, "--at", f"@{begin + 10}"]) == 3
+    summary = json.loads(capfd.readouterr().out)
+    assert summary["complete"] is False
+    assert [hole["reason"] for hole in summary["holes"]] == ["overrun", "not-recording"]
+
+
+def test_a_sound_answer_of_version_1_0(
+    recorder: Recorder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recorder.facts["requires"] = None
+    recorder.segment([flow(NEW, T + 60 * SECOND)])
+    asked = ["--at", f"@{T // SECOND + 70}", "--format", "json", str(recorder.folder)]
+    for address, code in (("192.0.2.1:40000", 0), ("192.0.2.1:40001", 1)):
+        assert ctlist.main(["--who", address, *asked]) == code
+        out, err = capfd.readouterr()
+        summary = json.loads(out.splitlines()[-1])
+        assert summary["complete"] == "version 1.0"
+        assert summary["verdict"] == "complete as far as version 1.0 could know"
+        assert "did not see" in err
+
+
+def test_only_near_segments_are_opened(recorder: Recorder) -> None:
+    for _ in range(40):
+        recorder.segment()
+    found = ask(recorder.folder, T + 20 * HOUR + 70 * SECOND)
+    assert found.verdict.proved
+    assert found.stats.segments <= 3
+
+
+def test_coverage_as_text_and_json(recorder: Recorder, capfd: pytest.CaptureFixture[str]) -> None:
+    recorder.segment(Gap(T + 60 * SECOND, T + 90 * SECOND, "overrun", 12))
+    recorder.segment()
+    window = ["--since", f"@{T // SECOND}", "--until", f"@{T // SECOND + 7200 - 1}"]
+    assert ctlist.main(["--coverage", "--utc", *window, str(recorder.folder)]) == 0
+    text = capfd.readouterr().out
+    assert "recording c of r: 2 segments" in text
+    assert "HOLE overrun: 12 lost" in text
+    assert ctlist.main(["--coverage", "--format", "json", str(recorder.folder)]) == 0
+    (one,) = json.loads(capfd.readouterr().out)["recordings"]
+    assert [hole["reason"] for hole in one["holes"]] == ["overrun"]
+    assert one["recorded"][0]["basis"] == "watermarks"
