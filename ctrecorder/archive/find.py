@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -21,12 +20,10 @@ from ctrecorder.times import BEGIN, END
 _SEARCH = 1 << 16
 # The last bytes of a file that contain a footer of up to a hundred blocks.
 _TAIL = 1 << 12
-# Bytes of a header that have its chain and its sequence: it has 500 to 1,000, sorted by name.
-_HEADER = 1 << 12
-_CHAIN, _SEQUENCE = (
-    re.compile(rb'"chain":"([^"\\]{1,64})"'),
-    re.compile(rb'"sequence":(\d{1,18})\b'),
-)
+# First bytes of a segment that have the chain and the sequence of its header: that has 500 to 1,000
+# bytes, sorted by name.
+_HEAD = 1 << 11
+_CHAIN, _SEQUENCE = b'"chain":"', b'"sequence":'
 # Files in an archive (`retention`, `service.unsent`) that are neither segments nor foreign files.
 SIDE_FILES = frozenset(("ctexpire.holds", "ctexpire.receipts", UNSENT))
 
@@ -140,29 +137,34 @@ def find(paths: list[str], *, spans: bool = False) -> FolderListing:
 
 
 def _span(path: str, descriptor: int, header: Frame | None) -> Span:
-    unknown = Span(path, BEGIN, END)
     if header is None:
-        return unknown
-    facts = os.pread(descriptor, min(header.length, _HEADER), FRAME.size)
-    chain, sequences = _CHAIN.search(facts), _SEQUENCE.findall(facts)
-    unknown = unknown._replace(
-        recorded=header.time_min,
-        chain=chain[1].decode("utf-8", "replace") if chain else "",
-        sequence=int(sequences[-1]) if sequences else 0,
-    )
-    size = os.fstat(descriptor).st_size
+        return Span(path, BEGIN, END)
+    chain, sequence = _place(os.pread(descriptor, _HEAD, FRAME.size))
+    size, recorded = os.fstat(descriptor).st_size, header.time_min
     first = max(size - _TAIL, 0)
     tail = os.pread(descriptor, _TAIL, first)
     trailer = parse_trailer(tail[-TRAILER.size :])
     if trailer is None or trailer[0] >= size:
-        return unknown._replace(begin=header.time_min)
+        return Span(path, recorded, END, recorded, chain, sequence)
     at = trailer[0] - first
     try:
         footer = parse_frame(tail[at:] if at >= 0 else os.pread(descriptor, FRAME.size, trailer[0]))
     except FormatError:
-        return unknown
-    begin, end = min(header.time_min, footer.time_min), max(header.time_min, footer.time_max)
-    return unknown._replace(begin=begin, end=end)
+        return Span(path, BEGIN, END, recorded, chain, sequence)
+    begin, end = min(recorded, footer.time_min), max(recorded, footer.time_max)
+    return Span(path, begin, end, recorded, chain, sequence)
+
+
+def _place(facts: bytes) -> tuple[str, int]:
+    """Chain and sequence in the JSON of a header, found without parsing it."""
+    chain = ""
+    if (at := facts.find(_CHAIN)) >= 0:
+        at += len(_CHAIN)
+        chain = facts[at : facts.find(b'"', at)].decode("utf-8", "replace")
+    # That of a segment that was replaced comes before the segment's own.
+    at = facts.rfind(_SEQUENCE) + len(_SEQUENCE)
+    digits = facts[at : at + 20].partition(b",")[0] if at >= len(_SEQUENCE) else b""
+    return chain, int(digits) if digits.isdigit() else 0
 
 
 def _files(path: str, found: FolderListing) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import NamedTuple
 
 from ctrecorder.archive.find import Span
@@ -60,10 +61,16 @@ class Chains:
 def _places(members: list[Span]) -> list[list[Span]]:
     """The segments of a chain in order; the copies of one segment together."""
     numbered = all(span.sequence for span in members)
-    places: dict[tuple[int, int], list[Span]] = {}
-    for span in sorted(members, key=lambda one: (one.sequence * numbered, one.recorded)):
-        places.setdefault((span.sequence * numbered, span.recorded), []).append(span)
-    return list(places.values())
+    order = attrgetter("sequence", "recorded") if numbered else attrgetter("recorded")
+    places: list[list[Span]] = []
+    last: object = None
+    for span in sorted(members, key=order):
+        if order(span) == last:
+            places[-1].append(span)
+        else:
+            places.append([span])
+            last = order(span)
+    return places
 
 
 def _overlapping(chain: list[list[Span]], since: int, until: int) -> list[int]:

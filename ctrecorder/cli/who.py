@@ -15,6 +15,7 @@ from ctrecorder.terminal import count
 
 if TYPE_CHECKING:
     from ctrecorder.query import who
+    from ctrecorder.query.coverage import Hole, Scope
     from ctrecorder.service.audit import Audit
 
 DEFAULT_TOLERANCE_SECONDS = 1.0
@@ -87,22 +88,33 @@ def _found(args: argparse.Namespace, asked: who.WhoQuery) -> who.Answer:
 def _verdict_lines(found: who.Answer, *, utc: bool) -> list[str]:
     """The verdict as lines for a terminal."""
     from ctrecorder.query.verdict import Completeness
-    from ctrecorder.render import holes
 
     verdict, zone = found.verdict, " UTC" if utc else ""
-    lines = [f"accepted: {holes.describe(hole, utc=utc)}" for hole in verdict.accepted]
+    accepted = [f"accepted: {_described(hole, utc=utc)}" for hole in verdict.accepted]
     if verdict.completeness is Completeness.COMPLETE:
-        return [*lines, "complete: the log covers all of that time"]
+        return [*accepted, "complete: the log covers all of that time"]
     if verdict.completeness is Completeness.VERSION_1_0:
-        return [*lines, "complete: as far as version 1.0 could know"]
+        return [*accepted, "complete: as far as version 1.0 could know"]
     if verdict.completeness is Completeness.NOT_YET:
         until = times.text(verdict.until or times.BEGIN, utc=utc)
-        return [*lines, f"not yet: recorded until {until}{zone}; ask again, or use --wait"]
-    lines.append(f"not complete: {count(len(verdict.holes), 'hole')}")
-    window = found.scope.since, found.scope.until
-    return lines + [
-        f"  {holes.describe(hole, utc=utc)}; {holes.why(hole, *window)}" for hole in verdict.holes
+        return [*accepted, f"not yet: recorded until {until}{zone}; ask again, or use --wait"]
+    return [
+        *accepted,
+        f"not complete: {count(len(verdict.holes), 'hole')}",
+        *(f"  {_described(hole, utc=utc)}; {_why(hole, found.scope)}" for hole in verdict.holes),
     ]
+
+
+def _described(hole: Hole, *, utc: bool) -> str:
+    from ctrecorder.render.holes import describe  # most answers have no hole
+
+    return describe(hole, utc=utc)
+
+
+def _why(hole: Hole, scope: Scope) -> str:
+    from ctrecorder.render.holes import why
+
+    return why(hole, scope.since, scope.until)
 
 
 def _summary(found: who.Answer) -> dict[str, object]:

@@ -3,7 +3,9 @@
 # What other packages may use: module.name.
 SHOWN = (
     "connections.list_connections",
+    "coverage.Hole",
     "coverage.Recording",
+    "coverage.Scope",
     "events.list_events",
     "evidence.gather",
     "evidence.live_states",

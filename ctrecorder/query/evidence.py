@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ctrecorder import labels, uapi
-from ctrecorder.archive import chain, live, retention
+from ctrecorder.archive import chain, live
 from ctrecorder.archive.live import LiveState
 from ctrecorder.archive.near import Chains
 from ctrecorder.ctlog.frame import COVERAGE, Gap, Kind
@@ -287,6 +287,8 @@ class _Receipts:
         return segment.previous_hash.hex() in self._read(segment)
 
     def _read(self, segment: Segment) -> dict[str, str]:
+        from ctrecorder.archive import retention  # few questions need it
+
         folder = os.path.dirname(segment.path) or "."
         if folder not in self._onward:
             found: dict[str, str] = {}

@@ -39,6 +39,7 @@ LETTERS = {
     "damaged": "D",
     "clock": "K",
     "not-recording": "N",
+    "late": "L",
     "no-events": "E",
     "not-tracked": "T",
     "notrack": "X",

@@ -136,7 +136,7 @@ def recorder(tmp_path: Path) -> Recorder:
 
 
 @pytest.fixture(autouse=True)
-def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where recorders publish their state; of this machine none is read."""
     path = tmp_path / "run"
     path.mkdir()
