@@ -123,12 +123,12 @@ def build_parser() -> common.Parser:
     covered.add_argument(
         "--coverage",
         action="store_true",
-        help="show for each recording when it recorded and what is missing, as a bar and a table",
+        help="show when each recording recorded, and what is missing",
     )
     covered.add_argument(
         "--strict",
         action="store_true",
-        help="exit with 3 if the log does not prove that the list is complete",
+        help="exit with 3 if the list may be incomplete",
     )
     how = parser.add_argument_group("how to list")
     how.add_argument(
