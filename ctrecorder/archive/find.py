@@ -30,8 +30,13 @@ SIDE_FILES = frozenset(("ctexpire.holds", "ctexpire.receipts", UNSENT))
 
 def sniff(descriptor: int) -> Frame | None:
     """The frame of the HEADER that the file begins with; None if it begins otherwise."""
+    return _header(os.pread(descriptor, FRAME.size, 0))
+
+
+def _header(head: bytes) -> Frame | None:
+    """The frame of the HEADER at the beginning of `head`; None if it begins otherwise."""
     try:
-        frame = parse_frame(os.pread(descriptor, FRAME.size, 0))
+        frame = parse_frame(head)
     except FormatError:
         return None
     return frame if frame.kind == Kind.HEADER else None
@@ -117,12 +122,13 @@ def find(paths: list[str], *, spans: bool = False) -> FolderListing:
                     found.unreadable.append((name, str(error)))
                 continue
             try:
-                frame = sniff(descriptor)
+                head = os.pread(descriptor, _HEAD if spans else FRAME.size, 0)
+                frame = _header(head)
                 begun = legacy_start(descriptor) if frame is None else frame.time_min
                 if begun is None and _has_blocks(descriptor):
                     begun = 0  # a segment whose first block is damaged; opening it reports that
                 if spans and begun is not None:
-                    found.spans.append(_span(name, descriptor, frame))
+                    found.spans.append(_span(name, descriptor, head, frame))
             except OSError as error:
                 found.unreadable.append((name, f"{name}: {why(error)}"))
                 continue
@@ -136,10 +142,10 @@ def find(paths: list[str], *, spans: bool = False) -> FolderListing:
     return found
 
 
-def _span(path: str, descriptor: int, header: Frame | None) -> Span:
+def _span(path: str, descriptor: int, head: bytes, header: Frame | None) -> Span:
     if header is None:
         return Span(path, BEGIN, END)
-    chain, sequence = _place(os.pread(descriptor, _HEAD, FRAME.size))
+    chain, sequence = _place(head[FRAME.size : FRAME.size + header.length])
     size, recorded = os.fstat(descriptor).st_size, header.time_min
     first = max(size - _TAIL, 0)
     tail = os.pread(descriptor, _TAIL, first)
@@ -157,14 +163,15 @@ def _span(path: str, descriptor: int, header: Frame | None) -> Span:
 
 def _place(facts: bytes) -> tuple[str, int]:
     """Chain and sequence in the JSON of a header, found without parsing it."""
-    chain = ""
+    chain, sequence = "", 0
     if (at := facts.find(_CHAIN)) >= 0:
         at += len(_CHAIN)
         chain = facts[at : facts.find(b'"', at)].decode("utf-8", "replace")
     # That of a segment that was replaced comes before the segment's own.
-    at = facts.rfind(_SEQUENCE) + len(_SEQUENCE)
-    digits = facts[at : at + 20].partition(b",")[0] if at >= len(_SEQUENCE) else b""
-    return chain, int(digits) if digits.isdigit() else 0
+    if (at := facts.rfind(_SEQUENCE)) >= 0:
+        digits = facts[at + len(_SEQUENCE) : at + 20 + len(_SEQUENCE)].partition(b",")[0]
+        sequence = int(digits) if digits.isdigit() else 0
+    return chain, sequence
 
 
 def _files(path: str, found: FolderListing) -> list[str]:

@@ -20,7 +20,6 @@ from ctrecorder.columns import BY_NAME, Table, bits
 from ctrecorder.ctlog.frame import Gap, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import UsageError
-from ctrecorder.findings import Finding
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.query import who
 from ctrecorder.query.who import WhoQuery
@@ -408,11 +407,7 @@ def test_mixed_folders_with_damage(tmp_path: Path, squeezed: Any) -> None:
             }
             assert not strange
             if answer.findings:
-                assert all(
-                    finding.subject == paths[2]
-                    for finding in answer.findings
-                    if isinstance(finding, Finding)
-                )
+                assert all(finding.subject == paths[2] for finding in answer.findings)
                 lacking += not holders <= {one[:3] for one in got}
             else:
                 assert holders == {one[:3] for one in got}
