@@ -28,8 +28,10 @@ VALUES = (
     "tcp_state",
 )
 SPAN = ("start", "start_source", "end", "end_source", "seen")
+COUNTERS = ("orig_packets", "orig_bytes", "reply_packets", "reply_bytes")
 # The columns that pairing needs; a reader that pairs loads them, and of VALUES those that it wants.
-NEEDS = frozenset((*KEY, *SPAN, "time", "event", "stop", "present"))
+# Status and counters show whether a DESTROY without kernel times came again.
+NEEDS = frozenset((*KEY, *SPAN, "time", "event", "stop", "present", "status", *COUNTERS))
 
 _EVENT_BITS = bits(("time", "event", "start", "stop"))
 _SEEN = np.full(256, 1 << (Event.UPDATE - 1), np.uint8)

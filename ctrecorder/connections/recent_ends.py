@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from ctrecorder.columns import Source, Table
 from ctrecorder.connections import flowkey, grouping
 from ctrecorder.connections.flowkey import KEY
-from ctrecorder.connections.parts import DESTROY, Parts
-from ctrecorder.connections.repeats import COUNTERS
+from ctrecorder.connections.parts import COUNTERS, DESTROY, Parts
 
 _COMPARED = (*KEY, "start", "start_source", "end", "end_source", "seen", "time", "present")
 _HASH_BITS = 16  # of a first comparison by a table

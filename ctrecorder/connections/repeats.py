@@ -19,12 +19,11 @@ from collections.abc import Iterable
 import numpy as np
 
 from ctrecorder.columns import Source, bit, bits
-from ctrecorder.connections.parts import Bools, Ints, Parts
+from ctrecorder.connections.parts import COUNTERS, Bools, Ints, Parts
 from ctrecorder.times import SECOND
 
 # IPS_NAT_CLASH: the loser of a clash of two packets; the kernel sends no NEW for it.
 NAT_CLASH = 0x1000
-COUNTERS = ("orig_packets", "orig_bytes", "reply_packets", "reply_bytes")
 # A GAP is compared with times of events.  These can be older than their receipt by the backlog of
 # a socket (less than a second), and a GAP ends with the block that follows it (a second).  Less:
 # the event of another flow is taken for a repeat.  More: repeats near a GAP become connections.
@@ -81,8 +80,6 @@ def _same_counts(parts: Parts, here: Ints, before: Ints, gaps: Gaps) -> Bools:
     """(rows,): the same for parts without kernel times."""
     first, second = parts.table.take(before), parts.table.take(here)
     same: Bools = (first["present"] & second["present"] & _COUNTED) == _COUNTED
-    # A reader that does not load a column cannot compare it.
-    same &= all(name in parts.table for name in ("status", *COUNTERS))
     for name in ("status", *COUNTERS):
         same &= first[name] == second[name]
     same &= (first["status"] & NAT_CLASH) == 0
