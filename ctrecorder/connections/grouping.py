@@ -60,6 +60,8 @@ class Flows:
     is_old_end: (flows,) the flow is only the end of an earlier flow, kept for comparison.
     is_closed: (flows,) another flow of the same key follows, which started at `closed_at`, ns.
     repeats: (repeats,) numbers of parts that the kernel sent again (see `repeats`), in no order.
+    lone_ends: (some,) numbers of parts that are only a DESTROY, have just arrived, and begin a
+    flow.
     """
 
     order: Ints
@@ -68,6 +70,7 @@ class Flows:
     is_closed: Bools
     closed_at: Ints
     repeats: Ints
+    lone_ends: Ints
 
 
 def group(parts: Parts, old_ends: int, carried: int, gaps: Gaps) -> Flows:
@@ -89,18 +92,12 @@ def group(parts: Parts, old_ends: int, carried: int, gaps: Gaps) -> Flows:
     begins, news = _begins(parts, rows, gaps)
     repeats = np.concatenate([repeats, rows.part[news]])
     at = np.flatnonzero(begins)
+    lone_ends = rows.part[np.flatnonzero(begins & rows.arrived & (rows.seen == DESTROY))]
     is_closed = np.zeros(len(at), np.bool_)
     is_closed[:-1] = ~rows.first[at[1:]]
     closed_at = np.zeros(len(at), np.int64)
     closed_at[:-1] = parts.table["start"][rows.part[at[1:]]]
-    return Flows(rows.part, at, rows.part[at] < old_ends, is_closed, closed_at, repeats)
-
-
-def lone_ends(parts: Parts, flows: Flows, carried: int) -> Ints:
-    """(some,): the parts that are only a DESTROY, have just arrived, and begin a flow."""
-    first = flows.order[flows.at]
-    alone: Ints = first[(first >= carried) & (parts.table["seen"][first] == DESTROY)]
-    return alone
+    return Flows(rows.part, at, rows.part[at] < old_ends, is_closed, closed_at, repeats, lone_ends)
 
 
 def _last_other(first: Bools, skipped: Bools) -> Ints:
@@ -135,8 +132,8 @@ def _stale(parts: Parts, rows: _Sorted) -> Bools:
 
 def _repeated_ends(parts: Parts, rows: _Sorted, gaps: Gaps) -> Ints:
     """(some,): the rows that are a DESTROY which the kernel sent again."""
-    again: Ints = np.flatnonzero((rows.seen == DESTROY) & rows.arrived & ~rows.first)
-    again = again[(rows.seen[again - 1] & DESTROY) != 0]
+    after_end = ((rows.seen[:-1] & DESTROY) != 0) & (rows.seen[1:] == DESTROY)
+    again: Ints = np.flatnonzero(after_end & rows.arrived[1:] & ~rows.first[1:]) + 1
     here, before = rows.part[again], rows.part[again - 1]
     close = parts.row[here] - parts.row[before] <= RACE_ROWS
     again, here, before = again[close], here[close], before[close]
@@ -157,7 +154,7 @@ def _begins(parts: Parts, rows: _Sorted, gaps: Gaps) -> tuple[Bools, Ints]:
     later = start[here] > parts.last_time[before] + SKEW_NS
     begins[inside[later & (start_source[here] == Source.KERNEL)]] = True
     is_new = (rows.seen & NEW) != 0
-    news = inside[is_new[inside] & ~begins[inside]]
+    news = np.flatnonzero(is_new & ~begins)
     if not len(news):
         return begins, news
     repeats = _repeated_news(parts, rows, is_new, begins, news, gaps)

@@ -37,7 +37,7 @@ import numpy as np
 from ctrecorder.columns import Source, Table
 from ctrecorder.connections import lookalikes
 from ctrecorder.connections.flowkey import KEY
-from ctrecorder.connections.grouping import Flows, group, lone_ends
+from ctrecorder.connections.grouping import Flows, group
 from ctrecorder.connections.merging import ended_flows, open_flows, with_bound
 from ctrecorder.connections.parts import (
     DESTROY,
@@ -205,7 +205,7 @@ class _Flows:
         work, flows = self._group(ends, batch)
         if not has_dump:
             # Of other rows, only an end without a beginning is compared with flows that ended.
-            alone = lone_ends(work, flows, len(self._open.table))
+            alone = flows.lone_ends
             ends = self._ends.like(work.table.take(alone)) if len(alone) else ends
             if len(ends.table):
                 work, flows = self._group(ends, batch)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,12 +28,14 @@ class RecentEnds:
         """Keep the ends in `batch`, the last of `rows_fed` rows."""
         oldest = rows_fed - grouping.RACE_ROWS
         is_end = (batch.table["seen"] & DESTROY) != 0
-        recent = batch.take(np.flatnonzero(is_end & (batch.row >= oldest)))
-        table = recent.table
-        is_timed = (table["start_source"] == Source.KERNEL) & (table["end_source"] == Source.KERNEL)
+        is_kept = is_end & (batch.row >= oldest)
+        is_timed = (batch.table["start_source"] == Source.KERNEL) & (
+            batch.table["end_source"] == Source.KERNEL
+        )
         # Two events with kernel times are compared by these alone.
-        counts = () if is_timed.all() else ("status", *COUNTERS)
-        recent.table = table.select((*_COMPARED, *counts))
+        counts = ("status", *COUNTERS) if (is_kept & ~is_timed).any() else ()
+        compared = replace(batch, table=batch.table.select((*_COMPARED, *counts)))
+        recent = compared.take(np.flatnonzero(is_kept))
         while self._kept and self._kept[0].row[-1] < oldest:
             del self._kept[0], self._hashes[:1]
         if len(recent.row):
