@@ -30,6 +30,8 @@ from ctrecorder.service import messages
 from ctrecorder.service.log import Log
 from ctrecorder.terminal import count
 
+# Signals that end a worker.  The pool itself sends SIGTERM when another worker was killed.
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 # None: the segment was squeezed before.
 Outcome = Result | CtrecorderError | None
 
@@ -85,13 +87,11 @@ class ArchiveSqueeze:
                 yield path, _attempt(path, self.options, bar.update)
             return
         with ProcessPoolExecutor(
-            min(self.jobs, len(paths) or 1), initializer=_interrupt_on_sigterm
+            min(self.jobs, len(paths) or 1), initializer=_die_of_signals
         ) as pool:
             running: list[tuple[str, Future[Outcome]]] = []
             try:
-                running = [
-                    (path, pool.submit(_attempt, path, self.options, None)) for path in paths
-                ]
+                running = [(path, pool.submit(_work, path, self.options)) for path in paths]
                 for path, future in running:
                     outcome = future.result()
                     bar.update(outcome.bytes_before if isinstance(outcome, Result) else _size(path))
@@ -151,13 +151,28 @@ class ArchiveSqueeze:
 
 
 def _attempt(path: str, options: SqueezeOptions, progress: Progress | None) -> Outcome:
-    """Squeeze a segment in its place.  Runs in a worker process too."""
+    """Squeeze a segment in its place."""
     try:
         return squeeze(path, options, progress=progress)
     except NewerError as error:
         return ArchiveError(str(error))  # a FormatError, but no damage
     except CtrecorderError as error:
         return error
+
+
+def _work(path: str, options: SqueezeOptions) -> Outcome:
+    """`_attempt` in a worker process.
+
+    A signal ends the process without a word, when the segment is as it was before.
+    """
+    try:
+        for number in _ENDING:
+            signal.signal(number, signal.default_int_handler)
+        return _attempt(path, options, None)
+    except KeyboardInterrupt:
+        os._exit(ExitCode.FAILED)
+    finally:
+        _die_of_signals()
 
 
 def _size(path: str) -> int:
@@ -181,8 +196,10 @@ def _sigterm_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _interrupt_on_sigterm() -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _die_of_signals() -> None:
+    """In a worker process that waits: a handler of Python would end it with a traceback."""
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _progress_bar(total: int) -> Any:

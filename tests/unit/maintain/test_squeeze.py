@@ -678,20 +678,24 @@ def test_few_connections_take_the_smaller_form(tmp_path: Path) -> None:
     assert sizes[250] < 250 * 8
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_worker_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    number: signal.Signals,
 ) -> None:
     for name in ("a", "b", "c"):
         record(tmp_path / name, mixed())
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def killed(*arguments: Any, **options: Any) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), number)
 
     monkeypatch.setattr(squeeze_all, "squeeze", killed)  # the workers are forked
     assert main(["-j", "2", str(tmp_path)]) == 2
     out, err = capfd.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
+    assert (out, err.count("\n")) == ("", 1), err
     assert err.startswith("ctsqueeze: a worker process was killed")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
