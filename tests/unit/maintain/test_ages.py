@@ -106,6 +106,7 @@ def test_a_clock_that_was_never_synchronised_dates_nothing() -> None:
     chain = [day(n, clocks=(False, n == 2)) for n in range(5)]
     # Before it was set it may have been at any date; afterwards it is a little off.
     assert ends(chain) == {0: 2, 1: 2, 2: 2, 3: 3, 4: 4}
+    assert set(ends([day(0), day(1), day(2, clocks=(False,))]).values()) == {None}
     # Segments of version 1.0 did not record it.
     chain = [day(0), day(1, clocks=(False,)), day(2, clocks=(True,)), day(3)]
     assert ends(chain) == {0: 0, 1: 2, 2: 2, 3: 3}

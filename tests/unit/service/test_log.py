@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from ctrecorder import filelock
 from ctrecorder.archive import find
 from ctrecorder.check import anchors
 from ctrecorder.service import daemon, messages, unsent
@@ -429,6 +430,32 @@ def test_a_planted_file_is_neither_read_nor_written(
     log.close(0)
     assert capsys.readouterr().err.startswith("ctrecord: closed /x/a")
     assert precious.read_bytes() == before
+
+
+def test_a_file_that_is_sent_while_another_command_waits_for_it(
+    journald: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is stored then is not in the file that was removed."""
+    entry = unsent.Entry(messages.GAP, "ctrecord", "a gap", {}, 1)
+    unsent.store(str(folder), [entry])
+    lock, calls = filelock.lock, []
+
+    def lock_late(descriptor: int, wait_seconds: float = 0.0) -> bool:
+        calls.append(descriptor)
+        if len(calls) == 1:
+            os.unlink(folder / unsent.UNSENT)  # its owner has sent and removed it
+        return lock(descriptor, wait_seconds)
+
+    monkeypatch.setattr(filelock, "lock", lock_late)
+    assert unsent.store(str(folder), [entry, entry]) == 2
+    assert (folder / unsent.UNSENT).read_bytes() == 2 * entry.to_line()
+    with (folder / unsent.UNSENT).open("rb") as file:
+        lock(file.fileno())
+        started = time.monotonic()
+        log = detached(folder)
+        log.retry()
+        assert time.monotonic() - started < 0.5, "it does not wait for the lock"
+    assert journald.read() == []
 
 
 def test_the_file_is_bounded(
