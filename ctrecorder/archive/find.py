@@ -169,7 +169,9 @@ def _place(facts: bytes) -> tuple[str, int]:
         chain = facts[at : facts.find(b'"', at)].decode("utf-8", "replace")
     # That of a segment that was replaced comes before the segment's own.
     if (at := facts.rfind(_SEQUENCE)) >= 0:
-        digits = facts[at + len(_SEQUENCE) : at + 20 + len(_SEQUENCE)].partition(b",")[0]
+        digits = (
+            facts[at + len(_SEQUENCE) : at + 20 + len(_SEQUENCE)].partition(b",")[0].rstrip(b"}")
+        )
         sequence = int(digits) if digits.isdigit() else 0
     return chain, sequence
 

@@ -66,6 +66,10 @@ def joined(address: str, port: str) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
+# Seconds of recording before and after a question, more than its tolerance.
+CLEAR = 0.5
+
+
 def who(
     folder: Path, public: str, at: float, *options: str, code: int = 0
 ) -> list[dict[str, object]]:
@@ -76,7 +80,7 @@ def who(
         "--at",
         f"@{at:.3f}",
         "--tolerance",
-        "2",
+        "0.2",
         "--format",
         "json",
         *options,
@@ -118,6 +122,7 @@ def test_two_insiders_hold_one_public_port(lab: Lab, tmp_path: Path, squeezed: b
     """
     folder = tmp_path / "log"
     recorder, peer = Recorder(lab, folder), ConntrackE(lab, tmp_path)
+    time.sleep(CLEAR)
     ports = [lab.tcp(INSIDE, (SERVER, 25)), lab.tcp(INSIDE6, (SERVER6, 25))]
     lab.tcp(INSIDE_2, (SERVER_2, 25), sport=ports[0])
     lab.tcp(INSIDE6_2, (SERVER6_2, 25), sport=ports[1])
@@ -168,9 +173,11 @@ def test_expired_segments_leave_the_rest_whole(lab: Lab, tmp_path: Path) -> None
     assert len(list(folder.glob("*.ctlog"))) == 1
     recorder.wait("table recorded", 2)
     recorder.flush()
-    (one,) = who(folder, joined(PUBLIC, str(port)), time.time())
+    at = time.time()
+    time.sleep(CLEAR)
+    recorder.stop()
+    (one,) = who(folder, joined(PUBLIC, str(port)), at)
     assert end(one, "inside") == joined(INSIDE, str(port))
     assert one["start_source"] in ("kernel", "bound")
-    recorder.stop()
     receipt = json.loads((folder / "ctexpire.receipts").read_text())
     assert receipt["reason"]

@@ -200,3 +200,51 @@ def test_complete_just_where_each_second_is(
     for second in range(*window):
         if not is_covered(second):
             assert any(hole.start <= second < max(hole.end, hole.start + 1) for hole in found.holes)
+
+
+def test_what_was_open_is_known_from_a_dump_before_or_after() -> None:
+    """A hole matters to what was open if no dump of the table lies between."""
+
+    def proved(since: int, dumps: tuple[tuple[int, int], ...], *gaps: tuple[int, int]) -> bool:
+        holes = tuple(Hole(*gap, "overrun") for gap in gaps)
+        one = Recording([segment(100, 900, dumps=dumps, holes=holes)])
+        return ask(since, since + 10, one, open_flows=True).proved
+
+    assert proved(300, ((101, 110),))
+    assert proved(300, ((400, 410),)), "no dump before, but nothing is missing up to one"
+    assert not proved(300, ()), "what was open when it began is not known"
+    assert not proved(300, ((101, 110),), (200, 210))
+    assert proved(300, ((101, 110), (220, 230)), (200, 210))
+    assert proved(300, ((101, 110), (400, 410)), (200, 210))
+    assert not proved(300, ((101, 110), (400, 410)), (200, 210), (350, 360))
+    assert not proved(300, ((101, 110), (400, 410)), (305, 306))
+
+
+def test_a_dump_of_other_protocols_proves_nothing() -> None:
+    main = segment(100, 900)
+    udp = segment(100, 900, chain="d", protocols=frozenset({17}), dumps=((101, 110),))
+    both = Recording([main]), Recording([udp])
+    assert not ask(300, 310, *both, open_flows=True).proved
+    assert ask(300, 310, *both, open_flows=True, protocols=frozenset({17})).proved
+
+
+def test_times_of_a_wrong_clock_cover_nothing() -> None:
+    ahead = Recording([segment(100, 5000), segment(300, 400, 2)])
+    assert not ask(450, 460, ahead).proved
+    assert ask(250, 350, ahead).proved
+    last = Recording([segment(100, 5000)])
+    assert judge(Scope(1500, 1501), [last], NOW).completeness is not Completeness.COMPLETE
+
+
+def test_expired_and_skipped_segments_are_not_missing() -> None:
+    expired = Recording([segment(100, 200), segment(300, 400, 3, follows=False, expired=True)])
+    assert reasons(ask(150, 350, expired)) == [(200, 300, NOT_RECORDING)]
+    skipped = Recording([segment(100, 200), segment(300, 400, 3, follows=False, skipped=True)])
+    assert not skipped.holes
+
+
+def test_holes_of_files_that_cannot_be_read() -> None:
+    one = Recording([segment(100, 200)])
+    unread = [Hole(0, 2000, "unproved")]
+    assert judge(Scope(110, 120), [one], NOW).proved
+    assert not judge(Scope(110, 120), [one], NOW, unread).proved
