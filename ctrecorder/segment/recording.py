@@ -194,9 +194,10 @@ class Recording(ABC):
 
     @property
     def watermark(self) -> int | None:
-        """The latest watermark that counts, ns UTC; None if there is none.
+        """The last watermark that counts, ns UTC; None if there is none.
 
-        One behind damage does not count: what was damaged may be missing.
+        One behind damage does not count: what was damaged may be missing.  An earlier one can be
+        greater, if the clock was set back.
         """
         index = self.index
         whole = min(
@@ -208,7 +209,7 @@ class Recording(ABC):
             default=self.size,
         )
         found = index["time_max"][(index["form"] >= WATERMARK) & (index["offset"] < whole)]
-        return int(found.max()) if len(found) else None
+        return int(found[-1]) if len(found) else None
 
     @property
     def times(self) -> tuple[int, int]:
