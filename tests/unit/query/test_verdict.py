@@ -484,3 +484,103 @@ def test_coverage_as_text_and_json(recorder: Recorder, capfd: pytest.CaptureFixt
     (one,) = json.loads(capfd.readouterr().out)["recordings"]
     assert [hole["reason"] for hole in one["holes"]] == ["overrun"]
     assert one["recorded"][0]["basis"] == "watermarks"
+
+
+def test_waiting_until_it_is_recorded(
+    recorder: Recorder,
+    run_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """--wait asks again each second, for a time that can come within 90 s."""
+    now = [T + 610 * SECOND]
+    path = recorder.segment(watermark=T + 600 * SECOND, close=False)
+    status = os.stat(path)
+    publisher = live.Publisher(str(run_folder))
+
+    def pass_a_second(seconds: float) -> None:
+        now[0] += int(seconds * SECOND)
+        publisher.publish(LiveState("c", path, status.st_dev, status.st_ino, now[0] - SECOND))
+
+    monkeypatch.setattr("time.time_ns", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0] / SECOND)
+    monkeypatch.setattr("time.sleep", pass_a_second)
+    pass_a_second(0)
+    asked = ["--who", "192.0.2.1:40000", "--at", "now", "--utc", str(recorder.folder)]
+    assert ctlist.main(asked) == 3
+    lines = capfd.readouterr().out.splitlines()
+    assert lines == [
+        "nobody",
+        "not yet: recorded until 2023.11.14 22:23:29.000000 UTC; ask again, or use --wait",
+    ]
+    assert ctlist.main([*asked, "--format", "json"]) == 3
+    summary = json.loads(capfd.readouterr().out)
+    assert (summary["complete"], summary["verdict"]) == (False, "not yet")
+    assert summary["complete_until"] == "2023-11-14T22:23:29.000000000Z"
+    assert ctlist.main([*asked, "--wait"]) == 1
+    assert capfd.readouterr().out.splitlines()[-1].startswith("complete: ")
+    before = now[0]
+    far = ["--who", "192.0.2.1:40000", "--at", f"@{T // SECOND + 9999}", str(recorder.folder)]
+    assert ctlist.main([*far, "--wait"]) == 3
+    assert now[0] == before, "nobody waits for tomorrow"
+    publisher.close()
+
+
+def test_holes_in_text_and_json(recorder: Recorder, capfd: pytest.CaptureFixture[str]) -> None:
+    facts = {"family": 2, "protocols": [6, 17], "at_least": True}
+    recorder.segment(
+        Gap(T + 60 * SECOND, T + 70 * SECOND, "unheard", 12, "a dump", facts),
+        Gap(T + 62 * SECOND, T + 63 * SECOND, "overrun", 7),
+        Gap(T + 61 * SECOND, T + 69 * SECOND, "notrack", None, "", {"accepted": True}),
+        Gap(T + 60 * SECOND, T + 70 * SECOND, "no-events", None, "", {"family": 10}),
+    )
+    asked = ["--who", "192.0.2.1:40000", "--at", f"@{T // SECOND + 62}", str(recorder.folder)]
+    assert ctlist.main([*asked, "--utc"]) == 3
+    assert capfd.readouterr().out.splitlines() == [
+        "nobody",
+        "accepted: gap: events lost from 2023.11.14 22:14:21.000000 to "
+        "2023.11.14 22:14:29.000000 UTC: a rule kept packets from being tracked",
+        "not complete: 2 holes",
+        "  gap: at least 12 events lost from 2023.11.14 22:14:20.000000 to 2023.11.14 "
+        "22:14:30.000000 UTC, only IPv4, only tcp, udp: connections were not reported, as a dump "
+        "of the table shows (a dump); connections of that time may be missing",
+        "  gap: 7 events lost from 2023.11.14 22:14:22.000000 to 2023.11.14 22:14:23.000000 UTC: "
+        "the kernel dropped events: the receive buffer was full; connections of that time may be "
+        "missing",
+    ]
+    assert ctlist.main([*asked, "--format", "json"]) == 3
+    summary = json.loads(capfd.readouterr().out)
+    assert summary["verdict"] == "not complete"
+    first, second = summary["holes"]
+    assert first == {
+        "start": "2023-11-14T22:14:20.000000000Z",
+        "end": "2023-11-14T22:14:30.000000000Z",
+        "reason": "unheard",
+        "lost": 12,
+        "family": "ipv4",
+        "protocols": ["tcp", "udp"],
+        "at_least": True,
+        "detail": "a dump",
+        "why": "connections of that time may be missing",
+    }
+    assert second["reason"] == "overrun"
+    assert [hole["reason"] for hole in summary["accepted"]] == ["notrack"]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"family": "4"},
+        {"family": True},
+        {"protocols": ["tcp"]},
+        {"protocols": 6},
+        {"ports": [70000]},
+        {"networks": [1]},
+        {"untranslated": "yes"},
+        {"accepted": 1},
+        {"of_2030": 1},
+    ],
+)
+def test_members_of_a_strangers_gap_narrow_nothing(recorder: Recorder, facts: Any) -> None:
+    recorder.segment(Gap(T + 60 * SECOND, T + 70 * SECOND, "no-events", facts=facts))
+    assert reasons(ask(recorder.folder, T + 62 * SECOND)) == {"no-events"}

@@ -79,8 +79,9 @@ def test_cut_at_the_end_of_any_block(
         assert f"{path}: damaged, 1 finding, cut: " in lines[1]
         assert lines[-1] == "1 segment checked: 0 whole, 1 damaged"
         capsys.readouterr()
-        for command in ([str(path)], ["--who", "192.0.2.1:80", "--at", "2026-09-21", str(path)]):
-            assert ctlist.main(command) == 2
+        asked = ["--who", "192.0.2.1:80", "--at", "2026-09-21", str(path)]
+        for command, code in (([str(path)], 2), (asked, 3)):
+            assert ctlist.main(command) == code
             assert CUT in capsys.readouterr().err
 
 

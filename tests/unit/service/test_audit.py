@@ -123,7 +123,7 @@ def test_with_a_reason(log: Path, tmp_path: Path) -> None:
 def test_who_held_an_address_is_a_question_too(log: Path, tmp_path: Path) -> None:
     entry = fields(
         ask(
-            tmp_path, "on", f"ctlist --who 192.0.2.1:40000 --at '2024-10-04 12:00:01' {log}", code=1
+            tmp_path, "on", f"ctlist --who 192.0.2.1:40000 --at '2024-10-04 12:00:01' {log}", code=3
         )[1]
     )
     assert entry["CTRECORDER_ROWS"] == "0"
