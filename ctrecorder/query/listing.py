@@ -59,19 +59,22 @@ def shown_in_listing(verdict: Verdict, query: Query, *, strict: bool) -> list[Ho
 
 @contextlib.contextmanager
 def _near(archive: Archive, chains: Chains) -> Iterator[list[Segment]]:
-    """The segments of `archive`, and the nearest ones of each chain that it does not have open."""
+    """The segments of each chain that are near the window; all of `archive` without a window."""
     query = archive.query
     opened: list[Segment] = []
+    segments = archive.segments
     if (query.since, query.until) != (times.BEGIN, times.END):
-        known = {segment.path for segment in archive.segments}
+        near = chains.near(query.since, query.until).paths
+        wanted = set(near)
+        segments = [segment for segment in archive.segments if segment.path in wanted]
+        known = {segment.path for segment in segments}
         known |= {path for path, _ in archive.copies}
-        for path in chains.near(query.since, query.until).paths:
+        for path in near:
             if path not in known:
                 with contextlib.suppress(FormatError, ArchiveError):  # it was deleted meanwhile
                     opened.append(open_segment(path))
     try:
-        segments, _ = one_of_each([*opened, *archive.segments])
-        yield segments
+        yield one_of_each([*opened, *segments])[0]
     finally:
         for segment in opened:
             segment.close()

@@ -154,8 +154,11 @@ def open_archive(paths: Iterable[str], query: Query) -> Archive:
             segment.close()
         else:
             archive.segments.append(segment)
-    archive.segments, archive.copies = one_of_each(archive.segments)
-    archive.segments = _in_order(archive.segments)
+    kept, copies = one_of_each(archive.segments)
+    archive.segments = _in_order(kept)
+    for copy, instead in copies:
+        copy.close()
+        archive.copies.append((copy.path, instead.path))
     stats = archive.query.stats
     stats.segments = len(archive.segments)
     stats.segments_skipped_by_time = len(archive.spans) - len(archive.segments)
@@ -174,8 +177,10 @@ def _span(segment: Recording, first: int, last: int) -> Span:
     )
 
 
-def one_of_each(segments: Iterable[Recording]) -> tuple[list[Recording], list[tuple[str, str]]]:
-    """Each segment once, and the paths of copies as in `Archive.copies`; copies are closed.
+def one_of_each(
+    segments: Iterable[Recording],
+) -> tuple[list[Recording], list[tuple[Recording, Recording]]]:
+    """Each segment once, and the other copies, each with the one that is taken instead.
 
     Copies have one chain, sequence and time of the HEADER.  The intact one is taken, of two the
     squeezed one.
@@ -194,9 +199,7 @@ def one_of_each(segments: Iterable[Recording]) -> tuple[list[Recording], list[tu
         worse = segment if _worth(segment) <= _worth(other) else other
         best[key] = other if worse is segment else segment
         copies.append((worse, key))
-    for worse, _ in copies:
-        worse.close()
-    return list(best.values()), [(worse.path, best[key].path) for worse, key in copies]
+    return list(best.values()), [(worse, best[key]) for worse, key in copies]
 
 
 def _worth(segment: Recording) -> tuple[bool, bool, bool, bool, int]:
