@@ -18,6 +18,7 @@ from ctrecorder.findings import damage
 from ctrecorder.query.batches import Batch
 from ctrecorder.query.events import is_event_time
 from ctrecorder.query.external_sort import Sorter
+from ctrecorder.query.gaps import missing_segments
 from ctrecorder.query.open import Archive
 from ctrecorder.segment.recording import Block, Recording
 
@@ -55,6 +56,10 @@ def _pair(archive: Archive, names: Iterable[str], sorter: Sorter) -> Iterator[in
     query = archive.query
     wanted, needed = query.of_connections(), dict.fromkeys((*names, *sorted(parts.NEEDS)))
     pairers: dict[str, Pairer] = {}
+    missing = [
+        (gap.begin, gap.end, None)
+        for gap in missing_segments(archive.segments, times.BEGIN, times.END)
+    ]
     has_events = False
     firsts = [_first_time(segment) for segment in archive.segments]
     for segment, next_segments in zip(archive.segments, _least_after(firsts), strict=True):
@@ -64,11 +69,15 @@ def _pair(archive: Archive, names: Iterable[str], sorter: Sorter) -> Iterator[in
         # Each recording pairs by itself: a dump of one recorder says nothing about the flows of
         # another.
         pairer = pairers.setdefault(segment.pairing_key, Pairer())
-        pairer.add_gaps(segment.spans_of_gaps)
+        pairer.add_gaps([*segment.spans_of_gaps, *missing])
+        damage_found = len(segment.findings)
         may_contain = segment.may_contain(query)
         if not may_contain and pairer.earliest() is None:
             continue  # there is no open flow that its dumps could end
         for item, next_blocks in _read(segment, needed, query.of_flows(), may_contain):
+            if len(segment.findings) > damage_found:
+                damage_found = len(segment.findings)
+                pairer.add_gaps(segment.spans_of_gaps)
             if isinstance(item, Mark):
                 ended = pairer.snapshot(item.begin, item.end)
             else:

@@ -161,12 +161,12 @@ class Recording(ABC):
     def spans_of_gaps(self) -> list[tuple[int, int, int | None]]:
         """When events may be missing: begin, end, ns, and the family or None for all.
 
-        What else narrows a GAP is ignored.
+        What else narrows a GAP is ignored.  If there is damage, events may be missing anywhere.
         """
         if not self.counts_losses:
             return [(times.BEGIN, times.END, None)]
         families = uapi.AF_INET, uapi.AF_INET6
-        return [
+        found: list[tuple[int, int, int | None]] = [
             (
                 gap.begin,
                 gap.end,
@@ -174,6 +174,9 @@ class Recording(ABC):
             )
             for gap in self.gaps
         ]
+        if any(finding is not self.torn for finding in self.findings):
+            found.append((*self.times, None))
+        return found
 
     @property
     def pairing_key(self) -> str:
