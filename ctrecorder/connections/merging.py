@@ -1,7 +1,8 @@
 """The parts of each flow merged to one row.  Pure.
 
 Times: a time of the kernel (KERNEL) wins over the time of an event (RECEIPT), and that over a
-BOUND.  Of status, mark, counters and TCP state, the last value that was present is kept.
+BOUND; but no start is later than the NEW.  Of status, mark, counters and TCP state, the last value
+that was present is kept.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ctrecorder.columns import Array, Source, Table, bit
-from ctrecorder.connections.grouping import Flows
+from ctrecorder.connections.grouping import SKEW_NS, Flows
 from ctrecorder.connections.parts import VALUES, Bools, Ints, Parts
 
 # Columns of a flow that depend on all of its parts; the others are those of the last part.
@@ -80,7 +81,8 @@ def _merge(parts: Parts, flows: Flows, chosen: Ints) -> tuple[Ints, Parts]:
     if several:
         columns["seen"] = np.bitwise_or.reduceat(table["seen"][rows], offsets)
         columns["time"] = np.maximum.reduceat(table["time"][rows], offsets)
-        best = rows[_best_start(table["start_source"][rows], offsets)]
+        source = table["start_source"][rows]
+        best = rows[_best_start(table, rows, source, offsets, lengths)]
         columns["start"] = table["start"][best]
         columns["start_source"] = table["start_source"][best]
         present = table["present"][rows]
@@ -92,16 +94,44 @@ def _merge(parts: Parts, flows: Flows, chosen: Ints) -> tuple[Ints, Parts]:
     )
 
 
-def _best_start(source: Array, offsets: Ints) -> Ints:
-    """For the flows that begin at `offsets`: the row with the best start.
+def _best_start(table: Table, rows: Ints, source: Array, offsets: Ints, lengths: Ints) -> Ints:
+    """For the flows of `lengths` rows that begin at `offsets`: the number in `rows` of the best.
 
-    Of several KERNEL starts the last is the best, of others the first.
+    Of several starts with one source the first is the best.  A KERNEL start that is later than the
+    NEW before it is that of another flow, whose NEW was taken for a repeat: it does not count.
+    `source`: of `rows`, which are rows of `table`.
     """
-    rows = np.arange(len(source))
-    later = np.where(source == Source.KERNEL, rows, len(source) - rows)
-    best = np.maximum.reduceat(_RANK[source] << _ROW_BITS | later, offsets)
-    row: Ints = best & ((1 << _ROW_BITS) - 1)
-    return np.where(best >> _ROW_BITS == _RANK[Source.KERNEL], row, len(source) - row)
+    best = _best_rank(_RANK[source], offsets)
+    # Most flows begin with their NEW.  Only the others, and the late starts, need all rows.
+    exact = np.flatnonzero((source[best] == Source.KERNEL) & (best > offsets))
+    start, first = table["start"][rows[best[exact]]], offsets[exact]
+    late = start > table["start"][rows[first]] + SKEW_NS
+    some = exact[late | (source[first] != Source.RECEIPT)]
+    if len(some):
+        at = np.cumsum(lengths[some]) - lengths[some]
+        inside = np.arange(int(lengths[some].sum())) + np.repeat(offsets[some] - at, lengths[some])
+        ranks = _ranks(table["start"][rows[inside]], source[inside], at, lengths[some])
+        best[some] = inside[_best_rank(ranks, at)]
+    return best
+
+
+def _best_rank(rank: Ints, offsets: Ints) -> Ints:
+    """For the flows that begin at `offsets`: the first row with the greatest rank."""
+    reverse = len(rank) - np.arange(len(rank))
+    best = np.maximum.reduceat(rank << _ROW_BITS | reverse, offsets)
+    row: Ints = len(rank) - (best & ((1 << _ROW_BITS) - 1))
+    return row
+
+
+def _ranks(start: Array, source: Array, offsets: Ints, lengths: Ints) -> Ints:
+    """(rows,): the rank of each start; 0 for a KERNEL start that does not count."""
+    numbers, rank = np.arange(len(source)), _RANK[source]
+    is_new = source == Source.RECEIPT
+    first_new = np.minimum.reduceat(np.where(is_new, numbers, len(numbers)), offsets)
+    new = np.repeat(first_new, lengths)
+    after = np.flatnonzero((source == Source.KERNEL) & (new < numbers))
+    rank[after[start[after] > start[new[after]] + SKEW_NS]] = 0
+    return rank
 
 
 def _fill_in(

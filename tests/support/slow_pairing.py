@@ -90,16 +90,7 @@ class Flow:
         for name in VALUES:
             told = [each for each in self.rows if each["present"] & bit(name)]
             values[name] = (told or [last])[-1].get(name, 0)
-        kernel = [each["start"] for each in self.rows if each["present"] & bit("start")]
-        news = [each["time"] for each in self.rows if each["event"] == NEW]
-        if kernel:
-            start, start_source = kernel[-1], Source.KERNEL
-        elif news:
-            start, start_source = news[0], Source.RECEIPT
-        elif first["event"] == DESTROY:
-            start, start_source = 0, Source.UNKNOWN
-        else:
-            start, start_source = first["time"], Source.BOUND
+        start, start_source = self.started()
         if last["event"] == DESTROY:
             told_stop = last["present"] & bit("stop")
             end, end_source = (
@@ -119,6 +110,24 @@ class Flow:
         ]  # as numpy gives an S16
         span = [start, int(start_source), end, int(end_source), seen]
         return (first["family"], *key, *values.values(), *span, known)
+
+    def started(self) -> tuple[int, Source]:
+        """The start, and where it is from."""
+        kernel = new = None
+        for each in self.rows:
+            if kernel is None and each["present"] & bit("start"):
+                if new is None or each["start"] <= new + grouping.SKEW_NS:
+                    kernel = each["start"]
+            elif new is None and each["event"] == NEW:
+                new = each["time"]
+        if kernel is not None:
+            return kernel, Source.KERNEL
+        if new is not None:
+            return new, Source.RECEIPT
+        first = self.rows[0]
+        if first["event"] == DESTROY:
+            return 0, Source.UNKNOWN
+        return first["time"], Source.BOUND
 
 
 class Slow:

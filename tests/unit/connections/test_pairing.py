@@ -414,6 +414,15 @@ def test_a_new_with_a_later_kernel_start_is_another_flow() -> None:
     assert spans([[row(NEW, T), row(NEW, late, start=T - 5)]], repeats=1) == [(T - 5, 1, 0, 0)]
 
 
+def test_no_start_is_later_than_the_new() -> None:
+    """The DESTROY and the NEW between them were lost, and no GAP shows it: the first flow stays."""
+    late = T + 60 * SECOND
+    rows = [row(NEW, T), row(NEW, late), row(DESTROY, late + 9, start=late - 1, stop=late + 5)]
+    assert spans([rows], repeats=1) == [(T, 2, late + 5, 1)]
+    rows[2]["start"] = T + grouping.SKEW_NS
+    assert spans([rows], repeats=1) == [(T + grouping.SKEW_NS, 1, late + 5, 1)]
+
+
 def test_a_destroy_that_came_again_with_its_kernel_times_is_one_event() -> None:
     """Also across a gap, after a NEW that was a repeat, with a dump row between."""
     ends = [row(DESTROY, T + n * SECOND, start=T - 3, stop=T - 1) for n in (1, 20, 30)]
