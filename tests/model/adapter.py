@@ -1,0 +1,205 @@
+"""How the product is asked, and how its answer is read: nothing else of the model test knows.
+
+A question is put as a command line of ctlist, and answered in JSON.  `Worker` is one long-lived
+process that runs that command again and again in itself; `command_line` runs bin/ctlist.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import traceback
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+SECOND = 1_000_000_000
+PROTOCOLS = {"tcp": 6, "udp": 17}
+
+End = tuple[str, int]
+
+COMPLETE, NOT_COMPLETE, NOT_YET = "complete", "not complete", "not yet"
+VERSION_1, FAILED = "version 1.0", "failed"
+# Where a time of a connection comes from an event; else it is a bound, or unknown.
+EXACT = ("kernel", "receipt", "received")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One who held it.  `start`, `end`: ns; None where they were not recorded exactly."""
+
+    protocol: int
+    inside: End
+    public: End
+    remote: End
+    start: int | None
+    end: int | None
+
+
+@dataclass
+class Answer:
+    """`state`: one of the five above.  `text`: all that was printed."""
+
+    state: str
+    candidates: list[Candidate] = field(default_factory=list)
+    holes: list[dict[str, Any]] = field(default_factory=list)
+    code: int = 0
+    text: str = ""
+
+
+def arguments(
+    folder: Path,
+    public: End,
+    at: int,
+    tolerance: int,
+    to: End | None = None,
+    protocol: str | None = None,
+) -> list[str]:
+    """ctlist's arguments.  `at`: ns, at a whole microsecond, which is meant whole; `tolerance`: ns
+    before and after.
+    """
+    moment = datetime.fromtimestamp(at // SECOND, UTC)
+    words = [
+        "--who",
+        _end(public),
+        "--at",
+        f"{moment:%Y-%m-%dT%H:%M:%S}.{at % SECOND // 1000:06}Z",
+        "--tolerance",
+        f"{tolerance / SECOND:.6f}",
+        "--format",
+        "json",
+    ]
+    if to is not None:
+        words += ["--to", _end(to)]
+    if protocol is not None:
+        words += ["--proto", protocol]
+    return [*words, str(folder)]
+
+
+def _end(end: End) -> str:
+    return f"[{end[0]}]:{end[1]}" if ":" in end[0] else f"{end[0]}:{end[1]}"
+
+
+def read(code: int, out: str, err: str) -> Answer:
+    """The answer that ctlist printed."""
+    text = f"{out}{err}(exit {code})"
+    try:
+        lines = [json.loads(line) for line in out.splitlines()]
+    except ValueError:
+        return Answer(FAILED, code=code, text=text)
+    if not lines or "complete" not in lines[-1]:
+        return Answer(FAILED, code=code, text=text)
+    last = lines[-1]
+    return Answer(
+        _state(last),
+        [_candidate(line) for line in lines[:-1] if line["protocol"] in PROTOCOLS],
+        last.get("holes", last.get("gaps", [])),
+        code,
+        text,
+    )
+
+
+def _state(last: dict[str, Any]) -> str:
+    complete, verdict = last["complete"], last.get("verdict")
+    if verdict is None:  # before there was a verdict: true, false, or null for C files
+        return COMPLETE if complete else NOT_COMPLETE
+    if verdict.startswith("complete as far"):
+        return VERSION_1
+    # What stands in two places must agree.
+    return verdict if (complete is True) == (verdict == COMPLETE) else FAILED
+
+
+def _candidate(line: dict[str, Any]) -> Candidate:
+    ends = [
+        (str(line[name]["address"]), int(line[name].get("port", 0)))
+        for name in ("inside", "public", "remote")
+    ]
+    return Candidate(
+        PROTOCOLS[line["protocol"]], *ends, _moment(line, "start"), _moment(line, "end")
+    )
+
+
+def _moment(line: dict[str, Any], name: str) -> int | None:
+    text, source = line.get(name), str(line.get(f"{name}_source", "kernel"))
+    if text is None or not source.startswith(EXACT):
+        return None
+    whole, _, fraction = text.rstrip("Z").partition(".")
+    seconds = datetime.fromisoformat(f"{whole}+00:00").timestamp()
+    return int(seconds) * SECOND + int(fraction.ljust(9, "0") or "0")
+
+
+def command_line(words: list[str], environment: dict[str, str]) -> Answer:
+    """bin/ctlist as an operator runs it."""
+    done = subprocess.run(
+        [str(CHECKOUT / "bin/ctlist"), *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+    )
+    return read(done.returncode, done.stdout, done.stderr)
+
+
+class Worker:
+    """A process that answers one question after the other; a context manager."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-B", __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def ask(self, words: list[str]) -> Answer:
+        """Raises AssertionError if the process has ended."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        print(json.dumps(words), file=stdin, flush=True)
+        line = stdout.readline()
+        if not line:
+            raise AssertionError(f"the worker ended with {self._process.wait()}")
+        return read(*json.loads(line))
+
+
+def serve() -> None:
+    """The worker's loop: a line of JSON with arguments in, a line with code, stdout, stderr out."""
+    sys.path.insert(0, str(CHECKOUT))
+    from ctrecorder.cli import ctlist
+
+    # The command writes to descriptor 1 itself.
+    replies = os.fdopen(os.dup(1), "w")
+    output = os.memfd_create("answers")
+    os.dup2(output, 1)
+    for line in sys.stdin:
+        os.ftruncate(output, 0)
+        os.lseek(output, 0, os.SEEK_SET)
+        errors = io.StringIO()
+        with contextlib.redirect_stderr(errors):
+            try:
+                code = ctlist.main(json.loads(line))
+            except Exception:  # noqa: BLE001 - a traceback is an answer that the run looks at
+                code = 99
+                traceback.print_exc()
+        out = os.pread(output, os.fstat(output).st_size, 0).decode()
+        print(json.dumps([code, out, errors.getvalue()]), file=replies, flush=True)
+
+
+if __name__ == "__main__":
+    serve()

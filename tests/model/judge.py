@@ -1,0 +1,236 @@
+"""Each answer compared with the truth and the timeline, and the table of all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from tests.model import adapter
+from tests.model.adapter import Answer, Candidate
+from tests.model.clock import Clock
+from tests.model.network import LONGEST_TIMEOUT, ROUTER, TCP
+from tests.model.oracle import Class, Effect, Oracle, Verdict
+from tests.model.questions import Question
+from tests.model.truth import SECOND, Flow, Holding, Truth
+
+# What dates of the log and of the generator may differ by.
+SLACK = 2 * SECOND
+# Where the clock is set, events are dated when they are received: later by the longest SIGSTOP.
+LATE = 8 * SECOND
+# An entry of a connection that was closed in order ends within so many seconds.
+CLOSED = 8 * SECOND
+# The kernel looks for entries that have ended once a minute at least.
+COLLECTED = 62 * SECOND
+QUIET, RECENT = "quiet time", "the last seconds"
+
+# The columns of the table.
+RIGHT, INCOMPLETE, ALIBI, WRONG = "complete, right", "incomplete, right", "false alibi", "wrong"
+WOLF, YET, UNPROVED, FAILED = "cried wolf", "not yet", "unproved", "failed"
+COLUMNS = (RIGHT, INCOMPLETE, ALIBI, WRONG, WOLF, YET, UNPROVED, FAILED)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question, when it was asked and when the answer was there (ns, real clock), the answer."""
+
+    question: Question
+    before: int
+    after: int
+    answer: Answer
+    by: str
+
+
+@dataclass
+class Table:
+    """`cells`: by fault and column.  `shown`: the first questions with a bad answer, to look at."""
+
+    cells: Counter[tuple[str, str]] = field(default_factory=Counter)
+    asked: Counter[str] = field(default_factory=Counter)
+    classes: Counter[str] = field(default_factory=Counter)
+    called_complete: int = 0
+    shown: list[str] = field(default_factory=list)
+
+    def total(self, column: str) -> int:
+        return sum(count for (_, name), count in self.cells.items() if name == column)
+
+    @property
+    def questions(self) -> int:
+        return self.asked.total()
+
+    @property
+    def complete_share(self) -> float:
+        """Of the covered questions that had an answer: how many were called complete."""
+        judged = self.called_complete + self.total(WOLF)
+        return self.called_complete / judged if judged else 1.0
+
+    def share(self, name: str) -> float:
+        """Of all questions: "covered", "hole" or "edge"."""
+        return self.classes[name] / max(self.questions, 1)
+
+    def add(self, other: Table) -> None:
+        self.cells += other.cells
+        self.asked += other.asked
+        self.classes += other.classes
+        self.called_complete += other.called_complete
+        self.shown += other.shown[: max(0, 20 - len(self.shown))]
+
+    def lines(self) -> list[str]:
+        """The table, and what it comes to."""
+        head = f"{'fault':20} {'questions':>9} " + " ".join(
+            f"{name:>{max(len(name), 7)}}" for name in COLUMNS
+        )
+        rows = [
+            f"{kind:20} {self.asked[kind]:9,} "
+            + " ".join(f"{self.cells[kind, name]:{max(len(name), 7)},}" for name in COLUMNS)
+            for kind in sorted(self.asked)
+        ]
+        totals = f"{'all':20} {self.questions:9,} " + " ".join(
+            f"{self.total(name):{max(len(name), 7)},}" for name in COLUMNS
+        )
+        return [
+            head,
+            *rows,
+            totals,
+            f"in covered time {self.share('covered'):.0%}, into a hole {self.share('hole'):.0%}, "
+            f"about flows that lived over an edge {self.share('edge'):.0%}; "
+            f"of what was covered {self.complete_share:.2%} was called complete",
+        ]
+
+
+class Judge:
+    """Judges answers when the run is over: then truth and timeline are whole."""
+
+    def __init__(self, truth: Truth, oracle: Oracle, clock: Clock) -> None:
+        self._truth, self._oracle, self._clock = truth, oracle, clock
+        self._slack = LATE if clock.stepped else SLACK
+
+    def table(self, answers: Iterable[Asked]) -> Table:
+        """All of them."""
+        table = Table()
+        for one in answers:
+            self._enter(table, one)
+        return table
+
+    def _enter(self, table: Table, one: Asked) -> None:
+        question, answer = one.question, one.answer
+        verdict = question.judge(self._oracle, one.before)
+        missing = self._missing(one)
+        wrong = [each for each in answer.candidates if not self._possible(each, one)]
+        kind = self._kind(question, verdict, missing)
+        column = self._column(answer, verdict, missing, wrong)
+        table.asked[kind] += 1
+        table.cells[kind, column] += 1
+        if verdict.state == Class.COVERED:
+            table.classes["covered"] += 1
+            table.called_complete += answer.state == adapter.COMPLETE
+        if verdict.state == Class.HOLE:
+            table.classes["hole"] += 1
+        if question.flow is not None and self._oracle.edges(*question.flow.sent):
+            table.classes["edge"] += 1
+        if column in (ALIBI, WRONG, WOLF, FAILED) and len(table.shown) < 400:
+            table.shown.append(self._text(column, kind, one, verdict, missing, wrong))
+
+    def _column(
+        self, answer: Answer, verdict: Verdict, missing: list[Holding], wrong: list[Candidate]
+    ) -> str:
+        if wrong:
+            return WRONG
+        if answer.state == adapter.COMPLETE:
+            if missing:
+                return ALIBI
+            return UNPROVED if verdict.state == Class.HOLE else RIGHT
+        if answer.state == adapter.NOT_YET:
+            return YET
+        if answer.state == adapter.FAILED:
+            return FAILED
+        return WOLF if verdict.state == Class.COVERED else INCOMPLETE
+
+    def _missing(self, one: Asked) -> list[Holding]:
+        """Who held it then and is not named."""
+        question = one.question
+        since, until = question.window
+        named = {
+            (each.protocol, each.inside, each.public, each.remote) for each in one.answer.candidates
+        }
+        return [
+            each
+            for each in self._truth.by_public[question.public]
+            if (question.to is None or each.flow.remote == question.to)
+            and each.flow.protocol in question.protocols
+            and (each.flow.protocol, each.flow.inside, each.public, each.flow.remote) not in named
+            and self._held(each, since, until, one.before)
+        ]
+
+    def _held(self, holding: Holding, since: int, until: int, asked: int) -> bool:
+        return any(
+            begin < until and since <= end
+            for first, last in holding.spans
+            if first <= asked
+            for begin, end in self._clock.shown(first, min(last, asked))
+        )
+
+    def _possible(self, candidate: Candidate, one: Asked) -> bool:
+        """If some flow of the truth may be meant."""
+        if candidate.inside[0] in ROUTER:  # an answer to nobody: the router's own
+            return True
+        flows = self._truth.by_ends.get(
+            (candidate.protocol, candidate.inside, candidate.remote), []
+        )
+        return any(self._may_be(flow, candidate, one) for flow in flows)
+
+    def _may_be(self, flow: Flow, candidate: Candidate, one: Asked) -> bool:
+        since, until = one.question.window
+        first, last = flow.sent
+        longest = LONGEST_TIMEOUT[flow.protocol] * SECOND
+        disturbed = bool(self._oracle.edges(first, last + longest))
+        if flow.protocol == TCP and not disturbed:
+            longest = CLOSED
+        if flow.holdings and candidate.public not in flow.holdings and not disturbed:
+            return False
+        begin, end = first - self._slack, last + longest + self._slack
+        if candidate.end is None and (
+            one.before < end + COLLECTED or self._lost(first, end + COLLECTED)
+        ):
+            end = max(end, one.after)
+        if candidate.start is None and self._lost(first - COLLECTED, last):
+            begin -= COLLECTED
+        return any(low < until and since <= high for low, high in self._clock.shown(begin, end))
+
+    def _lost(self, since: int, until: int) -> bool:
+        """If events may have been lost then."""
+        return bool(self._oracle.edges(since, until, Effect.UNSURE))
+
+    def _kind(self, question: Question, verdict: Verdict, missing: list[Holding]) -> str:
+        """The row of the table."""
+        if verdict.kinds:
+            return verdict.kinds[0]
+        if verdict.recent:
+            return RECENT
+        flow = missing[0].flow if missing else question.flow
+        edges = self._oracle.edges(*flow.sent) if flow is not None else []
+        return edges[-1].kind if edges else QUIET
+
+    def _text(
+        self,
+        column: str,
+        kind: str,
+        one: Asked,
+        verdict: Verdict,
+        missing: list[Holding],
+        wrong: list[Candidate],
+    ) -> str:
+        since, until = one.question.window
+        lines = [
+            f"{column.upper()} ({kind}; {verdict.state.name}, {verdict.kinds}), by {one.by}: "
+            f"{one.question.public} {one.question.protocols} to {one.question.to}, "
+            f"{since / SECOND:.3f} to {until / SECOND:.3f}, asked {one.before / SECOND:.3f}"
+        ]
+        lines += [
+            f"  not named: {each.flow.inside} to {each.flow.remote}, "
+            f"{[[round(ns / SECOND, 3) for ns in span] for span in each.spans]}"
+            for each in missing
+        ]
+        lines += [f"  named: {each}" for each in wrong]
+        lines += [f"  answer: {line[:300]}" for line in one.answer.text.splitlines()[-4:]]
+        return "\n".join(lines)

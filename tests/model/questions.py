@@ -1,0 +1,168 @@
+"""Which questions are asked: in covered time, into holes, about flows that lived over an edge, and
+about the last seconds.
+"""
+
+from __future__ import annotations
+
+import bisect
+import random
+import time
+from dataclasses import dataclass
+
+from tests.model.clock import Clock
+from tests.model.network import PORTS, PROTOCOLS, PUBLICS, SERVED, SERVERS, SOURCES
+from tests.model.oracle import UNSEEN, Class, Effect, Fault, Oracle, Verdict
+from tests.model.truth import SECOND, End, Flow, Holding, Truth
+
+NAT_ADDRESSES = frozenset(PUBLICS.values())
+# Shares of the kinds of questions while the timeline runs; afterwards none is recent.
+SHARES = {"covered": 0.42, "hole": 0.34, "edge": 0.16, "recent": 0.08}
+TRIES = 12
+FUTURE = 0.15  # of the recent ones
+
+
+@dataclass(frozen=True)
+class Question:
+    """`at`: of the router's clock, ns; `flow`: whom it is about, if about one."""
+
+    public: End
+    at: int
+    tolerance: int
+    to: End | None
+    protocol: int | None
+    flow: Flow | None
+
+    @property
+    def window(self) -> tuple[int, int]:
+        return self.at - self.tolerance, self.at + 1000 + self.tolerance
+
+    @property
+    def family(self) -> str:
+        return "ipv6" if ":" in self.public[0] else "ipv4"
+
+    @property
+    def protocols(self) -> tuple[int, ...]:
+        return tuple(PROTOCOLS) if self.protocol is None else (self.protocol,)
+
+    @property
+    def translated(self) -> bool:
+        return self.public[0] in NAT_ADDRESSES
+
+    def judge(self, oracle: Oracle, asked: int) -> Verdict:
+        """What the timeline says of it."""
+        return oracle.judge(*self.window, asked, self.family, self.protocols, self.translated)
+
+
+class Chooser:
+    """Questions about `truth`, by a random generator of its own."""
+
+    def __init__(self, truth: Truth, oracle: Oracle, clock: Clock, seed: int) -> None:
+        self._truth, self._oracle, self._clock = truth, oracle, clock
+        self._random = random.Random(seed)
+
+    def choose(self, *, live: bool) -> Question | None:
+        """None: no such question can be asked yet."""
+        kinds, weights = list(SHARES), list(SHARES.values())
+        if not live:
+            weights[-1] = 0
+        (kind,) = self._random.choices(kinds, weights)
+        for _ in range(TRIES):
+            question: Question | None = getattr(self, f"_{kind}")()
+            if question is None:
+                continue
+            state = question.judge(self._oracle, time.time_ns()).state
+            if kind in ("edge", "recent") or state == (
+                Class.COVERED if kind == "covered" else Class.HOLE
+            ):
+                return question
+        return None
+
+    def _covered(self) -> Question | None:
+        flows = self._truth.flows
+        return self._about(self._random.choice(flows)) if flows else None
+
+    def _hole(self) -> Question | None:
+        now = time.time_ns()
+        faults = [
+            fault
+            for fault in self._oracle.faults
+            if fault.effect == Effect.LOST and fault.kind not in UNSEEN
+        ]
+        if not faults:
+            return None
+        fault = self._random.choice(faults)
+        real = self._inside(fault, now)
+        flows = self._truth.flows
+        begins = bisect.bisect(flows, real - SECOND, key=lambda flow: flow.sent[0])
+        ends = bisect.bisect(flows, real + SECOND // 2, key=lambda flow: flow.sent[0])
+        if begins == ends:
+            return None
+        return self._about(flows[self._random.randrange(begins, ends)], real, fault)
+
+    def _inside(self, fault: Fault, now: int) -> int:
+        if fault.shown is None:
+            return self._random.randint(fault.begin[1], max(min(fault.end[0], now), fault.begin[1]))
+        shown = self._random.randint(*fault.shown)
+        offsets = {offset for begin, offset in self._clock.epochs}
+        return shown - self._random.choice(sorted(offsets))
+
+    def _edge(self) -> Question | None:
+        flows = self._truth.long
+        if not flows:
+            return None
+        flow = self._random.choice(flows)
+        if not self._oracle.edges(*flow.sent):
+            return None
+        return self._about(flow)
+
+    def _recent(self) -> Question | None:
+        now = time.time_ns()
+        if self._random.random() < FUTURE:
+            now += self._random.choice([5, 60, 3600, 86_400 * 300]) * SECOND
+            flows = self._truth.flows[-200:]
+            return self._about(self._random.choice(flows), now) if flows else None
+        flows = self._truth.flows[-200:]
+        return self._about(self._random.choice(flows)) if flows else None
+
+    def _about(
+        self, flow: Flow, real: int | None = None, fault: Fault | None = None
+    ) -> Question | None:
+        """A question about a flow while it held its port, or at `real`, or about nobody."""
+        holdings = list(flow.holdings.values())
+        if fault is not None and fault.only_untranslated:
+            holdings = [each for each in holdings if not each.translated]
+        if not holdings or (not flow.called and self._random.random() < 0.2):
+            return self._nobody(flow, real)
+        holding = self._random.choice(holdings)
+        if real is None or fault is not None:
+            real = self._moment(holding)
+        named = flow.called is not None or self._random.random() < 0.5
+        protocol = flow.protocol if self._random.random() < 0.5 else None
+        return self._question(holding.public, real, flow.remote if named else None, protocol, flow)
+
+    def _moment(self, holding: Holding) -> int:
+        first, last = self._random.choice(holding.spans)
+        return self._random.randint(first, last)
+
+    def _nobody(self, flow: Flow, real: int | None) -> Question | None:
+        """About a port that perhaps nobody held, near a flow's time."""
+        family = flow.family
+        address = self._random.choice([PUBLICS[family], PUBLICS[family], *SOURCES[family]])
+        protocol = self._random.choice([None, *PROTOCOLS])
+        to = (SERVERS[family], SERVED) if self._random.random() < 0.3 else None
+        port = self._random.choice(PORTS)
+        if real is None:
+            real = self._random.randint(flow.sent[0], flow.sent[1])
+        return self._question((address, port), real, to, protocol, None)
+
+    def _question(
+        self, public: End, real: int, to: End | None, protocol: int | None, flow: Flow | None
+    ) -> Question | None:
+        shown = self._clock.shown(real, real)
+        if not shown:
+            return None
+        at = shown[0][0] // 1000 * 1000
+        # A clock that is set dates events when they are received; the default is 1 s.
+        tolerances = (1.0,) if self._clock.stepped else (0.0, 0.1, 0.5, 1.0, 1.0)
+        tolerance = int(self._random.choice(tolerances) * SECOND)
+        return Question(public, at, tolerance, to, protocol, flow)

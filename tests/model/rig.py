@@ -1,0 +1,190 @@
+"""The router under test: the lab, its recorders, the folder and the segments in it, by when they
+were there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.model import network
+from tests.model.clock import Clock
+from tests.model.oracle import ABSENT, BEFORE, OPEN, Effect, Fault, Moment, Oracle, moment
+from tests.support.disks import tmpfs
+from tests.support.router import CHECKOUT, Lab, event_sockets, wait_until
+from tests.support.traffic import Tough
+
+DISK_KBYTES = 32 * 1024
+# Holds 3,276 events: a stopped recorder misses none for 10 s, a flood overruns it.
+BUFFER_KBYTES = 2048
+POLL_SECONDS = 0.02
+
+
+@dataclass
+class SegmentFile:
+    """A segment of the main recorder: when its file came, when it was closed."""
+
+    path: Path
+    born: Moment
+    closed: Moment = (OPEN, OPEN)
+    harmed: bool = False
+
+
+class Rig:
+    """Everything that faults are made on; `clock`, `oracle`."""
+
+    def __init__(self, lab: Lab, work: Path, clock: Clock, oracle: Oracle, seed: int) -> None:
+        self.lab, self.folder, self.clock, self.oracle = lab, work / "log", clock, oracle
+        self.random = random.Random(seed)
+        self.segments: list[SegmentFile] = []
+        self.lock = threading.Lock()
+        self.main: Tough
+        self.second: Tough | None = None
+        self._work, self._drops, self._looked = work, 0, time.time_ns()
+        self._stopping = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="watcher")
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Rig]:
+        """With a main recorder that records."""
+        with tmpfs(self.folder, DISK_KBYTES, inodes=10_000):
+            self._watcher.start()
+            try:
+                before = time.time_ns()
+                self.main = self.recorder("main")
+                self.oracle.add(Fault(BEFORE, Effect.LOST, (0, 0), moment(before), recorder="main"))
+                self.oracle.add(Fault(ABSENT, Effect.LOST, (0, 0), recorder="udp"))
+                yield self
+            finally:
+                self._stopping.set()
+                self._watcher.join()
+                for recorder in (getattr(self, "main", None), self.second):
+                    if recorder is not None and recorder.process.poll() is None:
+                        recorder.process.kill()
+                        recorder.process.wait()
+
+    def recorder(self, name: str, *options: object) -> Tough:
+        """A new recorder in the router; returns when it records."""
+        return Tough(
+            self.lab,
+            self.folder,
+            "-b",
+            BUFFER_KBYTES,
+            *options,
+            environment=self.clock.environment,
+            name=name,
+        )
+
+    def command(self, name: str, *arguments: object, codes: tuple[int, ...] = (0,)) -> str:
+        """Run a command of the product beside the recorder, by the router's clock."""
+        environment = [f"{key}={value}" for key, value in self.clock.environment.items()]
+        done = subprocess.run(
+            ["env", *environment, CHECKOUT / "bin" / name, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        if done.returncode not in codes:
+            raise AssertionError(f"{name}: exit {done.returncode}: {done.stderr.strip()}")
+        return done.stdout + done.stderr
+
+    # Segments.
+
+    def _watch(self) -> None:
+        known: set[str] = set()
+        looked = time.time_ns()
+        while not self._stopping.wait(POLL_SECONDS):
+            now = time.time_ns()
+            names = {path.name for path in self.folder.glob("*.ctlog")}
+            for name in sorted(names - known):
+                if not name.startswith("udp-"):
+                    self._born(self.folder / name, (looked, time.time_ns()))
+            known |= names
+            looked = now
+
+    def _born(self, path: Path, born: Moment) -> None:
+        with self.lock:
+            if self.segments and self.segments[-1].closed == (OPEN, OPEN):
+                self.segments[-1].closed = born
+            self.segments.append(SegmentFile(path, born))
+
+    def closed(self, at: Moment) -> None:
+        """The main recorder ended then, and its segment with it."""
+        with self.lock:
+            if self.segments and self.segments[-1].closed == (OPEN, OPEN):
+                self.segments[-1].closed = at
+
+    def closed_segments(self) -> list[SegmentFile]:
+        """Those that are still there, oldest first."""
+        with self.lock:
+            return [
+                each for each in self.segments if each.closed != (OPEN, OPEN) and each.path.exists()
+            ]
+
+    def rotate(self) -> None:
+        """A new segment of the main recorder."""
+        count = len(self.segments)
+        self.main.rotate()
+        wait_until(lambda: len(self.segments) > count, "a new segment after SIGHUP")
+
+    # Losses.
+
+    def drops(self) -> int:
+        """What the kernel dropped since the last call; those sockets of the main recorder that are
+        new count from 0.
+        """
+        total = sum(each.drops for each in event_sockets(self.main.process.pid))
+        new = total - self._drops if total >= self._drops else total
+        self._drops = total
+        return new
+
+    def drained(self) -> None:
+        """Until the main recorder has read all that is queued."""
+        pid = self.main.process.pid
+        wait_until(
+            lambda: not any(each.queued for each in event_sockets(pid)), "the queue read", 30
+        )
+
+    def look(self) -> None:
+        """Losses that no fault planned (a busy machine) are on the timeline too."""
+        before = self._looked
+        self._looked = time.time_ns()
+        if self.drops():
+            self.oracle.add(
+                Fault(
+                    "overrun",
+                    Effect.UNSURE,
+                    (before, before),
+                    (self._looked, time.time_ns()),
+                    note="not planned",
+                )
+            )
+
+    def pause(self, seconds: float) -> None:
+        """Wait, with a look each second."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, 1))
+            if self.main.process.poll() is None:
+                self.look()
+
+    def flood(self, count: int) -> None:
+        """So many real datagrams, each a flow of its own that nobody answers."""
+        with self.lab.inside.socket(
+            socket.SOCK_DGRAM, network.SOURCES[network.IPV4][0], network.FLOOD_PORT
+        ) as sock:
+            for number in range(count):
+                sock.sendto(b"", (f"198.18.{number >> 8 & 255}.{number & 255 or 1}", 1024 + number))
+
+
+def after(fault: Fault, before: int) -> Fault:
+    """`fault` has ended, by an action that began at `before`."""
+    fault.end = moment(before)
+    return fault

@@ -1,0 +1,215 @@
+"""run.py [--seed N] [--seconds S] [--questions N] [--show N]: a timeline, its questions, a table.
+
+While the faults come and go, one thread asks through a long-lived worker and another by the real
+command line.  When the timeline is over, the questions that are left are asked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+if __name__ == "__main__":
+    sys.path.insert(0, str(CHECKOUT))
+
+from tests.model import adapter, network  # noqa: E402 - found by the path above
+from tests.model.clock import Clock  # noqa: E402
+from tests.model.faults import FAULTS  # noqa: E402
+from tests.model.judge import Asked, Judge, Table  # noqa: E402
+from tests.model.oracle import Fault, Oracle  # noqa: E402
+from tests.model.questions import Chooser, Question  # noqa: E402
+from tests.model.rig import Rig  # noqa: E402
+from tests.model.timeline import Plan, plan  # noqa: E402
+from tests.model.traffic import Generator  # noqa: E402
+from tests.model.truth import SECOND, Truth  # noqa: E402
+from tests.support.router import Lab  # noqa: E402
+
+RATE = 60.0  # flows a second
+# After the last fault, so that its edge lies in the run.
+REST_SECONDS = 5.0
+# The share of the run's seconds in which faults are begun.
+FAULTY = 0.72
+
+
+@dataclass
+class Result:
+    """A run: `applied` counts the faults."""
+
+    plan: Plan
+    table: Table
+    applied: Counter[str]
+    faults: list[Fault] = field(default_factory=list)
+    flows: int = 0
+    seconds: float = 0.0
+
+    def lines(self) -> list[str]:
+        """What is printed of it."""
+        kind = "the clock is set, events are dated when received" if self.plan.stepped else "plain"
+        return [
+            f"model: seed {self.plan.seed} ({kind}): {self.flows:,} flows, "
+            f"{self.applied.total()} faults: {', '.join(self.applied)}; {self.seconds:.0f} s",
+            *self.table.lines(),
+        ]
+
+
+class Askers:
+    """Threads that ask; `answers`: all so far."""
+
+    def __init__(self, rig: Rig, truth: Truth, most: int) -> None:
+        self._rig, self._truth, self._most = rig, truth, most
+        self.answers: list[Asked] = []
+        self.failure: BaseException | None = None
+        self._stopping, self._live = threading.Event(), True
+        self._environment = {
+            **os.environ,
+            **{name: str(value) for name, value in rig.clock.environment.items()},
+        }
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[None]:
+        """Both ask until the end of the block."""
+        threads = [
+            threading.Thread(target=self._guarded, args=(ask,), name=ask.__name__)
+            for ask in (self._by_worker, self._by_command_line)
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._stopping.set()
+            for thread in threads:
+                thread.join()
+
+    def finish(self, until: float) -> None:
+        """The timeline is over: ask on, until enough were asked or `until` (monotonic) has come."""
+        self._live = False
+        while len(self.answers) < self._most and time.monotonic() < until and not self.failure:
+            time.sleep(0.1)
+
+    def _guarded(self, ask: Callable[[], None]) -> None:
+        try:
+            ask()
+        except BaseException as error:  # noqa: BLE001 - the run looks at it
+            self.failure = error
+
+    def _by_worker(self) -> None:
+        chooser = self._chooser(1)
+        with adapter.Worker(self._environment) as worker:
+            while not self._stopping.is_set() and len(self.answers) < self._most:
+                self._one(chooser, worker.ask, "worker")
+
+    def _by_command_line(self) -> None:
+        chooser = self._chooser(2)
+        while not self._stopping.wait(0.5):
+            self._one(
+                chooser, lambda words: adapter.command_line(words, self._environment), "ctlist"
+            )
+
+    def _chooser(self, number: int) -> Chooser:
+        rig = self._rig
+        return Chooser(self._truth, rig.oracle, rig.clock, rig.random.randrange(1 << 30) + number)
+
+    def _one(self, chooser: Chooser, ask: Callable[[list[str]], adapter.Answer], by: str) -> None:
+        question: Question | None = chooser.choose(live=self._live)
+        if question is None:
+            time.sleep(0.02)
+            return
+        words = adapter.arguments(
+            self._rig.folder,
+            question.public,
+            question.at,
+            question.tolerance,
+            question.to,
+            network.PROTOCOLS[question.protocol] if question.protocol else None,
+        )
+        before = time.time_ns()
+        answer = ask(words)
+        self.answers.append(Asked(question, before, time.time_ns(), answer, by))
+
+
+def run(seed: int, seconds: float, most: int = 1 << 30) -> Result:
+    """The timeline of `seed` for about `seconds`, with at most `most` questions."""
+    chosen, began = plan(seed), time.monotonic()
+    sysctls = {
+        "nf_conntrack_events": 1,
+        "nf_conntrack_acct": 1,
+        "nf_conntrack_timestamp": int(not chosen.stepped),
+    }
+    applied: Counter[str] = Counter()
+    with (
+        tempfile.TemporaryDirectory(prefix="ctrecorder-model-") as work,
+        Lab(asleep=True, sysctls=sysctls) as lab,
+    ):
+        network.prepare(lab)
+        clock = Clock(Path(work), stepped=chosen.stepped)
+        truth, oracle = Truth(), Oracle(clock)
+        rig = Rig(lab, Path(work), clock, oracle, seed)
+        with (
+            rig.running(),
+            Generator(lab, truth, seed, RATE) as traffic,
+        ):
+            askers = Askers(rig, truth, most)
+            with askers.asking():
+                rig.drops()
+                for kind, pause in zip(chosen.kinds, chosen.pauses, strict=True):
+                    if time.monotonic() - began > seconds * FAULTY:
+                        break
+                    rig.pause(pause)
+                    FAULTS[kind](rig)
+                    applied[kind] += 1
+                    _look(traffic.failure, askers.failure)
+                rig.pause(REST_SECONDS)
+                askers.finish(began + seconds)
+            _look(traffic.failure, askers.failure)
+        table = Judge(truth, oracle, clock).table(askers.answers)
+        return Result(
+            chosen,
+            table,
+            applied,
+            oracle.faults,
+            len(truth.flows),
+            time.monotonic() - began,
+        )
+
+
+def _look(*failures: BaseException | None) -> None:
+    """Raises what ended a thread."""
+    for failure in failures:
+        if failure is not None:
+            raise failure
+
+
+def new_seed() -> int:
+    """$MODEL_SEED, or one of the time."""
+    return int(os.environ.get("MODEL_SEED", 0)) or time.time_ns() // SECOND % 1_000_000
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=new_seed())
+    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--questions", type=int, default=1 << 30)
+    parser.add_argument("--show", type=int, default=5, help="bad answers that are printed")
+    arguments = parser.parse_args()
+    print(f"model: seed {arguments.seed}", flush=True)
+    result = run(arguments.seed, arguments.seconds, arguments.questions)
+    for fault in result.faults:
+        print(f"  {fault}")
+    for line in [*result.lines(), *result.table.shown[: arguments.show]]:
+        print(line)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
