@@ -27,6 +27,8 @@ QUIET, RECENT = "quiet time", "the last seconds"
 # The columns of the table.
 RIGHT, INCOMPLETE, ALIBI, WRONG = "complete, right", "incomplete, right", "false alibi", "wrong"
 WOLF, YET, UNPROVED, FAILED = "cried wolf", "not yet", "unproved", "failed"
+BAD = (ALIBI, WRONG, WOLF, FAILED)
+SHOWN = 25  # bad answers of each kind that a table keeps
 COLUMNS = (RIGHT, INCOMPLETE, ALIBI, WRONG, WOLF, YET, UNPROVED, FAILED)
 
 
@@ -73,7 +75,15 @@ class Table:
         self.asked += other.asked
         self.classes += other.classes
         self.called_complete += other.called_complete
-        self.shown += other.shown[: max(0, 20 - len(self.shown))]
+        self.shown += other.shown
+
+    def bad(self, most: int) -> list[str]:
+        """The first bad answers, at most so many of a column."""
+        return [
+            text
+            for column in BAD
+            for text in [each for each in self.shown if each.startswith(column.upper())][:most]
+        ]
 
     def lines(self) -> list[str]:
         """The table, and what it comes to."""
@@ -116,7 +126,11 @@ class Judge:
         question, answer = one.question, one.answer
         verdict = question.judge(self._oracle, one.before)
         missing = self._missing(one)
-        wrong = [each for each in answer.candidates if not self._possible(each, one)]
+        wrong = [
+            each
+            for each in answer.candidates
+            if answer.state != adapter.NOT_YET and not self._possible(each, one)
+        ]
         kind = self._kind(question, verdict, missing)
         column = self._column(answer, verdict, missing, wrong)
         table.asked[kind] += 1
@@ -124,11 +138,11 @@ class Judge:
         if verdict.state == Class.COVERED:
             table.classes["covered"] += 1
             table.called_complete += answer.state == adapter.COMPLETE
-        if verdict.state == Class.HOLE:
+        if verdict.hole:
             table.classes["hole"] += 1
         if question.flow is not None and self._oracle.edges(*question.flow.sent):
             table.classes["edge"] += 1
-        if column in (ALIBI, WRONG, WOLF, FAILED) and len(table.shown) < 400:
+        if column in BAD and table.total(column) <= SHOWN:
             table.shown.append(self._text(column, kind, one, verdict, missing, wrong))
 
     def _column(

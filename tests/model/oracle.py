@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 
 from tests.model.clock import Clock
@@ -74,13 +74,27 @@ class Fault:
         )
 
 
+@dataclass(frozen=True)
+class Window:
+    """What is asked: [since, until) of the router's clock; `asked`: when, of the real one."""
+
+    since: int
+    until: int
+    asked: int
+    family: str
+    translated: bool
+
+
 @dataclass
 class Verdict:
-    """`kinds`: the faults that the window touches, the worst first."""
+    """`kinds`: the faults that the window touches, the worst first.  `hole`: it touches a time
+    that is lost, or in doubt.
+    """
 
     state: Class
-    kinds: list[str] = field(default_factory=list)
-    recent: bool = False
+    kinds: list[str]
+    recent: bool
+    hole: bool
 
 
 # The time before the first recorder, and that without the second: no faults.
@@ -117,81 +131,65 @@ class Oracle:
         ]
         return [self.faults[number] for _, number in sorted(found)]
 
-    def judge(
-        self,
-        since: int,
-        until: int,
-        asked: int,
-        family: str,
-        protocols: Iterable[int],
-        translated: bool,
-    ) -> Verdict:
-        """What a question about [since, until) of the router's clock, asked at `asked` of the real
-        one, could be answered.
-        """
-        kinds: dict[str, int] = {}
+    def judge(self, window: Window, protocols: Iterable[int]) -> Verdict:
+        """How a question about `window` and `protocols` may be answered."""
+        touched: dict[str, tuple[Class, Effect]] = {}
         worst = Class.COVERED
         for protocol in protocols:
-            best = Class.HOLE
-            for recorder, recorded in RECORDERS.items():
-                if protocol in recorded:
-                    best = min(
-                        best,
-                        self._recording(
-                            recorder, since, until, asked, family, protocol, translated, kinds
-                        ),
-                    )
-            worst = max(worst, best)
-        now = asked + self._offset(asked)
-        recent = until > now - RECENT
-        if recent:
-            worst = max(worst, Class.EITHER)
-        ordered = sorted(kinds, key=lambda kind: -kinds[kind])
-        return Verdict(worst, ordered, recent)
-
-    def _offset(self, real: int) -> int:
-        return next(offset for begin, offset in reversed(self.clock.epochs) if begin <= real)
+            recordings = [
+                self._recording(name, protocol, window, touched)
+                for name, recorded in RECORDERS.items()
+                if protocol in recorded
+            ]
+            worst = max(worst, min(recordings))
+        offset = next(
+            ahead for begin, ahead in reversed(self.clock.epochs) if begin <= window.asked
+        )
+        recent = window.until > window.asked + offset - RECENT
+        hole = worst == Class.HOLE or any(
+            each == (Class.EITHER, Effect.UNSURE) for each in touched.values()
+        )
+        kinds = sorted(touched, key=lambda kind: touched[kind], reverse=True)
+        return Verdict(max(worst, Class.EITHER) if recent else worst, kinds, recent, hole)
 
     def _recording(
         self,
         recorder: str,
-        since: int,
-        until: int,
-        asked: int,
-        family: str,
         protocol: int,
-        translated: bool,
-        kinds: dict[str, int],
+        window: Window,
+        touched: dict[str, tuple[Class, Effect]],
     ) -> Class:
+        """What that recorder's segments cover; the faults are entered into `touched`."""
         worst = Class.COVERED
         for fault in self.faults:
             if (
-                fault.recorder not in (None, recorder)
-                or family not in fault.families
-                or protocol not in fault.protocols
-                or (translated and fault.only_untranslated)
+                fault.recorder in (None, recorder)
+                and window.family in fault.families
+                and protocol in fault.protocols
+                and not (window.translated and fault.only_untranslated)
             ):
-                continue
-            state = self._one(fault, since, until, asked)
-            if state is not None:
-                if fault.kind != ABSENT:
-                    kinds[fault.kind] = max(kinds.get(fault.kind, 0), state * 4 + fault.effect)
-                worst = max(worst, state)
+                state = self._one(fault, window)
+                if state is not None:
+                    worst = max(worst, state)
+                    if fault.kind != ABSENT:
+                        known = touched.get(fault.kind, (Class.COVERED, Effect.NONE))
+                        touched[fault.kind] = max(known, (state, fault.effect))
         return worst
 
-    def _one(self, fault: Fault, since: int, until: int, asked: int) -> Class | None:
+    def _one(self, fault: Fault, window: Window) -> Class | None:
         """None: the window does not touch it."""
-        clock = self.clock
-        if asked < fault.applied[0]:
+        begun = max(fault.applied[0], 0 if fault.shown else fault.begin[0])
+        if window.asked < begun:
             return None
-        certain = asked >= fault.applied[1]
-        if certain and fault.effect == Effect.LOST and fault.touches(clock, since, until, 0):
+        certain = window.asked >= fault.applied[1]
+        since, until = window.since, window.until
+        if certain and fault.effect == Effect.LOST and fault.touches(self.clock, since, until, 0):
             return Class.HOLE
-        if not fault.touches(clock, since, until, EDGE):
+        if not fault.touches(self.clock, since, until, EDGE):
             return None
         if fault.effect == Effect.NONE:
             return Class.COVERED
-        if fault.effect == Effect.PENDING and asked >= fault.end[1] + SETTLED:
+        if fault.effect == Effect.PENDING and window.asked >= fault.end[1] + SETTLED:
             return Class.COVERED
         return Class.EITHER
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tests.model.clock import Clock
 from tests.model.network import PORTS, PROTOCOLS, PUBLICS, SERVED, SERVERS, SOURCES
-from tests.model.oracle import UNSEEN, Class, Effect, Fault, Oracle, Verdict
+from tests.model.oracle import UNSEEN, Class, Effect, Fault, Oracle, Verdict, Window
 from tests.model.truth import SECOND, End, Flow, Holding, Truth
 
 NAT_ADDRESSES = frozenset(PUBLICS.values())
@@ -50,7 +50,8 @@ class Question:
 
     def judge(self, oracle: Oracle, asked: int) -> Verdict:
         """What the timeline says of it."""
-        return oracle.judge(*self.window, asked, self.family, self.protocols, self.translated)
+        window = Window(*self.window, asked, self.family, self.translated)
+        return oracle.judge(window, self.protocols)
 
 
 class Chooser:
@@ -70,9 +71,11 @@ class Chooser:
             question: Question | None = getattr(self, f"_{kind}")()
             if question is None:
                 continue
-            state = question.judge(self._oracle, time.time_ns()).state
-            if kind in ("edge", "recent") or state == (
-                Class.COVERED if kind == "covered" else Class.HOLE
+            verdict = question.judge(self._oracle, time.time_ns())
+            if (
+                kind in ("edge", "recent")
+                or (kind == "hole" and verdict.hole)
+                or (kind == "covered" and verdict.state == Class.COVERED)
             ):
                 return question
         return None
@@ -86,7 +89,7 @@ class Chooser:
         faults = [
             fault
             for fault in self._oracle.faults
-            if fault.effect == Effect.LOST and fault.kind not in UNSEEN
+            if fault.effect >= Effect.UNSURE and fault.kind not in UNSEEN
         ]
         if not faults:
             return None

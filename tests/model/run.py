@@ -206,7 +206,7 @@ def main() -> int:
     result = run(arguments.seed, arguments.seconds, arguments.questions)
     for fault in result.faults:
         print(f"  {fault}")
-    for line in [*result.lines(), *result.table.shown[: arguments.show]]:
+    for line in [*result.lines(), *result.table.bad(arguments.show)]:
         print(line)
     return 0
 
