@@ -28,7 +28,7 @@ QUIET, RECENT = "quiet time", "the last seconds"
 RIGHT, INCOMPLETE, ALIBI, WRONG = "complete, right", "incomplete, right", "false alibi", "wrong"
 WOLF, YET, UNPROVED, FAILED = "cried wolf", "not yet", "unproved", "failed"
 BAD = (ALIBI, WRONG, WOLF, FAILED)
-SHOWN = 25  # bad answers of each kind that a table keeps
+SHOWN = 5  # bad answers of a column and a fault that a table keeps
 COLUMNS = (RIGHT, INCOMPLETE, ALIBI, WRONG, WOLF, YET, UNPROVED, FAILED)
 
 
@@ -77,13 +77,10 @@ class Table:
         self.called_complete += other.called_complete
         self.shown += other.shown
 
-    def bad(self, most: int) -> list[str]:
-        """The first bad answers, at most so many of a column."""
-        return [
-            text
-            for column in BAD
-            for text in [each for each in self.shown if each.startswith(column.upper())][:most]
-        ]
+    def bad(self, *columns: str, most: int = 20) -> list[str]:
+        """The first bad answers of these columns."""
+        heads = tuple(column.upper() for column in columns or BAD)
+        return [text for text in self.shown if text.startswith(heads)][:most]
 
     def lines(self) -> list[str]:
         """The table, and what it comes to."""
@@ -142,7 +139,7 @@ class Judge:
             table.classes["hole"] += 1
         if question.flow is not None and self._oracle.edges(*question.flow.sent):
             table.classes["edge"] += 1
-        if column in BAD and table.total(column) <= SHOWN:
+        if column in BAD and table.cells[kind, column] <= SHOWN:
             table.shown.append(self._text(column, kind, one, verdict, missing, wrong))
 
     def _column(

@@ -63,13 +63,13 @@ class Result:
 
 
 class Askers:
-    """Threads that ask; `answers`: all so far."""
+    """Threads that ask; `answers`: all so far, at most `most`."""
 
     def __init__(self, rig: Rig, truth: Truth, most: int) -> None:
         self._rig, self._truth, self._most = rig, truth, most
         self.answers: list[Asked] = []
         self.failure: BaseException | None = None
-        self._stopping, self._live = threading.Event(), True
+        self._stopping, self._over = threading.Event(), threading.Event()
         self._environment = {
             **os.environ,
             **{name: str(value) for name, value in rig.clock.environment.items()},
@@ -77,10 +77,14 @@ class Askers:
 
     @contextlib.contextmanager
     def asking(self) -> Iterator[None]:
-        """Both ask until the end of the block."""
+        """All ask until the end of the block."""
         threads = [
-            threading.Thread(target=self._guarded, args=(ask,), name=ask.__name__)
-            for ask in (self._by_worker, self._by_command_line)
+            threading.Thread(target=self._guarded, args=(self._by_command_line,)),
+            threading.Thread(target=self._guarded, args=(self._by_worker,)),
+            *(
+                threading.Thread(target=self._guarded, args=(self._by_late_worker,))
+                for _ in range(1, os.cpu_count() or 1)
+            ),
         ]
         for thread in threads:
             thread.start()
@@ -88,14 +92,18 @@ class Askers:
             yield
         finally:
             self._stopping.set()
+            self._over.set()
             for thread in threads:
                 thread.join()
 
     def finish(self, until: float) -> None:
-        """The timeline is over: ask on, until enough were asked or `until` (monotonic) has come."""
-        self._live = False
-        while len(self.answers) < self._most and time.monotonic() < until and not self.failure:
+        """The timeline is over: every CPU asks, until enough were asked or `until` (monotonic)."""
+        self._over.set()
+        while not self._enough() and time.monotonic() < until and not self.failure:
             time.sleep(0.1)
+
+    def _enough(self) -> bool:
+        return len(self.answers) >= self._most
 
     def _guarded(self, ask: Callable[[], None]) -> None:
         try:
@@ -103,25 +111,29 @@ class Askers:
         except BaseException as error:  # noqa: BLE001 - the run looks at it
             self.failure = error
 
+    def _by_late_worker(self) -> None:
+        self._over.wait()
+        self._by_worker()
+
     def _by_worker(self) -> None:
-        chooser = self._chooser(1)
+        chooser = self._chooser()
         with adapter.Worker(self._environment) as worker:
-            while not self._stopping.is_set() and len(self.answers) < self._most:
+            while not self._stopping.is_set() and not self._enough():
                 self._one(chooser, worker.ask, "worker")
 
     def _by_command_line(self) -> None:
-        chooser = self._chooser(2)
+        chooser = self._chooser()
         while not self._stopping.wait(0.5):
             self._one(
                 chooser, lambda words: adapter.command_line(words, self._environment), "ctlist"
             )
 
-    def _chooser(self, number: int) -> Chooser:
+    def _chooser(self) -> Chooser:
         rig = self._rig
-        return Chooser(self._truth, rig.oracle, rig.clock, rig.random.randrange(1 << 30) + number)
+        return Chooser(self._truth, rig.oracle, rig.clock, rig.random.randrange(1 << 30))
 
     def _one(self, chooser: Chooser, ask: Callable[[list[str]], adapter.Answer], by: str) -> None:
-        question: Question | None = chooser.choose(live=self._live)
+        question: Question | None = chooser.choose(live=not self._over.is_set())
         if question is None:
             time.sleep(0.02)
             return
@@ -206,7 +218,7 @@ def main() -> int:
     result = run(arguments.seed, arguments.seconds, arguments.questions)
     for fault in result.faults:
         print(f"  {fault}")
-    for line in [*result.lines(), *result.table.bad(arguments.show)]:
+    for line in [*result.lines(), *result.table.bad(most=arguments.show)]:
         print(line)
     return 0
 
