@@ -16,7 +16,7 @@ from tests.model.truth import SECOND
 from tests.support.disks import fill
 
 CLOCK = "clock step"
-FLOOD = 6_000
+FLOOD = 4_000
 BOTH = frozenset(network.FAMILIES)
 TRANSPORTS = frozenset(network.PROTOCOLS)
 
@@ -145,7 +145,7 @@ def sigstop(rig: Rig) -> None:
 def disk_full(rig: Rig) -> None:
     """No room on the folder's file system, and room again: the recorder keeps all in memory."""
     before = time.time_ns()
-    filler = fill(rig.folder)
+    filler = fill(rig.disk)
     fault = rig.oracle.add(Fault("disk full", Effect.PENDING, moment(before)))
     rig.pause(rig.random.uniform(2.5, 6))
     before = time.time_ns()

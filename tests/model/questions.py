@@ -7,6 +7,7 @@ from __future__ import annotations
 import bisect
 import random
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 from tests.model.clock import Clock
@@ -15,10 +16,11 @@ from tests.model.oracle import UNSEEN, Class, Effect, Fault, Oracle, Verdict, Wi
 from tests.model.truth import SECOND, End, Flow, Holding, Truth
 
 NAT_ADDRESSES = frozenset(PUBLICS.values())
-# Shares of the kinds of questions while the timeline runs; afterwards none is recent.
-SHARES = {"covered": 0.42, "hole": 0.34, "edge": 0.16, "recent": 0.08}
+# Least shares of the kinds of questions; one question can be of two kinds.
+SHARES = {"covered": 0.38, "hole": 0.38, "edge": 0.24}
+# Besides, while the timeline runs: about the last seconds, and of those about the future.
+RECENT, FUTURE = 0.08, 0.15
 TRIES = 12
-FUTURE = 0.15  # of the recent ones
 
 
 @dataclass(frozen=True)
@@ -60,25 +62,40 @@ class Chooser:
     def __init__(self, truth: Truth, oracle: Oracle, clock: Clock, seed: int) -> None:
         self._truth, self._oracle, self._clock = truth, oracle, clock
         self._random = random.Random(seed)
+        self._asked: Counter[str] = Counter()
+        self._total = 0
 
     def choose(self, *, live: bool) -> Question | None:
-        """None: no such question can be asked yet."""
-        kinds, weights = list(SHARES), list(SHARES.values())
-        if not live:
-            weights[-1] = 0
-        (kind,) = self._random.choices(kinds, weights)
-        for _ in range(TRIES):
-            question: Question | None = getattr(self, f"_{kind}")()
-            if question is None:
-                continue
-            verdict = question.judge(self._oracle, time.time_ns())
-            if (
-                kind in ("edge", "recent")
-                or (kind == "hole" and verdict.hole)
-                or (kind == "covered" and verdict.state == Class.COVERED)
-            ):
-                return question
+        """Of the kind that is furthest behind its share; None: nothing can be asked yet."""
+        if live and self._random.random() < RECENT:
+            return self._recent()
+        total = max(self._total, 1)
+        kinds = sorted(SHARES, key=lambda kind: self._asked[kind] / total - SHARES[kind])
+        for kind in kinds:
+            for _ in range(TRIES):
+                question = self._candidate(kind)
+                if question is not None:
+                    found = self._classes(question)
+                    if kind in found:
+                        self._total += 1
+                        self._asked.update(found)
+                        return question
         return None
+
+    def _candidate(self, kind: str) -> Question | None:
+        if kind == "covered":
+            return self._covered()
+        return self._hole() if kind == "hole" else self._edge()
+
+    def _classes(self, question: Question) -> set[str]:
+        """What the question is, as far as is known now."""
+        verdict = question.judge(self._oracle, time.time_ns())
+        found = {"hole"} if verdict.hole else set()
+        if verdict.state == Class.COVERED:
+            found.add("covered")
+        if question.flow is not None and self._oracle.edges(*question.flow.sent):
+            found.add("edge")
+        return found
 
     def _covered(self) -> Question | None:
         flows = self._truth.flows

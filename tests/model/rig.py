@@ -41,20 +41,23 @@ class Rig:
     """Everything that faults are made on; `clock`, `oracle`."""
 
     def __init__(self, lab: Lab, work: Path, clock: Clock, oracle: Oracle, seed: int) -> None:
-        self.lab, self.folder, self.clock, self.oracle = lab, work / "log", clock, oracle
+        self.lab, self.clock, self.oracle = lab, clock, oracle
+        self.disk = work / "disk"
+        self.folder = self.disk / "log"
         self.random = random.Random(seed)
         self.segments: list[SegmentFile] = []
         self.lock = threading.Lock()
         self.main: Tough
         self.second: Tough | None = None
-        self._work, self._drops, self._looked = work, 0, time.time_ns()
+        self._drops, self._looked = 0, time.time_ns()
         self._stopping = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="watcher")
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Rig]:
         """With a main recorder that records."""
-        with tmpfs(self.folder, DISK_KBYTES, inodes=10_000):
+        with tmpfs(self.disk, DISK_KBYTES, inodes=10_000):
+            self.folder.mkdir()
             self._watcher.start()
             try:
                 before = time.time_ns()
@@ -142,7 +145,7 @@ class Rig:
         """
         total = sum(each.drops for each in event_sockets(self.main.process.pid))
         new = total - self._drops if total >= self._drops else total
-        self._drops = total
+        self._drops, self._looked = total, time.time_ns()
         return new
 
     def drained(self) -> None:
@@ -154,15 +157,14 @@ class Rig:
 
     def look(self) -> None:
         """Losses that no fault planned (a busy machine) are on the timeline too."""
-        before = self._looked
-        self._looked = time.time_ns()
+        before, now = self._looked, time.time_ns()
         if self.drops():
             self.oracle.add(
                 Fault(
                     "overrun",
                     Effect.UNSURE,
                     (before, before),
-                    (self._looked, time.time_ns()),
+                    (now, time.time_ns()),
                     note="not planned",
                 )
             )

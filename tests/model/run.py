@@ -1,4 +1,4 @@
-"""run.py [--seed N] [--seconds S] [--questions N] [--show N]: a timeline, its questions, a table.
+"""run.py [--seed N] [--seconds S] ...: a timeline, its questions, and the table.
 
 While the faults come and go, one thread asks through a long-lived worker and another by the real
 command line.  When the timeline is over, the questions that are left are asked.
@@ -37,8 +37,6 @@ from tests.support.router import Lab  # noqa: E402
 RATE = 60.0  # flows a second
 # After the last fault, so that its edge lies in the run.
 REST_SECONDS = 5.0
-# The share of the run's seconds in which faults are begun.
-FAULTY = 0.72
 
 
 @dataclass
@@ -150,8 +148,10 @@ class Askers:
         self.answers.append(Asked(question, before, time.time_ns(), answer, by))
 
 
-def run(seed: int, seconds: float, most: int = 1 << 30) -> Result:
-    """The timeline of `seed` for about `seconds`, with at most `most` questions."""
+def run(seed: int, timeline: float, seconds: float, most: int = 1 << 30) -> Result:
+    """Faults of `seed` are begun for `timeline` seconds; it is asked until `most` questions were
+    asked, or `seconds` are over.
+    """
     chosen, began = plan(seed), time.monotonic()
     sysctls = {
         "nf_conntrack_events": 1,
@@ -175,7 +175,7 @@ def run(seed: int, seconds: float, most: int = 1 << 30) -> Result:
             with askers.asking():
                 rig.drops()
                 for kind, pause in zip(chosen.kinds, chosen.pauses, strict=True):
-                    if time.monotonic() - began > seconds * FAULTY:
+                    if time.monotonic() - began > timeline:
                         break
                     rig.pause(pause)
                     FAULTS[kind](rig)
@@ -204,18 +204,21 @@ def _look(*failures: BaseException | None) -> None:
 
 def new_seed() -> int:
     """$MODEL_SEED, or one of the time."""
-    return int(os.environ.get("MODEL_SEED", 0)) or time.time_ns() // SECOND % 1_000_000
+    return int(os.environ.get("MODEL_SEED", "0")) or time.time_ns() // SECOND % 1_000_000
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=new_seed())
     parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--timeline", type=float, help="seconds in which faults are begun")
     parser.add_argument("--questions", type=int, default=1 << 30)
     parser.add_argument("--show", type=int, default=5, help="bad answers that are printed")
     arguments = parser.parse_args()
     print(f"model: seed {arguments.seed}", flush=True)
-    result = run(arguments.seed, arguments.seconds, arguments.questions)
+    seconds = arguments.seconds
+    timeline = arguments.timeline if arguments.timeline is not None else seconds * 0.7
+    result = run(arguments.seed, timeline, seconds, arguments.questions)
     for fault in result.faults:
         print(f"  {fault}")
     for line in [*result.lines(), *result.table.bad(most=arguments.show)]:
