@@ -116,13 +116,12 @@ def _state(last: dict[str, Any]) -> str:
 
 
 def _candidate(line: dict[str, Any]) -> Candidate:
-    ends = [
+    inside, public, remote = (
         (str(line[name]["address"]), int(line[name].get("port", 0)))
         for name in ("inside", "public", "remote")
-    ]
-    return Candidate(
-        PROTOCOLS[line["protocol"]], *ends, _moment(line, "start"), _moment(line, "end")
     )
+    start, end = _moment(line, "start"), _moment(line, "end")
+    return Candidate(PROTOCOLS[line["protocol"]], inside, public, remote, start, end)
 
 
 def _moment(line: dict[str, Any], name: str) -> int | None:

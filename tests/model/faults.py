@@ -26,7 +26,7 @@ def events_off(rig: Rig) -> None:
     before = time.time_ns()
     rig.lab.router.sysctl(nf_conntrack_events=0)
     fault = rig.oracle.add(Fault("events off", Effect.LOST, moment(before)))
-    rig.pause(rig.random.uniform(2.2, 6))
+    _meanwhile(rig, fault.kind)
     before = time.time_ns()
     rig.lab.router.sysctl(nf_conntrack_events=1)
     after(fault, before)
@@ -39,7 +39,10 @@ def flush(rig: Rig) -> None:
     fault = rig.oracle.add(
         Fault("ruleset flushed", Effect.LOST, moment(before), only_untranslated=True)
     )
-    rig.pause(rig.random.choice([0.0, 0.4, rig.random.uniform(2, 6)]))
+    if rig.random.random() < 0.6:
+        _meanwhile(rig, fault.kind)
+    else:
+        rig.pause(rig.random.choice([0.0, 0.4]))
     before = time.time_ns()
     network.load(rig.lab.router, network.RULES)
     after(fault, before)
@@ -73,7 +76,7 @@ table inet model {{
             note=match,
         )
     )
-    rig.pause(rig.random.uniform(2.2, 6))
+    _meanwhile(rig, fault.kind)
     before = time.time_ns()
     rig.lab.router.run("nft", "delete", "table", "inet", "model")
     after(fault, before)
@@ -94,10 +97,21 @@ def one_family(rig: Rig) -> None:
             note=f"{awake} only",
         )
     )
-    rig.pause(rig.random.uniform(2.2, 6))
+    _meanwhile(rig, fault.kind)
     before = time.time_ns()
     network.load(rig.lab.router, network.RULES)
     after(fault, before)
+
+
+def _meanwhile(rig: Rig, kind: str) -> None:
+    """While a fault lasts: sometimes a new segment, or a recorder that starts with the fault."""
+    rig.pause(rig.random.uniform(1.1, 3))
+    dice = rig.random.random()
+    if dice < 0.2:
+        stop(rig, kind)
+    elif dice < 0.4:
+        rig.rotate()
+    rig.pause(rig.random.uniform(1.1, 3))
 
 
 def kill(rig: Rig) -> None:

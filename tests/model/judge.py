@@ -137,7 +137,7 @@ class Judge:
             table.called_complete += answer.state == adapter.COMPLETE
         if verdict.hole:
             table.classes["hole"] += 1
-        if question.flow is not None and self._oracle.edges(*question.flow.sent):
+        if question.flow is not None and self._oracle.edges(*question.flow.life):
             table.classes["edge"] += 1
         if column in BAD and table.cells[kind, column] <= SHOWN:
             table.shown.append(self._text(column, kind, one, verdict, missing, wrong))
@@ -192,7 +192,7 @@ class Judge:
 
     def _may_be(self, flow: Flow, candidate: Candidate, one: Asked) -> bool:
         since, until = one.question.window
-        first, last = flow.sent
+        first, last = flow.life
         longest = LONGEST_TIMEOUT[flow.protocol] * SECOND
         disturbed = bool(self._oracle.edges(first, last + longest))
         if flow.protocol == TCP and not disturbed:
@@ -219,7 +219,7 @@ class Judge:
         if verdict.recent:
             return RECENT
         flow = missing[0].flow if missing else question.flow
-        edges = self._oracle.edges(*flow.sent) if flow is not None else []
+        edges = self._oracle.edges(*flow.life) if flow is not None else []
         return edges[-1].kind if edges else QUIET
 
     def _text(

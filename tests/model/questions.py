@@ -93,7 +93,7 @@ class Chooser:
         found = {"hole"} if verdict.hole else set()
         if verdict.state == Class.COVERED:
             found.add("covered")
-        if question.flow is not None and self._oracle.edges(*question.flow.sent):
+        if question.flow is not None and self._oracle.edges(*question.flow.life):
             found.add("edge")
         return found
 
@@ -131,7 +131,7 @@ class Chooser:
         if not flows:
             return None
         flow = self._random.choice(flows)
-        if not self._oracle.edges(*flow.sent):
+        if not self._oracle.edges(*flow.life):
             return None
         return self._about(flow)
 

@@ -58,6 +58,11 @@ class Flow:
     holdings: dict[End, Holding] = field(default_factory=dict)
 
     @property
+    def life(self) -> tuple[int, int]:
+        """Before its first packet, after its last."""
+        return self.sent[0], self.sent[1]
+
+    @property
     def family(self) -> str:
         return "ipv6" if ":" in self.inside[0] else "ipv4"
 
