@@ -161,9 +161,7 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        self._process.__exit__(None, None, None)
 
     def ask(self, words: list[str]) -> Answer:
         """Raises AssertionError if the process has ended."""
