@@ -31,16 +31,16 @@ FUZZER = .venv/$(subst ==,-,$(ATHERIS))
 
 PYTEST = $(PYTHON) -B -m pytest
 # The quick ones first.
-TESTS = tests/unit tests/lab tests/faults tests/package
+TESTS = tests/unit tests/lab tests/faults tests/model tests/package
 
 # Exits 0 if all packages named are installed, otherwise installs what is missing; says what to do
 # to who may not.
 install = $(SHELL) tests/install-packages.sh
 
 # What makes network namespaces.
-quick check check-unit check-lab check-faults check-package check-other check-full coverage demo bench: root
+quick check check-unit check-lab check-faults check-model check-package check-other check-full coverage demo bench: root
 
-.PHONY: root help deps quick check check-full coverage check-lint check-unit check-lab check-faults check-package check-other
+.PHONY: root help deps quick check check-full coverage check-lint check-unit check-lab check-faults check-model check-package check-other
 .PHONY: faces format demo bench deb clean
 .NOTPARALLEL:
 
@@ -48,7 +48,7 @@ help:
 	@echo 'As root, on Debian 12 or 13:'
 	@echo '  make demo      a client, a NAT router and a server in network namespaces, recorded and listed (10 s)'
 	@echo '  make quick     lint, and the tests that are not marked slow (30 s)'
-	@echo '  make check     every test: lint, unit, lab, faults, package (or one of them: make check-unit ...)'
+	@echo '  make check     every test: lint, unit, lab, faults, model, package (or one: make check-unit)'
 	@echo '  make bench     speed and memory, with the machine they were measured on'
 	@echo '  make check-full  make check, and make coverage: which lines of each package the tests execute (40 min)'
 	@echo '  make deb       the Debian package, into build/'
@@ -105,7 +105,7 @@ $(FUZZER)/done: | $(VENV)/done
 	@touch $@
 
 check-faults: $(FUZZER)/done
-check-unit check-lab check-faults check-package: check-%:
+check-unit check-lab check-faults check-model check-package: check-%:
 	@$(install) $(RUN) $(CHECK) $(if $(filter package,$*),$(BENCH) $(BUILD))
 	$(PYTEST) tests/$*
 

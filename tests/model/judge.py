@@ -16,7 +16,8 @@ from tests.model.truth import SECOND, Flow, Holding, Truth
 
 # What dates of the log and of the generator may differ by.
 SLACK = 2 * SECOND
-# Where the clock is set, events are dated when they are received: later by the longest SIGSTOP.
+# Where the clock is set, events are dated when they are received: a start later by the longest
+# SIGSTOP, an end by what the kernel takes to send it.
 LATE = 8 * SECOND
 # An entry of a connection that was closed in order ends within so many seconds.
 CLOSED = 8 * SECOND
@@ -121,7 +122,7 @@ class Judge:
 
     def _enter(self, table: Table, one: Asked) -> None:
         question, answer = one.question, one.answer
-        verdict = question.judge(self._oracle, one.before)
+        verdict = question.judge(self._oracle, one.before, one.after)
         missing = self._missing(one)
         wrong = [
             each
@@ -200,6 +201,8 @@ class Judge:
         if flow.holdings and candidate.public not in flow.holdings and not disturbed:
             return False
         begin, end = first - self._slack, last + longest + self._slack
+        if self._clock.stepped:
+            end += COLLECTED
         if candidate.end is None and (
             one.before < end + COLLECTED or self._lost(first, end + COLLECTED)
         ):

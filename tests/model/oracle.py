@@ -76,11 +76,15 @@ class Fault:
 
 @dataclass(frozen=True)
 class Window:
-    """What is asked: [since, until) of the router's clock; `asked`: when, of the real one."""
+    """What is asked: [since, until) of the router's clock.
+
+    `asked`, `answered`: when, of the real clock.
+    """
 
     since: int
     until: int
     asked: int
+    answered: int
     family: str
     translated: bool
 
@@ -179,7 +183,7 @@ class Oracle:
     def _one(self, fault: Fault, window: Window) -> Class | None:
         """None: the window does not touch it."""
         begun = max(fault.applied[0], 0 if fault.shown else fault.begin[0])
-        if window.asked < begun:
+        if window.answered < begun:
             return None
         certain = window.asked >= fault.applied[1]
         since, until = window.since, window.until

@@ -50,9 +50,9 @@ class Question:
     def translated(self) -> bool:
         return self.public[0] in NAT_ADDRESSES
 
-    def judge(self, oracle: Oracle, asked: int) -> Verdict:
+    def judge(self, oracle: Oracle, asked: int, answered: int) -> Verdict:
         """What the timeline says of it."""
-        window = Window(*self.window, asked, self.family, self.translated)
+        window = Window(*self.window, asked, answered, self.family, self.translated)
         return oracle.judge(window, self.protocols)
 
 
@@ -89,7 +89,8 @@ class Chooser:
 
     def _classes(self, question: Question) -> set[str]:
         """What the question is, as far as is known now."""
-        verdict = question.judge(self._oracle, time.time_ns())
+        now = time.time_ns()
+        verdict = question.judge(self._oracle, now, now)
         found = {"hole"} if verdict.hole else set()
         if verdict.state == Class.COVERED:
             found.add("covered")

@@ -157,6 +157,8 @@ class Rig:
 
     def look(self) -> None:
         """Losses that no fault planned (a busy machine) are on the timeline too."""
+        if self.main.process.poll() is not None:
+            raise AssertionError(f"ctrecord ended by itself: {self.main.log}")
         before, now = self._looked, time.time_ns()
         if self.drops():
             self.oracle.add(
@@ -174,8 +176,7 @@ class Rig:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(left, 1))
-            if self.main.process.poll() is None:
-                self.look()
+            self.look()
 
     def flood(self, count: int) -> None:
         """So many real datagrams, each a flow of its own that nobody answers."""

@@ -60,7 +60,7 @@ class World:
     def state(self, seconds: float, asked: int = LATER, **more: object) -> Class:
         """What the oracle says of that moment."""
         family, translated = str(more.get("family", "ipv4")), bool(more.get("translated", True))
-        window = Window(at(seconds), at(seconds) + 1000, asked, family, translated)
+        window = Window(at(seconds), at(seconds) + 1000, asked, asked, family, translated)
         return self.oracle.judge(window, [UDP]).state
 
 
