@@ -11,7 +11,7 @@ from collections import Counter
 from report import Report
 from tests.model import run as model
 from tests.model.faults import FAULTS
-from tests.model.judge import ALIBI, FAILED, WRONG, Table
+from tests.model.judge import ALIBI, FAILED, UNPROVED, WRONG, Table
 from tests.model.run import new_seed
 
 QUESTIONS = 1_000_000
@@ -48,6 +48,8 @@ def run_seeds(report: Report, questions: int, first: int) -> None:
     for name in (ALIBI, WRONG, FAILED):
         report.figure(f"answers: {name}", table.total(name), most=0)
     report.figure("covered, called complete", table.complete_share * 100, "%", least=99)
+    report.figure('covered, called "not yet"', table.not_yet_share * 100, "%", most=5)
+    report.figure("called complete in a hole, by luck", table.total(UNPROVED), most=0)
     for name, least in SHARES.items():
         report.figure(f"questions of kind {name}", table.share(name) * 100, "%", least=least)
     for kind in FAULTS:

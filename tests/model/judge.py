@@ -46,12 +46,15 @@ class Asked:
 
 @dataclass
 class Table:
-    """`cells`: by fault and column.  `shown`: the first questions with a bad answer, to look at."""
+    """`cells`: by fault and column.  `covered`: what was answered there, by state.
+
+    `shown`: the first questions with a bad answer, to look at.
+    """
 
     cells: Counter[tuple[str, str]] = field(default_factory=Counter)
     asked: Counter[str] = field(default_factory=Counter)
     classes: Counter[str] = field(default_factory=Counter)
-    called_complete: int = 0
+    covered: Counter[str] = field(default_factory=Counter)
     shown: list[str] = field(default_factory=list)
 
     def total(self, column: str) -> int:
@@ -63,9 +66,14 @@ class Table:
 
     @property
     def complete_share(self) -> float:
-        """Of the covered questions that had an answer: how many were called complete."""
-        judged = self.called_complete + self.total(WOLF)
-        return self.called_complete / judged if judged else 1.0
+        """How many of the covered questions were called complete; "not yet" counts neither way."""
+        judged = self.covered.total() - self.covered[adapter.NOT_YET]
+        return self.covered[adapter.COMPLETE] / judged if judged else 1.0
+
+    @property
+    def not_yet_share(self) -> float:
+        """How many of the covered questions, none of the last seconds, were called "not yet"."""
+        return self.covered[adapter.NOT_YET] / max(self.covered.total(), 1)
 
     def share(self, name: str) -> float:
         """Of all questions: "covered", "hole" or "edge"."""
@@ -75,7 +83,7 @@ class Table:
         self.cells += other.cells
         self.asked += other.asked
         self.classes += other.classes
-        self.called_complete += other.called_complete
+        self.covered += other.covered
         self.shown += other.shown
 
     def bad(self, *columns: str, most: int = 20) -> list[str]:
@@ -102,7 +110,8 @@ class Table:
             totals,
             f"in covered time {self.share('covered'):.0%}, into a hole {self.share('hole'):.0%}, "
             f"about flows that lived over an edge {self.share('edge'):.0%}; "
-            f"of what was covered {self.complete_share:.2%} was called complete",
+            f"of what was covered {self.complete_share:.2%} was called complete, "
+            f'{self.not_yet_share:.2%} "not yet"',
         ]
 
 
@@ -135,7 +144,7 @@ class Judge:
         table.cells[kind, column] += 1
         if verdict.state == Class.COVERED:
             table.classes["covered"] += 1
-            table.called_complete += answer.state == adapter.COMPLETE
+            table.covered[answer.state] += 1
         if verdict.hole:
             table.classes["hole"] += 1
         if question.flow is not None and self._oracle.edges(*question.flow.life):

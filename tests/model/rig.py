@@ -44,7 +44,7 @@ class Rig:
         self.lab, self.clock, self.oracle = lab, clock, oracle
         self.disk = work / "disk"
         self.folder = self.disk / "log"
-        self.random = random.Random(seed)
+        self.seed, self.random = seed, random.Random(seed)
         self.segments: list[SegmentFile] = []
         self.lock = threading.Lock()
         self.main: Tough

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import sys
 import tempfile
@@ -65,6 +66,7 @@ class Askers:
 
     def __init__(self, rig: Rig, truth: Truth, most: int) -> None:
         self._rig, self._truth, self._most = rig, truth, most
+        self._numbers = itertools.count()
         self.answers: list[Asked] = []
         self.failure: BaseException | None = None
         self._stopping, self._over = threading.Event(), threading.Event()
@@ -127,8 +129,8 @@ class Askers:
             )
 
     def _chooser(self) -> Chooser:
-        rig = self._rig
-        return Chooser(self._truth, rig.oracle, rig.clock, rig.random.randrange(1 << 30))
+        rig, number = self._rig, next(self._numbers)
+        return Chooser(self._truth, rig.oracle, rig.clock, rig.seed * 100 + number)
 
     def _one(self, chooser: Chooser, ask: Callable[[list[str]], adapter.Answer], by: str) -> None:
         question: Question | None = chooser.choose(live=not self._over.is_set())

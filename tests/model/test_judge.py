@@ -108,6 +108,22 @@ def test_nobody_is_missing_who_came_after_the_question(world: World) -> None:
     assert world.column(10, Answer(COMPLETE), at(10.1)) == judge.ALIBI
 
 
+def test_what_is_called_complete_of_what_was_covered(world: World) -> None:
+    """ "not yet" counts neither way, but it is counted; an answer that is wrong besides is none."""
+    answers = (
+        [Answer(COMPLETE)] * 6 + [Answer(NOT_COMPLETE), Answer(FAILED)] + [Answer(NOT_YET)] * 2
+    )
+    world.fault(100, 105)
+    question = Question(PUBLIC, at(60), 0, None, UDP, None)
+    asked = [Asked(question, LATER, LATER, answer, "a test") for answer in answers]
+    into_a_hole = Question(PUBLIC, at(102), 0, None, UDP, world.flow)
+    asked += [Asked(into_a_hole, LATER, LATER, Answer(NOT_COMPLETE), "a test")] * 10
+    table = Judge(world.truth, world.oracle, world.clock).table(asked)
+    assert table.complete_share == 6 / 8
+    assert table.not_yet_share == 2 / 10
+    assert [table.share(name) for name in ("covered", "hole", "edge")] == [0.5, 0.5, 0]
+
+
 def test_edges(world: World) -> None:
     world.fault(100, 105)
     states = [world.state(seconds) for seconds in (97.9, 98.1, 100, 105, 106.9, 107.1)]
