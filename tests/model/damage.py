@@ -11,15 +11,15 @@ from tests.model.oracle import Effect, Fault, Moment, moment
 from tests.model.rig import Rig, SegmentFile
 from tests.model.truth import SECOND
 
-# Of damage that was there already.
-DAMAGED = (0, 1)
+# What commands may end with where a segment was damaged before.
+HARMED = (0, 1, 2)
 
 
 def squeeze(rig: Rig) -> None:
     """All closed segments; nothing is lost."""
     _victims(rig, 1)
     before = time.time_ns()
-    rig.command("ctsqueeze", rig.folder, codes=DAMAGED)
+    rig.command("ctsqueeze", rig.folder, codes=HARMED)
     at = moment(before)
     rig.oracle.add(Fault("squeeze", Effect.NONE, at, at))
 
@@ -31,27 +31,26 @@ def expiry(rig: Rig) -> None:
     if held:
         moments = rig.clock.shown(closed[0].born[1], closed[0].born[1] + SECOND // 10)[0]
         first, last = (f"{datetime.fromtimestamp(ns / 1e9, UTC):%FT%TZ}" for ns in moments)
-        rig.command(
-            "ctexpire", "--hold", "--since", first, "--until", last, "--reason", "model", rig.folder
-        )
-    size = sum(path.stat().st_size for path in rig.folder.glob("*.ctlog"))
-    there = [each for each in rig.segments if each.path.exists()]
+        window = "--since", first, "--until", last
+        rig.command("ctexpire", "--hold", *window, "--reason", "model", rig.folder, codes=HARMED)
+    files = set(rig.folder.glob("*.ctlog"))
+    size = sum(path.stat().st_size for path in files)
     before = time.time_ns()
-    rig.command("ctexpire", "--max-size", max(size - 1, 1), rig.folder)
-    for each in there:
-        if not each.path.exists():
-            rig.oracle.add(
-                Fault(
-                    "expiry",
-                    Effect.LOST,
-                    each.born,
-                    each.closed,
-                    recorder="main",
-                    applied=moment(before),
-                )
-            )
+    rig.command("ctexpire", "--max-size", max(size - 1, 1), rig.folder, codes=HARMED)
+    at = moment(before)
+    gone = {path for path in files if not path.exists()}
+    for each in rig.segments:
+        if each.path in gone:
+            _lost(rig, "main", each.born, each.closed, at)
+    if any(path.name.startswith("udp-") for path in gone):
+        _lost(rig, "udp", (0, 0), at, at)
     if held:
-        rig.command("ctexpire", "--release", 1, rig.folder, codes=(0, 2))
+        rig.command("ctexpire", "--release", 1, rig.folder, codes=HARMED)
+
+
+def _lost(rig: Rig, recorder: str, begin: Moment, end: Moment, at: Moment) -> None:
+    """What a recorder's deleted segment held."""
+    rig.oracle.add(Fault("expiry", Effect.LOST, begin, end, recorder=recorder, applied=at))
 
 
 def truncation(rig: Rig) -> None:

@@ -94,7 +94,7 @@ class Rig:
             text=True,
             timeout=60,
         )
-        if done.returncode not in codes:
+        if done.returncode not in codes or "Traceback" in done.stderr:
             raise AssertionError(f"{name}: exit {done.returncode}: {done.stderr.strip()}")
         return done.stdout + done.stderr
 
