@@ -135,7 +135,7 @@ def stop(rig: Rig, kind: str = "stop and start") -> None:
 
 
 def _again(rig: Rig, fault: Fault) -> None:
-    time.sleep(rig.random.uniform(0.2, 4))
+    time.sleep(rig.random.uniform(0.2, 6))
     before = time.time_ns()
     rig.main.again()
     after(fault, before)

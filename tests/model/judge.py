@@ -20,7 +20,7 @@ SLACK = 2 * SECOND
 # SIGSTOP, an end by what the kernel takes to send it.
 LATE = 8 * SECOND
 # An entry of a connection that was closed in order ends within so many seconds.
-CLOSED = 8 * SECOND
+CLOSED = 6 * SECOND
 # The kernel looks for entries that have ended once a minute at least.
 COLLECTED = 62 * SECOND
 QUIET, RECENT = "quiet time", "the last seconds"

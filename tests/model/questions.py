@@ -114,7 +114,7 @@ class Chooser:
         fault = self._random.choice(faults)
         real = self._inside(fault, now)
         flows = self._truth.flows
-        begins = bisect.bisect(flows, real - SECOND, key=lambda flow: flow.sent[0])
+        begins = bisect.bisect(flows, real - SECOND // 2, key=lambda flow: flow.sent[0])
         ends = bisect.bisect(flows, real + SECOND // 2, key=lambda flow: flow.sent[0])
         if begins == ends:
             return None

@@ -69,7 +69,7 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def holder(inside: tuple[str, int] = INSIDE, end: int | None = at(16)) -> Candidate:
+def holder(inside: tuple[str, int] = INSIDE, end: int | None = at(14)) -> Candidate:
     return Candidate(UDP, inside, PUBLIC, REMOTE, at(10), end)
 
 
@@ -93,7 +93,7 @@ def test_answers_about_a_hole(world: World) -> None:
 
 
 def test_a_holder_outside_of_its_time_is_wrong(world: World) -> None:
-    assert world.column(16, Answer(COMPLETE, [holder()])) == judge.RIGHT
+    assert world.column(15, Answer(COMPLETE, [holder()])) == judge.RIGHT
     assert world.column(40, Answer(COMPLETE, [holder(end=at(41))])) == judge.WRONG
     assert world.column(5, Answer(COMPLETE, [holder()])) == judge.WRONG
     # Its end was not heard: that takes the kernel a minute, and for ever where events were lost.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 SECOND = 1_000_000_000
 # Two packets of one flow further apart than this do not prove that it held its port between them.
-# Less than the shortest timeout of an entry (4 s), so the entry lives from packet to packet.
+# Less than the shortest timeout of an entry (2 s), so the entry lives from packet to packet.
 JOIN = 3 * SECOND // 2
 
 End = tuple[str, int]
