@@ -1,4 +1,4 @@
-"""How the product is asked, and how its answer is read: nothing else of the model test knows.
+"""The only module that knows how to ask the product and how to read its answer.
 
 A question is put as a command line of ctlist, and answered in JSON.  `Worker` is one long-lived
 process that runs that command again and again in itself; `command_line` runs bin/ctlist.
@@ -26,13 +26,13 @@ End = tuple[str, int]
 
 COMPLETE, NOT_COMPLETE, NOT_YET = "complete", "not complete", "not yet"
 VERSION_1, FAILED = "version 1.0", "failed"
-# Where a time of a connection comes from an event; else it is a bound, or unknown.
+# Sources of exact times.  A time from any other source is a bound, or unknown.
 EXACT = ("kernel", "receipt", "received")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One who held it.  `start`, `end`: ns; None where they were not recorded exactly."""
+    """A connection that the answer names.  `start`, `end`: ns; None if not recorded exactly."""
 
     protocol: int
     inside: End
@@ -44,7 +44,7 @@ class Candidate:
 
 @dataclass
 class Answer:
-    """`state`: one of the five above.  `text`: all that was printed."""
+    """An answer.  `state`: one of the five above.  `text`: everything that was printed."""
 
     state: str
     candidates: list[Candidate] = field(default_factory=list)
@@ -61,8 +61,8 @@ def arguments(
     to: End | None = None,
     protocol: str | None = None,
 ) -> list[str]:
-    """ctlist's arguments.  `at`: ns, at a whole microsecond, which is meant whole; `tolerance`: ns
-    before and after.
+    """The arguments for ctlist.  `at`: ns, the beginning of the microsecond that is asked about.
+    `tolerance`: ns, before and after.
     """
     moment = datetime.fromtimestamp(at // SECOND, UTC)
     words = [
@@ -111,7 +111,7 @@ def _state(last: dict[str, Any]) -> str:
         return COMPLETE if complete else NOT_COMPLETE
     if verdict.startswith("complete as far"):
         return VERSION_1
-    # What stands in two places must agree.
+    # Both members state the same fact: they must agree.
     return verdict if (complete is True) == (verdict == COMPLETE) else FAILED
 
 

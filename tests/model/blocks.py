@@ -1,5 +1,5 @@
-"""The frames of a segment, read by the format's description: where a block begins and ends, and
-which times it has.
+"""The blocks of a segment, by their frames: offsets and times.  Written from the description of the
+format.
 """
 
 from __future__ import annotations

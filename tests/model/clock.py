@@ -1,4 +1,4 @@
-"""The router's wall clock: steps for its processes (libfaketime), and what it showed when."""
+"""The router's wall clock: it steps the clock of its processes and records every step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.model.truth import SECOND
 
-# The machine's own clock is not a test's to set.
+# A test must not set the machine's own clock.
 (LIBRARY,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
 
 
@@ -44,7 +44,7 @@ class Clock:
         return time.time_ns() + self.offset
 
     def step(self, seconds: int) -> None:
-        """Set it by so many seconds forth, or back."""
+        """Set the clock forward by `seconds`, or back if they are negative."""
         offset = self.offset // SECOND + seconds
         self._write(offset)
         self.epochs.append((time.time_ns(), offset * SECOND))
@@ -55,7 +55,7 @@ class Clock:
         aside.rename(self._file)
 
     def shown(self, begin: int, end: int) -> list[tuple[int, int]]:
-        """The stretches that the router's clock showed from `begin` to `end` of the real one."""
+        """Intervals of the router's clock that correspond to `begin` to `end` of the real clock."""
         if len(self.epochs) == 1:
             return [(begin, end)]
         found = []

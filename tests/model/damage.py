@@ -1,4 +1,4 @@
-"""The faults that are done to closed segments: squeezed, deleted, cut short, one byte changed."""
+"""Faults of closed segments: squeezed, deleted, truncated, one byte flipped."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tests.model.oracle import Effect, Fault, Moment, moment
 from tests.model.rig import Rig, SegmentFile
 from tests.model.truth import SECOND
 
-# What commands may end with where a segment was damaged before.
+# Exit codes of commands in a folder that may hold a damaged segment.
 HARMED = (0, 1, 2)
 
 
 def squeeze(rig: Rig) -> None:
-    """All closed segments; nothing is lost."""
+    """Squeeze all closed segments; nothing is lost."""
     _victims(rig, 1)
     before = time.time_ns()
     rig.command("ctsqueeze", rig.folder, codes=HARMED)
@@ -25,7 +25,7 @@ def squeeze(rig: Rig) -> None:
 
 
 def expiry(rig: Rig) -> None:
-    """The oldest segment goes, or the one after it, because a hold keeps the oldest."""
+    """Delete the oldest segment, or the next one while a hold keeps the oldest."""
     closed = _victims(rig, 2)
     held = rig.random.random() < 0.5
     if held:
@@ -49,12 +49,12 @@ def expiry(rig: Rig) -> None:
 
 
 def _lost(rig: Rig, recorder: str, begin: Moment, end: Moment, at: Moment) -> None:
-    """What a recorder's deleted segment held."""
+    """The time of a deleted segment is not covered any more."""
     rig.oracle.add(Fault("expiry", Effect.LOST, begin, end, recorder=recorder, applied=at))
 
 
 def truncation(rig: Rig) -> None:
-    """A closed segment loses its last blocks, whole ones."""
+    """Cut a closed segment at the end of a block."""
     victim = _victim(rig)
     found = blocks(victim.path)
     flows = [index for index, block in enumerate(found) if block.has_flows and index > 1]
@@ -69,7 +69,7 @@ def truncation(rig: Rig) -> None:
 
 
 def flipped(rig: Rig) -> None:
-    """One byte of a closed segment is another."""
+    """Flip one bit of a closed segment."""
     victim = _victim(rig)
     at = rig.random.randrange(victim.path.stat().st_size)
     before = time.time_ns()
@@ -84,7 +84,7 @@ def flipped(rig: Rig) -> None:
 def _damaged(
     rig: Rig, kind: str, victim: SegmentFile, at: Moment, lost: tuple[int, int] | None
 ) -> None:
-    """All of the segment's time is in doubt; `lost` of the router's clock is gone."""
+    """The segment's time may be covered or not; `lost`, of the router's clock, is not."""
     victim.harmed = True
     rig.oracle.add(
         Fault(kind, Effect.UNSURE, victim.born, victim.closed, recorder="main", applied=at)
@@ -100,7 +100,7 @@ def _damaged(
 
 
 def _victim(rig: Rig) -> SegmentFile:
-    """A closed segment that is whole."""
+    """A closed segment that is not damaged yet; rotates if there is none."""
     whole = [each for each in rig.closed_segments() if not each.harmed]
     if not whole:
         rig.rotate()
@@ -109,7 +109,7 @@ def _victim(rig: Rig) -> SegmentFile:
 
 
 def _victims(rig: Rig, count: int) -> list[SegmentFile]:
-    """At least so many closed segments."""
+    """The closed segments, after rotations until there are at least `count`."""
     while len(rig.closed_segments()) < count:
         rig.rotate()
     return rig.closed_segments()

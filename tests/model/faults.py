@@ -1,5 +1,5 @@
-"""The faults of the model test: each is applied to the rig, and enters into the oracle's timeline
-when it really began and ended.
+"""The faults of the model test.  Each function applies one to the rig and enters its measured begin
+and end into the oracle's timeline.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.support.disks import fill
 
 CLOCK = "clock step"
 FLOOD = 4_000
-# The table is dumped so many s after a loss: not at once, in the flood that caused it.
+# Seconds until the recorder has dumped the table after a loss: it waits for the flood to pass.
 DUMPED = 6
 BOTH = frozenset(network.FAMILIES)
 TRANSPORTS = frozenset(network.PROTOCOLS)
@@ -85,7 +85,7 @@ table inet model {{
 
 
 def one_family(rig: Rig) -> None:
-    """The rules of one family alone: the other sleeps."""
+    """Load the rules of one family only: the other family is not tracked."""
     awake = rig.random.choice(network.FAMILIES)
     before = time.time_ns()
     network.load(rig.lab.router, network.table(awake))
@@ -106,7 +106,7 @@ def one_family(rig: Rig) -> None:
 
 
 def _meanwhile(rig: Rig, kind: str) -> None:
-    """While a fault lasts: sometimes a new segment, or a recorder that starts with the fault."""
+    """Let the fault last.  Sometimes rotate meanwhile, or restart the recorder."""
     rig.pause(rig.random.uniform(1.1, 3))
     dice = rig.random.random()
     if dice < 0.2:
@@ -186,7 +186,7 @@ def overrun(rig: Rig) -> None:
             os.kill(pid, signal.SIGCONT)
     rig.drained()
     after(fault, before)
-    # Until the next dump nobody knows who came meanwhile and is still there.
+    # A flow that began in the hole and is still open is unknown until the next dump.
     dumped = fault.end[1] + int(DUMPED * SECOND)
     rig.oracle.add(Fault("overrun", Effect.PENDING, fault.end, (dumped, dumped)))
     if not rig.drops():
@@ -194,7 +194,7 @@ def overrun(rig: Rig) -> None:
 
 
 def clock(rig: Rig) -> None:
-    """The router's clock is set, and perhaps set back."""
+    """Set the router's clock; after a large step, set it back."""
     seconds = rig.random.choice([-8, 6, 12, 3600, 30 * 365 * 86_400])
     real, before = time.time_ns(), rig.clock.now()
     rig.clock.step(seconds)
@@ -213,7 +213,7 @@ def clock(rig: Rig) -> None:
 
 
 def _doubt(rig: Rig, real: int, low: int, high: int) -> None:
-    """Which of the router's times are in doubt, since `real`."""
+    """From `real` on, times of the router's clock from `low` to `high` may be covered or not."""
     rig.oracle.add(
         Fault(CLOCK, Effect.UNSURE, (0, 0), (0, 0), shown=(low, high), applied=(real, real))
     )

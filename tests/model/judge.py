@@ -1,4 +1,4 @@
-"""Each answer compared with the truth and the timeline, and the table of all of them."""
+"""Compares each answer with the truth and the timeline, and counts the results in a table."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.model.oracle import Class, Effect, Oracle, Verdict
 from tests.model.questions import Question
 from tests.model.truth import SECOND, Flow, Holding, Truth
 
-# What dates of the log and of the generator may differ by.
+# Greatest difference between times of the log and of the generator.
 SLACK = 2 * SECOND
-# Where the clock is set, events are dated when they are received: a start later by the longest
-# SIGSTOP, an end by what the kernel takes to send it.
+# Where the clock is set, times are times of receipt: a start is late by the longest SIGSTOP at
+# most, an end by the time that the kernel takes to send it.
 LATE = 8 * SECOND
-# An entry of a connection that was closed in order ends within so many seconds.
+# The entry of a TCP connection that was closed in order ends within this time.
 CLOSED = 6 * SECOND
-# The kernel looks for entries that have ended once a minute at least.
+# The kernel sends the DESTROY of a timed-out entry within this time.
 COLLECTED = 62 * SECOND
 QUIET, RECENT = "quiet time", "the last seconds"
 
@@ -35,7 +35,7 @@ COLUMNS = (RIGHT, INCOMPLETE, ALIBI, WRONG, WOLF, YET, UNPROVED, FAILED)
 
 @dataclass(frozen=True)
 class Asked:
-    """A question, when it was asked and when the answer was there (ns, real clock), the answer."""
+    """A question and its answer.  `before`, `after`: when it was asked and answered, real clock."""
 
     question: Question
     before: int
@@ -46,9 +46,10 @@ class Asked:
 
 @dataclass
 class Table:
-    """`cells`: by fault and column.  `covered`: what was answered there, by state.
+    """Counts of answers.
 
-    `shown`: the first questions with a bad answer, to look at.
+    `cells`: by fault and column.  `covered`: answers about covered time, by state.  `shown`: texts
+    of the first bad answers.
     """
 
     cells: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -92,7 +93,7 @@ class Table:
         return [text for text in self.shown if text.startswith(heads)][:most]
 
     def lines(self) -> list[str]:
-        """The table, and what it comes to."""
+        """The table and its totals, a line each."""
         head = f"{'fault':20} {'questions':>9} " + " ".join(
             f"{name:>{max(len(name), 7)}}" for name in COLUMNS
         )
@@ -116,14 +117,14 @@ class Table:
 
 
 class Judge:
-    """Judges answers when the run is over: then truth and timeline are whole."""
+    """Judges answers after the run, when truth and timeline are complete."""
 
     def __init__(self, truth: Truth, oracle: Oracle, clock: Clock) -> None:
         self._truth, self._oracle, self._clock = truth, oracle, clock
         self._slack = LATE if clock.stepped else SLACK
 
     def table(self, answers: Iterable[Asked]) -> Table:
-        """All of them."""
+        """The counts of all `answers`."""
         table = Table()
         for one in answers:
             self._enter(table, one)
@@ -168,7 +169,7 @@ class Judge:
         return WOLF if verdict.state == Class.COVERED else INCOMPLETE
 
     def _missing(self, one: Asked) -> list[Holding]:
-        """Who held it then and is not named."""
+        """Holdings that match the question and are not among the candidates."""
         question = one.question
         since, until = question.window
         named = {
@@ -192,8 +193,8 @@ class Judge:
         )
 
     def _possible(self, candidate: Candidate, one: Asked) -> bool:
-        """If some flow of the truth may be meant."""
-        if candidate.inside[0] in ROUTER:  # an answer to nobody: the router's own
+        """Whether the candidate can be a flow of the truth that was open at that time."""
+        if candidate.inside[0] in ROUTER:  # a reply that arrived without an entry
             return True
         flows = self._truth.by_ends.get(
             (candidate.protocol, candidate.inside, candidate.remote), []
@@ -221,11 +222,11 @@ class Judge:
         return any(low < until and since <= high for low, high in self._clock.shown(begin, end))
 
     def _lost(self, since: int, until: int) -> bool:
-        """If events may have been lost then."""
+        """Whether events may have been lost in that time."""
         return bool(self._oracle.edges(since, until, Effect.UNSURE))
 
     def _kind(self, question: Question, verdict: Verdict, missing: list[Holding]) -> str:
-        """The row of the table."""
+        """The row of the table that counts the answer."""
         if verdict.kinds:
             return verdict.kinds[0]
         if verdict.recent:

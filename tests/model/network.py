@@ -22,20 +22,20 @@ FAMILIES = (IPV4, IPV6)
 TCP, UDP = 6, 17
 PROTOCOLS = {TCP: "tcp", UDP: "udp"}
 
-# The outside server's ports.  What goes to PLAIN over IPv4 is tracked, but not translated.
+# Ports of the outside server.  Flows to PLAIN are tracked but not translated.
 SERVED, PLAIN = 9000, 9053
-# INSIDE6_2 is not translated either.
+# Flows from INSIDE6_2 are not translated either.
 SOURCES = {IPV4: (INSIDE, INSIDE_2), IPV6: (INSIDE6, INSIDE6_2)}
 SERVERS = {IPV4: SERVER, IPV6: SERVER6}
 PUBLICS = {IPV4: PUBLIC, IPV6: PUBLIC6}
 ROUTER = {PUBLIC, PUBLIC6, "192.168.1.1", "fd00:db8::1"}
-# Few ports, used again and again by two hosts: who held one depends on the time.
+# Few ports, reused all the time by two hosts: the holder of a port depends on the time.
 PORTS = range(20_000, 20_400)
 OUTSIDE_PORTS = range(30_000, 30_400)
-# Where a flood goes, and the one port from which it comes: no question is about it.
+# Destination and source port of a flood; no question is about that port.
 FLOOD_NET, FLOOD_PORT = "198.18.0.0/15", 29_999
 
-# Short: an entry that outlives a hole is in the next dump, and the hole hides nothing.
+# Short: an entry that outlives a hole is in the next dump, so the hole would hide nothing.
 TIMEOUTS = {
     "nf_conntrack_udp_timeout": 2,
     "nf_conntrack_udp_timeout_stream": 3,
@@ -50,7 +50,7 @@ TIMEOUTS = {
     "nf_conntrack_tcp_timeout_max_retrans": 10,
     "nf_conntrack_tcp_timeout_unacknowledged": 10,
 }
-# An entry lives at most so long after its flow's last packet, in s.
+# Longest life of an entry after the last packet of its flow, in s.
 LONGEST_TIMEOUT = {UDP: 3, TCP: 31}
 
 

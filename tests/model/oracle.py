@@ -1,4 +1,4 @@
-"""What was covered: from the fault timeline alone, +-2 s at each edge."""
+"""The oracle: which times were covered, from the fault timeline alone, +-2 s at each edge."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tests.model.network import FAMILIES, PROTOCOLS, UDP
 from tests.model.truth import SECOND
 
 EDGE = 2 * SECOND
-# What happened so recently may not be on disk yet.
+# Newer events may not be on disk yet.
 RECENT = 3 * SECOND
-# After a disk has room again, or a process runs again, what waited is written by then.
+# Events that waited for a disk or a process are on disk this long after the end of the fault.
 SETTLED = 4 * SECOND
 OPEN = 1 << 62
 
@@ -23,7 +23,7 @@ Moment = tuple[int, int]  # before and after an action, ns of the real clock
 
 
 class Effect(IntEnum):
-    """What a fault does to the recording."""
+    """The effect of a fault on the recording."""
 
     NONE = 0  # an edge only
     PENDING = 1  # all is recorded, but on disk only after the end
@@ -32,7 +32,7 @@ class Effect(IntEnum):
 
 
 class Class(IntEnum):
-    """What a question's window is."""
+    """The class of a question's window."""
 
     COVERED = 0
     EITHER = 1
@@ -61,7 +61,7 @@ class Fault:
     note: str = ""
 
     def touches(self, clock: Clock, since: int, until: int, margin: int) -> bool:
-        """If it overlaps [since, until) of the router's clock, with `margin` on each edge."""
+        """Whether it overlaps [since, until) of the router's clock, with `margin` on each edge."""
         if self.shown is not None:
             return self.shown[0] - margin < until and since < self.shown[1] + margin
         begin, end = (
@@ -76,7 +76,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Window:
-    """What is asked: [since, until) of the router's clock.
+    """The subject of a question: [since, until) of the router's clock.
 
     `asked`, `answered`: when, of the real clock.
     """
@@ -91,8 +91,10 @@ class Window:
 
 @dataclass
 class Verdict:
-    """`kinds`: the faults that the window touches, the worst first.  `hole`: it touches a time
-    that is lost, or in doubt.
+    """The oracle's statement about a window.
+
+    `kinds`: the faults that it touches, the worst first.  `hole`: it touches a time that is not
+    covered, or may not be.
     """
 
     state: Class
@@ -101,16 +103,16 @@ class Verdict:
     hole: bool
 
 
-# The time before the first recorder, and that without the second: no faults.
+# Times without the first and without the second recorder; they are not counted as faults.
 BEFORE, ABSENT = "before the start", "absent"
 UNSEEN = {BEFORE, ABSENT}
 
-# What each recorder records.
+# The protocols that each recorder records.
 RECORDERS = {"main": frozenset(PROTOCOLS), "udp": frozenset({UDP})}
 
 
 class Oracle:
-    """The timeline, as it was really applied."""
+    """The timeline as it was applied."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -163,7 +165,7 @@ class Oracle:
         window: Window,
         touched: dict[str, tuple[Class, Effect]],
     ) -> Class:
-        """What that recorder's segments cover; the faults are entered into `touched`."""
+        """The class of the window for one recorder.  Adds the faults to `touched`."""
         worst = Class.COVERED
         for fault in self.faults:
             if (
@@ -181,7 +183,7 @@ class Oracle:
         return worst
 
     def _one(self, fault: Fault, window: Window) -> Class | None:
-        """None: the window does not touch it."""
+        """The class of the window with respect to one fault; None if it does not touch it."""
         begun = max(fault.applied[0], 0 if fault.shown else fault.begin[0])
         if window.answered < begun:
             return None

@@ -1,4 +1,4 @@
-"""Which questions are asked: in covered time, into holes, about flows that lived over an edge, and
+"""Chooses the questions: about covered time, about holes, about flows that lived over an edge, and
 about the last seconds.
 """
 
@@ -18,14 +18,14 @@ from tests.model.truth import SECOND, End, Flow, Holding, Truth
 NAT_ADDRESSES = frozenset(PUBLICS.values())
 # Least shares of the kinds of questions; one question can be of two kinds.
 SHARES = {"covered": 0.38, "hole": 0.38, "edge": 0.24}
-# Besides, while the timeline runs: about the last seconds, and of those about the future.
+# Share of questions about the last seconds during the timeline; share of those about the future.
 RECENT, FUTURE = 0.08, 0.15
 TRIES = 12
 
 
 @dataclass(frozen=True)
 class Question:
-    """`at`: of the router's clock, ns; `flow`: whom it is about, if about one."""
+    """A question.  `at`: router's clock, ns.  `flow`: the flow that it is about, if any."""
 
     public: End
     at: int
@@ -51,7 +51,7 @@ class Question:
         return self.public[0] in NAT_ADDRESSES
 
     def judge(self, oracle: Oracle, asked: int, answered: int) -> Verdict:
-        """What the timeline says of it."""
+        """The oracle's statement about it."""
         window = Window(*self.window, asked, answered, self.family, self.translated)
         return oracle.judge(window, self.protocols)
 
@@ -66,7 +66,7 @@ class Chooser:
         self._total = 0
 
     def choose(self, *, live: bool) -> Question | None:
-        """Of the kind that is furthest behind its share; None: nothing can be asked yet."""
+        """A question of the kind that is furthest behind its share; None if there is none yet."""
         if live and self._random.random() < RECENT:
             return self._recent()
         total = max(self._total, 1)
@@ -88,7 +88,7 @@ class Chooser:
         return self._hole() if kind == "hole" else self._edge()
 
     def _classes(self, question: Question) -> set[str]:
-        """What the question is, as far as is known now."""
+        """The kinds of the question, by the timeline so far."""
         now = time.time_ns()
         verdict = question.judge(self._oracle, now, now)
         found = {"hole"} if verdict.hole else set()
@@ -183,7 +183,7 @@ class Chooser:
         if not shown:
             return None
         at = shown[0][0] // 1000 * 1000
-        # A clock that is set dates events when they are received; the default is 1 s.
+        # Times of receipt need the default tolerance of 1 s.
         tolerances = (1.0,) if self._clock.stepped else (0.0, 0.1, 0.5, 1.0, 1.0)
         tolerance = int(self._random.choice(tolerances) * SECOND)
         return Question(public, at, tolerance, to, protocol, flow)

@@ -1,6 +1,4 @@
-"""The router under test: the lab, its recorders, the folder and the segments in it, by when they
-were there.
-"""
+"""The router under test: the lab, its recorders, the folder, and the life of each segment in it."""
 
 from __future__ import annotations
 
@@ -22,14 +20,14 @@ from tests.support.router import CHECKOUT, Lab, event_sockets, wait_until
 from tests.support.traffic import Tough
 
 DISK_KBYTES = 32 * 1024
-# Holds 3,276 events: a stopped recorder misses none for 10 s, a flood overruns it.
+# Holds 3,276 events: enough for a recorder that is stopped for 10 s, too small for a flood.
 BUFFER_KBYTES = 2048
 POLL_SECONDS = 0.02
 
 
 @dataclass
 class SegmentFile:
-    """A segment of the main recorder: when its file came, when it was closed."""
+    """A segment of the main recorder.  `born`, `closed`: when its file appeared and was closed."""
 
     path: Path
     born: Moment
@@ -38,7 +36,7 @@ class SegmentFile:
 
 
 class Rig:
-    """Everything that faults are made on; `clock`, `oracle`."""
+    """The system that faults are applied to."""
 
     def __init__(self, lab: Lab, work: Path, clock: Clock, oracle: Oracle, seed: int) -> None:
         self.lab, self.clock, self.oracle = lab, clock, oracle
@@ -55,7 +53,7 @@ class Rig:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Rig]:
-        """With a main recorder that records."""
+        """Run the main recorder until the end of the block."""
         with tmpfs(self.disk, DISK_KBYTES, inodes=10_000):
             self.folder.mkdir()
             self._watcher.start()
@@ -119,13 +117,13 @@ class Rig:
             self.segments.append(SegmentFile(path, born))
 
     def closed(self, at: Moment) -> None:
-        """The main recorder ended then, and its segment with it."""
+        """The main recorder ended at `at`: its segment is closed."""
         with self.lock:
             if self.segments and self.segments[-1].closed == (OPEN, OPEN):
                 self.segments[-1].closed = at
 
     def closed_segments(self) -> list[SegmentFile]:
-        """Those that are still there, oldest first."""
+        """The closed segments that still exist, oldest first."""
         with self.lock:
             return [
                 each for each in self.segments if each.closed != (OPEN, OPEN) and each.path.exists()
@@ -140,23 +138,21 @@ class Rig:
     # Losses.
 
     def drops(self) -> int:
-        """What the kernel dropped since the last call; those sockets of the main recorder that are
-        new count from 0.
-        """
+        """Events that the kernel dropped since the last call; a new recorder counts from 0."""
         total = sum(each.drops for each in event_sockets(self.main.process.pid))
         new = total - self._drops if total >= self._drops else total
         self._drops, self._looked = total, time.time_ns()
         return new
 
     def drained(self) -> None:
-        """Until the main recorder has read all that is queued."""
+        """Wait until the main recorder has read everything that is queued."""
         pid = self.main.process.pid
         wait_until(
             lambda: not any(each.queued for each in event_sockets(pid)), "the queue read", 30
         )
 
     def look(self) -> None:
-        """Losses that no fault planned (a busy machine) are on the timeline too."""
+        """Enter losses that no fault planned (a busy machine) into the timeline."""
         if self.main.process.poll() is not None:
             raise AssertionError(f"ctrecord ended by itself: {self.main.log}")
         before, now = self._looked, time.time_ns()
@@ -179,7 +175,7 @@ class Rig:
             self.look()
 
     def flood(self, count: int) -> None:
-        """So many real datagrams, each a flow of its own that nobody answers."""
+        """Send `count` real datagrams, each a flow of its own without a reply."""
         with self.lab.inside.socket(
             socket.SOCK_DGRAM, network.SOURCES[network.IPV4][0], network.FLOOD_PORT
         ) as sock:

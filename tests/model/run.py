@@ -36,13 +36,13 @@ from tests.model.truth import SECOND, Truth  # noqa: E402
 from tests.support.router import Lab  # noqa: E402
 
 RATE = 60.0  # flows a second
-# After the last fault, so that its edge lies in the run.
+# Pause after the last fault, so that its end is part of the run.
 REST_SECONDS = 5.0
 
 
 @dataclass
 class Result:
-    """A run: `applied` counts the faults."""
+    """The result of a run.  `applied`: how often each fault was applied."""
 
     plan: Plan
     table: Table
@@ -52,7 +52,7 @@ class Result:
     seconds: float = 0.0
 
     def lines(self) -> list[str]:
-        """What is printed of it."""
+        """The lines to print."""
         kind = "the clock is set, events are dated when received" if self.plan.stepped else "plain"
         return [
             f"model: seed {self.plan.seed} ({kind}): {self.flows:,} flows, "
@@ -151,8 +151,8 @@ class Askers:
 
 
 def run(seed: int, timeline: float, seconds: float, most: int = 1 << 30) -> Result:
-    """Faults of `seed` are begun for `timeline` seconds; it is asked until `most` questions were
-    asked, or `seconds` are over.
+    """Apply the faults of `seed` for `timeline` seconds, then ask until there are `most` answers or
+    `seconds` are over.
     """
     chosen, began = plan(seed), time.monotonic()
     sysctls = {
@@ -198,14 +198,14 @@ def run(seed: int, timeline: float, seconds: float, most: int = 1 << 30) -> Resu
 
 
 def _look(*failures: BaseException | None) -> None:
-    """Raises what ended a thread."""
+    """Raises the exception that ended a thread."""
     for failure in failures:
         if failure is not None:
             raise failure
 
 
 def new_seed() -> int:
-    """$MODEL_SEED, or one of the time."""
+    """$MODEL_SEED, or a seed from the time."""
     return int(os.environ.get("MODEL_SEED", "0")) or time.time_ns() // SECOND % 1_000_000
 
 

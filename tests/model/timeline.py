@@ -1,4 +1,4 @@
-"""Which faults, in which order: from a seed."""
+"""The faults of a seed, in random order."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 from tests.model.faults import CLOCK, FAULTS
 
-# A router whose clock is set has no times of the kernel (libfaketime steps the recorder's alone).
+# Share of seeds whose clock is set.  They run without times of the kernel: libfaketime steps the
+# clock of the recorder, not of the kernel.
 STEPPED = 0.35
-# A router whose clock is set sees that among the first faults: not all faults fit into a run.
+# There the step is among the first faults: a run has no time for all faults.
 EARLY = 5
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`pauses`: quiet seconds before each fault."""
+    """A timeline.  `pauses`: quiet seconds before each fault."""
 
     seed: int
     stepped: bool

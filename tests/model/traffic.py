@@ -41,13 +41,13 @@ FAMILY = {IPV4: socket.AF_INET, IPV6: socket.AF_INET6}
 KIND = {TCP: socket.SOCK_STREAM, UDP: socket.SOCK_DGRAM}
 CLONE_NEWNET = 0x40000000
 REFUSED = {errno.EADDRINUSE, errno.EADDRNOTAVAIL}
-# A connection that is not there after so many seconds is given up: a fault swallowed it.
+# Seconds until a connection that is not established is given up.
 PATIENCE = 3.0
 # Seconds between two packets of a flow: (least, most).
 PAUSE = (0.25, 0.4)
 # Share of flows, and how long such a flow lives, in s.
 LIVES = ((0.80, 0.0, 0.3), (0.16, 1.0, 5.0), (0.04, 8.0, 30.0))
-LONG = 1.0  # from so many seconds on a flow is meant to live over faults
+LONG = 1.0  # seconds; longer flows are candidates to live over an edge
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -266,7 +266,7 @@ class Generator:
             sock.close()
 
     def _enter(self, space: Namespace) -> None:
-        """This thread's new sockets are in `space`."""
+        """From now on this thread makes its sockets in `space`."""
         if self._here is not space:
             if _libc.setns(self._namespaces[space], CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), f"setns {space.name}")

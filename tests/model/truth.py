@@ -1,4 +1,4 @@
-"""What the traffic generator knows about its own flows: the truth of the model test.
+"""The truth of the model test: the traffic generator's own list of its flows.
 
 Nothing here comes from the product, from conntrack or from the log.  The public end of a flow is
 what the far side saw.
@@ -11,8 +11,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 SECOND = 1_000_000_000
-# Two packets of one flow further apart than this do not prove that it held its port between them.
-# Less than the shortest timeout of an entry (2 s), so the entry lives from packet to packet.
+# Packets at most this far apart prove that the flow held its port between them.  It is less than
+# the shortest timeout of an entry (2 s), so the entry lives from packet to packet.
 JOIN = 3 * SECOND // 2
 
 End = tuple[str, int]
@@ -75,7 +75,7 @@ class Truth:
         self.flows: list[Flow] = []
         self.by_public: defaultdict[End, list[Holding]] = defaultdict(list)
         self.by_ends: defaultdict[tuple[int, End, End], list[Flow]] = defaultdict(list)
-        self.long: list[Flow] = []  # meant to live over faults
+        self.long: list[Flow] = []  # candidates to live over an edge
 
     def begin(
         self, protocol: int, inside: End, remote: End, called: End | None, now: int, long: bool
