@@ -96,23 +96,24 @@ def read(code: int, out: str, err: str) -> Answer:
     if not lines or "complete" not in lines[-1]:
         return Answer(FAILED, code=code, text=text)
     last = lines[-1]
-    return Answer(
-        _state(last),
-        [_candidate(line) for line in lines[:-1] if line["protocol"] in PROTOCOLS],
-        last.get("holes", last.get("gaps", [])),
-        code,
-        text,
-    )
+    holes = last.get("holes", last.get("gaps", []))
+    candidates = [_candidate(line) for line in lines[:-1] if line["protocol"] in PROTOCOLS]
+    return Answer(_state(last, code, len(lines) - 1, holes), candidates, holes, code, text)
 
 
-def _state(last: dict[str, Any]) -> str:
+def _state(last: dict[str, Any], code: int, named: int, holes: list[dict[str, Any]]) -> str:
+    """What the last line states; FAILED if its parts or the exit code contradict each other."""
     complete, verdict = last["complete"], last.get("verdict")
     if verdict is None:  # before there was a verdict: true, false, or null for C files
-        return COMPLETE if complete else NOT_COMPLETE
+        return COMPLETE if complete is True else NOT_COMPLETE
     if verdict.startswith("complete as far"):
         return VERSION_1
-    # Both members state the same fact: they must agree.
-    return verdict if (complete is True) == (verdict == COMPLETE) else FAILED
+    if verdict == COMPLETE:
+        agrees = complete is True and code == (0 if named else 1)
+    else:
+        # Code 2 if a file could not be read; the holes tell why it is not complete.
+        agrees = complete is False and code in (2, 3) and (verdict == NOT_YET or bool(holes))
+    return verdict if agrees and verdict in (COMPLETE, NOT_COMPLETE, NOT_YET) else FAILED
 
 
 def _candidate(line: dict[str, Any]) -> Candidate:

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from tests.model import judge
-from tests.model.adapter import COMPLETE, FAILED, NOT_COMPLETE, NOT_YET, Answer, Candidate, read
+from tests.model.adapter import (
+    COMPLETE,
+    FAILED,
+    NOT_COMPLETE,
+    NOT_YET,
+    VERSION_1,
+    Answer,
+    Candidate,
+    read,
+)
 from tests.model.clock import Clock
 from tests.model.judge import Asked, Judge
 from tests.model.oracle import ABSENT, Class, Effect, Fault, Oracle, Window
@@ -25,6 +34,7 @@ PUBLIC, INSIDE, REMOTE = (
 STRANGER = ("192.168.1.101", 20_000)
 LATER = T + 600 * SECOND
 UDP = 17
+AS_FAR = "complete as far as version 1.0 could know"
 
 
 def at(seconds: float) -> int:
@@ -175,16 +185,22 @@ def test_the_clock_s_stretches(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("last", "state"),
+    ("last", "code", "state"),
     [
-        ('{"complete": true, "gaps": []}', COMPLETE),
-        ('{"complete": false, "gaps": [{}]}', NOT_COMPLETE),
-        ('{"complete": true, "verdict": "complete", "holes": []}', COMPLETE),
-        ('{"complete": false, "verdict": "not yet", "holes": []}', NOT_YET),
-        ('{"complete": true, "verdict": "not complete", "holes": [{}]}', FAILED),
-        ("nobody", FAILED),
-        ("", FAILED),
+        ('{"complete": true, "gaps": []}', 1, COMPLETE),
+        ('{"complete": null, "gaps": []}', 1, NOT_COMPLETE),
+        ('{"complete": false, "gaps": [{}]}', 1, NOT_COMPLETE),
+        ('{"complete": true, "verdict": "complete", "holes": []}', 1, COMPLETE),
+        ('{"complete": true, "verdict": "complete", "holes": []}', 0, FAILED),
+        ('{"complete": false, "verdict": "not yet", "holes": []}', 3, NOT_YET),
+        ('{"complete": false, "verdict": "not complete", "holes": [{}]}', 3, NOT_COMPLETE),
+        ('{"complete": false, "verdict": "not complete", "holes": [{}]}', 1, FAILED),
+        ('{"complete": false, "verdict": "not complete", "holes": []}', 3, FAILED),
+        ('{"complete": true, "verdict": "not complete", "holes": [{}]}', 3, FAILED),
+        (f'{{"complete": "version 1.0", "verdict": "{AS_FAR}"}}', 0, VERSION_1),
+        ("nobody", 1, FAILED),
+        ("", 2, FAILED),
     ],
 )
-def test_reading_an_answer(last: str, state: str) -> None:
-    assert read(0, last, "").state == state
+def test_reading_an_answer(last: str, code: int, state: str) -> None:
+    assert read(code, last, "").state == state
