@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder import times
+from ctrecorder.archive import chain
 from ctrecorder.columns import Table
 from ctrecorder.connections import parts
 from ctrecorder.connections.pairing import Pairer
@@ -18,7 +19,6 @@ from ctrecorder.findings import damage
 from ctrecorder.query.batches import Batch
 from ctrecorder.query.events import is_event_time
 from ctrecorder.query.external_sort import Sorter
-from ctrecorder.query.gaps import missing_segments
 from ctrecorder.query.open import Archive
 from ctrecorder.segment.recording import Block, Recording
 
@@ -56,10 +56,7 @@ def _pair(archive: Archive, names: Iterable[str], sorter: Sorter) -> Iterator[in
     query = archive.query
     wanted, needed = query.of_connections(), dict.fromkeys((*names, *sorted(parts.NEEDS)))
     pairers: dict[str, Pairer] = {}
-    missing = [
-        (gap.begin, gap.end, None)
-        for gap in missing_segments(archive.segments, times.BEGIN, times.END)
-    ]
+    missing = [(start, end, None) for start, end in _missing_segments(archive.segments)]
     has_events = False
     firsts = [_first_time(segment) for segment in archive.segments]
     for segment, next_segments in zip(archive.segments, _least_after(firsts), strict=True):
@@ -87,6 +84,23 @@ def _pair(archive: Archive, names: Iterable[str], sorter: Sorter) -> Iterator[in
                 yield min(next_segments, next_blocks, _earliest_open(pairers))
     for pairer in pairers.values():
         _add_wanted(sorter, pairer.finish(), wanted)
+
+
+def _missing_segments(segments: Iterable[Recording]) -> Iterator[tuple[int, int]]:
+    """The times between two segments of a recording that do not follow each other.
+
+    `segments`: in the order in which their recording began.
+    """
+    last: dict[str, tuple[int, chain.Link]] = {}
+    for segment in segments:
+        link = chain.link(segment)
+        begin, end = segment.times
+        if link.chain in last:
+            before, earlier = last[link.chain]
+            follows = not earlier.hashes or link.follows(earlier)
+            if not follows and before < begin:
+                yield before, begin
+        last[link.chain] = end, link
 
 
 def _earliest_open(pairers: dict[str, Pairer]) -> int:

@@ -203,6 +203,8 @@ class Guard:
         facts: dict[str, Any] = clock_facts()
         if self._probe is not None:
             facts["proved"] = self.proved
+        if self._log.unsent:
+            facts["unsent"] = self._log.unsent
         return Mark.at(now, "heartbeat", facts)
 
     def _log_refused(self, risen: Statistics) -> None:

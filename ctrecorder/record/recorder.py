@@ -213,7 +213,8 @@ class Recorder:
             self._watermark = self._receiver.emptied
 
     def _look(self) -> None:
-        """Look at what hides connections, and publish the state."""
+        """Look at what hides connections, and publish the state; send what the log did not take."""
+        self.log.retry()
         self._receive()
         self._receiver.decode()
         self._guard.look(self._clock.wall(), self._clock.monotonic())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 
-from report import Report
+from tests.bench.report import Report
 from tests.model import run as model
 from tests.model.faults import FAULTS
 from tests.model.judge import ALIBI, FAILED, UNPROVED, WRONG, Table

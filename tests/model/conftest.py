@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from _pytest.terminal import TerminalReporter
 
 _lines: list[str] = []
 
@@ -13,7 +14,7 @@ def report() -> list[str]:
     return _lines
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
     if _lines:
         terminalreporter.section("never a false alibi")
         for line in _lines:
