@@ -539,7 +539,7 @@ def test_holes_in_text_and_json(recorder: Recorder, capfd: pytest.CaptureFixture
     assert capfd.readouterr().out.splitlines() == [
         "nobody",
         "accepted: gap: events lost from 2023.11.14 22:14:21.000000 to "
-        "2023.11.14 22:14:29.000000 UTC: a rule kept packets from being tracked",
+        "2023.11.14 22:14:29.000000 UTC: a rule kept packets from tracking",
         "not complete: 2 holes",
         "  gap: at least 12 events lost from 2023.11.14 22:14:20.000000 to 2023.11.14 "
         "22:14:30.000000 UTC, only IPv4, only tcp, udp: connections were not reported, as a dump "
