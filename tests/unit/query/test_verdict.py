@@ -584,3 +584,89 @@ def test_holes_in_text_and_json(recorder: Recorder, capfd: pytest.CaptureFixture
 def test_members_of_a_strangers_gap_narrow_nothing(recorder: Recorder, facts: Any) -> None:
     recorder.segment(Gap(T + 60 * SECOND, T + 70 * SECOND, "no-events", facts=facts))
     assert reasons(ask(recorder.folder, T + 62 * SECOND)) == {"no-events"}
+
+
+def test_a_restart_ends_what_was_open(recorder: Recorder) -> None:
+    """The recorder that is started looks by itself; its numbers are its own."""
+    opened = {"number": 1, "open": True}
+    recorder.segment(Gap(T + 60 * SECOND, T + 60 * SECOND, "no-events", facts=opened), start=True)
+    begin = T + HOUR
+    recorder.segment(
+        Gap(begin + 60 * SECOND, begin + 70 * SECOND, "overrun", facts={"number": 1}), start=True
+    )
+    assert ask(recorder.folder, T + 20 * SECOND).verdict.proved
+    assert reasons(ask(recorder.folder, T + 90 * SECOND)) == {"no-events"}
+    assert ask(recorder.folder, begin + 30 * SECOND).verdict.proved
+
+
+def test_the_intact_copy_is_taken(recorder: Recorder) -> None:
+    recorder.facts["requires"] = None  # of version 1.0
+    path = recorder.segment([flow(NEW, T + 60 * SECOND), flow(DESTROY, T + 90 * SECOND)])
+    copy = recorder.folder / "copy.ctlog"
+    shutil.copy(path, copy)
+    squeeze(str(copy), SqueezeOptions())
+    with Segment(str(copy)) as segment:
+        cut = segment.blocks[-1].offset
+    with copy.open("r+b") as file:
+        file.truncate(cut)
+    found = ask(recorder.folder, T + 70 * SECOND)
+    assert (len(found), found.verdict.proved) == (1, True)
+    assert found.copies == [(str(copy), path)]
+
+
+def test_a_clock_that_was_set_back_changes_no_order(recorder: Recorder) -> None:
+    recorder.segment([flow(NEW, T + 60 * SECOND)], dump=False)
+    begin = T - 100 * SECOND
+    recorder.segment(
+        [flow(DESTROY, T + 90 * SECOND)], begin=begin, dump=False, watermark=T + 100 * SECOND
+    )
+    found = ask(recorder.folder, T + 70 * SECOND)
+    (one,) = (each for each in found.tables if len(each))
+    assert (one["start"].tolist(), one["end"].tolist()) == ([T + 60 * SECOND], [T + 90 * SECOND])
+
+
+def test_the_last_watermark_counts_not_the_greatest(recorder: Recorder) -> None:
+    ahead = mark_block(Mark.at(T + 70 * SECOND, "heartbeat"))
+    path = str(recorder.folder / "a.ctlog")
+    writer = SegmentWriter.create(path, Header(requires=COVERAGE, chain="c"), time_ns=T)
+    writer.mark(Mark(T + 1, T + 2, "dump", {"complete": True}))
+    writer.write(ahead.with_watermark(T + 10**9 * SECOND))
+    right = mark_block(Mark.at(T + 600 * SECOND, "heartbeat"))
+    writer.write(right.with_watermark(T + 600 * SECOND))
+    writer.close()
+    assert reasons(ask(recorder.folder, T + 700 * SECOND)) == {"not-recording"}
+
+
+def test_a_clock_that_is_set_right_after_years(recorder: Recorder) -> None:
+    """Its GAP is as long as those years; what was recorded before stays proved."""
+    recorder.segment()
+    right = T + HOUR + 1800 * SECOND
+    recorder.segment(Gap(5 * SECOND, right, "clock"), begin=1000, watermark=T + 2 * HOUR)
+    assert ask(recorder.folder, T + 70 * SECOND).verdict.proved
+    assert reasons(ask(recorder.folder, T + HOUR + 600 * SECOND)) == {"clock"}
+
+
+@pytest.mark.parametrize("expired", [False, True])
+def test_before_what_is_here(recorder: Recorder, expired: bool) -> None:
+    first = recorder.segment()
+    recorder.segment()
+    last_hash, previous = recorder.hashes[1]
+    os.unlink(first)
+    if expired:
+        receipt = Receipt("a", T, T + HOUR, 0, 1, [last_hash], "", previous, NOW, "age")
+        with Folder(str(recorder.folder)) as folder:
+            add_receipt(folder, receipt)
+    (hole,) = ask(recorder.folder, T + 70 * SECOND).verdict.holes
+    assert hole.reason == ("not-recording" if expired else "missing-segment")
+    assert ("expired" in hole.detail) == expired
+
+
+def test_a_damaged_header(recorder: Recorder) -> None:
+    """Whose segment it was is not known: it can be of any recording."""
+    recorder.segment()
+    path = recorder.segment([flow(NEW, T + HOUR + 60 * SECOND)])
+    data = bytearray(Path(path).read_bytes())
+    data[70] ^= 255
+    Path(path).write_bytes(data)
+    assert "damaged" in reasons(ask(recorder.folder, T + HOUR + 70 * SECOND))
+    assert ask(recorder.folder, T + 70 * SECOND).verdict.proved
