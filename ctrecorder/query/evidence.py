@@ -16,8 +16,8 @@ from ctrecorder import labels, uapi
 from ctrecorder.archive import chain, live
 from ctrecorder.archive.live import LiveState
 from ctrecorder.archive.near import Chains
-from ctrecorder.ctlog.frame import COVERAGE, Gap, Kind
-from ctrecorder.errors import ArchiveError, UsageError
+from ctrecorder.ctlog.frame import COVERAGE, Gap, Kind, Mark
+from ctrecorder.errors import ArchiveError, FormatError, UsageError
 from ctrecorder.folder import Folder
 from ctrecorder.query.coverage import (
     DAMAGED,
@@ -29,6 +29,7 @@ from ctrecorder.query.coverage import (
     Recording,
     SegmentSpan,
 )
+from ctrecorder.segment import reader
 from ctrecorder.segment.recording import Recording as Segment
 from ctrecorder.times import BEGIN, END
 
@@ -63,11 +64,16 @@ def live_states(folder: str | None = None) -> dict[str, LiveState]:
 
 
 def gather(
-    segments: Iterable[Segment], chains: Chains, states: Mapping[str, LiveState]
+    segments: Iterable[Segment],
+    chains: Chains,
+    states: Mapping[str, LiveState],
+    *,
+    dumps: bool = False,
 ) -> Evidence:
     """The evidence of `segments`, of which each is there once.
 
-    `chains`: of the whole archive.  Call it when rows were read, so that damage has been met.
+    `chains`: of the whole archive.  `dumps`: also that of dumps, for which all MARKs are read.
+    Call it when rows were read, so that damage has been met.
     """
     evidence = Evidence()
     grouped: dict[str, list[Segment]] = {}
@@ -80,7 +86,7 @@ def gather(
     for members in grouped.values():
         members.sort(key=lambda one: (chains.place(one.path)[0], started(one)))
         state = states.get(members[0].header.chain or "")
-        evidence.recordings.append(_recording(members, chains, state, receipts))
+        evidence.recordings.append(_recording(members, chains, state, receipts, dumps))
     return evidence
 
 
@@ -100,14 +106,18 @@ def _unknown(segment: Segment) -> Hole:
 
 
 def _recording(
-    members: list[Segment], chains: Chains, state: LiveState | None, receipts: _Receipts
+    members: list[Segment],
+    chains: Chains,
+    state: LiveState | None,
+    receipts: _Receipts,
+    dumps: bool,
 ) -> Recording:
     numbered = _Numbered()
     spans = []
     for number, segment in enumerate(members):
         before = members[number - 1] if number else None
         after = members[number + 1] if number + 1 < len(members) else None
-        restarted = any(mark.what == "start" for mark in segment.marks)
+        restarted = _is_first_of_run(segment)
         if restarted:
             numbered.restart(started(segment))
         found = list(_damage(segment, after))
@@ -137,7 +147,7 @@ def _recording(
                 protocols=_protocols(segment),
                 nat_only=segment.header.nat_only is True,
                 holes=tuple(found),
-                dumps=tuple((one.begin, one.end) for one in segment.marks if one.is_complete_dump),
+                dumps=_dumps(segment) if dumps else (),
                 on=_on(facts),
                 host=segment.header.host or "",
                 boot_id=segment.header.boot_id or "",
@@ -198,6 +208,22 @@ def _live(
 def _is_file(segment: Segment, state: LiveState) -> bool:
     status = os.fstat(segment.file.descriptor)
     return (status.st_dev, status.st_ino) == (state.device, state.inode)
+
+
+def _is_first_of_run(segment: Segment) -> bool:
+    """If the recorder was started with it: a MARK start is the first MARK of its segment."""
+    if not isinstance(segment, reader.Segment):
+        return False
+    for block in segment.blocks_of(Kind.MARK)[:1]:
+        with contextlib.suppress(FormatError):  # damage is reported where MARKs are read
+            frame = segment.frame(block)
+            return Mark.parse(frame, segment.file.payload(block.offset, frame)).what == "start"
+    return False
+
+
+def _dumps(segment: Segment) -> tuple[tuple[int, int], ...]:
+    """Begin and end of each complete dump."""
+    return tuple((mark.begin, mark.end) for mark in segment.marks if mark.is_complete_dump)
 
 
 def _basis(segment: Segment) -> Basis:

@@ -142,7 +142,7 @@ def answer(
             dumps = _Dumps(archive)
             tables = list(_candidates(archive, who_query, dumps))
             start_outside, end_outside = _reach_outside(tables, dumps)
-            known = evidence.gather(archive.segments, chains, states)
+            known = evidence.gather(archive.segments, chains, states, dumps=True)
             scope = _scope(who_query)
             start_outside |= needs_earlier(scope, known.recordings, now)
             if not (start_outside and selection.more_before) and not (
