@@ -113,6 +113,9 @@ def run(
     except MemoryError:
         report(parser.prog, "out of memory")
         return ExitCode.FAILED
+    except SystemError as error:  # some extensions lose the MemoryError that they were given
+        report(parser.prog, f"Python failed, as it does when memory is short: {error}")
+        return ExitCode.FAILED
     except ImportError as error:
         report(parser.prog, _describe_import(error))
         return ExitCode.FAILED

@@ -11,12 +11,9 @@ from ctrecorder.render.coverage import hole_json, rfc3339
 from ctrecorder.render.timeline import CoverageHole
 from ctrecorder.terminal import count
 
+# Of reasons that no GAP has.
 _WORDS: Mapping[str, str] = {
     "memory": "the memory for waiting events was full",
-    "no-events": "the kernel reported no events, or not all",
-    "not-tracked": "connection tracking was off",
-    "notrack": "a rule kept packets from being tracked",
-    "unheard": "connections were not reported, as a dump of the table shows",
     "missing-segment": "a segment is missing",
     "not-recorded": "not all connections are recorded",
     "not-yet": "it is not recorded yet",
@@ -26,8 +23,10 @@ _WORDS: Mapping[str, str] = {
 _NOT_RECORDING = ("stopped", "crashed", "not-recording", "missing-segment")
 # In these nothing is known to be lost.
 _UNCERTAIN = ("unproved", "not-recorded", "not-yet")
+# The words of these say more than their reason.
+_DETAILED = {"not-recording", "damaged", "no-events", "not-tracked", "notrack", "unheard"}
 # The GAPs of these have a detail for cttest; the words of the reason are enough here.
-_KNOWN = frozenset(REASONS) - {"not-recording", "damaged"}
+_KNOWN = frozenset(REASONS) - _DETAILED
 _FAMILIES = {uapi.AF_INET: "IPv4", uapi.AF_INET6: "IPv6"}
 
 

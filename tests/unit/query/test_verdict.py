@@ -542,8 +542,8 @@ def test_holes_in_text_and_json(recorder: Recorder, capfd: pytest.CaptureFixture
         "2023.11.14 22:14:29.000000 UTC: a rule kept packets from tracking",
         "not complete: 2 holes",
         "  gap: at least 12 events lost from 2023.11.14 22:14:20.000000 to 2023.11.14 "
-        "22:14:30.000000 UTC, only IPv4, only tcp, udp: connections were not reported, as a dump "
-        "of the table shows (a dump); connections of that time may be missing",
+        "22:14:30.000000 UTC, only IPv4, only tcp, udp: connections were not reported, as a table "
+        "dump shows (a dump); connections of that time may be missing",
         "  gap: 7 events lost from 2023.11.14 22:14:22.000000 to 2023.11.14 22:14:23.000000 UTC: "
         "the kernel dropped events: the receive buffer was full; connections of that time may be "
         "missing",
