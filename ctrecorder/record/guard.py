@@ -53,7 +53,7 @@ def clock_facts() -> Json:
 
 
 class Guard:
-    """The guard of one recorder.
+    """The guard of one recorder.  `wall`: its clock, ns UTC.
 
     Make it in the recorder's network namespace, before privileges are dropped; CAP_NET_ADMIN must
     stay.  Raises KernelError if a netfilter socket cannot be opened.
@@ -62,8 +62,10 @@ class Guard:
     `proved`: the last probe was received.
     """
 
-    def __init__(self, log: Log, *, accept_notrack: bool, probe: bool) -> None:
-        self._log = log
+    def __init__(
+        self, log: Log, wall: Callable[[], int], *, accept_notrack: bool, probe: bool
+    ) -> None:
+        self._log, self._wall = log, wall
         self._accept_notrack = accept_notrack
         self._watcher: Watcher | None = None
         self._probe = Probe() if probe else None
@@ -86,7 +88,7 @@ class Guard:
         """Look for the first time.  `now`: ns UTC."""
         # Numbers of holes are unique in the recording, also over restarts.
         self._numbers = itertools.count(now // MILLISECOND)
-        self._watcher = Watcher(lambda: now, now, self._accept_notrack, self._numbers)
+        self._watcher = Watcher(self._wall, now, self._accept_notrack, self._numbers)
         self._look(now)
         self._proved_at = self._counted_at = now
         self._statistics = _statistics()
@@ -173,7 +175,9 @@ class Guard:
             if look.needs_dump and hole.reason == NO_EVENTS:
                 self._await_dump(hole)
             else:
+                # A dump proves what is open from now on.
                 self._gap(hole.gap(now))
+                self._plan_dump("connections were hidden")
         mark = look.mark()
         if mark is not None and self._queue is not None:
             self._queue.mark(mark)

@@ -86,6 +86,8 @@ class Recorder:
         )
         self._segments_seen = 0
         # All events that the kernel gave until then were received, or are in a GAP; ns UTC.
+        self._received = 0
+        # The same, and a look after it found what hid connections until then.
         self._watermark = 0
         self._written_watermark = 0  # the same, of what can be read in the segments
         self._stopping = False
@@ -109,7 +111,10 @@ class Recorder:
             connect(options.buffer_bytes, options.updates, program), self._take, self._clock.wall
         )
         self._guard = make_guard(
-            self.log, accept_notrack=options.accept_notrack, probe=options.probe
+            self.log,
+            self._clock.wall,
+            accept_notrack=options.accept_notrack,
+            probe=options.probe,
         )
         self._guard.attach(self._queue, self._plan_dump)
         self._dump = TableDump(
@@ -129,7 +134,7 @@ class Recorder:
         Raises ArchiveError.
         """
         self._clock.look()
-        now = self._watermark = self._clock.wall()
+        now = self._received = self._watermark = self._clock.wall()
         self._loss.reset(now)
         # The GAPs of its first look come before the segment, and are written behind its MARK.
         self._guard.open(now)
@@ -179,7 +184,7 @@ class Recorder:
             self._dump.step()
             self._deadlines.flush_soon()
         if self._deadlines.look_due:
-            self._look()
+            self._publish()
         if self._deadlines.rotation_due:
             self._rotate()
         if self._deadlines.flush_due:
@@ -210,14 +215,19 @@ class Recorder:
         self._lose(loss)
         if loss is None and self._receiver.emptied is not None:
             self._lose(self._loss.late(self._receiver.emptied, dated=self._receiver.dated))
-            self._watermark = self._receiver.emptied
+            self._received = self._receiver.emptied
 
     def _look(self) -> None:
-        """Look at what hides connections, and publish the state; send what the log did not take."""
-        self.log.retry()
+        """Receive everything, then look at what hides connections: the watermark goes on."""
         self._receive()
         self._receiver.decode()
         self._guard.look(self._clock.wall(), self._clock.monotonic())
+        self._watermark = self._received
+
+    def _publish(self) -> None:
+        """Look, and publish the state; send what the log did not take."""
+        self.log.retry()
+        self._look()
         if self._queue.idle:
             self._written_watermark = self._watermark
         else:
@@ -284,16 +294,17 @@ class Recorder:
         self._loss.reset(now)
         self._deadlines.flush_soon()
 
-    def _flush(self) -> None:
+    def _flush(self, *, look: bool = True) -> None:
+        """Write everything that was received; without a look, up to the last watermark."""
+        now = self._clock.wall()
+        if look:
+            self._look()
         self._receiver.decode()
         self._check_messages()
-        now = self._clock.wall()
         if self._series.opened > self._segments_seen > 0:
             for gap in self._guard.open_gaps(now):
                 self._queue.gap(gap)
         if self._deadlines.heartbeat_due and self._queue.idle:
-            self._receive()
-            self._receiver.decode()
             self._queue.mark(self._guard.heartbeat(now))
         wrote, watermark = not self._queue.idle, self._watermark
         complete = self._queue.flush(now, watermark)
@@ -306,9 +317,8 @@ class Recorder:
 
     def _rotate(self) -> None:
         """Begin a new segment.  A table dump follows: each segment answers for its own period."""
-        self._receive()
-        self._receiver.decode()
         now = self._clock.wall()
+        self._look()
         self._queue.rotate(now, self._watermark)
         self._deadlines.rotated(now)
         self._flush()
@@ -334,11 +344,10 @@ class Recorder:
                 self._receive()
                 if not self._receiver.more:
                     break
-        self._flush()
+        self._flush(look=self._stopping)
         now, path = self._clock.wall(), self._queue.path
         if self._stopping:  # so that the last MARK carries the watermark
-            self._receive()
-            self._receiver.decode()
+            self._look()
         facts = {"events": self.counters.total, "lost": self.counters.lost}
         self._queue.mark(Mark.at(now, "stop", dict(facts)))
         closed = "is closed" if self._queue.close(now, self._watermark) else "could not be closed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from ctrecorder import uapi
 from ctrecorder.kernel import rules, sockets, tracking
 from ctrecorder.kernel.decoder import Decoder
 from ctrecorder.kernel.sockets import EventSocket
+from ctrecorder.segment.reader import Segment
 from ctrecorder.watch.watcher import Look, Watcher
+from tests.support.listeners import Recorder, ctlist
 from tests.support.router import RULES, Lab, wait_until
 
 MIB = 1 << 20
@@ -409,3 +412,32 @@ def test_a_look_without_a_change_is_cheap(lab: Lab, watch: Watch) -> None:
     cost = (time.process_time() - before) / looks
     print(f"{cost * 1e6:.0f} us of CPU a look")
     assert cost < 200e-6
+
+
+def test_what_was_hidden_is_a_hole_of_the_recording(tmp_path: Path) -> None:
+    """From the last look before to the first one after: no moment of it is called complete."""
+    with Lab() as lab:
+        recorder = Recorder(lab, tmp_path / "log")
+        time.sleep(1.5)
+        hidden = time.time()
+        lab.router.run("nft", "flush", "ruleset")
+        recorder.wait("IPv4 connection tracking is off")
+        seen = time.time()
+        load(lab, RULES)
+        recorder.wait("IPv4 connection tracking is on again")
+        time.sleep(2.5)
+        recorder.stop()
+    with Segment(str(recorder.segments[0])) as segment:
+        gaps = [gap for gap in segment.gaps if gap.facts.get("family") == IPV4]
+    number = gaps[-1].facts["number"]
+    assert [(gap.reason, gap.facts["number"]) for gap in gaps] == [("not-tracked", number)] * 2
+    assert [gap.facts.get("open") for gap in gaps] == [True, None]
+    assert gaps[-1].begin < hidden * 1e9
+    assert gaps[-1].end > seen * 1e9
+
+    def exit_code(moment: float) -> int:
+        asked = ("--who", "10.9.9.9:1", "--at", f"@{moment:.3f}", tmp_path / "log")
+        return ctlist(*asked, code=None).returncode
+
+    assert exit_code((hidden + seen) / 2) == 3
+    assert exit_code(gaps[-1].end / 1e9 + 1) == 1

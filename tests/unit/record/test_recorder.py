@@ -182,7 +182,9 @@ class Entries(Log):
 class Quiet(Guard):
     """A guard that finds nothing: it has no kernel to look at."""
 
-    def __init__(self, log: Log, *, accept_notrack: bool, probe: bool) -> None:
+    def __init__(
+        self, log: Log, wall: Callable[[], int], *, accept_notrack: bool, probe: bool
+    ) -> None:
         self.published: list[int] = []
         self.waiting: list[Gap] = []
 
