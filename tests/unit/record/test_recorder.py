@@ -580,6 +580,18 @@ def test_each_write_ends_with_a_watermark(stage: Stage) -> None:
     assert 19 <= found[-1][1] <= 20.5
 
 
+def test_a_watermark_does_not_stretch_a_dump(stage: Stage) -> None:
+    """A MARK of a period carries none: what came behind the dump is not in it."""
+    stage.run(10)
+    (path,) = stage.segments()
+    with Segment(str(path)) as segment:
+        carriers = [
+            block for block in segment.blocks if block.watermark and block.kind == Kind.MARK
+        ]
+    assert carriers
+    assert all(mark.end - mark.begin < SECOND for mark in marks(path, "dump"))
+
+
 def test_the_watermark_stands_still_while_the_buffer_is_not_empty(stage: Stage) -> None:
     """A flood that always has more: its events are written, but nothing is proved."""
 
