@@ -93,6 +93,8 @@ def _missing_segments(segments: Iterable[Recording]) -> Iterator[tuple[int, int]
     """
     last: dict[str, tuple[int, chain.Link]] = {}
     for segment in segments:
+        if not len(segment.index):
+            continue
         link = chain.link(segment)
         begin, end = segment.times
         if link.chain in last:

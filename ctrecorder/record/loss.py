@@ -21,11 +21,12 @@ class LossCounter:
         self._counters = counters
         self._dropped = 0  # total at the last check, as those of `counters`
         self._checked_ns = 0  # ns UTC of the last check of the kernel's drops
-        self._emptied_ns = 0  # ns UTC of the last receive that found the buffer empty
+        # When a receive found the buffer empty last, monotonic ns; 0: never.
+        self._emptied_ns = 0
 
     def reset(self, now_ns: int) -> None:
         """Begin at `now_ns`, ns UTC: no loss is dated earlier."""
-        self._checked_ns = self._emptied_ns = now_ns
+        self._checked_ns = now_ns
 
     def dropped(self, total: int, buffer_bytes: int, now_ns: int) -> Gap | None:
         """A gap for the events that the kernel dropped since the last check, None if it dropped
@@ -39,17 +40,19 @@ class LossCounter:
         self._checked_ns = now_ns
         return gap
 
-    def late(self, emptied: int, *, dated: bool) -> Gap | None:
+    def late(self, emptied: int, monotonic: int, *, dated: bool) -> Gap | None:
         """A gap for the times in which events waited: without a time of the kernel they are dated
         when they are received.  None if they did not wait long, or the kernel dates them.
 
-        `emptied`: the time before the receive that found the buffer empty, ns UTC.
+        `emptied`: the time before the receive that found the buffer empty, ns UTC.  `monotonic`:
+        now, ns of the monotonic clock: no step of the other one is a wait.
         """
-        before, self._emptied_ns = self._emptied_ns, emptied
-        if dated or not before or emptied - before < MAX_WAIT_NS:
+        before, self._emptied_ns = self._emptied_ns, monotonic
+        waited = monotonic - before
+        if dated or not before or waited < MAX_WAIT_NS:
             return None
         detail = "the recorder did not run; events of this time are dated when they were received"
-        return Gap(before, emptied, "late", None, detail)
+        return Gap(emptied - waited, emptied, "late", None, detail)
 
     def unreadable(self, total: int, problem: str, now_ns: int) -> Gap | None:
         """A gap for the kernel's messages that could not be decoded since the last check, None if

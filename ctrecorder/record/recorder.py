@@ -214,7 +214,9 @@ class Recorder:
         loss = self._loss.dropped(events.drops(), events.buffer_bytes, self._clock.wall())
         self._lose(loss)
         if loss is None and self._receiver.emptied is not None:
-            self._lose(self._loss.late(self._receiver.emptied, dated=self._receiver.dated))
+            now = self._clock.monotonic()
+            late = self._loss.late(self._receiver.emptied, now, dated=self._receiver.dated)
+            self._lose(late)
             self._received = self._receiver.emptied
 
     def _look(self) -> None:

@@ -28,10 +28,15 @@ from ctrecorder.ctlog.plans import LIVE, EncodingPlan
 OVERHEAD_BYTES = 400
 
 
+# MARKs that are about a moment, not about a period.
+_MOMENTS = frozenset(("start", "heartbeat", "stop"))
+
+
 class PendingBlock(NamedTuple):
     """A block without its two hashes.
 
     `times`: time_min and time_max, ns UTC.  `form`: with WATERMARK, if the block has one.
+    `carries`: it may get one: time_max, which that moves, means nothing else.
     """
 
     kind: Kind
@@ -40,6 +45,7 @@ class PendingBlock(NamedTuple):
     family: int = 0
     form: int = WHOLE
     rows: int = 0
+    carries: bool = False
 
     def with_watermark(self, watermark: int) -> PendingBlock:
         """The same block, EVENTS or MARK, as the last one with events until `watermark`, ns UTC."""
@@ -61,7 +67,15 @@ def table_blocks(
         part = table if len(table) <= ROWS_WRITTEN else table.slice(first, first + ROWS_WRITTEN)
         form, payload = _encoded(part, kind, level, plan)
         blocks.append(
-            PendingBlock(kind, payload, block_times(kind, part), part.family, form, len(part))
+            PendingBlock(
+                kind,
+                payload,
+                block_times(kind, part),
+                part.family,
+                form,
+                len(part),
+                carries=kind == Kind.EVENTS,
+            )
         )
     return blocks
 
@@ -94,4 +108,5 @@ def gap_block(gap: Gap) -> PendingBlock:
 
 def mark_block(mark: Mark) -> PendingBlock:
     """A MARK, with the times of its frame as those of a GAP."""
-    return PendingBlock(Kind.MARK, mark.payload(), (mark.begin, max(mark.begin, mark.end)))
+    span = (mark.begin, max(mark.begin, mark.end))
+    return PendingBlock(Kind.MARK, mark.payload(), span, carries=mark.what in _MOMENTS)

@@ -261,7 +261,7 @@ class SegmentWriter:
 
     def write(self, pending: PendingBlock) -> None:
         """Append a block.  Raises WriteError."""
-        kind, payload, times, family, form, rows = pending
+        kind, payload, times, family, form, rows = pending[:6]
         block = pack_block(
             kind,
             payload,

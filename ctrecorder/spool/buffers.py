@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterator
 
 from ctrecorder.columns import Table, concat
-from ctrecorder.ctlog.frame import Kind
 from ctrecorder.segment.pending import PendingBlock, table_blocks
 
 _Key = tuple[int, bool]  # address family; True for the rows of a table dump
@@ -82,15 +81,10 @@ class BlockBuffer:
     def carry(self, watermark: int) -> bool:
         """Put a watermark, ns UTC, on the last block to be written; False if it cannot carry one.
 
-        A watermark ends the times of its block, so the block may have no later time, and may not be
-        a MARK of a period, as that of a dump is.
+        A watermark ends the times of its block, so the block may have no later time.
         """
         block = self._unwritten[-1] if self._unwritten else None
-        if block is None or block.kind not in (Kind.EVENTS, Kind.MARK):
-            return False
-        if block.times[1] > watermark:
-            return False
-        if block.kind == Kind.MARK and block.times[0] < block.times[1]:
+        if block is None or not block.carries or block.times[1] > watermark:
             return False
         self._unwritten[-1] = block.with_watermark(watermark)
         return True
