@@ -102,7 +102,7 @@ RECORDERS = ("ctrecord", "ctrecord@x", "ctrecord-netns@x")
 
 
 @pytest.mark.parametrize(
-    ("unit", "most"), [*((unit, 1.5) for unit in RECORDERS), ("ctsqueeze", 1.0), ("ctexpire", 1.0)]
+    ("unit", "most"), [*((unit, 1.6) for unit in RECORDERS), ("ctsqueeze", 1.0), ("ctexpire", 1.0)]
 )
 def test_the_sandbox_is_tight(router: Router, unit: str, most: float) -> None:
     said = router.run("systemd-analyze", "security", "--no-pager", f"{unit}.service").stdout
