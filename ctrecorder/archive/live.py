@@ -151,7 +151,7 @@ def _valid(facts: Json, chain: str) -> LiveState | None:
         there = os.stat(state.segment, follow_symlinks=False)
     except (KeyError, TypeError, ValueError, OverflowError, OSError):
         return None
-    # Not by the boot id: in a container, a unit with a /proc of its own sees another one than ctlist.
+    # Not by the boot id: in a container, a unit with a /proc of its own sees another one.
     fresh = 0 <= age <= VALID_NS
     runs = ticks is not None and ticks == facts.get("start_ticks")
     in_place = (there.st_dev, there.st_ino) == (state.device, state.inode)

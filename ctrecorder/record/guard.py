@@ -27,6 +27,7 @@ from ctrecorder.service import messages
 from ctrecorder.service.log import Log
 from ctrecorder.spool.queue import WriteQueue
 from ctrecorder.times import MILLISECOND, MINUTE
+from ctrecorder.watch.conditions import Conditions
 from ctrecorder.watch.hidden import NO_EVENTS
 from ctrecorder.watch.watcher import Hole, Watcher
 
@@ -67,6 +68,7 @@ class Guard:
     ) -> None:
         self._log, self._wall = log, wall
         self._accept_notrack = accept_notrack
+        self._conditions = Conditions()
         self._watcher: Watcher | None = None
         self._probe = Probe() if probe else None
         self._publisher = _publisher(log)
@@ -88,7 +90,9 @@ class Guard:
         """Look for the first time.  `now`: ns UTC."""
         # Numbers of holes are unique in the recording, also over restarts.
         self._numbers = itertools.count(now // MILLISECOND)
-        self._watcher = Watcher(self._wall, now, self._accept_notrack, self._numbers)
+        self._watcher = Watcher(
+            self._wall, now, self._accept_notrack, self._numbers, self._conditions
+        )
         self._look(now)
         self._proved_at = self._counted_at = now
         self._statistics = _statistics()
@@ -99,8 +103,7 @@ class Guard:
 
     def close(self) -> None:
         """Close sockets and files; the published state is removed."""
-        if self._watcher is not None:
-            self._watcher.close()
+        self._conditions.close()
         if self._probe is not None:
             self._probe.close()
         if self._publisher is not None:

@@ -2,6 +2,7 @@
 
 # What other packages may use: module.name.
 SHOWN = (
+    "conditions.Conditions",
     "hidden.NO_EVENTS",
     "watcher.Hole",
     "watcher.Watcher",

@@ -277,9 +277,15 @@ class Watcher:
         """What hides connections now."""
         if sysctls[EVENTS] == 0:
             yield NO_EVENTS, Untracked()
+        legacy = dict(zip(_NAMES, self._legacy, strict=False))
+        readable = not self.state and self._reading.notrack is not None
         for family, found in self._reading.tracking.items():
-            if found is Tracking.OFF:
-                yield NOT_TRACKED, Untracked(family)
+            key = NOT_TRACKED, Untracked(family)
+            # No rule uses it, but there are entries: left over, or of a user that is not a rule.
+            # At the first look it was never good: nothing says that they are more than left over.
+            unused = found is Tracking.UNKNOWN and readable and legacy.get(family) == frozenset()
+            if found is Tracking.OFF or unused:
+                yield key
         for scope in self._reading.notrack or ():
             yield NOTRACK, scope
 

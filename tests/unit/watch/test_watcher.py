@@ -280,7 +280,7 @@ def test_a_table_that_ends_with_its_owner_moves_no_generation() -> None:
     ("before", "after", "families"),
     [
         (reading(ON, OFF), reading(ON, OFF), [IPV4]),
-        (reading(ON, UNKNOWN), reading(ON, ON), [IPV4]),
+        (reading(ON, UNKNOWN), reading(ON, ON), [IPV6, IPV4]),  # that was not known to be on
         (reading(OFF, OFF), reading(OFF, OFF), []),
         (reading(ON, ON), reading(ON, OFF), [IPV4]),
         (reading(ON, ON), reading(UNKNOWN, UNKNOWN), [None]),
