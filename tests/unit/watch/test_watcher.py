@@ -365,10 +365,11 @@ def test_unknown_that_turns_out_to_be_off_was_off_since_it_was_on() -> None:
 def test_tracking_that_is_not_on_is_read_again_after_a_minute() -> None:
     machine = Machine()
     machine.kernel.found = reading(ON, UNKNOWN)
-    machine.look()
+    assert [hole.scope.family for hole in machine.look().opened] == [IPV6], "never known to be on"
     machine.kernel.found = reading(ON, OFF)  # its last entry timed out
     looks = [machine.look() for _ in range(61)]
-    assert [bool(look.opened) for look in looks] == [False] * 59 + [True, False]
+    assert [bool(look.changed) for look in looks] == [False] * 59 + [True, False]
+    assert not any(look.opened for look in looks), "it is the same hole"
 
 
 def test_legacy_tables_have_no_generation() -> None:
