@@ -192,8 +192,11 @@ class _Numbered:
 def _live(
     members: list[Segment], chains: Chains, state: LiveState | None, numbered: _Numbered
 ) -> LiveWatermark | None:
-    """What the running recorder of the chain proves, if its open segment is here."""
-    here = state is not None and any(_is_file(one, state) for one in members)
+    """What the running recorder of the chain proves, if its open segment is here.
+
+    The state was read before the folder, so the recorder may have begun another segment since.
+    """
+    here = state is not None and any(_is_file(one, state) for one in members[-2:])
     number, last = chains.place(members[-1].path)
     if state is None or not here or number != last:
         return None

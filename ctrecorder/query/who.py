@@ -141,6 +141,8 @@ def answer(
         try:
             dumps = _Dumps(archive)
             tables = list(_candidates(archive, who_query, dumps))
+            if who_query.since > now:  # an open connection says nothing of what is to come
+                tables = [one.take(np.flatnonzero(one["end"] != 0)) for one in tables]
             start_outside, end_outside = _reach_outside(tables, dumps)
             known = evidence.gather(archive.segments, chains, states, dumps=True)
             scope = _scope(who_query)

@@ -324,6 +324,7 @@ class Recorder:
         self._queue.rotate(now, self._watermark)
         self._deadlines.rotated(now)
         self._flush()
+        self._publish()
 
     def _handle(self, signals: list[int]) -> None:
         for number in signals:
