@@ -225,6 +225,8 @@ def listing(args: argparse.Namespace, audit: Audit) -> int:
         common.report("ctlist", f"{path}: a copy of {instead}, which is read instead")
     if args.headers:
         rows, proved = show_headers(opened, args.format), True
+    elif not found.segments:  # each file that could not be read was reported
+        rows, proved = 0, False
     else:
         rows, proved = show(opened, renderer, args, audit, states)
     for finding in opened.findings:

@@ -14,7 +14,7 @@ from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.query import evidence
 from ctrecorder.query.coverage import NOT_RECORDED, NOT_YET, Hole, Scope
 from ctrecorder.query.open import Archive, one_of_each
-from ctrecorder.query.verdict import Completeness, Verdict, judge
+from ctrecorder.query.verdict import Verdict, judge
 from ctrecorder.segment.recording import Recording as Segment
 
 # A shorter time before the first segment or after the last one is no hole of a listing: two
@@ -28,8 +28,6 @@ def verdict_of_listing(archive: Archive, states: Mapping[str, LiveState], now: i
     A query without a window asks for what is there: from the first segment to the last watermark.
     `states`: `evidence.live_states`, read before the archive was opened.
     """
-    if not archive.segments:  # each that could not be read is reported on its own
-        return Verdict(Completeness.NOT_COMPLETE)
     query = archive.query
     chains = Chains(archive.spans)
     with _near(archive, chains) as segments:
