@@ -31,7 +31,7 @@ FUZZER = .venv/$(subst ==,-,$(ATHERIS))
 
 PYTEST = $(PYTHON) -B -m pytest
 # The quick ones first.
-TESTS = tests/unit tests/lab tests/faults tests/model tests/package
+TESTS = tests/unit tests/lab tests/faults tests/package
 
 # Exits 0 if all packages named are installed, otherwise installs what is missing; says what to do
 # to who may not.
@@ -48,7 +48,7 @@ help:
 	@echo 'As root, on Debian 12 or 13:'
 	@echo '  make demo      a client, a NAT router and a server in network namespaces, recorded and listed (10 s)'
 	@echo '  make quick     lint, and the tests that are not marked slow (30 s)'
-	@echo '  make check     every test: lint, unit, lab, faults, model, package (or one: make check-unit)'
+	@echo '  make check     lint, and the tests: unit, lab, faults, package (or one: make check-unit)'
 	@echo '  make bench     speed and memory, with the machine they were measured on'
 	@echo '  make check-full  make check, and make coverage: which lines of each package the tests execute (40 min)'
 	@echo '  make deb       the Debian package, into build/'
@@ -79,7 +79,7 @@ quick: check-lint
 	$(PYTEST) tests/unit -m 'not slow' -q -n auto --hypothesis-profile=quick --durations=5
 
 # What takes too long for each commit.
-check-full: check coverage
+check-full: check check-model coverage
 
 # With coverage's tracing each test takes longer; its own memory and time are not the commands', so
 # those tests are left out.
