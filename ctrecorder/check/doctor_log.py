@@ -123,7 +123,7 @@ def _look_at_ages(folder: str, now: int) -> Iterator[Finding]:
     if not paths:
         return
     what = f"{count(len(paths), 'segment')} of {folder} will not be deleted by age (max_age): "
-    what += "the clock was not right, or was never synchronised, while they were recorded: "
+    what += "the clock was not right while they were recorded: "
     what += ", ".join(map(os.path.basename, paths[:3])) + (", ..." if len(paths) > 3 else "")
     changes = "nothing: it shows the header. Keep the clock right with a time daemon; max_size in "
     changes += "ctrecorder.conf(5) limits the log meanwhile"

@@ -5,8 +5,8 @@ times of a chain are compared with each other: segments follow each other in the
 `sequence`, and their times must ascend.  The longest ascending run of them is taken as right.  A
 time outside of it lies between its neighbours in the run, so one wrong time spoils no other.
 
-Where the clock's state was recorded (ctlog(5), coverage) and no clock of the chain was ever
-synchronised, no age is known.
+Where the clock's state was recorded (ctlog(5), coverage), times of before it was synchronised first
+do not count.  If it never was, they do: "now" is of the same clock.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ctrecorder.ctlog.frame import Json, Kind, Mark
@@ -112,10 +112,12 @@ def ages(segments: Iterable[SegmentTimes], now: int) -> dict[str, Age]:
 
 
 def _ages_of_chain(chain: list[SegmentTimes], now: int) -> dict[str, Age]:
+    if not any(state for one in chain for state in one.clocks):
+        # A clock that nothing ever set is all there is, also for `now`.
+        chain = [replace(one, clocks=()) for one in chain]
     points = _points(chain, now)
     run = ascending_run(points)
-    clocks = [state for one in chain for state in one.clocks]
-    synchronised = not clocks or any(clocks)
+    synchronised = True
     found = {}
     right = [point if index in run else None for index, point in enumerate(points)]
     earlier = _nearest(right)
