@@ -73,7 +73,7 @@ def recorded(router: Router, pattern: str = f"{LOGS}/{BLUE}-*") -> dict[int, set
     found: dict[int, set[str]] = {}
     for line in router.sh(f"ctlist --format json {pattern}", check=False).splitlines():
         row = json.loads(line)
-        found.setdefault(row["orig_sport"], set()).add(row["event"])
+        found.setdefault(row.get("orig_sport", 0), set()).add(row["event"])
     return found
 
 
