@@ -29,7 +29,7 @@ from ctrecorder.spool.queue import WriteQueue
 from ctrecorder.times import MILLISECOND, MINUTE
 from ctrecorder.watch.conditions import Conditions
 from ctrecorder.watch.hidden import NO_EVENTS
-from ctrecorder.watch.watcher import Hole, Watcher
+from ctrecorder.watch.watcher import Hole, Look, Watcher
 
 # The path from the kernel to the decoder is proved so often, and after each change of the rules.
 PROOF_NS = MINUTE
@@ -77,8 +77,9 @@ class Guard:
         self._proof_due = 0  # monotonic ns
         self._proved_at = 0  # ns UTC of the last proof
         self._silent: Hole | None = None  # no event of the last probe arrived
-        # Holes of events that were off: they last until a dump has shown what began meanwhile.
-        self._awaiting: list[Hole] = []
+        # Holes of events that were off, and when they came back, ns UTC: a hole lasts until a dump
+        # that began later has shown what began meanwhile.
+        self._awaiting: list[tuple[Hole, int]] = []
         self._statistics: Statistics | None = None
         self._counted_at = 0  # ns UTC
         self._publishing_fails = False
@@ -93,7 +94,7 @@ class Guard:
         self._watcher = Watcher(
             self._wall, now, self._accept_notrack, self._numbers, self._conditions
         )
-        self._look(now)
+        self._look(self._watcher, now)
         self._proved_at = self._counted_at = now
         self._statistics = _statistics()
 
@@ -121,7 +122,8 @@ class Guard:
 
     def open_gaps(self, now: int) -> list[Gap]:
         """The GAPs of the holes that last: each further segment begins with them."""
-        lasting = [*(self._watcher.holes if self._watcher else ()), *self._awaiting]
+        lasting = list(self._watcher.holes if self._watcher else ())
+        lasting += [hole for hole, _ in self._awaiting]
         if self._silent is not None:
             lasting.append(self._silent)
         return [hole.gap(now) for hole in lasting]
@@ -130,14 +132,22 @@ class Guard:
         """`table` without events of probes."""
         return table if self._probe is None else self._probe.take(table)
 
-    def look(self, now: int, monotonic: int) -> None:
-        """Look at everything that is due.  Call it right after all queued events were decoded.
+    def lost(self) -> None:
+        """The kernel has dropped events, maybe those of a probe: another one is due."""
+        self._proof_due = 0
 
-        `now`: ns UTC.
+    def look(self, now: int, monotonic: int, *, received: bool) -> bool:
+        """Look at everything that is due; False if what hides connections is not known for certain.
+
+        `now`: ns UTC.  `received`: all events that the kernel gave until now were decoded.
         """
-        self._judge_probe(now)
-        changed = self._look(now)
-        if self._probe is not None and (changed or monotonic >= self._proof_due):
+        if self._watcher is None:
+            return False
+        if received:
+            self._judge_probe(now)
+        look = self._look(self._watcher, now)
+        due = bool(look.changed) or monotonic >= self._proof_due
+        if self._probe is not None and due and look.state["events"] != 0:
             self._proof_due = monotonic + PROOF_NS
             try:
                 self._probe.send()
@@ -145,10 +155,11 @@ class Guard:
                 self.proved = False
                 self._log.send(messages.HIDDEN, f"no proof that events arrive: {error}")
                 self._probe = None
+        return look.settled
 
     def _judge_probe(self, now: int) -> None:
         """Both events of the last probe were queued when it was sent, and all was decoded since."""
-        if self._probe is None:
+        if self._probe is None or not self._proof_due:  # not sent yet, or events were lost since
             return
         if self._probe.pending and self._silent is None:
             self.proved = False
@@ -161,22 +172,20 @@ class Guard:
             self._gap(self._silent.gap(now))
         elif not self._probe.pending:
             if self._silent is not None:
-                ended, self._silent = replace(self._silent, end=now), None
-                self._await_dump(ended)
+                ended, self._silent = self._silent, None
+                self._await_dump(ended, now)
             self.proved, self._proved_at = True, now
 
-    def _look(self, now: int) -> bool:
-        """Look at sysctls, rules and tracking; True if something changed."""
-        if self._watcher is None:
-            return False
-        look = self._watcher.look(now)
+    def _look(self, watcher: Watcher, now: int) -> Look:
+        """Look at sysctls, rules and tracking, and record what has changed."""
+        look = watcher.look(now)
         for note in look.notes:
             self._log.send(messages.HIDDEN if note.warning else messages.VISIBLE, note.text)
         for hole in look.opened:
             self._gap(hole.gap(now))
         for hole in look.closed:
             if look.needs_dump and hole.reason == NO_EVENTS:
-                self._await_dump(hole)
+                self._await_dump(hole, self._wall())
             else:
                 # A dump proves what is open from now on.
                 self._gap(hole.gap(now))
@@ -184,18 +193,20 @@ class Guard:
         mark = look.mark()
         if mark is not None and self._queue is not None:
             self._queue.mark(mark)
-        return bool(look.changed)
+        return look
 
-    def _await_dump(self, hole: Hole) -> None:
-        """Keep a hole open until a dump is complete: what began in it never reports its end."""
-        self._awaiting.append(replace(hole, end=None))
+    def _await_dump(self, hole: Hole, since: int) -> None:
+        """Keep a hole open until a dump that begins after `since`, ns UTC, is complete: what began
+        in it never reports its end.
+        """
+        self._awaiting.append((replace(hole, end=None), since))
         self._plan_dump("events were off")
 
     def dumped(self, start: int, end: int) -> None:
         """A complete dump, from `start` to `end` (ns UTC), shows what is open."""
-        for hole in [hole for hole in self._awaiting if hole.start <= start]:
-            self._awaiting.remove(hole)
-            self._gap(replace(hole, end=end).gap(end))
+        for each in [each for each in self._awaiting if each[1] <= start]:
+            self._awaiting.remove(each)
+            self._gap(replace(each[0], end=end).gap(end))
 
     def heartbeat(self, now: int) -> Mark:
         """A MARK heartbeat, and a MARK statistics before it if the kernel refused connections."""

@@ -183,12 +183,20 @@ class Recorder:
         if self._dump.active or 0 < self._dump.due <= self._clock.monotonic():
             self._dump.step()
             self._deadlines.flush_soon()
-        if self._deadlines.look_due:
-            self._publish()
         if self._deadlines.rotation_due:
             self._rotate()
+        look_due = self._deadlines.look_due
         if self._deadlines.flush_due:
             self._flush()
+        elif look_due:
+            self._look()
+            if self._queue.idle:
+                self._written_watermark = self._watermark
+            else:
+                self._deadlines.flush_soon()
+        if look_due:
+            self.log.retry()
+            self._publish()
         if self._deadlines.status_due:
             self._status.report(self._queue.path, self._clock.monotonic())
             self._deadlines.reported(daemon.watchdog_seconds())
@@ -206,34 +214,32 @@ class Recorder:
             self.log.send(messages.NAMESPACE, text, name=namespace.name)
             self._stopping = self.namespace_lost = True
 
-    def _receive(self) -> None:
-        """Take what the kernel has queued, as much as a turn allows."""
+    def _receive(self) -> bool:
+        """Take what the kernel has queued, as much as a turn allows; True if that was all."""
         self._receiver.receive()
         self._deadlines.flush_soon()
         events = self._receiver.socket
         loss = self._loss.dropped(events.drops(), events.buffer_bytes, self._clock.wall())
         self._lose(loss)
-        if loss is None and self._receiver.emptied is not None:
-            now = self._clock.monotonic()
-            late = self._loss.late(self._receiver.emptied, now, dated=self._receiver.dated)
-            self._lose(late)
-            self._received = self._receiver.emptied
+        if loss is not None:
+            self._guard.lost()
+        if loss is not None or self._receiver.emptied is None:
+            return False
+        now = self._clock.monotonic()
+        self._lose(self._loss.late(self._receiver.emptied, now, dated=self._receiver.dated))
+        self._received = self._receiver.emptied
+        return True
 
     def _look(self) -> None:
         """Receive everything, then look at what hides connections: the watermark goes on."""
-        self._receive()
+        received = self._receive()
         self._receiver.decode()
-        self._guard.look(self._clock.wall(), self._clock.monotonic())
-        self._watermark = self._received
+        now, monotonic = self._clock.wall(), self._clock.monotonic()
+        if self._guard.look(now, monotonic, received=received):
+            self._watermark = self._received
 
     def _publish(self) -> None:
-        """Look, and publish the state; send what the log did not take."""
-        self.log.retry()
-        self._look()
-        if self._queue.idle:
-            self._written_watermark = self._watermark
-        else:
-            self._deadlines.flush_soon()
+        """Publish the state, with the watermark of what was written."""
         counters = {"events": self.counters.total, "lost": self.counters.lost}
         self._guard.publish(
             self._series.chain,
@@ -293,6 +299,9 @@ class Recorder:
             )
             start, end = min(before, now), max(before, now)
             self._queue.gap(Gap(start, end, "clock", 0, f"the clock was set {which}"))
+            # Of the new clock nothing is proved yet.
+            self._received = min(self._received, now)
+            self._watermark = min(self._watermark, now)
         self._loss.reset(now)
         self._deadlines.flush_soon()
 
@@ -311,7 +320,7 @@ class Recorder:
         wrote, watermark = not self._queue.idle, self._watermark
         complete = self._queue.flush(now, watermark)
         if complete:
-            self._written_watermark = max(self._written_watermark, watermark)
+            self._written_watermark = watermark
         self._deadlines.flushed(wrote=wrote, complete=complete)
         if self._series.opened > self._segments_seen:
             self._plan_dump("new segment" if self._segments_seen else "start")

@@ -93,7 +93,8 @@ class Look:
     before, which was at `since`; empty at the first look.  `opened`: holes that began and last.
     `closed`: holes that ended; one that was never in `opened` began and ended between two looks.
     `needs_dump`: connections that the kernel never reported may be open now; a dump of the table
-    finds them.  `sysctls`: by name, None if one cannot be read.
+    finds them.  `sysctls`: by name, None if one cannot be read.  `settled`: False if the rules
+    changed while they were read: then the next look decides, and nothing is proved until then.
     """
 
     time: int
@@ -105,6 +106,7 @@ class Look:
     closed: tuple[Hole, ...] = ()
     needs_dump: bool = False
     notes: tuple[Note, ...] = ()
+    settled: bool = True
 
     def mark(self) -> Mark | None:
         """The MARK `state`; None if nothing changed."""
@@ -178,7 +180,7 @@ class Watcher:
             look = self._compare(now, sysctls, state, self._between(moves, before))
         self._note_good(now, sysctls, stable and self._reading.notrack is not None)
         self.state, self._sysctls, self._last = state, sysctls, now
-        return look
+        return replace(look, settled=stable)
 
     def _has_changed(self, generation: int | None) -> bool:
         """If the rules have to be read."""
@@ -280,12 +282,11 @@ class Watcher:
         legacy = dict(zip(_NAMES, self._legacy, strict=False))
         readable = not self.state and self._reading.notrack is not None
         for family, found in self._reading.tracking.items():
-            key = NOT_TRACKED, Untracked(family)
             # No rule uses it, but there are entries: left over, or of a user that is not a rule.
             # At the first look it was never good: nothing says that they are more than left over.
             unused = found is Tracking.UNKNOWN and readable and legacy.get(family) == frozenset()
             if found is Tracking.OFF or unused:
-                yield key
+                yield NOT_TRACKED, Untracked(family)
         for scope in self._reading.notrack or ():
             yield NOTRACK, scope
 

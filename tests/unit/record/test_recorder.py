@@ -185,6 +185,7 @@ class Quiet(Guard):
     def __init__(
         self, log: Log, wall: Callable[[], int], *, accept_notrack: bool, probe: bool
     ) -> None:
+        self.settled = True
         self.published: list[int] = []
         self.waiting: list[Gap] = []
 
@@ -208,8 +209,11 @@ class Quiet(Guard):
     def take(self, table: Table) -> Table:
         return table
 
-    def look(self, now: int, monotonic: int) -> None:
+    def lost(self) -> None:
         pass
+
+    def look(self, now: int, monotonic: int, *, received: bool) -> bool:
+        return self.settled
 
     def dumped(self, start: int, end: int) -> None:
         pass
@@ -671,3 +675,41 @@ def test_the_published_watermark_is_that_of_what_can_be_read(stage: Stage) -> No
     assert len(guard.published) >= 28
     assert guard.published == sorted(guard.published)
     assert guard.published[-1] > START + 28 * SECOND
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_the_published_watermark_goes_back_with_the_clock(stage: Stage, settled: bool) -> None:
+    """What the clock said before the step would cover times that are still to come."""
+    before = 0
+
+    def step() -> None:
+        nonlocal before
+        guard = stage.recorder._guard
+        assert isinstance(guard, Quiet)
+        guard.settled, before = settled, len(guard.published)
+        stage.machine.step_wall(-900 * SECOND)
+
+    stage.machine.at(10.5, step)
+    for tenth in range(200):
+        stage.arrive(tenth / 10, tenth)
+    stage.run(20)
+    guard = stage.recorder._guard
+    assert isinstance(guard, Quiet)
+    assert guard.published[before - 1] > START + 8 * SECOND
+    assert max(guard.published[before + 1 :]) <= START - 880 * SECOND
+
+
+def test_nothing_is_proved_while_the_rules_are_not_known(stage: Stage) -> None:
+    def change(settled: bool) -> None:
+        guard = stage.recorder._guard
+        assert isinstance(guard, Quiet)
+        guard.settled = settled
+
+    stage.machine.at(10.5, lambda: change(settled=False))
+    stage.machine.at(15.5, lambda: change(settled=True))
+    for second in range(9, 18):
+        stage.arrive(second, second)
+    stage.run(30)
+    found = [seconds for _, seconds in watermarks(stage.segments()[0])]
+    assert not [seconds for seconds in found if 10.5 < seconds < 15.5]
+    assert max(found) > 20
