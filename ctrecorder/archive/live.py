@@ -1,8 +1,8 @@
 """What a recorder publishes of itself while it runs: a small file in /run, renewed each second.
 
 It tells readers up to when the open segment is complete, and what the recorder sees at this moment,
-without a write to flash.  It is believed for 3 s, and only from a process that still runs, in this
-boot, about a file that is still the open segment.  A copy of an archive has no such file.
+without a write to flash.  It is believed for 3 s, and only from a process that still runs, about a
+file that is still in its place.  A copy of an archive has no such file.
 
 The file is `/run/ctrecorder/CHAIN.json`.  It holds no addresses, and everyone may read it.
 """

@@ -8,22 +8,19 @@ A recording is what one chain of segments holds.  Recordings of one connection t
 side by side) cover for each other; recordings of different tables do not.  `verdict` judges a
 question by them.
 
-Times are ns UTC.  A span is a pair (start, end): start is in it, end is not.
+Times are ns UTC.
 """
 
 from __future__ import annotations
 
-import bisect
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ctrecorder.render.timeline import CoverageHole
+from ctrecorder.spans import Span, cut, joined
 from ctrecorder.times import BEGIN, END
-
-Span = tuple[int, int]
-
 
 # A time for which the log may lack connections.  `reason`: of a GAP in ctlog(5), or one of these.
 Hole = CoverageHole
@@ -184,43 +181,4 @@ def _between(reached: int, start: int, segment: SegmentSpan, noted: Sequence[Spa
         detail = "expired: ctexpire deleted the segments"
     elif not segment.follows:
         reason, detail = MISSING, "a segment is missing"
-    return [Hole(*span, reason, detail=detail) for span in _cut([(reached, start)], noted)]
-
-
-def clip(span: Span, window: Span) -> list[Span]:
-    """The part of `span` in `window`: one span, or none."""
-    start, end = max(span[0], window[0]), min(span[1], window[1])
-    return [(start, end)] if start < end else []
-
-
-def joined(spans: Iterable[Span]) -> list[Span]:
-    """The same moments as spans in order that do not touch."""
-    found: list[Span] = []
-    for start, end in sorted(spans):
-        if found and start <= found[-1][1]:
-            found[-1] = (found[-1][0], max(found[-1][1], end))
-        else:
-            found.append((start, end))
-    return found
-
-
-def without(spans: Iterable[Span], holes: Iterable[Span]) -> list[Span]:
-    """`spans` less `holes`, in order."""
-    return _cut(spans, joined(holes))
-
-
-def _cut(spans: Iterable[Span], cuts: Sequence[Span]) -> list[Span]:
-    """`spans` less `cuts`, which are in order and do not touch."""
-    left: list[Span] = []
-    for start, end in sorted(spans):
-        behind = max(bisect.bisect(cuts, (start, start)) - 1, 0)
-        for index in range(behind, len(cuts)):
-            first, last = cuts[index]
-            if first >= end:
-                break
-            if first > start:
-                left.append((start, first))
-            start = max(start, last)
-        if start < end:
-            left.append((start, end))
-    return left
+    return [Hole(*span, reason, detail=detail) for span in cut([(reached, start)], noted)]

@@ -17,10 +17,8 @@ from ctrecorder.query.coverage import (
     Recording,
     Scope,
     SegmentSpan,
-    Span,
-    clip,
-    without,
 )
+from ctrecorder.spans import Span, clip, without
 from ctrecorder.times import BEGIN
 
 

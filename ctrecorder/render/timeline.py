@@ -11,15 +11,16 @@
 | Coverage.name, .host, .segments | chain and host of the first SegmentSpan; their number |
 | Coverage.live_until | Recording.live.watermark; None if the recorder does not run |
 
-Times are ns UTC.  A span has its start in it and its end not.
+Times are ns UTC.
 """
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+from ctrecorder.spans import without
 
 # UNCOUNTED: the C ctrecorder did not count its losses, so that nothing is proved.
 WATERMARKS, VERSION_1_0, UNCOUNTED = "watermarks", "version 1.0", "nothing"
@@ -116,10 +117,10 @@ def rows(one: Coverage, window: Window) -> list[Row]:
     reached = window.since
     for span in spans:
         row = _clipped(max(span.start, reached), span.end, window, span)
-        found += [Row(*part, span) for part in _without([(row.start, row.end)], opaque)]
+        found += [Row(*part, span) for part in without([(row.start, row.end)], opaque)]
         reached = max(reached, row.end)
     known = [(span.start, span.end) for span in spans] + opaque
-    for start, end in _without([(window.since, window.until)], known):
+    for start, end in without([(window.since, window.until)], known):
         live = one.live_until if one.live_until is not None else end
         found += [
             Row(first, last, None, later)
@@ -140,7 +141,7 @@ def complete_ns(found: Iterable[Row]) -> int:
             holes += [] if row.what.accepted else [(row.start, row.end)]
         elif row.what is not None and row.what.basis != UNCOUNTED:
             covered.append((row.start, row.end))
-    return sum(end - start for start, end in _without(covered, holes))
+    return sum(end - start for start, end in without(covered, holes))
 
 
 def _is_in(start: int, end: int, window: Window) -> bool:
@@ -157,40 +158,11 @@ def _joined(spans: Iterable[CoveredSpan]) -> list[CoveredSpan]:
     for span in sorted(spans, key=lambda each: (each.start, each.end)):
         last = joined[-1] if joined else None
         if last is not None and span.start <= last.end and _alike(span, last):
-            joined[-1] = _with_times(last, last.start, max(last.end, span.end))
+            joined[-1] = replace(last, end=max(last.end, span.end))
         else:
             joined.append(span)
     return joined
 
 
-def _with_times(span: CoveredSpan, start: int, end: int) -> CoveredSpan:
-    return CoveredSpan(start, end, span.basis, span.protocols, span.nat_only, span.on)
-
-
 def _alike(one: CoveredSpan, other: CoveredSpan) -> bool:
-    return _with_times(one, 0, 0) == _with_times(other, 0, 0)
-
-
-def _without(
-    spans: Iterable[tuple[int, int]], holes: Iterable[tuple[int, int]]
-) -> list[tuple[int, int]]:
-    """`spans` less `holes`, in order."""
-    cuts: list[tuple[int, int]] = []  # the holes without their overlaps
-    for start, end in sorted(holes):
-        if cuts and start <= cuts[-1][1]:
-            cuts[-1] = (cuts[-1][0], max(cuts[-1][1], end))
-        else:
-            cuts.append((start, end))
-    left: list[tuple[int, int]] = []
-    for start, end in sorted(spans):
-        behind = max(bisect.bisect(cuts, (start, start)) - 1, 0)
-        for index in range(behind, len(cuts)):
-            first, last = cuts[index]
-            if first >= end:
-                break
-            if first > start:
-                left.append((start, first))
-            start = max(start, last)
-        if start < end:
-            left.append((start, end))
-    return left
+    return replace(one, start=other.start, end=other.end) == other

@@ -5,5 +5,6 @@ SHOWN = (
     "conditions.Conditions",
     "hidden.NO_EVENTS",
     "watcher.Hole",
+    "watcher.Look",
     "watcher.Watcher",
 )

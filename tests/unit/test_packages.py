@@ -130,5 +130,6 @@ def test_pyroute2_is_loaded_for_the_doctors_look_at_rules_alone() -> None:
 
 def test_only_the_recorder_needs_its_own() -> None:
     """ctlist reads files: it reaches no socket, and nothing that writes segments."""
-    theirs = {"record.recorder", "record.queue", "segment.writer", "kernel.sockets"}
+    theirs = {"record.recorder", "spool.queue", "segment.writer", "kernel.sockets"}
+    assert theirs <= modules().keys()
     assert not reach("cli.ctlist") & (theirs | {"maintain.squeeze", "capng"})
