@@ -123,11 +123,11 @@ check-other:
 
 demo:
 	@$(install) $(RUN) $(DEMO)
-	@$(PYTHON) -B tests/demo/demo.py
+	@$(PYTHON) -B -m tests.demo.demo
 
 bench:
 	@$(install) $(RUN) $(BENCH)
-	@$(PYTHON) -B tests/bench/bench.py
+	@$(PYTHON) -B -m tests.bench.bench
 
 deb:
 	@$(install) $(BUILD)

@@ -1,5 +1,5 @@
-"""bench.py [NAME...]: runs tests/bench/bench_NAME.py, or all of them, and prints the machine and
-the figures.
+"""python3 -m tests.bench.bench [NAME...]: runs tests/bench/bench_NAME.py, or all of them, and
+prints the machine and the figures.
 
 Each has `run(report)`.  Targets are those of DESIGN.md; nothing here is part of `make check`.
 """
@@ -11,10 +11,9 @@ import sys
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parents[1]))
+from tests.bench.report import Report, machine
 
-from tests.bench.report import Report, machine  # noqa: E402 - found by the path above
+HERE = Path(__file__).resolve().parent
 
 
 def main(names: list[str]) -> int:

@@ -13,10 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(CHECKOUT))
-
-from tests.support.router import (  # noqa: E402 - found by the path above
+from tests.support.router import (
     INSIDE,
     INSIDE6,
     INSIDE6_SERVER,
@@ -29,6 +26,8 @@ from tests.support.router import (  # noqa: E402 - found by the path above
     Lab,
     wait_until,
 )
+
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 # Seconds of recording before and after the traffic, so that the answer in step 6 is covered whole:
 # one for the question's tolerance, one because it asks for a whole second.

@@ -1,4 +1,4 @@
-"""run.py [--seed N] [--seconds S] ...: a timeline, its questions, and the table.
+"""python3 -m tests.model.run [--seed N] ...: a timeline, its questions, and the table.
 
 While the faults come and go, one thread asks through a long-lived worker and another by the real
 command line.  When the timeline is over, the questions that are left are asked.
@@ -19,21 +19,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-if __name__ == "__main__":
-    sys.path.insert(0, str(CHECKOUT))
-
-from tests.model import adapter, network  # noqa: E402 - found by the path above
-from tests.model.clock import Clock  # noqa: E402
-from tests.model.faults import FAULTS  # noqa: E402
-from tests.model.judge import Asked, Judge, Table  # noqa: E402
-from tests.model.oracle import Fault, Oracle  # noqa: E402
-from tests.model.questions import Chooser, Question  # noqa: E402
-from tests.model.rig import Rig  # noqa: E402
-from tests.model.timeline import Plan, plan  # noqa: E402
-from tests.model.traffic import Generator  # noqa: E402
-from tests.model.truth import SECOND, Truth  # noqa: E402
-from tests.support.router import Lab  # noqa: E402
+from tests.model import adapter, network
+from tests.model.clock import Clock
+from tests.model.faults import FAULTS
+from tests.model.judge import Asked, Judge, Table
+from tests.model.oracle import Fault, Oracle
+from tests.model.questions import Chooser, Question
+from tests.model.rig import Rig
+from tests.model.timeline import Plan, plan
+from tests.model.traffic import Generator
+from tests.model.truth import SECOND, Truth
+from tests.support.router import Lab
 
 RATE = 60.0  # flows a second
 # Pause after the last fault, so that its end is part of the run.

@@ -1,8 +1,8 @@
 """Two minutes of faults over real traffic, and thousands of questions: no false alibi, no wrong
 person, and what was covered is called complete.
 
-The seed is printed; MODEL_SEED=N repeats its faults.  `tests/model/run.py --seed N` alone shows
-more.
+The seed is printed; MODEL_SEED=N repeats its faults.  `python3 -m tests.model.run --seed N` alone
+shows more.
 """
 
 from __future__ import annotations

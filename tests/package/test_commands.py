@@ -145,6 +145,9 @@ def of_shell(script: str) -> tuple[set[str], list[Path]]:
         for word in words
         if "/" in word and not word.startswith(("/", ".")) and (CHECKOUT / word).exists()
     ]
+    named += [
+        CHECKOUT / f"{word.replace('.', '/')}.py" for word in words if word.startswith("tests.")
+    ]
     plain = {word for word in found.commands if "/" not in word} | (found.arguments & executables())
     return plain | {
         os.path.basename(word) for word in found.commands if word.startswith(("/bin/", "/usr/bin/"))
