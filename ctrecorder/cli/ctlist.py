@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ctrecorder.service.audit import Audit
 
 SUMMARY = """\
-List or search recorded connections, in order of time over all segments.
-Several values of one option (repeated, or separated by commas) mean any of them."""
+List or search recorded connections, in order of time over all segments (log files).
+If an option is repeated, or has values separated by commas, one match is enough."""
 EXAMPLES = (
     (
         "ctlist -i 192.0.2.7 -p 25 --since yesterday",
@@ -30,9 +30,9 @@ EXAMPLES = (
     ),
     (
         "ctlist --who 192.0.2.1:40000 --at '2026-11-23 18:17:30' --to 203.0.113.9",
-        "who had this public address and port, and talked to this server",
+        "who had this public address and port, for a connection with this server",
     ),
-    ("ctlist -s --format json /var/log/ctrecorder | jq .", "connections, one JSON object a line"),
+    ("ctlist -s --format json /var/log/ctrecorder | jq .", "connections, one JSON object per line"),
 )
 FORMATS = ("text", "classic", "conntrack", "json", "csv")
 
@@ -91,7 +91,7 @@ def build_parser() -> common.Parser:
     what.add_argument(
         "--since",
         metavar="TIME",
-        help="from: 2026-11-23, '2026-11-23 18:17', 18:17, -2h, yesterday",
+        help="from TIME on: 2026-11-23, '2026-11-23 18:17', 18:17, -2h, yesterday",
     )
     what.add_argument(
         "--until", metavar="TIME", help="up to the end of TIME: 2026-11-23 is the whole day"
@@ -100,7 +100,7 @@ def build_parser() -> common.Parser:
     who.add_argument(
         "--who",
         metavar="ADDRESS:PORT",
-        help="list all that had this public address and port at --at",
+        help="list all hosts that had this public address and port at the time --at",
     )
     who.add_argument(
         "--at", metavar="TIME", help="when: '2026-11-23 18:17:30' is that whole second"
@@ -109,21 +109,21 @@ def build_parser() -> common.Parser:
         "--tolerance",
         metavar="SECONDS",
         type=float,
-        help="how much clocks may differ (default: 1)",
+        help="possible clock error, before and after --at (default: 1)",
     )
     who.add_argument(
-        "--to", metavar="ADDRESS:PORT", help="only those that talked to this remote address"
+        "--to", metavar="ADDRESS:PORT", help="only connections to or from this remote address"
     )
     who.add_argument(
         "--wait",
         action="store_true",
-        help="if it is not recorded yet, wait up to 90 seconds until it is",
+        help="if that time is not recorded yet, wait up to 90 seconds until it is",
     )
     covered = parser.add_argument_group("what the log covers")
     covered.add_argument(
         "--coverage",
         action="store_true",
-        help="show when each recording recorded, and what is missing",
+        help="show which times the log covers, and what is missing",
     )
     covered.add_argument(
         "--strict",
@@ -139,7 +139,7 @@ def build_parser() -> common.Parser:
         help="one line for each connection instead of each event",
     )
     how.add_argument(
-        "-H", "--headers", action="store_true", help="show the headers of the segments only"
+        "-H", "--headers", action="store_true", help="show only the headers of the segments"
     )
     how.add_argument(
         "--format", choices=FORMATS, default="text", help="%(choices)s (default: %(default)s)"
@@ -147,10 +147,10 @@ def build_parser() -> common.Parser:
     how.add_argument(
         "--utc",
         action="store_true",
-        help="read and show times in UTC instead of local time",
+        help="read and print times in UTC instead of local time",
     )
     how.add_argument(
-        "--reason", metavar="TEXT", help="reason of the query, for its entry in the journal"
+        "--reason", metavar="TEXT", help="reason for the query, for its entry in the journal"
     )
     how.add_argument(
         "-v",

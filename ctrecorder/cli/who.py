@@ -22,8 +22,8 @@ DEFAULT_TOLERANCE_SECONDS = 1.0
 MAX_TOLERANCE_SECONDS = 7 * 86_400.0  # no clock is wrong by more than a week
 WAIT_SECONDS = 90  # an idle recorder writes a watermark each minute
 _VERSION_1_0 = (
-    "note: ctrecorder 1.0 recorded this time: it did not see events that the kernel was set not to "
-    "report, untracked packets, and losses in the last second before a crash"
+    "note: ctrecorder 1.0 recorded this time; it could not detect events that the kernel was set "
+    "not to report, untracked packets, and losses in the last second before a crash"
 )
 
 
@@ -160,7 +160,7 @@ def ask(args: argparse.Namespace, now: int) -> who.WhoQuery:
     ):
         raise UsageError(
             "--who can be combined with --at, --tolerance, --to, --protocol, --wait, "
-            "--format text or json, --utc and -v"
+            "--format text or json, --utc, --reason and -v"
         )
     if args.format not in ("text", "json"):
         raise UsageError("--who has --format text or json only")
