@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ctrecorder.service.audit import Audit
 
 SUMMARY = """\
-List or search recorded connections, in order of time over all segments (log files).
-If an option is repeated, or has values separated by commas, one match is enough."""
+List or search recorded connections, in order of time over all log files (segments).
+Repeat an option, or separate values by commas: one match is enough."""
 EXAMPLES = (
     (
         "ctlist -i 192.0.2.7 -p 25 --since yesterday",
@@ -91,7 +91,7 @@ def build_parser() -> common.Parser:
     what.add_argument(
         "--since",
         metavar="TIME",
-        help="from TIME on: 2026-11-23, '2026-11-23 18:17', 18:17, -2h, yesterday",
+        help="from TIME: 2026-11-23, '2026-11-23 18:17', 18:17, -2h, yesterday",
     )
     what.add_argument(
         "--until", metavar="TIME", help="up to the end of TIME: 2026-11-23 is the whole day"
@@ -100,7 +100,7 @@ def build_parser() -> common.Parser:
     who.add_argument(
         "--who",
         metavar="ADDRESS:PORT",
-        help="list all hosts that had this public address and port at the time --at",
+        help="list who had this public address and port at the time --at",
     )
     who.add_argument(
         "--at", metavar="TIME", help="when: '2026-11-23 18:17:30' is that whole second"
@@ -109,7 +109,7 @@ def build_parser() -> common.Parser:
         "--tolerance",
         metavar="SECONDS",
         type=float,
-        help="possible clock error, before and after --at (default: 1)",
+        help="possible error of the time --at (default: 1)",
     )
     who.add_argument(
         "--to", metavar="ADDRESS:PORT", help="only connections to or from this remote address"
