@@ -53,9 +53,9 @@ STOPPED = Message(
     NOTICE,
     ("path", "events", "lost"),
     "ctrecord has stopped",
-    "The recorder has closed its segment in order. Since its start it has received {events} "
-    "events; the number of those that the kernel or a failing disk lost is {lost}. Until it starts "
-    "again no connection is recorded. The next segment begins with a GAP for that time.",
+    "The recorder has closed its segment properly. Since its start it has received {events} "
+    "events. Events that the kernel or a failing disk lost: {lost}. No connection is recorded "
+    "until the recorder starts again. The next segment begins with a GAP for that time.",
     evidence=True,
 )
 SEGMENT_OPENED = Message(
@@ -72,8 +72,8 @@ SEGMENT_CLOSED = Message(
     ("path", "rows", "bytes", "since", "until", "last_hash"),
     "The segment {path} was closed",
     "It contains {rows} rows from {since} to {until}. Its last hash is {last_hash}. This "
-    "entry is an anchor: cttest --anchors journal compares the folder with such entries, and "
-    "so detects a folder that was made anew.",
+    "entry is an anchor: cttest --anchors journal compares the segments with such entries, and "
+    "so detects segments that were changed or created again later.",
     evidence=True,
 )
 SEGMENT_KEPT = Message(
@@ -81,9 +81,9 @@ SEGMENT_KEPT = Message(
     WARNING,
     ("path", "wanted", "reason"),
     "The recorder continues in {path}: it could not open {wanted}",
-    "The reason: {reason}. A segment is never overwritten. If the name exists already, add a "
-    "finer time to the template, or rotate less often (ctrecorder.conf(5), template and "
-    "rotate). Nothing is lost meanwhile.",
+    "The reason: {reason}. A segment is never overwritten. If the name exists already, add "
+    "minutes or seconds to the template, or begin new segments less often (ctrecorder.conf(5), "
+    "template and rotate). Nothing is lost meanwhile.",
     evidence=True,
 )
 SEGMENT_MOVED = Message(
@@ -154,9 +154,9 @@ SYSCTL = Message(
     WARNING,
     ("name", "value", "wanted"),
     "The sysctl {name} is {value}, not {wanted}",
-    "Without nf_conntrack_events=1, the kernel does not report the end of connections that "
-    "began while no recorder ran. Without nf_conntrack_timestamp=1, times are those of "
-    "receipt.\n"
+    "With nf_conntrack_events=2, the kernel does not report the end of connections that began "
+    "while no recorder ran; with 0, it reports nothing new. With nf_conntrack_timestamp=0, times "
+    "are those at which the recorder received the events.\n"
     "To change it:\n"
     "  sysctl -w {name}={wanted}",
 )
@@ -165,44 +165,46 @@ HIDDEN = Message(
     WARNING,
     (),
     "Something hides connections from the recorder",
-    "Connections of this kind are not recorded until it ends. The time is a GAP in the log, and\n"
-    "answers about it are not complete. Where no rule of a family uses connection tracking, the\n"
-    "first rule that uses it turns it on. For both families, for example:\n"
-    "nft 'add table inet wake; add chain inet wake c { type filter hook forward priority 0; }; "
-    "add rule inet wake c ct state new'",
+    "The entry names the cause and which connections it hides. They are not recorded until the "
+    "cause is gone. A GAP in the log records this time, and answers about it are not complete.\n"
+    "If no firewall rule for IPv4, or for IPv6, uses connection tracking, the first rule that uses "
+    "it turns it on. For both, for example:\n"
+    "  nft add table inet wake\n"
+    "  nft 'add chain inet wake c { type filter hook forward priority 0; }'\n"
+    "  nft add rule inet wake c ct state new",
 )
 VISIBLE = Message(
     "1fd2c1f0a4f84f0d9b9f1d3b8a7c2e54",
     NOTICE,
     (),
     "Connections are recorded again",
-    "What hid connections from the recorder has ended.",
+    "The cause that hid connections from the recorder is gone.",
 )
 REFUSED_CONNECTIONS = Message(
     "7d8c3c58b0a1495f8f3b9f0f6a1e2d43",
     WARNING,
     (),
     "The kernel refused connections",
-    "Their packets never left, so the log is complete without them. If the table is full, raise\n"
+    "Their packets never left, so the log is complete without them. If the table is full, raise "
     "net.netfilter.nf_conntrack_max. If no source port was free, use more public addresses.",
 )
 NAMESPACE = Message(
     "e316fbadf7fd464697e5a508b5fc506d",
     ERROR,
     ("name",),
-    "The network namespace {name} was deleted or made anew",
-    "The recorder was in the namespace that had this name before, so it ends. Its segment is\n"
-    "closed in order. ctrecord-netns@.path starts it again as soon as the name exists. By hand,\n"
-    "start it again.",
+    "The network namespace {name} was deleted or created again",
+    "The recorder ran in the namespace that had this name before, so it closes its segment and "
+    "ends. ctrecord-netns@.path starts a new one as soon as the name exists. If you started the "
+    "recorder by hand, start it again.",
 )
 BUFFER = Message(
     "04888d96c2d54156b1cdf17a2be873eb",
     WARNING,
     ("asked_bytes", "buffer_bytes"),
     "The receive buffer is smaller than configured",
-    "{asked_bytes} bytes are configured, the kernel gave {buffer_bytes}: the limit is "
-    "net.core.rmem_max. Start the recorder as root or with CAP_NET_ADMIN in the initial user "
-    "namespace, or raise net.core.rmem_max.",
+    "{asked_bytes} bytes are configured, but the kernel allowed only {buffer_bytes}. The limit is "
+    "net.core.rmem_max: raise it, or start the recorder as root or with CAP_NET_ADMIN in the "
+    "initial user namespace.",
 )
 CLOCK = Message(
     "db8aa9c6340b4225ade0c8d06a4a272a",
@@ -210,7 +212,8 @@ CLOCK = Message(
     ("step_seconds",),
     "The clock was stepped by {step_seconds} s",
     "Times before the step cannot be compared with times after it. A MARK in the log records "
-    "the step, and a GAP the times that were skipped or that come twice. Use a time daemon.",
+    "the step, and a GAP records the times that never occurred or occurred twice. Use a time "
+    "daemon.",
 )
 SUSPENDED = Message(
     "747bad5f035f425f823de68e5c3a6efb",
@@ -232,7 +235,7 @@ DAMAGED = Message(
     ("path", "offset", "reason"),
     "The segment {path} is damaged",
     "At byte {offset}: {reason}. The undamaged blocks can still be read. cttest(1) checks the "
-    "segment, cttest --repair saves the undamaged blocks.",
+    "segment. cttest --repair copies the undamaged blocks to a new segment.",
 )
 UNPRIVILEGED = Message(
     "9ebc91bd74284bda861bfb7b66281f4b",
@@ -246,18 +249,18 @@ NO_LOG = Message(
     "b0a1f0d1c3d5449f9d1c8a7be3f0a6d2",
     WARNING,
     (),
-    "The log of a command is discarded",
+    "The log entries of a command are discarded",
     "Neither journald nor syslog (/dev/log) is running. Start one of them. A recorder can "
-    "also run with -F: then it logs to stderr.",
+    "also run with -F: then it logs to standard error.",
 )
 ENTRIES_LOST = Message(
     "1388d60c2c1f3eb50a16c65c38e4f73c",
     WARNING,
     ("entries",),
     "Log entries were dropped",
-    "The log (journald or syslog) did not take entries for a time, and more of them waited than a "
-    "command keeps. {entries} were dropped: first those that are no evidence, the oldest first. "
-    "The recording itself did not wait and has lost nothing by that.",
+    "journald or syslog accepted no entries for a time, and more of them waited than a command "
+    "keeps. {entries} were dropped: the oldest first, and entries about segments, gaps, holds and "
+    "queries last. The recording of connections did not wait, and has lost nothing.",
 )
 SQUEEZED = Message(
     "26d968702e9140009a35ff3321d08233",
@@ -283,7 +286,7 @@ HOLD = Message(
     NOTICE,
     ("action", "since", "until", "reason", "uid", "login"),
     "A hold was set or released",
-    "While a hold exists, ctexpire keeps every segment that has a part between {since} and "
+    "While a hold exists, ctexpire keeps every segment with a record between {since} and "
     "{until}. The reason: {reason}. User {login} (uid {uid}), {action}.",
     evidence=True,
 )
@@ -300,7 +303,7 @@ FAILED = Message(
     ERROR,
     ("error",),
     "A command of ctrecorder failed",
-    "It ended with: {error}. systemd restarts the recorder after a short while.",
+    "It ended with: {error}. If this was the recorder, systemd restarts it after a short while.",
 )
 SKIPPED = Message(
     "17b26ea3adb845ce8290cde4ddf2f946",

@@ -272,19 +272,27 @@ def test_each_kind_of_message_has_an_id_of_its_own_and_names_only_its_fields() -
         assert named <= set(kind.fields), name
 
 
-def test_ctrecorder_7_lists_every_kind_with_its_id_and_fields() -> None:
+def test_ctrecorder_7_lists_every_kind_with_its_id_subject_and_fields() -> None:
     page = (ROOT / "man" / "ctrecorder.7").read_text()
     journal = page[page.index(".Sh THE JOURNAL") : page.index(".Sh FILES")]
     told = re.findall(
-        r"^\.It Sy (\S+) No ([0-9a-f]{32})\n((?:[^.].*\n)*)", journal, flags=re.MULTILINE
+        r"^\.It Sy (\S+) No ([0-9a-f]{32})\n((?:[^.].*\n)*)(?:\.br\n((?:[^.].*\n)*))?",
+        journal,
+        flags=re.MULTILINE,
     )
     kinds = messages.kinds().items()
     expected = [
-        (name.lower().replace("_", "-"), kind.id, [field.upper() for field in kind.fields])
+        (
+            name.lower().replace("_", "-"),
+            kind.id,
+            re.sub(r"\{(\w+)\}", lambda field: field[1].upper(), f"{kind.subject}."),
+            [field.upper() for field in kind.fields],
+        )
         for name, kind in kinds
     ]
     assert [
-        (name, number, words.replace(",", " ").split()) for name, number, words in told
+        (name, number, " ".join(subject.split()), fields.replace(",", " ").split())
+        for name, number, subject, fields in told
     ] == expected
     for quoted in set(
         re.findall(
