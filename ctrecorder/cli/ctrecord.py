@@ -39,26 +39,26 @@ def build_parser() -> common.Parser:
         "--template",
         "--file",
         metavar="TEMPLATE",
-        help="path of segments, with strftime(3) fields in UTC",
+        help="path of log files (segments), with strftime(3) fields in UTC",
     )
     _add(
         where,
         "-t",
         "--rotate",
         "MINUTES",
-        "begin a new segment every MINUTES of the day (UTC)",
+        "begin a new segment at multiples of MINUTES after midnight (UTC)",
     )
-    _add(where, "-B", "--rows", "EVENTS", "at most this number of events in a block")
+    _add(where, "-B", "--rows", "EVENTS", "maximum number of events in a block of the log")
     what = parser.add_argument_group("what to record")
     _add(what, "-p", "--protocols", "PROTOCOL,...", "record only these: tcp, udp, icmp, ...")
     what.add_argument(
         "--nat-only",
         action="store_true",
         default=None,
-        help="record only connections with NAT",
+        help="record only connections that NAT translated",
     )
     what.add_argument(
-        "--updates", action="store_true", default=None, help="record state changes too"
+        "--updates", action="store_true", default=None, help="also record changes of state"
     )
     _add(what, "-b", "--buffer", "KIB", "size of the kernel's buffer for events, in KiB")
     how = parser.add_argument_group("how to run")
@@ -80,11 +80,11 @@ def build_parser() -> common.Parser:
         "-F", "--foreground", action="store_true", help="stay in the foreground and log to stderr"
     )
     how.add_argument(
-        "-P", "--pidfile", metavar="PIDFILE", help="write the daemon's pid to this file"
+        "-P", "--pidfile", metavar="PIDFILE", help="write the process id to this file, and lock it"
     )
     _add(how, "-N", "--nice", "NICE", "set the nice value, -20 to 19")
-    _add(how, "-U", "--user", "USER", "run as this user after joining the events")
-    _add(how, "-G", "--group", "GROUP", "run in this group")
+    _add(how, "-U", "--user", "USER", "change to this user after subscribing to the events")
+    _add(how, "-G", "--group", "GROUP", "change to this group")
     return parser
 
 
