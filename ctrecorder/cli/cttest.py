@@ -12,13 +12,17 @@ from ctrecorder.terminal import printable
 
 SUMMARY = """\
 Check every block of the segments, and that no segment is missing or replaced.
-Exit code 0: all undamaged; 1: damage found; 2: something could not be checked."""
+Exit status 0: all is whole; 1: something is damaged or missing; 2: something could
+not be checked."""
 EXAMPLES = (
     ("cttest", f"check all segments of {DEFAULT_FOLDER}"),
-    ("cttest --repair damaged.ctlog -o saved.ctlog", "save the undamaged blocks of a segment"),
-    ("cttest --anchors journal", "compare the segments with the hashes in the journal too"),
-    ("cttest --doctor", "why connections are not recorded on this machine"),
-    ("cttest -q /srv/log", "check this folder, print only problems"),
+    (
+        "cttest --repair damaged.ctlog -o saved.ctlog",
+        "copy the undamaged blocks of a segment to a new one",
+    ),
+    ("cttest --anchors journal", "also compare the segments with the hashes in the journal"),
+    ("cttest --doctor", "find out why connections are not recorded on this machine"),
+    ("cttest -q /srv/log", "check this folder and print only problems"),
 )
 
 
@@ -42,18 +46,18 @@ def build_parser() -> common.Parser:
     proof.add_argument(
         "--anchors",
         metavar="FILE",
-        help="compare with the logged hashes: a log file, or `journal`",
+        help="compare with the hashes in a log file, or in the journal (`journal`)",
     )
     proof.add_argument(
         "--key",
         metavar="FILE",
-        help="the key of sealed segments (default: that of the configuration)",
+        help="the key of sealed segments (default: the one in the configuration)",
     )
     repair = parser.add_argument_group("repair")
     repair.add_argument(
         "--repair",
         metavar="FILE",
-        help="save the undamaged blocks of FILE, which is not changed",
+        help="copy the undamaged blocks of FILE; FILE is not changed",
     )
     repair.add_argument("-o", "--output", metavar="NEW", help="with --repair: the new segment")
     machine = parser.add_argument_group("this machine")
@@ -65,7 +69,7 @@ def build_parser() -> common.Parser:
     machine.add_argument(
         "--netns",
         metavar="NAME",
-        help="look at this network namespace: a name of ip-netns(8), or a path",
+        help="examine this network namespace: a name of ip-netns(8), or a path",
     )
     machine.add_argument(
         "-c",
