@@ -19,7 +19,7 @@ Delete the oldest segments by age, total size or free space, except those under 
 Each deletion leaves a receipt."""
 EXAMPLES = (
     ("ctexpire --max-age 90d --dry-run", "print what would be deleted"),
-    ("ctexpire --min-free 5% /srv/log", "delete the oldest until 5% of the disk are free"),
+    ("ctexpire --min-free 5% /srv/log", "delete the oldest until 5% of the disk is free"),
     (
         "ctexpire --hold --since 2026-11-23 --reason 'case 17'",
         "keep every segment of that day and later",
@@ -31,16 +31,17 @@ EXAMPLES = (
 def build_parser() -> common.Parser:
     """The parser.  An option that is not given is None: then the configuration has its value."""
     parser = common.Parser("ctexpire", SUMMARY, EXAMPLES, 8)
-    parser.add_argument(
+    where = parser.add_argument_group("where to delete")
+    where.add_argument(
         "folder",
         nargs="?",
         metavar="DIR",
-        help="the folder of segments (default: that of the configuration)",
+        help="the folder of segments (default: the one in the configuration)",
     )
     what = parser.add_argument_group("what to delete")
     for name, metavar, text in (
-        ("max-age", "AGE", "delete segments that ended longer ago: 90d, 12h"),
-        ("max-size", "SIZE", "delete the oldest while all of them take more: 20G"),
+        ("max-age", "AGE", "delete segments that ended longer ago than AGE: 90d, 12h"),
+        ("max-size", "SIZE", "delete the oldest while all segments take more: 20G"),
         ("min-free", "SIZE", "delete the oldest while less of the disk is free: 1G, 5%%"),
     ):
         what.add_argument(
@@ -69,14 +70,14 @@ def build_parser() -> common.Parser:
     )
     holds.add_argument("--holds", action="store_true", help="list the holds")
     holds.add_argument(
-        "--since", metavar="TIME", help="begin of the hold (default: the first record)"
+        "--since", metavar="TIME", help="beginning of the hold (default: the first record)"
     )
     holds.add_argument(
-        "--until", metavar="TIME", help="end of the hold, inclusive (default: no end)"
+        "--until", metavar="TIME", help="end of the hold, with all of TIME (default: no end)"
     )
-    holds.add_argument("--reason", metavar="TEXT", help="reason of the hold")
+    holds.add_argument("--reason", metavar="TEXT", help="reason for the hold")
     holds.add_argument(
-        "--utc", action="store_true", help="read and show times in UTC instead of local time"
+        "--utc", action="store_true", help="read and print times in UTC instead of local time"
     )
     return parser
 

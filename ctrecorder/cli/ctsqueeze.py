@@ -14,12 +14,12 @@ SUMMARY = """\
 Join the start of each connection with its end, and rewrite closed segments smaller.
 No recorded connection is lost."""
 EXAMPLES = (
-    ("ctsqueeze", "all closed segments of /var/log/ctrecorder"),
+    ("ctsqueeze", "squeeze all closed segments of /var/log/ctrecorder"),
     (
         "ctsqueeze --resolution ms /srv/log",
-        "those of another folder, with times to 1 ms",
+        "squeeze those of another folder, with times in milliseconds",
     ),
-    ("ctsqueeze -f a.ctlog -o small.ctlog", "one segment, to a new file"),
+    ("ctsqueeze -f a.ctlog -o small.ctlog", "squeeze one segment to a new file"),
 )
 # Beyond it zstd gains nothing on a segment and takes minutes.
 LEVELS = range(1, 20)
@@ -33,14 +33,14 @@ def build_parser() -> common.Parser:
         "folder",
         nargs="?",
         metavar="DIR",
-        help="squeeze every closed segment in this folder (default: that of the configuration)",
+        help="squeeze every closed segment in this folder (default: the one in the configuration)",
     )
     what.add_argument("-f", "--file", metavar="SEGMENT", help="squeeze only this segment")
     what.add_argument(
         "-o",
         "--output",
         metavar="NEW",
-        help="with -f: write to this new file, and keep the segment as it is",
+        help="with -f: write to this new file; the segment is not changed",
     )
     how = parser.add_argument_group("how to squeeze")
     how.add_argument(
@@ -77,7 +77,7 @@ def build_parser() -> common.Parser:
     how.add_argument(
         "--key",
         metavar="FILE",
-        help="the key of sealed segments (default: that of the configuration)",
+        help="the key of sealed segments (default: the one in the configuration)",
     )
     how.add_argument(
         "-j",
@@ -85,7 +85,7 @@ def build_parser() -> common.Parser:
         metavar="N",
         type=int,
         default=1,
-        help="number of segments at the same time (default: 1)",
+        help="squeeze N segments at the same time (default: 1)",
     )
     return parser
 
