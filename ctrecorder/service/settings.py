@@ -23,8 +23,8 @@ RESOLUTIONS = ("us", "ms", "s")
 class Setting:
     """One setting.
 
-    `default` is as the file would say it; `parse` makes the value and raises ValueError for what is
-    not `allowed`.
+    `default`: as it would stand in the file.
+    `parse`: converts the text to the value; raises ValueError if it is not `allowed`.
     """
 
     name: str
@@ -101,7 +101,8 @@ _RECORD = (
         "",
         "yes or no",
         "Record the table of open connections at the start, at each new segment and after a loss.",
-        "This recovers connections that a loss hid, and makes each segment complete by itself.",
+        "This recovers connections that a loss hid, and makes each segment complete by itself. "
+        "With no, ctlist --who cannot give a complete answer.",
         values.switch,
     ),
     Setting(
@@ -109,9 +110,9 @@ _RECORD = (
         "no",
         "",
         "yes or no",
-        "Rules that keep packets from connection tracking (notrack) are meant to be there.",
-        "Answers name the connections that such a rule hides, and are complete without them. With "
-        "no, an answer that such a rule touches is not complete.",
+        "Accept rules that keep packets from connection tracking (notrack).",
+        "With yes, an answer names the connections that such a rule hides, and can be complete "
+        "without them. With no, an answer that such a rule affects is not complete.",
         values.switch,
     ),
     Setting(
@@ -120,8 +121,8 @@ _RECORD = (
         "",
         "yes or no",
         "Prove each minute that events arrive, by a reserved entry in the connection table.",
-        "The entry is UDP from 127.0.0.1 to 127.0.0.1 in zone 65535. It is made and deleted at "
-        "once, and is in no listing. A conntrackd on this machine would copy it.",
+        "The entry is UDP from 127.0.0.1 to 127.0.0.1 in zone 65535. It is created and deleted at "
+        "once, and ctlist does not list it. A conntrackd on this machine would copy it.",
         values.switch,
     ),
     Setting(
@@ -199,7 +200,7 @@ _FOLDER = Setting(
     "",
     "a full path",
     "The folder of segments.",
-    "It must be the folder of `template` in [record].",
+    "It must be the folder of the setting template in [record].",
     values.path,
 )
 _SQUEEZE = (
@@ -210,8 +211,8 @@ _SQUEEZE = (
         "",
         "us, ms or s",
         "The resolution of times in a squeezed segment.",
-        "Times are the largest part of a squeezed segment: ms saves a third. Times in abuse "
-        "reports are exact to a second at best.",
+        "Times are the largest part of a squeezed segment: ms saves up to a third of it. "
+        "Times in abuse reports are exact to a second at best.",
         values.choice(*RESOLUTIONS),
     ),
     Setting(
@@ -219,7 +220,7 @@ _SQUEEZE = (
         "no",
         "",
         "yes or no",
-        "Keep each segment as it was recorded, in the folder `replaced` inside the folder of "
+        "Keep each segment as it was recorded, in the folder named replaced inside the folder of "
         "segments.",
         "The original is not needed: the squeezed segment is compared with it before it is "
         "replaced.",
@@ -232,7 +233,7 @@ _EXPIRE = (
         "max_age",
         "90d",
         "",
-        "a number with s, m, h, d, w or y; empty: for ever",
+        "a number with s, m, h, d, w or y, or empty (keep for ever)",
         "Delete segments that ended longer ago than this.",
         "Keep the log only as long as the law or your own needs require: deleted personal data "
         "cannot leak.",
@@ -241,8 +242,8 @@ _EXPIRE = (
     Setting(
         "max_size",
         "",
-        "bytes",
-        "a number, or one with K, M, G or T; empty: no limit",
+        "",
+        "a number of bytes, also with K, M, G or T (powers of 1024), or empty (no limit)",
         "Delete the oldest segments while the total size of all segments is larger than this.",
         "Use this on a disk that other programs also use.",
         values.or_none(values.size),
@@ -250,8 +251,9 @@ _EXPIRE = (
     Setting(
         "min_free",
         "",
-        "bytes",
-        "a number, or one with K, M, G, T or %; empty: no limit",
+        "",
+        "a number of bytes, also with K, M, G or T (powers of 1024), a share such as 5%, or empty "
+        "(no limit)",
         "Delete the oldest segments while the file system has less free space than this.",
         "On a full disk the newest events are lost. This limit deletes segments before max_age, "
         "so use it only where that is allowed. 5% is usual.",
@@ -263,7 +265,7 @@ _SEAL = (
         "key",
         "",
         "",
-        "a full path, or credential: and the name of a systemd credential; empty: not sealed",
+        "a full path, credential:NAME for a systemd credential, or empty (not sealed)",
         "The file with the key that seals new segments. Only root or the recorder may have "
         "access to it.",
         "Without the key, nobody can compute the hashes of sealed segments. If the key is lost, "
@@ -279,8 +281,8 @@ _QUERY = (
         "off, on or require-reason",
         "Write an entry to the journal for each ctlist query: who queried what, why, and the "
         "number of rows.",
-        "This documents honest use only: whoever may read the segments can read them with other "
-        "programs too. Some laws require a reason for each query.",
+        "This documents honest use only: every user who may read the segments can also read them "
+        "with another program. Some laws require a reason for each query.",
         values.choice("off", "on", "require-reason"),
     ),
 )

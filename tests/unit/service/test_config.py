@@ -111,7 +111,8 @@ def test_a_zero_of_the_command_line_is_not_taken_for_nothing(conf: Path) -> None
         ("[squeeze]\nresolution = ns", "line 2: resolution = ns: allowed is us, ms or s"),
         (
             "[expire]\nmax_age = 90",
-            "line 2: max_age = 90: allowed is a number with s, m, h, d, w or y",
+            "line 2: max_age = 90: allowed is a number with s, m, h, d, w or y, or empty (keep for "
+            "ever)",
         ),
         ("[expire]\nmax_age = 0d", "line 2: max_age = 0d: allowed is"),
         ("[expire]\nmax_size = -1G", "line 2: max_size = -1G: allowed is"),
