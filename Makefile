@@ -8,7 +8,8 @@ SUITE ?= trixie
 # CHECK and BENCH are what the demonstration, the tests and the benchmarks need besides.  BUILD is
 # read from debian/control.  tests/package/test_commands.py fails for a command that no package of
 # its target brings.
-RUN = python3 python3-numpy python3-zstandard python3-systemd python3-cap-ng python3-argcomplete python3-pyroute2 python3-tqdm
+RUN = python3 python3-numpy python3-zstandard python3-systemd python3-cap-ng python3-argcomplete \
+	python3-pyroute2 python3-tqdm
 DEMO = iproute2 nftables conntrack iputils-ping kmod procps
 CHECK = $(DEMO) python3-venv python3-pytest python3-hypothesis iptables mandoc man-db \
 	bash-completion systemd-container e2fsprogs btrfs-progs faketime mmdebstrap zstd dbus git
@@ -25,7 +26,7 @@ COVERAGE = python3-coverage
 # that is shipped or tested runs from there.
 LINTERS = ruff==0.14.6 mypy==1.18.2 numpy==2.2.4 zstandard==0.23.0 pytest==8.3.5 hypothesis==6.130.5
 VENV = .venv/$(subst ==,-,$(subst $(eval) ,_,$(LINTERS)))
-# The fuzzer, which Debian does not have: for tests/faults alone.
+# The fuzzer, which Debian does not have; only tests/faults needs it.
 ATHERIS = atheris==3.0.0
 FUZZER = .venv/$(subst ==,-,$(ATHERIS))
 
@@ -33,33 +34,36 @@ PYTEST = $(PYTHON) -B -m pytest
 # The quick ones first.
 TESTS = tests/unit tests/lab tests/faults tests/package
 
-# Exits 0 if all packages named are installed, otherwise installs what is missing; says what to do
-# to who may not.
+# Installs those of the named packages that are missing.  Without root, it prints what to do.
 install = $(SHELL) tests/install-packages.sh
 
 # What makes network namespaces.
-quick check check-unit check-lab check-faults check-model check-package check-other check-full coverage demo bench: root
+quick check check-unit check-lab check-faults check-model check-package: root
+check-other check-full coverage demo bench: root
 
-.PHONY: root help deps quick check check-full coverage check-lint check-unit check-lab check-faults check-model check-package check-other
-.PHONY: faces format demo bench deb clean
+.PHONY: root help deps quick check check-full coverage check-lint check-unit check-lab
+.PHONY: check-faults check-model check-package check-other faces format demo bench deb clean
 .NOTPARALLEL:
 
 help:
 	@echo 'As root, on Debian 12 or 13:'
-	@echo '  make demo      a client, a NAT router and a server in network namespaces, recorded and listed (10 s)'
-	@echo '  make quick     lint, and the tests that are not marked slow (30 s)'
-	@echo '  make check     lint, and the tests: unit, lab, faults, package (or one: make check-unit)'
-	@echo '  make bench     speed and memory, with the machine they were measured on'
-	@echo '  make check-full  make check, and make coverage: which lines of each package the tests execute (40 min)'
-	@echo '  make deb       the Debian package, into build/'
-	@echo '  make deps      only what the above install by themselves, with apt'
-	@echo '  make check-other SUITE=trixie   the unit and lab tests inside another Debian release'
-	@echo '  make format    the layout of the code; make faces: what each package shows to others'
-	@echo '  make clean     removes what these made in the checkout'
-	@echo 'Nothing outside namespaces of their own is touched, but for the packages that are missing.'
+	@echo '  make demo        record and list real traffic in network namespaces (10 s)'
+	@echo '  make quick       lint, and the tests that are not marked slow (30 s)'
+	@echo '  make check       lint, and the tests: unit, lab, faults, package'
+	@echo '  make check-unit  only these; also check-lab, check-faults, check-package, check-model'
+	@echo '  make bench       measure speed and memory on this machine'
+	@echo '  make check-full  check, check-model, and coverage: the share of executed lines'
+	@echo '  make deb         build the Debian package in build/'
+	@echo '  make deps        install the packages that the other targets need, with apt'
+	@echo '  make check-other SUITE=trixie  the unit and lab tests inside another Debian release'
+	@echo '  make format      format the code'
+	@echo '  make faces       rewrite the lists of the names that each package shows to others'
+	@echo '  make clean       remove the files that these targets made in the checkout'
+	@echo 'They install missing packages. Otherwise they change nothing outside their own namespaces.'
 
 root:
-	@[ "$$(id -u)" = 0 ] || { echo 'make: $(MAKECMDGOALS) makes network namespaces, as root: su -, or sudo make $(MAKECMDGOALS)' >&2; exit 1; }
+	@[ "$$(id -u)" = 0 ] || { echo 'make: $(MAKECMDGOALS) needs root for network namespaces:' \
+		'su -, or sudo make $(MAKECMDGOALS)' >&2; exit 1; }
 
 deps:
 	@$(install) $(RUN) $(CHECK) $(BENCH) $(BUILD) $(QUICK) $(COVERAGE)
@@ -96,12 +100,14 @@ $(VENV)/done:
 	@$(install) python3-venv
 	rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/pip --quiet --disable-pip-version-check install $(LINTERS) \
-		|| { echo 'make: the linters could not be fetched from PyPI; only `make check-lint` needs them' >&2; exit 1; }
+		|| { echo 'make: the linters could not be fetched from PyPI;' \
+			'only `make check-lint` needs them' >&2; exit 1; }
 	@touch $@
 
 $(FUZZER)/done: | $(VENV)/done
 	@$(VENV)/bin/pip --quiet --disable-pip-version-check install --target $(FUZZER) $(ATHERIS) \
-		|| { echo 'make: atheris could not be fetched from PyPI; only `make check-faults` needs it' >&2; exit 1; }
+		|| { echo 'make: atheris could not be fetched from PyPI;' \
+			'only `make check-faults` needs it' >&2; exit 1; }
 	@touch $@
 
 check-faults: $(FUZZER)/done
