@@ -5,7 +5,8 @@
 # measurement.  It is laid over Debian's dist-packages, in a mount namespace of this run alone.
 set -eu
 cd "$(dirname "$0")/.."
-[ $# -gt 0 ] || set -- --hypothesis-profile=wide -m 'not unmeasured' tests/unit tests/lab tests/faults
+[ $# -gt 0 ] ||
+    set -- --hypothesis-profile=wide -m 'not unmeasured' tests/unit tests/lab tests/faults
 
 work=$(mktemp -d /tmp/ctrecorder-coverage.XXXXXX)
 trap 'rm -rf "$work"' EXIT

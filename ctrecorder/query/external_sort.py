@@ -120,7 +120,9 @@ class Sorter:
     def _spill(self) -> None:
         """Move all rows in memory to the file."""
         try:
-            file = self._file = self._file or tempfile.TemporaryFile(prefix="ctrecorder-")  # noqa: SIM115 -- lives as long as the sorter
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="ctrecorder-")  # noqa: SIM115 -- kept open
+            file = self._file
             for run in self._sorted_runs(self._held):
                 run.store(file)
                 self._runs.append(run)
