@@ -1,9 +1,12 @@
-/* flood DEVICE ROUTER_MAC FIRST COUNT [RATE]: sends COUNT UDP packets, each a new flow, as fast as one core can, or RATE a second.
+/* flood DEVICE ROUTER_MAC FIRST COUNT [RATE]: sends COUNT UDP packets, each a new flow, as fast as
+ * one core can, or RATE a second.
  *
- * Flow number n, FIRST <= n < FIRST + COUNT, is always the same packet.  Source ports do not repeat within PORTS flows and the
- * destination port differs from one such run to the next, so no two flows differ by the source address alone: a NAT to one public
- * address keeps every port.  Addresses and ports are scattered, as in real traffic: what is sorted compresses too well.
- * A packet socket, because a UDP socket would have to be bound anew for every flow.  Prints the packets sent and the seconds taken.
+ * Flow number n, FIRST <= n < FIRST + COUNT, is always the same packet.  Source ports do not repeat
+ * within PORTS flows, and the destination port changes from one such run to the next.  So no two
+ * flows differ only in the source address, and a NAT to one public address keeps every port.
+ * Addresses and ports are scattered, as in real traffic: sorted ones would compress too well.
+ * It uses a packet socket, because a UDP socket would have to be bound again for every flow.  It
+ * prints the number of packets and the seconds.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -20,7 +23,8 @@
 #include <sys/socket.h>
 #include <time.h>
 
-enum { BATCH = 64, PAYLOAD = 4, PORTS = 60000, SCATTER = 36343 /* has no factor in common with PORTS */ };
+/* SCATTER has no factor in common with PORTS. */
+enum { BATCH = 64, PAYLOAD = 4, PORTS = 60000, SCATTER = 36343 };
 
 struct packet {
 	struct ether_header eth;
@@ -72,12 +76,14 @@ int main(int argc, char **argv)
 	static struct mmsghdr messages[BATCH];
 	struct packet model = {
 		.eth = { .ether_type = htons(ETHERTYPE_IP) },
-		.ip = { .version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_UDP, .tot_len = htons(sizeof model - sizeof model.eth) },
+		.ip = { .version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_UDP,
+			.tot_len = htons(sizeof model - sizeof model.eth) },
 		.udp = { .len = htons(sizeof model.udp + PAYLOAD) },
 	};
 	uint8_t *mac = model.eth.ether_dhost;
 
-	if (argc < 5 || sscanf(argv[2], "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", mac, mac + 1, mac + 2, mac + 3, mac + 4, mac + 5) != 6) {
+	if (argc < 5 || sscanf(argv[2], "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", mac, mac + 1, mac + 2,
+			mac + 3, mac + 4, mac + 5) != 6) {
 		fprintf(stderr, "usage: flood DEVICE ROUTER_MAC FIRST COUNT [RATE]\n");
 		return 2;
 	}

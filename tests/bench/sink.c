@@ -1,7 +1,10 @@
-/* sink KBYTES WAIT_MS: receives conntrack's NEW and DESTROY events with recvmmsg and throws them away, until SIGTERM.
+/* sink KBYTES WAIT_MS: receives conntrack's NEW and DESTROY events with recvmmsg and discards them,
+ * until SIGTERM.
  *
- * The floor under every recorder: what receiving alone costs.  KBYTES of buffer, NETLINK_NO_ENOBUFS, and WAIT_MS between poll() and
- * the read, so that a batch forms.  Says "ready" when subscribed; at the end: events, bytes, drops, user and system seconds.
+ * It measures the cost of receiving alone, the minimum for every recorder.  The buffer has KBYTES,
+ * and the socket has NETLINK_NO_ENOBUFS.  WAIT_MS between poll() and the read let a batch form.  It
+ * prints "ready" when it is subscribed, and at the end: events, bytes, drops, user and system
+ * seconds.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -91,7 +94,8 @@ int main(int argc, char **argv)
 		die("SO_MEMINFO");
 	struct rusage used;
 	getrusage(RUSAGE_SELF, &used);
-	printf("%llu %llu %u %.6f %.6f\n", (unsigned long long)events, (unsigned long long)bytes, meminfo[SK_MEMINFO_DROPS],
-	       used.ru_utime.tv_sec + used.ru_utime.tv_usec / 1e6, used.ru_stime.tv_sec + used.ru_stime.tv_usec / 1e6);
+	printf("%llu %llu %u %.6f %.6f\n", (unsigned long long)events, (unsigned long long)bytes,
+	       meminfo[SK_MEMINFO_DROPS], used.ru_utime.tv_sec + used.ru_utime.tv_usec / 1e6,
+	       used.ru_stime.tv_sec + used.ru_stime.tv_usec / 1e6);
 	return 0;
 }

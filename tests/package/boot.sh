@@ -1,27 +1,38 @@
 #!/bin/bash
-# boot.sh: boots a real systemd as PID 1 of a throw-away Debian container that is the router of a named network namespace.
-#   boot.sh root KIND SUITE      make (once) the root of KIND, router, build or bare; prints its folder
-#   boot.sh up   NAME SUITE      boot a router in the namespace NAME, which must exist; prints its PID 1
-#   boot.sh exec NAME CMD [ARG]  run CMD inside, in a clean environment; its stdio and exit status are passed on
-#   boot.sh down NAME            halt it and remove all that is left of it
-#   boot.sh sh   SUITE CMD       run a shell command in a copy-on-write chroot of the build root; BIND is on /srv
-#   boot.sh bare SUITE CMD       run a shell command in a copy-on-write bare Debian: apt and make, with this machine's
-#                                network and apt sources; BIND is on /srv
-# BIND is a folder of this machine, seen inside as /srv, and writable.  What is written elsewhere is gone after down, but with
-# ROOT, a folder, it is kept there: a machine that is switched off and on.  Debian's roots are kept in /var/tmp/ctrecorder-roots.
-# KIND=build boots the root in which packages are built and autopkgtest is.
-# Needs root, systemd-container, mmdebstrap and zstd.  What cannot be done is said, and is exit 1: nothing is skipped.
+# boot.sh: boots a real systemd as PID 1 of a throw-away Debian container, which is the router of a
+# named network namespace.
+#   boot.sh root KIND SUITE      make (once) the root of KIND (router, build or bare); print its
+#                                folder
+#   boot.sh up   NAME SUITE      boot a router in the existing namespace NAME; print its PID 1
+#   boot.sh exec NAME CMD [ARG]  run CMD inside, in a clean environment, with the caller's stdio;
+#                                the exit status is that of CMD
+#   boot.sh down NAME            halt it and remove everything that is left of it
+#   boot.sh sh   SUITE CMD       run a shell command in a copy-on-write chroot of the build root
+#   boot.sh bare SUITE CMD       run a shell command in a copy-on-write bare Debian: apt and make,
+#                                with this machine's network and apt sources
+# Environment:
+#   BIND  a folder of this machine, which is writable inside as /srv
+#   ROOT  a folder that keeps what is written elsewhere, like a machine that is switched off and on;
+#         without it, everything outside BIND is removed by down
+#   KIND  build: boot the root in which packages are built and autopkgtest is installed
+# Debian's roots are kept in /var/tmp/ctrecorder-roots.
+# Needs root, systemd-container, mmdebstrap and zstd.  If something is not possible, it prints the
+# reason and exits with 1: it skips nothing.
 set -eu -o pipefail
 CACHE=/var/tmp/ctrecorder-roots RUN=${TMPDIR:-/tmp}/ctrecorder-boot
 # A small router: what ctrecorder depends on (no network inside), and what the tests do there.
-router=systemd,systemd-sysv,dbus,libpam-systemd,libnss-systemd,python3,python3-systemd,python3-numpy,python3-zstandard
+router=systemd,systemd-sysv,dbus,libpam-systemd,libnss-systemd,python3,python3-systemd
+router+=,python3-numpy,python3-zstandard
 router+=,python3-cap-ng,python3-argcomplete,python3-tqdm,python3-pyroute2
 router+=,iproute2,nftables,conntrack,kmod,procps,bash-completion,zsh,fish
-# What builds and judges a package there.
-build=dpkg-dev,debhelper,dh-python,pybuild-plugin-pyproject,python3-all,python3-setuptools,python3-wheel,bash-completion
-build+=,mandoc,lintian,autopkgtest,apt-utils,gpgv,systemd,systemd-sysv,dbus,python3-systemd,python3-numpy,python3-zstandard
-build+=,python3-cap-ng,python3-argcomplete,python3-tqdm,python3-pyroute2,iproute2,nftables,conntrack,procps
-# What a fresh machine has when a stranger comes: apt, and make to type `make`.
+# The packages that build and check a package there.
+build=dpkg-dev,debhelper,dh-python,pybuild-plugin-pyproject,python3-all,python3-setuptools
+build+=,python3-wheel,bash-completion
+build+=,mandoc,lintian,autopkgtest,apt-utils,gpgv,systemd,systemd-sysv,dbus,python3-systemd
+build+=,python3-numpy,python3-zstandard
+build+=,python3-cap-ng,python3-argcomplete,python3-tqdm,python3-pyroute2,iproute2,nftables
+build+=,conntrack,procps
+# A fresh machine of a newcomer: apt, and make to type `make`.
 bare=make
 die() { echo "boot.sh: $*" >&2; exit 1; }
 
@@ -35,29 +46,39 @@ root() {  # KIND SUITE -> BASE
   if [ ! -e "$BASE.done" ]; then
     # The mirrors of this machine's apt, with the other release's name.
     host=$(. /etc/os-release; echo "$VERSION_CODENAME")
-    sources=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
-      awk -v h="$host" -v s="$suite" '$3 == "main" && $2 ~ "^" h "(-|$)" {sub(h, s, $2); print "deb", $1, $2, $3}' | sort -u)
+    sources=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' \
+        'Created-By: Packages' |
+      awk -v h="$host" -v s="$suite" \
+        '$3 == "main" && $2 ~ "^" h "(-|$)" {sub(h, s, $2); print "deb", $1, $2, $3}' | sort -u)
     [ -n "$sources" ] || die "apt knows no main of $host: run apt-get update first"
     rm -rf "$BASE" "$archive" "$CACHE/$kind-$suite-"*; mkdir -p "$BASE"
     mmdebstrap --quiet --mode=root --variant=$variant --include="$packages" \
       --aptopt='Acquire::Check-Valid-Until "false"' --dpkgopt='force-unsafe-io' \
-      --customize-hook='rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap "$1"/etc/resolv.conf' \
-      --customize-hook='echo router >"$1"/etc/hostname; : >"$1"/etc/machine-id' --customize-hook="$sources_list" \
-      "$suite" "$new" - <<<"$sources" >&2 9>&- || die "mmdebstrap could not make a $suite root: is the apt mirror reachable?"
+      --customize-hook='rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap' \
+      --customize-hook='rm -f "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap "$1"/etc/resolv.conf' \
+      --customize-hook='echo router >"$1"/etc/hostname; : >"$1"/etc/machine-id' \
+      --customize-hook="$sources_list" "$suite" "$new" - <<<"$sources" >&2 9>&- ||
+      die "mmdebstrap could not make a $suite root: is the apt mirror reachable?"
     tar --zstd --numeric-owner --xattrs --xattrs-include='*' -xpf "$new" -C "$BASE"
     rm "$new"; touch "$BASE.done"
   fi
   exec 9>&-
 }
 
-cgroups() { findmnt -rnt cgroup2 -o TARGET | head -1; findmnt -rnt cgroup -O name=systemd -o TARGET | head -1; }
+cgroups() {
+  findmnt -rnt cgroup2 -o TARGET | head -1
+  findmnt -rnt cgroup -O name=systemd -o TARGET | head -1
+}
 
 leader() {  # NAME: the container's PID 1, as it is numbered here
   local nspawn; nspawn=$(cat "$RUN/$1/pid" 2>/dev/null) || return 1
   ps -o pid=,comm= --ppid "$nspawn" | awk '$2 == "systemd" {print $1; found = 1} END {exit !found}'
 }
 
-inside() { local pid; pid=$(leader "$1") || die "$1 is not up"; shift; nsenter -t "$pid" -a -- "$@"; }
+inside() {
+  local pid; pid=$(leader "$1") || die "$1 is not up"; shift
+  nsenter -t "$pid" -a -- "$@"
+}
 
 sweep() {  # NAME: end what is left in the cgroups made for this container, and in no other
   local folder group i
@@ -65,7 +86,8 @@ sweep() {  # NAME: end what is left in the cgroups made for this container, and 
     folder=$group/ctrecorder-$1
     [ -d "$folder" ] || continue
     for i in $(seq 50); do
-      find "$folder" -name cgroup.procs -exec cat {} + 2>/dev/null | xargs -r kill -KILL 2>/dev/null || true
+      find "$folder" -name cgroup.procs -exec cat {} + 2>/dev/null |
+        xargs -r kill -KILL 2>/dev/null || true
       find "$folder" -depth -type d -exec rmdir {} + 2>/dev/null || true
       [ -d "$folder" ] || break
       sleep .1
@@ -101,20 +123,28 @@ up() {  # NAME SUITE
   ip -n "$name" link set lo up
   export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
   (
-    for group in $(cgroups); do mkdir -p "$group/ctrecorder-$name"; echo "$BASHPID" >"$group/ctrecorder-$name/cgroup.procs"; done
+    for group in $(cgroups); do
+      mkdir -p "$group/ctrecorder-$name"; echo "$BASHPID" >"$group/ctrecorder-$name/cgroup.procs"
+    done
     echo "$BASHPID" >"$RUN/$name/pid"
     exec setsid systemd-nspawn -D "$tree" --boot -M "$name" --register=no --keep-unit \
-      --network-namespace-path="/run/netns/$name" --capability=all --system-call-filter='bpf keyctl' \
+      --network-namespace-path="/run/netns/$name" --capability=all \
+      --system-call-filter='bpf keyctl' \
       --console=pipe --link-journal=no --resolv-conf=off --timezone=off "${options[@]}"
   ) </dev/null >"$RUN/$name/log" 2>&1 &
   wrapper=$!; disown
   for i in $(seq 600); do
-    [ -d "/proc/$wrapper" ] || { cat "$RUN/$name/log" >&2; sweep "$name"; die "this machine cannot boot containers: systemd-nspawn ended"; }
-    state=$(leader "$name" >/dev/null && inside "$name" systemctl is-system-running 2>/dev/null || true)
+    [ -d "/proc/$wrapper" ] || {
+      cat "$RUN/$name/log" >&2; sweep "$name"
+      die "this machine cannot boot containers: systemd-nspawn ended"
+    }
+    state=$(leader "$name" >/dev/null &&
+      inside "$name" systemctl is-system-running 2>/dev/null || true)
     case $state in running | degraded) leader "$name"; return 0 ;; esac
     sleep .1
   done
-  cat "$RUN/$name/log" >&2; down "$name"; die "$name did not come up within 60 s (state: ${state:-none})"
+  cat "$RUN/$name/log" >&2; down "$name"
+  die "$name did not come up within 60 s (state: ${state:-none})"
 }
 
 down() {  # NAME
@@ -126,9 +156,12 @@ down() {  # NAME
   sweep "$1"
 }
 
-execute() {  # a transient unit: a clean environment, in the container's own cgroup; systemd expands $VAR, so each $ is doubled
+# A transient unit: a clean environment, in the container's own cgroup.  systemd expands $VAR, so
+# each $ is doubled.
+execute() {
   local name=$1; shift
-  inside "$name" systemd-run --quiet --wait --pipe --collect -E HOME=/root -E LANG=C.UTF-8 -E DEBIAN_FRONTEND=noninteractive \
+  inside "$name" systemd-run --quiet --wait --pipe --collect -E HOME=/root -E LANG=C.UTF-8 \
+    -E DEBIAN_FRONTEND=noninteractive \
     -- "${@//\$/\$\$}"
 }
 
@@ -140,14 +173,18 @@ chrooted() {  # SUITE CMD: in a mount namespace of its own, so that nothing stay
     mount -t proc none root/proc; mount --rbind /dev root/dev; mount -t tmpfs none root/tmp
     ip link set lo up
     [ -z "${BIND:-}" ] || mount --bind "$BIND" root/srv
-    exec env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive TMPDIR=/tmp \
+    exec env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
+      DEBIAN_FRONTEND=noninteractive TMPDIR=/tmp \
       chroot root sh -eu -c "$COMMAND"'
 }
 
 # What apt needs to reach the mirrors as it does here.
-apt_settings() { apt-config dump | grep -Ei '^Acquire::(https?::Proxy|Check-Valid-Until)\b' || true; }
+apt_settings() {
+  apt-config dump | grep -Ei '^Acquire::(https?::Proxy|Check-Valid-Until)\b' || true
+}
 
-bare() {  # SUITE CMD: in mount and PID namespaces, which end all that was mounted or started in them
+# SUITE CMD: in mount and PID namespaces, which end everything that was mounted or started in them
+bare() {
   root bare "$1"
   mkdir -p "$CACHE/debs/partial"
   exec 8>"$CACHE/debs.lock"; flock 8  # apt in one root at a time: they share its downloads
@@ -164,7 +201,8 @@ bare() {  # SUITE CMD: in mount and PID namespaces, which end all that was mount
       mount -t proc none root/proc; mount --rbind /sys root/sys; mount --rbind /dev root/dev
       mount -t tmpfs none root/run; mount -t tmpfs none root/tmp
       mount --bind "$DEBS" root/var/cache/apt/archives
-      mkdir -p root/lib/modules; [ ! -d /lib/modules ] || mount --bind -o ro /lib/modules root/lib/modules
+      mkdir -p root/lib/modules
+      [ ! -d /lib/modules ] || mount --bind -o ro /lib/modules root/lib/modules
       [ -z "${BIND:-}" ] || mount --bind "$BIND" root/srv
       exec env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
         ${http_proxy:+http_proxy="$http_proxy"} \
