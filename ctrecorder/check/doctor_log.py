@@ -50,14 +50,14 @@ def look_at_log(folder: str) -> Iterator[Finding]:
         if os.path.exists(TMPFILES):
             fix = f"systemd-tmpfiles --create ctrecorder.conf && systemctl restart {UNIT}"
             changes = "the disk and the recorder: the folder is created, the recorder restarted"
-        yield Finding(f"{folder} is not there", fix, changes)
+        yield Finding(f"{folder} does not exist", fix, changes)
         return
     except PermissionError:
         fix = "run as root or as a member of the group ctrecorder: cttest --doctor"
-        yield Finding(f"{folder} may not be looked into", fix)
+        yield Finding(f"this user may not read {folder}", fix)
         return
     if others:
-        what = f"{folder} is open to everyone: who talked to whom is personal data"
+        what = f"every user can read {folder}, which contains personal data"
         changes = "the permissions of the folder: only its owner and group have access"
         yield Finding(what, f"chmod o= {shlex.quote(folder)}", changes)
     if newest_segment is None:
@@ -77,7 +77,7 @@ def look_at_disk(folder: str) -> Iterator[Finding]:
     if free < max(FREE_SHARE * whole, min(FREE_BYTES, whole // 4)):
         what = f"the disk of {folder} is nearly full: "
         what += f"{free >> 20} MiB of {whole >> 20} MiB are free"
-        changes = "nothing: it shows what takes the space. What of it may go is for you to decide"
+        changes = "nothing: it shows what takes the space. Decide yourself what to delete"
         yield Finding(what, _show_space(folder), changes)
 
 
@@ -211,7 +211,7 @@ def describe_room(
             yield Finding(what, _show_space(folder), _MORE_ROOM)
         else:
             what = f"{limit} has room for {_days(days)} of log {at_rate}; max_age is not set"
-            yield Note(what, "the oldest segments are deleted only for want of space")
+            yield Note(what, "segments are deleted only when there is no room")
         return
     kept = int(str(wanted)) / 86_400
     what = f"{limit} has room for {_days(days)} of log {at_rate}, and max_age is {_days(kept)}"

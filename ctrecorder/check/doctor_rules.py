@@ -14,9 +14,9 @@ from ctrecorder.errors import KernelError
 from ctrecorder.kernel import sockets, tracking
 from ctrecorder.service import privileges
 
-_UNTRACKED = "what it matches is not tracked, so not recorded"
-_UNRECORDABLE = "what it translates cannot be recorded"
-_DECIDE = "nothing: it shows the rule. Whoever added the rule decides if it stays"
+_UNTRACKED = "connections that it matches are not tracked, so they are not recorded"
+_UNRECORDABLE = "connections that it translates cannot be recorded"
+_DECIDE = "nothing: it shows the rule. Decide yourself whether the rule stays"
 _MODULES_FOLDER = "/sys/module"
 # The modules of Jool: NAT64 with state, and SIIT, which translates addresses one to one.
 JOOL_MODULES = {"jool": "NAT64", "jool_siit": "SIIT"}
@@ -50,8 +50,8 @@ def look_at_rules(inside: str = "") -> Iterator[Result]:
     if sockets.sysctl("nf_conntrack_acct") == 1:
         for flowtable in flowtables:
             if not flowtable.counts:
-                what = f"the flowtable {flowtable.place} does not count: packets and bytes of the "
-                what += "connections that it forwards are too small"
+                what = f"the flowtable {flowtable.place} does not count: the recorded packets "
+                what += "and bytes of the connections that it forwards are too low"
                 changes = "nothing: it shows the flowtable. Add `counter` where it is defined"
                 yield Finding(what, f"{inside}nft list flowtables", changes)
     for program in ("iptables", "ip6tables"):
@@ -91,7 +91,7 @@ def look_at_traffic_control(inside: str = "") -> Iterator[Result]:
     """
     qdiscs = run_tool("tc", "-json", "qdisc", "show")
     if qdiscs is None:
-        what = "traffic control was not looked at: tc does not run"
+        what = "traffic control was not checked: tc does not run"
         yield Note(
             what, "its actions can translate addresses; apt-get --no-remove install iproute2"
         )

@@ -31,7 +31,7 @@ def look_at_unit(settings: dict[str, Value]) -> Iterator[Finding]:
     main = doctor_tools.unit_properties(UNIT)
     if main.get("LoadState") != "loaded":
         if not _someone_listens():
-            what = f"{UNIT} is not there, and no process listens to connection events"
+            what = f"{UNIT} does not exist, and no process listens to connection events"
             fix = "apt-get --no-remove install ctrecorder"
             yield Finding(what, fix, "the packages: ctrecorder is installed, none is removed")
         return
@@ -68,7 +68,7 @@ def look_at_namespace_unit(namespace: Namespace, settings: dict[str, Value]) -> 
     pid = shown.get("MainPID", "0")
     if shown.get("ActiveState") == "active" and not listened:
         what = f"the recorder (pid {pid}) does not listen in this network namespace: "
-        what += "it may have been made anew"
+        what += "the namespace may have been created again"
         yield Finding(what, f"systemctl restart {unit}", RESTARTS)
 
 
@@ -82,7 +82,7 @@ def look_at_timers() -> Iterator[Finding]:
         yield Finding(f"{SQUEEZE_TIMER} is off: segments stay large", fix, changes)
     if _is_off(EXPIRE_TIMER):
         changes = "nothing: it lists what would be deleted. If that should be deleted, "
-        changes += f"now and every day: systemctl enable --now {EXPIRE_TIMER}"
+        changes += f"now and every hour: systemctl enable --now {EXPIRE_TIMER}"
         what = f"{EXPIRE_TIMER} is off: nothing is deleted"
         yield Finding(what, "ctexpire --dry-run", changes)
 
@@ -109,8 +109,8 @@ def _look_at_recorder(
         return
     last_line = doctor_tools.last_log_line(unit)
     if shown.get("SubState") == "auto-restart" or shown.get("ActiveState") == "activating":
-        what = f"{unit} does not come up, {shown.get('NRestarts')} tries{last_line}"
-        yield Finding(what, f"fix what it says, then: systemctl restart {unit}", _STARTS)
+        what = f"{unit} does not start, {shown.get('NRestarts')} attempts{last_line}"
+        yield Finding(what, f"fix the reported error, then: systemctl restart {unit}", _STARTS)
     else:
         what = f"{unit} is {shown.get('ActiveState')}: nothing is recorded{last_line}"
         yield Finding(what, f"systemctl restart {unit}", _STARTS)
@@ -124,8 +124,8 @@ def _look_at_process(unit: str, pid: str, settings: dict[str, Value]) -> Iterato
         return  # it ended in this moment: the next run sees it
     if settings["resync"] and not int(status["CapEff"], 16) >> privileges.CAP_NET_ADMIN & 1:
         what = f"the recorder (pid {pid}) lacks CAP_NET_ADMIN: "
-        what += "it cannot find again what a loss hid"
-        changes = "nothing: it shows which file takes it. Correct that, then: "
+        what += "it cannot recover connections that a loss hid"
+        changes = "nothing: it shows which file removes it. Correct this file, then: "
         changes += f"systemctl daemon-reload && systemctl restart {unit}"
         yield Finding(what, f"systemctl cat {unit}", changes)
 

@@ -121,7 +121,7 @@ class Sorter:
         """Move all rows in memory to the file."""
         try:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="ctrecorder-")  # noqa: SIM115 -- kept open
+                self._file = tempfile.TemporaryFile(prefix="ctrecorder-")  # noqa: SIM115 -- kept
             file = self._file
             for run in self._sorted_runs(self._held):
                 run.store(file)

@@ -58,7 +58,7 @@ FAULTS = {
     "stateless NAT": Fault(
         "nft 'table ip old { chain pre { type filter hook prerouting priority raw; "
         "ip saddr 10.9.9.9 ip saddr set 10.9.9.8; }; }'",
-        "translates without connection tracking: what it translates cannot be recorded",
+        "translates without connection tracking: connections that it translates cannot be recorded",
         undo="nft delete table ip old",
         fixes=False,
         shows="ip saddr set 10.9.9.8 # handle",
@@ -89,7 +89,7 @@ FAULTS = {
         "systemctl restart ctrecord.service",
         fixes=False,
     ),
-    "folder open": Fault(f"chmod 755 {LOGS}", "is open to everyone"),
+    "folder open": Fault(f"chmod 755 {LOGS}", "every user can read"),
     "hung": Fault(
         f"systemctl kill --signal=STOP ctrecord.service; touch -d '10 minutes ago' {LOGS}/*",
         "nothing was written",
@@ -97,7 +97,7 @@ FAULTS = {
     ),
     "no folder": Fault(
         f"mv {LOGS} /run/logs; systemctl stop ctrecord.service",
-        f"{LOGS} is not there",
+        f"{LOGS} does not exist",
         undo=f"rm -rf {LOGS}; mv /run/logs {LOGS}",
         fixes=False,
     ),

@@ -37,7 +37,7 @@ def test_a_log_that_is_silent_open_empty_or_gone_is_found(tmp_path: Path) -> Non
     subprocess.run(public.fix, shell=True, check=True)
     assert list(doctor_log.look_at_log(str(tmp_path))) == []
     (gone,) = doctor_log.look_at_log(str(tmp_path / "none"))
-    assert gone.what == f"{tmp_path}/none is not there"
+    assert gone.what == f"{tmp_path}/none does not exist"
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,8 @@ def test_a_notrack_rule_of_iptables_legacy_is_found(
     tables = {"iptables": ["filter"], "ip6tables": ["filter"], program: ["raw"]}
     monkeypatch.setattr(doctor_rules, "_legacy_tables", tables.__getitem__)
     assert [finding.what for finding in doctor_rules.look_at_rules()] == [
-        f"a NOTRACK rule of {program}-legacy: what it matches is not tracked, so not recorded"
+        f"a NOTRACK rule of {program}-legacy: connections that it matches are not tracked, "
+        "so they are not recorded"
     ]
     said[save] = "*raw\n-A PREROUTING -j CT --zone 5\nCOMMIT\n"
     assert list(doctor_rules.look_at_rules()) == []
@@ -222,7 +223,7 @@ def replies(monkeypatch: pytest.MonkeyPatch, **said: object) -> None:
 def test_translation_by_traffic_control_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     replies(monkeypatch, nat=NAT_ACTION)
     (finding,) = doctor_rules.look_at_traffic_control("ip netns exec x ")
-    assert finding.what == "a nat action of tc: what it translates cannot be recorded"
+    assert finding.what == "a nat action of tc: connections that it translates cannot be recorded"
     assert isinstance(finding, Finding)
     assert finding.fix == "ip netns exec x tc actions list action nat"
     replies(monkeypatch, pedit=[{"total acts": 1}, {"actions": [{"kind": "pedit"}]}])
@@ -238,7 +239,7 @@ def test_ebpf_programs_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     replies(monkeypatch, qdisc=None)
     (missing,) = doctor_rules.look_at_traffic_control()
-    assert missing.what == "traffic control was not looked at: tc does not run"
+    assert missing.what == "traffic control was not checked: tc does not run"
 
 
 def test_the_tools_answer_here_and_find_nothing() -> None:
@@ -260,5 +261,7 @@ def test_jool_is_found_by_its_module_and_its_instances(
     (tmp_path / "jool").mkdir()
     findings = list(doctor_rules.look_at_jool())
     assert [finding.what for finding in findings] == (
-        ["Jool's NAT64 is loaded: what it translates cannot be recorded"] if found else []
+        ["Jool's NAT64 is loaded: connections that it translates cannot be recorded"]
+        if found
+        else []
     )
