@@ -1,6 +1,6 @@
-"""What a check or a search found wrong, as data.
+"""The faults that a check or a search found, as data.
 
-A `Finding` is reported and counted.  Errors (`errors`) are raised: they end what was going on.
+A `Finding` is reported and counted.  Errors (`errors`) are raised: they end the operation.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""What a recorder publishes of itself while it runs: a small file in /run, renewed each second.
+"""The state that a running recorder publishes: a small file in /run, written again each second.
 
-It tells readers up to when the open segment is complete, and what the recorder sees at this moment,
-without a write to flash.  It is believed for 3 s, and only from a process that still runs, about a
-file that is still in its place.  A copy of an archive has no such file.
+It states until when the open segment is complete, and which holes last at this moment, without a
+write to flash.  Readers trust it for 3 s, and only if its process still runs and its segment is
+still in its place.  A copy of an archive has no such file.
 
-The file is `/run/ctrecorder/CHAIN.json`.  It holds no addresses, and everyone may read it.
+The file is `/run/ctrecorder/CHAIN.json`.  Every user may read it: it contains no recorded
+connections.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class LiveState:
 
 
 def boottime_ns() -> int:
-    """CLOCK_BOOTTIME: it is never set, and goes on through a suspend."""
+    """CLOCK_BOOTTIME: it is never set, and continues during a suspend."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 

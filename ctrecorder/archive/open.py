@@ -1,4 +1,4 @@
-"""Opening a file of a recording: a segment, or a file of the C ctrecorder, told by its content."""
+"""Opening a file of a recording by its content: a segment, or a file of the C ctrecorder."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _MAX_NAMES = 200
 def open_segment(path: str, key: bytes = b"") -> Recording:
     """The recording in the file `path`; `key`: of a sealed one.
 
-    Raises ArchiveError if it cannot be read, FormatError if it is none, NewerError if it requires a
-    feature that this version does not know.  (A recorder that continues a chain needs no feature of
-    the segment before: it opens a `Segment`.)
+    Raises ArchiveError if it cannot be read, FormatError if it is no recording, NewerError if it
+    requires a feature that this version does not know.  (A recorder that continues a chain needs no
+    feature of the segment before: it opens a `Segment`.)
     """
     descriptor = files.open_file(path)
     try:

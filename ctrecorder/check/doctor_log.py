@@ -132,7 +132,7 @@ def _look_at_ages(folder: str, now: int) -> Iterator[Finding]:
 
 def _look_at_dates(spans: list[Span], now: int) -> Iterator[Finding]:
     """Segments that were recorded while the clock was wrong."""
-    # BEGIN and END stand for times that the file does not tell.
+    # BEGIN and END stand for times that the file does not contain.
     early = [span.path for span in spans if BEGIN < span.begin < YEAR_2000]
     late = [
         span.path

@@ -47,7 +47,7 @@ def look_at_unit(settings: dict[str, Value]) -> Iterator[Finding]:
 
 
 def look_at_namespace_unit(namespace: Namespace, settings: dict[str, Value]) -> Iterator[Finding]:
-    """If a recorder runs in the namespace, and is started again if the namespace is made anew."""
+    """If a recorder runs in the namespace, and starts again if the namespace is created again."""
     listened = _someone_listens()
     if not doctor_tools.systemd_runs() or "/" in namespace.name:
         if not listened:

@@ -94,7 +94,7 @@ def expire(args: argparse.Namespace) -> int:
     if not args.hold and (args.since or args.until or args.reason):
         raise UsageError("--since, --until and --reason need --hold")
     if args.hold and not args.reason:
-        raise UsageError("a hold needs a --reason: whoever releases it must know why it was set")
+        raise UsageError("a hold needs a --reason, for the person who will release it")
     merge(args, "expire")
 
     from ctrecorder.service.log import Log

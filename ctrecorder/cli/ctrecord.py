@@ -148,7 +148,7 @@ def _run(args: argparse.Namespace, namespace: Namespace | None, log: Log) -> int
     pidfile = daemon.PidFile(args.pidfile) if args.pidfile else None
     missing = privileges.drop_privileges(args.user, args.group, keep_net_admin=True)
     if missing:
-        log.send(UNPRIVILEGED, f"there is no user {missing}: going on as root", user=missing)
+        log.send(UNPRIVILEGED, f"there is no user {missing}: continuing as root", user=missing)
     log.keep_in(os.path.dirname(settings.template))
     with daemon.SignalPipe(SIGNALS) as signals:
         recorder.start()

@@ -98,7 +98,7 @@ def _best_start(table: Table, rows: Ints, source: Array, offsets: Ints, lengths:
     """For the flows of `lengths` rows that begin at `offsets`: the number in `rows` of the best.
 
     Of several starts with one source the first is the best.  A KERNEL start that is later than the
-    NEW before it is that of another flow, whose NEW was taken for a repeat: it does not count.
+    NEW before it belongs to another flow, whose NEW counted as a repeat; it is not used.
     `source`: of `rows`, which are rows of `table`.
     """
     best = _best_rank(_RANK[source], offsets)

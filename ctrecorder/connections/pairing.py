@@ -81,8 +81,8 @@ class Pairer:
     def add_gaps(self, gaps: Iterable[tuple[int, int, int | None]]) -> None:
         """Add times of which events may be missing: begin and end, ns, family or None for all.
 
-        In them no event is taken for a repeat.  Call it before their rows are fed; a gap that is
-        added again is the same.  A recording that does not count its losses is one gap.
+        In these times no event counts as a repeat.  Call it before their rows are fed; to add a gap
+        twice has no effect.  A recording that does not count its losses is one gap.
         """
         added = set(gaps) - self._gaps
         if added:
@@ -136,7 +136,7 @@ class Pairer:
         return min((start for start in starts if start is not None), default=None)
 
     def finish(self) -> list[Table]:
-        """All remaining connections, and begin anew.
+        """All remaining connections; the pairer is then empty.
 
         The open ones have `end` 0 (UNKNOWN); those that a dump has ended have a BOUND.
         """

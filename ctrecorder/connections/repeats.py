@@ -1,4 +1,4 @@
-"""Events that the kernel sent again: what shows that two events are one.  Pure.
+"""Events that the kernel sent again: how to recognise that two events are one.  Pure.
 
 One listener that uses reliable mode and falls behind makes the kernel send NEW and DESTROY again,
 to every listener: a DESTROY until that listener has it, a NEW with the next packet of its flow.
@@ -9,7 +9,7 @@ to every listener: a DESTROY until that listener has it, a NEW with the next pac
 - A NEW is a repeat if its flow has a NEW and is open, and no GAP lies between it and the event
   before it.  A dump that lacks the flow has closed it.
 
-In doubt an event is no repeat: it belongs to a flow whose other events were lost.
+In doubt an event is not a repeat but belongs to a flow whose other events were lost.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ctrecorder.times import SECOND
 NAT_CLASH = 0x1000
 # A GAP is compared with times of events.  These can be older than their receipt by the backlog of
 # a socket (less than a second), and a GAP ends with the block that follows it (a second).  Less:
-# the event of another flow is taken for a repeat.  More: repeats near a GAP become connections.
+# the event of another flow counts as a repeat.  More: repeats near a GAP become connections.
 GAP_SLACK_NS = 5 * SECOND
 _ID, _COUNTED = np.uint32(bit("id")), np.uint32(bits((*COUNTERS, "status")))
 _LEAST, _GREATEST = -(1 << 62), 1 << 62  # times beyond them would overflow when slack is added

@@ -244,7 +244,7 @@ class _Walk:
                 self._require(value, ranges)
 
     def _require(self, value: _Value, ranges: list[tuple[bytes, bytes]]) -> None:
-        """The value lies in one of `ranges`, first and last."""
+        """The value is in one of `ranges`, first and last."""
         kind = value.kind
         if kind == "interface":
             names = [_interface(first) if first == last else "" for first, last in ranges]

@@ -26,7 +26,7 @@ class Namespace:
     """A network namespace that this process is in.
 
     name: as it was given, a name of ip-netns(8) or a path.
-    device, inode: what tells it from all other namespaces.
+    device, inode: they identify the namespace.
     """
 
     name: str

@@ -168,7 +168,7 @@ def tracking_of(
 
 
 def off_text(family: int) -> str:
-    """What is the matter if tracking of `family` is off."""
+    """The text that states that tracking of `family` is off, and why."""
     table, name = _TABLES[family], IP_NAMES[family]
     return f"{name} connection tracking is off: no rule of family {table} or inet uses it"
 

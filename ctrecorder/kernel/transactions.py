@@ -1,8 +1,8 @@
 """The transactions of nftables, as the kernel reports them to listeners.
 
 The generation of the ruleset shows only that something changed, and how many times.  The reports
-show what: a set element that fail2ban adds cannot turn connection tracking off.  A transaction that
-was not received in full is taken for one that could.
+show what changed: a set element that fail2ban adds cannot turn connection tracking off.  If a
+transaction was not received in full, it counts as one that can do this.
 """
 
 from __future__ import annotations

@@ -55,8 +55,8 @@ class LegacySegment(Recording):
     leaves it, else "closed".  A failed checksum or an invalid stream of a compressed file is
     damage.  Where records are missing there is a GAP.  There are no hashes and no footer.
 
-    Opening raises ArchiveError if the file cannot be read, FormatError if it is none of the C
-    ctrecorder.
+    Opening raises ArchiveError if the file cannot be read, FormatError if it is no file of
+    the C ctrecorder.
     """
 
     def __init__(self, path: str) -> None:

@@ -1,12 +1,13 @@
-"""How old a segment is, also where the clock was wrong.
+"""The age of a segment, even if the clock was wrong.
 
-The time in a segment is that of its recorder's clock, which may have said 1970 or 2099.  So the
-times of a chain are compared with each other: segments follow each other in the order of their
-`sequence`, and their times must ascend.  The longest ascending run of them is taken as right.  A
-time outside of it lies between its neighbours in the run, so one wrong time spoils no other.
+The times in a segment come from its recorder's clock, which may have been at 1970 or 2099.  So the
+times of a chain are compared with each other: in the order of `sequence` they must ascend.  The
+longest series that ascends is right.  A time outside of it is between its neighbours in the series,
+so one wrong time affects no other.
 
-Where the clock's state was recorded (ctlog(5), coverage), times of before it was synchronised first
-do not count.  If it never was, they do: "now" is of the same clock.
+If the state of the clock was recorded (ctlog(5), COVERAGE), times before the clock was synchronised
+for the first time do not count.  If it never was synchronised, they count, because "now" comes from
+the same clock.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _MARKS_READ = 8
 
 @dataclass(frozen=True)
 class SegmentTimes:
-    """What a segment says about its times, ns UTC.
+    """The times of a segment, ns UTC.
 
     `chain`, `sequence`: its place; "" or 0: it is in no chain.
     `begun`: when its header was written; None: unknown.
@@ -92,7 +93,7 @@ def _some_marks(segment: Recording) -> Iterator[Mark]:
 
 
 def _synchronised(facts: Json | None) -> bool | None:
-    """What a mark, or the header's state, says about the clock; None: nothing."""
+    """Whether the clock was synchronised, by a mark or the header's state; None: not stated."""
     clock = facts.get("clock") if isinstance(facts, dict) else None
     state = clock.get("synchronised") if isinstance(clock, dict) else None
     return state if isinstance(state, bool) else None

@@ -99,7 +99,7 @@ class ArchiveSqueeze:
             except BrokenProcessPool as error:
                 raise ArchiveError(
                     "a worker process was killed, by a signal or because memory was short: the "
-                    "other segments are not squeezed, none was changed by halves; try again, "
+                    "other segments are not squeezed, and each of them is unchanged; try again "
                     "with fewer at once (-j)"
                 ) from error
             except BaseException:

@@ -1,12 +1,12 @@
 """Coverage: for which times, families and protocols the log proves that it holds every event.
 
-Coverage is positive evidence.  A time is covered only if a watermark of a recording reaches past
-it, the recording records what the question is about, and no hole touches the question then.
-Whatever is not covered is a hole with a reason.
+Coverage is positive evidence.  A time is covered only if a watermark of a recording is later, the
+recording records the traffic of the query, and no hole affects the query at that time.  Everything
+that is not covered is a hole with a reason.
 
-A recording is what one chain of segments holds.  Recordings of one connection table (two recorders
-side by side) cover for each other; recordings of different tables do not.  `verdict` judges a
-question by them.
+A recording is the content of one chain of segments.  If two recorders record one connection table,
+each of their recordings covers the holes of the other.  Recordings of different tables do not.
+`verdict` judges a query by them.
 
 Times are ns UTC.
 """
@@ -30,12 +30,13 @@ NOT_YET, UNPROVED, NOT_RECORDING = "not-yet", "unproved", "not-recording"
 
 @dataclass(frozen=True)
 class Scope:
-    """What a question is about, as far as coverage depends on it.
+    """The part of a query on which coverage depends.
 
-    `since`, `until`: its span.  `families`, `protocols`, `ports`: empty means any.
-    `only_translated`: the address is one that only NAT gives out, so that connections without NAT
-    are no answer.  `open_flows`: it is about connections that were open in the span, which may have
-    begun long before it; else about what happened in the span.
+    `since`, `until`: its span.
+    `families`, `protocols`, `ports`: empty means any.
+    `only_translated`: only NAT uses the address, so connections without NAT are no answer.
+    `open_flows`: the query is about connections that were open in the span and may have begun long
+    before it; otherwise it is about events in the span.
     """
 
     since: int = BEGIN
@@ -47,7 +48,7 @@ class Scope:
     open_flows: bool = False
 
     def is_touched_by(self, hole: Hole) -> bool:
-        """If `hole` can hide what the question is about."""
+        """If `hole` can hide connections that the query is about."""
         if hole.start >= self.until or max(hole.end, hole.start + 1) <= self.since:
             return False
         if hole.untranslated and self.only_translated:
@@ -63,7 +64,7 @@ def _overlap(first: frozenset[int], second: frozenset[int]) -> bool:
 
 
 class Basis(enum.Enum):
-    """What the coverage of a segment rests on."""
+    """The kind of evidence for the coverage of a segment."""
 
     WATERMARKS = "watermarks"
     VERSION_1_0 = "version 1.0"  # no watermarks: the absence of GAPs is all that it can say
@@ -72,7 +73,7 @@ class Basis(enum.Enum):
 
 @dataclass(frozen=True)
 class SegmentSpan:
-    """What one segment says of coverage.
+    """The coverage of one segment.
 
     `start`: time of its HEADER.  `until`: its last watermark; of version 1.0 its latest time;
     None if nothing in it is proved.  `follows`: it follows on the segment before it in the list; if
@@ -136,7 +137,7 @@ class Recording:
                 until = min(until, after.start) if after.start > segment.start else until
             start = segment.start
             if before is not None and segment.follows and not segment.restarted:
-                start = min(start, reached)  # the recorder went on
+                start = min(start, reached)  # the recorder continued
             elif before is not None and reached < start and not segment.skipped:
                 self.holes += _between(reached, start, segment, noted)
             if until is not None and until > start:

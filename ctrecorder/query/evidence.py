@@ -42,7 +42,7 @@ _NO_PROTOCOL = -1
 
 @dataclass
 class Evidence:
-    """What segments prove: their `recordings`, and holes that are part of none."""
+    """The evidence of segments: their `recordings`, and holes outside of all recordings."""
 
     recordings: list[Recording] = field(default_factory=list)
     unread: list[Hole] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What a listing lacks: the holes in the window of its query."""
+"""The holes in the window of a listing."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ _MIN_UNRECORDED_NS = 2 * times.SECOND
 
 
 def verdict_of_listing(archive: Archive, states: Mapping[str, LiveState], now: int) -> Verdict:
-    """Whether `archive` has all that its query asks for, as far as it lies before `now`, ns UTC.
+    """Whether `archive` contains the whole answer to its query, up to `now`, ns UTC.
 
-    A query without a window asks for what is there: from the first segment to the last watermark.
+    A query without a window is about the recorded time: from the first segment to the last
+    watermark.
     `states`: `evidence.live_states`, read before the archive was opened.
     """
     query = archive.query

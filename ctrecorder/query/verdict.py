@@ -23,7 +23,7 @@ from ctrecorder.times import BEGIN
 
 
 class Completeness(enum.Enum):
-    """What can be said of an answer."""
+    """How complete an answer is."""
 
     COMPLETE = "complete"
     VERSION_1_0 = "complete as far as version 1.0 could know"
@@ -146,8 +146,8 @@ def _dumps(scope: Scope, members: list[Recording]) -> list[Span]:
 def _by_table(recordings: list[Recording]) -> list[list[Recording]]:
     """The recordings of each connection table.
 
-    Recordings that never ran at one time in one boot of one host are taken for the same table:
-    a recorder that was set up anew goes on with what the old one recorded.
+    Recordings of one host that never ran at the same time in one boot count as one table: a
+    recorder that was installed again continues the recording of the old one.
     """
     groups: list[list[_Origin]] = []
     for one in sorted(recordings, key=lambda each: each.start):
@@ -169,7 +169,7 @@ class _Origin(NamedTuple):
     table: set[tuple[str, str]]
 
     def may_share(self, other: _Origin) -> bool:
-        """If two recordings are of one table, as far as their headers tell."""
+        """If two recordings can be of one table, according to their headers."""
         if len(self.hosts | other.hosts) > 1:
             return False
         boots = {boot for boot, _ in self.table} & {boot for boot, _ in other.table}

@@ -141,7 +141,7 @@ def answer(
         try:
             dumps = _Dumps(archive)
             tables = list(_candidates(archive, who_query, dumps))
-            if who_query.since > now:  # an open connection says nothing of what is to come
+            if who_query.since > now:  # an open connection is no evidence for the future
                 tables = [one.take(np.flatnonzero(one["end"] != 0)) for one in tables]
             start_outside, end_outside = _reach_outside(tables, dumps)
             known = evidence.gather(archive.segments, chains, states, dumps=True)
@@ -165,7 +165,7 @@ def answer(
 
 
 def _scope(who_query: WhoQuery) -> Scope:
-    """What coverage the question needs."""
+    """The coverage that the query needs."""
     public, to = who_query.public, who_query.to
     ports: frozenset[int] = frozenset()
     if public.ports and to is not None and to.ports:  # else one end can have any port

@@ -91,7 +91,7 @@ class SegmentWriter:
     `blocks`: number of blocks.
     `last_hash`: of the last block.
     `synced`: how far it is known to be on the disk.
-    `first_frame`: of the HEADER; its hash tells this segment from all others.
+    `first_frame`: of the HEADER; its hash identifies this segment.
     """
 
     def __init__(self, path: str, descriptor: int, folder: Folder, key: bytes = b"") -> None:

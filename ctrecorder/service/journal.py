@@ -20,7 +20,7 @@ _ALL_SEALS = 0x0F
 
 
 class JournalSocket:
-    """Sends entries to journald, or says at once that it could not."""
+    """Sends entries to journald; never waits."""
 
     def __init__(self, path: str = SOCKET) -> None:
         self._path = path
@@ -33,7 +33,7 @@ class JournalSocket:
         self._socket.close()
 
     def send(self, fields: Mapping[str, str]) -> bool:
-        """Send one entry; False if journald is not there, or does not take it now."""
+        """Send one entry; False if journald does not run, or does not accept it now."""
         content = b"".join(_field(name, value) for name, value in fields.items())
         try:
             self._socket.sendto(content, self._path)

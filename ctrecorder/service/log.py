@@ -152,18 +152,18 @@ class Log:
         self._journal = self._syslog = None
 
     def _discards(self) -> bool:
-        """Whether neither journald nor syslog is there."""
+        """Whether neither journald nor syslog runs."""
         return self.target == "syslog" and not os.path.exists(SYSLOG_SOCKET)
 
     def _flush(self) -> None:
-        """Send what waits, as far as it is taken; then an entry about what was dropped."""
+        """Send waiting entries until one is not accepted; then one about the dropped entries."""
         if not len(self._backlog) and not self._backlog.dropped:
             return
         self._backlog.send(self._send_late)
         dropped = self._backlog.dropped
         if dropped and not len(self._backlog):
             self._backlog.dropped = 0
-            text = f"the log did not take entries for a time: {dropped:,} of them were dropped"
+            text = f"the journal or syslog accepted no entries for a time: {dropped:,} were dropped"
             lost = Entry(
                 messages.ENTRIES_LOST,
                 self.command,

@@ -1,10 +1,11 @@
 """Log entries that could not be sent: kept in memory, and beside the archive when a command ends.
 
-The log is a recorder's witness: cttest --anchors compares a folder with it.  So entries that are
-evidence outlive the process, in the file UNSENT of the folder, as JSON lines that only grow until
-all are sent.  The next command that logs to the journal sends them with their own time.
+The log is evidence: cttest --anchors compares a folder with it.  So entries that are evidence are
+kept when the process ends, in the file UNSENT of the folder.  It has JSON lines, to which others
+are appended until all are sent.  The next command that logs to the journal sends them with their
+original time.
 
-Both are bounded.  Entries that are not evidence give way first, the oldest first.
+Both are bounded.  Entries that are not evidence are dropped first, the oldest first.
 """
 
 from __future__ import annotations

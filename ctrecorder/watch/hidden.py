@@ -16,7 +16,7 @@ _SYSCTL = "net.netfilter."
 
 
 def text(reason: str, scope: Untracked) -> str:
-    """What is the matter while a hole lasts."""
+    """The cause of a hole and its consequence, while the hole lasts."""
     if reason == NO_EVENTS:
         return (
             f"{_SYSCTL}{EVENTS} is 0: connections that begin now are not recorded, nor is their "
@@ -30,7 +30,7 @@ def text(reason: str, scope: Untracked) -> str:
 
 
 def end_text(reason: str, scope: Untracked, events: int | None) -> str:
-    """What to say when a hole has ended."""
+    """The text for the end of a hole."""
     if reason == NO_EVENTS:
         return (
             f"{_SYSCTL}{EVENTS} is {events} and no longer 0: connections that begin are recorded "
@@ -38,13 +38,13 @@ def end_text(reason: str, scope: Untracked, events: int | None) -> str:
         )
     if reason == NOT_TRACKED and scope.family is not None:
         return f"{tracking.IP_NAMES[scope.family]} connection tracking is on again"
-    return f"NOTRACK{_narrowed(scope)}: no rule does so any more; such connections are recorded"
+    return f"NOTRACK{_narrowed(scope)}: the rule is gone; such connections are recorded again"
 
 
 def moved(moves: int) -> str:
     """Of rules that changed more than once between two looks."""
     return (
-        f"the firewall's rules changed {moves} times between two looks: connection tracking may "
+        f"the firewall's rules changed {moves} times between two checks: connection tracking may "
         "have been off meanwhile, and untranslated connections not recorded"
     )
 
@@ -53,7 +53,7 @@ def unknown(family: int) -> str:
     """Of a family that may or may not be tracked."""
     return (
         f"it is unknown if {tracking.IP_NAMES[family]} connections are tracked: this kernel does "
-        "not tell, or the legacy iptables may have rules that stop tracking"
+        "not show it, or the legacy iptables may have rules that stop tracking"
     )
 
 

@@ -282,8 +282,8 @@ class Watcher:
         legacy = dict(zip(_NAMES, self._legacy, strict=False))
         readable = not self.state and self._reading.notrack is not None
         for family, found in self._reading.tracking.items():
-            # No rule uses it, but there are entries: left over, or of a user that is not a rule.
-            # At the first look it was never good: nothing says that they are more than left over.
+            # No rule uses tracking, but the table has entries: they are left over, or belong to a
+            # user that is not a rule.  At the first look, nothing shows that such a user exists.
             unused = found is Tracking.UNKNOWN and readable and legacy.get(family) == frozenset()
             if found is Tracking.OFF or unused:
                 yield NOT_TRACKED, Untracked(family)
@@ -336,7 +336,7 @@ class Watcher:
 def _state(sysctls: dict[str, int | None], reading: RulesReading, notrack: Json) -> Json:
     """The members of `state` in ctlog(5).
 
-    notrack: those of before, which stay where the rules cannot be read.
+    notrack: the previous rules, which stay if the rules cannot be read.
     """
     read = reading.notrack
     return {

@@ -247,7 +247,7 @@ def test_a_flush_and_reload_between_two_looks() -> None:
     assert look.opened == ()
     (note,) = look.notes
     assert note.warning
-    assert "changed 2 times between two looks" in note.text
+    assert "changed 2 times between two checks" in note.text
 
 
 def test_transactions_that_can_have_hidden_nothing() -> None:
