@@ -165,6 +165,7 @@ def test_tables_keep_their_columns(path: Path, renderer: str) -> None:
                     break
                 assert indent in (first, last), line
     assert [line for line in lines if re.search(r"\u2018[^\u2019]* {3}", line)] == []
+    assert re.findall(r"\u2018[^\u2019]*\u2018.*", "\n".join(lines)) == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
