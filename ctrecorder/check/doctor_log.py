@@ -91,7 +91,7 @@ def look_at_segments(folder: str, expire: dict[str, Value]) -> Iterator[Result]:
     sound = [span for span in spans if _has_sound_dates(span, now)]
     yield from _look_at_dates(spans, now)
     if spans and expire.get("max_age") is not None:
-        yield from _look_at_ages(folder, now)
+        yield from _look_at_ages(folder, now, trust_clock=bool(expire.get("trust_clock")))
     files = []
     for span in sound:
         try:
@@ -117,16 +117,17 @@ def _has_sound_dates(span: Span, now: int) -> bool:
 _NEIGHBOURS = "ctexpire takes the times of the segments before and after it"
 
 
-def _look_at_ages(folder: str, now: int) -> Iterator[Finding]:
+def _look_at_ages(folder: str, now: int, *, trust_clock: bool) -> Iterator[Finding]:
     """Segments that ctexpire does not delete by age."""
-    paths = undated(folder, now)
+    paths = undated(folder, now, trust_clock=trust_clock)
     if not paths:
         return
     what = f"{count(len(paths), 'segment')} of {folder} will not be deleted by age (max_age): "
-    what += "the clock was not right while they were recorded: "
+    what += "the clock was not right, or was never synchronised, while they were recorded: "
     what += ", ".join(map(os.path.basename, paths[:3])) + (", ..." if len(paths) > 3 else "")
     changes = "nothing: it shows the header. Keep the clock right with a time daemon; max_size in "
-    changes += "ctrecorder.conf(5) limits the log meanwhile"
+    changes += "ctrecorder.conf(5) limits the log meanwhile, and trust_clock = yes there "
+    changes += "accepts a clock that is right although the kernel was never told so"
     yield Finding(what, f"ctlist --headers {shlex.quote(paths[0])}", changes)
 
 

@@ -48,6 +48,12 @@ def build_parser() -> common.Parser:
             f"--{name}", metavar=metavar, type=argument("expire", name.replace("-", "_")), help=text
         )
     what.add_argument(
+        "--trust-clock",
+        action="store_true",
+        default=None,
+        help="apply --max-age also where the clock was never synchronised",
+    )
+    what.add_argument(
         "-n",
         "--dry-run",
         action="store_true",
@@ -110,7 +116,7 @@ def _run(args: argparse.Namespace, log: Log) -> int:
 
     from ctrecorder.maintain.expire import Expiry, Limits
 
-    limits = Limits(args.max_age, args.max_size, args.min_free)
+    limits = Limits(args.max_age, args.max_size, args.min_free, args.trust_clock)
     return Expiry(args.folder, limits, time.time_ns(), log, args.dry_run).run()
 
 

@@ -6,8 +6,8 @@ longest series that ascends is right.  A time outside of it is between its neigh
 so one wrong time affects no other.
 
 If the state of the clock was recorded (ctlog(5), COVERAGE), times before the clock was synchronised
-for the first time do not count.  If it never was synchronised, they count, because "now" comes from
-the same clock.
+for the first time do not count.  If it never was synchronised, no age is known, unless the operator
+trusts that clock.
 """
 
 from __future__ import annotations
@@ -99,8 +99,13 @@ def _synchronised(facts: Json | None) -> bool | None:
     return state if isinstance(state, bool) else None
 
 
-def ages(segments: Iterable[SegmentTimes], now: int) -> dict[str, Age]:
-    """The age of each segment, by its path.  `now`: ns UTC."""
+def ages(
+    segments: Iterable[SegmentTimes], now: int, *, trust_clock: bool = False
+) -> dict[str, Age]:
+    """The age of each segment, by its path.  `now`: ns UTC.
+
+    `trust_clock`: the times of a recording whose clock was never synchronised count.
+    """
     chains: dict[str, list[SegmentTimes]] = {}
     for one in segments:
         in_chain = one.chain and one.sequence
@@ -108,35 +113,35 @@ def ages(segments: Iterable[SegmentTimes], now: int) -> dict[str, Age]:
     found: dict[str, Age] = {}
     for chain in chains.values():
         chain.sort(key=lambda one: (one.sequence, one.begun or 0, one.path))
-        found |= _ages_of_chain(chain, now)
+        found |= _ages_of_chain(chain, now, trust_clock)
     return found
 
 
-def _ages_of_chain(chain: list[SegmentTimes], now: int) -> dict[str, Age]:
-    if not any(state for one in chain for state in one.clocks):
-        # A clock that nothing ever set is all there is, also for `now`.
+def _ages_of_chain(chain: list[SegmentTimes], now: int, trust_clock: bool) -> dict[str, Age]:
+    was_synchronised = any(state for one in chain for state in one.clocks)
+    if trust_clock and not was_synchronised:
         chain = [replace(one, clocks=()) for one in chain]
     points = _points(chain, now)
     run = ascending_run(points)
-    synchronised = True
     found = {}
     right = [point if index in run else None for index, point in enumerate(points)]
     earlier = _nearest(right)
     later = _nearest(right[::-1])[::-1]
     for number, one in enumerate(chain):
         begin, end = 2 * number, 2 * number + 1
+        dated = was_synchronised or not one.clocks
         least, most = earlier[begin], later[end]
         if begin in run and end in run:
-            found[one.path] = Age(one.since, one.until, one.until, synchronised)
+            found[one.path] = Age(one.since, one.until, one.until, dated)
             continue
         # What it contains may have been recorded at any time between its neighbours.
         since = min(one.since, BEGIN if least is None else least)
         if end in run:
-            found[one.path] = Age(since, one.until, one.until, synchronised)
+            found[one.path] = Age(since, one.until, one.until, dated)
             continue
         until = max(one.until, END if most is None else most)
         ends = most if most is not None else max(least or BEGIN, min(one.until, now))
-        found[one.path] = Age(since, until, ends, synchronised and most is not None)
+        found[one.path] = Age(since, until, ends, dated and most is not None)
     return found
 
 

@@ -36,11 +36,13 @@ class Limits:
     `max_age`: of a segment, seconds.
     `max_size`: of all segments, bytes.
     `min_free`: free bytes of the file system, or (a float below 1) a share of it.
+    `trust_clock`: `max_age` also applies where the clock was never synchronised.
     """
 
     max_age: int | None = None
     max_size: int | None = None
     min_free: int | float | None = None
+    trust_clock: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class Expiry:
             except CtrecorderError as error:
                 self._trouble(path, str(error))
                 code = ExitCode.FAILED
-        known = ages((one.times for one in examined), self.now)
+        known = ages((one.times for one in examined), self.now, trust_clock=self.limits.trust_clock)
         found = [
             ExpiryCandidate(
                 one.times.path,
@@ -147,8 +149,9 @@ class Expiry:
             return
         self._trouble(
             self.folder,
-            f"not deleted by age, because the clock was not right: {count(len(undated), 'segment')}"
-            f", the first is {os.path.basename(undated[0].path)}; limits of size apply "
+            f"not deleted by age, because the clock was not right or never synchronised: "
+            f"{count(len(undated), 'segment')}, "
+            f"the first is {os.path.basename(undated[0].path)}; limits of size apply "
             "(ctexpire(8), THE CLOCK)",
         )
 
@@ -246,16 +249,17 @@ class _Examined(NamedTuple):
     blocks_bytes: int
 
 
-def undated(folder: str, now: int) -> list[str]:
+def undated(folder: str, now: int, *, trust_clock: bool = False) -> list[str]:
     """The segments in `folder` that are never deleted by age, because their age is not known.
 
-    Live ones, and those that cannot be read, are not among them.  `now`: ns UTC.
+    Live ones, and those that cannot be read, are not among them.  `now`: ns UTC.  `trust_clock`: as
+    in Limits.
     """
     examined = []
     for path in find.find([folder]).segments:
         with contextlib.suppress(CtrecorderError):
             examined.append(_examine(path))
-    known = ages((one.times for one in examined), now)
+    known = ages((one.times for one in examined), now, trust_clock=trust_clock)
     closed = [one.times.path for one in examined if not one.live]
     return [path for path in closed if not known[path].known]
 

@@ -259,6 +259,17 @@ _EXPIRE = (
         "so use it only where that is allowed. 5% is usual.",
         values.or_none(values.size_or_share),
     ),
+    Setting(
+        "trust_clock",
+        "no",
+        "",
+        "yes or no",
+        "Apply max_age also to a recording whose clock was never synchronised.",
+        "The age of such a recording is not known, so only max_size and min_free delete it. Some "
+        "virtual machines have a clock that is right although the kernel was never told so: set "
+        "this there.",
+        values.switch,
+    ),
 )
 _SEAL = (
     Setting(

@@ -287,7 +287,9 @@ def test_sealed_by_a_credential_as_the_manual_has_it(
         for unit in units:
             router.sh(f"rm -r /etc/systemd/system/{unit}.service.d")
         # What is sealed goes with its key: other tests check the folder.
-        router.run("tee", CONF, stdin=shipped.replace("#max_age = 90d", "max_age = 1s"))
+        router.run(
+            "tee", CONF, stdin=shipped.replace("#max_age = 90d", "max_age = 1s\ntrust_clock = yes")
+        )
         router.sh(
             "rm /etc/ctrecorder/seal.key; systemctl daemon-reload; systemctl reset-failed; "
             "systemctl restart ctrecord.service"

@@ -249,7 +249,7 @@ def test_the_nightly_jobs_squeeze_and_delete_and_log_their_receipts(
     assert router.run("cttest", LOGS, check=False).returncode in (0, 1)
     assert router.sh(f"stat -c '%A %U %G' {old}").strip() == "-rw-r----- ctrecorder ctrecorder"
 
-    configure(router, conffile.replace("#max_age = 90d", "max_age = 1s"))
+    configure(router, conffile.replace("#max_age = 90d", "max_age = 1s\ntrust_clock = yes"))
     router.run("systemctl", "start", "ctexpire.service")
     (expired,) = router.journal(f"MESSAGE_ID={messages.EXPIRED.id}", f"CTRECORDER_PATH={old}")
     assert re.fullmatch(r"[0-9a-f]{32}", expired["CTRECORDER_LAST_HASH"])

@@ -102,12 +102,16 @@ def test_chains_and_files_without_one_do_not_mix() -> None:
 
 
 def test_times_before_the_first_synchronisation_date_nothing() -> None:
-    # A clock that nothing ever set is all there is.
-    assert ends([day(n, clocks=(False,)) for n in range(5)]) == {n: n for n in range(5)}
+    never = [day(n, clocks=(False,)) for n in range(5)]
+    assert set(ends(never).values()) == {None}
+    trusted = ages(never, NOW, trust_clock=True)
+    assert trusted == {one.path: Age(one.since, one.until, one.until, True) for one in never}
+    # Trust is for what was never synchronised; 1970 stays 1970.
+    assert not ages([day(0, Y1970, clocks=(False,))], NOW, trust_clock=True)["000"].known
     chain = [day(n, clocks=(False, n == 2)) for n in range(5)]
     # Before it was set it may have been at any date; afterwards it is a little off.
     assert ends(chain) == {0: 2, 1: 2, 2: 2, 3: 3, 4: 4}
-    assert ends([day(0), day(1), day(2, clocks=(False,))]) == {0: 0, 1: 1, 2: 2}
+    assert ends([day(0), day(1), day(2, clocks=(False,))]) == {0: 0, 1: 1, 2: None}
     # Segments of version 1.0 did not record it.
     chain = [day(0), day(1, clocks=(False,)), day(2, clocks=(True,)), day(3)]
     assert ends(chain) == {0: 0, 1: 2, 2: 2, 3: 3}
@@ -183,7 +187,8 @@ def test_without_a_synchronised_clock_only_limits_of_size_delete(
     assert expire(tmp_path, max_age=MAX_AGE) == 0
     assert left(tmp_path) == list(range(5))
     err = capfd.readouterr().err
-    assert "not deleted by age, because the clock was not right: 5 segments, the first is 0" in err
+    assert "not deleted by age, because the clock was not right or never synchronised: " in err
+    assert ": 5 segments, the first is 0" in err
     assert err.count("\n") == 1
     look = list(doctor_log.look_at_segments(str(tmp_path), {"max_age": MAX_AGE}))
     assert any("5 segments of" in one.what and "not be deleted by age" in one.what for one in look)

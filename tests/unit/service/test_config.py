@@ -50,6 +50,7 @@ def test_without_a_file_every_setting_has_its_default(
         "max_age": 90 * 86400,
         "max_size": None,
         "min_free": None,
+        "trust_clock": False,
     }
 
 
