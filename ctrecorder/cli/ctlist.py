@@ -185,7 +185,7 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
             code = who.answer(args, audit)
         else:
             code = listing(args, audit)
-        audit.complete = True
+        audit.written = True
         return code
     finally:
         audit.record()
@@ -281,6 +281,7 @@ def show(
     from ctrecorder.render.holes import describe
 
     verdict = verdict_of_listing(opened, states, time.time_ns())
+    audit.verdict, audit.proved = verdict.completeness.value, verdict.proved
     for hole in shown_in_listing(verdict, opened.query, strict=args.strict):
         common.report("ctlist", describe(hole, utc=args.utc))
     common.write_out(renderer.head)

@@ -15,6 +15,7 @@ from ctrecorder.terminal import count
 
 if TYPE_CHECKING:
     from ctrecorder.query import who
+    from ctrecorder.query.clock import ClockState
     from ctrecorder.query.coverage import Hole, Scope
     from ctrecorder.service.audit import Audit
 
@@ -40,6 +41,7 @@ def answer(args: argparse.Namespace, audit: Audit) -> int:
     asked = ask(args, time.time_ns())
     found = _found(args, asked)
     audit.rows = len(found)
+    audit.verdict, audit.proved = found.verdict.completeness.value, found.verdict.proved
     for table in found.tables:
         for one in render_who.holders(table, *who.roles(table, asked)):
             line = (
@@ -51,7 +53,11 @@ def answer(args: argparse.Namespace, audit: Audit) -> int:
     if args.format == "json":
         lines = [json.dumps(_summary(found))]
     else:
-        lines = [*([] if len(found) else ["nobody"]), *_verdict_lines(found, utc=args.utc)]
+        lines = [
+            *([] if len(found) else ["nobody"]),
+            *_verdict_lines(found, utc=args.utc),
+            *(_clock_line(one, named=len(found.clocks) > 1) for one in found.clocks),
+        ]
     common.write_out("".join(f"{line}\n" for line in lines).encode())
     for path, instead in found.copies:
         common.report("ctlist", f"{path}: a copy of {instead}, which is read instead")
@@ -105,6 +111,19 @@ def _verdict_lines(found: who.Answer, *, utc: bool) -> list[str]:
     ]
 
 
+def _clock_line(clock: ClockState, *, named: bool) -> str:
+    """How right the clock of a recorder was; `named`: with its host."""
+    of = f"clock of {clock.host}" if named and clock.host else "clock"
+    if not clock.synchronised:
+        return f"{of}: not synchronised: each time can be wrong by any amount"
+    return f"{of}: synchronised, at most {clock.error_seconds:.3f} s off"
+
+
+def _clock_json(clock: ClockState) -> dict[str, object]:
+    error = clock.error_seconds if clock.synchronised else None
+    return {"host": clock.host, "synchronised": clock.synchronised, "error_seconds": error}
+
+
 def _described(hole: Hole, *, utc: bool) -> str:
     from ctrecorder.render.holes import describe  # most answers have no hole
 
@@ -136,6 +155,8 @@ def _summary(found: who.Answer) -> dict[str, object]:
         facts["accepted"] = [holes.as_json(hole, *window) for hole in verdict.accepted]
     if verdict.until is not None:
         facts["complete_until"] = rfc3339(verdict.until)
+    if found.clocks:
+        facts["clocks"] = [_clock_json(one) for one in found.clocks]
     return facts
 
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import contextlib
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ctrecorder.ctlog.frame import Json, Kind, Mark
+from ctrecorder.ctlog.frame import Kind, Mark
 from ctrecorder.errors import FormatError
 from ctrecorder.segment.recording import Recording
 from ctrecorder.times import BEGIN, DAY, END, MINUTE
@@ -74,7 +74,7 @@ def times_of(segment: Recording) -> SegmentTimes:
     begun = int(index["time_min"][0]) if index["kind"][0] == Kind.HEADER else None
     clocks: list[bool] = []
     if header.needs_features:  # version 1.0 did not record it, and its marks need not be read
-        facts = [header.extra.get("state"), *(mark.facts for mark in _some_marks(segment))]
+        facts = [header.state, *(mark.facts for mark in _some_marks(segment))]
         clocks = [state for each in facts if (state := _synchronised(each)) is not None]
     since, until = segment.times
     chain, sequence = header.chain or "", header.sequence or 0
@@ -92,9 +92,9 @@ def _some_marks(segment: Recording) -> Iterator[Mark]:
             yield Mark.parse(frame, segment.file.payload(block.offset, frame))
 
 
-def _synchronised(facts: Json | None) -> bool | None:
+def _synchronised(facts: Mapping[str, Any] | None) -> bool | None:
     """Whether the clock was synchronised, by a mark or the header's state; None: not stated."""
-    clock = facts.get("clock") if isinstance(facts, dict) else None
+    clock = facts.get("clock") if facts is not None else None
     state = clock.get("synchronised") if isinstance(clock, dict) else None
     return state if isinstance(state, bool) else None
 

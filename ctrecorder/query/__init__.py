@@ -2,6 +2,7 @@
 
 # What other packages may use: module.name.
 SHOWN = (
+    "clock.ClockState",
     "connections.list_connections",
     "coverage.Hole",
     "coverage.Recording",

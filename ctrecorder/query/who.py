@@ -39,6 +39,7 @@ from ctrecorder.ctlog.predicate import (
 from ctrecorder.errors import ArchiveError, CtrecorderError, UsageError
 from ctrecorder.findings import Finding
 from ctrecorder.query import evidence
+from ctrecorder.query.clock import ClockState, clocks
 from ctrecorder.query.connections import list_connections
 from ctrecorder.query.coverage import UNPROVED, Hole, Scope
 from ctrecorder.query.evidence import Evidence
@@ -80,6 +81,7 @@ class Answer:
     `failed`: an error for each file that cannot be read.
     `findings`: what is damaged in the others.
     `copies`: as in `Archive`.
+    `clocks`: how right the clocks were that recorded it.
     `stats`: what was read.
     """
 
@@ -89,6 +91,7 @@ class Answer:
     failed: list[CtrecorderError]
     findings: list[Finding]
     copies: list[tuple[str, str]]
+    clocks: list[ClockState]
     stats: ScanStats
 
     def __len__(self) -> int:
@@ -154,7 +157,14 @@ def answer(
                 scope, verdict = _judge(archive, who_query, known, failed, now)
                 findings = [one for segment in archive.segments for one in segment.findings]
                 return Answer(
-                    tables, verdict, scope, failed, findings, archive.copies, archive.query.stats
+                    tables,
+                    verdict,
+                    scope,
+                    failed,
+                    findings,
+                    archive.copies,
+                    clocks(archive.segments, who_query.since, who_query.until),
+                    archive.query.stats,
                 )
         finally:
             archive.close()

@@ -27,15 +27,18 @@ _MAX_TEXT_CHARS = 4096
 class Audit:
     """One query.
 
-    `rows`: the number of rows written so far.  `complete`: whether all rows were written (the
-    reader of a pipe may stop earlier).
+    `rows`: the number of rows written so far.  `written`: whether all were written (the reader of a
+    pipe may stop earlier).  `verdict`: of the answer, as it was shown; "": nothing was judged.
+    `proved`: the verdict says that the answer is complete.
     """
 
     setting: str
     arguments: Sequence[str]
     reason: str | None
     rows: int = 0
-    complete: bool = False
+    written: bool = False
+    verdict: str = ""
+    proved: bool = False
 
     def __post_init__(self) -> None:
         """Raises UsageError for a query without a reason where one is required."""
@@ -59,8 +62,9 @@ class Audit:
         uid, login = login_user()
         query = shlex.join(self.arguments)[:_MAX_TEXT_CHARS] or "everything"
         reason = (self.reason or "")[:_MAX_TEXT_CHARS] or "none"
-        rows = f"{self.rows} rows" + ("" if self.complete else ", not complete")
-        text = f"{login} (uid {uid}) asked: {query}; reason: {reason}; {rows}"
+        rows = f"{self.rows} rows" + ("" if self.written else ", not all were written")
+        verdict = self.verdict or "not judged"
+        text = f"{login} (uid {uid}) asked: {query}; reason: {reason}; {rows}; {verdict}"
         log.send(
             messages.QUERY,
             text,
@@ -69,5 +73,6 @@ class Audit:
             query=query,
             reason=reason,
             rows=self.rows,
-            complete=self.complete,
+            complete=self.written and self.proved,
+            verdict=verdict,
         )

@@ -293,9 +293,10 @@ HOLD = Message(
 QUERY = Message(
     "bb65c97f39954d63ade3a70b4c8fc6ef",
     NOTICE,
-    ("uid", "login", "query", "reason", "rows", "complete"),
+    ("uid", "login", "query", "reason", "rows", "complete", "verdict"),
     "The log was queried by {login}",
-    "User {login} (uid {uid}) asked: {query}. The reason: {reason}. The answer had {rows} rows.",
+    "User {login} (uid {uid}) asked: {query}. The reason: {reason}. The answer had {rows} rows. "
+    "The verdict on it: {verdict}.",
     evidence=True,
 )
 FAILED = Message(
