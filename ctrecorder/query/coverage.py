@@ -124,7 +124,12 @@ class Recording:
     holes: list[Hole] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        noted = joined((hole.start, hole.end) for one in self.segments for hole in one.holes)
+        noted = joined(
+            (hole.start, hole.end)
+            for one in self.segments
+            for hole in one.holes
+            if not hole.is_partial
+        )
         before: SegmentSpan | None = None
         reached = BEGIN
         for number, segment in enumerate(self.segments):

@@ -29,6 +29,7 @@ from ctrecorder.query.coverage import (
     Recording,
     SegmentSpan,
 )
+from ctrecorder.query.unknown import unknown_tracking
 from ctrecorder.segment import reader
 from ctrecorder.segment.recording import Recording as Segment
 from ctrecorder.times import BEGIN, END
@@ -155,7 +156,7 @@ def _recording(
             )
         )
     watermark = _live(members, chains, state, numbered)
-    spans[-1] = _with_holes(spans[-1], numbered.holes())
+    spans[-1] = _with_holes(spans[-1], [*numbered.holes(), *unknown_tracking(members)])
     return Recording(spans, watermark)
 
 

@@ -2,7 +2,7 @@
 
 The recorder looks each second.  What hides connections is a hole: from the last look that found
 all well to the look that finds all well again.  A state that cannot be determined is no hole, but
-it is part of the state.
+it is part of the state, and an answer is not complete then (`query/unknown`).
 
 What NOTRACK rules hide, and what connection tracking that is off hides, is untranslated traffic:
 packets that are not tracked are not translated either.
@@ -279,13 +279,8 @@ class Watcher:
         """What hides connections now."""
         if sysctls[EVENTS] == 0:
             yield NO_EVENTS, Untracked()
-        legacy = dict(zip(_NAMES, self._legacy, strict=False))
-        readable = not self.state and self._reading.notrack is not None
         for family, found in self._reading.tracking.items():
-            # No rule uses tracking, but the table has entries: they are left over, or belong to a
-            # user that is not a rule.  At the first look, nothing shows that such a user exists.
-            unused = found is Tracking.UNKNOWN and readable and legacy.get(family) == frozenset()
-            if found is Tracking.OFF or unused:
+            if found is Tracking.OFF:
                 yield NOT_TRACKED, Untracked(family)
         for scope in self._reading.notrack or ():
             yield NOTRACK, scope

@@ -670,3 +670,52 @@ def test_a_damaged_header(recorder: Recorder) -> None:
     Path(path).write_bytes(data)
     assert "damaged" in reasons(ask(recorder.folder, T + HOUR + 70 * SECOND))
     assert ask(recorder.folder, T + 70 * SECOND).verdict.proved
+
+
+def _tracking(ipv4: str, ipv6: str = "on") -> dict[str, Any]:
+    return {"tracking": {"ipv4": ipv4, "ipv6": ipv6}}
+
+
+@pytest.mark.parametrize("squeezed", [False, True])
+def test_unknown_tracking_is_no_gap_and_proves_nothing(recorder: Recorder, squeezed: bool) -> None:
+    second = SECOND
+    paths = [
+        recorder.segment(
+            Mark(T + 299 * second, T + 300 * second, "state", _tracking("unknown")),
+            state=_tracking("on"),
+        ),
+        recorder.segment(
+            Mark(T + HOUR + 99 * second, T + HOUR + 100 * second, "state", {"events": 1}),
+            Mark(T + HOUR + 199 * second, T + HOUR + 200 * second, "state", _tracking("on")),
+            state=_tracking("unknown"),
+        ),
+        recorder.segment(state=_tracking("on", "unknown")),
+    ]
+    if squeezed:
+        for path in paths:
+            squeeze(path, SqueezeOptions())
+    for at, proved in (
+        (290, True),
+        (305, False),
+        (3000, False),
+        (3600 + 150, False),
+        (3600 + 210, True),
+        (2 * 3600 + 100, True),  # IPv6 alone is unknown, and the question is about IPv4
+    ):
+        found = ask(recorder.folder, T + at * second)
+        assert found.verdict.proved is proved, at
+        assert reasons(found) == (set() if proved else {"unproved"})
+    (hole,) = ask(recorder.folder, T + 305 * second).verdict.holes
+    assert hole.detail == "it is unknown if IPv4 connections were tracked"
+    # An address that only NAT gives out: what is not tracked is not translated.
+    recorder.segment([flow(NEW, T + 3 * HOUR + 60 * second)], state=_tracking("unknown"))
+    found = ask(recorder.folder, T + 3 * HOUR + 70 * second)
+    assert (found.verdict.proved, len(found)) == (True, 1)
+
+
+def test_a_narrow_hole_does_not_explain_a_missing_segment(recorder: Recorder) -> None:
+    narrow = {"number": 1, "open": True, "family": 10}
+    recorder.segment(Gap(T + 60 * SECOND, T + 60 * SECOND, "not-tracked", facts=narrow))
+    os.unlink(recorder.segment())
+    recorder.segment()
+    assert reasons(ask(recorder.folder, T + HOUR + 300 * SECOND)) == {"missing-segment"}
