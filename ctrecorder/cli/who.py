@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ctrecorder import labels, times
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ctrecorder.query import who
     from ctrecorder.query.clock import ClockState
     from ctrecorder.query.coverage import Hole, Scope
+    from ctrecorder.render.who import Holder
     from ctrecorder.service.audit import Audit
 
 DEFAULT_TOLERANCE_SECONDS = 1.0
@@ -40,21 +42,28 @@ def answer(args: argparse.Namespace, audit: Audit) -> int:
 
     asked = ask(args, time.time_ns())
     found = _found(args, asked)
-    audit.rows = len(found)
+    candidates: Iterable[Holder] = (
+        one
+        for router, table in zip(found.routers, found.tables, strict=True)
+        for one in render_who.holders(table, *who.roles(table, asked), router)
+    )
+    named = len(found.hosts) > 1
+    if named:
+        candidates = render_who.joined(candidates)
     audit.verdict, audit.proved = found.verdict.completeness.value, found.verdict.proved
-    for table in found.tables:
-        for one in render_who.holders(table, *who.roles(table, asked)):
-            line = (
-                render_who.as_json(one)
-                if args.format == "json"
-                else render_who.text(one, utc=args.utc)
-            )
-            common.write_out(f"{line}\n".encode())
+    for one in candidates:
+        line = (
+            render_who.as_json(one, named=named)
+            if args.format == "json"
+            else render_who.text(one, utc=args.utc, named=named)
+        )
+        common.write_out(f"{line}\n".encode())
+        audit.rows += 1
     if args.format == "json":
-        lines = [json.dumps(_summary(found))]
+        lines = [json.dumps({"candidates": audit.rows, **_summary(found)})]
     else:
         lines = [
-            *([] if len(found) else ["nobody"]),
+            *([] if audit.rows else ["nobody"]),
             *_verdict_lines(found, utc=args.utc),
             *(_clock_line(one, named=len(found.clocks) > 1) for one in found.clocks),
         ]
@@ -71,7 +80,7 @@ def answer(args: argparse.Namespace, audit: Audit) -> int:
         return ExitCode.FAILED
     if not found.verdict.proved:
         return ExitCode.UNPROVED
-    return ExitCode.OK if len(found) else ExitCode.NO
+    return ExitCode.OK if audit.rows else ExitCode.NO
 
 
 def _found(args: argparse.Namespace, asked: who.WhoQuery) -> who.Answer:
@@ -146,7 +155,6 @@ def _summary(found: who.Answer) -> dict[str, object]:
     version_1_0 = verdict.completeness is Completeness.VERSION_1_0
     window = found.scope.since, found.scope.until
     facts: dict[str, object] = {
-        "candidates": len(found),
         "verdict": verdict.completeness.value,
         "complete": "version 1.0" if version_1_0 else verdict.proved,
         "holes": [holes.as_json(hole, *window) for hole in verdict.holes],

@@ -47,6 +47,7 @@ from ctrecorder.query.merge import merge
 from ctrecorder.query.open import Archive, ScanStats, open_archive
 from ctrecorder.query.parse import parse_network, parse_ports
 from ctrecorder.query.verdict import Verdict, judge, needs_earlier
+from ctrecorder.segment.recording import Recording
 from ctrecorder.terminal import count
 
 # If the start or the end of a candidate is outside of the segments that were read, this many times
@@ -77,6 +78,7 @@ class Answer:
     """The candidates, and whether the log proves that there are no others.
 
     `tables`: the candidates with `COLUMNS`, each table in order of start; see `roles`.
+    `routers`: the host that recorded each table.  `hosts`: all that were asked.
     `verdict`: whether they are all.  `scope`: what it was judged by.
     `failed`: an error for each file that cannot be read.
     `findings`: what is damaged in the others.
@@ -86,6 +88,8 @@ class Answer:
     """
 
     tables: list[Table]
+    routers: list[str]
+    hosts: frozenset[str]
     verdict: Verdict
     scope: Scope
     failed: list[CtrecorderError]
@@ -143,7 +147,7 @@ def answer(
         archive = _open(selection.paths, who_query)
         try:
             dumps = _Dumps(archive)
-            tables = list(_candidates(archive, who_query, dumps))
+            routers, tables = _candidates_by_router(archive, who_query, dumps)
             if who_query.since > now:  # an open connection is no evidence for the future
                 tables = [one.take(np.flatnonzero(one["end"] != 0)) for one in tables]
             start_outside, end_outside = _reach_outside(tables, dumps)
@@ -158,6 +162,8 @@ def answer(
                 findings = [one for segment in archive.segments for one in segment.findings]
                 return Answer(
                     tables,
+                    routers,
+                    frozenset(segment.header.host or "" for segment in archive.segments),
                     verdict,
                     scope,
                     failed,
@@ -307,6 +313,21 @@ class _Dumps:
             has_dump &= index > 0
             begin = np.minimum(begin, begins[index])
         return begin, has_dump
+
+
+def _candidates_by_router(
+    archive: Archive, who_query: WhoQuery, dumps: _Dumps
+) -> tuple[list[str], list[Table]]:
+    """The candidates of each router by itself: its name for each table, and the tables."""
+    by_router: dict[str, list[Recording]] = {}
+    for segment in archive.segments:
+        by_router.setdefault(segment.header.host or "", []).append(segment)
+    routers, tables = [], []
+    for router, segments in by_router.items():
+        for table in _candidates(replace(archive, segments=segments), who_query, dumps):
+            routers.append(router)
+            tables.append(table)
+    return routers, tables
 
 
 def _candidates(archive: Archive, who_query: WhoQuery, dumps: _Dumps) -> Iterator[Table]:

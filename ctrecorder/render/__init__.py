@@ -16,7 +16,9 @@ SHOWN = (
     "timeline.CoverageHole",
     "timeline.CoveredSpan",
     "timeline.Window",
+    "who.Holder",
     "who.as_json",
     "who.holders",
+    "who.joined",
     "who.text",
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -27,6 +27,8 @@ _INBOUND_ENDS = {
     "public": ("orig_dst", "orig_dport"),
     "remote": ("orig_src", "orig_sport"),
 }
+# Two routers of a pair take their time from one source, or from each other.
+_CLOCKS_NS = times.SECOND
 _WITHOUT_PORTS = (uapi.IPPROTO_ICMP, uapi.IPPROTO_ICMPV6)
 
 
@@ -35,6 +37,8 @@ class Holder(NamedTuple):
 
     inside, public, remote: address and port; for ICMP, the id in place of the port.
     start, end: ns UTC; 0: unknown.
+    zone: of connection tracking.
+    routers: the hosts that recorded it.
     """
 
     l4proto: int
@@ -47,18 +51,21 @@ class Holder(NamedTuple):
     start_source: int
     end: int
     end_source: int
+    zone: int
+    routers: tuple[str, ...]
 
 
 def holders(
-    table: Table, inbound: NDArray[np.bool_], translated: NDArray[np.bool_]
+    table: Table, inbound: NDArray[np.bool_], translated: NDArray[np.bool_], router: str = ""
 ) -> Iterator[Holder]:
-    """The rows of `table` as Holders."""
+    """The rows of `table`, which `router` recorded, as Holders."""
     for row in range(len(table)):
         ends = {
             name: _end(table, row, end)
             for name, end in (_INBOUND_ENDS if inbound[row] else _ENDS).items()
         }
-        span = [int(table[name][row]) for name in ("start", "start_source", "end", "end_source")]
+        names = ("start", "start_source", "end", "end_source", "zone")
+        start, start_source, end, end_source, zone = (int(table[name][row]) for name in names)
         yield Holder(
             int(table["l4proto"][row]),
             ends["inside"],
@@ -66,8 +73,49 @@ def holders(
             ends["remote"],
             bool(inbound[row]),
             bool(translated[row]),
-            *span,
+            start,
+            start_source,
+            end,
+            end_source,
+            zone,
+            (router,),
         )
+
+
+def joined(found: Iterable[Holder]) -> list[Holder]:
+    """The Holders by start; a flow that several routers recorded is one.
+
+    Routers of one high-availability pair have the same flow, which one of them got from the other.
+    Its ends are equal on both, and its times overlap or touch.
+    """
+    flows: dict[tuple[object, ...], list[Holder]] = {}
+    for one in sorted(found, key=lambda one: one.start or one.end):
+        key = one[: one._fields.index("start")] + (one.zone,)
+        same = flows.setdefault(key, [])
+        for number, other in enumerate(same):
+            if not set(one.routers) & set(other.routers) and _overlap(one, other):
+                same[number] = _as_one(other, one)
+                break
+        else:
+            same.append(one)
+    ordered = (one for same in flows.values() for one in same)
+    return sorted(ordered, key=lambda one: one.start or one.end)
+
+
+def _overlap(first: Holder, second: Holder) -> bool:
+    """If two spans have a time in common, as far as two clocks tell; an open one has no end."""
+    begins = [one.start or one.end for one in (first, second)]
+    ends = [one.end or times.END for one in (first, second)]
+    return max(begins) <= min(ends) + _CLOCKS_NS
+
+
+def _as_one(first: Holder, second: Holder) -> Holder:
+    """The earlier start, and the later end; an end that one of them does not have is unknown."""
+    last = max(first, second, key=lambda one: one.end or times.END)
+    begun = first if first.start_source != Source.UNKNOWN else second
+    return begun._replace(
+        end=last.end, end_source=last.end_source, routers=(*first.routers, *second.routers)
+    )
 
 
 def _end(table: Table, row: int, end: tuple[str, str]) -> tuple[str, int]:
@@ -81,18 +129,20 @@ def _end(table: Table, row: int, end: tuple[str, str]) -> tuple[str, int]:
     return str(number), int(table[port][row])
 
 
-def text(one: Holder, *, utc: bool) -> str:
+def text(one: Holder, *, utc: bool, named: bool = False) -> str:
     """ "10.0.0.5:51234 held 192.0.2.1:40000 (tcp) from TIME (kernel) to TIME (kernel), to
-    203.0.113.9:443".
+    203.0.113.9:443".  `named`: with the routers.
     """
     inside, public, remote = (
         _joined(one.l4proto, end) for end in (one.inside, one.public, one.remote)
     )
     held = f"{inside} held {public}" if one.translated else f"{public} (not translated)"
+    held += f" in zone {one.zone}" if one.zone else ""
     way = "called by" if one.inbound else "to"
     begun = f"from {_moment(one.start, one.start_source, 'its beginning (not recorded)', utc)}"
     ended = f"to {_moment(one.end, one.end_source, 'its end (not recorded, or still open)', utc)}"
-    return f"{held} ({labels.protocol(one.l4proto)}) {begun} {ended}, {way} {remote}"
+    by = f"; recorded by {' and '.join(one.routers)}" if named else ""
+    return f"{held} ({labels.protocol(one.l4proto)}) {begun} {ended}, {way} {remote}{by}"
 
 
 def _joined(l4proto: int, end: tuple[str, int]) -> str:
@@ -110,8 +160,8 @@ def _moment(ns: int, source: int, unknown: str, utc: bool) -> str:
     return f"{times.text(ns, utc=utc)} ({labels.SOURCES.get(source, str(source))})"
 
 
-def as_json(one: Holder) -> str:
-    """One JSON object.
+def as_json(one: Holder, *, named: bool = False) -> str:
+    """One JSON object; `named`: with the routers.
 
     Times are RFC 3339 in UTC, null if unknown.  `start_source` and `end_source` name the source of
     each time.
@@ -121,6 +171,10 @@ def as_json(one: Holder) -> str:
         "direction": "in" if one.inbound else "out",
         "translated": one.translated,
     }
+    if one.zone:
+        facts["zone"] = one.zone
+    if named:
+        facts["recorded_by"] = list(one.routers)
     for name in ("inside", "public", "remote"):
         address, port = getattr(one, name)
         facts[name] = (

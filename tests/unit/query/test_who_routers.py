@@ -1,0 +1,84 @@
+"""Two routers, one person: a pair in which the standby has the flows of the active one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ctrecorder.cli import ctlist
+from tests.support.slow_pairing import DESTROY, NEW, SECOND, T
+from tests.unit.query.test_verdict import HOUR, INSIDE, Recorder, flow
+
+QUESTION = ("--who", "192.0.2.1:40000", "--at", f"@{T // SECOND + 60}", "--utc")
+
+
+def router(folder: Path, name: str) -> Recorder:
+    return Recorder(folder, name, {"host": name, "boot_id": name, "netns": "1"})
+
+
+def candidates(folder: Path, capfd: pytest.CaptureFixture[str]) -> list[str]:
+    ctlist.main([*QUESTION, str(folder)])
+    return [line for line in capfd.readouterr().out.splitlines() if " held " in line]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "log"
+    path.mkdir()
+    return path
+
+
+def test_a_flow_of_both_is_one_line_with_both_named(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first, second = router(folder, "active"), router(folder, "standby")
+    first.segment([flow(NEW, T + 50 * SECOND)])  # it dies before the end
+    second.segment([flow(NEW, T + 55 * SECOND, 9), flow(DESTROY, T + 90 * SECOND, 9)])
+    (line,) = candidates(folder, capfd)
+    assert line.startswith("10.0.0.1:1234 held 192.0.2.1:40000 (udp) from 2023.11.14 22:14:10")
+    assert "to its end (not recorded, or still open)" in line
+    assert line.endswith("; recorded by active and standby")
+    ctlist.main([*QUESTION, "--format", "json", str(folder)])
+    one, summary = map(json.loads, capfd.readouterr().out.splitlines())
+    assert one["recorded_by"] == ["active", "standby"]
+    assert summary["candidates"] == 1
+
+
+def test_one_that_only_one_of_them_knows_names_it(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    router(folder, "active").segment([flow(NEW, T + 50 * SECOND)])
+    router(folder, "standby").segment()
+    (line,) = candidates(folder, capfd)
+    assert line.endswith("; recorded by active")
+
+
+@pytest.mark.parametrize(
+    ("inside", "begin"),
+    [(INSIDE + 1, 55 * SECOND), (INSIDE, 62 * SECOND)],
+    ids=["another host", "the port was used again"],
+)
+def test_what_is_not_one_flow_stays_two(
+    folder: Path, capfd: pytest.CaptureFixture[str], inside: int, begin: int
+) -> None:
+    first, second = router(folder, "active"), router(folder, "standby")
+    first.segment([flow(NEW, T + 50 * SECOND), flow(DESTROY, T + 60 * SECOND)])
+    second.segment(
+        [flow(NEW, T + begin, inside=inside), flow(DESTROY, T + HOUR - 1, inside=inside)]
+    )
+    ctlist.main([*QUESTION, "--tolerance", "5", str(folder)])
+    lines = [line for line in capfd.readouterr().out.splitlines() if " held " in line]
+    assert [line.rpartition(" ")[2] for line in lines] == ["active", "standby"]
+
+
+def test_flows_of_one_router_are_never_joined(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = router(folder, "active")
+    first.segment([flow(NEW, T + 59 * SECOND, 1), flow(DESTROY, T + 60 * SECOND, 1)] * 2)
+    router(folder, "standby").segment([flow(NEW, T + 59 * SECOND, 1)])
+    lines = candidates(folder, capfd)
+    assert len([line for line in lines if "active and standby" in line]) == 1
+    assert len(lines) == 2
