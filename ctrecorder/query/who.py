@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from ctrecorder import times
 from ctrecorder.archive import find
-from ctrecorder.archive.find import Span
 from ctrecorder.archive.near import Chains
 from ctrecorder.columns import ADDRESSES, TUPLE, Source, Table
 from ctrecorder.connections import parts
@@ -46,6 +45,7 @@ from ctrecorder.query.evidence import Evidence
 from ctrecorder.query.merge import merge
 from ctrecorder.query.open import Archive, ScanStats, open_archive
 from ctrecorder.query.parse import parse_network, parse_ports
+from ctrecorder.query.selection import select
 from ctrecorder.query.verdict import Verdict, judge, needs_earlier
 from ctrecorder.segment.recording import Recording
 from ctrecorder.terminal import count
@@ -143,7 +143,7 @@ def answer(
     chains = Chains(listing.spans)
     before, after = 1, 1
     while True:
-        selection = _select(listing.spans, chains, who_query, before, after)
+        selection = select(listing.spans, chains, who_query.since, who_query.until, before, after)
         archive = _open(selection.paths, who_query)
         try:
             dumps = _Dumps(archive)
@@ -242,34 +242,6 @@ def _unreadable(listing: find.FolderListing) -> list[CtrecorderError]:
     """Files that may contain candidates, and cannot be read."""
     foreign = [ArchiveError(f"{path}: not a segment of ctrecorder") for path in listing.foreign]
     return [*foreign, *(ArchiveError(why) for _, why in listing.unreadable)]
-
-
-class _Selection(NamedTuple):
-    """Paths of segments; whether there are more segments before and after these."""
-
-    paths: list[str]
-    more_before: bool
-    more_after: bool
-
-
-def _select(
-    spans: list[Span], chains: Chains, who_query: WhoQuery, before: int, after: int
-) -> _Selection:
-    """The segments that overlap the window, and the nearest ones: `before` earlier, `after` later.
-
-    Both counts are for each recording: where several record side by side, as many segments as
-    overlap the window belong to the same hour.  A squeezed segment overlaps with its connections.
-    """
-    since, until = who_query.since, who_query.until
-    overlapping = [span for span in spans if span.begin < until and span.end >= since]
-    earlier = sorted((span for span in spans if span.end < since), key=lambda span: span.end)
-    later = [span for span in spans if span.begin >= until]
-    recordings = max(len(overlapping), 1)
-    first, last = max(len(earlier) - before * recordings, 0), after * recordings
-    selected = [*earlier[first:], *overlapping, *later[:last]]
-    near = chains.near(since, until, before, after)
-    paths = dict.fromkeys([*(span.path for span in selected), *near.paths])
-    return _Selection([*paths], first > 0 or near.more_before, last < len(later))
 
 
 def _open(paths: list[str], who_query: WhoQuery) -> Archive:
