@@ -16,9 +16,9 @@ from ctrecorder.ctlog.frame import Kind, Mark, row_times
 from ctrecorder.ctlog.predicate import Query
 from ctrecorder.errors import FormatError
 from ctrecorder.findings import damage
-from ctrecorder.query.batches import Batch
+from ctrecorder.order.batches import Batch
+from ctrecorder.order.external_sort import Sorter
 from ctrecorder.query.events import is_event_time
-from ctrecorder.query.external_sort import Sorter
 from ctrecorder.query.open import Archive
 from ctrecorder.segment.recording import Block, Recording
 

@@ -14,9 +14,9 @@ from ctrecorder.columns import Array, Event, Source, Table, bit, bits
 from ctrecorder.connections import parts
 from ctrecorder.ctlog.frame import Kind, row_times
 from ctrecorder.ctlog.predicate import Query
-from ctrecorder.query.batches import Batch
-from ctrecorder.query.external_sort import Sorter
-from ctrecorder.query.merge import merge
+from ctrecorder.order.batches import Batch
+from ctrecorder.order.external_sort import Sorter
+from ctrecorder.order.merge import merge
 from ctrecorder.query.open import Archive
 
 # Columns of a connection that are not columns of its events.  An event's own `start` and `stop` are

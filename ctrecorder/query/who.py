@@ -37,12 +37,12 @@ from ctrecorder.ctlog.predicate import (
 )
 from ctrecorder.errors import ArchiveError, CtrecorderError, UsageError
 from ctrecorder.findings import Finding
+from ctrecorder.order.merge import merge
 from ctrecorder.query import evidence
 from ctrecorder.query.clock import ClockState, clocks
 from ctrecorder.query.connections import list_connections
 from ctrecorder.query.coverage import UNPROVED, Hole, Scope
 from ctrecorder.query.evidence import Evidence
-from ctrecorder.query.merge import merge
 from ctrecorder.query.open import Archive, ScanStats, open_archive
 from ctrecorder.query.parse import parse_network, parse_ports
 from ctrecorder.query.selection import select

@@ -18,8 +18,8 @@ from ctrecorder.ctlog.frame import Kind
 from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.predicate import Query, Term
 from ctrecorder.errors import FormatError
+from ctrecorder.order.merge import merge
 from ctrecorder.query.connections import list_connections
-from ctrecorder.query.merge import merge
 from ctrecorder.query.open import open_archive
 from ctrecorder.query.parse import parse_network
 from ctrecorder.segment.pending import addresses_block

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from ctrecorder.columns import Array, Table
 from ctrecorder.errors import ArchiveError
-from ctrecorder.query import external_sort
-from ctrecorder.query.external_sort import Sorter
+from ctrecorder.order import external_sort
+from ctrecorder.order.external_sort import Sorter
 from ctrecorder.times import END
 from ctrecorder.uapi import AF_INET, AF_INET6
 

@@ -15,9 +15,9 @@ from ctrecorder import uapi
 from ctrecorder.columns import Array, Table
 from ctrecorder.ctlog.frame import FRAME, Kind
 from ctrecorder.ctlog.header import Header
-from ctrecorder.query.batches import BATCH_ROWS, Batch
-from ctrecorder.query.held_rows import HELD_BYTES
-from ctrecorder.query.merge import merge
+from ctrecorder.order.batches import BATCH_ROWS, Batch
+from ctrecorder.order.held_rows import HELD_BYTES
+from ctrecorder.order.merge import merge
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from tests.support import tables

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ctrecorder.query.batches import SortedRows
+from ctrecorder.order.batches import SortedRows
 from ctrecorder.segment.recording import Block, Recording
 
 # Bytes of waiting rows at most: 1,500,000 rows of what a line of text needs, or 16 full blocks of

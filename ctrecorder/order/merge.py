@@ -17,8 +17,8 @@ from ctrecorder.ctlog.index import FORM_SMALL
 from ctrecorder.ctlog.predicate import Query
 from ctrecorder.errors import FormatError
 from ctrecorder.findings import damage
-from ctrecorder.query.batches import BATCH_ROWS, Batch, SortedRows, batches_of
-from ctrecorder.query.held_rows import HELD_BYTES, NEVER, HeldRows, Unit
+from ctrecorder.order.batches import BATCH_ROWS, Batch, SortedRows, batches_of
+from ctrecorder.order.held_rows import HELD_BYTES, NEVER, HeldRows, Unit
 from ctrecorder.segment.recording import Block, Recording
 
 # Rows of small blocks that are read as one table, at least, if the next blocks allow it.  With

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ctrecorder.columns import Table
-from ctrecorder.query.batches import SortedRows
-from ctrecorder.query.held_rows import NEVER, HeldRows, Unit
+from ctrecorder.order.batches import SortedRows
+from ctrecorder.order.held_rows import NEVER, HeldRows, Unit
 from tests.support.tables import ints
 
 ROW_BYTES = 16  # a time as a column and as a key
