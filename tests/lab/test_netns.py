@@ -17,8 +17,9 @@ from ctrecorder.errors import ExitCode, UsageError
 from ctrecorder.kernel import netns
 from ctrecorder.service import privileges
 from tests.lab.test_refusals import NOBODY
+from tests.support.links import NETNS
 from tests.support.listeners import Recorder, listed
-from tests.support.router import CHECKOUT, INSIDE, NETNS, SERVER, Lab, Outside
+from tests.support.router import CHECKOUT, INSIDE, SERVER, Lab, Outside
 
 CTRECORD, CTTEST = CHECKOUT / "bin/ctrecord", CHECKOUT / "bin/cttest"
 USER = "nobody"

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.links import NETNS
 from tests.support.listeners import Recorder, ctlist
 from tests.support.router import (
     CHECKOUT,
     INSIDE,
     INSIDE6,
     NAME,
-    NETNS,
     SERVER,
     SERVER6,
     Lab,

@@ -34,7 +34,8 @@ from tests.model.network import (
     UDP,
 )
 from tests.model.truth import End, Flow, Truth
-from tests.support.router import BEHIND, FORWARDED, NETNS, Lab, Namespace
+from tests.support.links import NETNS
+from tests.support.router import BEHIND, FORWARDED, Lab, Namespace
 
 NUMBER = struct.Struct("!Q")
 FAMILY = {IPV4: socket.AF_INET, IPV6: socket.AF_INET6}

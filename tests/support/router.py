@@ -9,7 +9,7 @@ through it.
 `lab.inside` (the client and a server behind the router), `lab.router` and `lab.outside` are
 namespaces.  Entering builds everything in about 0.1 s; leaving kills what was spawned inside and
 removes it, whatever happened.  Names carry the pid: what a killed run left is swept by the next
-one.  Needs root, iproute2, nftables; `flush` needs conntrack.
+one.  Needs root, pyroute2, nftables; `flush` needs conntrack.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from typing import NamedTuple, Self, TypeVar
 
 from ctrecorder import uapi
 from ctrecorder.kernel import netns
+from tests.support import links
+from tests.support.links import NETNS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-NETNS = Path("/run/netns")  # where ip-netns(8) keeps the names
 NAME = re.compile(r"ctrec-(\d+)-\d+-(inside|router|outside)")
 
 # RFC 5737 and RFC 3849: addresses for documentation, and private ones.
@@ -303,11 +304,11 @@ class Lab:
         for namespace in self.namespaces:
             namespace.kill_spawned()
         for namespace in self.namespaces:
-            _delete(namespace.name)
+            links.delete(namespace.name)
 
     def _build(self) -> None:
         for namespace in self.namespaces:
-            _ip(f"netns add {namespace.name}")
+            links.create(namespace.name)
             # Addresses are used at once: no duplicate address detection.
             namespace.run(
                 "sysctl",
@@ -315,34 +316,36 @@ class Lab:
                 "net.ipv6.conf.default.accept_dad=0",
                 "net.ipv6.conf.default.accept_ra=0",
             )
-        inside, router, outside = (namespace.name for namespace in self.namespaces)
-        _ip(
-            f"link add lan netns {router} type veth peer name eth0 netns {inside}",
-            f"link add wan netns {router} type veth peer name eth0 netns {outside}",
-        )
+        self.router.call(lambda: links.connect("lan", "eth0", self.inside.name))
+        self.router.call(lambda: links.connect("wan", "eth0", self.outside.name))
         self.router.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
-        _ip(
-            *_addresses("lan", "192.168.1.1/24", "fd00:db8::1/64"),
-            *_addresses("wan", f"{PUBLIC}/24", f"{PUBLIC6}/64"),
-            namespace=router,
-        )
-        _ip(
-            *_addresses("eth0", *(f"{a}/24" for a in (INSIDE, INSIDE_2, INSIDE_SERVER))),
-            *_addresses("eth0", *(f"{a}/64" for a in (INSIDE6, INSIDE6_2, INSIDE6_SERVER))),
-            "route add default via 192.168.1.1",
-            "route add ::/0 via fd00:db8::1",
-            namespace=inside,
-        )
-        _ip(
-            *_addresses("eth0", *(f"{a}/24" for a in (SERVER, SERVER_2))),
-            *_addresses("eth0", *(f"{a}/64" for a in (SERVER6, SERVER6_2))),
-            namespace=outside,
-        )
+        self.router.call(self._configure_router)
+        self.inside.call(self._configure_inside)
+        self.outside.call(self._configure_outside)
         # Where connection tracking is a module: its sysctls come with it.
         self.router.run("modprobe", "-q", "nf_conntrack", check=False)
         self.router.sysctl(**self._sysctls)
         if not self._asleep:
             self.router.run("nft", "-f", "-", stdin=RULES)
+
+    def _configure_router(self) -> None:
+        links.configure("lan", "192.168.1.1/24", "fd00:db8::1/64")
+        links.configure("wan", f"{PUBLIC}/24", f"{PUBLIC6}/64")
+
+    def _configure_inside(self) -> None:
+        links.configure(
+            "eth0",
+            *(f"{each}/24" for each in (INSIDE, INSIDE_2, INSIDE_SERVER)),
+            *(f"{each}/64" for each in (INSIDE6, INSIDE6_2, INSIDE6_SERVER)),
+        )
+        links.route_by("192.168.1.1", "fd00:db8::1")
+
+    def _configure_outside(self) -> None:
+        links.configure(
+            "eth0",
+            *(f"{each}/24" for each in (SERVER, SERVER_2)),
+            *(f"{each}/64" for each in (SERVER6, SERVER6_2)),
+        )
 
     def home(self, address: str) -> Namespace:
         """The namespace that has `address`."""
@@ -408,30 +411,6 @@ class Lab:
         self.router.run("conntrack", "-F")
 
 
-def _ip(*lines: str, namespace: str = "") -> None:
-    chosen = ["-n", namespace] if namespace else []
-    done = subprocess.run(
-        ["ip", *chosen, "-batch", "-"],
-        input="\n".join(lines) + "\n",
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise AssertionError(f"ip {' '.join(chosen)}: {done.stderr.strip()}: {'; '.join(lines)}")
-
-
-def _addresses(device: str, *addresses: str) -> Iterator[str]:
-    for address in addresses:
-        yield f"addr add {address} dev {device}{' nodad' if ':' in address else ''}"
-    yield f"link set {device} up"
-    yield "link set lo up"
-
-
-def _delete(name: str) -> None:
-    if (NETNS / name).exists():
-        subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
-
-
 def _exactly(sock: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size:
@@ -452,4 +431,4 @@ def sweep() -> None:
             ).stdout.split():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(pid), signal.SIGKILL)
-            _delete(path.name)
+            links.delete(path.name)
