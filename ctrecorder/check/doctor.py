@@ -38,6 +38,7 @@ def diagnose(path: str | None, namespace: Namespace | None = None) -> list[Resul
         else doctor_service.look_at_unit(settings),
         doctor_log.look_at_log(folder),
         doctor_rules.look_at_rules(inside),
+        doctor_rules.look_at_addresses(),
         doctor_kernel.look_at_buffer(settings),
         doctor_kernel.look_at_clock(),
         doctor_log.look_at_disk(folder),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ctrecorder import uapi
 from ctrecorder.check.doctor_tools import Finding, Note, Result, run_tool
 from ctrecorder.errors import KernelError
 from ctrecorder.kernel import sockets, tracking
@@ -17,6 +19,17 @@ from ctrecorder.service import privileges
 _UNTRACKED = "connections that it matches are not tracked, so they are not recorded"
 _UNRECORDABLE = "connections that it translates cannot be recorded"
 _DECIDE = "nothing: it shows the rule. Decide yourself whether the rule stays"
+# RFC 1918, RFC 6598, RFC 4193; loopback and link-local.  Not ipaddress.is_private, which also has
+# the addresses for documentation.
+_INSIDE = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"),
+            *("127.0.0.0/8", "169.254.0.0/16", "fc00::/7", "fe80::/10", "::1/128"),
+        ),
+    )
+)
 _MODULES_FOLDER = "/sys/module"
 # The modules of Jool: NAT64 with state, and SIIT, which translates addresses one to one.
 JOOL_MODULES = {"jool": "NAT64", "jool_siit": "SIIT"}
@@ -58,6 +71,34 @@ def look_at_rules(inside: str = "") -> Iterator[Result]:
         yield from _look_at_legacy_rules(program, inside)
     yield from look_at_traffic_control(inside)
     yield from look_at_jool(inside)
+
+
+def look_at_addresses() -> Iterator[Note]:
+    """Which public addresses a router has; a letter names one, or one of another NAT."""
+    if not (tracking.forwards(uapi.AF_INET) or tracking.forwards(uapi.AF_INET6)):
+        return
+    from ctrecorder.check import firewall  # as in look_at_rules
+
+    try:
+        found = firewall.addresses()
+    except KernelError as error:
+        yield Note(str(error), "so it is not known which addresses letters can name")
+        return
+    public = [
+        f"{address} ({link})"
+        for address, link in found
+        if not any(address in network for network in _INSIDE)
+    ]
+    if public:
+        yield Note(
+            f"public addresses of this router: {', '.join(public)}",
+            "a letter names one of them, or one that only a NAT rule uses",
+        )
+    else:
+        yield Note(
+            "this router has no public address",
+            "a letter names that of another NAT: its operator must tell the port and time here",
+        )
 
 
 def _look_at_legacy_rules(program: str, inside: str) -> Iterator[Finding]:

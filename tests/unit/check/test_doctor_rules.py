@@ -265,3 +265,31 @@ def test_jool_is_found_by_its_module_and_its_instances(
         if found
         else []
     )
+
+
+def test_a_router_tells_its_public_addresses() -> None:
+    look = (
+        "from ctrecorder.check import doctor_rules as d; print(*d.look_at_addresses(), sep='\\n')"
+    )
+
+    def doctor(setup: str) -> str:
+        command = (
+            f"set -e; ip link add wan type veth peer name other; ip link set wan up; {setup}; "
+        )
+        command += f"{sys.executable} -c {shlex.quote(look)}"
+        done = subprocess.run(
+            ["unshare", "--net", "sh", "-c", command],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    inside = "ip addr add 100.64.0.1/10 dev wan; ip addr add fd00::1/64 dev wan nodad"
+    forward = "sysctl -qw net.ipv4.ip_forward=1"
+    own = "ip addr add 198.51.100.1 peer 10.0.0.1 dev wan; ip addr add 2001:db8::1 dev wan nodad"
+    assert doctor(f"{own}; sysctl -qw net.ipv4.ip_forward=0") == "\n"  # no router
+    assert "'this router has no public address'" in doctor(f"{inside}; {forward}")
+    said = doctor(f"{inside}; {own}; {forward}")
+    assert "public addresses of this router: 198.51.100.1 (wan), 2001:db8::1 (wan)'" in said
