@@ -8,9 +8,6 @@ from typing import NamedTuple
 
 from ctrecorder.ctlog.frame import FRAME, MAGIC, TRAILER, Frame, Kind, parse_frame, parse_trailer
 from ctrecorder.errors import ArchiveError, FormatError, GoneError, why
-from ctrecorder.legacy import format as legacy_format
-from ctrecorder.legacy.decompress import Stream
-from ctrecorder.legacy.format import HEADER_BYTES
 from ctrecorder.segment.files import open_file
 from ctrecorder.service.unsent import UNSENT
 from ctrecorder.times import BEGIN, END
@@ -59,8 +56,13 @@ def legacy_start(descriptor: int) -> int | None:
     0 if its format is not known, or if a compressed file is damaged in its first bytes, so that it
     may be one.  Raises OSError.
     """
+    if sniff(descriptor) is not None:
+        return None
+    from ctrecorder.legacy import format as legacy_format  # most archives have no such file
+    from ctrecorder.legacy.decompress import Stream
+
     stream = Stream(descriptor)
-    head = stream.read(HEADER_BYTES)
+    head = stream.read(legacy_format.HEADER_BYTES)
     if not head.startswith(legacy_format.MAGIC):
         return 0 if not head and stream.error and not stream.cut else None
     try:

@@ -6,7 +6,6 @@ import os
 
 from ctrecorder.archive import find
 from ctrecorder.errors import NewerError
-from ctrecorder.legacy.segment import LegacySegment
 from ctrecorder.segment import files
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.recording import Recording
@@ -28,6 +27,8 @@ def open_segment(path: str, key: bytes = b"") -> Recording:
     finally:
         os.close(descriptor)
     if legacy:
+        from ctrecorder.legacy.segment import LegacySegment  # most archives have no such file
+
         return LegacySegment(path)
     segment = Segment(path, key)
     if unknown := segment.header.unknown_features:
