@@ -16,8 +16,8 @@ from ctrecorder import labels, uapi
 from ctrecorder.archive import chain, live
 from ctrecorder.archive.live import LiveState
 from ctrecorder.archive.near import Chains
-from ctrecorder.ctlog.frame import COVERAGE, Gap, Kind, Mark
-from ctrecorder.errors import ArchiveError, FormatError, UsageError
+from ctrecorder.ctlog.frame import COVERAGE, Gap, Kind
+from ctrecorder.errors import ArchiveError, UsageError
 from ctrecorder.folder import Folder
 from ctrecorder.query.coverage import (
     DAMAGED,
@@ -124,7 +124,7 @@ def _recording(
         found = list(_damage(segment, after))
         for gap in segment.gaps:
             found += numbered.take(hole_of(gap), _number_of(gap.facts))
-        link, facts = chain.link(segment), segment.header.to_json()
+        link = chain.link(segment)
         follows, expired, skipped = True, False, False
         if before is not None and link.chain:
             earlier = chain.link(before)
@@ -149,10 +149,10 @@ def _recording(
                 nat_only=segment.header.nat_only is True,
                 holes=tuple(found),
                 dumps=_dumps(segment) if dumps else (),
-                on=_on(facts),
+                on=_on(segment.header.state),
                 host=segment.header.host or "",
                 boot_id=segment.header.boot_id or "",
-                netns=str(facts.get("netns") or ""),
+                netns=segment.header.netns or "",
             )
         )
     watermark = _live(members, chains, state, numbered)
@@ -218,11 +218,7 @@ def _is_first_of_run(segment: Segment) -> bool:
     """If the recorder was started with it: a MARK start is the first MARK of its segment."""
     if not isinstance(segment, reader.Segment):
         return False
-    for block in segment.blocks_of(Kind.MARK)[:1]:
-        with contextlib.suppress(FormatError):  # damage is reported where MARKs are read
-            frame = segment.frame(block)
-            return Mark.parse(frame, segment.file.payload(block.offset, frame)).what == "start"
-    return False
+    return any(mark.what == "start" for mark in segment.marks[:1])
 
 
 def _dumps(segment: Segment) -> tuple[tuple[int, int], ...]:
@@ -253,10 +249,9 @@ def _protocols(segment: Segment) -> frozenset[int]:
     return frozenset(numbers)
 
 
-def _on(facts: Mapping[str, Any]) -> tuple[str, ...]:
+def _on(state: Mapping[str, Any] | None) -> tuple[str, ...]:
     """The member `state` of a HEADER as phrases."""
-    state = facts.get("state")
-    if not isinstance(state, dict):
+    if state is None:
         return ()
     tracking = state.get("tracking")
     families = tracking if isinstance(tracking, dict) else {}

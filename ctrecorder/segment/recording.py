@@ -191,9 +191,8 @@ class Recording(ABC):
     def blocks_of(self, *kinds: int) -> list[Block]:
         """The blocks of these kinds, in the file's order."""
         index = self.index
-        chosen = np.zeros(256, np.bool_)
-        chosen[list(kinds)] = True
-        return _as_blocks(index[chosen[index["kind"]]])
+        is_kind = index["kind"][:, np.newaxis] == np.array(kinds, np.uint8)
+        return _as_blocks(index[is_kind.any(axis=1)])
 
     @property
     def watermark(self) -> int | None:
@@ -255,6 +254,7 @@ def _as_blocks(index: NDArray[np.void]) -> list[Block]:
     """INDEX records as Blocks."""
     names = ("offset", "time_min", "time_max", "rows", "kind", "family")
     columns: list[Any] = [index[name].tolist() for name in names]
-    columns.append((index["form"] & ~np.uint8(WATERMARK)).tolist())
-    columns.append((index["form"] >= WATERMARK).tolist())
+    forms: Any = index["form"].tolist()
+    columns.append([form & ~WATERMARK for form in forms])
+    columns.append([form >= WATERMARK for form in forms])
     return list(map(Block._make, zip(*columns, strict=True)))
