@@ -9,4 +9,5 @@ SHOWN = (
     "parts.NEW",
     "parts.SPAN",
     "parts.is_whole",
+    "twins.Twins",
 )

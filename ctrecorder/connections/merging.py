@@ -15,9 +15,12 @@ from ctrecorder.connections.parts import VALUES, Bools, Ints, Parts
 
 # Columns of a flow that depend on all of its parts; the others are those of the last part.
 _OF_ALL_PARTS = frozenset(("seen", "time", "start", "start_source", "present"))
-_RANK = np.zeros(256, np.int64)  # of a Source: the greatest is the best
-_RANK[[Source.KERNEL, Source.RECEIPT, Source.BOUND]] = 3, 2, 1
+RANK = np.zeros(256, np.int64)  # of a Source: the greatest is the best
+RANK[[Source.KERNEL, Source.RECEIPT, Source.BOUND]] = 3, 2, 1
 _ROW_BITS = 40  # of a number that is a rank, then a row
+# Columns that are taken from another row where the last one does not have them.  The rows of one
+# recording have one id; of two recordings, one can lack it.
+_FILLED = ("id", *VALUES)
 
 
 def open_flows(parts: Parts, flows: Flows) -> Parts:
@@ -75,23 +78,34 @@ def _merge(parts: Parts, flows: Flows, chosen: Ints) -> tuple[Ints, Parts]:
     # The parts of these flows, flow after flow; flow k begins at offsets[k].
     offsets = np.cumsum(lengths) - lengths
     rows = flows.order[np.arange(int(lengths.sum())) + np.repeat(starts - offsets, lengths)]
-    several = len(rows) > len(chosen)
-    of_last = [name for name in table.columns if not several or name not in _OF_ALL_PARTS]
-    columns: dict[str, Array] = {name: table[name].take(last) for name in of_last}
-    if several:
-        columns["seen"] = np.bitwise_or.reduceat(table["seen"][rows], offsets)
-        columns["time"] = np.maximum.reduceat(table["time"][rows], offsets)
-        source = table["start_source"][rows]
-        best = rows[_best_start(table, rows, source, offsets, lengths)]
-        columns["start"] = table["start"][best]
-        columns["start_source"] = table["start_source"][best]
-        present = table["present"][rows]
-        columns["present"] = np.bitwise_or.reduceat(present, offsets)
-        _fill_in(table, columns, rows, present, offsets)
-    merged = Table(table.family, len(chosen), columns)
+    if len(rows) > len(chosen):
+        best = rows[_best_start(table, rows, table["start_source"][rows], offsets, lengths)]
+        merged = join(table, rows, offsets, best)
+    else:
+        merged = table.take(last)
     return chosen, Parts(
         merged, parts.last_time[last], parts.row[last], parts.exact[last], parts.ended[last]
     )
+
+
+def join(table: Table, rows: Ints, offsets: Ints, best: Ints) -> Table:
+    """Rows of `table` as flows, one row each: flow k has rows[offsets[k]:offsets[k + 1]].
+
+    Its columns are those of its last row, with what the module's docstring states of the others.
+    `best`: (flows,) the row with its start.
+    """
+    last = rows[np.append(offsets[1:], len(rows)) - 1]
+    columns: dict[str, Array] = {
+        name: table[name].take(last) for name in table.columns if name not in _OF_ALL_PARTS
+    }
+    present = table["present"][rows]
+    columns["seen"] = np.bitwise_or.reduceat(table["seen"][rows], offsets)
+    columns["time"] = np.maximum.reduceat(table["time"][rows], offsets)
+    columns["start"] = table["start"][best]
+    columns["start_source"] = table["start_source"][best]
+    columns["present"] = np.bitwise_or.reduceat(present, offsets)
+    _fill_in(table, columns, rows, present, offsets)
+    return Table(table.family, len(offsets), columns)
 
 
 def _best_start(table: Table, rows: Ints, source: Array, offsets: Ints, lengths: Ints) -> Ints:
@@ -101,7 +115,7 @@ def _best_start(table: Table, rows: Ints, source: Array, offsets: Ints, lengths:
     NEW before it belongs to another flow, whose NEW counted as a repeat; it is not used.
     `source`: of `rows`, which are rows of `table`.
     """
-    best = _best_rank(_RANK[source], offsets)
+    best = _best_rank(RANK[source], offsets)
     # Most flows begin with their NEW.  Only the others, and the late starts, need all rows.
     exact = np.flatnonzero((source[best] == Source.KERNEL) & (best > offsets))
     start, first = table["start"][rows[best[exact]]], offsets[exact]
@@ -125,7 +139,7 @@ def _best_rank(rank: Ints, offsets: Ints) -> Ints:
 
 def _ranks(start: Array, source: Array, offsets: Ints, lengths: Ints) -> Ints:
     """(rows,): the rank of each start; 0 for a KERNEL start that does not count."""
-    numbers, rank = np.arange(len(source)), _RANK[source]
+    numbers, rank = np.arange(len(source)), RANK[source]
     is_new = source == Source.RECEIPT
     first_new = np.minimum.reduceat(np.where(is_new, numbers, len(numbers)), offsets)
     new = np.repeat(first_new, lengths)
@@ -137,10 +151,10 @@ def _ranks(start: Array, source: Array, offsets: Ints, lengths: Ints) -> Ints:
 def _fill_in(
     table: Table, columns: dict[str, Array], rows: Ints, present: Array, offsets: Ints
 ) -> None:
-    """Complete VALUES that are not present in the last part of a flow from an earlier part."""
+    """Complete what is not present in the last part of a flow from an earlier part."""
     last_present = np.append(present[offsets[1:] - 1], present[-1:])
     missing = columns["present"] & ~last_present
-    for name in VALUES:
+    for name in _FILLED:
         lacks = np.flatnonzero(missing & bit(name))
         if name in table and len(lacks):
             has_value = np.where((present & bit(name)) != 0, np.arange(len(rows)), 0)

@@ -3,6 +3,8 @@
 # What other packages may use: module.name.
 SHOWN = (
     "batches.Batch",
+    "batches.SortedRows",
+    "batches.batches_of",
     "external_sort.Sorter",
     "merge.merge",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +13,12 @@ from ctrecorder.archive import chain
 from ctrecorder.columns import Table
 from ctrecorder.connections import parts
 from ctrecorder.connections.pairing import Pairer
+from ctrecorder.connections.twins import Twins
 from ctrecorder.ctlog.frame import Kind, Mark, row_times
 from ctrecorder.ctlog.predicate import Query
 from ctrecorder.errors import FormatError
 from ctrecorder.findings import damage
-from ctrecorder.order.batches import Batch
+from ctrecorder.order.batches import Batch, SortedRows, batches_of
 from ctrecorder.order.external_sort import Sorter
 from ctrecorder.query.events import is_event_time
 from ctrecorder.query.open import Archive
@@ -36,54 +38,199 @@ def list_connections(
     Pairing begins with the first segment that overlaps the window: each begins with a dump of the
     table.  If the query is narrow, pairing continues after the window until all wanted connections
     have ended.  Connections of raw segments are returned after all reading: an older connection may
-    still be open.
+    still be open.  So are all connections where recorders ran side by side: a flow that several of
+    them recorded is one connection.
     """
     key = _end_times if by_end else _start_times
+    runs = _Runs.of(archive.segments)
     with Sorter(key) as sorter:
-        for before in _pair(archive, names, sorter):
-            if not by_end:
-                for tables in sorter.ready(before):
-                    yield Batch(tables, None)
+        if runs.has_twins:
+            for tables in _join_twins(archive, names, runs):
+                if by_end:
+                    for table in tables:
+                        sorter.add(table)
+                elif tables:
+                    yield _batch(tables, key)
+        else:
+            wanted = archive.query.of_connections()
+            for before in _pair(archive, names, runs, lambda _, one: _add(sorter, one, wanted)):
+                if not by_end:
+                    for tables in sorter.ready(before):
+                        yield Batch(tables, None)
         for tables in sorter.ready(times.END):
-            yield Batch(tables, _order(tables, key) if len(tables) > 1 else None)
+            yield _batch(tables, key)
 
 
-def _pair(archive: Archive, names: Iterable[str], sorter: Sorter) -> Iterator[int]:
-    """Add the wanted connections to `sorter`.
+def _join_twins(archive: Archive, names: Iterable[str], runs: _Runs) -> Iterator[list[Table]]:
+    """The wanted connections, by start: each list has a table for each family.
+
+    Whether a connection is wanted is decided when all is known of it.
+    """
+    wanted, twins = archive.query.of_connections(), Twins(runs.tables)
+    with Sorter(_start_times) as sorter:
+        for _ in _pair(archive, names, runs, lambda run, table: sorter.add(twins.add(run, table))):
+            pass
+        for tables in sorter.ready(times.END):
+            for batch in batches_of([SortedRows(each, _start_times(each)) for each in tables]):
+                yield _wanted(twins.feed(batch.tables), wanted)
+    yield _wanted(twins.finish(), wanted)
+
+
+def _wanted(tables: Iterable[Table], wanted: Query) -> list[Table]:
+    """The wanted rows, without empty tables."""
+    chosen = (table.take(wanted.evaluate(table)) for table in tables)
+    return [table for table in chosen if len(table)]
+
+
+@dataclass
+class _Runs:
+    """A run is what is paired by itself: the segments of a recording.
+
+    A recording whose connection table has recordings beside it has a run for each of its tables.
+
+    `of_segment`: the number of the run of each segment.
+    `recordings`: of each run the pairing key.
+    `tables`: of each run the number of its connection table.  Runs of one boot and one network
+    namespace have the same; where these are not known, no other run has it.
+    """
+
+    of_segment: list[int]
+    recordings: list[str]
+    tables: list[int]
+
+    @property
+    def has_twins(self) -> bool:
+        """Whether two runs have one connection table."""
+        return len(set(self.tables)) < len(self.tables)
+
+    @classmethod
+    def of(cls, segments: Iterable[Recording]) -> _Runs:
+        """The runs of segments, of which those of a recording are in order."""
+        split = cls._split(segments)
+        if split.has_twins:
+            return split
+        numbers: dict[str, int] = {}
+        of_segment = [
+            numbers.setdefault(split.recordings[run], len(numbers)) for run in split.of_segment
+        ]
+        return cls(of_segment, list(numbers), list(range(len(numbers))))
+
+    @classmethod
+    def _split(cls, segments: Iterable[Recording]) -> _Runs:
+        """The recordings cut where the connection table changes."""
+        runs: list[_Run] = []
+        last: dict[str, int] = {}
+        of_segment = []
+        for segment in segments:
+            header, recording = segment.header, segment.pairing_key
+            table = header.boot_id or "", header.netns or ""
+            if recording not in last or not runs[last[recording]].continues(table):
+                last[recording] = len(runs)
+                runs.append(_Run(recording))
+            of_segment.append(last[recording])
+            runs[last[recording]].learn(table)
+        numbers: dict[object, int] = {}
+        tables = [
+            numbers.setdefault(run.table if all(run.table) else number, len(numbers))
+            for number, run in enumerate(runs)
+        ]
+        return cls(of_segment, [run.recording for run in runs], tables)
+
+
+@dataclass
+class _Run:
+    """Segments of a recording; `table`: boot id and network namespace, "" while unknown."""
+
+    recording: str
+    table: tuple[str, str] = ("", "")
+
+    def continues(self, table: tuple[str, str]) -> bool:
+        """Whether nothing shows that `table` is another one."""
+        return all(
+            not mine or not theirs or mine == theirs
+            for mine, theirs in zip(self.table, table, strict=True)
+        )
+
+    def learn(self, table: tuple[str, str]) -> None:
+        self.table = self.table[0] or table[0], self.table[1] or table[1]
+
+
+def _pair(
+    archive: Archive, names: Iterable[str], runs: _Runs, add: Callable[[int, Table], None]
+) -> Iterator[int]:
+    """Call `add` with the number of a run and connections of it, until all are added.
 
     Yields times, ns: no connection that is added later starts before them.
     """
     query = archive.query
-    wanted, needed = query.of_connections(), dict.fromkeys((*names, *sorted(parts.NEEDS)))
-    pairers: dict[str, Pairer] = {}
+    needed = dict.fromkeys((*names, *sorted(parts.NEEDS)))
+    pairers = _Pairers(runs, add)
     missing = [(start, end, None) for start, end in _missing_segments(archive.segments)]
     has_events = False
     firsts = [_first_time(segment) for segment in archive.segments]
-    for segment, next_segments in zip(archive.segments, _least_after(firsts), strict=True):
-        if _first_time(segment) >= query.until and _earliest_open(pairers) >= query.until:
+    for segment, run, next_segments in zip(
+        archive.segments, runs.of_segment, _least_after(firsts), strict=True
+    ):
+        if _first_time(segment) >= query.until and pairers.earliest() >= query.until:
             break
         has_events = has_events or bool((segment.index["kind"] == Kind.EVENTS).any())
-        # Each recording pairs by itself: a dump of one recorder says nothing about the flows of
-        # another.
-        pairer = pairers.setdefault(segment.pairing_key, Pairer())
+        pairer = pairers.of(run)
         pairer.add_gaps([*segment.spans_of_gaps, *missing])
         damage_found = len(segment.findings)
         may_contain = segment.may_contain(query)
-        if not may_contain and pairer.earliest() is None:
+        if not may_contain and pairers.earliest(runs.recordings[run]) == times.END:
             continue  # there is no open flow that its dumps could end
         for item, next_blocks in _read(segment, needed, query.of_flows(), may_contain):
             if len(segment.findings) > damage_found:
                 damage_found = len(segment.findings)
                 pairer.add_gaps(segment.spans_of_gaps)
-            if isinstance(item, Mark):
-                ended = pairer.snapshot(item.begin, item.end)
-            else:
-                ended = pairer.feed(item)
-            _add_wanted(sorter, ended, wanted)
+            pairers.feed(run, item)
             if not has_events:
-                yield min(next_segments, next_blocks, _earliest_open(pairers))
-    for pairer in pairers.values():
-        _add_wanted(sorter, pairer.finish(), wanted)
+                yield min(next_segments, next_blocks, pairers.earliest())
+    pairers.finish()
+
+
+class _Pairers:
+    """A Pairer for each run: a dump of one recorder says nothing about the flows of another."""
+
+    def __init__(self, runs: _Runs, add: Callable[[int, Table], None]) -> None:
+        """`add`: is called with the number of a run and connections of it."""
+        self._runs, self._add = runs, add
+        self._pairers: dict[int, Pairer] = {}
+
+    def of(self, run: int) -> Pairer:
+        return self._pairers.setdefault(run, Pairer())
+
+    def feed(self, run: int, item: Table | Mark) -> None:
+        """Take the next rows of a run, or a complete dump, which also ends the flows of the earlier
+        runs of its recording.
+        """
+        if isinstance(item, Mark):
+            for number, pairer in self._related(self._runs.recordings[run]):
+                for table in pairer.snapshot(item.begin, item.end):
+                    self._add(number, table)
+        else:
+            for table in self._pairers[run].feed(item):
+                self._add(run, table)
+
+    def finish(self) -> None:
+        """Add the connections that remain."""
+        for number, pairer in self._pairers.items():
+            for table in pairer.finish():
+                self._add(number, table)
+
+    def earliest(self, recording: str | None = None) -> int:
+        """The earliest start, ns, of an open flow of a recording or of all; else END."""
+        starts = [pairer.earliest() for _, pairer in self._related(recording)]
+        return min((start for start in starts if start is not None), default=times.END)
+
+    def _related(self, recording: str | None) -> list[tuple[int, Pairer]]:
+        """The runs of a recording; None: all."""
+        return [
+            (number, pairer)
+            for number, pairer in self._pairers.items()
+            if recording in (None, self._runs.recordings[number])
+        ]
 
 
 def _missing_segments(segments: Iterable[Recording]) -> Iterator[tuple[int, int]]:
@@ -105,12 +252,6 @@ def _missing_segments(segments: Iterable[Recording]) -> Iterator[tuple[int, int]
         last[link.chain] = end, link
 
 
-def _earliest_open(pairers: dict[str, Pairer]) -> int:
-    """The earliest start, ns, of an open flow; END if there is none."""
-    starts = [pairer.earliest() for pairer in pairers.values()]
-    return min((start for start in starts if start is not None), default=times.END)
-
-
 def _least_after(values: list[int]) -> list[int]:
     """For each of the values, ns, the least of all values after it; END for the last one."""
     reverse = np.array([*values, times.END], np.int64)[::-1]
@@ -118,9 +259,8 @@ def _least_after(values: list[int]) -> list[int]:
     return [int(value) for value in least[1:]]
 
 
-def _add_wanted(sorter: Sorter, tables: Iterable[Table], wanted: Query) -> None:
-    for table in tables:
-        sorter.add(table.take(wanted.evaluate(table)))
+def _add(sorter: Sorter, table: Table, wanted: Query) -> None:
+    sorter.add(table.take(wanted.evaluate(table)))
 
 
 def _read(
@@ -193,6 +333,9 @@ def _end_times(table: Table) -> NDArray[np.int64]:
     )
 
 
-def _order(tables: list[Table], key: Callable[[Table], NDArray[np.int64]]) -> NDArray[np.intp]:
-    """(all rows,): the rows of the tables laid end to end in the order of `key`."""
-    return np.argsort(np.concatenate([key(table) for table in tables]), kind="stable")
+def _batch(tables: list[Table], key: Callable[[Table], NDArray[np.int64]]) -> Batch:
+    """Sorted tables of different families as a batch in the order of `key`."""
+    if len(tables) == 1:
+        return Batch(tables, None)
+    order = np.argsort(np.concatenate([key(table) for table in tables]), kind="stable")
+    return Batch(tables, order)
