@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ctrecorder import uapi
 from ctrecorder.columns import ADDRESSES, PORTS, TUPLE, Table
 
-KEY = ("id", "zone", "orig_zone", "reply_zone", *TUPLE)
+_ZONES = ("zone", "orig_zone", "reply_zone")
+KEY = ("id", *_ZONES, *TUPLE)
 
 
 def sort(table: Table) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -57,10 +58,11 @@ def digits(numbers: NDArray[Any]) -> list[NDArray[np.uint16]]:
     return [np.ascontiguousarray(each[:, digit]) for digit in range(each.shape[1])]
 
 
-def _words(table: Table) -> list[NDArray[np.uint64]]:
+def _words(table: Table, *, with_zones: bool = False) -> list[NDArray[np.uint64]]:
     """The key of each row as 64-bit words, (rows,) each.
 
-    Two rows have the same key if and only if all their words are equal.
+    Two rows have the same key if and only if all their words are equal.  A table without zones has
+    no word for them, which is faster; `with_zones`: it has, so that tables can be compared.
     """
 
     def wide(name: str) -> NDArray[np.uint64]:
@@ -71,10 +73,10 @@ def _words(table: Table) -> list[NDArray[np.uint64]]:
     for number, name in enumerate(PORTS):
         ports |= wide(name) << np.uint64(16 * number)
     words.append(ports)
-    zones = [name for name in ("zone", "orig_zone", "reply_zone") if name in table]
-    if zones:
+    zones = {name: number for number, name in enumerate(_ZONES) if name in table}
+    if zones or with_zones:
         word = np.zeros(len(table), np.uint64)
-        for number, name in enumerate(zones):
+        for name, number in zones.items():
             word |= wide(name) << np.uint64(16 * number)
         words.append(word)
     if table.family == uapi.AF_INET6:
@@ -90,8 +92,8 @@ def _words(table: Table) -> list[NDArray[np.uint64]]:
 
 
 def hashes(table: Table) -> NDArray[np.uint64]:
-    """A hash of the key of each row, (rows,)."""
-    return _hash(_words(table))
+    """A hash of the key of each row, (rows,): equal keys of all tables have equal hashes."""
+    return _hash(_words(table, with_zones=True))
 
 
 def _hash(words: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
