@@ -32,4 +32,5 @@ SHOWN = (
     "retention.holds",
     "retention.receipts",
     "retention.release_hold",
+    "silent_loss.SilentLoss",
 )

@@ -37,6 +37,7 @@ def diagnose(path: str | None, namespace: Namespace | None = None) -> list[Resul
         if namespace
         else doctor_service.look_at_unit(settings),
         doctor_log.look_at_log(folder),
+        doctor_log.look_at_unheard(folder),
         doctor_rules.look_at_rules(inside),
         doctor_rules.look_at_addresses(),
         doctor_kernel.look_at_buffer(settings),

@@ -13,6 +13,7 @@ from ctrecorder.archive.find import Span
 from ctrecorder.check.doctor_service import RESTARTS, UNIT
 from ctrecorder.check.doctor_tools import Finding, Note, Result
 from ctrecorder.maintain.expire import undated
+from ctrecorder.query.evidence import live_states
 from ctrecorder.record.deadlines import HEARTBEAT_NS
 from ctrecorder.service.values import Value
 from ctrecorder.terminal import count
@@ -65,6 +66,26 @@ def look_at_log(folder: str) -> Iterator[Finding]:
     elif time.time() - newest_segment > SILENT_SECONDS:
         what = f"nothing was written to {folder} for {int(time.time() - newest_segment)} s"
         yield Finding(what, f"systemctl restart {UNIT}", RESTARTS)
+
+
+def look_at_unheard(folder: str, live_folder: str | None = None) -> Iterator[Finding]:
+    """If the recorder of this folder found connections that the kernel did not report.
+
+    `live_folder`: where recorders that run publish their state; None: the usual one.
+    """
+    for state in live_states(live_folder).values():
+        lost = state.counters.get("unheard")
+        here = os.path.realpath(os.path.dirname(state.segment)) == os.path.realpath(folder)
+        if here and type(lost) is int and lost > 0:
+            what = "since the recorder started, the kernel did not report at least "
+            what += f"{count(lost, 'connection')} of a sample: the log is not complete"
+            yield Finding(what, f"ctlist --coverage {shlex.quote(folder)}", _UNHEARD)
+
+
+_UNHEARD = (
+    "nothing: it shows when. Look for rules with `ct event set`, for programs that set "
+    "net.netfilter.nf_conntrack_events, and for offloading by a driver"
+)
 
 
 def look_at_disk(folder: str) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from ctrecorder.service.settings import DEFAULT_FOLDER
 
 if TYPE_CHECKING:
     from ctrecorder.archive.live import LiveState
+    from ctrecorder.archive.silent_loss import SilentLoss
     from ctrecorder.ctlog.predicate import Query
     from ctrecorder.query.open import Archive
     from ctrecorder.render.renderer import Renderer
@@ -271,7 +272,7 @@ def show(
     states: Mapping[str, LiveState],
 ) -> tuple[int, bool]:
     """Write the lines, and on stderr the holes; returns the number of lines, and if it is proved
-    that they are all.
+    that they are all.  What the lines themselves prove to be missing comes after them.
 
     `audit` counts the lines too.  `states`: of the recorders that run.
     """
@@ -280,19 +281,28 @@ def show(
     from ctrecorder.query.listing import shown_in_listing, verdict_of_listing
     from ctrecorder.render.holes import describe
 
-    verdict = verdict_of_listing(opened, states, time.time_ns())
-    audit.verdict, audit.proved = verdict.completeness.value, verdict.proved
-    for hole in shown_in_listing(verdict, opened.query, strict=args.strict):
+    now = time.time_ns()
+    verdict = verdict_of_listing(opened, states, now)
+    shown = shown_in_listing(verdict, opened.query, strict=args.strict)
+    for hole in shown:
         common.report("ctlist", describe(hole, utc=args.utc))
     common.write_out(renderer.head)
+    losses: dict[str, SilentLoss] = {}
     if args.connections:
-        batches = list_connections(opened, renderer.columns, by_end=args.format == "classic")
+        by_end = args.format == "classic"
+        batches = list_connections(opened, renderer.columns, by_end=by_end, losses=losses)
     else:
         batches = list_events(opened, renderer.columns)
     for tables, order in batches:
         audit.rows += sum(map(len, tables))
         for text in renderer.lines(tables, order):
             common.write_out(text)
+    if any(loss.gaps() for loss in losses.values()):
+        verdict = verdict_of_listing(opened, states, now, losses)
+        for hole in shown_in_listing(verdict, opened.query, strict=args.strict):
+            if hole not in shown:
+                common.report("ctlist", describe(hole, utc=args.utc))
+    audit.verdict, audit.proved = verdict.completeness.value, verdict.proved
     return audit.rows, verdict.proved
 
 

@@ -9,5 +9,13 @@ SHOWN = (
     "parts.NEW",
     "parts.SPAN",
     "parts.is_whole",
+    "proof.Proof",
+    "proof.gaps_of",
+    "repeats.Gaps",
+    "repeats.NAT_CLASH",
     "twins.Twins",
+    "unheard.Dump",
+    "unheard.NEAR_NS",
+    "unheard.QUEUED_NS",
+    "unheard.Unheard",
 )

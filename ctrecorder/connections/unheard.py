@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ctrecorder.columns import Source, Table, bit
 from ctrecorder.connections import flowkey
 from ctrecorder.connections.parts import DESTROY, EXISTING, NEW, Bools, Ints
+from ctrecorder.connections.proof import Proof
 from ctrecorder.connections.repeats import NAT_CLASH, Gaps
 from ctrecorder.times import SECOND
 
@@ -44,20 +45,6 @@ class Dump(NamedTuple):
     nat_only: bool = False
 
 
-class Proof(NamedTuple):
-    """At least `at_least` flows of `family` were not reported.
-
-    `since`: begin of the complete dump before them, ns.  `until`: end of the next one; the
-    watermark if there is none.  `protocols`: of these flows, sorted.
-    """
-
-    since: int
-    until: int
-    family: int
-    protocols: tuple[int, ...]
-    at_least: int
-
-
 @dataclass
 class _Flows:
     """Connections of one family that may prove a loss; (rows,) each.
@@ -68,6 +55,7 @@ class _Flows:
     has_bound: their end is a BOUND.
     protocol, is_nated: for filters.
     key: hash of the key.
+    nameless: hash of the key without the id.
     """
 
     start: Ints
@@ -77,6 +65,7 @@ class _Flows:
     protocol: NDArray[np.uint8]
     is_nated: Bools
     key: NDArray[np.uint64]
+    nameless: NDArray[np.uint64]
 
     def __len__(self) -> int:
         return len(self.start)
@@ -112,6 +101,12 @@ class Unheard:
         self._repeats: list[tuple[int, int]] = []
         self._flows: dict[int, list[_Flows]] = {}
         self._news: dict[int, list[tuple[NDArray[np.uint64], Ints]]] = {}
+        self._doubtful: dict[int, list[NDArray[np.uint64]]] = {}
+
+    @property
+    def has_flows(self) -> bool:
+        """Whether there is a flow that may prove a loss."""
+        return bool(self._flows)
 
     def add_dump(self, dump: Dump) -> None:
         """Add a dump, in the order of recording.
@@ -135,7 +130,11 @@ class Unheard:
         A DESTROY that came again after long looks like one without a NEW.
         """
         if len(table):
-            self._repeats.append((int(table["time"].min()), int(table["time"].max())))
+            self.add_repeats_between(int(table["time"].min()), int(table["time"].max()))
+
+    def add_repeats_between(self, begin: int, end: int) -> None:
+        """Add that events came again between two times, ns."""
+        self._repeats.append((begin, end))
 
     def add_events(self, table: Table) -> None:
         """Add events, as they are fed to `Pairer`.
@@ -150,6 +149,10 @@ class Unheard:
             if len(ahead):
                 self.add_step(int(time[ahead].min()), int(table["start"][ahead].max()))
 
+    def add_doubtful(self, table: Table) -> None:
+        """Add DESTROY rows that may have come again: they prove nothing of their flows."""
+        self._doubtful.setdefault(table.family, []).append(flowkey.hashes(table))
+
     def add_connections(self, table: Table) -> None:
         """Add connections that `Pairer` returned, with KEY, SPAN, `present` and `status`.
 
@@ -159,6 +162,7 @@ class Unheard:
         is_new = (seen & NEW) != 0
         alone = np.flatnonzero(is_new & ((seen & DESTROY) == 0))
         if len(alone):
+            # ctsqueeze drops the id of one that a dump ended.
             news = table.take(alone)
             self._news.setdefault(table.family, []).append(
                 (flowkey.hashes(news), news["start"].astype(np.int64))
@@ -180,6 +184,7 @@ class Unheard:
                     np.array(rows["l4proto"]),
                     (rows["status"] & _NATED) != 0,
                     flowkey.hashes(rows),
+                    flowkey.hashes(_without_id(rows)),
                 )
             )
 
@@ -192,7 +197,7 @@ class Unheard:
         within NEAR_NS of a GAP of its family; flows without a kernel start, or that lost a clash
         (NAT_CLASH); flows that filters leave out; all flows where the dump before or after is not
         complete, or a clock step or a suspend lies between; a flow whose key has a NEW that was not
-        joined with it; a DESTROY where events came again.
+        joined with it; a DESTROY where events came again, or that may have come again itself.
         """
         found = []
         windows = list(self._windows(watermark))
@@ -200,12 +205,15 @@ class Unheard:
             flows = _Flows.concat(added)
             flows = flows.take(np.argsort(flows.start, kind="stable"))
             gaps = Gaps((begin, end) for begin, end, of in self._gaps if of in (None, family))
+            news = _News(self._news.get(family, []))
             # A BOUND that is no dump's end is the start of another flow of the key.
             ends = [dump.end for dump in self._dumps if dump.complete]
             flows = flows.take(
                 ~gaps.touch(flows.start, flows.start, NEAR_NS)
                 & (~flows.has_bound | np.isin(flows.end, ends))
-                & ~_News(self._news.get(family, [])).follow(flows)
+                & ~news.follow(flows.key, flows.start)
+                & ~news.follow(flows.nameless, flows.start)
+                & ~(flows.has_destroy & np.isin(flows.key, self._doubtful_keys(family)))
             )
             for window in windows:
                 proved = self._in_window(window, flows, watermark)
@@ -215,6 +223,9 @@ class Unheard:
                         Proof(window.first.begin, window.until, family, protocols, len(proved))
                     )
         return sorted(found)
+
+    def _doubtful_keys(self, family: int) -> NDArray[np.uint64]:
+        return np.concatenate([np.empty(0, np.uint64), *self._doubtful.get(family, [])])
 
     def _windows(self, watermark: int) -> Iterator[_Window]:
         """The windows in which a flow without NEW is a proof."""
@@ -251,6 +262,10 @@ class Unheard:
         return flows.take(proved)
 
 
+def _without_id(table: Table) -> Table:
+    return table.select([name for name in table.columns if name != "id"])
+
+
 def _touch(spans: Gaps, begin: int, end: int, slack: int) -> bool:
     """Whether one of `spans` is within `slack` ns of the time from `begin` to `end`."""
     ends = np.array([[begin], [end]], np.int64)
@@ -266,11 +281,11 @@ class _News:
         order = np.lexsort((starts, keys))
         self._keys, self._starts = keys[order], starts[order]
 
-    def follow(self, flows: _Flows) -> Bools:
-        """(rows,): whether one has the key of a flow and did not begin before it."""
+    def follow(self, key: NDArray[np.uint64], start: Ints) -> Bools:
+        """(rows,): whether one has the `key` of a flow and did not begin before its `start`."""
         if not len(self._keys):
-            return np.zeros(len(flows), np.bool_)
-        last = np.maximum(np.searchsorted(self._keys, flows.key, "right") - 1, 0)
-        found: Bools = self._keys[last] == flows.key
-        found &= self._starts[last] >= flows.start - NEAR_NS
+            return np.zeros(len(key), np.bool_)
+        last = np.maximum(np.searchsorted(self._keys, key, "right") - 1, 0)
+        found: Bools = self._keys[last] == key
+        found &= self._starts[last] >= start - NEAR_NS
         return found

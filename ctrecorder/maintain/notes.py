@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ctrecorder.ctlog.frame import COVERAGE, Gap, Json, Mark
+from ctrecorder.ctlog.frame import Gap, Json, Mark
 from ctrecorder.segment.recording import Recording
 
 # Marks that count something between their begin and their end.
@@ -30,7 +30,7 @@ class Notes(NamedTuple):
 
 def kept_notes(old: Recording, gaps: list[Gap], marks: list[Mark]) -> Notes:
     """What is kept of the `gaps` and `marks` of `old`."""
-    watermark = old.watermark if has_coverage(old) else None
+    watermark = old.watermark if old.has_coverage else None
     if watermark is None:
         return Notes(gaps, marks, None)
     kept = [mark for mark in marks if mark.what not in (_HEARTBEAT, *_COUNTING)]
@@ -40,11 +40,6 @@ def kept_notes(old: Recording, gaps: list[Gap], marks: list[Mark]) -> Notes:
             kept.append(_sum(counting))
     kept.append(_last_heartbeat(marks, watermark))
     return Notes(gaps, kept, watermark)
-
-
-def has_coverage(segment: Recording) -> bool:
-    """Whether a reader must know what watermarks are."""
-    return COVERAGE in (segment.header.requires or ())
 
 
 def _last_heartbeat(marks: list[Mark], watermark: int) -> Mark:

@@ -9,28 +9,24 @@ file, which the next run removes.  Memory: the open flows, and the rows that wai
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from ctrecorder.archive import chain, lock
 from ctrecorder.archive.lock import BusyError
 from ctrecorder.archive.open import open_segment
 from ctrecorder.columns import Table
-from ctrecorder.connections.pairing import Pairer
 from ctrecorder.ctlog.frame import Kind, Mark
 from ctrecorder.ctlog.plans import SQUEEZED
 from ctrecorder.errors import ArchiveError, ExitCode, FormatError, NewerError
 from ctrecorder.maintain.fingerprint import Fingerprint
 from ctrecorder.maintain.notes import Notes, kept_notes
 from ctrecorder.maintain.ordering import RESOLUTIONS, BlockOrdering
+from ctrecorder.maintain.paired import PairedSegment, Progress
 from ctrecorder.maintain.successor import Successor, successor_of
 from ctrecorder.segment.pending import addresses_block, mark_block
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.recording import Recording
 from ctrecorder.segment.writer import SegmentWriter
-
-# Called with the bytes of the old segment that were read since the last call.
-Progress = Callable[[int], None]
 
 
 class DamagedError(FormatError):
@@ -65,6 +61,8 @@ class Result:
     `events`, `connections`: rows of the old and of the new segment.
     `last_hash`, `replaced_hash`: last hash of the new and of the old segment, hex.
     `torn`: bytes after the last whole block of a crashed segment.
+    `repeats`: events that the kernel sent again.
+    `unheard`: at least so many connections were not reported, as dumps of the table show.
     """
 
     path: str
@@ -76,6 +74,8 @@ class Result:
     last_hash: str
     replaced_hash: str
     torn: int
+    repeats: int
+    unheard: int
 
 
 def is_squeezed(segment: Recording) -> bool:
@@ -105,14 +105,14 @@ def squeeze(
         if old.state == "live":
             raise BusyError(f"{path}: is being recorded")
         marks = old.marks
-        notes = kept_notes(old, old.gaps, marks)
         _refuse_damage(old)
         _refuse_unknown(old)
         with (
             lock.locked(path, old.file.descriptor) as held,
             successor_of(held, path, output) as successor,
         ):
-            rewrite = _Rewrite(old, marks, notes, successor, options, progress or _ignore)
+            paired = PairedSegment(old, marks, progress or _ignore)
+            rewrite = _Rewrite(old, marks, paired, successor, options)
             result = rewrite.compare(rewrite.write())
             if output is None:
                 successor.replace(path, keep=options.keep)
@@ -148,20 +148,19 @@ def _refuse_unknown(old: Recording) -> None:
 
 @dataclass(frozen=True)
 class _Rewrite:
-    """The segment `old`, which has `marks`, is written anew as `successor`, which has `notes`."""
+    """The segment `old`, which has `marks` and is `paired`, is written anew as `successor`."""
 
     old: Recording
     marks: list[Mark]
-    notes: Notes
+    paired: PairedSegment
     successor: Successor
     options: SqueezeOptions
-    progress: Progress
 
-    def write(self) -> Fingerprint:
+    def write(self) -> Notes:
         """Write and sync the successor.
 
-        Returns what it must contain.  Raises ArchiveError, and DamagedError and NewerError for what
-        is found while `old` is read.
+        Returns the notes that it must contain, beside the connections of `paired`.  Raises
+        ArchiveError, and DamagedError and NewerError for what is found while `old` is read.
         """
         old, options, successor = self.old, self.options, self.successor
         status, folder = successor.held.status, successor.folder
@@ -180,10 +179,12 @@ class _Rewrite:
         )
         try:
             successor.descriptor = os.dup(writer.descriptor)
-            fingerprint = self._write_connections(writer)
+            self._write_connections(writer)
             _refuse_damage(old)
             _refuse_unknown(old)
-            self._write_notes(writer)
+            notes = self._notes()
+            _write_notes(writer, notes)
+            fingerprint = self.paired.fingerprint
             if addresses := fingerprint.addresses.payload():
                 writer.write(addresses_block(addresses, writer.times))
             events = int(old.index["rows"].sum())
@@ -191,28 +192,16 @@ class _Rewrite:
         except BaseException:
             writer.abandon()
             raise
-        return fingerprint
+        return notes
 
-    def _write_notes(self, writer: SegmentWriter) -> None:
-        """Write gaps and marks.
+    def _notes(self) -> Notes:
+        """What is kept of the notes of `old`, with those that pairing adds."""
+        gaps = [*self.old.gaps, *self.paired.gaps()]
+        return kept_notes(self.old, gaps, [*self.marks, *self.paired.marks()])
 
-        They come after the connections: a dump applies to flows whose parts are before it, in this
-        segment and in the one before.  A watermark is in the last mark, behind all that it covers.
-        """
-        gaps, marks, watermark = self.notes
-        for gap in gaps:
-            writer.gap(gap)
-        blocks = [mark_block(mark) for mark in marks]
-        if watermark is not None:
-            blocks[-1] = blocks[-1].with_watermark(watermark)
-        for block in blocks:
-            writer.write(block)
-
-    def _write_connections(self, writer: SegmentWriter) -> Fingerprint:
-        """Pair the events of `old` and write the connections."""
-        fingerprint = Fingerprint()
-        pairer = Pairer(fingerprint.drop_received)
-        pairer.add_gaps(self.old.spans_of_gaps)
+    def _write_connections(self, writer: SegmentWriter) -> None:
+        """Write the connections of `paired`."""
+        fingerprint = self.paired.fingerprint
         ordering = BlockOrdering(RESOLUTIONS[self.options.resolution], self.options.keep_ids)
 
         def append(blocks: list[Table]) -> None:
@@ -220,43 +209,12 @@ class _Rewrite:
                 fingerprint.add_content(block)
                 writer.append(block, kind=Kind.CONNECTIONS, level=self.options.level, plan=SQUEEZED)
 
-        for item in self._in_recording_order():
-            if isinstance(item, Table):
-                fingerprint.add_received(item)
-                ended = pairer.feed(item)
-            elif item.is_complete_dump:
-                ended = pairer.snapshot(item.begin, item.end)
-            else:
-                continue
-            for connections in ended:
-                append(ordering.add(connections))
-        for connections in pairer.finish():
+        for connections in self.paired.connections():
             append(ordering.add(connections))
         append(ordering.finish())
-        return fingerprint
 
-    def _in_recording_order(self) -> Iterator[Table | Mark]:
-        """The tables and the marks of `old`, in the order of the file.
-
-        Tables hold events, or connections if a squeezed file of the C ctrecorder is read.
-        """
-        old, marks, read = self.old, iter(self.marks), 0
-        blocks = old.blocks_of(Kind.EVENTS, Kind.CONNECTIONS, Kind.MARK)
-        for group in old.in_recording_order(blocks):
-            first = group[0]
-            if first.offset > read:
-                self.progress(first.offset - read)
-                read = first.offset
-            if first.kind == Kind.MARK:
-                yield next(marks)
-            elif first.joins:
-                yield from old.read_small(group)
-            else:
-                yield old.read(first)
-        self.progress(old.size - read)
-
-    def compare(self, expected: Fingerprint) -> Result:
-        """Read the successor back and compare it with `old`.
+    def compare(self, notes: Notes) -> Result:
+        """Read the successor back and compare it with `old`, and with the notes that were written.
 
         Raises ArchiveError if anything differs.
         """
@@ -271,9 +229,9 @@ class _Rewrite:
                 for block in new.blocks_of(Kind.ADDRESSES)
             ]
             is_same = (
-                found == expected
+                found == self.paired.fingerprint
                 and addresses == list(filter(None, [found.addresses.payload()]))
-                and Notes(new.gaps, new.marks, new.watermark) == self.notes
+                and Notes(new.gaps, new.marks, new.watermark) == notes
                 and new.header.requires == old.header.requires
                 and new.previous_hash == old.previous_hash
             )
@@ -292,4 +250,21 @@ class _Rewrite:
                 new.last_hash.hex(),
                 old.last_hash.hex(),
                 old.torn_bytes,
+                self.paired.repeats,
+                sum(gap.lost or 0 for gap in self.paired.gaps()),
             )
+
+
+def _write_notes(writer: SegmentWriter, notes: Notes) -> None:
+    """Write gaps and marks.
+
+    They come after the connections: a dump applies to flows whose parts are before it, in this
+    segment and in the one before.  A watermark is in the last mark, behind all that it covers.
+    """
+    for gap in notes.gaps:
+        writer.gap(gap)
+    blocks = [mark_block(mark) for mark in notes.marks]
+    if notes.watermark is not None:
+        blocks[-1] = blocks[-1].with_watermark(notes.watermark)
+    for block in blocks:
+        writer.write(block)

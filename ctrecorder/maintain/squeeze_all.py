@@ -25,7 +25,8 @@ from ctrecorder.errors import (
     GoneError,
     NewerError,
 )
-from ctrecorder.maintain.squeeze import Progress, Result, SqueezeOptions, squeeze
+from ctrecorder.maintain.paired import Progress
+from ctrecorder.maintain.squeeze import Result, SqueezeOptions, squeeze
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
 from ctrecorder.terminal import count
@@ -136,6 +137,11 @@ class ArchiveSqueeze:
             text += "; the recorder had crashed in it: squeezed up to its last whole block"
             if result.torn:
                 text += f", without the {result.torn:,} bytes after it"
+        if result.repeats:
+            text += f"; {count(result.repeats, 'event')} came again and are counted once"
+        if result.unheard:
+            lost = count(result.unheard, "connection")
+            text += f"; not reported, as dumps of the table show: at least {lost}, a GAP"
         text += f"; last hash {result.last_hash}, before {result.replaced_hash}"
         self.log.send(
             messages.SQUEEZED,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ctrecorder import times
 from ctrecorder.archive import chain
+from ctrecorder.archive.silent_loss import SilentLoss
 from ctrecorder.columns import Table
 from ctrecorder.connections import parts
 from ctrecorder.connections.pairing import Pairer
@@ -26,10 +27,16 @@ from ctrecorder.segment.recording import Block, Recording
 
 # Added to a time, the sum is later than all times of 32-bit seconds.
 _AFTER_ALL_ENDS_NS = 1 << 62
+# Of recordings, by their pairing key.
+Losses = dict[str, SilentLoss]
 
 
 def list_connections(
-    archive: Archive, names: Iterable[str], *, by_end: bool = False
+    archive: Archive,
+    names: Iterable[str],
+    *,
+    by_end: bool = False,
+    losses: Losses | None = None,
 ) -> Iterator[Batch]:
     """The connections that match the archive's query, with at least columns `names`, by start.
 
@@ -40,12 +47,16 @@ def list_connections(
     have ended.  Connections of raw segments are returned after all reading: an older connection may
     still be open.  So are all connections where recorders ran side by side: a flow that several of
     them recorded is one connection.
+
+    `losses`: gets, by the pairing key of each recording, what its rows prove about silent loss; ask
+    when all batches were taken.
     """
     key = _end_times if by_end else _start_times
+    losses = {} if losses is None else losses
     runs = _Runs.of(archive.segments)
     with Sorter(key) as sorter:
         if runs.has_twins:
-            for tables in _join_twins(archive, names, runs):
+            for tables in _join_twins(archive, names, runs, losses):
                 if by_end:
                     for table in tables:
                         sorter.add(table)
@@ -53,7 +64,9 @@ def list_connections(
                     yield _batch(tables, key)
         else:
             wanted = archive.query.of_connections()
-            for before in _pair(archive, names, runs, lambda _, one: _add(sorter, one, wanted)):
+            for before in _pair(
+                archive, names, runs, losses, lambda _, one: _add(sorter, one, wanted)
+            ):
                 if not by_end:
                     for tables in sorter.ready(before):
                         yield Batch(tables, None)
@@ -61,14 +74,18 @@ def list_connections(
             yield _batch(tables, key)
 
 
-def _join_twins(archive: Archive, names: Iterable[str], runs: _Runs) -> Iterator[list[Table]]:
+def _join_twins(
+    archive: Archive, names: Iterable[str], runs: _Runs, losses: Losses
+) -> Iterator[list[Table]]:
     """The wanted connections, by start: each list has a table for each family.
 
     Whether a connection is wanted is decided when all is known of it.
     """
     wanted, twins = archive.query.of_connections(), Twins(runs.tables)
     with Sorter(_start_times) as sorter:
-        for _ in _pair(archive, names, runs, lambda run, table: sorter.add(twins.add(run, table))):
+        for _ in _pair(
+            archive, names, runs, losses, lambda run, table: sorter.add(twins.add(run, table))
+        ):
             pass
         for tables in sorter.ready(times.END):
             for batch in batches_of([SortedRows(each, _start_times(each)) for each in tables]):
@@ -156,7 +173,11 @@ class _Run:
 
 
 def _pair(
-    archive: Archive, names: Iterable[str], runs: _Runs, add: Callable[[int, Table], None]
+    archive: Archive,
+    names: Iterable[str],
+    runs: _Runs,
+    losses: Losses,
+    add: Callable[[int, Table], None],
 ) -> Iterator[int]:
     """Call `add` with the number of a run and connections of it, until all are added.
 
@@ -164,7 +185,7 @@ def _pair(
     """
     query = archive.query
     needed = dict.fromkeys((*names, *sorted(parts.NEEDS)))
-    pairers = _Pairers(runs, add)
+    pairers = _Pairers(runs, losses, add)
     missing = [(start, end, None) for start, end in _missing_segments(archive.segments)]
     has_events = False
     firsts = [_first_time(segment) for segment in archive.segments]
@@ -175,6 +196,7 @@ def _pair(
             break
         has_events = has_events or bool((segment.index["kind"] == Kind.EVENTS).any())
         pairer = pairers.of(run)
+        pairers.loss_of(run).add_segment(segment)
         pairer.add_gaps([*segment.spans_of_gaps, *missing])
         damage_found = len(segment.findings)
         may_contain = segment.may_contain(query)
@@ -193,13 +215,23 @@ def _pair(
 class _Pairers:
     """A Pairer for each run: a dump of one recorder says nothing about the flows of another."""
 
-    def __init__(self, runs: _Runs, add: Callable[[int, Table], None]) -> None:
+    def __init__(self, runs: _Runs, losses: Losses, add: Callable[[int, Table], None]) -> None:
         """`add`: is called with the number of a run and connections of it."""
-        self._runs, self._add = runs, add
+        self._runs, self._losses, self._given = runs, losses, add
         self._pairers: dict[int, Pairer] = {}
 
     def of(self, run: int) -> Pairer:
-        return self._pairers.setdefault(run, Pairer())
+        if run not in self._pairers:
+            self._pairers[run] = Pairer(self.loss_of(run).add_repeats)
+        return self._pairers[run]
+
+    def loss_of(self, run: int) -> SilentLoss:
+        """What the recording of a run proves about silent loss."""
+        return self._losses.setdefault(self._runs.recordings[run], SilentLoss())
+
+    def _add(self, run: int, table: Table) -> None:
+        self.loss_of(run).add_connections(table)
+        self._given(run, table)
 
     def feed(self, run: int, item: Table | Mark) -> None:
         """Take the next rows of a run, or a complete dump, which also ends the flows of the earlier
@@ -210,6 +242,7 @@ class _Pairers:
                 for table in pairer.snapshot(item.begin, item.end):
                     self._add(number, table)
         else:
+            self.loss_of(run).add_events(item)
             for table in self._pairers[run].feed(item):
                 self._add(run, table)
 

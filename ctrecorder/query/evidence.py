@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ctrecorder import labels, uapi
+from ctrecorder import uapi
 from ctrecorder.archive import chain, live
 from ctrecorder.archive.live import LiveState
 from ctrecorder.archive.near import Chains
-from ctrecorder.ctlog.frame import COVERAGE, Gap, Kind
-from ctrecorder.errors import ArchiveError, UsageError
+from ctrecorder.archive.silent_loss import SilentLoss
+from ctrecorder.ctlog.frame import Gap, Kind
+from ctrecorder.errors import ArchiveError
 from ctrecorder.folder import Folder
 from ctrecorder.query.coverage import (
     DAMAGED,
@@ -37,8 +38,6 @@ from ctrecorder.times import BEGIN, END
 # Damage in these blocks hides rows, or a hole.
 _NEEDED = (Kind.EVENTS, Kind.CONNECTIONS, Kind.GAP)
 _FAMILIES = (uapi.AF_INET, uapi.AF_INET6)
-# A name of a protocol that this version does not know.
-_NO_PROTOCOL = -1
 
 
 @dataclass
@@ -70,10 +69,12 @@ def gather(
     states: Mapping[str, LiveState],
     *,
     dumps: bool = False,
+    losses: Mapping[str, SilentLoss] | None = None,
 ) -> Evidence:
     """The evidence of `segments`, of which each is there once.
 
     `chains`: of the whole archive.  `dumps`: also that of dumps, for which all MARKs are read.
+    `losses`: what the rows that were read prove, by the pairing key of their recording.
     Call it when rows were read, so that damage has been met.
     """
     evidence = Evidence()
@@ -84,10 +85,13 @@ def gather(
         else:
             grouped.setdefault(segment.pairing_key, []).append(segment)
     receipts = _Receipts()
-    for members in grouped.values():
+    for key, members in grouped.items():
         members.sort(key=lambda one: (chains.place(one.path)[0], started(one)))
         state = states.get(members[0].header.chain or "")
-        evidence.recordings.append(_recording(members, chains, state, receipts, dumps))
+        found = _recording(members, chains, state, receipts, dumps)
+        if losses and key in losses:
+            found.holes += map(hole_of, losses[key].gaps())
+        evidence.recordings.append(found)
     return evidence
 
 
@@ -145,7 +149,7 @@ def _recording(
                 skipped=skipped,
                 restarted=restarted,
                 basis=_basis(segment),
-                protocols=_protocols(segment),
+                protocols=segment.protocols,
                 nat_only=segment.header.nat_only is True,
                 holes=tuple(found),
                 dumps=_dumps(segment) if dumps else (),
@@ -229,24 +233,13 @@ def _dumps(segment: Segment) -> tuple[tuple[int, int], ...]:
 def _basis(segment: Segment) -> Basis:
     if segment.header.has_legacy:
         return Basis.NOTHING
-    proves = COVERAGE in (segment.header.requires or ())
-    return Basis.WATERMARKS if proves else Basis.VERSION_1_0
+    return Basis.WATERMARKS if segment.has_coverage else Basis.VERSION_1_0
 
 
 def _until(segment: Segment) -> int | None:
     if _basis(segment) is Basis.WATERMARKS:
         return segment.watermark
     return segment.times[1]
-
-
-def _protocols(segment: Segment) -> frozenset[int]:
-    numbers = set()
-    for name in segment.header.protocols or ():
-        try:
-            numbers.add(labels.parse_protocol(name))
-        except UsageError:
-            numbers.add(_NO_PROTOCOL)
-    return frozenset(numbers)
 
 
 def _on(state: Mapping[str, Any] | None) -> tuple[str, ...]:

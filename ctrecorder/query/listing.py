@@ -9,6 +9,7 @@ from ctrecorder import times
 from ctrecorder.archive.live import LiveState
 from ctrecorder.archive.near import Chains
 from ctrecorder.archive.open import open_segment
+from ctrecorder.archive.silent_loss import SilentLoss
 from ctrecorder.ctlog.predicate import Query
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.query import evidence
@@ -22,17 +23,23 @@ from ctrecorder.segment.recording import Recording as Segment
 _MIN_UNRECORDED_NS = 2 * times.SECOND
 
 
-def verdict_of_listing(archive: Archive, states: Mapping[str, LiveState], now: int) -> Verdict:
+def verdict_of_listing(
+    archive: Archive,
+    states: Mapping[str, LiveState],
+    now: int,
+    losses: Mapping[str, SilentLoss] | None = None,
+) -> Verdict:
     """Whether `archive` contains the whole answer to its query, up to `now`, ns UTC.
 
     A query without a window is about the recorded time: from the first segment to the last
     watermark.
-    `states`: `evidence.live_states`, read before the archive was opened.
+    `states`: `evidence.live_states`, read before the archive was opened.  `losses`: what the rows
+    that were listed prove, as of `list_connections`.
     """
     query = archive.query
     chains = Chains(archive.spans)
     with _near(archive, chains) as segments:
-        known = evidence.gather(segments, chains, states)
+        known = evidence.gather(segments, chains, states, losses=losses)
     first = min((one.start for one in known.recordings), default=times.BEGIN)
     reached = max((max(one.reached, one.last_start) for one in known.recordings), default=now)
     reached = min(reached, now)

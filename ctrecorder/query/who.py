@@ -40,7 +40,7 @@ from ctrecorder.findings import Finding
 from ctrecorder.order.merge import merge
 from ctrecorder.query import evidence
 from ctrecorder.query.clock import ClockState, clocks
-from ctrecorder.query.connections import list_connections
+from ctrecorder.query.connections import Losses, list_connections
 from ctrecorder.query.coverage import UNPROVED, Hole, Scope
 from ctrecorder.query.evidence import Evidence
 from ctrecorder.query.open import Archive, ScanStats, open_archive
@@ -147,11 +147,12 @@ def answer(
         archive = _open(selection.paths, who_query)
         try:
             dumps = _Dumps(archive)
-            routers, tables = _candidates_by_router(archive, who_query, dumps)
+            losses: Losses = {}
+            routers, tables = _candidates_by_router(archive, who_query, dumps, losses)
             if who_query.since > now:  # an open connection is no evidence for the future
                 tables = [one.take(np.flatnonzero(one["end"] != 0)) for one in tables]
             start_outside, end_outside = _reach_outside(tables, dumps)
-            known = evidence.gather(archive.segments, chains, states, dumps=True)
+            known = evidence.gather(archive.segments, chains, states, dumps=True, losses=losses)
             scope = _scope(who_query)
             start_outside |= needs_earlier(scope, known.recordings, now)
             if not (start_outside and selection.more_before) and not (
@@ -288,23 +289,29 @@ class _Dumps:
 
 
 def _candidates_by_router(
-    archive: Archive, who_query: WhoQuery, dumps: _Dumps
+    archive: Archive, who_query: WhoQuery, dumps: _Dumps, losses: Losses
 ) -> tuple[list[str], list[Table]]:
-    """The candidates of each router by itself: its name for each table, and the tables."""
+    """The candidates of each router by itself: its name for each table, and the tables.
+
+    `losses`: as of `list_connections`.
+    """
     by_router: dict[str, list[Recording]] = {}
     for segment in archive.segments:
         by_router.setdefault(segment.header.host or "", []).append(segment)
     routers, tables = [], []
     for router, segments in by_router.items():
-        for table in _candidates(replace(archive, segments=segments), who_query, dumps):
+        of_router = replace(archive, segments=segments)
+        for table in _candidates(of_router, who_query, dumps, losses):
             routers.append(router)
             tables.append(table)
     return routers, tables
 
 
-def _candidates(archive: Archive, who_query: WhoQuery, dumps: _Dumps) -> Iterator[Table]:
+def _candidates(
+    archive: Archive, who_query: WhoQuery, dumps: _Dumps, losses: Losses
+) -> Iterator[Table]:
     """The connections that held the public end in the window, with the wanted remote end."""
-    for batch in list_connections(archive, COLUMNS):
+    for batch in list_connections(archive, COLUMNS, losses=losses):
         for table in batch.tables:
             wanted = _overlaps(table, who_query, dumps) & _has_ends(table, who_query)
             if wanted.any():

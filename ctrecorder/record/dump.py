@@ -16,6 +16,7 @@ from ctrecorder import uapi
 from ctrecorder.columns import Table
 from ctrecorder.ctlog.frame import Mark
 from ctrecorder.errors import KernelError
+from ctrecorder.kernel import sockets
 from ctrecorder.kernel.decoder import Decoder
 from ctrecorder.kernel.probe import without_probes
 from ctrecorder.kernel.sockets import DumpSocket
@@ -37,6 +38,8 @@ STALL_NS = 30 * SECOND
 # An incomplete dump is repeated this often in all: a table that was resized each time will be
 # resized the next time too.
 MAX_TRIES = 3
+# If it is set meanwhile, entries move to places that the dump has passed.
+_BUCKETS = "nf_conntrack_buckets"
 
 
 @dataclass
@@ -44,13 +47,15 @@ class _Progress:
     """A dump under way.
 
     `begin`: ns UTC.  `last_step`: monotonic ns of the last datagram.  `rejected_before`,
-    `dropped_before`: counters of the decoder and of the queue when it began.
+    `dropped_before`: counters of the decoder and of the queue when it began.  `buckets`: of the
+    kernel's table then.
     """
 
     begin: int
     last_step: int
     rejected_before: int
     dropped_before: int
+    buckets: int | None
     rows: int = 0
     unsound: int = 0
     interrupted: bool = False
@@ -60,7 +65,8 @@ class TableDump:
     """At most one dump at a time.
 
     Rows that the recorder does not record are left out, as the event socket's filter does.
-    `connect` opens a socket.  `completed` is called with start and end, ns UTC, of a complete dump.
+    `connect` opens a socket.  `taken` is called with the rows that are recorded.  `finished` is
+    called with start and end, ns UTC, of a dump, and if it is complete.
     """
 
     def __init__(
@@ -72,13 +78,14 @@ class TableDump:
         clock: Clock,
         log: Log,
         connect: Callable[[], DumpSocket] = DumpSocket,
-        completed: Callable[[int, int], None] = lambda start, end: None,
+        taken: Callable[[Table], None] = lambda table: None,
+        finished: Callable[[int, int, bool], None] = lambda start, end, complete: None,
     ) -> None:
         self._connect, self._socket = connect, connect()
         self._counters, self._queue, self._clock, self._log = counters, queue, clock, log
         self._protocols, self._nat_only = np.array(sorted(protocols), np.uint8), nat_only
         self._decoder = Decoder()
-        self._completed = completed
+        self._taken, self._finished = taken, finished
         self._progress: _Progress | None = None
         self._due = 0  # monotonic ns, 0 if no dump is planned
         self._reason = ""
@@ -131,6 +138,7 @@ class TableDump:
             self._clock.monotonic(),
             self._decoder.rejected,
             self._queue.dropped_dump_rows,
+            sockets.sysctl(_BUCKETS),
         )
         self._socket.request()
 
@@ -159,6 +167,7 @@ class TableDump:
             progress.rows += len(kept)
             self._counters.add(kept)
             self._queue.add(kept, existing=True)
+            self._taken(kept)
         if found.done:
             self._queue.pack()
             problem = self._problem(progress)
@@ -168,7 +177,7 @@ class TableDump:
 
     def _problem(self, progress: _Progress) -> str:
         """Why the dump that was read is not complete; "" if it is."""
-        if progress.interrupted:
+        if progress.interrupted or sockets.sysctl(_BUCKETS) != progress.buckets:
             return "the table was rebuilt meanwhile"
         if progress.unsound or self._decoder.rejected > progress.rejected_before:
             return "some entries could not be read"
@@ -190,8 +199,7 @@ class TableDump:
         begin, rows, now = progress.begin, progress.rows, self._clock.wall()
         facts = {"rows": rows, "complete": complete, "detail": detail}
         self._queue.mark(Mark(begin, now, "dump", facts))
-        if complete:
-            self._completed(begin, now)
+        self._finished(begin, now, complete)
         seconds = f"{max(now - begin, 0) / SECOND:.3f}"
         text = f"table recorded: {rows} connections in {seconds} s"
         if not complete:

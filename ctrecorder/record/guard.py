@@ -17,12 +17,14 @@ from typing import Any
 
 from ctrecorder.archive.live import FOLDER, LiveState, Publisher
 from ctrecorder.columns import Table
+from ctrecorder.connections.proof import gaps_of
 from ctrecorder.ctlog.frame import Gap, Json, Mark
 from ctrecorder.errors import ArchiveError, KernelError
 from ctrecorder.kernel.probe import Probe
 from ctrecorder.kernel.rules import Untracked
 from ctrecorder.kernel.statistics import Statistics, read_statistics
 from ctrecorder.kernel.timex import clock_state
+from ctrecorder.record.sample import FlowSample
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
 from ctrecorder.spool.queue import WriteQueue
@@ -61,6 +63,7 @@ class Guard:
 
     Attributes:
     `proved`: the last probe was received.
+    `unheard`: at least so many connections were not reported, as dumps of the table showed.
     """
 
     def __init__(
@@ -74,6 +77,8 @@ class Guard:
         self._publisher = _publisher(log)
         self._netns = netns_cookie()
         self.proved = False
+        self.unheard = 0
+        self._sample = FlowSample()
         self._proof_due = 0  # monotonic ns
         self._proved_at = 0  # ns UTC of the last proof
         self._silent: Hole | None = None  # no event of the last probe arrived
@@ -130,11 +135,35 @@ class Guard:
 
     def take(self, table: Table) -> Table:
         """`table` without events of probes."""
-        return table if self._probe is None else self._probe.take(table)
+        if self._probe is not None:
+            table = self._probe.take(table)
+        self._sample.take(table)
+        return table
 
-    def lost(self) -> None:
-        """The kernel has dropped events, maybe those of a probe: another one is due."""
-        self._proof_due = 0
+    def take_existing(self, table: Table) -> None:
+        """Take rows of a dump."""
+        self._sample.take(table)
+
+    def lost(self, gap: Gap) -> None:
+        """Events were lost; if the kernel dropped them, maybe those of a probe: another is due."""
+        if gap.reason == "overrun":
+            self._proof_due = 0
+        self._sample.add_gap(gap)
+
+    def clock_changed(self, begin: int, end: int) -> None:
+        """The clock was set, or the machine was suspended; these times cannot be compared."""
+        self._sample.add_step(begin, end)
+
+    def prove_loss(self, watermark: int) -> None:
+        """Record what the sample proves; all events until `watermark`, ns UTC, were taken."""
+        for gap in gaps_of(self._sample.proofs(watermark, self.open_gaps(watermark))):
+            self.unheard += gap.lost or 0
+            text = (
+                f"the kernel did not report connections: in a sample at least {gap.detail}; "
+                "the log may lack others of that time"
+            )
+            self._log.send(messages.UNHEARD, text, connections=gap.lost)
+            self._gap(gap)
 
     def look(self, now: int, monotonic: int, *, received: bool) -> bool:
         """Look at everything that is due; False if what hides connections is not known for certain.
@@ -202,9 +231,10 @@ class Guard:
         self._awaiting.append((replace(hole, end=None), since))
         self._plan_dump("events were off")
 
-    def dumped(self, start: int, end: int) -> None:
+    def dumped(self, start: int, end: int, complete: bool) -> None:
         """A complete dump, from `start` to `end` (ns UTC), shows what is open."""
-        for each in [each for each in self._awaiting if each[1] <= start]:
+        self._sample.add_dump(start, end, complete=complete)
+        for each in [each for each in self._awaiting if complete and each[1] <= start]:
             self._awaiting.remove(each)
             self._gap(replace(each[0], end=end).gap(end))
 
@@ -252,7 +282,7 @@ class Guard:
                     watermark=watermark,
                     holes=holes,
                     state=self.state,
-                    counters=counters,
+                    counters={**counters, "unheard": self.unheard},
                 )
             )
             self._publishing_fails = False
@@ -264,6 +294,7 @@ class Guard:
                 self._log.send(messages.SKIPPED, str(error), path=FOLDER, error=str(error))
 
     def _gap(self, gap: Gap) -> None:
+        self._sample.add_gap(gap)
         if self._queue is not None:
             self._queue.gap(gap)
 

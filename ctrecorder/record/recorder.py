@@ -125,6 +125,7 @@ class Recorder:
             self._clock,
             self.log,
             connect_dump,
+            self._guard.take_existing,
             self._guard.dumped,
         )
 
@@ -221,8 +222,6 @@ class Recorder:
         events = self._receiver.socket
         loss = self._loss.dropped(events.drops(), events.buffer_bytes, self._clock.wall())
         self._lose(loss)
-        if loss is not None:
-            self._guard.lost()
         if loss is not None or self._receiver.emptied is None:
             return False
         now = self._clock.monotonic()
@@ -237,6 +236,7 @@ class Recorder:
         now, monotonic = self._clock.wall(), self._clock.monotonic()
         if self._guard.look(now, monotonic, received=received):
             self._watermark = self._received
+            self._guard.prove_loss(self._watermark)
 
     def _publish(self) -> None:
         """Publish the state, with the watermark of what was written."""
@@ -270,6 +270,7 @@ class Recorder:
         """
         if gap is not None:
             self._queue.gap(gap)
+            self._guard.lost(gap)
             self._deadlines.flush_soon()
             self._plan_dump("after a loss", RESYNC_DELAY_NS)
 
@@ -302,6 +303,7 @@ class Recorder:
             # Of the new clock nothing is proved yet.
             self._received = min(self._received, now)
             self._watermark = min(self._watermark, now)
+        self._guard.clock_changed(min(before, now), max(before, now))
         self._loss.reset(now)
         self._deadlines.flush_soon()
 

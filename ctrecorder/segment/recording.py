@@ -13,17 +13,20 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder import times, uapi
+from ctrecorder import labels, times, uapi
 from ctrecorder.columns import Table
-from ctrecorder.ctlog.frame import NO_HASH, WATERMARK, Gap, Json, Kind, Mark
+from ctrecorder.ctlog.frame import COVERAGE, NO_HASH, WATERMARK, Gap, Json, Kind, Mark
 from ctrecorder.ctlog.header import NOT_COUNTED, Header
 from ctrecorder.ctlog.index import FORM_SMALL
 from ctrecorder.ctlog.predicate import Query
+from ctrecorder.errors import UsageError
 from ctrecorder.findings import Finding
 from ctrecorder.segment.blockfile import BlockFile
 
 # Rows of small blocks that are read as one table: what pairing waits for.
 _JOINED_ROWS = 1 << 16
+# A name of a protocol that this version does not know.
+_NO_PROTOCOL = -1
 
 
 class Block(NamedTuple):
@@ -158,6 +161,16 @@ class Recording(ABC):
         return self.header.losses != NOT_COUNTED
 
     @property
+    def has_coverage(self) -> bool:
+        """Whether its recorder writes watermarks: a reader must know what they are."""
+        return COVERAGE in (self.header.requires or ())
+
+    @property
+    def protocols(self) -> frozenset[int]:
+        """The protocols that are recorded; empty for all."""
+        return frozenset(map(_number_of_protocol, self.header.protocols or ()))
+
+    @property
     def spans_of_gaps(self) -> list[tuple[int, int, int | None]]:
         """When events may be missing: begin, end, ns, and the family or None for all.
 
@@ -248,6 +261,13 @@ class Recording(ABC):
             if not block.joins:
                 yield [block]
         yield from small.values()
+
+
+def _number_of_protocol(name: str) -> int:
+    try:
+        return labels.parse_protocol(name)
+    except UsageError:
+        return _NO_PROTOCOL
 
 
 def _as_blocks(index: NDArray[np.void]) -> list[Block]:

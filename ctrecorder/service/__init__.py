@@ -42,6 +42,7 @@ SHOWN = (
     "messages.STOPPED",
     "messages.SUSPENDED",
     "messages.SYSCTL",
+    "messages.UNHEARD",
     "messages.UNPRIVILEGED",
     "messages.VISIBLE",
     "messages.WRITE_FAILED",

@@ -180,6 +180,18 @@ VISIBLE = Message(
     "Connections are recorded again",
     "The cause that hid connections from the recorder is gone.",
 )
+UNHEARD = Message(
+    "ed90379270714ab2a0fdb766cea3454a",
+    WARNING,
+    ("connections",),
+    "The kernel did not report connections",
+    "A dump of the table, or an end, showed connections that began after the dump before it, and "
+    "whose start was never reported: in the recorder's sample of one in 64 connections, or fewer, "
+    "at least {connections}. The time between the two dumps is a GAP. ctsqueeze(8) and ctlist(1) "
+    "compare all connections. Look for rules with `ct event set`, for programs that set "
+    "net.netfilter.nf_conntrack_events, and for offloading by a driver.",
+    evidence=True,
+)
 REFUSED_CONNECTIONS = Message(
     "7d8c3c58b0a1495f8f3b9f0f6a1e2d43",
     WARNING,

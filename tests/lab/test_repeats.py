@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ctrecorder.segment.reader import Segment
 from tests.support.listeners import Recorder, listed
+from tests.support.proofs import proofs_of, sampled_proofs_of
 from tests.support.reliable import reliable_listener, udp_flows
 from tests.support.router import CHECKOUT, SYSCTLS, Lab
 
@@ -38,8 +40,17 @@ def test_connections_are_those_that_were_made(tmp_path: Path, timestamp: int) ->
     assert sorted(row["orig_sport"] for row in raw) == ports
     assert {row["start_source"] for row in raw} == {"kernel" if timestamp else "receipt"}
     assert {row["end_source"] for row in raw} == {"kernel" if timestamp else "receipt"}
+    assert proofs_of(log)[0] == sampled_proofs_of(log) == []
     squeezed = subprocess.run(
         [CHECKOUT / "bin/ctsqueeze", log], capture_output=True, text=True, timeout=60
     )
     assert squeezed.returncode == 0, squeezed.stderr
+    counted = len(events) - 2 * FLOWS
+    assert f"{counted:,} events came again and are counted once" in squeezed.stderr
+    assert proofs_of(log)[0] == []
+    (path,) = log.iterdir()
+    with Segment(str(path)) as segment:
+        (mark,) = (mark for mark in segment.marks if mark.what == "repeats")
+        assert mark.facts == {"events": counted}
+        assert segment.gaps == []
     assert sorted(row["orig_sport"] for row in listed("-s", log)) == ports

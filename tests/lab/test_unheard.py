@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import socket
+import subprocess
 import time
 from pathlib import Path
 
 from ctrecorder.connections.unheard import QUEUED_NS
+from ctrecorder.segment.reader import Segment
+from ctrecorder.times import SECOND
 from tests.support.listeners import Recorder, listed
-from tests.support.proofs import proofs_of
+from tests.support.proofs import proofs_of, sampled_proofs_of
 from tests.support.router import (
+    CHECKOUT,
     INSIDE,
     INSIDE6,
     INSIDE6_2,
@@ -39,6 +44,7 @@ RANDOM = (
     "insert rule inet nat postrouting oifname wan ip saddr 192.168.1.0/24 udp dport 53 "
     f"snat ip to {PUBLIC} random"
 )
+UNHEARD = "the kernel did not report connections"
 MUTE = """
 table inet mute {
     chain prerouting {
@@ -79,6 +85,14 @@ def dns_pairs(lab: Lab, pairs: int) -> None:
             asker.join()
 
 
+PORTS = itertools.count(20_000)
+
+
+def fresh_port() -> int:
+    """A port that no other flow of the test has."""
+    return next(PORTS)
+
+
 def traffic(lab: Lab) -> None:
     """Flows of all kinds; some of them are still open at the end."""
     dns_pairs(lab, 300)
@@ -93,6 +107,10 @@ def traffic(lab: Lab) -> None:
     for _ in range(10):
         lab.udp(INSIDE, (SERVER, 123), sport=123)
         lab.router.run("conntrack", "-D", "-p", "udp", "--dport", "123")
+    # As conntrackd feeds a standby: entries that no packet made.
+    for number in range(10):
+        entry = f"-s {INSIDE} -d {SERVER} --sport {fresh_port()} --dport {7000 + number}"
+        lab.router.run("conntrack", "-I", "-p", "udp", "-t", "60", *entry.split())
 
 
 def test_a_quiet_day_proves_no_loss(lab: Lab, tmp_path: Path) -> None:
@@ -112,6 +130,8 @@ def test_a_quiet_day_proves_no_loss(lab: Lab, tmp_path: Path) -> None:
             recorder.wait("table recorded", count)
         if run:
             lab.flush()
+        time.sleep(QUEUED_NS / SECOND + 2)  # the recorder decides
+        assert UNHEARD not in recorder.log
         recorder.stop()
         traffic(lab)
     proofs, connections = proofs_of(log)
@@ -122,6 +142,7 @@ def test_a_quiet_day_proves_no_loss(lab: Lab, tmp_path: Path) -> None:
     assert clashes > 20 or len(os.sched_getaffinity(0)) == 1, "no flow lost a clash"
     assert connections > 400
     assert proofs == []
+    assert sampled_proofs_of(log) == []
 
 
 def test_what_the_kernel_did_not_report_is_proved(lab: Lab, tmp_path: Path) -> None:
@@ -146,6 +167,63 @@ def test_what_the_kernel_did_not_report_is_proved(lab: Lab, tmp_path: Path) -> N
     ]
     begins = [row for row in listed(log) if row["event"] == "NEW"]
     assert {row["protocol"] for row in begins} == {"tcp"}
+    assert sampled_proofs_of(log) == proofs
     until = proofs[0].until
     assert proofs_of(log, until + QUEUED_NS)[0] == proofs
     assert proofs_of(log, until + QUEUED_NS - 1)[0] == []
+
+
+def ask(*arguments: object) -> tuple[int, str]:
+    """Exit code and output of ctlist."""
+    command = [str(each) for each in (CHECKOUT / "bin/ctlist", *arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_recorder_notices_by_itself(lab: Lab, tmp_path: Path) -> None:
+    """Its GAP makes an answer about a hidden address not complete, also when it is squeezed.
+
+    Of 1,500 flows, the sample has none once in 10 to the power of 10.
+    """
+    log = tmp_path / "log"
+    recorder = Recorder(lab, log)
+    recorder.wait("table recorded")
+    time.sleep(3.1)  # the question is about a whole second, and one more on each side
+    lab.router.run("nft", "-f", "-", stdin=MUTE)
+
+    def flood() -> int:
+        for number in range(1500):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.bind((INSIDE, 30_000 + number))
+                sock.sendto(b"question", (SERVER, 6000 + number % 100))
+        return time.time_ns()
+
+    hidden = lab.inside.call(flood)
+    lab.tcp(INSIDE, (SERVER, 25), sport=20_000)
+    recorder.rotate()
+    recorder.wait("table recorded", 2)
+    recorder.wait(UNHEARD)
+    recorder.flush()
+    first, second = recorder.segments
+    with Segment(str(first)) as one, Segment(str(second)) as two:
+        assert one.gaps == []
+        (gap,) = two.gaps
+    assert (gap.reason, gap.facts["at_least"]) == ("unheard", True)
+    assert gap.lost is not None
+    assert 0 < gap.lost < 150
+    assert gap.begin < hidden < gap.end
+    recorder.stop()
+    assert recorder.log.count(UNHEARD) == 1
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(hidden // SECOND))
+    who = ("--who", f"{PUBLIC}:30007", "--at", when, "--utc", log)
+    code, text = ask(*who)
+    assert code == 3, text
+    assert "not complete: 1 hole\n" in text, text
+    assert "connections were not reported, as a table dump shows" in text
+    subprocess.run([CHECKOUT / "bin/ctsqueeze", log], check=True, capture_output=True, timeout=60)
+    assert ask(*who) == (code, text)
+    code, text = ask("-s", "--strict", log)
+    assert code == 3, text
+    with Segment(str(second)) as two:
+        assert two.header.is_squeezed
+        assert two.gaps == [gap]

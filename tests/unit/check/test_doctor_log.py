@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ctrecorder.archive.live import LiveState, Publisher
 from ctrecorder.check import doctor_log
 from ctrecorder.check.doctor_log import DAY, DiskSpace, StoredSegment
 from ctrecorder.check.doctor_tools import Finding, Note
@@ -38,6 +39,33 @@ def test_a_log_that_is_silent_open_empty_or_gone_is_found(tmp_path: Path) -> Non
     assert list(doctor_log.look_at_log(str(tmp_path))) == []
     (gone,) = doctor_log.look_at_log(str(tmp_path / "none"))
     assert gone.what == f"{tmp_path}/none does not exist"
+
+
+@pytest.mark.parametrize(("unheard", "elsewhere"), [(3, False), (0, False), (3, True)])
+def test_connections_that_were_not_reported_are_found(
+    tmp_path: Path, unheard: int, elsewhere: bool
+) -> None:
+    log, state = tmp_path / "log", tmp_path / "run"
+    log.mkdir()
+    state.mkdir()
+    segment = tmp_path / "x.ctlog" if elsewhere else log / "x.ctlog"
+    segment.touch()
+    status = segment.stat()
+    publisher = Publisher(str(state))
+    publisher.publish(
+        LiveState("c0", str(segment), status.st_dev, status.st_ino, 1, (), {}, {"unheard": unheard})
+    )
+    found = list(doctor_log.look_at_unheard(str(log), str(state)))
+    publisher.close()
+    assert [each.what for each in found] == (
+        [
+            "since the recorder started, the kernel did not report at least 3 connections of a "
+            "sample: the log is not complete"
+        ]
+        if unheard and not elsewhere
+        else []
+    )
+    assert all(each.fix == f"ctlist --coverage {log}" for each in found)
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from ctrecorder import times
 from ctrecorder.columns import Source, Table, bit
-from ctrecorder.connections import parts
+from ctrecorder.connections import flowkey, parts
 from ctrecorder.connections.pairing import Pairer
-from ctrecorder.connections.unheard import NEAR_NS, QUEUED_NS, Dump, Proof, Unheard
+from ctrecorder.connections.proof import Proof
+from ctrecorder.connections.unheard import NEAR_NS, QUEUED_NS, Dump, Unheard
 from tests.support.slow_pairing import (
     DESTROY,
     EXISTING,
@@ -217,6 +218,16 @@ def test_a_start_after_the_row_shows_a_clock_step() -> None:
 
 def test_a_dump_that_began_before_the_first_ended_proves_nothing() -> None:
     assert Log([SHOWN], [Dump(T, T + SECOND), Dump(T, T + 61 * SECOND)]).proofs() == []
+
+
+def test_a_key_hashes_alike_in_every_table() -> None:
+    """A table has the columns of zones if any of its rows has a zone."""
+    for family in (V4, V6):
+        one = row(NEW, T, family=family)
+        zoned = [one, {**one, "zone": 4}, {**one, "orig_zone": 4}, {**one, "reply_zone": 4}]
+        first, *others = [int(each) for each in flowkey.hashes(table(zoned))]
+        assert flowkey.hashes(table([one])).tolist() == [first]
+        assert len({first, *others}) == 4
 
 
 @dataclass

@@ -33,6 +33,7 @@ from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
+from tests.support.proofs import proofs_of
 from tests.support.slow_pairing import (
     DESTROY,
     EXISTING,
@@ -40,6 +41,7 @@ from tests.support.slow_pairing import (
     RESULT,
     SECOND,
     V6,
+    Row,
     Step,
     T,
     row,
@@ -95,6 +97,16 @@ def without_ids(bag: Counter[tuple[Any, ...]]) -> Counter[tuple[Any, ...]]:
     return result
 
 
+def repeats_of(steps: list[Step], bag: Counter[tuple[Any, ...]]) -> int:
+    """How many NEW and DESTROY in `steps` are in none of the connections `bag`."""
+    rows = [each for step in steps if isinstance(step, list) for each in step]
+    seen = RESULT.index("seen") + 1  # behind the family
+    known: int = sum(
+        ((each[seen] & 1) + (each[seen] >> 2 & 1)) * count for each, count in bag.items()
+    )
+    return sum(each["event"] in (NEW, DESTROY) for each in rows) - known
+
+
 def rounded(bag: Counter[tuple[Any, ...]], unit: int) -> Counter[tuple[Any, ...]]:
     """Connections without ids: `start` rounded down, `end` cut to microseconds and rounded up."""
     start, end = RESULT.index("start"), RESULT.index("end")
@@ -134,7 +146,10 @@ def test_what_goes_in_is_all_there_row_by_row(tmp_path: Path, resolution: str, u
     assert result is not None
     assert connections(path) == rounded(without_ids(slow(steps, GAPS)), unit)
     with Segment(path) as new:
-        assert (new.gaps, new.marks) == (gaps, marks)
+        assert (new.gaps, new.marks[:-1]) == (gaps, marks)
+        repeated = repeats_of(steps, slow(steps, GAPS))
+        assert (new.marks[-1].what, new.marks[-1].facts) == ("repeats", {"events": repeated})
+        assert result.repeats == repeated > 0
         assert new.state == "closed"
         assert new.previous_hash == PREVIOUS
         assert (new.header.host, new.header.previous, new.header.chain) == (
@@ -780,6 +795,72 @@ def test_a_segment_without_watermarks_keeps_every_mark(tmp_path: Path) -> None:
         squeeze(str(path), SqueezeOptions())
         with Segment(str(path)) as new:
             assert (new.marks, new.watermark, new.header.requires) == (marks, None, requires)
+
+
+BEGAN = T + 20 * SECOND
+UNHEARD = row(DESTROY, T + 30 * SECOND, id=8, start=BEGAN, stop=T + 30 * SECOND, status=0x206)
+
+
+def recorded_with_dump(path: Path, rows: list[Row], requires: tuple[str, ...] | None) -> str:
+    """A segment with a complete dump from T to T + 1 s, `rows`, and a watermark at T + 60 s."""
+    writer = SegmentWriter.create(str(path), Header(requires=requires), time_ns=T)
+    writer.mark(Mark(T, T + SECOND, "dump", {"rows": 0, "complete": True}))
+    for block in table_blocks(table(rows)):
+        writer.write(block)
+    last = mark_block(Mark.at(T + 60 * SECOND, "heartbeat"))
+    writer.write(last.with_watermark(T + 60 * SECOND) if requires else last)
+    writer.close()
+    return str(path)
+
+
+def test_a_destroy_without_new_is_a_gap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What pairing proves is kept, and is not proved again."""
+    path = recorded_with_dump(tmp_path / "a", [UNHEARD], ("coverage",))
+    assert main(["-f", path]) == 0
+    text = " ".join(capsys.readouterr().err.split())
+    assert "not reported, as dumps of the table show: at least 1 connection, a GAP" in text
+    assert "came again" not in text
+    with Segment(path) as new:
+        assert new.gaps == [
+            Gap(
+                T,
+                T + 60 * SECOND,
+                "unheard",
+                1,
+                "1 of IPv4 (udp)",
+                {
+                    "at_least": True,
+                    "unheard": [{"family": 2, "protocols": [17], "flows": 1}],
+                },
+            )
+        ]
+        assert (new.marks[-1].what, new.watermark) == ("heartbeat", T + 60 * SECOND)
+    assert proofs_of(tmp_path) == ([], 1)
+
+
+def test_no_gap_without_proof_or_watermark(tmp_path: Path) -> None:
+    heard = [row(NEW, BEGAN, id=8), UNHEARD]
+    for name, rows, requires in (("heard", heard, ("coverage",)), ("old", [UNHEARD], None)):
+        path = recorded_with_dump(tmp_path / name, rows, requires)
+        result = squeeze(path, SqueezeOptions())
+        assert result is not None
+        assert (result.unheard, result.repeats) == (0, 0)
+        with Segment(path) as new:
+            assert new.gaps == []
+            assert "repeats" not in {mark.what for mark in new.marks}
+
+
+def test_events_that_came_again_are_counted_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flow = [row(NEW, BEGAN, id=8), row(NEW, BEGAN + 5, id=8), UNHEARD, UNHEARD]
+    path = recorded_with_dump(tmp_path / "a", flow, ("coverage",))
+    assert main(["-f", path]) == 0
+    assert "2 events came again and are counted once" in " ".join(capsys.readouterr().err.split())
+    with Segment(path) as new:
+        (mark,) = (mark for mark in new.marks if mark.what == "repeats")
+        assert mark == Mark(BEGAN + 5, T + 30 * SECOND, "repeats", {"events": 2})
+        assert new.gaps == []
 
 
 @pytest.mark.parametrize("lost", ["watermark", "gap", "sum"])

@@ -94,10 +94,18 @@ def test_a_probe_that_is_still_queued_is_no_hole(scene: Scene) -> None:
 def test_a_probe_that_the_kernel_dropped_is_no_hole(scene: Scene) -> None:
     """The loss has a GAP of its own; another probe is sent at once."""
     scene.look()
-    scene.guard.lost()
+    scene.guard.lost(Gap(START, at(1), "overrun", 1, ""))
     scene.look()
     assert scene.gaps == []
     assert scene.probe.sent == 2
+
+
+def test_a_loss_by_another_cause_leaves_the_probe(scene: Scene) -> None:
+    """Messages that cannot be read come each second, maybe: its events were not among them."""
+    scene.look()
+    scene.guard.lost(Gap(START, at(1), "unreadable", 1, ""))
+    scene.look()
+    assert [gap.reason for gap in scene.gaps] == ["no-events"]
 
 
 def test_each_minute_is_proved(scene: Scene) -> None:
@@ -127,9 +135,11 @@ def test_a_dump_that_began_before_the_end_proves_nothing(scene: Scene) -> None:
     scene.kernel.values[EVENTS] = 1
     scene.look(10)
     assert scene.dumps == ["events were off"]
-    scene.guard.dumped(at(19), at(21))
+    scene.guard.dumped(at(19), at(21), True)
     assert [gap.facts.get("open") for gap in scene.guard.open_gaps(at(22))] == [True]
-    scene.guard.dumped(at(20), at(23))
+    scene.guard.dumped(at(20), at(22), False)
+    assert [gap.facts.get("open") for gap in scene.guard.open_gaps(at(22))] == [True]
+    scene.guard.dumped(at(20), at(23), True)
     assert scene.guard.open_gaps(at(24)) == []
     last = scene.gaps[-1]
     assert (last.begin, last.end, last.facts.get("open")) == (START, at(23), None)

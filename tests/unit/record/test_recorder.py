@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 from ctrecorder import uapi
-from ctrecorder.columns import Table
 from ctrecorder.ctlog.frame import Gap, Kind, Mark
 from ctrecorder.errors import KernelError
 from ctrecorder.kernel import sockets
@@ -28,12 +27,22 @@ from ctrecorder.record.deadlines import FLUSH_NS, HEARTBEAT_NS
 from ctrecorder.record.dump import RESYNC_DELAY_NS, STALL_NS
 from ctrecorder.record.guard import Guard
 from ctrecorder.record.recorder import Recorder, RecorderOptions
+from ctrecorder.record.sample import FlowSample
 from ctrecorder.segment.reader import Segment
 from ctrecorder.service import daemon, messages
 from ctrecorder.service.daemon import SignalPipe
 from ctrecorder.service.log import Log
 from ctrecorder.times import DAY, MINUTE, SECOND
-from tests.support.conntrack_messages import CREATE, attribute, ip4, message, number, orig, ports
+from tests.support.conntrack_messages import (
+    CREATE,
+    attribute,
+    ip4,
+    message,
+    nested,
+    number,
+    orig,
+    ports,
+)
 from tests.support.tables import ints
 
 START = 20_000 * DAY + 12 * 60 * MINUTE + 10 * MINUTE  # 12:10 UTC
@@ -180,11 +189,13 @@ class Entries(Log):
 
 
 class Quiet(Guard):
-    """A guard that finds nothing: it has no kernel to look at."""
+    """A guard that has no kernel to look at: only its sample of the flows is real."""
 
     def __init__(
         self, log: Log, wall: Callable[[], int], *, accept_notrack: bool, probe: bool
     ) -> None:
+        self._log, self._sample, self._probe, self._awaiting = log, FlowSample(), None, []
+        self.unheard = 0
         self.settled = True
         self.published: list[int] = []
         self.waiting: list[Gap] = []
@@ -206,17 +217,8 @@ class Quiet(Guard):
     def open_gaps(self, now: int) -> list[Gap]:
         return self.waiting
 
-    def take(self, table: Table) -> Table:
-        return table
-
-    def lost(self) -> None:
-        pass
-
     def look(self, now: int, monotonic: int, *, received: bool) -> bool:
         return self.settled
-
-    def dumped(self, start: int, end: int) -> None:
-        pass
 
     def heartbeat(self, now: int) -> Mark:
         return Mark.at(now, "heartbeat")
@@ -713,3 +715,73 @@ def test_nothing_is_proved_while_the_rules_are_not_known(stage: Stage) -> None:
     found = [seconds for _, seconds in watermarks(stage.segments()[0])]
     assert not [seconds for seconds in found if 10.5 < seconds < 15.5]
     assert max(found) > 20
+
+
+def shown(
+    id_: int, began: float, *, kind: int = uapi.CT_NEW, flags: int = uapi.NLM_F_MULTI
+) -> bytes:
+    """A row of a dump, or a DESTROY: of a flow that began so many seconds after the start."""
+    start = START + round(began * SECOND)
+    return message(
+        orig(ip4(0x0A000001, 0x0A000002), ports(6, 1000, 80)),
+        number(uapi.CTA_STATUS, 6, 4),
+        number(uapi.CTA_ID, id_, 4),
+        nested(uapi.CTA_TIMESTAMP, number(uapi.CTA_TIMESTAMP_START, start, 8)),
+        kind=kind,
+        flags=flags,
+    )
+
+
+UNTIL = 3000 + 20  # the second segment begins after 50 minutes, with a dump
+
+
+def hidden(stage: Stage, *heard: int) -> None:
+    """Two flows that the second dump shows, and one that ended; a NEW of each of `heard`."""
+    stage.arrive(100, *heard)
+
+    def dump() -> None:
+        Dump.answers = [shown(64, 100) + shown(128, 100), DONE]
+
+    def end() -> None:
+        stage.events.queued.append(shown(192, 100, kind=uapi.CT_DELETE, flags=0))
+
+    stage.machine.at(2000, dump)
+    stage.machine.at(1000, end)
+
+
+def test_connections_that_the_kernel_did_not_report_are_a_gap(stage: Stage) -> None:
+    hidden(stage, 128, 7)
+    stage.run(UNTIL)
+    first, second = stage.segments()
+    (before,), (after,) = marks(first, "dump"), marks(second, "dump")
+    assert gaps(first) == []
+    (gap,) = gaps(second)
+    assert (gap.begin, gap.end, gap.reason, gap.lost) == (before.begin, after.end, "unheard", 2)
+    found = {"family": uapi.AF_INET, "protocols": [6], "flows": 2}
+    assert gap.facts == {"at_least": True, "unheard": [found]}
+    (warning,) = stage.log.texts(messages.UNHEARD)
+    assert "in a sample at least 2 of IPv4 (tcp)" in warning
+    (line,) = stage.log.texts(messages.GAP)
+    assert line.startswith("gap (unheard): at least 2 events from")
+
+
+@pytest.mark.parametrize("reason", ["heard", "early", "loss", "step", "suspend", "resized"])
+def test_what_explains_a_connection_without_a_start(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    hidden(stage, *([64, 128, 192] if reason == "heard" else []))
+    if reason == "loss":
+        stage.machine.at(100.5, lambda: setattr(stage.events, "dropped", 1))
+    elif reason == "step":
+        stage.machine.at(1500, lambda: stage.machine.step_wall(-3 * SECOND))
+    elif reason == "suspend":
+        stage.machine.at(1500, lambda: stage.machine.suspend(3 * SECOND))
+    elif reason == "resized":
+        buckets = iter(range(99))
+        monkeypatch.setattr(sockets, "sysctl", lambda name: next(buckets))
+    stage.run(3000 + 4 if reason == "early" else UNTIL)
+    found = [gap.reason for path in stage.segments() for gap in gaps(path)]
+    assert "unheard" not in found
+    assert stage.log.texts(messages.UNHEARD) == []
+    complete = [mark.is_complete_dump for path in stage.segments() for mark in marks(path, "dump")]
+    assert all(complete) is (reason != "resized")
