@@ -11,9 +11,9 @@ SUITE ?= trixie
 RUN = python3 python3-numpy python3-zstandard python3-systemd python3-cap-ng python3-argcomplete \
 	python3-pyroute2 python3-tqdm
 DEMO = iproute2 nftables conntrack iputils-ping kmod procps
-CHECK = $(DEMO) python3-venv python3-pytest python3-hypothesis iptables mandoc man-db \
+CHECK = $(DEMO) conntrackd python3-venv python3-pytest python3-hypothesis iptables mandoc man-db \
 	bash-completion systemd-container e2fsprogs btrfs-progs faketime mmdebstrap zstd dbus git
-BENCH = $(DEMO) gcc libc6-dev ulogd2 nfdump e2fsprogs mount
+BENCH = $(DEMO) conntrackd gcc libc6-dev ulogd2 nfdump e2fsprogs faketime mount
 OTHER = mmdebstrap git mount
 BUILD = $(shell sed -n '/^Build-Depends:/,/^[^ ]*:/s/^ \([a-z0-9.+-]*\).*/\1/p' debian/control)
 
@@ -32,7 +32,7 @@ FUZZER = .venv/$(subst ==,-,$(ATHERIS))
 
 PYTEST = $(PYTHON) -B -m pytest
 # The quick ones first.
-TESTS = tests/unit tests/lab tests/faults tests/package
+TESTS = tests/unit tests/lab tests/faults tests/model tests/package
 
 # Installs those of the named packages that are missing.  Without root, it prints what to do.
 install = $(SHELL) tests/install-packages.sh
@@ -49,10 +49,10 @@ help:
 	@echo 'As root, on Debian 12 or 13:'
 	@echo '  make demo        record and list real traffic in network namespaces (10 s)'
 	@echo '  make quick       lint, and the tests that are not marked slow (30 s)'
-	@echo '  make check       lint, and the tests: unit, lab, faults, package'
+	@echo '  make check       lint, and the tests: unit, lab, faults, model, package'
 	@echo '  make check-unit  only these; also check-lab, check-faults, check-package, check-model'
 	@echo '  make bench       measure speed and memory on this machine'
-	@echo '  make check-full  check, check-model, and coverage: the share of executed lines'
+	@echo '  make check-full  check, and coverage: the share of executed lines'
 	@echo '  make deb         build the Debian package in build/'
 	@echo '  make deps        install the packages that the other targets need, with apt'
 	@echo '  make check-other SUITE=trixie  the unit and lab tests inside another Debian release'
@@ -83,7 +83,7 @@ quick: check-lint
 	$(PYTEST) tests/unit -m 'not slow' -q -n auto --hypothesis-profile=quick --durations=5
 
 # What takes too long for each commit.
-check-full: check check-model coverage
+check-full: check coverage
 
 # With coverage's tracing each test takes longer; its own memory and time are not the commands', so
 # those tests are left out.

@@ -234,9 +234,13 @@ class Guard:
     def dumped(self, start: int, end: int, complete: bool) -> None:
         """A complete dump, from `start` to `end` (ns UTC), shows what is open."""
         self._sample.add_dump(start, end, complete=complete)
-        for each in [each for each in self._awaiting if complete and each[1] <= start]:
+        ended = [each for each in self._awaiting if complete and each[1] <= start]
+        for each in ended:
             self._awaiting.remove(each)
             self._gap(replace(each[0], end=end).gap(end))
+        if ended:
+            # The hole reaches into this dump, so that only the next one proves what is open.
+            self._plan_dump("a hole has ended")
 
     def heartbeat(self, now: int) -> Mark:
         """A MARK heartbeat, and a MARK statistics before it if the kernel refused connections."""

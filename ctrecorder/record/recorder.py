@@ -304,6 +304,8 @@ class Recorder:
             self._received = min(self._received, now)
             self._watermark = min(self._watermark, now)
         self._guard.clock_changed(min(before, now), max(before, now))
+        # What is open now is known by a dump, not by one before the times in doubt.
+        self._plan_dump("after a step or a suspend")
         self._loss.reset(now)
         self._deadlines.flush_soon()
 

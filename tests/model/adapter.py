@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,7 +55,7 @@ class Answer:
 
 
 def arguments(
-    folder: Path,
+    folders: Iterable[Path],
     public: End,
     at: int,
     tolerance: int,
@@ -79,7 +80,7 @@ def arguments(
         words += ["--to", _end(to)]
     if protocol is not None:
         words += ["--proto", protocol]
-    return [*words, str(folder)]
+    return [*words, *map(str, folders)]
 
 
 def _end(end: End) -> str:

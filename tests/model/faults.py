@@ -15,7 +15,7 @@ from tests.model.rig import Rig, after
 from tests.model.truth import SECOND
 from tests.support.disks import fill
 
-CLOCK = "clock step"
+CLOCK, FAILOVER = "clock step", "failover"
 FLOOD = 4_000
 # Seconds until the recorder has dumped the table after a loss: it waits for the flood to pass.
 DUMPED = 6
@@ -116,11 +116,11 @@ def _meanwhile(rig: Rig, kind: str) -> None:
     rig.pause(rig.random.uniform(1.1, 3))
 
 
-def kill(rig: Rig) -> None:
+def kill(rig: Rig, kind: str = "kill -9") -> None:
     """kill -9, and started again in a while."""
     before = time.time_ns()
     rig.main.kill()
-    fault = rig.oracle.add(Fault("kill -9", Effect.LOST, moment(before), recorder="main"))
+    fault = rig.oracle.add(Fault(kind, Effect.LOST, moment(before), recorder="main"))
     rig.closed(fault.begin)
     _again(rig, fault)
 
@@ -208,8 +208,8 @@ def clock(rig: Rig) -> None:
     after(step, time.time_ns())
     far = rig.clock.now()
     rig.clock.step(-seconds)
-    _doubt(rig, real, before, rig.clock.now())
-    _doubt(rig, real, now, far)
+    # Also the times between: a connection that began under the wrong clock is dated up to `far`.
+    _doubt(rig, real, before, far)
 
 
 def _doubt(rig: Rig, real: int, low: int, high: int) -> None:
@@ -247,6 +247,33 @@ def second(rig: Rig) -> None:
     rig.second = None
 
 
+def failover(rig: Rig) -> None:
+    """The traffic goes through the standby for a while.  Sometimes the recorder of the other router
+    dies meanwhile, or that of the standby.
+    """
+    assert rig.standby is not None
+    assert rig.beside is not None
+    before = time.time_ns()
+    rig.standby.switch(active=True)
+    fault = rig.oracle.add(Fault(FAILOVER, Effect.NONE, moment(before)))
+    dice = rig.random.random()
+    if dice < 0.3:
+        kill(rig, FAILOVER)
+    elif dice < 0.6:
+        rig.pause(rig.random.uniform(1, 2))
+        before = time.time_ns()
+        rig.beside.kill()
+        away = rig.oracle.add(Fault(FAILOVER, Effect.LOST, moment(before), recorder="standby"))
+        time.sleep(rig.random.uniform(1, 4))
+        before = time.time_ns()
+        rig.beside.again()
+        after(away, before)
+    rig.pause(rig.random.uniform(3, 6))
+    before = time.time_ns()
+    rig.standby.switch(active=False)
+    after(fault, before)
+
+
 FAULTS: dict[str, Callable[[Rig], None]] = {
     "events off": events_off,
     "ruleset flushed": flush,
@@ -262,6 +289,7 @@ FAULTS: dict[str, Callable[[Rig], None]] = {
     "squeeze": damage.squeeze,
     "expiry": damage.expiry,
     "second recorder": second,
+    FAILOVER: failover,
     "truncation": damage.truncation,
     "flipped byte": damage.flipped,
 }

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from tests.model import adapter
 from tests.model.adapter import Answer, Candidate
 from tests.model.clock import Clock
+from tests.model.faults import FAILOVER
 from tests.model.network import LONGEST_TIMEOUT, ROUTER, TCP
 from tests.model.oracle import Class, Effect, Oracle, Verdict
 from tests.model.questions import Question
@@ -211,7 +212,7 @@ class Judge:
         if flow.holdings and candidate.public not in flow.holdings and not disturbed:
             return False
         begin, end = first - self._slack, last + longest + self._slack
-        if self._clock.stepped:
+        if self._clock.stepped or self._committed(last, last + longest + COLLECTED):
             end += COLLECTED
         if candidate.end is None and (
             one.before < end + COLLECTED or self._lost(first, end + COLLECTED)
@@ -220,6 +221,12 @@ class Judge:
         if candidate.start is None and self._lost(first - COLLECTED, last):
             begin -= COLLECTED
         return any(low < until and since <= high for low, high in self._clock.shown(begin, end))
+
+    def _committed(self, since: int, until: int) -> bool:
+        """Whether a router took over in that time.  It commits what it knows of the other one's
+        table, also an entry that timed out there and was not collected yet.
+        """
+        return any(fault.kind == FAILOVER for fault in self._oracle.edges(since, until))
 
     def _lost(self, since: int, until: int) -> bool:
         """Whether events may have been lost in that time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterable
@@ -107,15 +108,19 @@ class Verdict:
 BEFORE, ABSENT = "before the start", "absent"
 UNSEEN = {BEFORE, ABSENT}
 
-# The protocols that each recorder records.
-RECORDERS = {"main": frozenset(PROTOCOLS), "udp": frozenset({UDP})}
+# Of each connection table: its recorders, and the protocols that each of them records.
+ROUTER = {"main": frozenset(PROTOCOLS), "udp": frozenset({UDP})}
+STANDBY = {"standby": frozenset(PROTOCOLS)}
 
 
 class Oracle:
-    """The timeline as it was applied."""
+    """The timeline as it was applied.  `paired`: there is a standby, whose connection table must be
+    covered too.
+    """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, paired: bool = False) -> None:
         self.clock = clock
+        self._paired, self._tables = paired, (ROUTER, STANDBY) if paired else (ROUTER,)
         self.lock = threading.Lock()
         self.faults: list[Fault] = []
 
@@ -141,10 +146,10 @@ class Oracle:
         """How a question about `window` and `protocols` may be answered."""
         touched: dict[str, tuple[Class, Effect]] = {}
         worst = Class.COVERED
-        for protocol in protocols:
+        for protocol, table in itertools.product(protocols, self._tables):
             recordings = [
                 self._recording(name, protocol, window, touched)
-                for name, recorded in RECORDERS.items()
+                for name, recorded in table.items()
                 if protocol in recorded
             ]
             worst = max(worst, min(recordings))
@@ -172,9 +177,13 @@ class Oracle:
                 fault.recorder in (None, recorder)
                 and window.family in fault.families
                 and protocol in fault.protocols
-                and not (window.translated and fault.only_untranslated)
+                and not (window.translated and fault.only_untranslated and not self._paired)
             ):
                 state = self._one(fault, window)
+                # A reply that reaches the router of a pair that does not know its flow is a
+                # connection of the router itself, so that the address is not one of NAT alone.
+                if state is not None and window.translated and fault.only_untranslated:
+                    state = min(state, Class.EITHER)
                 if state is not None:
                     worst = max(worst, state)
                     if fault.kind != ABSENT:

@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.model import network
 from tests.model.clock import Clock
 from tests.model.oracle import ABSENT, BEFORE, OPEN, Effect, Fault, Moment, Oracle, moment
+from tests.model.standby import Standby
 from tests.support.disks import tmpfs
 from tests.support.router import CHECKOUT, Lab, event_sockets, wait_until
 from tests.support.traffic import Tough
@@ -22,6 +23,8 @@ from tests.support.traffic import Tough
 DISK_KBYTES = 32 * 1024
 # Holds 3,276 events: enough for a recorder that is stopped for 10 s, too small for a flood.
 BUFFER_KBYTES = 2048
+# Holds a flood that conntrackd replicates.
+STANDBY_BUFFER_KBYTES = 16 * 1024
 POLL_SECONDS = 0.02
 
 
@@ -38,15 +41,25 @@ class SegmentFile:
 class Rig:
     """The system that faults are applied to."""
 
-    def __init__(self, lab: Lab, work: Path, clock: Clock, oracle: Oracle, seed: int) -> None:
-        self.lab, self.clock, self.oracle = lab, clock, oracle
+    def __init__(
+        self,
+        lab: Lab,
+        work: Path,
+        clock: Clock,
+        oracle: Oracle,
+        seed: int,
+        standby: Standby | None = None,
+    ) -> None:
+        self.lab, self.clock, self.oracle, self.standby = lab, clock, oracle, standby
         self.disk = work / "disk"
         self.folder = self.disk / "log"
+        self.standby_folder = self.disk / "standby"
         self.seed, self.random = seed, random.Random(seed)
         self.segments: list[SegmentFile] = []
         self.lock = threading.Lock()
         self.main: Tough
         self.second: Tough | None = None
+        self.beside: Tough | None = None
         self._drops, self._looked = 0, time.time_ns()
         self._stopping = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="watcher")
@@ -62,14 +75,36 @@ class Rig:
                 self.main = self.recorder("main")
                 self.oracle.add(Fault(BEFORE, Effect.LOST, (0, 0), moment(before), recorder="main"))
                 self.oracle.add(Fault(ABSENT, Effect.LOST, (0, 0), recorder="udp"))
+                self._record_beside()
                 yield self
             finally:
                 self._stopping.set()
                 self._watcher.join()
-                for recorder in (getattr(self, "main", None), self.second):
+                for recorder in (getattr(self, "main", None), self.second, self.beside):
                     if recorder is not None and recorder.process.poll() is None:
                         recorder.process.kill()
                         recorder.process.wait()
+
+    def _record_beside(self) -> None:
+        """The recorder of the standby, if there is one."""
+        if self.standby is None:
+            return
+        self.standby_folder.mkdir()
+        before = time.time_ns()
+        self.beside = Tough(
+            self.standby,
+            self.standby_folder,
+            "-b",
+            STANDBY_BUFFER_KBYTES,
+            environment=self.clock.environment,
+            name="standby",
+        )
+        self.oracle.add(Fault(BEFORE, Effect.LOST, (0, 0), moment(before), recorder="standby"))
+
+    @property
+    def folders(self) -> list[Path]:
+        """What is asked."""
+        return [self.folder] if self.standby is None else [self.folder, self.standby_folder]
 
     def recorder(self, name: str, *options: object) -> Tough:
         """A new recorder in the router; returns when it records."""

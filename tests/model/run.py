@@ -1,4 +1,5 @@
-"""python3 -m tests.model.run [--seed N] ...: a timeline, its questions, and the table.
+"""python3 -m tests.model.run [--seed N] ...: a timeline, its questions, and the table; exits with 3
+if a promise was broken.
 
 While the faults come and go, one thread asks through a long-lived worker and another by the real
 command line.  When the timeline is over, the questions that are left are asked.
@@ -22,10 +23,11 @@ from pathlib import Path
 from tests.model import adapter, network
 from tests.model.clock import Clock
 from tests.model.faults import FAULTS
-from tests.model.judge import Asked, Judge, Table
+from tests.model.judge import ALIBI, FAILED, WOLF, WRONG, Asked, Judge, Table
 from tests.model.oracle import Fault, Oracle
 from tests.model.questions import Chooser, Question
 from tests.model.rig import Rig
+from tests.model.standby import Standby
 from tests.model.timeline import Plan, plan
 from tests.model.traffic import Generator
 from tests.model.truth import SECOND, Truth
@@ -34,6 +36,11 @@ from tests.support.router import Lab
 RATE = 60.0  # flows a second
 # Pause after the last fault, so that its end is part of the run.
 REST_SECONDS = 5.0
+LEAST_COMPLETE = 0.99
+# Of covered time that is over; else "not yet" could be the answer to everything.
+MOST_NOT_YET = 0.05
+# The exit code if a promise was broken: not that of an exception.
+BROKEN = 3
 
 
 @dataclass
@@ -49,12 +56,28 @@ class Result:
 
     def lines(self) -> list[str]:
         """The lines to print."""
-        kind = "the clock is set, events are dated when received" if self.plan.stepped else "plain"
+        kind = "with a standby" if self.plan.paired else "plain"
+        if self.plan.stepped:
+            kind = "the clock is set, events are dated when received"
         return [
             f"model: seed {self.plan.seed} ({kind}): {self.flows:,} flows, "
             f"{self.applied.total()} faults: {', '.join(self.applied)}; {self.seconds:.0f} s",
             *self.table.lines(),
         ]
+
+    def broken(self) -> list[str]:
+        """The promises that were broken, a line each, and answers that show it."""
+        table, found, shown = self.table, [], []
+        for name in (ALIBI, WRONG, FAILED):
+            if table.total(name):
+                found.append(f"{name}: {table.total(name)}")
+                shown += table.bad(name, most=5)
+        if table.complete_share < LEAST_COMPLETE:
+            found.append(f"covered, called complete: {table.complete_share:.2%}")
+            shown += table.bad(WOLF, most=5)
+        if table.not_yet_share > MOST_NOT_YET:
+            found.append(f'covered, called "not yet": {table.not_yet_share:.2%}')
+        return [*found, *shown]
 
 
 class Askers:
@@ -134,7 +157,7 @@ class Askers:
             time.sleep(0.02)
             return
         words = adapter.arguments(
-            self._rig.folder,
+            self._rig.folders,
             question.public,
             question.at,
             question.tolerance,
@@ -160,11 +183,13 @@ def run(seed: int, timeline: float, seconds: float, most: int = 1 << 30) -> Resu
     with (
         tempfile.TemporaryDirectory(prefix="ctrecorder-model-") as work,
         Lab(asleep=True, sysctls=sysctls) as lab,
+        contextlib.ExitStack() as stack,
     ):
         network.prepare(lab)
         clock = Clock(Path(work), stepped=chosen.stepped)
-        truth, oracle = Truth(), Oracle(clock)
-        rig = Rig(lab, Path(work), clock, oracle, seed)
+        truth, oracle = Truth(), Oracle(clock, paired=chosen.paired)
+        standby = stack.enter_context(Standby(lab, Path(work))) if chosen.paired else None
+        rig = Rig(lab, Path(work), clock, oracle, seed, standby)
         with (
             rig.running(),
             Generator(lab, truth, seed, RATE) as traffic,
@@ -211,7 +236,6 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--timeline", type=float, help="seconds in which faults are begun")
     parser.add_argument("--questions", type=int, default=1 << 30)
-    parser.add_argument("--show", type=int, default=5, help="bad answers that are printed")
     arguments = parser.parse_args()
     print(f"model: seed {arguments.seed}", flush=True)
     seconds = arguments.seconds
@@ -219,9 +243,10 @@ def main() -> int:
     result = run(arguments.seed, timeline, seconds, arguments.questions)
     for fault in result.faults:
         print(f"  {fault}")
-    for line in [*result.lines(), *result.table.bad(most=arguments.show)]:
+    broken = result.broken()
+    for line in [*result.lines(), *(f"BROKEN {line}" for line in broken)]:
         print(line)
-    return 0
+    return BROKEN if broken else 0
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from tests.model.adapter import (
     read,
 )
 from tests.model.clock import Clock
+from tests.model.faults import FAILOVER
 from tests.model.judge import Asked, Judge
 from tests.model.oracle import ABSENT, Class, Effect, Fault, Oracle, Window
 from tests.model.questions import Question
@@ -44,9 +45,9 @@ def at(seconds: float) -> int:
 class World:
     """One flow of UDP from 10 s to 11 s; `oracle` has what a test adds."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, paired: bool = False) -> None:
         self.clock, self.truth = Clock(folder, stepped=False), Truth()
-        self.oracle = Oracle(self.clock)
+        self.oracle = Oracle(self.clock, paired=paired)
         self.oracle.add(Fault(ABSENT, Effect.LOST, (0, 0), recorder="udp"))
         self.flow = self.truth.begin(UDP, INSIDE, REMOTE, None, at(10), False)
         self.truth.arrived(0, PUBLIC, at(10))
@@ -113,6 +114,16 @@ def test_a_holder_outside_of_its_time_is_wrong(world: World) -> None:
     assert world.column(40, Answer(COMPLETE, [holder(end=None)])) == judge.RIGHT
 
 
+def test_a_router_that_takes_over_commits_old_entries(world: World) -> None:
+    """One that timed out on the other router, and was not collected there yet."""
+    again = Candidate(UDP, INSIDE, PUBLIC, REMOTE, at(30), at(33))
+    assert world.column(31, Answer(COMPLETE, [again])) == judge.WRONG
+    world.fault(30, 40, effect=Effect.NONE).kind = FAILOVER
+    assert world.column(31, Answer(COMPLETE, [again])) == judge.RIGHT
+    stranger = Candidate(UDP, STRANGER, PUBLIC, REMOTE, at(30), at(33))
+    assert world.column(31, Answer(COMPLETE, [stranger])) == judge.WRONG
+
+
 def test_nobody_is_missing_who_came_after_the_question(world: World) -> None:
     assert world.column(10, Answer(COMPLETE), at(9.9)) == judge.RIGHT
     assert world.column(10, Answer(COMPLETE), at(10.1)) == judge.ALIBI
@@ -159,6 +170,20 @@ def test_what_one_recorder_misses_another_may_have(world: World) -> None:
     assert world.state(102) == Class.COVERED
     world.fault(101, 103)
     assert world.state(102) == Class.HOLE
+
+
+def test_both_routers_of_a_pair_must_be_covered(tmp_path: Path) -> None:
+    pair = World(tmp_path, paired=True)
+    pair.fault(100, 105, recorder="standby")
+    pair.fault(200, 205, recorder="main")
+    states = [pair.state(seconds) for seconds in (90, 102, 202, 300)]
+    assert states == [Class.COVERED, Class.HOLE, Class.HOLE, Class.COVERED]
+    pair.oracle.faults[0].end = (at(90), at(91))  # a second recorder of the first router
+    assert [pair.state(seconds) for seconds in (102, 202)] == [Class.HOLE, Class.COVERED]
+    # Its public address may be seen as the router's own.
+    pair.fault(400, 405, only_untranslated=True)
+    states = [pair.state(402, translated=translated) for translated in (True, False)]
+    assert states == [Class.EITHER, Class.HOLE]
 
 
 def test_pending_is_covered_afterwards(world: World) -> None:

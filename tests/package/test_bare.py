@@ -19,6 +19,7 @@ from tests.support.router import wait_until
 # What `make deb` may not bring: peers that only the tests and the benchmarks run.
 PEERS = {
     "ulogd2",
+    "conntrackd",
     "nfdump",
     "conntrack",
     "nftables",
@@ -133,7 +134,7 @@ def test_make_deb_and_the_peers(suite: str, manager: str, clone: Path) -> None:
     script = f"""
         cd /srv/tree; state base; make deb; state deb
         tests/install-packages.sh {manager}; state ready
-        tests/install-packages.sh ulogd2 nfdump; state peers
+        tests/install-packages.sh ulogd2 conntrackd nfdump; state peers
         ls build"""
     shown = boot_sh("bare", suite, STATE + script, settings={"BIND": clone}).stdout
     states = facts(shown)
@@ -144,7 +145,7 @@ def test_make_deb_and_the_peers(suite: str, manager: str, clone: Path) -> None:
     assert len(states["deb"]["requested"] - states["base"]["requested"]) <= len(build)
     assert not states["deb"]["package"] & PEERS
     assert re.search(r"^ctrecorder_\S+_all\.deb$", shown, re.MULTILINE)
-    assert states["peers"]["package"] >= {"ulogd2", "nfdump"}
+    assert states["peers"]["package"] >= {"ulogd2", "conntrackd", "nfdump"}
     for earlier, later in (("base", "deb"), ("ready", "peers")):
         assert states[later]["enabled"] == states[earlier]["enabled"]
     assert not any(state["left"] for state in states.values()), "policy-rc.d stays on the machine"

@@ -30,6 +30,7 @@ TARGETS = {
     "check-unit": ("RUN", "CHECK"),
     "check-lab": ("RUN", "CHECK"),
     "check-faults": ("RUN", "CHECK"),
+    "check-model": ("RUN", "CHECK"),
     "check-package": ("RUN", "CHECK", "BENCH", "BUILD"),
     "check-other": ("OTHER",),
     "bench": ("RUN", "BENCH"),
@@ -262,3 +263,4 @@ def test_it_finds_what_the_demonstration_and_the_build_run() -> None:
         of_target("check")
     )
     assert {"gcc", "ulogd", "nfdump", "nfcapd"} <= set(of_target("bench"))
+    assert "conntrackd" in of_target("check-model")

@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.support.router import CHECKOUT, Lab, Outside, event_sockets, wait_for_next, wait_until
+from tests.support.router import CHECKOUT, HasRouter, Lab, event_sockets, wait_for_next, wait_until
 
 # What identifies an event: its kind, protocol, both tuples as conntrack writes them, and the
 # kernel's id.
@@ -37,7 +37,7 @@ class Recorder:
 
     def __init__(
         self,
-        lab: Lab | Outside,
+        lab: HasRouter,
         folder: Path,
         *options: object,
         template: str = "%Y%m%d-%H%M%S.ctlog",

@@ -26,7 +26,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Self, TypeVar
+from typing import NamedTuple, Protocol, Self, TypeVar
 
 from ctrecorder import uapi
 from ctrecorder.kernel import netns
@@ -260,6 +260,13 @@ class Host(Namespace):
 
     def command(self, *command: object) -> list[str]:
         return ["setpriv", "--pdeathsig", "KILL", *map(str, command)]
+
+
+class HasRouter(Protocol):
+    """A Lab, or what stands in for one: where recorders run."""
+
+    @property
+    def router(self) -> Namespace: ...
 
 
 class Outside:

@@ -24,7 +24,7 @@ from ctrecorder.archive import find
 from ctrecorder.ctlog.frame import REASONS, Gap
 from ctrecorder.segment.reader import Segment
 from tests.support.listeners import Recorder, one_segment
-from tests.support.router import CHECKOUT, INSIDE, SERVER, Lab, event_sockets, wait_until
+from tests.support.router import CHECKOUT, INSIDE, SERVER, HasRouter, Lab, event_sockets, wait_until
 
 BASE = int(ipaddress.IPv4Address("198.18.0.0"))
 PORTS = 1 << 15  # of each address, from FIRST_PORT on
@@ -184,7 +184,7 @@ class Tough(Recorder):
 
     def __init__(
         self,
-        lab: Lab,
+        lab: HasRouter,
         folder: Path,
         *options: object,
         environment: dict[str, object] | None = None,

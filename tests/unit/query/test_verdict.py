@@ -267,6 +267,27 @@ def test_a_squeezed_segment_that_was_cut_short(recorder: Recorder) -> None:
     assert "damaged" in reasons(found)
 
 
+def test_a_file_that_cannot_be_read(recorder: Recorder) -> None:
+    """It may hold any time of this recording."""
+    recorder.segment()
+    moment = T + 70 * SECOND
+    assert ask(recorder.folder, moment).verdict.proved
+    (recorder.folder / "other.ctlog").write_bytes(b"\xc7CTB" + bytes(200))
+    found = ask(recorder.folder, moment)
+    assert len(found.failed) == 1
+    assert reasons(found) == {"unproved"}
+
+
+def test_zeros_behind_the_last_block_hide_nothing_before_them(recorder: Recorder) -> None:
+    """As a power cut leaves them."""
+    path = recorder.segment(watermark=T + 600 * SECOND, close=False)
+    with Path(path).open("ab") as file:
+        file.write(bytes(5000))
+    recorder.segment(begin=T + 700 * SECOND, start=True)
+    assert ask(recorder.folder, T + 500 * SECOND).verdict.proved
+    assert not ask(recorder.folder, T + 650 * SECOND).verdict.proved
+
+
 @pytest.mark.parametrize("after", ["raw", "squeezed"])
 def test_a_missing_segment(
     recorder: Recorder, after: str, capfd: pytest.CaptureFixture[str]

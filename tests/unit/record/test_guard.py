@@ -143,6 +143,10 @@ def test_a_dump_that_began_before_the_end_proves_nothing(scene: Scene) -> None:
     assert scene.guard.open_gaps(at(24)) == []
     last = scene.gaps[-1]
     assert (last.begin, last.end, last.facts.get("open")) == (START, at(23), None)
+    # The hole is over at the end of that dump: only a dump that begins later has it behind it.
+    assert scene.dumps == ["events were off", "a hole has ended"]
+    scene.guard.dumped(at(24), at(25), complete=True)
+    assert len(scene.dumps) == 2
 
 
 def test_rules_that_change_while_they_are_read_prove_nothing(scene: Scene) -> None:

@@ -462,6 +462,18 @@ def test_a_dump_that_stalls_is_given_up_and_tried_again(stage: Stage) -> None:
     assert len(stage.dumps) == 2  # answers to the old socket are no part of the new dump
 
 
+def test_a_dump_that_the_kernel_interrupted_is_not_complete(stage: Stage) -> None:
+    """The kernel rebuilt the table meanwhile: entries may be missing."""
+    flags = uapi.NLM_F_MULTI | uapi.NLM_F_DUMP_INTR
+    Dump.answers = [struct.pack("=IHHIIi", 20, uapi.NLMSG_DONE, flags, 0, 0, 0)]
+    stage.machine.at(2, lambda: setattr(Dump, "answers", [DONE]))
+    stage.run(60)
+    interrupted, whole = marks(stage.segments()[0], "dump")
+    assert interrupted.facts["detail"] == "the table was rebuilt meanwhile"
+    assert not interrupted.is_complete_dump
+    assert whole.is_complete_dump
+
+
 def test_a_step_of_the_clock_is_a_mark_and_a_gap(stage: Stage) -> None:
     stage.arrive(10, 1)
     stage.machine.at(10.5, lambda: stage.machine.step_wall(-90 * SECOND))
@@ -474,9 +486,15 @@ def test_a_step_of_the_clock_is_a_mark_and_a_gap(stage: Stage) -> None:
     assert (gap.reason, gap.lost, gap.end - gap.begin) == ("clock", 0, 90 * SECOND)
     order = [(kind, row_ids) for kind, _, row_ids in blocks(path) if kind != Kind.GAP]
     at = order.index((Kind.EVENTS, [1]))
-    # The MARK, the watermark behind the GAP, and what came after the step.
-    assert order[at + 1 : at + 4] == [(Kind.MARK, []), (Kind.MARK, []), (Kind.EVENTS, [2])]
+    # The MARK, the dump, the watermark behind the GAP, and what came after the step.
+    assert order[at + 1 : at + 5] == [(Kind.MARK, [])] * 3 + [(Kind.EVENTS, [2])]
     assert stage.log.texts(messages.CLOCK) == ["the clock was stepped by -90.000 s"]
+    # A dump from before the step does not show what was open behind it.
+    assert marks(path, "dump")[-1].begin >= START - 80 * SECOND
+    assert [dump.facts["detail"] for dump in marks(path, "dump")] == [
+        "start",
+        "after a step or a suspend",
+    ]
 
 
 def test_a_loss_after_a_step_is_dated_by_the_new_clock(stage: Stage) -> None:
@@ -495,6 +513,22 @@ def test_a_step_past_the_period_begins_a_segment(stage: Stage) -> None:
     stage.machine.at(10, lambda: stage.machine.step_wall(2 * 60 * MINUTE))
     stage.run(20)
     assert [path.name[-10:] for path in stage.segments()] == ["1210.ctlog", "1410.ctlog"]
+
+
+@pytest.mark.parametrize(("seconds", "is_late"), [(0.2, False), (1.6, True)])
+def test_events_that_waited_are_a_gap(stage: Stage, seconds: float, is_late: bool) -> None:
+    """The kernel did not date them, and the usual tolerance of a question is 1 s."""
+
+    def stall() -> None:
+        stage.events.queued.append(event(1))
+        stage.machine._move(stage.machine.monotonic_ns + round(seconds * SECOND))
+
+    stage.machine.at(10, stall)
+    stage.run(20)
+    late = [gap for gap in gaps(stage.segments()[0]) if gap.reason == "late"]
+    assert bool(late) == is_late
+    assert all(gap.begin <= START + 10 * SECOND for gap in late)
+    assert all(gap.end >= START + (10 + seconds) * SECOND for gap in late)
 
 
 def test_a_suspend_is_a_gap(stage: Stage) -> None:
@@ -586,6 +620,27 @@ def test_each_write_ends_with_a_watermark(stage: Stage) -> None:
     assert 19 <= found[-1][1] <= 20.5
 
 
+def test_a_watermark_is_of_the_time_before_the_receive(stage: Stage) -> None:
+    """An event can be queued while the receive that finds nothing returns."""
+    begun: set[int] = set()
+    original = stage.events.receive
+
+    def receive(buffer: SlotBuffer) -> int:
+        before, taken = stage.machine.wall(), original(buffer)
+        if not taken:
+            begun.add(before)
+            stage.machine._move(stage.machine.monotonic_ns + SECOND // 100)
+        return taken
+
+    stage.events.receive = receive  # type: ignore[method-assign]
+    stage.arrive(10, 1)
+    stage.run(20)
+    with Segment(str(stage.segments()[0])) as segment:
+        found = {block.time_max for block in segment.blocks if block.watermark}
+    assert found
+    assert found <= begun | {START}
+
+
 def test_a_watermark_does_not_stretch_a_dump(stage: Stage) -> None:
     """A MARK of a period carries none: what came behind the dump is not in it."""
     stage.run(10)
@@ -667,6 +722,30 @@ def test_a_crash_is_a_gap_from_the_last_watermark(
     second.run(10)
     (gap,) = [gap for gap in gaps(second.segments()[-1]) if gap.reason == "crashed"]
     assert (gap.begin - START) / SECOND == until
+
+
+def test_a_crash_behind_a_full_block_is_a_gap_from_the_last_watermark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full block is written at once, without a watermark: events beside it wait in memory."""
+    first = Stage(tmp_path, monkeypatch)
+    first.arrive(10.5, *range(20_000))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(first.recorder, "_stop", lambda: None)
+        first.run(10.5)
+    writer = first.recorder._series.writer
+    assert writer is not None
+    writer._release()  # kill -9: what was written stays, synced or not
+    (path,) = first.segments()
+    second = Stage(tmp_path, monkeypatch)
+    second.machine.step_wall(100 * SECOND)
+    second.machine.look()
+    second.run(10)
+    (gap,) = [gap for gap in gaps(second.segments()[-1]) if gap.reason == "crashed"]
+    with Segment(str(path)) as segment:
+        assert max(segment.index["time_max"]) > START + 10 * SECOND
+        assert gap.begin == segment.watermark
+    assert gap.begin <= START + 10.5 * SECOND
 
 
 def test_the_published_watermark_is_that_of_what_can_be_read(stage: Stage) -> None:
