@@ -239,7 +239,7 @@ MUTANTS = (
         "each segment follows on the one before",
         "archive/chain.py",
         (("return self.previous_hash in before.hashes", "return True"),),
-        faults=("expiry",),
+        test="unit/query/test_verdict.py::test_a_missing_segment",
     ),
     Mutant(
         "a receipt of ctexpire is taken for coverage",
@@ -250,7 +250,7 @@ MUTANTS = (
                 "expired = False\n            follows |= receipts.explain(segment, earlier.hashes)",
             ),
         ),
-        faults=("expiry",),
+        test="unit/query/test_verdict.py::test_an_expired_segment_is_not_missing",
     ),
     Mutant(
         "a recorder covers for another of other protocols",
@@ -290,7 +290,7 @@ MUTANTS = (
         "events that waited are dated when received, and no GAP",
         "record/loss.py",
         (("if dated or not before or waited < MAX_WAIT_NS:", "if waited or not waited:"),),
-        faults=("SIGSTOP", CLOCK),
+        test="unit/record/test_recorder.py::test_events_that_waited_are_a_gap",
     ),
     Mutant(
         "a suspend is no GAP",

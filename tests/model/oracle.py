@@ -120,7 +120,10 @@ class Oracle:
 
     def __init__(self, clock: Clock, *, paired: bool = False) -> None:
         self.clock = clock
-        self._paired, self._tables = paired, (ROUTER, STANDBY) if paired else (ROUTER,)
+        self._tables = (ROUTER, STANDBY) if paired else (ROUTER,)
+        # Replies may have reached a router that did not know their flow (any more).  They are
+        # connections of the router itself, so that its address is not one of NAT alone.
+        self.strays = paired
         self.lock = threading.Lock()
         self.faults: list[Fault] = []
 
@@ -177,11 +180,9 @@ class Oracle:
                 fault.recorder in (None, recorder)
                 and window.family in fault.families
                 and protocol in fault.protocols
-                and not (window.translated and fault.only_untranslated and not self._paired)
+                and not (window.translated and fault.only_untranslated and not self.strays)
             ):
                 state = self._one(fault, window)
-                # A reply that reaches the router of a pair that does not know its flow is a
-                # connection of the router itself, so that the address is not one of NAT alone.
                 if state is not None and window.translated and fault.only_untranslated:
                     state = min(state, Class.EITHER)
                 if state is not None:

@@ -20,7 +20,7 @@ NAT_ADDRESSES = frozenset(PUBLICS.values())
 SHARES = {"covered": 0.38, "hole": 0.38, "edge": 0.24}
 # Share of questions about the last seconds during the timeline; share of those about the future.
 RECENT, FUTURE = 0.08, 0.15
-TRIES = 12
+TRIES = 40
 
 
 @dataclass(frozen=True)

@@ -207,6 +207,7 @@ def run(seed: int, timeline: float, seconds: float, most: int = 1 << 30) -> Resu
                 rig.pause(REST_SECONDS)
                 askers.finish(began + seconds)
             _look(traffic.failure, askers.failure)
+        oracle.strays |= truth.late_reply
         table = Judge(truth, oracle, clock).table(askers.answers)
         return Result(
             chosen,

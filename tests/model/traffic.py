@@ -33,7 +33,7 @@ from tests.model.network import (
     TCP,
     UDP,
 )
-from tests.model.truth import End, Flow, Truth
+from tests.model.truth import JOIN, End, Flow, Truth
 from tests.support.links import NETNS
 from tests.support.router import BEHIND, FORWARDED, Lab, Namespace
 
@@ -135,6 +135,7 @@ class Generator:
             (number,) = NUMBER.unpack(data)
             self._truth.arrived(number, peer[:2], now)
             if number % 2:
+                self._truth.late_reply |= now - self._truth.flows[number].sent[1] > JOIN
                 with contextlib.suppress(OSError):  # no way back while nothing is translated
                     sock.sendto(b"", peer)
 

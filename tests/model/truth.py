@@ -76,6 +76,8 @@ class Truth:
         self.by_public: defaultdict[End, list[Holding]] = defaultdict(list)
         self.by_ends: defaultdict[tuple[int, End, End], list[Flow]] = defaultdict(list)
         self.long: list[Flow] = []  # candidates to live over an edge
+        # A reply was sent so late, on a busy machine, that the entry may have timed out.
+        self.late_reply = False
 
     def begin(
         self, protocol: int, inside: End, remote: End, called: End | None, now: int, long: bool
