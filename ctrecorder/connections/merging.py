@@ -11,7 +11,8 @@ import numpy as np
 
 from ctrecorder.columns import Array, Source, Table, bit
 from ctrecorder.connections.grouping import SKEW_NS, Flows
-from ctrecorder.connections.parts import VALUES, Bools, Ints, Parts
+from ctrecorder.connections.parts import VALUES, Bools, Ints, Parts, is_ahead
+from ctrecorder.times import END
 
 # Columns of a flow that depend on all of its parts; the others are those of the last part.
 _OF_ALL_PARTS = frozenset(("seen", "time", "start", "start_source", "present"))
@@ -79,13 +80,33 @@ def _merge(parts: Parts, flows: Flows, chosen: Ints) -> tuple[Ints, Parts]:
     offsets = np.cumsum(lengths) - lengths
     rows = flows.order[np.arange(int(lengths.sum())) + np.repeat(starts - offsets, lengths)]
     if len(rows) > len(chosen):
-        best = rows[_best_start(table, rows, table["start_source"][rows], offsets, lengths)]
-        merged = join(table, rows, offsets, best)
+        best = _best_start(table, rows, table["start_source"][rows], offsets, lengths)
+        merged = join(table, rows, offsets, rows[best])
+        merged = _with_possible_starts(merged, parts.last_time[rows], best, offsets)
     else:
         merged = table.take(last)
     return chosen, Parts(
         merged, parts.last_time[last], parts.row[last], parts.exact[last], parts.ended[last]
     )
+
+
+def _with_possible_starts(merged: Table, times: Ints, best: Ints, offsets: Ints) -> Table:
+    """`merged` with a BOUND for each start that is much later than an event that came after it.
+
+    The clock was set back meanwhile: the flow began before that event, and it is not known when.
+    `times`: of the rows of the flows, flow after flow, ns.  `best`, `offsets`: (flows,) the row
+    with the start, and the first row.
+    """
+    ends = np.append(offsets[1:], len(times))
+    behind = np.arange(len(times)) > np.repeat(best, ends - offsets)
+    least = np.minimum.reduceat(np.where(behind, times, END), offsets)
+    ahead = is_ahead(merged["start"], least)
+    if not ahead.any():
+        return merged
+    starts = np.where(ahead, least, merged["start"])
+    sources = np.where(ahead, np.uint8(Source.BOUND), merged["start_source"])
+    columns = {**merged.columns, "start": starts, "start_source": sources}
+    return Table(merged.family, len(merged), columns)
 
 
 def join(table: Table, rows: Ints, offsets: Ints, best: Ints) -> Table:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ctrecorder.columns import Array, Event, Source, Table, bit, bits, concat
 from ctrecorder.connections.flowkey import KEY
+from ctrecorder.times import END, SECOND
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -38,6 +39,10 @@ _SEEN = np.full(256, 1 << (Event.UPDATE - 1), np.uint8)
 _SEEN[list(Event)] = [1 << (event - 1) for event in Event]
 # Bits of the column `seen`
 NEW, UPDATE, DESTROY, EXISTING = (int(_SEEN[event]) for event in Event)
+# A start that is so much later than an event that came after it was dated by a clock that was set
+# back since.  Less: rows that came late count.  More than the least overlap of two steps in
+# `query.coverage`: after such steps, a flow counts as not begun.
+_AHEAD_NS = 30 * SECOND
 _START_SOURCE = np.full(256, Source.BOUND, np.uint8)
 _START_SOURCE[[Event.NEW, Event.DESTROY]] = Source.RECEIPT, Source.UNKNOWN
 
@@ -96,6 +101,8 @@ def parts_of_events(table: Table) -> Parts:
     start, start_source = np.where(ended, 0, time), _START_SOURCE[event]
     if "start" in table:
         exact = ((present & bit("start")) != 0) & (table["start"] > 0)
+        # The clock was set back since: the flow began before this row, and it is not known when.
+        exact &= ~is_ahead(table["start"], time)
         start = np.where(exact, table["start"], start)
         start_source = np.where(exact, np.uint8(Source.KERNEL), start_source)
     end = np.where(ended, time, 0)
@@ -116,6 +123,12 @@ def parts_of_events(table: Table) -> Parts:
     rows, exact_time = len(table), (present & bit("time")) != 0
     part = Table(table.family, rows, columns)
     return Parts(part, time, np.zeros(rows, np.int64), exact_time, ended)
+
+
+def is_ahead(start: Array, event: Ints) -> Bools:
+    """(rows,): whether a start, ns, is too late for a flow with an event at `event` after it."""
+    ahead: Bools = start > np.minimum(event, END - _AHEAD_NS) + _AHEAD_NS
+    return ahead
 
 
 def has_ended(table: Table) -> Bools:

@@ -19,8 +19,12 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ctrecorder.render.timeline import CoverageHole
-from ctrecorder.spans import Span, cut, joined
-from ctrecorder.times import BEGIN, END
+from ctrecorder.spans import Span, cut, joined, without
+from ctrecorder.times import BEGIN, END, MINUTE
+
+# Shorter times that a clock skipped and came back to stay in doubt.  Less than the limit of
+# `connections.parts`: a flow that was dated while the clock was ahead counts as not begun.
+MIN_ONCE_NS = MINUTE
 
 # A time for which the log may lack connections.  `reason`: of a GAP in ctlog(5), or one of these.
 Hole = CoverageHole
@@ -80,7 +84,8 @@ class SegmentSpan:
     not, ctexpire deleted those between (`expired`), or they are there and were not read
     (`skipped`), or they are missing.  `restarted`: it is the first one of a recorder that was
     started, so that nothing before its HEADER is covered.  `protocols`: recorded ones, empty for
-    all.  `dumps`: begin and end of each complete dump of the table.  `on`: what else was on, as
+    all.  `steps`: holes of steps of the clock whose ns are known, positive if it was set forward.
+    `dumps`: begin and end of each complete dump of the table.  `on`: what else was on, as
     phrases.  `host`, `boot_id`, `netns`: of
     which connection table.
     """
@@ -97,6 +102,7 @@ class SegmentSpan:
     protocols: frozenset[int] = frozenset()
     nat_only: bool = False
     holes: tuple[Hole, ...] = ()
+    steps: tuple[tuple[Hole, int], ...] = ()
     dumps: tuple[Span, ...] = ()
     on: tuple[str, ...] = ()
     host: str = ""
@@ -130,6 +136,7 @@ class Recording:
             for hole in one.holes
             if not hole.is_partial
         )
+        doubts = iter(_not_lived_once([step for one in self.segments for step in one.steps]))
         before: SegmentSpan | None = None
         reached = BEGIN
         for number, segment in enumerate(self.segments):
@@ -147,7 +154,8 @@ class Recording:
                 self.holes += _between(reached, start, segment, noted)
             if until is not None and until > start:
                 self.spans.append(((start, until), segment))
-            self.holes += [_after_clock(hole, reached) for hole in segment.holes]
+            stepped = [hole for _ in segment.steps for hole in next(doubts)]
+            self.holes += [_after_clock(hole, reached) for hole in (*segment.holes, *stepped)]
             reached = max(reached, until or segment.start)
             before = segment
         if self.live is not None:
@@ -171,6 +179,28 @@ class Recording:
     def table(self) -> set[tuple[str, str]]:
         """The connection tables it was recorded from: (boot_id, netns) of each segment."""
         return {(one.boot_id, one.netns) for one in self.segments if one.boot_id and one.netns}
+
+
+def _not_lived_once(steps: Sequence[tuple[Hole, int]]) -> list[list[Hole]]:
+    """What remains of each of `steps`, in the order in which they happened.
+
+    A step forward skips times.  Where a later step back meets them, they came once after all: a
+    clock that was ahead and is set right leaves only the times around both steps.  A clock that was
+    behind dated flows into times before: these stay in doubt.
+    """
+    left: list[list[Span]] = []
+    for number, (hole, step) in enumerate(steps):
+        mine = [(hole.start, hole.end)]
+        for other in reversed(range(number)):
+            if step < 0 < steps[other][1]:
+                both = without(mine, without(mine, left[other]))
+                once = [span for span in both if span[1] - span[0] >= MIN_ONCE_NS]
+                left[other], mine = without(left[other], once), without(mine, once)
+        left.append(mine)
+    return [
+        [replace(hole, start=start, end=end) for start, end in spans]
+        for (hole, _), spans in zip(steps, left, strict=True)
+    ]
 
 
 def _after_clock(hole: Hole, reached: int) -> Hole:

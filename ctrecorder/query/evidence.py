@@ -125,9 +125,12 @@ def _recording(
         restarted = _is_first_of_run(segment)
         if restarted:
             numbered.restart(started(segment))
-        found = list(_damage(segment, after))
+        found, steps = list(_damage(segment, after)), []
         for gap in segment.gaps:
-            found += numbered.take(hole_of(gap), _number_of(gap.facts))
+            if step := segment.step_of(gap):
+                steps.append((hole_of(gap), step))
+            else:
+                found += numbered.take(hole_of(gap), _number_of(gap.facts))
         link = chain.link(segment)
         follows, expired, skipped = True, False, False
         if before is not None and link.chain:
@@ -152,6 +155,7 @@ def _recording(
                 protocols=segment.protocols,
                 nat_only=segment.header.nat_only is True,
                 holes=tuple(found),
+                steps=tuple(steps),
                 dumps=_dumps(segment) if dumps else (),
                 on=_on(segment.header.state),
                 host=segment.header.host or "",

@@ -41,7 +41,7 @@ from ctrecorder.order.merge import merge
 from ctrecorder.query import evidence
 from ctrecorder.query.clock import ClockState, clocks
 from ctrecorder.query.connections import Losses, list_connections
-from ctrecorder.query.coverage import UNPROVED, Hole, Scope
+from ctrecorder.query.coverage import MIN_ONCE_NS, UNPROVED, Hole, Scope
 from ctrecorder.query.evidence import Evidence
 from ctrecorder.query.open import Archive, ScanStats, open_archive
 from ctrecorder.query.parse import parse_network, parse_ports
@@ -255,7 +255,7 @@ def _open(paths: list[str], who_query: WhoQuery) -> Archive:
 
 
 class _Dumps:
-    """The complete dumps of the table in the opened segments.
+    """The complete dumps of the table in the opened segments, and the long steps of the clock.
 
     A flow that the last dump before a time does not contain began after that dump.
     """
@@ -265,6 +265,15 @@ class _Dumps:
         for segment in archive.segments:
             found = chains.setdefault(segment.header.chain or "", [])
             found += [(mark.end, mark.begin) for mark in segment.marks if mark.is_complete_dump]
+        self._steps = np.array(
+            sorted(
+                gap.begin
+                for segment in archive.segments
+                for gap in segment.gaps
+                if segment.step_of(gap) >= MIN_ONCE_NS
+            ),
+            np.int64,
+        )
         self._first = archive.first
         self._ends: list[NDArray[np.int64]] = []
         # One more than ends: at i, the begin of the last dump before ends[i].
@@ -286,6 +295,13 @@ class _Dumps:
             has_dump &= index > 0
             begin = np.minimum(begin, begins[index])
         return begin, has_dump
+
+    def last_step(self, moments: NDArray[np.int64]) -> NDArray[np.int64]:
+        """When the clock was last set forward for long before each of `moments`, (n,) ns; else 0.
+
+        A flow whose NEW was dated by that clock, and whose start is not known, began later.
+        """
+        return np.append(times.BEGIN, self._steps)[np.searchsorted(self._steps, moments)]
 
 
 def _candidates_by_router(
@@ -332,6 +348,10 @@ def _overlaps(table: Table, who_query: WhoQuery, dumps: _Dumps) -> NDArray[np.bo
     """
     without_start, first_recorded = _without_start(table)
     earliest_start = np.where(without_start, dumps.last_begin(first_recorded)[0], table["start"])
+    heard = without_start & ((table["seen"] & parts.NEW) != 0)
+    if heard.any():
+        last_step = dumps.last_step(first_recorded)
+        earliest_start = np.where(heard, np.maximum(earliest_start, last_step), earliest_start)
     ends_before = (table["end"] != 0) & (table["end"] < who_query.since)
     overlaps: NDArray[np.bool_] = (earliest_start < who_query.until) & ~ends_before
     return overlaps

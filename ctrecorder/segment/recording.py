@@ -23,6 +23,8 @@ from ctrecorder.errors import UsageError
 from ctrecorder.findings import Finding
 from ctrecorder.segment.blockfile import BlockFile
 
+# A GAP of a step and its MARK are measured by two clocks, which are read one after the other.
+_CLOCKS_NS = times.SECOND // 10
 # Rows of small blocks that are read as one table: what pairing waits for.
 _JOINED_ROWS = 1 << 16
 # A name of a protocol that this version does not know.
@@ -108,6 +110,18 @@ class Recording(ABC):
     @abstractmethod
     def marks(self) -> list[Mark]:
         """All MARKs that can be read."""
+
+    def step_of(self, gap: Gap) -> int:
+        """The step of the clock, in ns, that a GAP is of, by its MARK; 0: none, or unknown."""
+        if gap.reason != "clock":
+            return 0
+        for mark in self.marks:
+            step = mark.facts.get("step_ns", 0) if mark.what == "clock" else 0
+            if type(step) is not int or abs(abs(step) - (gap.end - gap.begin)) > _CLOCKS_NS:
+                continue
+            if mark.begin == (gap.end if step > 0 else gap.begin):
+                return step
+        return 0
 
     @abstractmethod
     def read(self, block: Block, names: Iterable[str] | None = None) -> Table:

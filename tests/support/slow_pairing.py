@@ -74,6 +74,10 @@ def rows_of(tables: list[Table]) -> Counter[tuple[Any, ...]]:
     return bag
 
 
+# As in ctrecorder.connections.parts: the clock was set back.
+AHEAD_NS = 30 * SECOND
+
+
 @dataclass
 class Flow:
     """One connection of the slow pairing: its rows, in order, and a bound from outside."""
@@ -112,22 +116,29 @@ class Flow:
         return (first["family"], *key, *values.values(), *span, known)
 
     def started(self) -> tuple[int, Source]:
-        """The start, and where it is from."""
+        """The start, and where it is from; at or before a later row, if that is much earlier."""
+        number, start, source = self.best_start()
+        least = min((each["time"] for each in self.rows[number + 1 :]), default=start)
+        return (least, Source.BOUND) if start > least + AHEAD_NS else (start, source)
+
+    def best_start(self) -> tuple[int, int, Source]:
+        """The row with the best start, the start, and where it is from."""
         kernel = new = None
-        for each in self.rows:
+        numbers = {}
+        for number, each in enumerate(self.rows):
             if kernel is None and each["present"] & bit("start"):
                 if new is None or each["start"] <= new + grouping.SKEW_NS:
-                    kernel = each["start"]
+                    kernel, numbers["kernel"] = each["start"], number
             elif new is None and each["event"] == NEW:
-                new = each["time"]
+                new, numbers["new"] = each["time"], number
         if kernel is not None:
-            return kernel, Source.KERNEL
+            return numbers["kernel"], kernel, Source.KERNEL
         if new is not None:
-            return new, Source.RECEIPT
+            return numbers["new"], new, Source.RECEIPT
         first = self.rows[0]
         if first["event"] == DESTROY:
-            return 0, Source.UNKNOWN
-        return first["time"], Source.BOUND
+            return 0, 0, Source.UNKNOWN
+        return 0, first["time"], Source.BOUND
 
 
 class Slow:
@@ -146,6 +157,8 @@ class Slow:
         number = self.count[each["family"]]
         self.count[each["family"]] += 1
         flow = self.open.get(key)
+        if each["present"] & bit("start") and each["start"] > each["time"] + AHEAD_NS:
+            each = {**each, "present": each["present"] & ~bit("start")}  # the clock was set back
         start = each["start"] if each["present"] & bit("start") else None
         event = each["event"]
         if flow is None and event == EXISTING and self.is_stale(key, number, each, start):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctrecorder import times
-from ctrecorder.columns import BY_NAME, Table, bit
+from ctrecorder.columns import BY_NAME, Source, Table, bit
 from ctrecorder.connections import flowkey, grouping, pairing
 from ctrecorder.connections.pairing import Pairer
 from tests.support.slow_pairing import (
@@ -598,3 +598,24 @@ def test_a_stream_without_losses_is_paired_whole() -> None:
     place = 1 + RESULT.index("start_source")
     sources = Counter((each[place], each[place + 2]) for each in found.elements())
     assert set(sources) <= {(1, 1), (2, 2), (2, 0)}
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["kernel times", "receipt"])
+def test_the_clock_was_set_back_while_a_flow_was_open(told: bool) -> None:
+    """Its start was dated by a clock that was an hour ahead: it began before the next event."""
+    ahead, back, end = T + 3600 * SECOND, T + 60 * SECOND, T + 500 * SECOND
+    start = {"start": ahead} if told else {}
+    stop = {**start, "stop": end} if told else {}
+    steps: list[Step] = [
+        [row(NEW, ahead + SECOND)],
+        [row(EXISTING, back, **start)],
+        [row(DESTROY, end, **stop)],
+    ]
+    source = Source.KERNEL if told else Source.RECEIPT
+    assert spans(steps) == [(back, Source.BOUND, end, source)]
+    # Without the dump, and without the NEW.
+    assert spans([steps[0], steps[2]]) == [(end, Source.BOUND, end, source)]
+    assert spans([steps[1], steps[2]]) == [(back, Source.BOUND, end, source)]
+    # A row of a dump that comes a little late is no step.
+    late: list[Step] = [[row(NEW, T)], [row(EXISTING, T - 29 * SECOND)]]
+    assert spans(late)[0][:2] == (T, Source.RECEIPT)

@@ -23,6 +23,7 @@ from ctrecorder.query.coverage import (
     SegmentSpan,
 )
 from ctrecorder.query.verdict import Completeness, Verdict, judge
+from ctrecorder.times import MINUTE
 
 NOW = 1000
 
@@ -234,6 +235,41 @@ def test_times_of_a_wrong_clock_cover_nothing() -> None:
     assert ask(250, 350, ahead).proved
     last = Recording([segment(100, 5000)])
     assert judge(Scope(1500, 1501), [last], NOW).completeness is not Completeness.COMPLETE
+
+
+STEPS = {  # in minutes
+    "forward, and right again": ([(200, 5200), (5260, 260)], [(200, 260), (5200, 5260)]),
+    "back, and right again": ([(500, 100), (150, 550)], [(100, 500), (150, 550)]),
+    "forward alone": ([(200, 5200)], [(200, 5200)]),
+    "back alone": ([(500, 100)], [(100, 500)]),
+    "back twice": ([(500, 100), (300, 200)], [(100, 500), (200, 300)]),
+    "forward, right again, and forward": (
+        [(200, 600), (650, 250), (300, 400)],
+        [(200, 250), (600, 650), (300, 400)],
+    ),
+    "back before the step": ([(200, 600), (610, 150)], [(150, 200), (600, 610)]),
+    "forward, and a part of the way back": (
+        [(200, 900), (920, 800)],
+        [(200, 800), (900, 920)],
+    ),
+    "less than a minute in common": ([(200, 205), (208.5, 204.5)], [(200, 205), (204.5, 208.5)]),
+}
+
+
+@pytest.mark.parametrize(("steps", "left"), STEPS.values(), ids=list(STEPS))
+@pytest.mark.parametrize("apart", [True, False])
+def test_steps_of_the_clock(
+    steps: list[tuple[float, float]], left: list[tuple[float, float]], apart: bool
+) -> None:
+    """(before, after) of each step: times that came just once are no hole."""
+    spans = [(int(before * MINUTE), int(after * MINUTE)) for before, after in steps]
+    known = [(Hole(min(step), max(step), "clock"), step[1] - step[0]) for step in spans]
+    if apart:  # each in a segment of its own
+        segments = [segment(0, None, 1 + at, steps=(step,)) for at, step in enumerate(known)]
+    else:
+        segments = [segment(0, NOW, steps=tuple(known))]
+    found = [(hole.start, hole.end) for hole in Recording(segments).holes]
+    assert sorted(found) == sorted((int(a * MINUTE), int(b * MINUTE)) for a, b in left)
 
 
 def test_expired_and_skipped_segments_are_not_missing() -> None:

@@ -667,6 +667,25 @@ def test_a_clock_that_is_set_right_after_years(recorder: Recorder) -> None:
     assert reasons(ask(recorder.folder, T + HOUR + 600 * SECOND)) == {"clock"}
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_clock_that_was_ahead_for_a_minute(recorder: Recorder, known: bool) -> None:
+    """Set forward by an hour, and back: only the times around both steps are in doubt."""
+    ahead, right = T + 600 * SECOND, T + 660 * SECOND
+    recorder.segment(
+        Mark.at(ahead + HOUR, "clock", {"step_ns": HOUR if known else HOUR + SECOND}),
+        Gap(ahead, ahead + HOUR, "clock"),
+        Mark.at(right, "clock", {"step_ns": -HOUR}),
+        Gap(right, right + HOUR, "clock"),
+        Mark(right + SECOND, right + 2 * SECOND, "dump", {"rows": 0, "complete": True}),
+    )
+    later = ask(recorder.folder, T + 1800 * SECOND)
+    assert later.verdict.proved == known
+    assert known or reasons(later) == {"clock"}
+    for moment in (ahead + 30 * SECOND, ahead + HOUR + 30 * SECOND):
+        assert "clock" in reasons(ask(recorder.folder, moment))
+    assert ask(recorder.folder, T + 300 * SECOND).verdict.proved
+
+
 @pytest.mark.parametrize("expired", [False, True])
 def test_before_what_is_here(recorder: Recorder, expired: bool) -> None:
     first = recorder.segment()
@@ -740,3 +759,42 @@ def test_a_narrow_hole_does_not_explain_a_missing_segment(recorder: Recorder) ->
     os.unlink(recorder.segment())
     recorder.segment()
     assert reasons(ask(recorder.folder, T + HOUR + 300 * SECOND)) == {"missing-segment"}
+
+
+@pytest.mark.parametrize("ahead", [HOUR, 80 * 365 * 24 * HOUR])
+@pytest.mark.parametrize("squeezed", [False, True])
+def test_a_clock_that_was_ahead_for_a_minute_and_was_set_right(
+    recorder: Recorder, ahead: int, squeezed: bool
+) -> None:
+    """Lie 13: the times that were skipped came after all.  A flow that began under the wrong clock
+    is found in them.
+    """
+    minute = 60 * SECOND
+    wrong, right = T + 10 * minute, T + 11 * minute
+    dated = wrong + ahead + SECOND
+    there = {**flow(4, right + SECOND, 7), "start": dated}
+    there["present"] |= bits(("start",))
+    path = recorder.segment(
+        Mark.at(wrong + ahead, "clock", {"step_ns": ahead}),
+        Gap(wrong, wrong + ahead, "clock"),
+        [flow(NEW, dated, 7)],
+        Mark.at(right, "clock", {"step_ns": -ahead}),
+        Gap(right, right + ahead, "clock"),
+        [there],
+        Mark(right + 1, right + 2 * SECOND, "dump", {"rows": 1, "complete": True}),
+        [flow(DESTROY, T + 40 * minute, 7)],
+    )
+    if squeezed:
+        squeeze(path, SqueezeOptions())
+    for _ in range(3):
+        recorder.segment()
+    for at, candidates, proved in (
+        (5 * minute, 0, True),
+        (10 * minute + 30 * SECOND, 1, False),
+        (30 * minute, 1, True),
+        (50 * minute, 0, True),
+        (3 * HOUR + 100 * SECOND, 0, True),
+    ):
+        found = ask(recorder.folder, T + at)
+        assert (len(found), found.verdict.proved) == (candidates, proved), at
+        assert reasons(found) == (set() if proved else {"clock"})
