@@ -34,7 +34,7 @@ Entry = TypeVar("Entry", "Hold", "Receipt")
 
 @dataclass(frozen=True)
 class Hold:
-    """Segments that overlap `since` to `until` (ns UTC) are not deleted.
+    """Segments that overlap `since` to `until` (ns UTC, exclusive) are not deleted.
 
     `set`: when the hold was set, ns UTC; `login`: who set it.
     """

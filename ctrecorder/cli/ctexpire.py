@@ -75,6 +75,7 @@ def build_parser() -> common.Parser:
         "--release", metavar="NUMBER", type=int, help="release the hold with this number"
     )
     holds.add_argument("--holds", action="store_true", help="list the holds")
+    holds.add_argument("--held", action="store_true", help="list the segments that a hold keeps")
     holds.add_argument(
         "--since", metavar="TIME", help="beginning of the hold (default: the first record)"
     )
@@ -95,8 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def expire(args: argparse.Namespace) -> int:
     """Delete segments; or set, release or list holds."""
-    if sum((args.hold, args.release is not None, args.holds)) > 1:
-        raise UsageError("use one of --hold, --release and --holds")
+    if sum((args.hold, args.release is not None, args.holds, args.held)) > 1:
+        raise UsageError("use one of --hold, --release, --holds and --held")
     if not args.hold and (args.since or args.until or args.reason):
         raise UsageError("--since, --until and --reason need --hold")
     if args.hold and not args.reason:
@@ -111,7 +112,7 @@ def expire(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, log: Log) -> int:
-    if args.hold or args.release is not None or args.holds:
+    if args.hold or args.release is not None or args.holds or args.held:
         return _change_holds(args, log)
 
     from ctrecorder.maintain.expire import Expiry, Limits
@@ -127,4 +128,4 @@ def _change_holds(args: argparse.Namespace, log: Log) -> int:
         return holding.hold(args.folder, args.since, args.until, args.reason, args.utc, log)
     if args.release is not None:
         return holding.release(args.folder, args.release, log)
-    return holding.show(args.folder, args.utc)
+    return holding.show_held(args.folder) if args.held else holding.show(args.folder, args.utc)

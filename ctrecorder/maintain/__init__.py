@@ -8,6 +8,7 @@ SHOWN = (
     "holds.hold",
     "holds.release",
     "holds.show",
+    "holds.show_held",
     "squeeze.SqueezeOptions",
     "squeeze_all.ArchiveSqueeze",
 )

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from ctrecorder.ctlog.frame import Kind, Mark
 from ctrecorder.errors import FormatError
+from ctrecorder.maintain.reach import earliest_start
 from ctrecorder.segment.recording import Recording
 from ctrecorder.times import BEGIN, DAY, END, MINUTE
 
@@ -68,8 +69,12 @@ class Age(NamedTuple):
     known: bool
 
 
-def times_of(segment: Recording) -> SegmentTimes:
-    """The times of an open segment, of which at least one block can be read."""
+def times_of(segment: Recording, *, with_starts: bool = False) -> SegmentTimes:
+    """The times of an open segment, of which at least one block can be read.
+
+    `with_starts`: `since` is not later than the start of any of its connections.  For that, events
+    are read.
+    """
     header, index = segment.header, segment.index
     begun = int(index["time_min"][0]) if index["kind"][0] == Kind.HEADER else None
     clocks: list[bool] = []
@@ -77,6 +82,8 @@ def times_of(segment: Recording) -> SegmentTimes:
         facts = [header.state, *(mark.facts for mark in _some_marks(segment))]
         clocks = [state for each in facts if (state := _synchronised(each)) is not None]
     since, until = segment.times
+    if with_starts:
+        since = earliest_start(segment)
     chain, sequence = header.chain or "", header.sequence or 0
     return SegmentTimes(segment.path, chain, sequence, begun, since, until, tuple(clocks))
 

@@ -8,7 +8,6 @@ the next run continues.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -64,9 +63,12 @@ class ExpiryCandidate:
     blocks_bytes: int
 
     def held_by(self, holds: list[Hold]) -> Hold | None:
-        """The first hold that covers what it can contain; None if no hold does."""
-        since, until = self.age.since, self.age.until
-        return next((hold for hold in holds if since <= hold.until and hold.since <= until), None)
+        """The first hold that covers what it can contain; None if no hold does.
+
+        In whole seconds, because squeezing may round times to seconds.
+        """
+        since, until = self.age.since // SECOND * SECOND, -(-self.age.until // SECOND) * SECOND
+        return next((hold for hold in holds if since < hold.until and hold.since <= until), None)
 
 
 @dataclass
@@ -87,7 +89,7 @@ class Expiry:
         """
         with retention.exclusive(self.folder) as folder:
             holds = retention.holds(folder)
-            found, code = self._find()
+            found, code = self._find(with_starts=bool(holds))
             self._log_undated(found)
             kept = 0
             for candidate, reason in choose(
@@ -111,35 +113,14 @@ class Expiry:
                 )
         return code
 
-    def _find(self) -> tuple[list[ExpiryCandidate], int]:
+    def _find(self, *, with_starts: bool) -> tuple[list[ExpiryCandidate], int]:
         """The segments of the archive; the exit code is 2 if one could not be read."""
-        listed = find.find([self.folder])
-        examined = []
-        code: int = ExitCode.OK
-        for path, why in listed.unreadable:
+        found, unreadable = candidates(
+            self.folder, self.now, trust_clock=self.limits.trust_clock, with_starts=with_starts
+        )
+        for path, why in unreadable:
             self._trouble(path, why)
-            code = ExitCode.FAILED
-        for path in listed.segments:
-            try:
-                examined.append(_examine(path))
-            except GoneError:
-                continue
-            except CtrecorderError as error:
-                self._trouble(path, str(error))
-                code = ExitCode.FAILED
-        known = ages((one.times for one in examined), self.now, trust_clock=self.limits.trust_clock)
-        found = [
-            ExpiryCandidate(
-                one.times.path,
-                one.live,
-                one.times.sequence,
-                known[one.times.path],
-                one.bytes,
-                one.blocks_bytes,
-            )
-            for one in examined
-        ]
-        return found, code
+        return found, ExitCode.FAILED if unreadable else ExitCode.OK
 
     def _log_undated(self, found: list[ExpiryCandidate]) -> None:
         """Log that segments are not deleted by age, because their age is not known."""
@@ -249,22 +230,47 @@ class _Examined(NamedTuple):
     blocks_bytes: int
 
 
+def candidates(
+    folder: str, now: int, *, trust_clock: bool = False, with_starts: bool = False
+) -> tuple[list[ExpiryCandidate], list[tuple[str, str]]]:
+    """The segments in `folder`; and the paths that cannot be read, each with the reason.
+
+    `now`: ns UTC.  `trust_clock`: as in Limits.  `with_starts`: for `held_by`, as in `times_of`.
+    """
+    listed = find.find([folder])
+    examined, unreadable = [], list(listed.unreadable)
+    for path in listed.segments:
+        try:
+            examined.append(_examine(path, with_starts=with_starts))
+        except GoneError:
+            continue
+        except CtrecorderError as error:
+            unreadable.append((path, str(error)))
+    known = ages((one.times for one in examined), now, trust_clock=trust_clock)
+    return [
+        ExpiryCandidate(
+            one.times.path,
+            one.live,
+            one.times.sequence,
+            known[one.times.path],
+            one.bytes,
+            one.blocks_bytes,
+        )
+        for one in examined
+    ], unreadable
+
+
 def undated(folder: str, now: int, *, trust_clock: bool = False) -> list[str]:
     """The segments in `folder` that are never deleted by age, because their age is not known.
 
-    Live ones, and those that cannot be read, are not among them.  `now`: ns UTC.  `trust_clock`: as
-    in Limits.
+    Live ones, and those that cannot be read, are not among them.  `now`, `trust_clock`: as in
+    `candidates`.
     """
-    examined = []
-    for path in find.find([folder]).segments:
-        with contextlib.suppress(CtrecorderError):
-            examined.append(_examine(path))
-    known = ages((one.times for one in examined), now, trust_clock=trust_clock)
-    closed = [one.times.path for one in examined if not one.live]
-    return [path for path in closed if not known[path].known]
+    found, _ = candidates(folder, now, trust_clock=trust_clock)
+    return [one.path for one in found if not one.live and not one.age.known]
 
 
-def _examine(path: str) -> _Examined:
+def _examine(path: str, *, with_starts: bool) -> _Examined:
     """Read the times and sizes of a segment.  Raises ArchiveError, FormatError."""
     with open_segment(path) as segment:
         if not len(segment.index):
@@ -273,7 +279,8 @@ def _examine(path: str) -> _Examined:
             )
         status = os.fstat(segment.file.descriptor)
         is_live = segment.state == "live"
-        return _Examined(times_of(segment), is_live, status.st_size, status.st_blocks * 512)
+        times = times_of(segment, with_starts=with_starts)
+        return _Examined(times, is_live, status.st_size, status.st_blocks * 512)
 
 
 def _unlink(path: str, held: Held) -> None:

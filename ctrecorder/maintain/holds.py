@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 from ctrecorder import times
@@ -9,10 +10,11 @@ from ctrecorder.archive import retention
 from ctrecorder.archive.retention import Hold
 from ctrecorder.errors import ExitCode, UsageError
 from ctrecorder.folder import Folder
+from ctrecorder.maintain.expire import candidates
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
 from ctrecorder.service.login import login_user
-from ctrecorder.terminal import printable
+from ctrecorder.terminal import count, printable
 
 
 def hold(
@@ -25,12 +27,16 @@ def hold(
     now = time.time_ns()
     begin = times.BEGIN if since is None else times.parse_span(since, now, utc=utc)[0]
     end = times.END if until is None else times.parse_span(until, now, utc=utc)[1]
-    if end < begin:
-        raise UsageError("the hold ends before it begins: see --since and --until")
+    if end <= begin:
+        raise UsageError("the hold ends before or where it begins: see --since and --until")
     with retention.exclusive(folder) as archive:
         added = retention.add_hold(archive, begin, end, reason, now, login_user().name)
-    _log_result("set", added, log)
-    return ExitCode.OK
+        found, unreadable = candidates(folder, now, with_starts=True)
+    kept = sum(one.held_by([added]) is not None for one in found)
+    _log_result("set", added, log, f", keeps {count(kept, 'segment')}")
+    for path, reason_unread in unreadable:
+        log.send(messages.SKIPPED, reason_unread, path=path, error=reason_unread)
+    return ExitCode.FAILED if unreadable else ExitCode.OK
 
 
 def release(folder: str, number: int, log: Log) -> int:
@@ -45,10 +51,38 @@ def show(folder: str, utc: bool) -> int:
     """List the holds on stdout; returns the exit code: 1 if there are none."""
     with Folder(folder) as archive:
         listed = retention.holds(archive)
+    if not listed:
+        return ExitCode.NO
+    found, _ = candidates(folder, time.time_ns(), with_starts=True)
     for one in listed:
-        was_set = f"set {times.text(one.set, utc=utc)} by {one.login}"
-        print(printable(f"{one.id}\t{_period(one, utc)}\t{was_set}\t{one.reason}"))
-    return ExitCode.OK if listed else ExitCode.NO
+        kept = sum(segment.held_by([one]) is not None for segment in found)
+        fields = (
+            str(one.id),
+            _period(one, utc),
+            f"keeps {count(kept, 'segment')}",
+            f"set {times.text(one.set, utc=utc)} by {one.login}",
+            one.reason,
+        )
+        print("\t".join(map(printable, fields)))
+    return ExitCode.OK
+
+
+def show_held(folder: str) -> int:
+    """List the segments that a hold keeps on stdout; returns the exit code.
+
+    1 if there are none; 2 if a segment could not be read, so that a hold may keep more.
+    """
+    with Folder(folder) as archive:
+        listed = retention.holds(archive)
+    found, unreadable = candidates(folder, time.time_ns(), with_starts=True) if listed else ([], [])
+    held = sorted(one.path for one in found if one.held_by(listed))
+    for path in held:
+        print(printable(path))
+    for _, reason in unreadable:
+        print(printable(f"ctexpire: {reason}"), file=sys.stderr)
+    if unreadable:
+        return ExitCode.FAILED
+    return ExitCode.OK if held else ExitCode.NO
 
 
 def _period(one: Hold, utc: bool) -> str:
@@ -56,8 +90,8 @@ def _period(one: Hold, utc: bool) -> str:
     return f"{since} to {'for ever' if one.until >= times.END else times.text(one.until, utc=utc)}"
 
 
-def _log_result(action: str, one: Hold, log: Log) -> None:
-    text = f"hold {one.id} {action}: {_period(one, False)}: {one.reason}"
+def _log_result(action: str, one: Hold, log: Log, keeps: str = "") -> None:
+    text = f"hold {one.id} {action}: {_period(one, False)}{keeps}: {one.reason}"
     since, until = (
         times.text(moment, utc=True) if times.BEGIN < moment < times.END else ""
         for moment in (one.since, one.until)

@@ -132,6 +132,24 @@ def test_remove_keeps_the_segments_and_purge_takes_all(
     assert bare.sh("systemctl --failed --no-legend --plain") == ""
 
 
+def test_a_purge_keeps_what_is_under_a_hold(bare: Router, packages: dict[str, Path]) -> None:
+    bare.install(packages[bare.suite])
+    talk(bare)
+    bare.run("ctexpire", "--hold", "--until", "now", "--reason", "case 17")
+    bare.sh("sleep 1; systemctl restart ctrecord.service")
+    bare.run("ctexpire", "--hold", "--since", "2200-01-01", "--reason", "empty")
+    held = bare.run("ctexpire", "--held").stdout.split()
+    segments = bare.sh(f"ls -d {LOGS}/*.ctlog").split()
+    assert set(held) < set(segments), "the second segment is under no hold"
+    said = bare.run("apt-get", "purge", "-y", "ctrecorder")
+    assert f"holds of ctexpire(8) keep segments in {LOGS}" in said.stdout + said.stderr
+    assert bare.sh(f"ls -d {LOGS}/*.ctlog").split() == held
+    assert bare.sh(f"stat -c '%U %G %a' {LOGS}").split() == ["ctrecorder", "ctrecorder", "750"]
+    assert bare.sh("ls -d /var/lib/ctrecorder 2>/dev/null", check=False) == ""
+    bare.install(packages[bare.suite])
+    assert "case 17" in bare.run("ctexpire", "--holds").stdout
+
+
 def test_a_downgrade_works_and_keeps_the_segments(
     bare: Router, builds: Builds, packages: dict[str, Path]
 ) -> None:

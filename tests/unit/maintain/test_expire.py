@@ -7,6 +7,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,19 @@ from ctrecorder.archive import chain, retention
 from ctrecorder.archive import find as archive
 from ctrecorder.archive.retention import Hold
 from ctrecorder.cli.ctexpire import main
+from ctrecorder.ctlog.frame import Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.folder import Folder
+from ctrecorder.maintain import expire
 from ctrecorder.maintain.ages import Age
 from ctrecorder.maintain.expire import Expiry, ExpiryCandidate, Limits, choose
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
+from ctrecorder.segment.pending import mark_block
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
-from tests.support.slow_pairing import DESTROY, NEW, SECOND, T, row, table
+from tests.support.slow_pairing import DESTROY, EXISTING, NEW, SECOND, Row, T, row, table
 
 DAY = 86_400 * SECOND
 NOW = T + 100 * DAY
@@ -125,7 +129,7 @@ def test_never_a_live_one_though_it_counts() -> None:
 
 
 def test_what_a_hold_keeps_frees_nothing() -> None:
-    hold = Hold(1, T + 1 * DAY, T + 2 * DAY, "case", T, "root")
+    hold = Hold(1, T + 1 * DAY, T + 2 * DAY + SECOND, "case", T, "root")
     found = list(choose(candidates(5), [hold], Limits(max_size=300), NOW, (0, 1)))
     assert [one.path for one, _ in found] == ["0", "1", "2", "3"]
     assert [one.path for one, _ in found if one.held_by([hold])] == ["1", "2"]
@@ -167,14 +171,18 @@ def test_holds_from_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixtur
         )
         == 0
     )
+    assert "hold 1 set: " in (said := capfd.readouterr().err)
+    assert ", keeps 1 segment: case" in said
     assert main(["--hold", "--since", "2200-01-01", "--reason", "later", folder]) == 0
-    capfd.readouterr()
+    assert ", keeps 0 segments: later" in capfd.readouterr().err
     assert main(["--holds", "--utc", folder]) == 0
     listed = capfd.readouterr().out.splitlines()
     assert len(listed) == 2
     assert "2023.11.15 22:13:20" in listed[0]
-    assert "case \\x1b[31m17" in listed[0]
-    assert "for ever" in listed[1]
+    assert listed[0].split("\t")[2::2] == ["keeps 1 segment", "case \\x1b[31m17"]
+    assert "for ever\tkeeps 0 segments\t" in listed[1]
+    assert main(["--held", folder]) == 0
+    assert capfd.readouterr().out == f"{tmp_path}/001.ctlog\n"
     assert main(["--max-age", "1s", folder]) == 0
     assert days(tmp_path) == [1]
     assert "a hold keeps it" in capfd.readouterr().err
@@ -183,6 +191,74 @@ def test_holds_from_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixtur
     assert [hold.id for hold in retention.holds(Folder(folder))] == [2]
     assert main(["--max-age", "1s", folder]) == 0
     assert days(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "period",
+    [
+        ["--since", "2026-11-24", "--until", "2026-11-23"],
+        ["--since", "2026-11-24", "--until", "2026-11-20"],
+        ["--since", "18:17", "--until", "18:16:59.999999999"],
+        ["--since", "now", "--until", "now"],
+    ],
+)
+def test_a_reversed_or_empty_hold_is_refused(
+    tmp_path: Path, period: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--hold", *period, "--reason", "x", str(tmp_path)]) == 2
+    assert "the hold ends before or where it begins" in capfd.readouterr().err
+    assert retention.holds(Folder(str(tmp_path))) == []
+
+
+def test_a_reason_is_listed_as_it_was_given(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    reason = "Fall \u201e17\u201c, \"Müller\" 'x' a\\b"
+    assert main(["--hold", "--reason", reason, str(tmp_path)]) == 0
+    assert main(["--hold", "--reason", "\x1b[31m\tred\u202e", str(tmp_path)]) == 0
+    capfd.readouterr()
+    assert main(["--holds", str(tmp_path)]) == 0
+    first, second = capfd.readouterr().out.splitlines()
+    assert first.split("\t")[4] == reason
+    assert first.replace("a\\b", "").count("\\") == 0
+    assert second.split("\t")[4] == "\\x1b[31m\\tred\\u202e"
+
+
+@pytest.mark.parametrize("resolution", ["us", "ms", "s"])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_hold_keeps_the_same_before_and_after_squeezing(
+    tmp_path: Path, seed: int, resolution: str
+) -> None:
+    """Also by connections that began before the segment: their end or a dump shows it."""
+    chance = random.Random(seed)
+    begin, end = T + DAY, T + DAY + 3600 * SECOND
+    rows = []
+    for number in range(30):
+        time = begin + chance.randrange(3600 * SECOND)
+        facts: Row = {"id": number + 1, "orig_sport": 1000 + number}
+        if chance.random() < 0.3:
+            facts["start"] = time - chance.randrange(2 * DAY)
+        rows.append(row(chance.choice([NEW, DESTROY, EXISTING]), time, **facts))
+    rows.sort(key=lambda one: one["time"])
+    path = str(tmp_path / "001.ctlog")
+    writer = SegmentWriter.create(path, Header(), bytes(16), time_ns=begin)
+    writer.append(table(rows))
+    writer.write(mark_block(Mark.at(end, "stop", {})))
+    writer.close()
+    edges = [begin - 2 * DAY + number * 3600 * SECOND for number in range(0, 52, 2)]
+    edges += [one["start"] for one in rows if "start" in one] + [begin, end, end + SECOND]
+    holds = [
+        Hold(1, since, until, "", 0, "") for since in edges for until in edges if since < until
+    ]
+
+    def kept() -> list[bool]:
+        ((one,), _) = expire.candidates(str(tmp_path), NOW, with_starts=True)
+        return [one.held_by([hold]) is not None for hold in holds]
+
+    raw = kept()
+    assert squeeze(path, SqueezeOptions(resolution=resolution)) is not None
+    assert kept() == raw
+    assert 0 < raw.count(True) < len(raw)
 
 
 def test_a_dry_run_deletes_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
