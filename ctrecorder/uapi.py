@@ -34,6 +34,7 @@ NETLINK_NO_ENOBUFS = 5
 
 # asm-generic/socket.h
 SO_ATTACH_FILTER = 26
+SO_DETACH_FILTER = 27
 SO_RCVBUFFORCE = 33
 SO_MEMINFO = 55
 # linux/sock_diag.h: the words of SO_MEMINFO

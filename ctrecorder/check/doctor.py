@@ -6,7 +6,6 @@ Each look is in one of the modules doctor_*.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from ctrecorder.check import doctor_kernel, doctor_log, doctor_rules, doctor_service
@@ -22,15 +21,13 @@ def diagnose(path: str | None, namespace: Namespace | None = None) -> list[Resul
     namespace: that of --netns, which this process has entered; its recorder, rules and sysctls are
         checked.
     """
-    problems = config.check(path)
-    if problems:
-        fix = "fix the file, then: ctrecord --check-config"
-        fix += "" if path is None else f" -c {path}"
-        return [Finding(problem, fix) for problem in problems]
-    settings = config.load(path, "record")
-    folder = os.path.dirname(str(settings["template"]))
+    read = config.read(path)
+    # Of what is not known, the recorder has the last right value; here the default must do.
+    settings = {**config.defaults("record"), **read.choose("record").values}
+    folder = read.folder()[0]
     inside = namespace.inside if namespace else ""
     looks: list[Iterable[Result]] = [
+        doctor_service.look_at_settings(read),
         doctor_kernel.look_at_rights(),
         doctor_kernel.look_at_kernel(inside),
         doctor_service.look_at_namespace_unit(namespace, settings)
@@ -44,7 +41,7 @@ def diagnose(path: str | None, namespace: Namespace | None = None) -> list[Resul
         doctor_kernel.look_at_clock(),
         doctor_log.look_at_disk(folder),
         doctor_kernel.look_at_table(),
-        doctor_log.look_at_segments(folder, config.load(path, "expire")),
+        doctor_log.look_at_segments(folder, read.choose("expire").values),
         doctor_service.look_at_timers(),
     ]
     found = [result for look in looks for result in look]

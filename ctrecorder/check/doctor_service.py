@@ -1,15 +1,18 @@
-"""The doctor's look at the recorder's services and timers."""
+"""The doctor's look at the recorder's settings, services and timers."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ctrecorder import uapi
+from ctrecorder import times, uapi
 from ctrecorder.check import doctor_tools
 from ctrecorder.check.doctor_tools import Finding
 from ctrecorder.kernel.netns import Namespace
 from ctrecorder.service import privileges
+from ctrecorder.service.config import CHECK, DEFAULT_PATH, Configuration
+from ctrecorder.service.settings import SECTIONS
 from ctrecorder.service.values import Value
 
 UNIT, INSTANCES = "ctrecord.service", "ctrecord@*.service"
@@ -19,6 +22,40 @@ SQUEEZE_TIMER, EXPIRE_TIMER = "ctsqueeze.timer", "ctexpire.timer"
 RESTARTS = "the recorder: it is restarted, with a gap of about a second"
 _STARTS = "the recorder: it is started now"
 _STARTS_AT_BOOT = "the recorder: it is also started at each boot"
+
+
+def look_at_settings(read: Configuration) -> Iterator[Finding]:
+    """What is wrong in the file of settings, and what that stops."""
+    stopped = {
+        "record": "the recorder uses the last right value, or does not start without one",
+        "squeeze": "nothing is squeezed",
+        "expire": f"nothing is deleted, since {_changed(read.path)} at the latest",
+        "seal": "the recorder uses the last right value, or does not start without one",
+    }
+    choices = {section: read.choose(section) for section in SECTIONS}
+    for problem in read.problems:
+        what = str(problem)
+        effects = [
+            stopped[section] for section, choice in choices.items() if what in choice.refusals
+        ]
+        lines = [line for choice in choices.values() for line in choice.notices]
+        effects += [
+            line.removeprefix(f"{what}; ") for line in lines if line.startswith(f"{what}; ")
+        ]
+        fix = f"fix the file, then: {CHECK}" + (
+            "" if read.path == DEFAULT_PATH else f" -c {read.path}"
+        )
+        changes = "nothing: it reports what is still wrong. If nothing is, then: "
+        changes += "systemctl reload ctrecord"
+        yield Finding("; ".join(dict.fromkeys([what, *effects])), fix, changes)
+
+
+def _changed(path: str) -> str:
+    """When a file was changed, in local time."""
+    try:
+        return times.text(os.stat(path).st_mtime_ns, utc=False).rpartition(".")[0]
+    except OSError:
+        return "an unknown time"
 
 
 def look_at_unit(settings: dict[str, Value]) -> Iterator[Finding]:
@@ -107,12 +144,14 @@ def _look_at_recorder(
     if shown.get("ActiveState") == "active":
         yield from _look_at_process(unit, shown.get("MainPID", "0"), settings)
         return
-    last_line = doctor_tools.last_log_line(unit)
+    # systemd has no time for a unit that was not active since the boot.
+    since = shown.get("ActiveExitTimestamp") or "the boot"
+    nothing = f"nothing is recorded since {since}{doctor_tools.last_log_line(unit)}"
     if shown.get("SubState") == "auto-restart" or shown.get("ActiveState") == "activating":
-        what = f"{unit} does not start, {shown.get('NRestarts')} attempts{last_line}"
+        what = f"{unit} does not start, {shown.get('NRestarts')} attempts: {nothing}"
         yield Finding(what, f"fix the reported error, then: systemctl restart {unit}", _STARTS)
     else:
-        what = f"{unit} is {shown.get('ActiveState')}: nothing is recorded{last_line}"
+        what = f"{unit} is {shown.get('ActiveState')}: {nothing}"
         yield Finding(what, f"systemctl restart {unit}", _STARTS)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 # A tool that has not answered by then hangs.
 TOOL_SECONDS = 20
-_PROPERTIES = "LoadState,ActiveState,SubState,MainPID,NRestarts,UnitFileState"
+_PROPERTIES = "LoadState,ActiveState,SubState,MainPID,NRestarts,UnitFileState,ActiveExitTimestamp"
 _SYSTEMD_FOLDER = "/run/systemd/system"
 # systemd creates it where it runs as process 1 of a container.
 CONTAINER_FILE = "/run/systemd/container"

@@ -81,8 +81,8 @@ def run(
 ) -> int:
     """Parse `argv` (default: the command line), call `body`, return the exit code.
 
-    Every error ends here, as one line on stderr.  A closed pipe is no error: the reader may stop
-    when it has read enough.
+    Every error ends here, as one line on stderr, or as an error in the journal of a unit.  A closed
+    pipe is no error: the reader may stop when it has read enough.
     """
     # Before numpy is imported.  No command multiplies matrices: the threads that OpenBLAS starts
     # cost 100 ms of CPU, and where memory is too short for them it spins for ever.
@@ -98,7 +98,7 @@ def run(
             if sys.stdout is not None:  # None: closed by the caller
                 sys.stdout.flush()
     except CtrecorderError as error:
-        report(parser.prog, str(error))
+        fail(parser.prog, str(error))
         return error.code
     except BrokenPipeError:
         _discard_stdout()
@@ -108,17 +108,43 @@ def run(
         return INTERRUPTED
     except OSError as error:
         _discard_stdout()
-        report(parser.prog, describe(error))
+        fail(parser.prog, describe(error))
         return ExitCode.FAILED
     except MemoryError:
-        report(parser.prog, "out of memory")
+        fail(parser.prog, "out of memory")
         return ExitCode.FAILED
     except SystemError as error:  # some extensions lose the MemoryError that they were given
-        report(parser.prog, f"Python failed, as it does when memory is short: {error}")
+        fail(parser.prog, f"Python failed, as it does when memory is short: {error}")
         return ExitCode.FAILED
     except ImportError as error:
-        report(parser.prog, _describe_import(error))
+        fail(parser.prog, _describe_import(error))
         return ExitCode.FAILED
+
+
+def archive(name: str, config: str | None = None) -> list[str]:
+    """The folder of segments, for a question of the command `name` that names none.
+
+    It does not depend on other settings.  If the setting of it is wrong, a line says what is read.
+    """
+    from ctrecorder.service.config import read
+
+    folder, wrong = read(config).folder()
+    if wrong:
+        report(name, wrong)
+    return [folder]
+
+
+def fail(name: str, line: str) -> None:
+    """Report why a command ends: on stderr, or if that is the journal, there as an error."""
+    if "JOURNAL_STREAM" in os.environ:
+        from ctrecorder.service.log import Log
+        from ctrecorder.service.messages import FAILED
+
+        with Log(name) as log:
+            if log.target == "journal":
+                log.send(FAILED, line, error=line)
+                return
+    report(name, line)
 
 
 def report(name: str, line: str) -> None:

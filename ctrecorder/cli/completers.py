@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from ctrecorder.kernel import netns
 from ctrecorder.labels import EVENTS
-from ctrecorder.service.settings import DEFAULT_FOLDER, RESOLUTIONS
+from ctrecorder.service.config import read
+from ctrecorder.service.settings import RESOLUTIONS
 from ctrecorder.uapi import PROTOCOLS
 
 SUFFIX = ".ctlog"
@@ -44,12 +45,12 @@ def resolutions(prefix: str, **_: object) -> list[str]:
 
 
 def segments(prefix: str, **_: object) -> list[str]:
-    """Segments and folders that begin with `prefix`; with nothing typed yet, those of the default
-    folder too.
+    """Segments and folders that begin with `prefix`; with nothing typed yet, those of the
+    configured folder too.
     """
     found = list(_entries(prefix))
     if not prefix:
-        found += _entries(DEFAULT_FOLDER + "/")
+        found += _entries(read(None).folder()[0] + "/")
     return found
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from ctrecorder import times
 from ctrecorder.cli import common
 from ctrecorder.errors import ArchiveError, ExitCode, UsageError
-from ctrecorder.service.settings import DEFAULT_FOLDER
 
 if TYPE_CHECKING:
     from ctrecorder.archive.find import FolderListing
@@ -36,7 +35,7 @@ def show(args: argparse.Namespace) -> int:
     since = times.parse_span(args.since, now, utc=args.utc)[0] if args.since else times.BEGIN
     until = times.parse_span(args.until, now, utc=args.utc)[1] if args.until else now
     states = live_states()  # before the folder and the segments
-    paths = [*args.paths, *args.files] or [DEFAULT_FOLDER]
+    paths = [*args.paths, *args.files] or common.archive("ctlist")
     listing = find.find(paths, spans=True)
     if not listing.segments:
         raise ArchiveError(f"{', '.join(paths)}: no segments here; is ctrecord running?")

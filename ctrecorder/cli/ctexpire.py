@@ -102,7 +102,10 @@ def expire(args: argparse.Namespace) -> int:
         raise UsageError("--since, --until and --reason need --hold")
     if args.hold and not args.reason:
         raise UsageError("a hold needs a --reason, for the person who will release it")
-    merge(args, "expire")
+    if args.hold or args.release is not None or args.holds or args.held:
+        merge(args, "expire", ["folder"])
+    else:  # a deletion cannot be undone: there is none while anything in the section is wrong
+        merge(args, "expire", overrides=False)
 
     from ctrecorder.service.log import Log
 

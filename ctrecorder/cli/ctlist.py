@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from ctrecorder import labels
 from ctrecorder.cli import common
 from ctrecorder.errors import ExitCode, UsageError
-from ctrecorder.service.settings import DEFAULT_FOLDER
 
 if TYPE_CHECKING:
     from ctrecorder.archive.live import LiveState
@@ -46,7 +45,7 @@ def build_parser() -> common.Parser:
         "paths",
         nargs="*",
         metavar="PATH",
-        help=f"segment, or folder of segments (default: {DEFAULT_FOLDER})",
+        help="segment, or folder of segments (default: the one in the configuration)",
     )
     where.add_argument(
         "-f",
@@ -172,9 +171,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     """Answer, and log who asked what and how many rows the answer had."""
     from ctrecorder.service.audit import Audit
-    from ctrecorder.service.config import load
+    from ctrecorder.service.config import read
 
-    audit = Audit(str(load(None, "query")["audit"]), words, args.reason)
+    choice = read(None).choose("query")
+    for notice in choice.notices:
+        common.report("ctlist", notice)
+    audit = Audit(choice.texts["audit"], words, args.reason)
     try:
         if args.coverage:
             from ctrecorder.cli import coverage
@@ -205,7 +207,7 @@ def listing(args: argparse.Namespace, audit: Audit) -> int:
 
     query = ask(args, time.time_ns())
     renderer = render.Renderer(args.format, connections=args.connections, utc=args.utc)
-    paths = [*args.paths, *args.files] or [DEFAULT_FOLDER]
+    paths = [*args.paths, *args.files] or common.archive("ctlist")
     states = live_states()  # before the folder and the segments
     found = find.find(paths)
     for path in found.foreign:

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ctrecorder.cli import common
-from ctrecorder.errors import ExitCode
-from ctrecorder.service.config import argument, check, merge
+from ctrecorder.errors import CtrecorderError, ExitCode
+from ctrecorder.service.config import argument, read
+from ctrecorder.terminal import printable
 
 if TYPE_CHECKING:
-    from ctrecorder.kernel.netns import Namespace
+    from ctrecorder.record.configured import Configured
     from ctrecorder.service.log import Log
 
 SUMMARY = """\
@@ -101,55 +102,50 @@ def main(argv: Sequence[str] | None = None) -> int:
 def record(args: argparse.Namespace) -> int:
     """Check the configuration, or record."""
     if args.check_config:
-        problems = check(args.config)
-        for problem in problems:
-            common.report("ctrecord", problem)
-        return ExitCode.FAILED if problems else ExitCode.OK
-    merge(args, "record")
+        configuration = read(args.config)
+        for problem in configuration.problems:
+            common.report("ctrecord", str(problem))
+        if configuration.problems:
+            return ExitCode.FAILED
+        print(printable(f"{configuration.path}: all settings are right"))
+        return ExitCode.OK
 
     from ctrecorder.kernel import netns
 
     # Before anything opens a socket or starts a thread.
     namespace = netns.enter(args.netns) if args.netns is not None else None
 
+    from ctrecorder.record.configured import Configured
     from ctrecorder.service.log import Log
+    from ctrecorder.service.messages import FAILED
 
     with Log("ctrecord") as log:
-        return _run(args, namespace, log)
+        try:
+            return _run(args, Configured(vars(args), args.config, namespace), log)
+        except CtrecorderError as error:
+            if log.target == "stderr" and not args.foreground:
+                log.detach(warn=False)
+                log.send(FAILED, str(error), error=str(error))
+            raise
 
 
-def _run(args: argparse.Namespace, namespace: Namespace | None, log: Log) -> int:
+def _run(args: argparse.Namespace, configured: Configured, log: Log) -> int:
     from ctrecorder.archive import live
-    from ctrecorder.record.recorder import SIGNALS, Recorder, RecorderOptions
+    from ctrecorder.record.recorder import SIGNALS, Recorder
     from ctrecorder.service import daemon, privileges
-    from ctrecorder.service import key as sealing
     from ctrecorder.service.messages import UNPRIVILEGED
 
-    daemon.set_nice(args.nice)
-    settings = RecorderOptions(
-        template=os.path.abspath(args.template),
-        rotate_minutes=args.rotate,
-        protocols=args.protocols,
-        nat_only=args.nat_only,
-        updates=args.updates,
-        resync=args.resync,
-        buffer_bytes=args.buffer << 10,
-        block_rows=args.rows,
-        memory_bytes=args.memory << 20,
-        mode=args.mode,
-        key=sealing.find_key(None, args.config),
-        namespace=namespace,
-        accept_notrack=args.accept_notrack,
-        probe=args.probe,
-    )
-    live.make_folder(*privileges.ids_of(args.user, args.group))
-    recorder = Recorder(settings, log)
+    options = configured.read()
+    user, group, nice = (configured.values[name] for name in ("user", "group", "nice"))
+    daemon.set_nice(nice)
+    live.make_folder(*privileges.ids_of(user, group))
+    recorder = Recorder(options, log, configured=configured)
     recorder.open()
     pidfile = daemon.PidFile(args.pidfile) if args.pidfile else None
-    missing = privileges.drop_privileges(args.user, args.group, keep_net_admin=True)
+    missing = privileges.drop_privileges(user, group, keep_net_admin=True)
     if missing:
         log.send(UNPRIVILEGED, f"there is no user {missing}: continuing as root", user=missing)
-    log.keep_in(os.path.dirname(settings.template))
+    log.keep_in(os.path.dirname(options.template))
     with daemon.SignalPipe(SIGNALS) as signals:
         recorder.start()
         if not args.foreground:

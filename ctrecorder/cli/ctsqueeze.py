@@ -103,17 +103,22 @@ def squeeze(args: argparse.Namespace) -> int:
         raise UsageError("give either a folder, or a segment with -f")
     if args.jobs < 1:
         raise UsageError("-j: must be at least 1")
-    merge(args, "squeeze")
+    # Of one segment, or with a folder, the configured folder is not needed.
+    needed = ["resolution", "keep"] + ["folder"] * (not args.file and not args.folder)
+    notices = merge(args, "squeeze", needed)
 
     from ctrecorder.maintain.squeeze import SqueezeOptions
     from ctrecorder.maintain.squeeze_all import ArchiveSqueeze
     from ctrecorder.service.key import find_key
     from ctrecorder.service.log import Log
+    from ctrecorder.service.messages import WRONG_SETTING
 
     settings = SqueezeOptions(
         args.resolution, args.level, args.keep_ids, args.keep, find_key(args.key, args.config)
     )
     with Log("ctsqueeze") as log:
+        for notice in notices:
+            log.send(WRONG_SETTING, notice, problem=notice)
         log.keep_in(os.path.dirname(os.path.abspath(args.file)) if args.file else args.folder)
         work = ArchiveSqueeze(settings, args.jobs, log)
         return work.one(args.file, args.output) if args.file else work.folder(args.folder)

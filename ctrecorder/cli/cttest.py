@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from ctrecorder.cli import common
 from ctrecorder.errors import ExitCode, UsageError
-from ctrecorder.service.settings import DEFAULT_FOLDER
 from ctrecorder.terminal import printable
 
 SUMMARY = """\
@@ -15,7 +14,7 @@ Check every block of the segments, and that no segment is missing or replaced.
 Exit status 0: all is whole; 1: something is damaged or missing; 2: something could
 not be checked."""
 EXAMPLES = (
-    ("cttest", f"check all segments of {DEFAULT_FOLDER}"),
+    ("cttest", "check all segments of the recorder"),
     (
         "cttest --repair damaged.ctlog -o saved.ctlog",
         "copy the undamaged blocks of a segment to a new one",
@@ -34,7 +33,7 @@ def build_parser() -> common.Parser:
         "paths",
         nargs="*",
         metavar="PATH",
-        help=f"segment, or folder of segments (default: {DEFAULT_FOLDER})",
+        help="segment, or folder of segments (default: the one in the configuration)",
     )
     options.add_argument(
         "-q",
@@ -99,7 +98,7 @@ def test(args: argparse.Namespace) -> int:
     def show(line: str) -> None:
         print(printable(line))
 
-    paths = args.paths or [DEFAULT_FOLDER]
+    paths = args.paths or common.archive("cttest", args.config)
     compare = anchors.against(args.anchors, paths) if args.anchors else None
     key, keyless = sealing.find_key_for_reading(args.key, args.config)
     return verify.check(paths, show, quiet=args.quiet, key=key, keyless=keyless, compare=compare)

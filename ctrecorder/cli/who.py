@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from ctrecorder import labels, times
 from ctrecorder.cli import common
 from ctrecorder.errors import ExitCode, UsageError
-from ctrecorder.service.settings import DEFAULT_FOLDER
 from ctrecorder.terminal import count
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def _found(args: argparse.Namespace, asked: who.WhoQuery) -> who.Answer:
     from ctrecorder.query import who
     from ctrecorder.query.verdict import Completeness
 
-    paths = [*args.paths, *args.files] or [DEFAULT_FOLDER]
+    paths = [*args.paths, *args.files] or common.archive("ctlist")
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
         now = time.time_ns()

@@ -7,6 +7,7 @@ with one line for the operator.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -184,6 +185,18 @@ class EventSocket:
                 raise KernelError(f"cannot join conntrack events: {_PERMISSION}") from error
             except OSError as error:
                 raise KernelError(f"cannot join conntrack events: {error.strerror}") from error
+
+    def change(self, updates: bool, program: bytes | None) -> None:
+        """Receive other events from now on; those that are queued stay.  Raises KernelError."""
+        if program is not None:
+            self._attach(program)
+        else:
+            with contextlib.suppress(FileNotFoundError):  # there was none
+                self._socket.setsockopt(socket.SOL_SOCKET, uapi.SO_DETACH_FILTER, 0)
+        self._join(updates)
+        if not updates:
+            group = uapi.NFNLGRP_CONNTRACK_UPDATE
+            self._socket.setsockopt(uapi.SOL_NETLINK, uapi.NETLINK_DROP_MEMBERSHIP, group)
 
     def fileno(self) -> int:
         """For poll()."""

@@ -2,9 +2,9 @@
 
 # What other packages may use: module.name.
 SHOWN = (
+    "configured.Configured",
     "deadlines.HEARTBEAT_NS",
     "recorder.Recorder",
-    "recorder.RecorderOptions",
     "recorder.SIGNALS",
     "report.WANTED_SYSCTLS",
 )

@@ -72,6 +72,10 @@ class Deadlines:
         if wrote or not complete:
             self._heartbeat = now + HEARTBEAT_NS
 
+    def follow(self, target: Target) -> None:
+        """Segments are opened in `target` from now on; the next one is due at once."""
+        self._target, self._period = target, (0, 0)
+
     def rotated(self, now_ns: int) -> None:
         """A segment was opened at `now_ns`, ns UTC."""
         self._period = self._target.period(now_ns)

@@ -107,6 +107,12 @@ class TableDump:
         """Messages refused because a process sent them."""
         return self._foreign_before + self._socket.foreign
 
+    def change(self, protocols: Collection[int], nat_only: bool) -> None:
+        """Record other rows.  A dump that is under way is not complete: it has rows of before."""
+        self._protocols, self._nat_only = np.array(sorted(protocols), np.uint8), nat_only
+        if self._progress is not None:
+            self._progress.interrupted = True
+
     def fileno(self) -> int:
         """Readable while the kernel has more of a dump."""
         return self._socket.fileno()

@@ -6,27 +6,25 @@ is due: a step of a table dump, a flush, a rotation, a status report.
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ctrecorder import __version__, labels
+from ctrecorder import __version__
 from ctrecorder.columns import Table
-from ctrecorder.ctlog.frame import COVERAGE, Gap, Mark
+from ctrecorder.ctlog.frame import Gap, Mark
 from ctrecorder.ctlog.header import Header
-from ctrecorder.kernel import bpf, sockets
-from ctrecorder.kernel.netns import Namespace
+from ctrecorder.errors import CtrecorderError
+from ctrecorder.kernel import bpf
 from ctrecorder.kernel.sockets import DumpSocket, EventSocket
 from ctrecorder.record import report as counters
 from ctrecorder.record.clock import Clock, ClockChange
+from ctrecorder.record.configured import Configured
 from ctrecorder.record.deadlines import Deadlines
 from ctrecorder.record.dump import RESYNC_DELAY_NS, TableDump
 from ctrecorder.record.guard import Guard, clock_facts
 from ctrecorder.record.loss import LossCounter
+from ctrecorder.record.options import RecorderOptions
 from ctrecorder.record.receiver import Receiver
 from ctrecorder.record.report import StatusLine
 from ctrecorder.service import daemon, messages
@@ -44,38 +42,25 @@ if TYPE_CHECKING:
 SIGNALS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
 # A namespace that was made anew is recorded after this time and a restart.
 NAMESPACE_NS = SECOND
-HEADER_SYSCTLS = ("nf_conntrack_events", "nf_conntrack_timestamp", "nf_conntrack_acct")
 
 Connect = Callable[[int, bool, bytes | None], EventSocket]
-
-
-@dataclass(frozen=True)
-class RecorderOptions:
-    """What to record and where.  The defaults are those of `settings`."""
-
-    template: str
-    rotate_minutes: int
-    protocols: Collection[int]  # empty: all
-    nat_only: bool
-    updates: bool
-    resync: bool
-    buffer_bytes: int
-    block_rows: int
-    memory_bytes: int
-    mode: int
-    key: bytes = field(default=b"", repr=False)  # b"": not sealed
-    accept_notrack: bool = False
-    probe: bool = True
-    namespace: Namespace | None = None  # that of --netns
 
 
 class Recorder:
     """`open` with privileges, `start` without them, `run` until SIGTERM or SIGINT."""
 
-    def __init__(self, options: RecorderOptions, log: Log, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        options: RecorderOptions,
+        log: Log,
+        clock: Clock | None = None,
+        configured: Configured | None = None,
+    ) -> None:
+        """`configured`: what made `options`; a reload reads it again."""
         self.options, self.log = options, log
         self.counters = Counters()
         self._clock = clock or Clock()
+        self._configured = configured
         self._status = StatusLine(self.counters)
         self._loss = LossCounter(self.counters)
         target = Target(options.template, options.rotate_minutes, options.mode)
@@ -148,6 +133,8 @@ class Recorder:
         )
         inside = self.options.namespace.inside if self.options.namespace else ""
         counters.log_obstacles(self.log, self.options.buffer_bytes, events, inside)
+        if self._configured is not None:
+            self._configured.used(self.log, self._clock.monotonic())
         self._flush()
 
     def run(self, signals: SignalPipe) -> None:
@@ -197,6 +184,8 @@ class Recorder:
                 self._deadlines.flush_soon()
         if look_due:
             self.log.retry()
+            if self._configured is not None:
+                self._configured.remind(self.log, self._clock.monotonic())
             self._publish()
         if self._deadlines.status_due:
             self._status.report(self._queue.path, self._clock.monotonic())
@@ -339,10 +328,43 @@ class Recorder:
         self._flush()
         self._publish()
 
+    def _reload(self) -> None:
+        """Read the settings again.  If it must not record with them, it goes on as before."""
+        if self._configured is None:
+            return
+        try:
+            wanted = self._configured.read()
+            new = self.options.reloaded(wanted)
+            if not new.records_as(self.options):
+                self._filter(new)
+        except CtrecorderError as error:
+            self._configured.refused(error, self.log, self._clock.monotonic())
+            return
+        counters.log_reloaded(self.log, self.options, new, wanted)
+        self.options = new
+        target = Target(new.template, new.rotate_minutes, new.mode)
+        self._series.target = target
+        self._deadlines.follow(target)
+        self._queue.memory_bytes = new.memory_bytes
+        self._configured.used(self.log, self._clock.monotonic())
+
+    def _filter(self, new: RecorderOptions) -> None:
+        """Receive other events from now on; a GAP lasts until the header of the next segment.
+
+        Raises KernelError.
+        """
+        self._receive()
+        self._receiver.decode()
+        self._receiver.socket.change(new.updates, bpf.event_filter(new.protocols, new.nat_only))
+        self._dump.change(new.protocols, new.nat_only)
+        now, detail = self._clock.wall(), "the settings of what is recorded were changed"
+        self._queue.gap(Gap(self._received, now, "not-recording", None, detail))
+
     def _handle(self, signals: list[int]) -> None:
         for number in signals:
             if number == signal.SIGHUP:
                 daemon.notify("RELOADING=1", f"MONOTONIC_USEC={self._clock.monotonic() // 1000}")
+                self._reload()
                 self._rotate()
                 daemon.notify("READY=1")
             elif number == signal.SIGUSR1:
@@ -376,25 +398,6 @@ class Recorder:
 
     def _header(self) -> Header:
         """The header of a segment that is opened now."""
-        options = self.options
-        return Header(
-            host=socket.gethostname(),
-            boot_id=_boot_id(),
-            kernel=os.uname().release,
-            protocols=tuple(labels.protocol(number) for number in sorted(options.protocols)),
-            updates=options.updates,
-            nat_only=options.nat_only,
-            buffer_bytes=self._receiver.socket.buffer_bytes,
-            sysctls={name: sockets.sysctl(name) for name in HEADER_SYSCTLS},
-            requires=(COVERAGE,),
-            netns=self._guard.netns,
-            state=self._guard.state,
+        return self.options.header(
+            self._receiver.socket.buffer_bytes, self._guard.netns, self._guard.state
         )
-
-
-def _boot_id() -> str | None:
-    """The id of this boot of the machine; None if the kernel has none."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    except OSError:
-        return None

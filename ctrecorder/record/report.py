@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from dataclasses import fields
 
 from ctrecorder import __version__, uapi
 from ctrecorder.columns import Event
 from ctrecorder.kernel import sockets
+from ctrecorder.record.options import RecorderOptions
 from ctrecorder.service import daemon, messages
 from ctrecorder.service.log import Log
 from ctrecorder.service.login import user_name
 from ctrecorder.spool.counters import Counters
 from ctrecorder.times import SECOND
+
+# Settings whose fields of RecorderOptions have another name.
+_SETTINGS = {
+    "rotate_minutes": "rotate",
+    "buffer_bytes": "buffer",
+    "memory_bytes": "memory",
+    "block_rows": "rows",
+}
 
 # The wanted values of net.netfilter.*, and what is missing without them.
 WANTED_SYSCTLS = {
@@ -95,6 +105,22 @@ def log_counters(log: Log, counters: Counters, path: str, bytes_written: int) ->
         bytes=bytes_written,
         path=path,
     )
+
+
+def log_reloaded(
+    log: Log, old: RecorderOptions, new: RecorderOptions, wanted: RecorderOptions
+) -> None:
+    """Log that the settings were read again: what changed, and what needs a restart."""
+    changed = [one.name for one in fields(old) if getattr(old, one.name) != getattr(new, one.name)]
+    later = [one.name for one in fields(old) if getattr(new, one.name) != getattr(wanted, one.name)]
+    text = f"settings were read again; changed: {_settings_of(changed)}"
+    text += f"; after the next restart: {_settings_of(later)}" if later else ""
+    log.send(messages.RELOADED, text, changed=_settings_of(changed), later=_settings_of(later))
+
+
+def _settings_of(names: Iterable[str]) -> str:
+    """The names in the configuration of fields of RecorderOptions; "nothing" for none."""
+    return ", ".join(_SETTINGS.get(name, name) for name in names) or "nothing"
 
 
 class StatusLine:

@@ -13,7 +13,7 @@ import stat
 from hashlib import blake2b
 
 from ctrecorder.errors import UsageError
-from ctrecorder.service.config import load
+from ctrecorder.service.config import read
 
 CREDENTIAL = "credential:"
 # 128 bits that nobody can guess; GENERATE makes twice as many.
@@ -49,8 +49,11 @@ def find_key(named: str | None, config_path: str | None) -> bytes:
 
     Raises UsageError.
     """
-    configured = load(config_path, "seal")["key"]
-    return read_key(named or (str(configured) if configured else None))
+    if named:
+        return read_key(named)
+    choice = read(config_path).choose("seal")
+    choice.raise_refusals()
+    return read_key(choice.texts["key"])
 
 
 def find_key_for_reading(named: str | None, config_path: str | None) -> tuple[bytes, str]:
@@ -59,9 +62,15 @@ def find_key_for_reading(named: str | None, config_path: str | None) -> tuple[by
     If this process cannot read the configured key (a credential, or another user's file): b"" and
     the reason.  Raises UsageError if the key that was named cannot be read, and for a bad key.
     """
-    configured = str(load(config_path, "seal")["key"] or "")
-    if named or not configured:
+    if named:
         return read_key(named), ""
+    choice = read(config_path).choose("seal")
+    if choice.refusals:
+        why = f"{choice.refusals[0]}: seals are not checked; give the file of the key with --key"
+        return b"", why
+    configured = choice.texts["key"]
+    if not configured:
+        return b"", ""
     absent = configured.startswith(CREDENTIAL) and not os.environ.get("CREDENTIALS_DIRECTORY")
     if absent or not (configured.startswith(CREDENTIAL) or os.access(configured, os.R_OK)):
         return (

@@ -316,7 +316,24 @@ FAILED = Message(
     ERROR,
     ("error",),
     "A command of ctrecorder failed",
-    "It ended with: {error}. If this was the recorder, systemd restarts it after a short while.",
+    "It ended with: {error}. If this is the recorder, nothing is recorded until it runs again. "
+    "systemd starts it again after a second; cttest --doctor reports since when it does not run.",
+)
+RELOADED = Message(
+    "8d0a70e66419492f8aba22a0d29158e2",
+    NOTICE,
+    ("changed", "later"),
+    "The settings were read again",
+    "Changed: {changed}. These need a restart: {later}. A new segment begins.",
+)
+WRONG_SETTING = Message(
+    "bb3b07c1e0c94b64b34684a447317140",
+    ERROR,
+    ("problem",),
+    "A setting is wrong",
+    "{problem}. The command continues with the value that is named there. The recorder repeats "
+    "this entry every hour. Correct the file, check it with ctrecord --check-config, then run "
+    "systemctl reload ctrecord (ctrecorder.conf(5), WRONG SETTINGS).",
 )
 SKIPPED = Message(
     "17b26ea3adb845ce8290cde4ddf2f946",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from ctrecorder import uapi
 from ctrecorder.service import values
@@ -19,12 +20,23 @@ DEFAULT_FOLDER = "/var/log/ctrecorder"
 RESOLUTIONS = ("us", "ms", "s")
 
 
+class WhenWrong(Enum):
+    """What happens if a setting is wrong."""
+
+    DEFAULT = "the default is used"
+    # For what must not be recorded, or not unsealed, or not by another user.
+    LAST_GOOD = "the last value that was right is used; without one the command does not start"
+    STRICTEST = "the strictest value is used"
+    REFUSE = "the command does nothing"
+
+
 @dataclass(frozen=True)
 class Setting:
     """One setting.
 
     `default`: as it would stand in the file.
     `parse`: converts the text to the value; raises ValueError if it is not `allowed`.
+    `strictest`: the text that WhenWrong.STRICTEST uses.
     """
 
     name: str
@@ -34,6 +46,8 @@ class Setting:
     meaning: str
     reason: str
     parse: Callable[[str], Value]
+    when_wrong: WhenWrong = WhenWrong.DEFAULT
+    strictest: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,12 +63,13 @@ _RECORD = (
         "template",
         f"{DEFAULT_FOLDER}/%Y%m%d-%H%M%S.ctlog",
         "",
-        "a full path whose file name has strftime(3) fields",
+        "a full path; its file name, but no folder, can have strftime(3) fields",
         "The path of segments. The name of each contains the time (UTC) at which the segment "
         "begins.",
         "An existing file is never overwritten. Other commands recognise segments by their "
         "content, not by their name.",
         values.template,
+        WhenWrong.LAST_GOOD,
     ),
     Setting(
         "rotate",
@@ -74,6 +89,7 @@ _RECORD = (
         "The L4 protocols to record. The kernel drops the others before they reach the recorder.",
         "Queries have no answers for protocols that are not recorded.",
         values.protocols,
+        WhenWrong.LAST_GOOD,
     ),
     Setting(
         "nat_only",
@@ -84,6 +100,7 @@ _RECORD = (
         "The log is smaller if many connections are not translated, but queries then have "
         "answers only for translated ones.",
         values.switch,
+        WhenWrong.LAST_GOOD,
     ),
     Setting(
         "updates",
@@ -173,6 +190,7 @@ _RECORD = (
         "Under systemd, the unit sets the user (User=), and this setting must be empty or the "
         "same.",
         values.name,
+        WhenWrong.LAST_GOOD,
     ),
     Setting(
         "group",
@@ -183,6 +201,7 @@ _RECORD = (
         "own group.",
         "Members of the group can read the log.",
         values.name,
+        WhenWrong.LAST_GOOD,
     ),
     Setting(
         "mode",
@@ -192,6 +211,7 @@ _RECORD = (
         "The permissions of a segment.",
         "The log contains personal data, so other users have no access by default.",
         values.mode,
+        WhenWrong.LAST_GOOD,
     ),
 )
 _FOLDER = Setting(
@@ -202,6 +222,7 @@ _FOLDER = Setting(
     "The folder of segments.",
     "It must be the folder of the setting template in [record].",
     values.path,
+    WhenWrong.REFUSE,
 )
 _SQUEEZE = (
     _FOLDER,
@@ -225,6 +246,7 @@ _SQUEEZE = (
         "The original is not needed: the squeezed segment is compared with it before it is "
         "replaced.",
         values.switch,
+        WhenWrong.REFUSE,
     ),
 )
 _EXPIRE = (
@@ -238,6 +260,7 @@ _EXPIRE = (
         "Keep the log only as long as the law or your own needs require: deleted personal data "
         "cannot leak.",
         values.or_none(values.duration),
+        WhenWrong.REFUSE,
     ),
     Setting(
         "max_size",
@@ -247,6 +270,7 @@ _EXPIRE = (
         "Delete the oldest segments while the total size of all segments is larger than this.",
         "Use this on a disk that other programs also use.",
         values.or_none(values.size),
+        WhenWrong.REFUSE,
     ),
     Setting(
         "min_free",
@@ -258,6 +282,7 @@ _EXPIRE = (
         "On a full disk the newest events are lost. This limit deletes segments before max_age, "
         "so use it only where that is allowed. 5% is usual.",
         values.or_none(values.size_or_share),
+        WhenWrong.REFUSE,
     ),
     Setting(
         "trust_clock",
@@ -269,6 +294,7 @@ _EXPIRE = (
         "virtual machines have a clock that is right although the kernel was never told so: set "
         "this there.",
         values.switch,
+        WhenWrong.REFUSE,
     ),
 )
 _SEAL = (
@@ -282,6 +308,7 @@ _SEAL = (
         "Without the key, nobody can compute the hashes of sealed segments. If the key is lost, "
         "the segments stay readable, but nothing proves them any more.",
         values.or_none(values.key),
+        WhenWrong.LAST_GOOD,
     ),
 )
 _QUERY = (
@@ -295,6 +322,8 @@ _QUERY = (
         "This documents honest use only: every user who may read the segments can also read them "
         "with another program. Some laws require a reason for each query.",
         values.choice("off", "on", "require-reason"),
+        WhenWrong.STRICTEST,
+        "require-reason",
     ),
 )
 SECTIONS: Mapping[str, Section] = {
@@ -319,7 +348,7 @@ def example() -> str:
         "# The configuration of ctrecorder: see ctrecorder.conf(5).",
         "# Settings that are commented out show the default. Check changes with: ctrecord "
         "--check-config",
-        "# Changes take effect after: systemctl restart ctrecord",
+        "# Changes take effect after: systemctl reload ctrecord; some need a restart, see there.",
     ]
     for name, section in SECTIONS.items():
         lines += ["", f"[{name}]", f"# read by {section.command}"]

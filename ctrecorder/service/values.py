@@ -7,6 +7,7 @@ text.  Pure; no numpy, because the parsers of the commands import this module.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 
 from ctrecorder import times, uapi
@@ -73,10 +74,12 @@ def path(text: str) -> str:
 
 
 def template(text: str) -> str:
-    """A full path that does not end with a slash."""
-    if text.endswith("/"):
+    """A full path whose last part is a file name, also when its strftime fields are replaced."""
+    folder, _, pattern = path(text).rpartition("/")
+    name = time.strftime(pattern, time.gmtime(0))
+    if "%" in folder or "/" in name or name in ("", ".", "..") or not name.isprintable():
         raise ValueError
-    return path(text)
+    return text
 
 
 def key(text: str) -> str:

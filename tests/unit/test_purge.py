@@ -13,7 +13,8 @@ import pytest
 
 from ctrecorder.archive import retention
 from ctrecorder.folder import Folder
-from tests.unit.maintain.test_expire import DAY, SECOND, T, days, record
+from tests.support.slow_pairing import SECOND, T
+from tests.unit.maintain.test_expire import DAY, days, record
 
 DEBIAN = Path(__file__).resolve().parents[2] / "debian"
 

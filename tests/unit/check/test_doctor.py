@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from pathlib import Path
 
 import pytest
@@ -31,13 +32,19 @@ HARMFUL += (
 )
 
 
-def test_a_bad_configuration_comes_first_and_alone(tmp_path: Path) -> None:
+def test_a_bad_configuration_comes_first_and_the_rest_is_looked_at(tmp_path: Path) -> None:
     conf = tmp_path / "x.conf"
-    conf.write_text("[record]\nrotate = 0\nrows = 0\n")
-    found = doctor.diagnose(str(conf))
-    assert [one.what.partition(": ")[2][:7] for one in found] == ["line 2:", "line 3:"]
-    fixes = {one.fix for one in found if isinstance(one, Finding)}
-    assert fixes == {f"fix the file, then: ctrecord --check-config -c {conf}"}
+    conf.write_text("[record]\nrotate = 0\nnat_only = x\n[expire]\nmax_age = 5\n")
+    os.utime(conf, (0, 0))
+    first, second, third, *others = doctor.diagnose(str(conf))
+    assert isinstance(first, Finding)
+    assert first.what.endswith("in minutes; using rotate = 60")
+    assert first.fix == f"fix the file, then: ctrecord --check-config -c {conf}"
+    last = "; the recorder uses the last right value, or does not start without one"
+    assert f"line 3: nat_only = x: allowed is yes or no{last}" in second.what
+    assert "; nothing is deleted, since 1970.01.01" in third.what
+    assert third.what.endswith(" at the latest")
+    assert others, "the machine is looked at too"
 
 
 def test_the_report_names_what_each_command_changes() -> None:

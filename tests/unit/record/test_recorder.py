@@ -26,7 +26,8 @@ from ctrecorder.record.clock import Clock
 from ctrecorder.record.deadlines import FLUSH_NS, HEARTBEAT_NS
 from ctrecorder.record.dump import RESYNC_DELAY_NS, STALL_NS
 from ctrecorder.record.guard import Guard
-from ctrecorder.record.recorder import Recorder, RecorderOptions
+from ctrecorder.record.options import RecorderOptions
+from ctrecorder.record.recorder import Recorder
 from ctrecorder.record.sample import FlowSample
 from ctrecorder.segment.reader import Segment
 from ctrecorder.service import daemon, messages

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ctrecorder.errors import UsageError
+from ctrecorder.record import options, report
 from ctrecorder.service import config, settings, values
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -24,11 +25,22 @@ def conf(tmp_path: Path) -> Path:
     return tmp_path / "x.conf"
 
 
+def problems(path: Path) -> list[str]:
+    return [str(problem) for problem in config.read(str(path)).problems]
+
+
+def chosen(path: str | None, section: str) -> dict[str, values.Value]:
+    """The values of a section of a file with which nothing is wrong."""
+    read = config.read(path)
+    assert read.problems == []
+    return read.choose(section).values
+
+
 def test_without_a_file_every_setting_has_its_default(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(config, "DEFAULT_PATH", str(tmp_path / "none.conf"))
-    assert config.load(None, "record") == {
+    assert chosen(None, "record") == {
         "template": "/var/log/ctrecorder/%Y%m%d-%H%M%S.ctlog",
         "rotate": 60,
         "protocols": (),
@@ -45,7 +57,7 @@ def test_without_a_file_every_setting_has_its_default(
         "group": None,
         "mode": 0o640,
     }
-    assert config.load(None, "expire") == {
+    assert chosen(None, "expire") == {
         "folder": "/var/log/ctrecorder",
         "max_age": 90 * 86400,
         "max_size": None,
@@ -62,9 +74,9 @@ def test_the_file_goes_over_the_default_and_the_command_line_over_the_file(conf:
     args = argparse.Namespace(config=str(conf), rotate=None, protocols=(1,), nat_only=None)
     config.merge(args, "record")
     assert (args.rotate, args.protocols, args.nat_only, args.rows) == (5, (1,), True, 16384)
-    expire = config.load(str(conf), "expire")
+    expire = chosen(str(conf), "expire")
     assert (expire["max_size"], expire["min_free"]) == (3 << 29, 0.075)
-    assert config.load(str(conf), "record")["protocols"] == (6, 17)
+    assert chosen(str(conf), "record")["protocols"] == (6, 17)
 
 
 def test_a_zero_of_the_command_line_is_not_taken_for_nothing(conf: Path) -> None:
@@ -99,7 +111,10 @@ def test_a_zero_of_the_command_line_is_not_taken_for_nothing(conf: Path) -> None
         ("[record]\nmode = 440", "line 2: mode = 440: allowed is"),
         ("[record]\nuser = a b", "line 2: user = a b: allowed is the name of a user"),
         ("[record]\nrotat = 5", "line 2: no setting rotat in [record] (did you mean rotate?)"),
-        ("[record]\nrotate = 5\n  nat_only = yes", "line 2: the line after rotate is indented"),
+        (
+            "[record]\nrotate = 5\n  nat_only = yes",
+            "line 3: nat_only = yes: is indented: do not indent settings",
+        ),
         (
             "[recrod]\nrotate = 5",
             "line 1: no section [recrod] (did you mean record?): there are record, squeeze, expire",
@@ -115,47 +130,57 @@ def test_a_zero_of_the_command_line_is_not_taken_for_nothing(conf: Path) -> None
             "line 2: max_age = 90: allowed is a number with s, m, h, d, w or y, or empty (keep for "
             "ever)",
         ),
+        ("[record]\ntemplate = /var/%Y/x", "line 2: template = /var/%Y/x: allowed is a full path"),
+        ("[record]\ntemplate = /var/x%D", "line 2: template = /var/x%D: allowed is a full path"),
+        ("[record\nrotate = 5", "line 1: [record: is not a section, such as [record]"),
+        ("[record] x\nrotate = 5", "line 1: [record] x: is not a section, such as [record]"),
+        (
+            "[squeeze]\nmax_age = 1y",
+            "line 2: no setting max_age in [squeeze]: it belongs in [expire]",
+        ),
         ("[expire]\nmax_age = 0d", "line 2: max_age = 0d: allowed is"),
         ("[expire]\nmax_size = -1G", "line 2: max_size = -1G: allowed is"),
         ("[expire]\nmin_free = 100%", "line 2: min_free = 100%: allowed is"),
         ("[record]\nuser = \x1b[31m", "line 2: user = \\x1b[31m: allowed is"),
     ],
 )
-def test_an_error_names_file_line_setting_and_what_is_allowed(
+def test_a_problem_names_file_line_setting_and_what_is_allowed(
     conf: Path, text: str, line: str
 ) -> None:
     conf.write_text(text, encoding="utf-8")
-    for section in (
-        settings.SECTIONS
-    ):  # wherever it stands: a command does not start with half of what was meant
-        with pytest.raises(UsageError) as error:
-            config.load(str(conf), section)
-        assert str(error.value).startswith(f"{conf}: {line}")
+    (problem,) = problems(conf)
+    assert problem.startswith(f"{conf}: {line}")
 
 
 def test_check_tells_all_that_is_wrong(conf: Path) -> None:
-    conf.write_text("[record]\nrotate = x\n[expire]\n[squeeze]\nrotate = 5\n[expir]\n")
-    assert [line.removeprefix(f"{conf}: ")[:7] for line in config.check(str(conf))] == [
-        "line 2:",
-        "line 5:",
-        "line 6:",
+    conf.write_text(
+        "[record]\nrotate = x\n[expire]\nmax_age\n[squeeze]\nrotate = 5\n[expir]\nmax_size = 1\n"
+        "[seal]\nkey = /a\nkey = /b\n"
+    )
+    assert [line.removeprefix(f"{conf}: ").partition(":")[0] for line in problems(conf)] == [
+        f"line {number}" for number in (2, 4, 6, 7, 11)
     ]
-    with pytest.raises(UsageError, match=r"\(and 2 more: ctrecord --check-config\)"):
-        config.load(str(conf), "record")
+    with pytest.raises(UsageError, match=r"line 4: .* \(and 1 more: ctrecord --check-config\)"):
+        config.merge(argparse.Namespace(config=str(conf)), "expire")
 
 
-def test_what_is_no_configuration_is_refused_in_a_line(
+def test_what_is_no_configuration_is_a_problem_of_every_section(
     conf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UsageError, match="no such file"):
-        config.load(str(conf), "record")
-    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
-        config.load(str(conf.parent), "record")
+        config.read(str(conf))
     conf.write_bytes(b"[record]\n\xff\xfe")
-    with pytest.raises(UsageError, match="not UTF-8 at byte 9"):
-        config.load(str(conf), "record")
-    with pytest.raises(UsageError, match="longer than 1048576 bytes"):
-        config.load("/dev/zero", "record")
+    for path, what in (
+        (conf.parent, "cannot be read: Is a directory"),
+        (conf, "is not a configuration: not UTF-8 at byte 9"),
+        (Path("/dev/zero"), "is not a configuration: longer than 1048576 bytes"),
+    ):
+        read = config.read(str(path))
+        line = f"{path}: {what}"
+        assert [str(problem) for problem in read.problems] == [line]
+        for section in ("record", "squeeze", "expire", "seal"):
+            assert read.choose(section).refusals == [line]
+        assert read.folder() == (settings.DEFAULT_FOLDER, f"{line}; reading /var/log/ctrecorder")
 
 
 def test_the_command_line_allows_what_the_file_allows() -> None:
@@ -198,9 +223,8 @@ def test_the_shipped_file_is_the_table_and_says_the_defaults(tmp_path: Path) -> 
     )
     live = tmp_path / "live.conf"
     live.write_text(re.sub(r"^#(\w+ =)", r"\1", shipped, flags=re.MULTILINE))
-    assert config.check(str(live)) == []
     for section, declared in settings.SECTIONS.items():
-        assert config.load(str(live), section) == {
+        assert chosen(str(live), section) == {
             one.name: one.parse(one.default) for one in declared.settings
         }
 
@@ -240,3 +264,34 @@ def test_ctrecorder_conf_5_tells_every_setting_as_the_table_does() -> None:
 def test_parsers_may_import_it_without_numpy(module: str) -> None:
     code = f"import sys, {module}; print('numpy' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "False\n"
+
+
+def test_ctrecorder_conf_5_says_what_a_wrong_setting_does() -> None:
+    """Each setting is in the item of its kind, and the settings of a reload are listed."""
+    page = (ROOT / "man" / "ctrecorder.conf.5").read_text()
+    body = page[page.index(".Sh WRONG SETTINGS") : page.index(".Sh DIAGNOSTICS")]
+    items = [
+        re.sub(r"[^\w]+", " ", line).split()
+        for line in re.findall(r"^\.It (.*)", body, re.MULTILINE)
+    ]
+    told = [{word for word in words if word not in ("Cm", "Bq")} for words in items]
+    kinds = settings.WhenWrong
+    expected = [
+        {one.name for _, one in ALL if one.when_wrong is kinds.DEFAULT},
+        {one.name for _, one in ALL if one.when_wrong is kinds.LAST_GOOD},
+        *(
+            {
+                section,
+                *(one.name for name, one in ALL if name == section and one.when_wrong is kind),
+            }
+            for section, kind in (("squeeze", kinds.REFUSE), ("expire", kinds.REFUSE))
+        ),
+        {"audit"},
+    ]
+    assert told == expected
+    listed = re.search(r"A reload changes\n\.Cm (.*)\nand\n\.Cm (\w+)", page)
+    assert listed is not None
+    names = report._SETTINGS
+    assert {*listed[1].replace(",", " ").split(), listed[2]} == {
+        names.get(name, name) for name in options.RELOADED
+    }

@@ -1,0 +1,181 @@
+"""The settings of a recorder: the command line over the file, and instead of a wrong setting the
+last value that was right.
+
+These values are stored in the folder that systemd gives a unit for its state.  A recorder that is
+started by hand has none: it does not start with a wrong setting that limits what is recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ctrecorder.errors import ArchiveError, CtrecorderError
+from ctrecorder.folder import Folder
+from ctrecorder.kernel.netns import Namespace
+from ctrecorder.record.options import RecorderOptions
+from ctrecorder.service import config, messages
+from ctrecorder.service.key import read_key
+from ctrecorder.service.log import Log
+from ctrecorder.service.settings import SECTIONS, WhenWrong
+from ctrecorder.times import HOUR
+
+SECTIONS_READ = ("record", "seal")
+REMIND_NS = HOUR
+_MODE = 0o640
+# A few hundred bytes; a longer file is not ours.
+_MAX_BYTES = 1 << 16
+
+Texts = dict[str, dict[str, str]]
+
+
+class Configured:
+    """The settings that a recorder uses.
+
+    `given`: those of the command line, by name; None: not given.  `path`: the configuration, None:
+    the default file.
+
+    Attributes:
+    `values`: of [record], by name.
+    `notices`: what is wrong and what is used instead, a line each.
+    """
+
+    def __init__(
+        self, given: Mapping[str, Any], path: str | None, namespace: Namespace | None = None
+    ) -> None:
+        names = [one.name for one in SECTIONS["record"].settings]
+        self._given = {name: given[name] for name in names if given.get(name) is not None}
+        self._path = None if path is None else os.path.abspath(path)
+        self._namespace = namespace
+        self._store = Store(path)
+        self._last_good = self._store.load()
+        self._texts: Texts = {}
+        self.values: dict[str, Any] = {}
+        self.notices: list[str] = []
+        self._due = 0  # when they are logged again, monotonic ns
+
+    def read(self) -> RecorderOptions:
+        """Read the file; returns the options.
+
+        Raises UsageError if the recorder must not record with them: then nothing has changed.
+        """
+        read = config.read(self._path)
+        record, seal = (
+            read.choose(name, given=self._given, last_good=self._last_good.get(name))
+            for name in SECTIONS_READ
+        )
+        record.raise_refusals()
+        seal.raise_refusals()
+        values = {**record.values, **self._given}
+        options = self._options(values, read_key(seal.texts["key"]))
+        self._texts = {"record": record.texts, "seal": seal.texts}
+        self.values, self.notices = values, [*record.notices, *seal.notices]
+        return options
+
+    def used(self, log: Log, now: int) -> None:
+        """The recorder runs with what was read.
+
+        Store it for a later start, and log what is wrong in the file.  `now`: monotonic ns.
+        """
+        try:
+            self._keep()
+        except (ArchiveError, OSError) as error:
+            text = f"the settings cannot be stored for a later start: {error}"
+            log.send(messages.SKIPPED, text, path=self._store.path, error=str(error))
+        self._remind_at(now, log)
+
+    def refused(self, error: CtrecorderError, log: Log, now: int) -> None:
+        """The recorder cannot take over what was read: log it.  `now`: monotonic ns."""
+        self.notices = [f"{error}; recording continues with the settings of before"]
+        self._remind_at(now, log)
+
+    def remind(self, log: Log, now: int) -> None:
+        """Log what is wrong again if an hour has passed.  `now`: monotonic ns."""
+        if self.notices and self._due <= now:
+            self._remind_at(now, log)
+
+    def _remind_at(self, now: int, log: Log) -> None:
+        self._due = now + REMIND_NS
+        for notice in self.notices:
+            log.send(messages.WRONG_SETTING, notice, problem=notice)
+
+    def _keep(self) -> None:
+        """Store the texts that may be used instead of wrong ones.  Raises ArchiveError, OSError."""
+        kept: Texts = {}
+        for section, texts in self._texts.items():
+            names = [
+                one.name
+                for one in SECTIONS[section].settings
+                if one.when_wrong is WhenWrong.LAST_GOOD
+            ]
+            # A setting of the command line was not taken from the file.
+            before = self._last_good.get(section, {})
+            found = {name: (before if name in self._given else texts).get(name) for name in names}
+            kept[section] = {name: text for name, text in found.items() if text is not None}
+        if kept != self._last_good:
+            self._last_good = kept
+            self._store.save(kept)
+
+    def _options(self, values: Mapping[str, Any], key: bytes) -> RecorderOptions:
+        return RecorderOptions(
+            template=os.path.abspath(values["template"]),
+            rotate_minutes=values["rotate"],
+            protocols=values["protocols"],
+            nat_only=values["nat_only"],
+            updates=values["updates"],
+            resync=values["resync"],
+            buffer_bytes=values["buffer"] << 10,
+            block_rows=values["rows"],
+            memory_bytes=values["memory"] << 20,
+            mode=values["mode"],
+            key=key,
+            namespace=self._namespace,
+            accept_notrack=values["accept_notrack"],
+            probe=values["probe"],
+        )
+
+
+class Store:
+    """The file of the last right values, one for each configuration: texts by section and name."""
+
+    def __init__(self, path: str | None) -> None:
+        # systemd sets it for a unit with StateDirectory=.
+        self._folder = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+        self._name = f"{os.path.basename(path or config.DEFAULT_PATH)}.last-good"
+
+    @property
+    def path(self) -> str:
+        return os.path.join(self._folder, self._name)
+
+    def load(self) -> Texts:
+        """The values; {} if there are none."""
+        if not self._folder:
+            return {}
+        try:
+            with Path(self.path).open("rb") as file:
+                data = file.read(_MAX_BYTES + 1)
+            found = json.loads(data) if len(data) <= _MAX_BYTES else {}
+            return {
+                section: {str(name): str(text) for name, text in found[section].items()}
+                for section in SECTIONS_READ
+                if section in found
+            }
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            return {}
+
+    def save(self, texts: Texts) -> None:
+        """Replace the file.  Raises ArchiveError, OSError."""
+        if not self._folder:
+            return
+        aside = f".{self._name}.{os.getpid()}"
+        with Folder(self._folder) as folder:
+            folder.remove(aside)
+            descriptor = folder.create(aside, _MODE)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(texts, file)
+                file.flush()
+                os.fsync(descriptor)
+            folder.rename(aside, self._name)

@@ -1,0 +1,80 @@
+"""What a recorder records and where, and what of it can change while it runs."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ctrecorder import labels
+from ctrecorder.ctlog.frame import COVERAGE, Json
+from ctrecorder.ctlog.header import Header
+from ctrecorder.kernel import sockets
+from ctrecorder.kernel.netns import Namespace
+
+HEADER_SYSCTLS = ("nf_conntrack_events", "nf_conntrack_timestamp", "nf_conntrack_acct")
+# Fields that a reload changes; the others need a restart.
+RELOADED = (
+    "rotate_minutes",
+    "protocols",
+    "nat_only",
+    "updates",
+    "resync",
+    "memory_bytes",
+    "mode",
+)
+
+
+@dataclass(frozen=True)
+class RecorderOptions:
+    """What to record and where.  The defaults are those of `settings`."""
+
+    template: str
+    rotate_minutes: int
+    protocols: Collection[int]  # empty: all
+    nat_only: bool
+    updates: bool
+    resync: bool
+    buffer_bytes: int
+    block_rows: int
+    memory_bytes: int
+    mode: int
+    key: bytes = field(default=b"", repr=False)  # b"": not sealed
+    accept_notrack: bool = False
+    probe: bool = True
+    namespace: Namespace | None = None  # that of --netns
+
+    def reloaded(self, wanted: RecorderOptions) -> RecorderOptions:
+        """These options with those of `wanted` that a running recorder can take over."""
+        return replace(self, **{name: getattr(wanted, name) for name in RELOADED})
+
+    def records_as(self, other: RecorderOptions) -> bool:
+        """If the same events are recorded."""
+        names = ("protocols", "nat_only", "updates")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
+
+    def header(self, buffer_bytes: int, netns: str | None, state: Json) -> Header:
+        """The header of a segment that is opened now, without its place in the chain."""
+        return Header(
+            host=socket.gethostname(),
+            boot_id=_boot_id(),
+            kernel=os.uname().release,
+            protocols=tuple(labels.protocol(number) for number in sorted(self.protocols)),
+            updates=self.updates,
+            nat_only=self.nat_only,
+            buffer_bytes=buffer_bytes,
+            sysctls={name: sockets.sysctl(name) for name in HEADER_SYSCTLS},
+            requires=(COVERAGE,),
+            netns=netns,
+            state=state,
+        )
+
+
+def _boot_id() -> str | None:
+    """The id of this boot of the machine; None if the kernel has none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return None
