@@ -48,11 +48,14 @@ class Configured:
     ) -> None:
         names = [one.name for one in SECTIONS["record"].settings]
         self._given = {name: given[name] for name in names if given.get(name) is not None}
+        if "template" in self._given:
+            self._given["template"] = os.path.abspath(self._given["template"])
         self._path = None if path is None else os.path.abspath(path)
         self._namespace = namespace
         self._store = Store(path)
         self._last_good = self._store.load()
         self._texts: Texts = {}
+        self._key = b""
         self.values: dict[str, Any] = {}
         self.notices: list[str] = []
         self._due = 0  # when they are logged again, monotonic ns
@@ -70,8 +73,11 @@ class Configured:
         record.raise_refusals()
         seal.raise_refusals()
         values = {**record.values, **self._given}
-        options = self._options(values, read_key(seal.texts["key"]))
-        self._texts = {"record": record.texts, "seal": seal.texts}
+        # At a reload, root may be given up, and with it the right to read the file.
+        same = self._texts.get("seal") == seal.texts
+        key = self._key if same else read_key(seal.texts["key"])
+        options = self._options(values, key)
+        self._texts, self._key = {"record": record.texts, "seal": seal.texts}, key
         self.values, self.notices = values, [*record.notices, *seal.notices]
         return options
 
@@ -121,7 +127,7 @@ class Configured:
 
     def _options(self, values: Mapping[str, Any], key: bytes) -> RecorderOptions:
         return RecorderOptions(
-            template=os.path.abspath(values["template"]),
+            template=values["template"],
             rotate_minutes=values["rotate"],
             protocols=values["protocols"],
             nat_only=values["nat_only"],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import struct
+import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ import pytest
 
 from ctrecorder import uapi
 from ctrecorder.ctlog.frame import Gap, Kind, Mark
+from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import KernelError
-from ctrecorder.kernel import sockets
+from ctrecorder.kernel import bpf, sockets
 from ctrecorder.kernel.sockets import DumpSocket, EventSocket, SlotBuffer
 from ctrecorder.record import report as counters
 from ctrecorder.record.clock import Clock
+from ctrecorder.record.configured import Configured
 from ctrecorder.record.deadlines import FLUSH_NS, HEARTBEAT_NS
 from ctrecorder.record.dump import RESYNC_DELAY_NS, STALL_NS
 from ctrecorder.record.guard import Guard
@@ -123,6 +126,7 @@ class Events(EventSocket):
         self.capped = ""
         self.buffer_bytes = buffer_bytes
         self.dropped = 0
+        self.changes: list[tuple[bool, bytes | None]] = []
         self.queued: list[bytes] = []
         self.largest_batch = 0
         self._machine = machine
@@ -144,6 +148,9 @@ class Events(EventSocket):
 
     def drops(self) -> int:
         return self.dropped
+
+    def change(self, updates: bool, program: bytes | None) -> None:
+        self.changes.append((updates, program))
 
 
 class Dump(DumpSocket):
@@ -234,7 +241,12 @@ class Stage:
     """A recorder with everything around it."""
 
     def __init__(
-        self, folder: Path, monkeypatch: pytest.MonkeyPatch, *, buffer_bytes: int = 64 << 20
+        self,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        buffer_bytes: int = 64 << 20,
+        conf: Path | None = None,
     ) -> None:
         monkeypatch.setattr(counters, "log_obstacles", lambda *args: None)
         monkeypatch.setattr(sockets, "sysctl", lambda name: 1)
@@ -257,7 +269,11 @@ class Stage:
             memory_bytes=1 << 20,
             mode=0o640,
         )
-        self.recorder = Recorder(options, self.log, self.machine)
+        configured = None
+        if conf is not None:
+            configured = Configured({"template": options.template}, str(conf))
+            options = configured.read()
+        self.recorder = Recorder(options, self.log, self.machine, configured)
         self.recorder.open(lambda *args: self.events, self._connect_dump, Quiet)
         self.machine.ready = [
             lambda: SIGNALS if self.signals.sent else None,
@@ -318,6 +334,11 @@ def marks(path: Path, what: str) -> list[Mark]:
 def gaps(path: Path) -> list[Gap]:
     with Segment(str(path)) as segment:
         return segment.gaps
+
+
+def header(path: Path) -> Header:
+    with Segment(str(path)) as segment:
+        return segment.header
 
 
 @pytest.fixture
@@ -865,3 +886,83 @@ def test_what_explains_a_connection_without_a_start(
     assert stage.log.texts(messages.UNHEARD) == []
     complete = [mark.is_complete_dump for path in stage.segments() for mark in marks(path, "dump")]
     assert all(complete) is (reason != "resized")
+
+
+def reload_at(stage: Stage, seconds: float, conf: Path, text: str) -> None:
+    """Plan a change of the configuration and SIGHUP."""
+
+    def change() -> None:
+        conf.write_text(text)
+        stage.signals.sent.append(signal.SIGHUP)
+
+    stage.machine.at(seconds, change)
+
+
+def test_a_reload_changes_what_is_recorded_without_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf, folder = tmp_path / "x.conf", tmp_path / "log"
+    folder.mkdir()
+    conf.write_text("[record]\nprotocols = tcp\n")
+    stage = Stage(folder, monkeypatch, conf=conf)
+    new = "[record]\nnat_only = yes\nupdates = yes\nrotate = 20\nmemory = 128\nbuffer = 128\n"
+    reload_at(stage, 70, conf, new)
+    stage.arrive(69.9, 1)
+    stage.arrive(80, 2)
+    stage.run(1000)
+    first, second, third = stage.segments()
+    assert (ids(first), ids(second), ids(third)) == ([1], [2], [])
+    assert (header(first).protocols, header(first).nat_only) == (("tcp",), False)
+    assert (header(second).protocols, header(second).nat_only) == ((), True)
+    assert (header(first).updates, header(second).updates) == (False, True)
+    assert stage.events.changes == [(True, bpf.event_filter((), True))]
+    assert stage.recorder._queue.memory_bytes == 128 << 20
+    (gap,) = gaps(first) + gaps(second)
+    assert (gap.reason, gap.detail) == (
+        "not-recording",
+        "the settings of what is recorded were changed",
+    )
+    assert START + 69 * SECOND <= gap.begin <= START + 70 * SECOND <= gap.end
+    assert gap.end - gap.begin < 2 * SECOND
+    assert third.name.endswith("-1220.ctlog"), "rotate = 20"
+    (said,) = stage.log.texts(messages.RELOADED)
+    assert "changed: rotate, protocols, nat_only, updates, memory" in said
+    assert said.endswith("after the next restart: buffer")
+
+
+def test_a_reload_that_changes_nothing_only_begins_a_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf, folder = tmp_path / "x.conf", tmp_path / "log"
+    folder.mkdir()
+    conf.write_text("[record]\nprotocols = tcp\n")
+    stage = Stage(folder, monkeypatch, conf=conf)
+    reload_at(stage, 70, conf, "[record]\nprotocols = tcp\n[expire]\nmax_age = ?\n")
+    stage.run(100)
+    assert len(stage.segments()) == 2
+    assert [gap for path in stage.segments() for gap in gaps(path)] == []
+    assert stage.events.changes == []
+    assert stage.log.texts(messages.RELOADED) == ["settings were read again; changed: nothing"]
+    assert stage.log.texts(messages.WRONG_SETTING) == []
+
+
+def test_a_wrong_setting_is_said_each_hour_and_never_widens_the_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf, folder = tmp_path / "x.conf", tmp_path / "log"
+    folder.mkdir()
+    conf.write_text("[record]\nnat_only = yes\nrotate = 1m\n")
+    stage = Stage(folder, monkeypatch, conf=conf)
+    monkeypatch.setattr(sys.modules[__name__], "MAX_WAITS", 100_000)
+    reload_at(stage, 3 * 3600 + 1800, conf, "[record]\nnat_only = nein\nrotate = 60\n")
+    stage.machine.at(4 * 3600, conf.unlink)
+    stage.machine.at(4 * 3600 + 1, lambda: stage.signals.sent.append(signal.SIGHUP))
+    stage.run(4 * 3600 + 60)
+    said = stage.log.texts(messages.WRONG_SETTING)
+    assert len(said) == 6
+    assert all(line.endswith("in minutes; using rotate = 60") for line in said[:4])
+    assert said[4].endswith("nat_only = nein: allowed is yes or no; using nat_only = yes")
+    assert "no such file" in said[5]
+    assert said[5].endswith("; recording continues with the settings of before")
+    assert {header(path).nat_only for path in stage.segments()} == {True}
+    assert stage.events.changes == []
