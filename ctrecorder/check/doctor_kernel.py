@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 from ctrecorder import uapi
 from ctrecorder.check import doctor_tools
@@ -20,6 +21,7 @@ from ctrecorder.terminal import count
 
 FAMILIES = {uapi.AF_INET: "IPv4", uapi.AF_INET6: "IPv6"}
 _TABLES = {uapi.AF_INET: "ip", uapi.AF_INET6: "ip6"}  # the names of nft(8)
+_WAKE = "ctrecorder_wake"  # a table that the operator does not have
 _SYSCTL_CHANGES = "a setting of the kernel, until the next boot"
 # The connection table is called nearly full from this share on: a scan of ports fills the rest.
 NEARLY_FULL_SHARE = 0.9
@@ -51,9 +53,13 @@ def look_at_kernel(inside: str = "") -> Iterator[Result]:
     events = sockets.sysctl("nf_conntrack_events")
     if events is None:
         fix = "boot a kernel with CONFIG_NF_CONNTRACK_EVENTS, such as Debian's: "
-        fix += "apt-get --no-remove install linux-image-amd64"
+        fix += "apt-get --no-remove install linux-image-$(dpkg --print-architecture)"
         what = "this kernel's connection tracking has no events"
-        yield Finding(what, fix, "the packages: a kernel is installed, none is removed")
+        yield Finding(
+            what,
+            fix,
+            "the packages: a kernel is installed, none is removed; the next boot takes the newest",
+        )
         return
     for name in WANTED_SYSCTLS:
         yield from _look_at_sysctl(name, inside)
@@ -84,10 +90,12 @@ def _look_at_families(inside: str) -> Iterator[Result]:
             yield Note(tracking.off_text(family), f"{why}are missing in the log")
             continue
         table = _TABLES[family]
-        rule = f"table {table} wake {{ chain forward {{ type filter hook forward priority 0; "
+        rule = f"table {table} {_WAKE} {{ chain forward {{ type filter hook forward priority 0; "
         rule += "ct state new counter; }; }"
         fix = f"load the router's NAT rules, or only: {inside}nft '{rule}'"
-        changes = f"the firewall: the table {table} wake, which counts and drops nothing"
+        changes = f"the firewall, until the next boot: the table {table} {_WAKE}, which counts and "
+        changes += "drops nothing. It turns connection tracking on, which takes memory, and can "
+        changes += "refuse connections when its table is full"
         yield Finding(tracking.off_text(family), fix, changes)
 
 
@@ -107,7 +115,7 @@ def prove_events() -> Iterator[Finding]:
     if not arrived:
         what = "events do not arrive: the kernel made and deleted an entry and sent no event of it"
         changes = "nothing: look for a driver that offloads connections and takes their events. "
-        changes += "Unload it, or boot Debian's kernel"
+        changes += "Decide yourself whether to unload it, or to boot Debian's kernel"
         yield Finding(what, "journalctl --dmesg --grep='offload|conntrack'", changes)
 
 
@@ -211,26 +219,46 @@ _TIME_DAEMON_STATES = {
     "openntpd": "ntpctl -s all",
     "systemd-timesyncd": "timedatectl timesync-status",
 }
+# Programs that set the clock, by their names in /proc (15 characters): also those that are not from
+# Debian, or that Debian does not call a time daemon.
+_CLOCK_PROGRAMS = frozenset({"chronyd", "ntpd", "openntpd", "systemd-timesyn", "ptpd"})
+_CLOCK_PROGRAMS |= {"phc2sys", "ptp4l", "timemaster", "ts2phc"}
 
 
 def _fix_of_clock() -> tuple[str, str]:
     """The command that synchronises the clock, and what it changes.
 
-    Debian has one time daemon at a time: to install another one would remove the first.
+    Debian has one time daemon at a time: to install another one would remove the first.  Two that
+    run would set the clock against each other.
     """
     if doctor_tools.in_container():
         fix = "on the host of this container, look at its time daemon: timedatectl"
         return fix, "nothing: a container has the clock of its host"
     daemon = _installed_time_daemon()
+    unit = f"{daemon}.service"
+    if daemon and doctor_tools.unit_properties(unit).get("ActiveState") == "active":
+        why = f"nothing: it shows why {daemon}, which runs, has not synchronised the clock"
+        return _TIME_DAEMON_STATES.get(daemon, f"systemctl status {unit}"), why
+    if running := _clock_program():
+        why = "nothing: it shows the program that sets the clock. Find out why it does not "
+        return f"ps -fp {running}", f"{why}synchronise it"
     if daemon is None:
         fix = "apt-get --no-remove install systemd-timesyncd"
         return fix, "the packages: a time daemon is installed, none is removed; it sets the clock"
-    unit = f"{daemon}.service"
-    if doctor_tools.unit_properties(unit).get("ActiveState") == "active":
-        why = f"nothing: it shows why {daemon}, which runs, has not synchronised the clock"
-        return _TIME_DAEMON_STATES.get(daemon, f"systemctl status {unit}"), why
     fix = f"systemctl enable --now {unit}"
     return fix, f"{daemon}, which is installed, is started now and at each boot; it sets the clock"
+
+
+def _clock_program() -> int | None:
+    """The pid of a program that runs and sets the clock; None if there is none."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            name = (folder / "comm").read_text("utf-8", "replace").strip()
+        except OSError:
+            continue  # it ended in this moment
+        if name in _CLOCK_PROGRAMS:
+            return int(folder.name)
+    return None
 
 
 def _installed_time_daemon() -> str | None:

@@ -10,15 +10,20 @@ from dataclasses import dataclass
 
 from ctrecorder.archive import find
 from ctrecorder.archive.find import Span
+from ctrecorder.archive.retention import HOLDS, RECEIPTS
 from ctrecorder.check.doctor_service import RESTARTS, UNIT
 from ctrecorder.check.doctor_tools import Finding, Note, Result
 from ctrecorder.maintain.expire import undated
 from ctrecorder.query.evidence import live_states
 from ctrecorder.record.deadlines import HEARTBEAT_NS
+from ctrecorder.service.settings import DEFAULT_FOLDER
+from ctrecorder.service.unsent import UNSENT
 from ctrecorder.service.values import Value
 from ctrecorder.terminal import count
 from ctrecorder.times import BEGIN, END, SECOND
 
+# What commands of this suite make beside the segments.
+_OWN_FILES = {HOLDS, RECEIPTS, UNSENT, "replaced"}
 TMPFILES = "/usr/lib/tmpfiles.d/ctrecorder.conf"
 # An idle recorder writes a heartbeat.  If three are missing, the cause is not a slow disk.
 SILENT_SECONDS = 3 * HEARTBEAT_NS // SECOND
@@ -47,8 +52,10 @@ def look_at_log(folder: str) -> Iterator[Finding]:
             default=None,
         )
     except FileNotFoundError:
-        fix, changes = f"mkdir -m 750 {folder}", "the disk: the folder is created"
-        if os.path.exists(TMPFILES):
+        fix = f"mkdir -m 750 {shlex.quote(folder)}"
+        changes = "the disk: the folder is created. If it belongs on a disk that is not mounted, "
+        changes += "mount that instead"
+        if os.path.exists(TMPFILES) and folder == DEFAULT_FOLDER:
             fix = f"systemd-tmpfiles --create ctrecorder.conf && systemctl restart {UNIT}"
             changes = "the disk and the recorder: the folder is created, the recorder restarted"
         yield Finding(f"{folder} does not exist", fix, changes)
@@ -58,9 +65,7 @@ def look_at_log(folder: str) -> Iterator[Finding]:
         yield Finding(f"this user may not read {folder}", fix)
         return
     if others:
-        what = f"every user can read {folder}, which contains personal data"
-        changes = "the permissions of the folder: only its owner and group have access"
-        yield Finding(what, f"chmod o= {shlex.quote(folder)}", changes)
+        yield _of_open_folder(folder)
     if newest_segment is None:
         yield Finding(f"there is no segment in {folder}", f"systemctl restart {UNIT}", RESTARTS)
     elif time.time() - newest_segment > SILENT_SECONDS:
@@ -86,6 +91,21 @@ _UNHEARD = (
     "nothing: it shows when. Look for rules with `ct event set`, for programs that set "
     "net.netfilter.nf_conntrack_events, and for offloading by a driver"
 )
+
+
+def _of_open_folder(folder: str) -> Finding:
+    """The finding about a folder of segments that every user can read."""
+    what = f"every user can read {folder}, which contains personal data"
+    listed = find.find([folder])
+    ours = {os.path.basename(path) for path in listed.segments} | _OWN_FILES
+    others = sorted(set(os.listdir(folder)) - ours)
+    if others:
+        what += f". Other programs may need it: it has other files, such as {others[0]}"
+        changes = "nothing: it shows the folder. Record to a folder of its own: template in "
+        changes += "ctrecorder.conf(5)"
+        return Finding(what, f"ls -la {shlex.quote(folder)}", changes)
+    changes = "the permissions of the folder: only its owner and group have access"
+    return Finding(what, f"chmod o= {shlex.quote(folder)}", changes)
 
 
 def look_at_disk(folder: str) -> Iterator[Finding]:

@@ -22,6 +22,7 @@ SQUEEZE_TIMER, EXPIRE_TIMER = "ctsqueeze.timer", "ctexpire.timer"
 RESTARTS = "the recorder: it is restarted, with a gap of about a second"
 _STARTS = "the recorder: it is started now"
 _STARTS_AT_BOOT = "the recorder: it is also started at each boot"
+_STARTS_FROM_NOW = "the recorder: it is started now and at each boot"
 
 
 def look_at_settings(read: Configuration) -> Iterator[Finding]:
@@ -98,7 +99,7 @@ def look_at_namespace_unit(namespace: Namespace, settings: dict[str, Value]) -> 
         # A recorder that was started by hand is enough.
         if not listened or shown.get("ActiveState") == "active":
             what = f"{starter} is off: no recorder is started for this network namespace"
-            yield Finding(what, f"systemctl enable --now {starter}", _STARTS_AT_BOOT)
+            yield Finding(what, f"systemctl enable --now {starter}", _STARTS_FROM_NOW)
         return
     shown["UnitFileState"] = started.get("UnitFileState", "")
     yield from _look_at_recorder(unit, shown, settings, enable=starter)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ctrecorder.cli import common
-from ctrecorder.errors import CtrecorderError, ExitCode
+from ctrecorder.errors import CtrecorderError, ExitCode, KernelError
 from ctrecorder.service.config import argument, read
 from ctrecorder.terminal import printable
 
@@ -137,7 +137,13 @@ def _run(args: argparse.Namespace, configured: Configured, log: Log) -> int:
 
     options = configured.read()
     user, group, nice = (configured.values[name] for name in ("user", "group", "nice"))
-    daemon.set_nice(nice)
+    try:
+        if nice or args.nice is not None:
+            daemon.set_nice(nice)
+    except KernelError as error:
+        if args.nice is not None:
+            raise
+        configured.notices.append(f"{error}; recording without")
     live.make_folder(*privileges.ids_of(user, group))
     recorder = Recorder(options, log, configured=configured)
     recorder.open()

@@ -60,6 +60,7 @@ SHOWN = (
     "privileges.has_net_admin",
     "privileges.ids_of",
     "privileges.status_of",
+    "settings.DEFAULT_FOLDER",
     "settings.RESOLUTIONS",
     "settings.SECTIONS",
     "settings.WhenWrong",

@@ -176,7 +176,7 @@ _RECORD = (
         "0",
         "",
         "a whole number, -20 to 19",
-        "The nice value of the recorder.",
+        "The nice value of the recorder. 0 keeps the value with which it was started.",
         "Values below 0 need root. Under systemd, use Nice= in a drop-in instead.",
         values.number(-20, 19),
     ),

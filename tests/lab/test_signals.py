@@ -4,6 +4,7 @@ be listed meanwhile and after.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from ctrecorder.segment.reader import Segment
 from tests.support.listeners import Recorder, ctlist, listed
 from tests.support.router import CHECKOUT, INSIDE, SERVER, Lab, event_sockets, wait_until
 
@@ -69,6 +71,56 @@ def test_sighup_begins_a_new_segment(lab: Lab, tmp_path: Path) -> None:
     assert str(new) in log
     checked = cttest(tmp_path / "log")
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_sighup_reads_the_settings_again(lab: Lab, tmp_path: Path) -> None:
+    """What is recorded changes without a restart, in the kernel's filter and in the header."""
+    conf = tmp_path / "x.conf"
+    conf.write_text("[record]\nprotocols = tcp\n")
+    recorder = Recorder(lab, tmp_path / "log", "-c", conf)
+    lab.udp(INSIDE, (SERVER, 53))
+    for text, protocol in (("protocols = all", "all"), ("protocols = udp\nnat_only = yes", "udp")):
+        next_second()
+        conf.write_text(f"[record]\n{text}\n")
+        recorder.rotate()
+        tcp, udp = lab.tcp(INSIDE, (SERVER, 80)), lab.udp(INSIDE, (SERVER, 53))
+        recorder.flush()
+        segment = recorder.segments[-1]
+        assert (tcp in ports("--event", "new", segment)) == (protocol == "all")
+        assert udp in ports("--event", "new", segment)
+    next_second()
+    conf.write_text("[record]\nprotocols = http\nnat_only = yes\n")
+    recorder.rotate()
+    udp = lab.udp(INSIDE, (SERVER, 53))
+    tcp = lab.tcp(INSIDE, (SERVER, 80))
+    recorder.flush()
+    said = recorder.stop()
+    assert "settings were read again; changed: protocols, nat_only" in said
+    assert "protocols = http: allowed is" in said
+    assert "; using protocols = udp" in said
+    assert ports("--event", "new", recorder.segments[-1]) == [udp]
+    headers = [
+        json.loads(line)
+        for line in ctlist("-H", "--format", "json", tmp_path / "log").stdout.splitlines()
+    ]
+    assert [one.get("protocols") for one in headers] == [["tcp"], [], ["udp"], ["udp"]]
+    gaps = listed_gaps(tmp_path / "log")
+    assert len(gaps) == 2
+    assert all(0 <= seconds < 0.5 for seconds in gaps), gaps
+    assert cttest(tmp_path / "log").returncode == 0
+
+
+def listed_gaps(folder: Path) -> list[float]:
+    """The lengths of the gaps of changed settings, in seconds."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        with Segment(str(path)) as segment:
+            found += [
+                (gap.end - gap.begin) / 1e9
+                for gap in segment.gaps
+                if "settings of what is recorded" in gap.detail
+            ]
+    return found
 
 
 def test_a_name_that_exists_is_not_overwritten(lab: Lab, tmp_path: Path) -> None:

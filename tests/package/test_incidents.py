@@ -97,21 +97,57 @@ def test_a_killed_recorder_comes_back_and_its_hole_is_in_the_log(router: Router)
     assert "ended without closing the segment" in router.run("ctlist", "--format", "csv").stderr
 
 
-def test_a_bad_configuration_is_named_in_the_journal_and_mended_by_editing(
-    router: Router, conffile: str
-) -> None:
+def line_of(conffile: str, name: str) -> str:
+    """FILE: line N: of a setting in the shipped configuration."""
+    return f"{CONF}: line {conffile[: conffile.index(f'#{name} =')].count(chr(10)) + 1}: "
+
+
+def errors(router: Router, kind: messages.Message) -> list[str]:
+    """The texts of this kind in the journal of the recorder, at level err."""
+    found = router.journal(f"MESSAGE_ID={kind.id}", "_SYSTEMD_UNIT=ctrecord.service", "PRIORITY=3")
+    return [str(entry["MESSAGE"]) for entry in found]
+
+
+def test_a_wrong_setting_does_not_stop_the_recorder(router: Router, conffile: str) -> None:
     configure(router, conffile.replace("#rotate = 60", "rotate = 0"))
-    line = (
-        f"{CONF}: line {conffile[: conffile.index('#rotate')].count(chr(10)) + 1}: rotate = 0: "
-        "allowed is a whole number, 1 to 1440"
-    )
+    line = f"{line_of(conffile, 'rotate')}rotate = 0: allowed is a whole number, 1 to 1440"
     check = router.run("ctrecord", "--check-config", check=False)
     assert (check.returncode, check.stderr.startswith(f"ctrecord: {line}")) == (2, True)
-    router.run("systemctl", "restart", "ctrecord.service", check=False)
+    router.run("systemctl", "restart", "ctrecord.service")
+    assert errors(router, messages.WRONG_SETTING)[-1].startswith(line)
+    assert "using rotate = 60" in router.run("cttest", "--doctor", check=False).stdout
+    assert router.run("ctlist").returncode == 0
+
+
+def test_what_limits_the_recording_stays_as_it_was_or_nothing_is_recorded(
+    router: Router, conffile: str
+) -> None:
+    configure(router, conffile.replace("#nat_only = no", "nat_only = yes"))
+    router.run("systemctl", "restart", "ctrecord.service")
+    configure(router, conffile.replace("#nat_only = no", "nat_only = yse"))
+    pid = router.pid()
+    router.run("systemctl", "reload", "ctrecord.service")
+    router.wait(
+        lambda: any(
+            "using nat_only = yes" in one for one in errors(router, messages.WRONG_SETTING)
+        ),
+        "the error in the journal",
+    )
+    assert router.pid() == pid
+    router.run("systemctl", "restart", "ctrecord.service")
+    assert active(router)
+
+    line = f"{line_of(conffile, 'nat_only')}nat_only = yse: allowed is yes or no"
+    router.run("systemctl", "stop", "ctrecord.service")
+    router.sh("rm /var/lib/ctrecorder/*.last-good")
+    router.run("systemctl", "start", "ctrecord.service", check=False)
     router.wait(
         lambda: int(router.show("ctrecord.service", "NRestarts")["NRestarts"]) >= 1, "a second try"
     )
-    assert line in router.sh("journalctl -q -u ctrecord.service -n 20 --output=cat")
+    assert errors(router, messages.FAILED)[-1] == line
+    said = router.run("cttest", "--doctor", check=False).stdout
+    assert re.search(rf"nothing is recorded since \S+ 20\d\d-.*{re.escape(line)}", said), said
+    assert router.run("ctlist").returncode == 0
     configure(router, conffile)
     router.wait(lambda: active(router), "the recorder, by itself, after the file was mended")
 

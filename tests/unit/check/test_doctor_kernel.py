@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -97,7 +98,9 @@ def test_a_family_that_sleeps_alone_is_named(
     rule = re.search(r"nft ('.*')$", finding.fix)
     assert rule is not None
     shown = in_namespace(f"nft {rule[1]}; nft list ruleset")
-    assert shown.startswith({2: "table ip wake", 10: "table ip6 wake"}[family])
+    assert shown.startswith(
+        {2: "table ip ctrecorder_wake", 10: "table ip6 ctrecorder_wake"}[family]
+    )
     assert "ct state new counter" in shown
 
 
@@ -246,9 +249,29 @@ def test_the_fix_of_the_clock_keeps_the_time_daemon_that_is_there(
     monkeypatch.setattr(doctor_tools, "in_container", lambda: False)
     monkeypatch.setattr(doctor_tools, "run_tool", lambda *command: packages)
     monkeypatch.setattr(doctor_tools, "unit_properties", lambda unit: {"ActiveState": active})
+    monkeypatch.setattr(doctor_kernel, "_clock_program", lambda: None)
     assert doctor_kernel._fix_of_clock()[0] == fix
     monkeypatch.setattr(doctor_tools, "in_container", lambda: True)
     assert doctor_kernel._fix_of_clock()[0].startswith("on the host of this container")
+
+
+@pytest.mark.parametrize("packages", ["installed bash\n", "installed chrony time-daemon\n"])
+def test_a_program_that_sets_the_clock_gets_no_second_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, packages: str
+) -> None:
+    """For example linuxptp, or a chronyd that is not from Debian."""
+    monkeypatch.setattr(doctor_tools, "in_container", lambda: False)
+    monkeypatch.setattr(doctor_tools, "run_tool", lambda *command: packages)
+    monkeypatch.setattr(doctor_tools, "unit_properties", lambda unit: {})
+    program = tmp_path / "phc2sys"
+    shutil.copy("/usr/bin/sleep", program)
+    with subprocess.Popen([program, "60"]) as running:
+        try:
+            fix, changes = doctor_kernel._fix_of_clock()
+        finally:
+            running.kill()
+    assert fix == f"ps -fp {running.pid}"
+    assert changes.startswith("nothing: ")
 
 
 def test_refused_connections_are_notes() -> None:

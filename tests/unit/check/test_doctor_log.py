@@ -14,6 +14,8 @@ from ctrecorder.archive.live import LiveState, Publisher
 from ctrecorder.check import doctor_log
 from ctrecorder.check.doctor_log import DAY, DiskSpace, StoredSegment
 from ctrecorder.check.doctor_tools import Finding, Note
+from ctrecorder.ctlog.header import Header
+from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.times import SECOND
 from tests.support import forge
 
@@ -27,7 +29,7 @@ def test_a_log_that_is_silent_open_empty_or_gone_is_found(tmp_path: Path) -> Non
     (empty,) = doctor_log.look_at_log(str(tmp_path))
     assert empty.what == f"there is no segment in {tmp_path}"
     segment = tmp_path / "x.ctlog"
-    segment.touch()
+    SegmentWriter.create(str(segment), Header(), bytes(16), time_ns=time.time_ns()).close()
     assert list(doctor_log.look_at_log(str(tmp_path))) == []
     os.utime(segment, (0, time.time() - doctor_log.SILENT_SECONDS - 5))
     (silent,) = doctor_log.look_at_log(str(tmp_path))
@@ -35,10 +37,24 @@ def test_a_log_that_is_silent_open_empty_or_gone_is_found(tmp_path: Path) -> Non
     segment.touch()
     tmp_path.chmod(0o755)
     (public,) = doctor_log.look_at_log(str(tmp_path))
+    assert public.changes == "the permissions of the folder: only its owner and group have access"
     subprocess.run(public.fix, shell=True, check=True)
     assert list(doctor_log.look_at_log(str(tmp_path))) == []
     (gone,) = doctor_log.look_at_log(str(tmp_path / "none"))
     assert gone.what == f"{tmp_path}/none does not exist"
+    assert gone.fix == f"mkdir -m 750 {tmp_path}/none", "tmpfiles.d makes the default folder only"
+
+
+@pytest.mark.parametrize("name", ["syslog", ".hidden", "x.ctlog"])
+def test_a_folder_that_others_use_stays_open(tmp_path: Path, name: str) -> None:
+    """To take /tmp or /var/log from all other programs would break the machine."""
+    tmp_path.chmod(0o1777)
+    (tmp_path / name).write_text("a line of another program")
+    (public,) = doctor_log.look_at_log(str(tmp_path))
+    assert f"it has other files, such as {name}" in public.what
+    assert public.changes.startswith("nothing: it shows the folder")
+    subprocess.run(public.fix, shell=True, check=True)
+    assert tmp_path.stat().st_mode & 0o7777 == 0o1777
 
 
 @pytest.mark.parametrize(("unheard", "elsewhere"), [(3, False), (0, False), (3, True)])
