@@ -1,7 +1,7 @@
 """Completion of values in the shell, by their metavar: parsers contain nothing about completion.
 
 argcomplete itself completes options and their `choices`.  This module imports no numpy and opens no
-file: the shell must get an answer within 0.15 s.
+segment: the shell must get an answer within 0.15 s.
 """
 
 from __future__ import annotations

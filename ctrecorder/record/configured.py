@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ctrecorder.errors import ArchiveError, CtrecorderError
+from ctrecorder.errors import ArchiveError, CtrecorderError, UsageError
 from ctrecorder.folder import Folder
 from ctrecorder.kernel.netns import Namespace
 from ctrecorder.record.options import RecorderOptions
 from ctrecorder.service import config, messages
+from ctrecorder.service.config import Choice
 from ctrecorder.service.key import read_key
 from ctrecorder.service.log import Log
 from ctrecorder.service.settings import SECTIONS, WhenWrong
@@ -72,14 +73,42 @@ class Configured:
         )
         record.raise_refusals()
         seal.raise_refusals()
+        if "template" not in self._given:
+            self._check_folder(record)
+        key = self._read_key(seal)
         values = {**record.values, **self._given}
-        # At a reload, root may be given up, and with it the right to read the file.
-        same = self._texts.get("seal") == seal.texts
-        key = self._key if same else read_key(seal.texts["key"])
         options = self._options(values, key)
         self._texts, self._key = {"record": record.texts, "seal": seal.texts}, key
         self.values, self.notices = values, [*record.notices, *seal.notices]
         return options
+
+    def _check_folder(self, record: Choice) -> None:
+        """Take the last template if the folder of this one is not there or may not be written."""
+        text, before = record.texts["template"], self._last_good.get("record", {}).get("template")
+        if before is None or before == text:
+            return  # the disk of the folder may be missing: the error says so
+        if _is_writable(text) or not _is_writable(before):
+            return
+        record.texts["template"] = record.values["template"] = before
+        folder = os.path.dirname(text)
+        problem = f"template = {text}: {folder} is not a folder that this user may write"
+        record.notices.append(f"{problem}; using template = {before}")
+
+    def _read_key(self, seal: Choice) -> bytes:
+        """The key; that of the last setting if this one cannot be read.  Raises UsageError."""
+        text, before = seal.texts["key"], self._last_good.get("seal", {}).get("key")
+        if self._texts.get("seal") == seal.texts:
+            # At a reload, root may be given up, and with it the right to read the file.
+            return self._key
+        try:
+            return read_key(text)
+        except UsageError as error:
+            if not before or before == text:
+                raise
+            key = read_key(before)
+            seal.texts["key"] = before
+            seal.notices.append(f"{error}; using key = {before}")
+            return key
 
     def used(self, log: Log, now: int) -> None:
         """The recorder runs with what was read.
@@ -185,3 +214,8 @@ class Store:
                 file.flush()
                 os.fsync(descriptor)
             folder.rename(aside, self._name)
+
+
+def _is_writable(template: str) -> bool:
+    """If the folder of segments is there and may be written."""
+    return os.access(os.path.dirname(template), os.W_OK | os.X_OK)

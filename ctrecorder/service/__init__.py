@@ -4,6 +4,7 @@
 SHOWN = (
     "audit.Audit",
     "config.CHECK",
+    "config.Choice",
     "config.Configuration",
     "config.DEFAULT_PATH",
     "config.argument",

@@ -128,13 +128,64 @@ FAULTS = {
 }
 
 
-def findings(router: Router) -> dict[str, str]:
-    """What the doctor finds, with its fixes, but for what the host has."""
+def reported(router: Router) -> dict[str, tuple[str, str]]:
+    """What the doctor finds, with its fixes and their changes, but for what the host has."""
     done = router.run("cttest", "--doctor", check=False)
     assert done.returncode in (0, 1), done.stderr
-    said = re.findall(r"^(\S.*)\n    fix: (.*)$", done.stdout, flags=re.MULTILINE)
+    said = re.findall(r"^(\S.*)\n    fix: (.*)\n    changes: (.*)$", done.stdout, re.MULTILINE)
     assert (done.returncode == 1) == bool(said), done.stdout
-    return {what: fix for what, fix in said if what not in OF_THE_HOST}
+    return {what: (fix, changes) for what, fix, changes in said if what not in OF_THE_HOST}
+
+
+def findings(router: Router) -> dict[str, str]:
+    """What the doctor finds, with its fixes."""
+    return {what: fix for what, (fix, _) in reported(router).items()}
+
+
+# What a fix can change, by the command that shows it.
+STATE = {
+    "packages": "dpkg-query -W",
+    "rules": "nft -s list ruleset",
+    "segments": f"ls {LOGS}; ls {LOGS}/replaced 2>/dev/null || :",
+    "kernel": "sysctl net.netfilter.nf_conntrack_events net.netfilter.nf_conntrack_timestamp",
+    "modes": f"stat -c %a /etc/ctrecorder /var/log /tmp {LOGS}",
+    "settings": "cat /etc/ctrecorder/*",
+    "units": "systemctl list-unit-files --no-legend --no-pager",
+}
+# What may be different after a fix, by what it says to change.
+MAY_CHANGE = {
+    "nothing": set(),
+    "a setting of the kernel": {"kernel"},
+    "the firewall": {"rules"},
+    "the recorder": {"units", "segments"},
+    "the permissions of the folder": {"modes"},
+    "the log": {"units", "segments"},
+    "the disk and the recorder": {"segments", "modes"},
+}
+
+
+def state(router: Router) -> dict[str, set[str]]:
+    """The lines of each command of STATE; the folder of segments may be missing."""
+    return {
+        name: set(router.sh(command, check=False).splitlines()) for name, command in STATE.items()
+    }
+
+
+def check_changes(router: Router, fix: str, changes: str) -> None:
+    """Run a fix as it is printed, without words before it; it changes only what it says, and
+    removes neither segments, rules nor packages.
+    """
+    command = re.sub(r"^.*(?:then|only): ", "", fix)
+    before = state(router)
+    router.sh(command, check=False)
+    after = state(router)
+    said = [name for name in MAY_CHANGE if re.match(rf"{name}\b", changes)]
+    assert said, changes
+    different = {name for name in STATE if before[name] != after[name]}
+    # The recorder goes on meanwhile, and may begin a segment.
+    assert different - MAY_CHANGE[max(said, key=len)] <= {"segments"}, (fix, changes, different)
+    for name in ("packages", "rules", "segments"):
+        assert before[name] <= after[name], (fix, name, before[name] - after[name])
 
 
 def wait_for_health(router: Router) -> None:
@@ -168,15 +219,14 @@ def test_each_fault_is_found_and_mended(healthy: Router, name: str) -> None:
     fault = FAULTS[name]
     healthy.sh(fault.make)
     try:
-        found = findings(healthy)
+        found = reported(healthy)
         fixes = [fix for what, fix in found.items() if fault.says in what]
         assert len(fixes) == 1, found
+        ((fix, changes),) = fixes
         if fault.shows:
-            before = healthy.sh("nft -a list ruleset")
-            assert fault.shows in healthy.sh(fixes[0])
-            assert healthy.sh("nft -a list ruleset") == before, "it only shows"
+            assert fault.shows in healthy.sh(fix)
+        check_changes(healthy, fix, changes)
         if fault.fixes:
-            healthy.sh(fixes[0])
             assert not [what for what in findings(healthy) if fault.says in what]
     finally:
         healthy.sh(fault.undo, check=False)

@@ -16,6 +16,7 @@ from ctrecorder.errors import UsageError
 from ctrecorder.record.configured import Configured
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.service import config, settings
+from ctrecorder.service.key import read_key
 from tests.support.slow_pairing import DESTROY, NEW, SECOND, T, row, table
 
 # What becomes of a wrong setting: written here by hand, to compare with the declarations.
@@ -306,6 +307,32 @@ def test_what_was_right_is_kept_and_read_back(
     assert Configured(given, path).read().nat_only
     with pytest.raises(UsageError):
         Configured(given, str(other(site))).read()
+
+
+def test_a_folder_or_a_key_that_is_not_there_is_wrong_too(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    key, stored = tmp_path / "seal.key", tmp_path / "ctrecorder.conf.last-good"
+    key.write_bytes(b"k" * 32)
+    key.chmod(0o600)
+    right = {"record": {"template": f"{site.folder}/%s.ctlog"}, "seal": {"key": str(key)}}
+    stored.write_text(json.dumps(right))
+    site.conf.write_text(f"[record]\ntemplate = {tmp_path}/lgo/%s\n[seal]\nkey = {tmp_path}/sael\n")
+    configured = Configured({}, None)
+    options = configured.read()
+    assert (options.template, options.key) == (f"{site.folder}/%s.ctlog", read_key(str(key)))
+    template, seal = configured.notices
+    assert f"{tmp_path}/lgo is not a folder" in template
+    assert template.endswith(f"; using template = {site.folder}/%s.ctlog")
+    assert seal.endswith(f"; using key = {key}")
+    # Not without a seal, where one is configured.
+    stored.write_text(json.dumps({**right, "seal": {"key": ""}}))
+    with pytest.raises(UsageError, match="the key cannot be read"):
+        Configured({}, None).read()
+    # A disk that is not mounted is no other folder.
+    stored.write_text(json.dumps({**right, "record": {"template": f"{tmp_path}/lgo/%s"}}))
+    assert Configured({}, None).read().template == f"{tmp_path}/lgo/%s"
 
 
 def other(site: Site) -> Path:
