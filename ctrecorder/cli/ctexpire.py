@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ctrecorder.cli import common
 from ctrecorder.errors import UsageError
-from ctrecorder.service.config import argument, merge
+from ctrecorder.service.config import argument, merge, read
 
 if TYPE_CHECKING:
     from ctrecorder.service.log import Log
@@ -104,6 +104,8 @@ def expire(args: argparse.Namespace) -> int:
         raise UsageError("a hold needs a --reason, for the person who will release it")
     if args.hold or args.release is not None or args.holds or args.held:
         merge(args, "expire", ["folder"])
+        trust = read(args.config).choose("expire", needed=["trust_clock"]).values
+        args.trust_clock = args.trust_clock or trust.get("trust_clock", False)
     else:  # a deletion cannot be undone: there is none while anything in the section is wrong
         merge(args, "expire", overrides=False)
 
@@ -128,7 +130,16 @@ def _change_holds(args: argparse.Namespace, log: Log) -> int:
     from ctrecorder.maintain import holds as holding
 
     if args.hold:
-        return holding.hold(args.folder, args.since, args.until, args.reason, args.utc, log)
+        return holding.hold(
+            args.folder,
+            (args.since, args.until),
+            args.reason,
+            log,
+            utc=args.utc,
+            trust_clock=args.trust_clock,
+        )
     if args.release is not None:
         return holding.release(args.folder, args.release, log)
-    return holding.show_held(args.folder) if args.held else holding.show(args.folder, args.utc)
+    if args.held:
+        return holding.show_held(args.folder, trust_clock=args.trust_clock)
+    return holding.show(args.folder, utc=args.utc, trust_clock=args.trust_clock)

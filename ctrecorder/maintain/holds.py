@@ -18,12 +18,20 @@ from ctrecorder.terminal import count, printable
 
 
 def hold(
-    folder: str, since: str | None, until: str | None, reason: str, utc: bool, log: Log
+    folder: str,
+    period: tuple[str | None, str | None],
+    reason: str,
+    log: Log,
+    *,
+    utc: bool,
+    trust_clock: bool,
 ) -> int:
-    """Set a hold from the begin of `since` to the end of `until`, times as in `parse_span`.
+    """Set a hold from the begin of the first to the end of the second time of `period`, as in
+    `parse_span`.
 
-    Returns the exit code.  Raises UsageError, ArchiveError.
+    `trust_clock`: as in Limits.  Returns the exit code.  Raises UsageError, ArchiveError.
     """
+    since, until = period
     now = time.time_ns()
     begin = times.BEGIN if since is None else times.parse_span(since, now, utc=utc)[0]
     end = times.END if until is None else times.parse_span(until, now, utc=utc)[1]
@@ -31,7 +39,7 @@ def hold(
         raise UsageError("the hold ends before or where it begins: see --since and --until")
     with retention.exclusive(folder) as archive:
         added = retention.add_hold(archive, begin, end, reason, now, login_user().name)
-        found, unreadable = candidates(folder, now, with_starts=True)
+        found, unreadable = candidates(folder, now, trust_clock=trust_clock, with_starts=True)
     kept = sum(one.held_by([added]) is not None for one in found)
     _log_result("set", added, log, f", keeps {count(kept, 'segment')}")
     for path, reason_unread in unreadable:
@@ -47,13 +55,16 @@ def release(folder: str, number: int, log: Log) -> int:
     return ExitCode.OK
 
 
-def show(folder: str, utc: bool) -> int:
-    """List the holds on stdout; returns the exit code: 1 if there are none."""
+def show(folder: str, *, utc: bool, trust_clock: bool) -> int:
+    """List the holds on stdout; returns the exit code: 1 if there are none.
+
+    `trust_clock`: as in Limits.
+    """
     with Folder(folder) as archive:
         listed = retention.holds(archive)
     if not listed:
         return ExitCode.NO
-    found, _ = candidates(folder, time.time_ns(), with_starts=True)
+    found, _ = candidates(folder, time.time_ns(), trust_clock=trust_clock, with_starts=True)
     for one in listed:
         kept = sum(segment.held_by([one]) is not None for segment in found)
         fields = (
@@ -67,14 +78,19 @@ def show(folder: str, utc: bool) -> int:
     return ExitCode.OK
 
 
-def show_held(folder: str) -> int:
+def show_held(folder: str, *, trust_clock: bool) -> int:
     """List the segments that a hold keeps on stdout; returns the exit code.
 
     1 if there are none; 2 if a segment could not be read, so that a hold may keep more.
+    `trust_clock`: as in Limits.
     """
     with Folder(folder) as archive:
         listed = retention.holds(archive)
-    found, unreadable = candidates(folder, time.time_ns(), with_starts=True) if listed else ([], [])
+    if not listed:
+        return ExitCode.NO
+    found, unreadable = candidates(
+        folder, time.time_ns(), trust_clock=trust_clock, with_starts=True
+    )
     held = sorted(one.path for one in found if one.held_by(listed))
     for path in held:
         print(printable(path))

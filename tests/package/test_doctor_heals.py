@@ -155,7 +155,8 @@ STATE = {
     "modes": f"stat -c %a /etc/ctrecorder /var/log /tmp {LOGS}",
     "settings": "cat /etc/ctrecorder/*",
     "units": "for unit in ctrecord.service ctsqueeze.timer ctexpire.timer "
-    "systemd-timesyncd.service; do echo $unit $(systemctl is-enabled $unit; systemctl is-active $unit); done 2>&1",
+    "systemd-timesyncd.service; do echo $unit $(systemctl is-enabled $unit; "
+    "systemctl is-active $unit); done 2>&1",
 }
 # What may be different after a fix, by what it says to change.
 MAY_CHANGE = {
