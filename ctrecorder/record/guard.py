@@ -150,8 +150,10 @@ class Guard:
             self._proof_due = 0
         self._sample.add_gap(gap)
 
-    def clock_changed(self, begin: int, end: int) -> None:
-        """The clock was set, or the machine was suspended; these times cannot be compared."""
+    def incomparable(self, begin: int, end: int) -> None:
+        """The clock was set, the machine was suspended, or other events are recorded from now on:
+        the sample cannot compare these times.
+        """
         self._sample.add_step(begin, end)
 
     def prove_loss(self, watermark: int) -> None:

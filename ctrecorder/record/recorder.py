@@ -85,10 +85,9 @@ class Recorder:
         connect_dump: Callable[[], DumpSocket] = DumpSocket,
         make_guard: Callable[..., Guard] = Guard,
     ) -> None:
-        """Subscribe to events.
+        """Subscribe to events.  Raises KernelError.
 
-        Raises KernelError.  Needs CAP_NET_ADMIN, and for a large buffer that of the initial user
-        namespace.
+        Needs CAP_NET_ADMIN, and for a large buffer that of the initial user namespace.
         """
         options = self.options
         program = bpf.event_filter(options.protocols, options.nat_only)
@@ -131,8 +130,7 @@ class Recorder:
         counters.log_started(
             self.log, self._queue.path, self.options.protocols, events.buffer_bytes
         )
-        inside = self.options.namespace.inside if self.options.namespace else ""
-        counters.log_obstacles(self.log, self.options.buffer_bytes, events, inside)
+        counters.log_obstacles(self.log, self.options, events)
         if self._configured is not None:
             self._configured.used(self.log, self._clock.monotonic())
         self._flush()
@@ -194,9 +192,7 @@ class Recorder:
             self._check_namespace()
 
     def _check_namespace(self) -> None:
-        """End if the name of the namespace is gone or names another: a process keeps the old one
-        alive.
-        """
+        """End if the name of the namespace is gone or names another one."""
         namespace = self.options.namespace
         self._namespace_due = self._clock.monotonic() + NAMESPACE_NS
         if namespace is not None and not namespace.is_current():
@@ -292,7 +288,7 @@ class Recorder:
             # Of the new clock nothing is proved yet.
             self._received = min(self._received, now)
             self._watermark = min(self._watermark, now)
-        self._guard.clock_changed(min(before, now), max(before, now))
+        self._guard.incomparable(min(before, now), max(before, now))
         # What is open now is known by a dump, not by one before the times in doubt.
         self._plan_dump("after a step or a suspend")
         self._loss.reset(now)
@@ -342,8 +338,7 @@ class Recorder:
             return
         counters.log_reloaded(self.log, self.options, new, wanted)
         self.options = new
-        target = Target(new.template, new.rotate_minutes, new.mode)
-        self._series.target = target
+        self._series.target = target = Target(new.template, new.rotate_minutes, new.mode)
         self._deadlines.follow(target)
         self._queue.memory_bytes = new.memory_bytes
         self._configured.used(self.log, self._clock.monotonic())
@@ -357,8 +352,10 @@ class Recorder:
         self._receiver.decode()
         self._receiver.socket.change(new.updates, bpf.event_filter(new.protocols, new.nat_only))
         self._dump.change(new.protocols, new.nat_only)
-        now, detail = self._clock.wall(), "the settings of what is recorded were changed"
-        self._queue.gap(Gap(self._received, now, "not-recording", None, detail))
+        since, now = self._received, self._clock.wall()
+        self._guard.incomparable(since, now)
+        detail = "the settings of what is recorded were changed"
+        self._queue.gap(Gap(since, now, "not-recording", None, detail))
 
     def _handle(self, signals: list[int]) -> None:
         for number in signals:

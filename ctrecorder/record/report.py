@@ -60,13 +60,11 @@ def log_started(log: Log, path: str, protocols: Collection[int], buffer_bytes: i
     )
 
 
-def log_obstacles(
-    log: Log, asked_bytes: int, events: sockets.EventSocket, inside: str = ""
-) -> None:
-    """Log what makes the record incomplete: a capped buffer, sysctls.
-
-    `inside`: what precedes a command that sets something in this network namespace.
-    """
+def log_obstacles(log: Log, options: RecorderOptions, events: sockets.EventSocket) -> None:
+    """Log what makes the record incomplete: a capped buffer, sysctls."""
+    asked_bytes = options.buffer_bytes
+    # What precedes a command that sets something in this network namespace.
+    inside = options.namespace.inside if options.namespace else ""
     if events.capped:
         text = (
             f"receive buffer {events.buffer_bytes >> 10} KiB instead of {asked_bytes >> 10} KiB: "

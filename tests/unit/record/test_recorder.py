@@ -906,6 +906,10 @@ def test_a_reload_changes_what_is_recorded_without_a_restart(
     conf.write_text("[record]\nprotocols = tcp\n")
     stage = Stage(folder, monkeypatch, conf=conf)
     new = "[record]\nnat_only = yes\nupdates = yes\nrotate = 20\nmemory = 128\nbuffer = 128\n"
+    spans: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        stage.recorder._guard, "incomparable", lambda since, until: spans.append((since, until))
+    )
     reload_at(stage, 70, conf, new)
     stage.arrive(69.9, 1)
     stage.arrive(80, 2)
@@ -924,6 +928,7 @@ def test_a_reload_changes_what_is_recorded_without_a_restart(
     )
     assert START + 69 * SECOND <= gap.begin <= START + 70 * SECOND <= gap.end
     assert gap.end - gap.begin < 2 * SECOND
+    assert spans == [(gap.begin, gap.end)], "a wider filter shows flows without a NEW"
     assert third.name.endswith("-1220.ctlog"), "rotate = 20"
     (said,) = stage.log.texts(messages.RELOADED)
     assert "changed: rotate, protocols, nat_only, updates, memory" in said
