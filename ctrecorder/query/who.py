@@ -41,7 +41,8 @@ from ctrecorder.order.merge import merge
 from ctrecorder.query import evidence
 from ctrecorder.query.clock import ClockState, clocks
 from ctrecorder.query.connections import Losses, list_connections
-from ctrecorder.query.coverage import MIN_ONCE_NS, UNPROVED, Hole, Scope
+from ctrecorder.query.coverage import UNPROVED, Hole, Scope
+from ctrecorder.query.dumps import Dumps
 from ctrecorder.query.evidence import Evidence
 from ctrecorder.query.open import Archive, ScanStats, open_archive
 from ctrecorder.query.parse import parse_network, parse_ports
@@ -146,7 +147,7 @@ def answer(
         selection = select(listing.spans, chains, who_query.since, who_query.until, before, after)
         archive = _open(selection.paths, who_query)
         try:
-            dumps = _Dumps(archive)
+            dumps = Dumps(archive)
             losses: Losses = {}
             routers, tables = _candidates_by_router(archive, who_query, dumps, losses)
             if who_query.since > now:  # an open connection is no evidence for the future
@@ -254,58 +255,8 @@ def _open(paths: list[str], who_query: WhoQuery) -> Archive:
     return open_archive(paths, Query(protocols=who_query.protocols, terms=tuple(terms)))
 
 
-class _Dumps:
-    """The complete dumps of the table in the opened segments, and the long steps of the clock.
-
-    A flow that the last dump before a time does not contain began after that dump.
-    """
-
-    def __init__(self, archive: Archive) -> None:
-        chains: dict[str, list[tuple[int, int]]] = {}
-        for segment in archive.segments:
-            found = chains.setdefault(segment.header.chain or "", [])
-            found += [(mark.end, mark.begin) for mark in segment.marks if mark.is_complete_dump]
-        self._steps = np.array(
-            sorted(
-                gap.begin
-                for segment in archive.segments
-                for gap in segment.gaps
-                if segment.step_of(gap) >= MIN_ONCE_NS
-            ),
-            np.int64,
-        )
-        self._first = archive.first
-        self._ends: list[NDArray[np.int64]] = []
-        # One more than ends: at i, the begin of the last dump before ends[i].
-        self._begins: list[NDArray[np.int64]] = []
-        for found in chains.values():
-            found.sort()
-            self._ends.append(np.array([end for end, _ in found], np.int64))
-            self._begins.append(np.array([self._first, *(begin for _, begin in found)], np.int64))
-
-    def last_begin(self, moments: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """When the last dump before each of `moments` began, (n,) ns.
-
-        With several recordings it is the earliest of their last dumps; without a dump it is the
-        begin of the archive.  The second array, (n,), is True where each recording has a dump.
-        """
-        begin, has_dump = np.full(len(moments), times.END), np.ones(len(moments), np.bool_)
-        for ends, begins in zip(self._ends, self._begins, strict=True):
-            index = np.searchsorted(ends, moments)
-            has_dump &= index > 0
-            begin = np.minimum(begin, begins[index])
-        return begin, has_dump
-
-    def last_step(self, moments: NDArray[np.int64]) -> NDArray[np.int64]:
-        """When the clock was last set forward for long before each of `moments`, (n,) ns; else 0.
-
-        A flow whose NEW was dated by that clock, and whose start is not known, began later.
-        """
-        return np.append(times.BEGIN, self._steps)[np.searchsorted(self._steps, moments)]
-
-
 def _candidates_by_router(
-    archive: Archive, who_query: WhoQuery, dumps: _Dumps, losses: Losses
+    archive: Archive, who_query: WhoQuery, dumps: Dumps, losses: Losses
 ) -> tuple[list[str], list[Table]]:
     """The candidates of each router by itself: its name for each table, and the tables.
 
@@ -324,7 +275,7 @@ def _candidates_by_router(
 
 
 def _candidates(
-    archive: Archive, who_query: WhoQuery, dumps: _Dumps, losses: Losses
+    archive: Archive, who_query: WhoQuery, dumps: Dumps, losses: Losses
 ) -> Iterator[Table]:
     """The connections that held the public end in the window, with the wanted remote end."""
     for batch in list_connections(archive, COLUMNS, losses=losses):
@@ -341,7 +292,7 @@ def _without_start(table: Table) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     return unknown | (table["start_source"] == Source.BOUND), first_recorded
 
 
-def _overlaps(table: Table, who_query: WhoQuery, dumps: _Dumps) -> NDArray[np.bool_]:
+def _overlaps(table: Table, who_query: WhoQuery, dumps: Dumps) -> NDArray[np.bool_]:
     """(rows,): which connections may have been open in the window.
 
     One without a recorded start may have begun right after the last dump before it.
@@ -393,7 +344,7 @@ def _differ(table: Table, first: str, second: str) -> NDArray[np.bool_]:
     return differ
 
 
-def _reach_outside(tables: Iterable[Table], dumps: _Dumps) -> tuple[bool, bool]:
+def _reach_outside(tables: Iterable[Table], dumps: Dumps) -> tuple[bool, bool]:
     """Whether segments that were not read may contain the start of a candidate, and the end of one.
 
     A start cannot be there if a dump that was read is before it.
