@@ -1,7 +1,7 @@
 """Exclusive access to a segment while it is replaced or deleted.
 
-The lock is the one that a recorder holds while it writes.  So ctsqueeze and ctexpire can run twice,
-at the same time, and beside recorders and readers.
+The lock is the one that a recorder holds while it writes (`filelock`).  So ctsqueeze and ctexpire
+can run twice, at the same time, and beside recorders and readers.
 """
 
 from __future__ import annotations
@@ -16,15 +16,29 @@ from dataclasses import dataclass
 
 from ctrecorder import filelock
 from ctrecorder.errors import ArchiveError, GoneError
+from ctrecorder.filelock import Holder, Lock
 from ctrecorder.folder import Folder
+from ctrecorder.segment.recording import Recording
 
-# Readers that check whether a segment is live hold its lock for microseconds.
-_LOCK_SECONDS = 0.2
 _SUCCESSOR = re.compile(r"\.squeezing-([0-9]+)")
 
 
 class BusyError(ArchiveError):
-    """The segment is live, or another command has locked it, or it has just been replaced."""
+    """Another command works on the segment, or something else keeps it."""
+
+
+class PassedError(BusyError):
+    """The segment is passed over, and that is no failure.
+
+    It is live, another run of the same command works on it, or it has just been replaced.
+    """
+
+
+_HOLDERS = {
+    Holder.RECORDER: "is being recorded",
+    Holder.SQUEEZE: "ctsqueeze works on it",
+    Holder.EXPIRE: "ctexpire works on it",
+}
 
 
 @dataclass(frozen=True)
@@ -41,11 +55,23 @@ class Held:
         return self.folder.has(self.name, self.status)
 
 
+def refuse_live(segment: Recording) -> None:
+    """Raise PassedError if a recorder writes the segment, BusyError if one may write it."""
+    if segment.state == "live":
+        raise PassedError(f"{segment.path}: is being recorded")
+    if segment.state == "unclosed":
+        raise BusyError(
+            f"{segment.path}: is not closed, and this user cannot find out whether a recorder "
+            "writes it: its owner can"
+        )
+
+
 @contextlib.contextmanager
-def locked(path: str, opened: int, folder: Folder | None = None) -> Iterator[Held]:
+def locked(path: str, opened: int, holder: Holder, folder: Folder | None = None) -> Iterator[Held]:
     """Hold the lock of the segment `path`.
 
     `opened`: a descriptor of the file that must have this path.
+    `holder`: the command that takes the lock.
     `folder`: the folder of `path`, if it is open already.
 
     Raises BusyError or GoneError, or ArchiveError if it cannot be opened (a symlink neither).
@@ -64,19 +90,24 @@ def locked(path: str, opened: int, folder: Folder | None = None) -> Iterator[Hel
         held = Held(within, name, descriptor, os.fstat(descriptor))
         if not stat.S_ISREG(held.status.st_mode):
             raise ArchiveError(f"{path}: is not a file")
-        _lock(descriptor, path)
+        stack.callback(_lock(held, path, holder).release)
         if not held.is_there() or not os.path.samestat(os.fstat(opened), held.status):
-            raise BusyError(f"{path}: has just been replaced or removed")
+            raise PassedError(f"{path}: has just been replaced or removed")
         yield held
 
 
-def _lock(descriptor: int, path: str) -> None:
+def _lock(held: Held, path: str, holder: Holder) -> Lock:
+    file = os.path.join(held.folder.path, filelock.LOCK_FILE)
     try:
-        if filelock.lock(descriptor, _LOCK_SECONDS):
-            return
+        lock = filelock.take(held.folder, held.status, holder)
+        other = filelock.holder_of(held.folder, held.status) or holder
     except OSError as error:
-        raise ArchiveError(f"{path}: cannot be locked: {error.strerror}") from error
-    raise BusyError(f"{path}: is being recorded, or another command has locked it")
+        raise ArchiveError(f"{path}: cannot be locked: {file}: {error.strerror}") from error
+    if lock is not None:
+        return lock
+    if other in (Holder.RECORDER, holder):
+        raise PassedError(f"{path}: {_HOLDERS[other]}")
+    raise BusyError(f"{path}: is busy: {_HOLDERS.get(other, f'a program has locked {file}')}")
 
 
 def successor_path(path: str, status: os.stat_result) -> str:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 from ctrecorder import filelock
 from ctrecorder.ctlog.frame import Json
 from ctrecorder.errors import ArchiveError, UsageError
+from ctrecorder.filelock import Holder, Purpose
 from ctrecorder.folder import Folder
 
 HOLDS = "ctexpire.holds"
@@ -24,8 +25,8 @@ RECEIPTS = "ctexpire.receipts"
 _MODE = 0o640
 # Bytes of the two files.  A hold has 200 bytes, a receipt 400: a longer file is not ours.
 _MAX_HOLDS, _MAX_RECEIPTS = 1 << 20, 256 << 20
-# Deleting from a large archive takes minutes.  Without a limit, any process that can read the
-# folder could stop expiry for ever.
+# Deleting from a large archive takes minutes.  A ctexpire that was stopped must not stop all others
+# for ever.
 _LOCK_SECONDS = 600.0
 
 
@@ -68,17 +69,28 @@ class Receipt:
 
 
 @contextlib.contextmanager
-def exclusive(path: str) -> Iterator[Folder]:
+def exclusive(path: str, on_wait: Callable[[str], None] | None = None) -> Iterator[Folder]:
     """Exclusive access to the archive `path` among ctexpire commands; waits for them.
 
-    Raises ArchiveError if the folder cannot be opened or another process keeps its lock.
+    `on_wait`: is called with a line if it has to wait.  Raises ArchiveError if the folder cannot be
+    opened or locked, or another ctexpire does not end.
     """
     with Folder(path) as folder:
-        if not filelock.lock(folder.descriptor, _LOCK_SECONDS):
-            raise ArchiveError(
-                f"{path}: another ctexpire is still at work, or a process keeps the folder locked"
-            )
-        yield folder
+        try:
+            lock = filelock.take(folder, Purpose.EXPIRE, Holder.EXPIRE)
+            if lock is None:
+                if on_wait is not None:
+                    on_wait(f"{path}: another ctexpire works here: waiting for it")
+                lock = filelock.take(folder, Purpose.EXPIRE, Holder.EXPIRE, _LOCK_SECONDS)
+        except OSError as error:
+            file = _path(folder, filelock.LOCK_FILE)
+            raise ArchiveError(f"{file}: cannot be locked: {error.strerror}") from error
+        if lock is None:
+            raise ArchiveError(f"{path}: another ctexpire is still at work after 10 minutes")
+        try:
+            yield folder
+        finally:
+            lock.release()
 
 
 def holds(folder: Folder) -> list[Hold]:

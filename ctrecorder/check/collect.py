@@ -53,6 +53,9 @@ def check_segment(path: str, key: bytes = b"") -> SegmentReport:
         one.findings[:0] = [finding for finding in recording.findings if finding is not torn]
         if torn is not None and recording.state == "crashed":
             one.notes.append(f"{torn}: torn off by a crash")
+        if recording.state == "unclosed":
+            what = "its owner can find out whether a recorder writes it or a crash left it"
+            one.notes.append(f"{path}: is not closed: {what}")
         _count(recording, one)
     return one
 

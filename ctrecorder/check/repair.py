@@ -8,17 +8,20 @@ that it replaces, so that the chain continues.  Memory: one block.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from ctrecorder.archive import chain
-from ctrecorder.archive.lock import BusyError
+from ctrecorder.archive import chain, lock
 from ctrecorder.archive.open import open_segment
 from ctrecorder.ctlog.frame import FEATURES, FRAME, KINDS, TABLES, VERSION, Gap, Kind
 from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.plans import LIVE, SQUEEZED
-from ctrecorder.errors import ArchiveError, FormatError
+from ctrecorder.errors import ArchiveError, FormatError, why
 from ctrecorder.findings import Finding
+from ctrecorder.folder import Folder
 from ctrecorder.segment.pending import PendingBlock, gap_block, mark_block, table_blocks
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.recording import Recording
@@ -54,13 +57,31 @@ def repair(path: str, output: str, key: bytes = b"") -> RepairResult:
             raise ArchiveError(
                 f"{path}: is sealed, and cannot be made anew without its key: give it with --key"
             )
-        if old.state == "live":
-            raise BusyError(f"{path}: is being recorded")
+        lock.refuse_live(old)
         salvage = _Salvage(old) if isinstance(old, Segment) else _Records(old)
-        begun = int(old.index["time_min"][0]) if len(old.index) else 0
+        writer = _write(old, salvage, output, key)
+        return RepairResult(writer.rows, salvage.holes, salvage.unknown, old.findings)
+
+
+def _write(old: Recording, salvage: _Salvage | _Records, output: str, key: bytes) -> SegmentWriter:
+    """Write the repaired segment under a hidden name, and name it `output` when it is whole."""
+    name, hidden = os.path.basename(output), f".repairing-{secrets.token_hex(8)}"
+    begun = int(old.index["time_min"][0]) if len(old.index) else 0
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(Folder.of(output))
+        if os.path.lexists(output):
+            raise ArchiveError(f"{output}: exists already, and is never overwritten")
         writer = SegmentWriter.create(
-            output, _header(old), old.previous_hash, time_ns=begun, key=key if old.sealed else b""
+            os.path.join(folder.path, hidden),
+            _header(old),
+            old.previous_hash,
+            time_ns=begun,
+            key=key if old.sealed else b"",
+            folder=folder,
         )
+        stack.callback(folder.remove, hidden)
+        written = os.dup(writer.descriptor)
+        stack.callback(os.close, written)
         try:
             for block in salvage.blocks():
                 writer.write(block)
@@ -68,7 +89,14 @@ def repair(path: str, output: str, key: bytes = b"") -> RepairResult:
         except BaseException:
             writer.discard()
             raise
-        return RepairResult(writer.rows, salvage.holes, salvage.unknown, old.findings)
+        try:
+            folder.link(written, name)
+            folder.sync()
+        except FileExistsError as error:
+            raise ArchiveError(f"{output}: exists already, and is never overwritten") from error
+        except OSError as error:
+            raise ArchiveError(f"{output}: cannot be made: {why(error)}") from error
+    return writer
 
 
 def _header(old: Recording) -> Header:

@@ -15,9 +15,9 @@ from ctrecorder.errors import ArchiveError, ExitCode, UsageError
 
 if TYPE_CHECKING:
     from ctrecorder.archive.find import FolderListing
-    from ctrecorder.archive.live import LiveState
     from ctrecorder.query.coverage import Recording
     from ctrecorder.render.timeline import Coverage
+    from ctrecorder.segment.live import LiveState
 
 
 def show(args: argparse.Namespace) -> int:

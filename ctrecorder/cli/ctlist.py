@@ -13,11 +13,11 @@ from ctrecorder.cli import common
 from ctrecorder.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from ctrecorder.archive.live import LiveState
     from ctrecorder.archive.silent_loss import SilentLoss
     from ctrecorder.ctlog.predicate import Query
     from ctrecorder.query.open import Archive
     from ctrecorder.render.renderer import Renderer
+    from ctrecorder.segment.live import LiveState
     from ctrecorder.service.audit import Audit
 
 SUMMARY = """\

@@ -130,8 +130,8 @@ def record(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, configured: Configured, log: Log) -> int:
-    from ctrecorder.archive import live
     from ctrecorder.record.recorder import SIGNALS, Recorder
+    from ctrecorder.segment import live
     from ctrecorder.service import daemon, privileges
     from ctrecorder.service.messages import UNPRIVILEGED
 

@@ -3,6 +3,7 @@
 # What other packages may use: module.name.
 SHOWN = (
     "flowkey.digits",
+    "open_flows.Memory",
     "pairing.Pairer",
     "parts.DESTROY",
     "parts.NEEDS",

@@ -9,7 +9,7 @@ import numpy as np
 from ctrecorder.columns import TUPLE, Array, Source, Table, bit
 from ctrecorder.connections import flowkey
 from ctrecorder.connections.merging import RANK
-from ctrecorder.connections.pairing import LATE_NS
+from ctrecorder.connections.open_flows import LATE_NS
 from ctrecorder.connections.parts import Bools, Ints
 from ctrecorder.times import SECOND
 

@@ -24,8 +24,8 @@ def sort(table: Table) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     Returns `order` (rows,), the row numbers, and `first` (rows,), which of these rows are the first
     of their key.
     """
-    words, rows = _words(table), len(table)
-    hashes = _hash(words)
+    key, rows = words(table), len(table)
+    hashes = _hash(key)
     # By 48 bits of the hash, 16 at a time: numpy sorts numbers of 16 bits by radix, in a third of
     # the time of longer numbers.
     order = np.lexsort(digits(hashes)[1:])
@@ -34,12 +34,12 @@ def sort(table: Table) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     first[1:] = upper[1:] != upper[:-1]
     alike = np.flatnonzero(~first)
     here, before = order[alike], order[alike - 1]
-    if all(np.array_equal(word[here], word[before]) for word in words):
+    if all(np.array_equal(word[here], word[before]) for word in key):
         return order, first
     # Two keys have the same 48 bits, by chance or by attack.
-    order = np.lexsort(words)
+    order = np.lexsort(key)
     differ = np.zeros(max(rows - 1, 0), np.bool_)
-    for word in words:
+    for word in key:
         differ |= word[order[1:]] != word[order[:-1]]
     first[1:] = differ
     return order, first
@@ -58,7 +58,7 @@ def digits(numbers: NDArray[Any]) -> list[NDArray[np.uint16]]:
     return [np.ascontiguousarray(each[:, digit]) for digit in range(each.shape[1])]
 
 
-def _words(table: Table, *, with_zones: bool = False) -> list[NDArray[np.uint64]]:
+def words(table: Table, *, with_zones: bool = False) -> list[NDArray[np.uint64]]:
     """The key of each row as 64-bit words, (rows,) each.
 
     Two rows have the same key if and only if all their words are equal.  A table without zones has
@@ -68,38 +68,38 @@ def _words(table: Table, *, with_zones: bool = False) -> list[NDArray[np.uint64]
     def wide(name: str) -> NDArray[np.uint64]:
         return table[name].astype(np.uint64)
 
-    words = [wide("l4proto") | wide("id") << np.uint64(32)]
+    found = [wide("l4proto") | wide("id") << np.uint64(32)]
     ports = np.zeros(len(table), np.uint64)
     for number, name in enumerate(PORTS):
         ports |= wide(name) << np.uint64(16 * number)
-    words.append(ports)
+    found.append(ports)
     zones = {name: number for number, name in enumerate(_ZONES) if name in table}
     if zones or with_zones:
         word = np.zeros(len(table), np.uint64)
         for name, number in zones.items():
             word |= wide(name) << np.uint64(16 * number)
-        words.append(word)
+        found.append(word)
     if table.family == uapi.AF_INET6:
         for name in ADDRESSES:
             halves = np.ascontiguousarray(table[name]).view("<u8").reshape(-1, 2)
-            words += [halves[:, 0].copy(), halves[:, 1].copy()]
+            found += [halves[:, 0].copy(), halves[:, 1].copy()]
     else:
-        words += [
+        found += [
             wide("orig_src") | wide("orig_dst") << np.uint64(32),
             wide("reply_src") | wide("reply_dst") << np.uint64(32),
         ]
-    return words
+    return found
 
 
 def hashes(table: Table) -> NDArray[np.uint64]:
     """A hash of the key of each row, (rows,): equal keys of all tables have equal hashes."""
-    return _hash(_words(table, with_zones=True))
+    return _hash(words(table, with_zones=True))
 
 
-def _hash(words: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+def _hash(key: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
     """A hash of each row; its high bits are well mixed (multiply and fold)."""
-    total = np.zeros(len(words[0]), np.uint64)
-    for word in words:
+    total = np.zeros(len(key[0]), np.uint64)
+    for word in key:
         total ^= word
         total *= np.uint64(0x9E3779B97F4A7C15)
         total ^= total >> np.uint64(29)

@@ -1,18 +1,21 @@
 """Groups parts into flows: the parts of one key, in the order of arrival, are cut into flows.
 
 One key names many flows over time, because ids and tuples are used again.  `pairing` has the rules.
-Pure; all parts are compared at once.
+`RecentEnds` keeps the ends of flows with which later parts are compared.  Pure; all parts are
+compared at once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ctrecorder.columns import Array, Source
+from ctrecorder.columns import Array, Source, Table
 from ctrecorder.connections import flowkey
-from ctrecorder.connections.parts import DESTROY, EXISTING, NEW, Bools, Ints, Parts
+from ctrecorder.connections.flowkey import KEY
+from ctrecorder.connections.parts import COUNTERS, DESTROY, EXISTING, NEW, Bools, Ints, Parts
 from ctrecorder.connections.repeats import Gaps, same_ends, same_news
 from ctrecorder.times import SECOND
 
@@ -25,6 +28,9 @@ RACE_NS = 5 * SECOND
 # The greatest distance in rows for the same: some blocks of 65,536.  It bounds the memory for the
 # ends that are kept for this comparison (about 20 MB).
 RACE_ROWS = 262_144
+# What `RecentEnds` keeps of an end.
+_COMPARED = (*KEY, "start", "start_source", "end", "end_source", "seen", "time", "present")
+_HASH_BITS = 16  # of a first comparison by a table
 # The greatest difference between two readings of one clock, and the rounding of squeezed times.
 SKEW_NS = SECOND
 
@@ -191,3 +197,54 @@ def _overtaken(parts: Parts, rows: _Sorted, begins: Bools, news: Ints) -> Ints:
     ahead = start[here] - parts.last_time[before]
     exact = parts.exact[here] | (start_source[here] == Source.KERNEL)
     return np.compress(alone & (ahead <= np.where(exact, 0, RACE_NS)), joining)
+
+
+class RecentEnds:
+    """The ends of the last `RACE_ROWS` rows, with the columns that grouping compares."""
+
+    def __init__(self, empty: Parts, kept: list[Parts]) -> None:
+        """`kept`: the ends so far."""
+        self._empty, self._kept = empty, kept
+        self._hashes: list[NDArray[np.uint64]] = []  # of the first of `_kept`, as far as needed
+
+    @property
+    def kept(self) -> list[Parts]:
+        """All of them, the oldest first."""
+        return self._kept
+
+    def remember(self, batch: Parts) -> None:
+        """Keep the ends in `batch`, the last rows."""
+        oldest = int(batch.row[-1]) + 1 - RACE_ROWS
+        is_end = (batch.table["seen"] & DESTROY) != 0
+        is_kept = is_end & (batch.row >= oldest)
+        is_timed = (batch.table["start_source"] == Source.KERNEL) & (
+            batch.table["end_source"] == Source.KERNEL
+        )
+        # Two events with kernel times are compared by these alone.
+        counts = ("status", *COUNTERS) if (is_kept & ~is_timed).any() else ()
+        compared = replace(batch, table=batch.table.select((*_COMPARED, *counts)))
+        recent = compared.take(np.flatnonzero(is_kept))
+        while self._kept and self._kept[0].row[-1] < oldest:
+            del self._kept[0], self._hashes[:1]
+        if len(recent.row):
+            self._kept.append(recent)
+
+    def all(self) -> Parts:
+        """All of them."""
+        return Parts.concat(self._kept) if self._kept else self._empty
+
+    def like(self, table: Table) -> Parts:
+        """Those that have the key of a row of `table`."""
+        for part in self._kept[len(self._hashes) :]:
+            self._hashes.append(flowkey.hashes(part.table))
+        wanted = np.unique(flowkey.hashes(table))
+        shift = np.uint64(64 - _HASH_BITS)
+        upper = np.zeros(1 << _HASH_BITS, np.bool_)
+        upper[wanted >> shift] = True
+        found = [self._empty]
+        for part, hashes in zip(self._kept, self._hashes, strict=True):
+            near = np.flatnonzero(upper[hashes >> shift])
+            near = near[np.isin(hashes[near], wanted)]
+            if len(near):
+                found.append(part.take(near))
+        return Parts.concat(found)

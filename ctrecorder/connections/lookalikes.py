@@ -16,12 +16,19 @@ from ctrecorder.connections import flowkey
 
 # In the rows of such flows the protocol is present, but not the id, and not the whole tuple.
 _PROTOCOL_ALONE, _TUPLE = np.uint32(bit("l4proto")), np.uint32(bits((*ADDRESSES, *PORTS)))
+_ID = np.uint32(bit("id"))
 _PROTOCOL_AND_ID = np.uint32(bits(("l4proto", "id")))
 # The first number of ends without a start.  A file has fewer starts than this.
 _FIRST_WITHOUT_START = 1 << 31
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+
+def has_id(table: Table) -> Bools:
+    """(rows,): whether the kernel's id was recorded, so that `number` changes nothing."""
+    recorded: Bools = (table["present"] & _ID) != 0
+    return recorded
 
 
 def number(table: Table, arrival: Ints, begins: Bools, ends: Bools) -> Table:
@@ -42,7 +49,7 @@ def number(table: Table, arrival: Ints, begins: Bools, ends: Bools) -> Table:
     rows = Table(
         table.family,
         len(alike),
-        {**table.take(alike).columns, "id": np.zeros(len(alike), np.uint32)},
+        {**table.select(flowkey.KEY).take(alike).columns, "id": np.zeros(len(alike), np.uint32)},
     )
     order, first = flowkey.sort(rows)
     numbers = np.array(table["id"], np.uint32)

@@ -16,8 +16,9 @@ tuples are used again, so the order of arrival decides.  For the rows of one key
   the DESTROY of its flow: the row is stale and begins no flow.  Equal kernel starts prove that,
   however late it is.
 - A flow that a complete dump lacks ended at or before the end of the dump (BOUND).  Its DESTROY can
-  still arrive, and its time is better: the flow waits for it until a later dump (`LATE_NS`).  (A
-  dump lacks entries that have timed out and wait for the kernel's garbage collector.)
+  still arrive, and its time is better: the flow waits for it until a later dump
+  (`open_flows.LATE_NS`).  (A dump lacks entries that have timed out and wait for the kernel's
+  garbage collector.)
 - The kernel can send a NEW or a DESTROY again; `repeats` has the rules for these.  A repeat is
   counted and is no event of its own.
 - A DESTROY that arrives before its NEW (possible for some microseconds, on two CPUs) becomes a
@@ -30,40 +31,21 @@ tuples are used again, so the order of arrival decides.  For the rows of one key
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 
-import numpy as np
-
-from ctrecorder.columns import Source, Table
-from ctrecorder.connections import lookalikes
-from ctrecorder.connections.flowkey import KEY
-from ctrecorder.connections.grouping import Flows, group
-from ctrecorder.connections.merging import ended_flows, open_flows, with_bound
-from ctrecorder.connections.parts import (
-    DESTROY,
-    EXISTING,
-    NEW,
-    Parts,
-    is_whole,
-    parts_of_connections,
-    parts_of_events,
-)
-from ctrecorder.connections.recent_ends import RecentEnds
+from ctrecorder.columns import Table
+from ctrecorder.connections.open_flows import Flows, Memory, OnRepeats
+from ctrecorder.connections.parts import is_whole, parts_of_connections, parts_of_events
 from ctrecorder.connections.repeats import Gaps
-from ctrecorder.times import SECOND
 
-# A flow that a dump lacked waits this long for its DESTROY.  The garbage collector needs up
-# to a minute for a scan; this is twice that, and 30 s more.
-LATE_NS = 150 * SECOND
-# Rows wait until a pass over the open flows pays.  Fewer: slower.  More: more memory.
-BATCH_ROWS = 65_536
+# Rows that are taken at once: a block of a recorder.  More cost memory.
+_FED_ROWS = 1 << 16
 
 
 class Pairer:
     """Turns tables of events into tables of connections; carries the open flows.
 
-    Memory: the open flows (at most the size of the kernel's table), as many waiting rows or
-    `BATCH_ROWS`, and the keys of flows that ended in the last `grouping.RACE_ROWS` rows.
+    Memory: that of `open_flows`: the open flows are in temporary files if they are too many.
 
     `repeats`: how many events were repeats, so far.
 
@@ -71,11 +53,15 @@ class Pairer:
     A connection that can still go on also has `time`, the greatest time of its events.
     """
 
-    def __init__(self, on_repeats: Callable[[Table], None] | None = None) -> None:
-        """`on_repeats`: is called with the events that are repeats: KEY, `seen`, `time`."""
+    def __init__(self, on_repeats: OnRepeats | None = None, memory: Memory | None = None) -> None:
+        """`on_repeats`: is called with the events that are repeats: KEY, `seen`, `time`.
+
+        `memory`: for the open flows, which pairers can share; None: there is no bound.
+        """
         self.repeats = 0
+        self._memory = memory or Memory()
         self._on_repeats = on_repeats
-        self._families: dict[int, _Flows] = {}
+        self._families: dict[int, Flows] = {}
         self._gaps: set[tuple[int, int, int | None]] = set()
 
     def add_gaps(self, gaps: Iterable[tuple[int, int, int | None]]) -> None:
@@ -88,10 +74,7 @@ class Pairer:
         if added:
             self._gaps |= added
             for family, flows in self._families.items():
-                flows.gaps = self._gaps_of(family)
-
-    def _gaps_of(self, family: int) -> Gaps:
-        return Gaps((begin, end) for begin, end, of in self._gaps if of in (None, family))
+                flows.gaps = Gaps(_of_family(added, family), flows.gaps)
 
     def _add_repeats(self, table: Table) -> None:
         self.repeats += len(table)
@@ -104,6 +87,9 @@ class Pairer:
         `table`: events, or squeezed connections (without the column `event`).  Of those, whole ones
         are returned as they are, and the others are joined with the flows they belong to.
         """
+        if len(table) > _FED_ROWS:
+            some = (table.slice(at, at + _FED_ROWS) for at in range(0, len(table), _FED_ROWS))
+            return [connections for part in some for connections in self.feed(part)]
         done = []
         if "event" in table:
             parts = parts_of_events(table)
@@ -115,120 +101,39 @@ class Pairer:
                 done.append(table.take(whole))
             parts = parts_of_connections(table.take(~whole))
         if table.family not in self._families:
-            self._families[table.family] = _Flows(
-                table.family, self._gaps_of(table.family), self._add_repeats
+            self._families[table.family] = Flows(
+                table.family,
+                Gaps(_of_family(self._gaps, table.family)),
+                self._add_repeats,
+                self._memory,
             )
         return done + self._families[table.family].feed(parts)
 
-    def snapshot(self, begin_ns: int, end_ns: int) -> list[Table]:
+    def snapshot(self, begin_ns: int, end_ns: int) -> Iterator[Table]:
         """End the flows that a complete dump lacks.
 
         The dump ran from `begin_ns` to `end_ns`, and its rows were fed: a flow without a row since
-        then has ended.  Returns connections that ended.
+        then has ended.  Yields connections that ended; to be exhausted before the next rows.
         """
-        return [
-            table for flows in self._families.values() for table in flows.snapshot(begin_ns, end_ns)
-        ]
+        for flows in self._families.values():
+            yield from flows.snapshot(begin_ns, end_ns)
 
     def earliest(self) -> int | None:
         """The earliest start, ns, of the flows that are open or wait; None: there are none."""
         starts = [flows.earliest() for flows in self._families.values()]
         return min((start for start in starts if start is not None), default=None)
 
-    def finish(self) -> list[Table]:
+    def finish(self) -> Iterator[Table]:
         """All remaining connections; the pairer is then empty.
 
         The open ones have `end` 0 (UNKNOWN); those that a dump has ended have a BOUND.
         """
-        done = [table for flows in self._families.values() for table in flows.finish()]
-        self._families = {}
-        return done
+        families, self._families = self._families, {}
+        for flows in families.values():
+            yield from flows.finish()
 
 
-def _without_time(table: Table) -> Table:
-    return table.select([name for name in table.columns if name != "time"])
-
-
-class _Flows:
-    """The flows of one family: open flows, waiting rows, and flows that ended recently."""
-
-    def __init__(self, family: int, gaps: Gaps, on_repeats: Callable[[Table], None]) -> None:
-        self.gaps, self._on_repeats = gaps, on_repeats
-        empty = parts_of_events(Table(family, 0, {}))
-        self._empty, self._open = empty, empty
-        self._ends = RecentEnds(empty)
-        self._waiting: list[Parts] = []
-        self._rows_waiting = self._rows_fed = 0
-
-    def feed(self, parts: Parts) -> list[Table]:
-        rows = len(parts.table)
-        parts.row = np.arange(self._rows_fed, self._rows_fed + rows)
-        self._rows_fed += rows
-        self._rows_waiting += rows
-        self._waiting.append(parts)
-        return self._pair() if self._rows_waiting >= max(BATCH_ROWS, len(self._open.table)) else []
-
-    def snapshot(self, begin_ns: int, end_ns: int) -> list[Table]:
-        done = self._pair()
-        table = self._open.table
-        if not len(table):
-            return done
-        missing = table["time"] < begin_ns
-        bound = missing & (table["end_source"] == Source.BOUND)
-        late = bound & (np.abs(begin_ns - table["end"]) > LATE_NS)
-        if late.any():
-            done.append(_without_time(table.take(late)))
-        self._open.table = with_bound(table, missing & ~bound, end_ns)
-        if late.any():
-            self._open = self._open.take(np.flatnonzero(~late))
-        return done
-
-    def earliest(self) -> int | None:
-        tables = [part.table for part in (self._open, *self._waiting) if len(part.table)]
-        starts = [np.where(table["start"] == 0, table["time"], table["start"]) for table in tables]
-        return min((int(start.min()) for start in starts), default=None)
-
-    def finish(self) -> list[Table]:
-        done = self._pair()
-        table = self._open.table
-        self._open = self._empty
-        return [*done, table] if len(table) else done
-
-    def _pair(self) -> list[Table]:
-        """Pair the waiting rows with the open flows."""
-        if not self._rows_waiting:
-            return []
-        batch = Parts.concat(self._waiting)
-        self._waiting, self._rows_waiting = [], 0
-        has_dump = (batch.table["seen"] == EXISTING).any()
-        ends = self._ends.all() if has_dump else self._empty
-        work, flows = self._group(ends, batch)
-        if not has_dump:
-            # Of other rows, only an end without a beginning is compared with flows that ended.
-            alone = flows.lone_ends
-            ends = self._ends.like(work.table.take(alone)) if len(alone) else ends
-            if len(ends.table):
-                work, flows = self._group(ends, batch)
-        if len(flows.repeats):
-            self._on_repeats(work.table.take(flows.repeats).select((*KEY, "seen", "time")))
-        self._ends.remember(batch, self._rows_fed)
-        self._open = open_flows(work, flows)
-        done = ended_flows(work, flows)
-        return [_without_time(done)] if len(done) else []
-
-    def _group(self, ends: Parts, batch: Parts) -> tuple[Parts, Flows]:
-        """`ends`, the open flows and `batch`, and how they are cut into flows."""
-        work = Parts.concat([ends, self._open, batch])
-        old_ends = len(ends.table)
-        work.table = _numbered(work, old_ends)
-        return work, group(work, old_ends, len(work.table) - len(batch.table), self.gaps)
-
-
-def _numbered(work: Parts, old_ends: int) -> Table:
-    """The rows, with numbers for ids where flows of one key are open at once.
-
-    The first `old_ends` rows are ends of earlier flows: they do not take part.
-    """
-    begins, ends = ((work.table["seen"] & event) != 0 for event in (NEW, DESTROY))
-    ends[:old_ends] = begins[:old_ends]
-    return lookalikes.number(work.table, work.row, begins, ends)
+def _of_family(
+    gaps: Iterable[tuple[int, int, int | None]], family: int
+) -> Iterator[tuple[int, int]]:
+    return ((begin, end) for begin, end, of in gaps if of in (None, family))

@@ -35,17 +35,22 @@ _LEAST, _GREATEST = -(1 << 62), 1 << 62  # times beyond them would overflow when
 class Gaps:
     """The times of which events may be missing, for one family."""
 
-    def __init__(self, spans: Iterable[tuple[int, int]] = ()) -> None:
-        """`spans`: (begin, end) of each, ns, in any order."""
-        merged: list[tuple[int, int]] = []
-        for begin, end in sorted(spans):
-            if merged and begin <= merged[-1][1]:
-                merged[-1] = merged[-1][0], max(merged[-1][1], end)
-            else:
-                merged.append((begin, end))
-        bounds = [[min(max(each, _LEAST), _GREATEST) for each in span] for span in merged]
+    def __init__(self, spans: Iterable[tuple[int, int]] = (), known: Gaps | None = None) -> None:
+        """`spans`: (begin, end) of each, ns, in any order.  `known`: gaps to be added to."""
+        self._begins: Ints
+        self._ends: Ints
+        bounds = [[min(max(each, _LEAST), _GREATEST) for each in span] for span in spans]
         array = np.array(bounds, np.int64).reshape(-1, 2)
-        self._begins, self._ends = array[:, 0].copy(), array[:, 1].copy()
+        begins, ends = array[:, 0], array[:, 1]
+        if known is not None:
+            begins = np.concatenate([known._begins, begins])
+            ends = np.concatenate([known._ends, ends])
+        order = np.argsort(begins, kind="stable")
+        begins, ends = begins[order], np.maximum.accumulate(ends[order])
+        first = np.ones(len(begins), np.bool_)
+        first[1:] = begins[1:] > ends[:-1]
+        at = np.flatnonzero(first)
+        self._begins, self._ends = begins[at], ends[np.append(at[1:] - 1, len(ends) - 1)[: len(at)]]
 
     def touch(self, first: Ints, second: Ints, slack: int) -> Bools:
         """(rows,): whether a gap lies within `slack` ns of the time between `first` and `second`.

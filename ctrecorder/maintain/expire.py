@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 from ctrecorder import times
 from ctrecorder.archive import chain, find, lock, retention
-from ctrecorder.archive.lock import BusyError, Held
+from ctrecorder.archive.lock import Held, PassedError
 from ctrecorder.archive.open import open_segment
 from ctrecorder.archive.retention import Hold, Receipt
 from ctrecorder.errors import ArchiveError, CtrecorderError, ExitCode, GoneError
+from ctrecorder.filelock import Holder
 from ctrecorder.folder import Folder
 from ctrecorder.maintain.ages import Age, SegmentTimes, ages, times_of
 from ctrecorder.service import messages
@@ -87,7 +88,7 @@ class Expiry:
         Returns the exit code: 0, or 2 if a segment could not be read or deleted.  Raises
         ArchiveError.
         """
-        with retention.exclusive(self.folder) as folder:
+        with retention.exclusive(self.folder, self._log_wait) as folder:
             holds = retention.holds(folder)
             found, code = self._find(with_starts=bool(holds))
             self._log_undated(found)
@@ -100,8 +101,8 @@ class Expiry:
                     continue
                 try:
                     self._delete(folder, candidate, reason)
-                except (BusyError, GoneError):
-                    continue  # in use by another command; the next run tries again
+                except (PassedError, GoneError):
+                    continue  # live, or just replaced; the next run tries again
                 except CtrecorderError as error:
                     self._trouble(candidate.path, str(error))
                     code = ExitCode.FAILED
@@ -144,8 +145,7 @@ class Expiry:
             print(printable(f"would delete {what}: {reason}"))
             return
         with open_segment(candidate.path) as segment:
-            if segment.state == "live":
-                raise BusyError(f"{candidate.path}: is being recorded")
+            lock.refuse_live(segment)
             since, until = segment.times
             receipt = Receipt(
                 os.path.basename(candidate.path),
@@ -159,7 +159,8 @@ class Expiry:
                 self.now,
                 reason,
             )
-            with lock.locked(candidate.path, segment.file.descriptor, folder) as held:
+            descriptor = segment.file.descriptor
+            with lock.locked(candidate.path, descriptor, Holder.EXPIRE, folder) as held:
                 # An interrupted run may have left a receipt already.
                 if not any(
                     receipt.hashes and one.hashes == receipt.hashes
@@ -184,6 +185,9 @@ class Expiry:
             last_hash=last_hash,
             reason=receipt.reason,
         )
+
+    def _log_wait(self, why: str) -> None:
+        self._trouble(self.folder, why)
 
     def _trouble(self, path: str, why: str) -> None:
         self.log.send(messages.SKIPPED, why, path=path, error=why)

@@ -4,10 +4,12 @@ events that came again, and proofs that events were lost in silence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+from ctrecorder import spill
 from ctrecorder.archive.silent_loss import SilentLoss
 from ctrecorder.columns import Table
+from ctrecorder.connections.open_flows import Memory
 from ctrecorder.connections.pairing import Pairer
 from ctrecorder.ctlog.frame import Gap, Kind, Mark
 from ctrecorder.maintain.fingerprint import Fingerprint
@@ -38,22 +40,23 @@ class PairedSegment:
 
         Raises FormatError and ArchiveError as `old` does.
         """
-        pairer = Pairer(self._add_repeats)
+        pairer = Pairer(self._add_repeats, Memory(spill.Store))
         pairer.add_gaps(self._old.spans_of_gaps)
         for item in self._in_recording_order():
             if isinstance(item, Table):
                 self.fingerprint.add_received(item)
                 self._loss.add_events(item)
-                ended = pairer.feed(item)
+                ended: Iterable[Table] = pairer.feed(item)
             elif item.is_complete_dump:
                 ended = pairer.snapshot(item.begin, item.end)
             else:
                 continue
-            self._loss.add_connections(*ended)
-            yield from ended
-        rest = pairer.finish()
-        self._loss.add_connections(*rest)
-        yield from rest
+            for table in ended:
+                self._loss.add_connections(table)
+                yield table
+        for table in pairer.finish():
+            self._loss.add_connections(table)
+            yield table
 
     def gaps(self) -> list[Gap]:
         """The GAPs that pairing proves."""

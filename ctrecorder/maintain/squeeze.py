@@ -2,8 +2,8 @@
 
 The new segment is written under a hidden name, synced, read back, compared with the old one, and
 renamed over it.  Until then the old one is not changed.  An interruption leaves at most the hidden
-file, which the next run removes.  Memory: the open flows, and the rows that wait for full blocks
-(some 60 MB), for a segment of any size.
+file, which the next run removes.  Memory: some of the open flows, and some rows that wait for full
+blocks: less than 300 MiB for a segment of any size.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import os
 from dataclasses import dataclass, field, replace
 
 from ctrecorder.archive import chain, lock
-from ctrecorder.archive.lock import BusyError
 from ctrecorder.archive.open import open_segment
 from ctrecorder.columns import Table
 from ctrecorder.ctlog.frame import Kind, Mark
 from ctrecorder.ctlog.plans import SQUEEZED
 from ctrecorder.errors import ArchiveError, ExitCode, FormatError, NewerError
+from ctrecorder.filelock import Holder
 from ctrecorder.maintain.fingerprint import Fingerprint
 from ctrecorder.maintain.notes import Notes, kept_notes
 from ctrecorder.maintain.ordering import RESOLUTIONS, BlockOrdering
@@ -102,13 +102,12 @@ def squeeze(
             raise ArchiveError(
                 f"{path}: is sealed, and cannot be made anew without its key: give it with --key"
             )
-        if old.state == "live":
-            raise BusyError(f"{path}: is being recorded")
+        lock.refuse_live(old)
         marks = old.marks
         _refuse_damage(old)
         _refuse_unknown(old)
         with (
-            lock.locked(path, old.file.descriptor) as held,
+            lock.locked(path, old.file.descriptor, Holder.SQUEEZE) as held,
             successor_of(held, path, output) as successor,
         ):
             paired = PairedSegment(old, marks, progress or _ignore)

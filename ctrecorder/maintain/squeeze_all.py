@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctrecorder.archive import find, lock
-from ctrecorder.archive.lock import BusyError
+from ctrecorder.archive.lock import PassedError
 from ctrecorder.errors import (
     ArchiveError,
     CtrecorderError,
@@ -112,8 +112,8 @@ class ArchiveSqueeze:
         if isinstance(outcome, Result):
             self._log_result(outcome)
             return ExitCode.OK
-        if outcome is None or isinstance(outcome, (BusyError, GoneError)):
-            return ExitCode.OK  # squeezed before, or in use by another command
+        if outcome is None or isinstance(outcome, (PassedError, GoneError)):
+            return ExitCode.OK  # squeezed before, live, or in use by another ctsqueeze
         text = str(outcome)
         if isinstance(outcome, FormatError):
             self.log.send(

@@ -2,26 +2,26 @@
 
 Rows wait in memory.  When more than `HELD_ROWS` wait, all of them are sorted and written to the
 file as one run.  Runs are merged when rows are taken out.  The file has no name; it is in the
-folder TMPDIR, else in /tmp or /var/tmp.  It takes 60 to 120 bytes a row.
+folder TMPDIR, else in /var/tmp.  It takes 60 to 120 bytes a row.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder.columns import Array, Table, concat
-from ctrecorder.errors import ArchiveError
+from ctrecorder import spill
+from ctrecorder.columns import Table, concat
+from ctrecorder.spill import Piece
 
 Key = Callable[[Table], NDArray[np.int64]]
 
-# Rows in memory: 20 columns of 524,288 rows are 50 MiB.  With fewer, rows are written to the disk
-# sooner; with more, a router with little memory runs out of it.
-HELD_ROWS = 1 << 19
+# Rows in memory, and their bytes: 20 columns of 524,288 rows of IPv4 are 50 MiB.  With fewer, rows
+# are written to the disk sooner; with more, a router with little memory runs out of it.
+HELD_ROWS, HELD_BYTES = 1 << 19, 50 << 20
 # Rows of a run that are read at once: with 100,000,000 rows, in 190 runs, 780,000 are in memory.
 # With fewer, reads are small and slow.
 _PART_ROWS = 1 << 12
@@ -38,7 +38,7 @@ class Sorter:
     def __init__(self, key: Key, held_rows: int = HELD_ROWS) -> None:
         self._key, self._held_rows = key, held_rows
         self._held: list[Table] = []
-        self._rows = 0
+        self._rows = self._bytes = 0
         self._least = 0
         self._runs: list[_Run] = []
         self._file: IO[bytes] | None = None
@@ -65,7 +65,8 @@ class Sorter:
         self._least = min(self._least, least) if self._held else least
         self._held.append(table)
         self._rows += len(table)
-        if self._rows > self._held_rows:
+        self._bytes += sum(array.nbytes for array in table.columns.values())
+        if self._rows > self._held_rows or self._bytes > HELD_BYTES:
             self._spill()
 
     def ready(self, before: int) -> Iterator[list[Table]]:
@@ -103,6 +104,7 @@ class Sorter:
             else:
                 held.append(table)
         self._held, self._rows = held, sum(map(len, held))
+        self._bytes = sum(array.nbytes for table in held for array in table.columns.values())
         self._least = min((int(self._key(table).min()) for table in held), default=0)
         return self._sorted_runs(due)
 
@@ -121,17 +123,14 @@ class Sorter:
         """Move all rows in memory to the file."""
         try:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="ctrecorder-")  # noqa: SIM115 -- kept
+                self._file = spill.temporary_file()
             file = self._file
             for run in self._sorted_runs(self._held):
                 run.store(file)
                 self._runs.append(run)
         except OSError as error:
-            raise ArchiveError(
-                f"{tempfile.gettempdir()}: cannot sort there: {error.strerror}; "
-                "set TMPDIR to a folder with more room, or query a shorter time"
-            ) from error
-        self._held, self._rows = [], 0
+            raise spill.full(error) from error
+        self._held, self._rows, self._bytes = [], 0, 0
 
 
 class _Run:
@@ -140,12 +139,13 @@ class _Run:
     def __init__(self, key: Key, table: Table) -> None:
         self._key, self.rows = key, len(table)
         self._table, self._times = table, key(table)
-        self._rest: list[_Part] = []
+        self._rest: list[Piece] = []
 
     def store(self, file: IO[bytes]) -> None:
         """Move the rows to the end of `file`, except the first _PART_ROWS."""
         for first in range(_PART_ROWS, self.rows, _PART_ROWS):
-            self._rest.append(_Part(self._table.slice(first, first + _PART_ROWS), file))
+            part = self._table.slice(first, first + _PART_ROWS)
+            self._rest.append(Piece(part.columns, file))
         # A copy: a view would keep all of the rows.
         self._table = self._table.take(np.arange(min(_PART_ROWS, self.rows)))
         self._times = self._key(self._table)
@@ -165,32 +165,10 @@ class _Run:
         self._table, self._times = self._table.slice(count, len(self._times)), self._times[count:]
         self.rows -= count
         if not len(self._times) and self._rest:
-            self._table = self._rest.pop(0).load()
+            columns = self._rest.pop(0).load()
+            self._table = Table(self._table.family, len(next(iter(columns.values()))), columns)
             self._times = self._key(self._table)
         return taken
-
-
-class _Part:
-    """Rows in a file: the bytes of each column, one column after the other."""
-
-    def __init__(self, table: Table, file: IO[bytes]) -> None:
-        self._family, self._rows, self._file = table.family, len(table), file
-        self._offset = file.seek(0, 2)
-        self._columns = [(name, array.dtype) for name, array in table.columns.items()]
-        file.writelines(np.ascontiguousarray(array).tobytes() for array in table.columns.values())
-
-    def load(self) -> Table:
-        """The rows.  Raises ArchiveError if the file was truncated."""
-        self._file.seek(self._offset)
-        columns: dict[str, Array] = {}
-        for name, dtype in self._columns:
-            data = self._file.read(self._rows * dtype.itemsize)
-            if len(data) < self._rows * dtype.itemsize:
-                raise ArchiveError(
-                    f"{tempfile.gettempdir()}: the temporary file for sorting was truncated"
-                )
-            columns[name] = np.frombuffer(data, dtype)
-        return Table(self._family, self._rows, columns)
 
 
 def _sorted(table: Table, key: Key) -> Table:

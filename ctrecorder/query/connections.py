@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder import times
+from ctrecorder import spill, times
 from ctrecorder.archive import chain
 from ctrecorder.archive.silent_loss import SilentLoss
 from ctrecorder.columns import Table
 from ctrecorder.connections import parts
+from ctrecorder.connections.open_flows import Memory
 from ctrecorder.connections.pairing import Pairer
 from ctrecorder.connections.twins import Twins
 from ctrecorder.ctlog.frame import Kind, Mark, row_times
@@ -185,8 +186,8 @@ def _pair(
     """
     query = archive.query
     needed = dict.fromkeys((*names, *sorted(parts.NEEDS)))
-    pairers = _Pairers(runs, losses, add)
     missing = [(start, end, None) for start, end in _missing_segments(archive.segments)]
+    pairers = _Pairers(runs, losses, missing, add)
     has_events = False
     firsts = [_first_time(segment) for segment in archive.segments]
     for segment, run, next_segments in zip(
@@ -197,14 +198,14 @@ def _pair(
         has_events = has_events or bool((segment.index["kind"] == Kind.EVENTS).any())
         pairer = pairers.of(run)
         pairers.loss_of(run).add_segment(segment)
-        pairer.add_gaps([*segment.spans_of_gaps, *missing])
-        damage_found = len(segment.findings)
+        pairer.add_gaps(segment.spans_of_gaps)
+        damaged = segment.is_damaged
         may_contain = segment.may_contain(query)
         if not may_contain and pairers.earliest(runs.recordings[run]) == times.END:
             continue  # there is no open flow that its dumps could end
         for item, next_blocks in _read(segment, needed, query.of_flows(), may_contain):
-            if len(segment.findings) > damage_found:
-                damage_found = len(segment.findings)
+            if not damaged and segment.is_damaged:
+                damaged = True
                 pairer.add_gaps(segment.spans_of_gaps)
             pairers.feed(run, item)
             if not has_events:
@@ -215,14 +216,24 @@ def _pair(
 class _Pairers:
     """A Pairer for each run: a dump of one recorder says nothing about the flows of another."""
 
-    def __init__(self, runs: _Runs, losses: Losses, add: Callable[[int, Table], None]) -> None:
-        """`add`: is called with the number of a run and connections of it."""
-        self._runs, self._losses, self._given = runs, losses, add
+    def __init__(
+        self,
+        runs: _Runs,
+        losses: Losses,
+        missing: list[tuple[int, int, None]],
+        add: Callable[[int, Table], None],
+    ) -> None:
+        """`missing`: gaps of all runs.  `add`: is called with the number of a run and connections
+        of it.
+        """
+        self._runs, self._losses, self._missing, self._given = runs, losses, missing, add
         self._pairers: dict[int, Pairer] = {}
+        self._memory = Memory(spill.Store)
 
     def of(self, run: int) -> Pairer:
         if run not in self._pairers:
-            self._pairers[run] = Pairer(self.loss_of(run).add_repeats)
+            self._pairers[run] = Pairer(self.loss_of(run).add_repeats, self._memory)
+            self._pairers[run].add_gaps(self._missing)
         return self._pairers[run]
 
     def loss_of(self, run: int) -> SilentLoss:

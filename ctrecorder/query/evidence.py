@@ -13,8 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ctrecorder import uapi
-from ctrecorder.archive import chain, live
-from ctrecorder.archive.live import LiveState
+from ctrecorder.archive import chain
 from ctrecorder.archive.near import Chains
 from ctrecorder.archive.silent_loss import SilentLoss
 from ctrecorder.ctlog.frame import Gap, Kind
@@ -31,7 +30,8 @@ from ctrecorder.query.coverage import (
     SegmentSpan,
 )
 from ctrecorder.query.unknown import unknown_tracking
-from ctrecorder.segment import reader
+from ctrecorder.segment import live, reader
+from ctrecorder.segment.live import LiveState
 from ctrecorder.segment.recording import Recording as Segment
 from ctrecorder.times import BEGIN, END
 

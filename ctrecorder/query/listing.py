@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Iterator, Mapping
 
 from ctrecorder import times
-from ctrecorder.archive.live import LiveState
 from ctrecorder.archive.near import Chains
 from ctrecorder.archive.open import open_segment
 from ctrecorder.archive.silent_loss import SilentLoss
@@ -16,6 +15,7 @@ from ctrecorder.query import evidence
 from ctrecorder.query.coverage import NOT_RECORDED, NOT_YET, Hole, Scope
 from ctrecorder.query.open import Archive, one_of_each
 from ctrecorder.query.verdict import Verdict, judge
+from ctrecorder.segment.live import LiveState
 from ctrecorder.segment.recording import Recording as Segment
 
 # A shorter time before the first segment or after the last one is no hole of a listing: two

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ctrecorder.archive.live import FOLDER, LiveState, Publisher
 from ctrecorder.columns import Table
 from ctrecorder.connections.proof import gaps_of
 from ctrecorder.ctlog.frame import Gap, Json, Mark
@@ -25,6 +24,7 @@ from ctrecorder.kernel.rules import Untracked
 from ctrecorder.kernel.statistics import Statistics, read_statistics
 from ctrecorder.kernel.timex import clock_state
 from ctrecorder.record.sample import FlowSample
+from ctrecorder.segment.live import FOLDER, LiveState, Publisher
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
 from ctrecorder.spool.queue import WriteQueue

@@ -37,9 +37,24 @@ _GLANCE = 1 << 12
 _MAX_WINDOWED = 1 << 14
 # Records that are collected before they become an array.
 _GATHERED = 1 << 12
-# A stranger's file can be full of magics.  A search for whole blocks hashes at most this multiple
-# of the file's size.
+# A stranger's file can be full of magics.  All searches of a scan together hash at most this
+# multiple of the file's size, or `_LEAST_SEARCH`; looking at a magic costs as much as hashing
+# `_LOOK_BYTES`.
 _HASH_FACTOR = 4
+_LEAST_SEARCH = 16 << 20
+_LOOK_BYTES = 1 << 12
+
+
+class SearchBudget:
+    """What searches for whole blocks may still hash, in bytes."""
+
+    def __init__(self, file: BlockFile) -> None:
+        self._left = max(_HASH_FACTOR * file.size, _LEAST_SEARCH)
+
+    def spend(self, hashed: int) -> bool:
+        """Take a look at one magic and `hashed` bytes; False if that is too much."""
+        self._left -= _LOOK_BYTES + hashed
+        return self._left >= 0
 
 
 class BlockFile:
@@ -138,23 +153,26 @@ class BlockFile:
             return frame.length
         return index_head(self.read_on(offset + FRAME.size, HEAD.size), frame.length)[1]
 
-    def whole_blocks(self, first: int, last: int) -> Iterator[int]:
+    def whole_blocks(self, first: int, last: int, budget: SearchBudget) -> Iterator[int]:
         """Offsets in first..last-1 at which a block begins that matches its hash.
 
-        Raises FormatError if too many blocks there do not match theirs.
+        Raises FormatError if `budget` is spent: too many blocks do not match their hashes.
         """
-        budget = _HASH_FACTOR * self.size
         for offset in self._magics(first, last):
+            hashed, frame = 0, None
             try:
                 frame = self.frame(offset)
-                budget -= self._hashed(offset, frame)
-                if budget >= 0:
+                hashed = self._hashed(offset, frame)
+            except FormatError:
+                frame = None
+            if not budget.spend(hashed):
+                raise self.wrong("too many false blocks: the rest is not searched", offset)
+            try:
+                if frame is not None:
                     self.check(offset, frame)
+                    yield offset
             except FormatError:
                 continue
-            if budget < 0:
-                raise self.wrong("too many false blocks: the rest is not searched", offset)
-            yield offset
 
     def _magics(self, first: int, last: int) -> Iterator[int]:
         """Offsets in first..last-1 at which there is a magic."""
@@ -201,7 +219,7 @@ class Scan:
     """
 
     def __init__(self, file: BlockFile) -> None:
-        self._file = file
+        self._file, self._budget = file, SearchBudget(file)
         self._records: list[tuple[int, ...]] = []
         self._parts: list[NDArray[np.void]] = []
         self.last_hash = NO_HASH
@@ -219,7 +237,8 @@ class Scan:
         try:
             while (
                 end < file.size
-                and (good := next(file.whole_blocks(end + 1, file.size), None)) is not None
+                and (good := next(file.whole_blocks(end + 1, file.size, self._budget), None))
+                is not None
             ):
                 self.findings.append(
                     file.damage(f"damaged; the next whole block is at byte {good}", end)
@@ -236,10 +255,12 @@ class Scan:
     def _follow(self, offset: int) -> int:
         """Take blocks from `offset` on; returns the offset of the first that is not whole."""
         while offset < self._file.size:
+            frame = None
             try:
                 frame = self._file.frame(offset)
                 self._file.check(offset, frame)
             except FormatError:
+                self._budget.spend(0 if frame is None else frame.length)
                 break
             self._take(offset, frame)
             offset += FRAME.size + frame.length

@@ -1,4 +1,4 @@
-"""The file of a segment: created, opened, locked.
+"""The file of a segment: created, locked, opened.
 
 A folder is opened once, and files in it by its descriptor: a folder or link that is exchanged
 meanwhile cannot lead elsewhere.
@@ -12,14 +12,13 @@ import stat
 
 from ctrecorder import filelock
 from ctrecorder.errors import ArchiveError, GoneError, why
+from ctrecorder.filelock import Holder, Lock
 from ctrecorder.folder import Folder
 
 # The owner writes, the group reads.
 MODE = 0o640
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-# Readers that check whether a new segment is live hold its lock for microseconds.
-_LOCK_SECONDS = 1.0
 
 
 class ExistsError(ArchiveError):
@@ -43,8 +42,8 @@ def create(
     folder: Folder | None = None,
     owner: os.stat_result | None = None,
 ) -> tuple[int, Folder]:
-    """Create the file `path`, which must not exist, and lock it; returns its descriptor and its
-    folder, both to be closed.
+    """Create the file `path`, which must not exist; returns its descriptor and its folder, both to
+    be closed.
 
     `folder`: the folder of `path`, if it is open already; it stays open.
     `owner`: status of a file whose owner and group the new file gets; None: those of the caller,
@@ -58,30 +57,28 @@ def create(
     except ArchiveError as error:
         raise ArchiveError(f"{error}: make the folder, or choose another with -f") from error
     try:
-        descriptor = (
-            folder.open(name, _CREATE, mode) if owner is None else folder.create(name, mode, owner)
-        )
+        if owner is None:
+            descriptor = folder.open(name, _CREATE, mode)
+        else:
+            descriptor = folder.create(name, mode, owner)
     except OSError as error:
         folder.close()
         if error.errno in (errno.EEXIST, errno.ELOOP):
             raise ExistsError(f"{path}: exists already, and is never overwritten") from error
         whose = "" if owner is None else " for the owner of the old segment"
         raise ArchiveError(f"{path}: cannot be made{whose}: {why(error)}") from error
-    problem = "another process holds its lock"
+    return descriptor, folder
+
+
+def lock(descriptor: int, folder: Folder) -> Lock | None:
+    """Take a recorder's lock on the open file `descriptor` of `folder`; None if that is impossible.
+
+    Recording goes on without it: `live` tells readers too.
+    """
     try:
-        if filelock.lock(descriptor, _LOCK_SECONDS):
-            return descriptor, folder
-    except OSError as error:
-        problem = f"cannot be locked: {why(error)}"
-    folder.remove(name)
-    os.close(descriptor)
-    folder.close()
-    raise ArchiveError(f"{path}: {problem}")
-
-
-def is_live(descriptor: int) -> bool:
-    """True if a recorder holds the lock of this open segment."""
-    return filelock.is_locked(descriptor)
+        return filelock.take(folder, os.fstat(descriptor), Holder.RECORDER)
+    except OSError:
+        return None
 
 
 def open_file(path: str, folder: int | None = None) -> int:

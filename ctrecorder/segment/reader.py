@@ -7,8 +7,7 @@ not match their hash are never returned: they become a finding, and the rest is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import numpy as np
@@ -43,8 +42,9 @@ from ctrecorder.ctlog.index import (
 )
 from ctrecorder.ctlog.predicate import Query
 from ctrecorder.errors import FormatError, NewerError
-from ctrecorder.segment import files
-from ctrecorder.segment.blockfile import BlockFile, Scan
+from ctrecorder.segment import notes
+from ctrecorder.segment.blockfile import BlockFile, Scan, SearchBudget
+from ctrecorder.segment.liveness import is_live
 from ctrecorder.segment.recording import Block, Recording
 
 _Note = TypeVar("_Note", Gap, Mark)
@@ -89,6 +89,10 @@ class Segment(Recording):
         self.version = VERSION
         self._footer_at = 0
         self._index: NDArray[np.void] | None = None
+        self._gaps: list[Gap] | None = None
+        self._marks: list[Mark] | None = None
+        self._cost = 0  # of both
+        self._noted: set[tuple[int, str]] = set()
         try:
             self._read_header(key)
             if not self._read_footer():
@@ -110,7 +114,7 @@ class Segment(Recording):
             self._check_header(data)
             self.header, self.previous_hash, self.version = header, frame.previous, frame.version
         except FormatError as error:
-            whole = next(file.whole_blocks(0, min(self.size, _SEARCH)), None)
+            whole = next(file.whole_blocks(0, min(self.size, _SEARCH), SearchBudget(file)), None)
             if whole is None and isinstance(error, NewerError):
                 raise file.placed(error, 0) from None
             if whole is None:
@@ -156,24 +160,30 @@ class Segment(Recording):
 
     def _follow(self) -> None:
         """Find the blocks of a segment without a whole footer, and why it has none."""
-        # Before the scan: a segment that is closed between the two is then live, not crashed.
-        self.state = "live" if files.is_live(self.file.descriptor) else "crashed"
-        self._scan()
-        if self.state == "crashed" and (self.header.is_squeezed or self.header.is_repaired):
-            # Its writer keeps the old segment until this one is whole, so the old one was the log:
-            # a part of this one is damage, whatever left it.
-            self.state, self.torn = "cut", None
+        if self.header.is_squeezed or self.header.is_repaired:
+            # It gets its name when it is whole.  Until then the old segment is the log: so a part
+            # of it is damage, whatever left it.
+            self.state = "cut"
+            self._scan()
+            self.torn = None
             self.findings.append(
                 self.file.damage(
                     "cut short: a squeezed or repaired segment has a footer", self.size
                 )
             )
+            return
+        # Before the scan: a segment that is closed between the two is then live, not crashed.
+        live = is_live(self.path, self.file.descriptor, self.header)
+        self.state = "unclosed" if live is None else "live" if live else "crashed"
+        self._scan()
 
     def _scan(self) -> None:
         scan = Scan(self.file)
         self.index, self.last_hash, self.torn = scan.index, scan.last_hash, scan.torn
         self.findings += [
-            finding for finding in scan.findings if self.state != "live" or finding is not scan.torn
+            finding
+            for finding in scan.findings
+            if self.state not in ("live", "unclosed") or finding is not scan.torn
         ]
 
     @property
@@ -188,24 +198,57 @@ class Segment(Recording):
     def index(self, index: NDArray[np.void]) -> None:
         self._index = index
 
-    @cached_property
+    @property
     def gaps(self) -> list[Gap]:
         """All GAPs that can be read; damaged ones are in `findings`."""
-        return list(self._notes(Kind.GAP, Gap.parse))
+        self._gaps, found = self._notes(Kind.GAP, Gap.parse, self._gaps)
+        return found
 
-    @cached_property
+    @property
     def marks(self) -> list[Mark]:
         """All MARKs that can be read; damaged ones are in `findings`."""
-        return list(self._notes(Kind.MARK, Mark.parse))
+        self._marks, found = self._notes(Kind.MARK, Mark.parse, self._marks)
+        return found
 
-    def _notes(self, kind: Kind, parse: Callable[[Frame, Buffer], _Note]) -> Iterator[_Note]:
-        """The blocks of a kind, parsed; findings are appended for damaged ones."""
+    def _notes(
+        self, kind: Kind, parse: Callable[[Frame, Buffer], _Note], kept: list[_Note] | None
+    ) -> tuple[list[_Note] | None, list[_Note]]:
+        """The blocks of a kind, parsed: to be kept, if there is memory for them, and to be used.
+
+        Findings are appended for damaged ones, once.
+        """
+        if kept is not None:
+            return kept, kept
+        found: list[_Note] = []
+        cost = 0
         for block in self.blocks_of(kind):
             try:
                 frame = self.frame(block)
-                yield parse(frame, self.file.payload(block.offset, frame))
+                payload = self.file.payload(block.offset, frame)
+                cost += notes.cost(payload)
+                if cost > notes.MAX_SEGMENT_BYTES:
+                    self._add_finding(
+                        FormatError(f"too many {kind.name}s: the others are not read"), block
+                    )
+                    break
+                found.append(parse(frame, payload))
             except FormatError as error:
-                self.findings.append(self.file.finding(error, block.offset))
+                self._add_finding(error, block)
+        if not notes.KEPT.take(cost):
+            return None, found
+        self._cost += cost
+        return found, found
+
+    def _add_finding(self, error: FormatError, block: Block) -> None:
+        if (block.offset, error.reason) not in self._noted:
+            self._noted.add((block.offset, error.reason))
+            self.findings.append(self.file.finding(error, block.offset))
+
+    def close(self) -> None:
+        """Close the file."""
+        super().close()
+        notes.KEPT.give_back(self._cost)
+        self._cost = 0
 
     def read(self, block: Block, names: Iterable[str] | None = None) -> Table:
         """The columns `names` (default: all) of a block of EVENTS or CONNECTIONS.

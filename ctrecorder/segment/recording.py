@@ -57,19 +57,20 @@ class Recording(ABC):
 
     `header`: without members if it is damaged.
     `state`: "live" while a recorder writes it; "closed" if it ends as its writer ends it; "cut" if
-    its end is missing and no crash can explain that; else "crashed".
+    its end is missing and no crash can explain that; "unclosed" if it is live or crashed, and
+    this user cannot find out which; else "crashed".
     `previous_hash`: the last hash of the segment before; zeros if there is none.
     `last_hash`: its own last hash; zeros if it has no hashes.
     `totals`: of the footer.
     `findings`: the damage found so far.
-    `torn`: the finding that a crash leaves; also in `findings`, unless the file is live.
+    `torn`: the finding that a crash leaves; also in `findings`, unless the file is or may be live.
     `unknown_columns`: ids of columns that this version does not know, in the blocks that were read
     whole.
 
     Methods raise FormatError for damage, and ArchiveError if the file cannot be read.
     """
 
-    state: Literal["live", "closed", "cut", "crashed"]
+    state: Literal["live", "closed", "cut", "crashed", "unclosed"]
 
     def __init__(self, path: str, file: BlockFile) -> None:
         """`file`: is closed with the recording."""
@@ -185,6 +186,11 @@ class Recording(ABC):
         return frozenset(map(_number_of_protocol, self.header.protocols or ()))
 
     @property
+    def is_damaged(self) -> bool:
+        """Whether there is damage so far, other than what a crash leaves."""
+        return any(finding is not self.torn for finding in self.findings)
+
+    @property
     def spans_of_gaps(self) -> list[tuple[int, int, int | None]]:
         """When events may be missing: begin, end, ns, and the family or None for all.
 
@@ -201,7 +207,7 @@ class Recording(ABC):
             )
             for gap in self.gaps
         ]
-        if any(finding is not self.torn for finding in self.findings):
+        if self.is_damaged:
             found.append((*self.times, None))
         return found
 

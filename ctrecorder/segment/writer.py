@@ -1,4 +1,4 @@
-"""Writing a segment: blocks are appended to a file, whose lock is held until it is closed.
+"""Writing a segment: blocks are appended to a file; a recorder holds its lock until it is closed.
 
 A block is one write.  A call whose write fails is undone (the file is cut back to its size before
 the call) and raises WriteError: the same call can be made again.  Only `sync`, `close` and `create`
@@ -39,6 +39,7 @@ from ctrecorder.ctlog.frame import (
 from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.plans import LIVE, EncodingPlan
 from ctrecorder.errors import ArchiveError
+from ctrecorder.filelock import Lock
 from ctrecorder.folder import Folder
 from ctrecorder.segment import files
 from ctrecorder.segment.pending import (
@@ -104,6 +105,7 @@ class SegmentWriter:
         self._times = _EMPTY.times
         self.synced = _EMPTY
         self.first_frame = b""
+        self._lock: Lock | None = None
 
     @classmethod
     def create(
@@ -117,6 +119,7 @@ class SegmentWriter:
         key: bytes = b"",
         folder: Folder | None = None,
         owner: os.stat_result | None = None,
+        live: bool = False,
     ) -> SegmentWriter:
         """Create the segment `path` and write its HEADER.
 
@@ -124,11 +127,14 @@ class SegmentWriter:
         segment is of version 2.
         `previous_hash`: the last hash of the segment that `header.previous` names.
         `folder`, `owner`: as in `files.create`.
+        `live`: hold the lock that tells that a recorder writes it.
 
         The file and its name are on the disk when this returns.  Raises `files.ExistsError` if the
         name is taken, otherwise ArchiveError.
         """
         self = cls(path, *files.create(path, mode, folder=folder, owner=owner), key)
+        if live:
+            self.take_lock()
         self.last_hash = previous_hash
         self._version = VERSION_REQUIRES if header.needs_features else VERSION
         now = time.time_ns() if time_ns is None else time_ns
@@ -199,6 +205,17 @@ class SegmentWriter:
             return FileLocation.HERE
         return FileLocation.MOVED if ours.st_nlink else FileLocation.DELETED
 
+    def take_lock(self) -> None:
+        """Take the lock of a live segment, unless it is held and others see it.
+
+        It stays without a lock where none can be had.
+        """
+        if self._lock is not None and not self._lock.is_in_place(self._folder):
+            self._lock.release()
+            self._lock = None
+        if self._lock is None:
+            self._lock = files.lock(self.descriptor, self._folder)
+
     def restore(self, path: str, mode: int = files.MODE) -> None:
         """Copy a deleted segment to `path`, which must not exist, and continue in the copy.
 
@@ -220,8 +237,11 @@ class SegmentWriter:
             folder.remove(os.path.basename(path))
             _release(descriptor, folder)
             raise WriteError(path, error) from error
-        _release(self.descriptor, self._folder)
+        was_live = self._lock is not None
+        self._release()
         self.path, self.descriptor, self._folder = path, descriptor, folder
+        if was_live:
+            self.take_lock()
         self.synced, self._torn = self._state(), False
 
     def close(self, totals: Mapping[str, Any] | None = None) -> bytes:
@@ -316,6 +336,9 @@ class SegmentWriter:
             self._torn = True
 
     def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
         _release(self.descriptor, self._folder)
 
 

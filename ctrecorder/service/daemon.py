@@ -12,6 +12,7 @@ from types import TracebackType
 
 from ctrecorder import filelock
 from ctrecorder.errors import ArchiveError, ExitCode, KernelError, UsageError
+from ctrecorder.filelock import Holder, Lock
 from ctrecorder.folder import Folder
 from ctrecorder.service import journal
 from ctrecorder.terminal import printable
@@ -62,7 +63,8 @@ class PidFile:
                 self.fd = self._open()
                 if self._is_in_place():
                     return
-                os.close(self.fd)  # its owner removed it between open and lock
+                self._lock.release()  # its owner removed it between open and lock
+                os.close(self.fd)
         except BaseException:
             self._folder.close()
             raise
@@ -79,6 +81,7 @@ class PidFile:
                 self._folder.unlink(self._name)
         except OSError:
             os.ftruncate(self.fd, 0)
+        self._lock.release()
         os.close(self.fd)
         self._folder.close()
 
@@ -90,11 +93,6 @@ class PidFile:
                 f"cannot create the pid file {self.path}: {error.strerror}"
             ) from error
         try:
-            if not filelock.lock(fd):
-                pid = os.pread(fd, PIDFILE_BYTES, 0).decode("ascii", "replace").strip()
-                raise ArchiveError(
-                    f"already running as pid {printable(pid)}: {self.path} is locked"
-                )
             status = os.fstat(fd)
             # A file with a second name (a hard link) may be another user's.
             if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
@@ -104,10 +102,24 @@ class PidFile:
                 raise ArchiveError(
                     f"{self.path} is not a pid file: has other content; choose another with -P"
                 )
+            self._lock = self._locked(status, content)
         except BaseException:
             os.close(fd)
             raise
         return fd
+
+    def _locked(self, status: os.stat_result, content: bytes) -> Lock:
+        try:
+            lock = filelock.take(self._folder, status, Holder.DAEMON)
+        except OSError as error:
+            file = os.path.join(self._folder.path, filelock.LOCK_FILE)
+            raise ArchiveError(
+                f"cannot lock the pid file {self.path}: {file}: {error.strerror}"
+            ) from error
+        if lock is None:
+            pid = printable(content.decode("ascii"))
+            raise ArchiveError(f"already running as pid {pid}: {self.path} is locked")
+        return lock
 
     def _is_in_place(self) -> bool:
         return self._folder.has(self._name, os.fstat(self.fd))

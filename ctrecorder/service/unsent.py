@@ -20,13 +20,13 @@ from datetime import UTC, datetime
 
 from ctrecorder import filelock
 from ctrecorder.errors import ArchiveError
+from ctrecorder.filelock import Holder, Purpose
 from ctrecorder.folder import Folder
 from ctrecorder.service import messages
 from ctrecorder.service.messages import Message
 from ctrecorder.terminal import printable
 
-# Beside the segments, of the owner of the folder.  A user who can open a file can lock it, and then
-# it could not be sent: so the group cannot open it.
+# Beside the segments, of the owner of the folder, whom alone it concerns.
 UNSENT = "ctrecorder.unsent"
 _MODE = 0o600
 # Entries in memory.  A recorder logs some 50 entries an hour, so this is most of a day; fewer would
@@ -35,7 +35,7 @@ MAX_ENTRIES, MAX_BYTES = 1000, 1 << 20
 # Bytes of the file.  Each stop of a recorder adds what it kept: room for four that kept all.
 MAX_FILE_BYTES = 4 << 20
 _COMMANDS = frozenset({"ctrecord", "ctsqueeze", "ctexpire", "ctlist", "cttest"})
-# Commands hold the lock of the file for milliseconds.
+# Commands hold its lock for milliseconds.
 _LOCK_SECONDS = 1.0
 
 
@@ -173,12 +173,15 @@ def deliver(path: str, send: Callable[[Entry], bool]) -> int:
     """Send the entries of the file in the folder `path`, and remove it when all were taken.
 
     Returns how many remain; -1 if this user may not change the file, or if another command works on
-    it.  Never waits.
+    it.  Never waits.  Root leaves what another user stored to that user: as root's, the entries
+    would prove more than that user can.
     """
     try:
         with Folder(path) as folder:
             if not _exists(folder):
                 return 0
+            if os.geteuid() == 0 and os.fstat(folder.descriptor).st_uid != 0:
+                return -1
             with _locked(folder, 0.0) as descriptor:
                 return _deliver(folder, descriptor, send)
     except (OSError, ArchiveError):
@@ -220,18 +223,18 @@ def _exists(folder: Folder) -> bool:
 
 @contextlib.contextmanager
 def _locked(folder: Folder, wait_seconds: float = _LOCK_SECONDS) -> Iterator[int]:
-    """The file, made if it is missing, locked: its descriptor.  Raises OSError."""
-    while True:
+    """The file, made if it is missing, for this process alone: its descriptor.  Raises OSError."""
+    lock = filelock.take(folder, Purpose.UNSENT, Holder.LOG, wait_seconds)
+    if lock is None:
+        raise TimeoutError(f"{UNSENT} is locked")
+    try:
         descriptor = folder.open_own(UNSENT, _MODE)
         try:
-            if not filelock.lock(descriptor, wait_seconds):
-                raise TimeoutError(f"{UNSENT} is locked")
-            if not folder.has(UNSENT, os.fstat(descriptor)):
-                continue  # sent and removed between open and lock
             yield descriptor
-            return
         finally:
             os.close(descriptor)
+    finally:
+        lock.release()
 
 
 def _append(descriptor: int, data: bytes) -> None:

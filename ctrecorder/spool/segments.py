@@ -133,6 +133,8 @@ class SegmentSeries:
         writer = self.writer
         if writer is None or (where := writer.location()) is FileLocation.HERE:
             self._unreachable = False
+            if writer is not None:
+                writer.take_lock()
             return
         if not os.path.isdir(self.target.folder):
             self._log_unreachable(f"{self.target.folder} is missing", where)
@@ -181,7 +183,7 @@ class SegmentSeries:
         )
         previous_hash = tail.last_hash if tail else NO_HASH
         writer = SegmentWriter.create(
-            path, header, previous_hash, self.target.mode, time_ns=now_ns, key=self._key
+            path, header, previous_hash, self.target.mode, time_ns=now_ns, key=self._key, live=True
         )
         self._opened_ns = now_ns
         self.opened += 1

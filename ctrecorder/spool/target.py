@@ -19,15 +19,17 @@ from ctrecorder.ctlog.frame import (
 )
 from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError, FormatError
+from ctrecorder.filelock import Holder, Purpose
+from ctrecorder.folder import Folder
 from ctrecorder.segment import files
+from ctrecorder.segment.liveness import is_live
 from ctrecorder.segment.reader import Segment
 from ctrecorder.spool.template import expand_template, split_template
 from ctrecorder.times import DAY, MINUTE
 
-# A recorder that starts holds the lock of its folder for some 100 us for each segment there.
-# ctexpire may hold it for minutes, and any process that can read the folder for ever.  Then the
-# recorder starts without the lock: recording is more important than to exclude that another one
-# starts at the same moment.
+# A recorder that starts holds this lock for some 100 us for each segment of the folder.  Another
+# one that hangs meanwhile must not keep it from starting: recording is more important than to
+# exclude that two start at the same moment.
 _LOCK_SECONDS = 5
 
 
@@ -89,17 +91,15 @@ def folder_locked(folder: str) -> Iterator[None]:
     Waits for the lock, but not for ever.  Raises ArchiveError if there is no such folder.
     """
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise ArchiveError(
-            f"{folder}: {error.strerror}: create the folder, or choose another with -f"
-        ) from error
-    try:
-        with contextlib.suppress(OSError):  # some file systems have no locks
-            filelock.lock(descriptor, _LOCK_SECONDS)
+        opened = Folder(folder)
+    except ArchiveError as error:
+        raise ArchiveError(f"{error}: create the folder, or choose another with -f") from error
+    with opened, contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # no such locks here, or no space for their file
+            lock = filelock.take(opened, Purpose.START, Holder.RECORDER, _LOCK_SECONDS)
+            if lock is not None:
+                stack.callback(lock.release)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def newest_segment(template: str, key: bytes = b"") -> Tail | None:
@@ -170,7 +170,7 @@ def _glance(path: str) -> tuple[Header, bool]:
             parse_trailer(os.pread(descriptor, TRAILER.size, max(size - TRAILER.size, 0)))
             is not None
         )
-        return header, not closed and files.is_live(descriptor)
+        return header, not closed and is_live(path, descriptor, header) is True
     except (FormatError, OSError):
         return Header(), False
     finally:

@@ -12,6 +12,7 @@ import pytest
 from ctrecorder.segment.reader import Segment
 from ctrecorder.times import SECOND
 from tests.support.faulttable import Table
+from tests.support.folders import paths
 from tests.support.router import Lab
 from tests.support.traffic import Account, Tough, Traffic, cttest
 
@@ -53,7 +54,7 @@ def lab() -> Iterator[Lab]:
 def marks_and_gaps(folder: Path) -> tuple[list[int], list[tuple[int, int, int | None]]]:
     """The steps that the MARKs tell, in s, and the GAPs `clock`: begin, end (ns UTC), lost."""
     steps, gaps = [], []
-    for path in sorted(folder.iterdir(), key=sequence):
+    for path in sorted(paths(folder), key=sequence):
         with Segment(str(path)) as segment:
             steps += [
                 round(mark.facts["step_ns"] / SECOND)
@@ -126,7 +127,7 @@ def test_restart_after_a_leap_back(
         clock.step(step)
         recorder.again()
     recorder.stop()
-    numbers = [sequence(path) for path in folder.iterdir()]
+    numbers = [sequence(path) for path in paths(folder)]
     assert sorted(numbers) == [1, 2, 3, 4]
     account = Account(traffic, folder)
     assert account.missing == account.twice == []

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.disks import ALL_TO_DISK, Ext4, fill, loop, mounted, run, tmpfs
 from tests.support.faulttable import Table
+from tests.support.folders import paths
 from tests.support.history import History
 from tests.support.router import Lab, wait_until
 from tests.support.traffic import Account, Tough, Traffic, cttest
@@ -228,12 +229,12 @@ def deleted(folder: Path) -> None:
 
 
 def file_deleted(folder: Path) -> None:
-    for path in folder.iterdir():
+    for path in paths(folder):
         path.unlink()
 
 
 def file_moved(folder: Path) -> None:
-    for path in folder.iterdir():
+    for path in paths(folder):
         path.rename(path.with_name(f"moved-{path.name}"))
 
 
@@ -314,11 +315,11 @@ def test_ctsqueeze_on_a_full_disk(tmp_path: Path, table: Table) -> None:
     """It says so and lets every segment be; when there is room it does what it could not."""
     with tmpfs(tmp_path / "disk", 4096) as disk:
         history = History(disk / "log")
-        before = {path.name: path.read_bytes() for path in history.folder.iterdir()}
+        before = {path.name: path.read_bytes() for path in paths(history.folder)}
         filler = fill(disk)
         with pytest.raises(AssertionError, match="No space left on device"):
             history.run("ctsqueeze", history.folder)
-        assert {path.name: path.read_bytes() for path in history.folder.iterdir()} == before
+        assert {path.name: path.read_bytes() for path in paths(history.folder)} == before
         filler.unlink()
         history.run("ctsqueeze", history.folder)
         assert "5 whole" in cttest("--anchors", history.anchors, history.folder)

@@ -15,6 +15,7 @@ import pytest
 from ctrecorder.archive.retention import RECEIPTS, Receipt
 from ctrecorder.service import messages
 from tests.support.faulttable import Table
+from tests.support.folders import paths
 from tests.support.forge import reseal
 from tests.support.history import NOON, History, blocks_of, replay
 from tests.support.traffic import cttest
@@ -354,10 +355,10 @@ def test_sealed_and_squeezed(tmp_path: Path, key: Path) -> None:
     cttest("--key", key, "--anchors", history.anchors, history.folder)
     assert "is sealed" in cttest(history.folder, code=2)
     other = History(tmp_path / "other", key=key)
-    before = {path.name: path.read_bytes() for path in other.folder.iterdir()}
+    before = {path.name: path.read_bytes() for path in paths(other.folder)}
     with pytest.raises(AssertionError, match="is sealed, and cannot be made anew without its key"):
         other.run("ctsqueeze", other.folder)
-    assert {path.name: path.read_bytes() for path in other.folder.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in paths(other.folder)} == before
 
 
 def test_sealed_from_some_time_on(tmp_path: Path, key: Path) -> None:

@@ -15,6 +15,7 @@ from ctrecorder.columns import Event
 from ctrecorder.ctlog.frame import Kind
 from ctrecorder.segment.reader import Segment
 from tests.support.faulttable import Table
+from tests.support.folders import paths
 from tests.support.forge import segment
 from tests.support.router import Lab, event_sockets, wait_until
 from tests.support.traffic import Account, Tough, Traffic, cttest
@@ -168,18 +169,18 @@ def test_two_recorders_in_one_folder(
     for recorder in (first, other):
         recorder.synced()
         recorder.stop()
-    ours = [path for path in folder.iterdir() if not path.name.startswith("udp-")]
-    theirs = [path for path in folder.iterdir() if path.name.startswith("udp-")]
+    ours = [path for path in paths(folder) if not path.name.startswith("udp-")]
+    theirs = [path for path in paths(folder) if path.name.startswith("udp-")]
     accounts = []
     mine = tmp_path / "mine"
-    for paths in (ours, theirs):
+    for chosen in (ours, theirs):
         mine.mkdir()
-        for path in paths:
+        for path in chosen:
             path.rename(mine / path.name)
         accounts.append(Account(traffic, mine))
         accounts[-1].whole()
         cttest(mine)
-        for path in mine.iterdir():
+        for path in paths(mine):
             path.unlink()
         mine.rmdir()
     table.add("two recorders in one folder", accounts[-1], tried=2)
@@ -211,5 +212,5 @@ def test_many_start_at_once(lab: Lab, tmp_path: Path, table: Table) -> None:
     alive.terminate()
     assert alive.wait(timeout=20) == 0
     assert [process.returncode for process in started].count(2) == 7
-    assert len([path for path in folder.iterdir() if not path.name.startswith("other-")]) == 1
+    assert len([path for path in paths(folder) if not path.name.startswith("other-")]) == 1
     table.add_row("eight recorders at once in one folder", tried=8)

@@ -22,6 +22,7 @@ from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.spool.target import Target
 from ctrecorder.spool.template import expand_template
 from tests.support.faulttable import Table
+from tests.support.folders import names, paths
 from tests.support.history import NOON, History
 from tests.support.router import CHECKOUT, INSIDE, SERVER, Lab
 from tests.support.traffic import Tough, cttest
@@ -84,7 +85,7 @@ def test_ctrecord_refuses_such_a_template(lab: Lab, tmp_path: Path, template: st
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("ctrecord: ")
     assert "Traceback" not in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+    assert names(tmp_path) == ["log"]
 
 
 @pytest.mark.parametrize("dangling", [False, True])
@@ -124,7 +125,7 @@ def test_links_for_a_recorder(lab: Lab, tmp_path: Path, victim: Path, table: Tab
     recorder.synced()
     recorder.stop()
     assert victim.read_bytes() == PRECIOUS
-    (segment,) = [path for path in folder.iterdir() if not path.is_symlink()]
+    (segment,) = [path for path in paths(folder) if not path.is_symlink()]
     cttest(segment)
     table.add_row("links planted for a recorder", tried=21)
 
@@ -136,7 +137,7 @@ def test_a_link_for_what_ctsqueeze_makes(tmp_path: Path, victim: Path) -> None:
         Path(lock.successor_path(str(path), path.stat())).symlink_to(victim)
     history.run("ctsqueeze", history.folder)
     assert victim.read_bytes() == PRECIOUS
-    assert not any(path.is_symlink() for path in history.folder.iterdir())
+    assert not any(path.is_symlink() for path in paths(history.folder))
     cttest("--anchors", history.anchors, history.folder)
     new = tmp_path / "new"
     new.symlink_to(victim)
@@ -150,7 +151,7 @@ def test_a_link_for_what_ctsqueeze_makes(tmp_path: Path, victim: Path) -> None:
 def test_a_segment_that_is_a_link(tmp_path: Path, command: str) -> None:
     """What it leads to is not in the folder: it is neither squeezed nor deleted."""
     outside, inside = History(tmp_path / "outside"), History(tmp_path / "inside")
-    before = {path.name: path.read_bytes() for path in outside.folder.iterdir()}
+    before = {path.name: path.read_bytes() for path in paths(outside.folder)}
     for path in outside.paths:
         (inside.folder / f"link-{path.name}").symlink_to(path)
     arguments = ["--max-age", "1d"] if command == "ctexpire" else []
@@ -160,7 +161,7 @@ def test_a_segment_that_is_a_link(tmp_path: Path, command: str) -> None:
         check=False,
         timeout=60,
     )
-    assert {path.name: path.read_bytes() for path in outside.folder.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in paths(outside.folder)} == before
 
 
 @pytest.mark.parametrize("name", [RECEIPTS, HOLDS, f".{HOLDS}.new"])
@@ -206,7 +207,7 @@ def test_a_folder_swapped_while_a_segment_is_made(
     swap(folder, other)
     writer.sync()
     writer.close()
-    assert list(folder.iterdir()) == []
+    assert names(folder) == []
     assert (tmp_path / "moved" / "a.ctlog").stat().st_size > 0
 
 

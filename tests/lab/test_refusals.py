@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ctrecorder import uapi
+from tests.support.folders import names
 from tests.support.listeners import Recorder, listed
 from tests.support.router import CHECKOUT, INSIDE, SERVER, Lab, Namespace, borrowed, event_sockets
 
@@ -62,7 +63,7 @@ def test_bad_options(lab: Lab, tmp_path: Path, options: list[str], named: str) -
     """The line names the value; nothing is written."""
     line = refused(lab.router, CTRECORD, "-F", "-f", tmp_path / "%Y.ctlog", *options)
     assert named in line
-    assert list(tmp_path.iterdir()) == []
+    assert names(tmp_path) == []
 
 
 def test_a_missing_folder(lab: Lab, tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ MUTANTS = (
     ),
     Mutant(
         "a published state is believed for ever",
-        "archive/live.py",
+        "segment/live.py",
         (("fresh = 0 <= age <= VALID_NS", "fresh = True"),),
         test="unit/archive/test_live.py::test_what_is_not_believed",
     ),

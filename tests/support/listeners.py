@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from tests.support.folders import paths
 from tests.support.router import CHECKOUT, HasRouter, Lab, event_sockets, wait_for_next, wait_until
 
 # What identifies an event: its kind, protocol, both tuples as conntrack writes them, and the
@@ -67,7 +68,7 @@ class Recorder:
     @property
     def segments(self) -> list[Path]:
         """Its segments, oldest first."""
-        return sorted(self.folder.iterdir())
+        return paths(self.folder)
 
     def wait(self, text: str, count: int = 1) -> None:
         """Waits until it has said `text`, `count` times since its start."""

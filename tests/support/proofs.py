@@ -8,10 +8,12 @@ from pathlib import Path
 from ctrecorder import times
 from ctrecorder.archive.open import open_segment
 from ctrecorder.archive.silent_loss import SilentLoss
+from ctrecorder.columns import Table
 from ctrecorder.connections.pairing import Pairer
 from ctrecorder.connections.proof import Proof
 from ctrecorder.ctlog.frame import Kind
 from ctrecorder.record.sample import FlowSample
+from tests.support.folders import paths
 
 
 def proofs_of(folder: Path, watermark: int = times.END) -> tuple[list[Proof], int]:
@@ -23,18 +25,18 @@ def proofs_of(folder: Path, watermark: int = times.END) -> tuple[list[Proof], in
     pairer = Pairer(loss.add_repeats)
     connections = 0
     with contextlib.ExitStack() as opened:
-        for path in sorted(folder.iterdir()):
+        for path in paths(folder):
             segment = opened.enter_context(open_segment(str(path)))
             pairer.add_gaps(segment.spans_of_gaps)
             loss.add_segment(segment)
             marks = iter(segment.marks)
             kinds = (Kind.EVENTS, Kind.CONNECTIONS, Kind.MARK)
             for group in segment.in_recording_order(segment.blocks_of(*kinds)):
-                done = []
+                done: list[Table] = []
                 if group[0].kind == Kind.MARK:
                     mark = next(marks)
                     if mark.is_complete_dump:
-                        done = pairer.snapshot(mark.begin, mark.end)
+                        done += pairer.snapshot(mark.begin, mark.end)
                 else:
                     joins = group[0].joins
                     tables = segment.read_small(group) if joins else [segment.read(group[0])]
@@ -43,7 +45,7 @@ def proofs_of(folder: Path, watermark: int = times.END) -> tuple[list[Proof], in
                         done += pairer.feed(table)
                 loss.add_connections(*done)
                 connections += sum(map(len, done))
-        rest = pairer.finish()
+        rest = list(pairer.finish())
         loss.add_connections(*rest)
         return loss.proofs(watermark), connections + sum(map(len, rest))
 
@@ -51,7 +53,7 @@ def proofs_of(folder: Path, watermark: int = times.END) -> tuple[list[Proof], in
 def sampled_proofs_of(folder: Path) -> list[Proof]:
     """What the recorder's own sample would have proved if it had all flows."""
     found, sample = list[Proof](), FlowSample(mask=0)
-    for path in sorted(folder.iterdir()):
+    for path in paths(folder):
         with open_segment(str(path)) as segment:
             marks = iter(segment.marks)
             kinds = (Kind.EVENTS, Kind.MARK)

@@ -23,6 +23,7 @@ from pathlib import Path
 from ctrecorder.archive import find
 from ctrecorder.ctlog.frame import REASONS, Gap
 from ctrecorder.segment.reader import Segment
+from tests.support.folders import paths
 from tests.support.listeners import Recorder, one_segment
 from tests.support.router import CHECKOUT, INSIDE, SERVER, HasRouter, Lab, event_sockets, wait_until
 
@@ -130,9 +131,7 @@ class Account:
         self.sent = len(traffic.sent)
         self.missing = sorted(set(range(self.sent)) - self.found)
         self._traffic = traffic
-        self.gaps = [
-            gap for folder in folders for path in sorted(folder.iterdir()) for gap in gaps_of(path)
-        ]
+        self.gaps = [gap for folder in folders for path in paths(folder) for gap in gaps_of(path)]
 
     def check(self) -> None:
         """None is there twice; each that is missing lies in a GAP; where the GAPs of a kind know

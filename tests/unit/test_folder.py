@@ -23,12 +23,13 @@ from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter, WriteError
 from ctrecorder.service.daemon import PidFile
+from tests.support.folders import names, paths
 from tests.support.slow_pairing import DESTROY, NEW, SECOND, T, row, table
 
 NOBODY, NOGROUP = 65534, 65534
 ROUNDS = 150
-# Exchanges each new segment that is not finished for a link, in turns a symbolic and a hard one;
-# prints how often.
+# Exchanges each new segment that is not finished, and the lock file, for a link, in turns a
+# symbolic and a hard one; prints how often.
 ATTACKER = """
 import os, sys
 link, file = sys.argv[1:]
@@ -42,7 +43,7 @@ while True:
     except BlockingIOError:
         pass
     for name in os.listdir("."):
-        if not name.startswith(".squeezing-"):
+        if not name.startswith((".squeezing-", ".repairing-", ".ctrecorder.lock")):
             continue
         try:
             status = os.lstat(name)
@@ -133,10 +134,17 @@ def test_an_attacker_swaps_the_new_segment_while_root_squeezes(folder: Path, pub
             except CtrecorderError as error:
                 refused.append((str(error), path.read_bytes()))
                 path.unlink()  # it may be a link of the attacker's
+                path.write_bytes(raw)
             else:
                 with Segment(str(path)) as segment:
                     assert segment.state == "closed"
                     assert segment.header.is_squeezed
+            try:
+                repair(str(path), str(folder / "saved"))
+            except CtrecorderError as error:
+                refused.append((str(error), raw))
+            for saved in folder.glob("saved"):
+                saved.unlink()
             for kept in folder.glob("replaced/*"):
                 assert kept.read_bytes() == raw
                 kept.unlink()
@@ -175,9 +183,9 @@ def test_a_link_at_replaced_is_refused(
             line == f"ctsqueeze: {folder}/replaced: is a symbolic link or a file, "
             "not a folder: remove it"
         )
-        assert list(elsewhere.iterdir()) == []
+        assert names(elsewhere) == []
         assert path.read_bytes() == before
-        assert sorted(os.listdir(folder)) == ["a.ctlog", "replaced"]
+        assert names(folder) == ["a.ctlog", "replaced"]
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])
@@ -201,7 +209,7 @@ def test_keep_keeps_the_file_that_was_opened(
     with pytest.raises(CtrecorderError, match="has just been replaced"):
         squeeze(str(path), SqueezeOptions(keep=True))
     assert other.stat().st_nlink == before
-    assert [each.read_bytes() for each in (folder / "replaced").iterdir()] == [raw]
+    assert [each.read_bytes() for each in paths(folder / "replaced")] == [raw]
     assert path.samefile(other)
 
 
@@ -222,7 +230,9 @@ def test_the_new_segment_is_private_until_it_has_its_owner(
     monkeypatch.setattr(os, "pwrite", lambda descriptor, *rest: look(descriptor, pwrite, *rest))
     monkeypatch.setattr(os, "fchown", lambda descriptor, *rest: look(descriptor, fchown, *rest))
     squeeze(str(path), SqueezeOptions())
-    assert seen[:2] == [("fchown", 0o600, 0, 0), ("pwrite", 0o604, NOBODY, 0)]
+    assert seen[-1] == ("pwrite", 0o604, NOBODY, seen[-1][3])
+    begun = seen.index(("pwrite", 0o604, NOBODY, 0))
+    assert seen[begun - 1] == ("fchown", 0o600, 0, 0)
 
 
 @pytest.mark.parametrize("plant", ["a hard link", "a file of root's"])
@@ -260,8 +270,8 @@ def test_a_folder_swapped_while_root_deletes(
 
     monkeypatch.setattr(retention, "receipts", swap)
     assert ctexpire.main(["--max-age", "1d", str(folder)]) == 0
-    assert os.listdir(other) == ["a.ctlog"]
-    assert os.listdir(public / "moved") == [retention.RECEIPTS]
+    assert names(other) == ["a.ctlog"]
+    assert names(public / "moved") == [retention.RECEIPTS]
 
 
 def test_a_folder_swapped_while_root_squeezes(
@@ -281,7 +291,7 @@ def test_a_folder_swapped_while_root_squeezes(
 
     monkeypatch.setattr(SegmentWriter, "close", swap)
     assert squeeze(str(path), SqueezeOptions(keep=True)) is not None
-    assert os.listdir(other) == ["a.ctlog"]
+    assert names(other) == ["a.ctlog"]
     assert path.read_bytes() == raw
     with Segment(str(public / "moved" / "a.ctlog")) as segment:
         assert segment.header.is_squeezed
@@ -308,8 +318,8 @@ def test_the_pid_file_is_removed_from_the_folder_that_it_was_made_in(
     folder.rename(public / "moved")
     folder.symlink_to(other)
     pidfile.remove()
-    assert os.listdir(other) == ["pid"]
-    assert os.listdir(public / "moved") == []
+    assert names(other) == ["pid"]
+    assert names(public / "moved") == []
 
 
 def test_repair_removes_only_what_it_made(
@@ -329,5 +339,5 @@ def test_repair_removes_only_what_it_made(
     monkeypatch.setattr(SegmentWriter, "close", swap_and_fail)
     with pytest.raises(WriteError):
         repair(str(path), str(folder / "new"))
-    assert os.listdir(other) == ["new"]
-    assert os.listdir(public / "moved") == []
+    assert names(other) == ["new"]
+    assert names(public / "moved") == []

@@ -16,6 +16,7 @@ from ctrecorder.segment.pending import gap_block, mark_block, table_blocks
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.times import BEGIN
+from tests.support import folders
 from tests.support.proofs import proofs_of
 from tests.support.slow_pairing import DESTROY, EXISTING, NEW, SECOND, V4, V6, Row, T, row, table
 
@@ -73,7 +74,7 @@ class Folder:
             path.unlink()
 
     def paths(self) -> list[Path]:
-        return sorted(self.path.iterdir())
+        return folders.paths(self.path)
 
     def squeeze(self) -> None:
         for path in self.paths():

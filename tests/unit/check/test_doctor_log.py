@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from ctrecorder.archive.live import LiveState, Publisher
 from ctrecorder.check import doctor_log
 from ctrecorder.check.doctor_log import DAY, DiskSpace, StoredSegment
 from ctrecorder.check.doctor_tools import Finding, Note
 from ctrecorder.ctlog.header import Header
+from ctrecorder.segment.live import LiveState, Publisher
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.times import SECOND
 from tests.support import forge

@@ -21,6 +21,7 @@ from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from tests.support import c_ctrecorder as old
 from tests.support import tables
+from tests.support.folders import names
 from tests.support.tables import NOON, SECOND
 
 NAMES = ("time", "event", "orig_src", "id", "present")
@@ -209,10 +210,10 @@ def test_what_cannot_be_repaired(tmp_path: Path) -> None:
     (tmp_path / "foreign").write_bytes(b"nothing of ours" * 100)
     with pytest.raises(FormatError, match="not a segment"):
         repair(str(tmp_path / "foreign"), str(tmp_path / "new"))
-    writer = SegmentWriter.create(str(tmp_path / "live"), Header())
+    writer = SegmentWriter.create(str(tmp_path / "live"), Header(), live=True)
     with pytest.raises(BusyError):
         repair(str(tmp_path / "live"), str(tmp_path / "new"))
     writer.close()
     with pytest.raises(ArchiveError):
         repair(str(tmp_path / "live"), str(tmp_path / "no folder" / "new"))
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["foreign", "live"]
+    assert names(tmp_path) == ["foreign", "live"]

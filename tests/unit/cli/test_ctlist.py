@@ -15,8 +15,6 @@ from typing import Any
 import pytest
 
 from ctrecorder.archive import find as archive
-from ctrecorder.archive import live
-from ctrecorder.archive.live import LiveState
 from ctrecorder.cli import ctlist
 from ctrecorder.connections.pairing import Pairer
 from ctrecorder.ctlog.frame import NO_HASH, Gap, Kind, Mark
@@ -24,6 +22,8 @@ from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.predicate import EVERY_EVENT
 from ctrecorder.labels import EVENTS
 from ctrecorder.render.renderer import FORMATS
+from ctrecorder.segment import live
+from ctrecorder.segment.live import LiveState
 from ctrecorder.segment.pending import mark_block
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.uapi import AF_INET, AF_INET6

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctrecorder import times
+from ctrecorder import spill, times
 from ctrecorder.columns import BY_NAME, Source, Table, bit
-from ctrecorder.connections import flowkey, grouping, pairing
+from ctrecorder.connections import flowkey, grouping, open_flows
+from ctrecorder.connections.open_flows import Memory
 from ctrecorder.connections.pairing import Pairer
 from tests.support.slow_pairing import (
     DESTROY,
@@ -43,13 +44,15 @@ def fast(
     cuts: Set[int] = frozenset(),
     gaps: Sequence[Gap] = (),
     repeats: list[int] | None = None,
+    memory: Memory | None = None,
 ) -> Counter[tuple[Any, ...]]:
     """The connections that the package finds.
 
     `cuts`: after how many rows a table ends; it also ends where the family changes.  `repeats`: the
     number of repeats is appended.
     """
-    pairer, done, count = Pairer(), [], 0
+    done: list[Table] = []
+    pairer, count = Pairer(memory=memory), 0
     pairer.add_gaps(gaps)
     for step in steps:
         if isinstance(step, tuple):
@@ -91,7 +94,7 @@ def spans(
     assert counts == [repeats]
     # Each row in a table of its own, and a batch: the result is the same.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pairing, "BATCH_ROWS", 1)
+        patch.setattr(open_flows, "BATCH_ROWS", 1)
         assert fast(steps, set(range(100)), gaps, counts) == found
     assert counts == [repeats] * 2
     place = 1 + RESULT.index("start")
@@ -221,12 +224,12 @@ def test_a_destroy_that_comes_after_the_dump_says_it_better() -> None:
 
 
 def test_a_vanished_flow_does_not_wait_for_ever() -> None:
-    later = T + pairing.LATE_NS + 10 * SECOND
+    later = T + open_flows.LATE_NS + 10 * SECOND
     pairer = Pairer()
     pairer.feed(table([row(NEW, T)]))
-    assert pairer.snapshot(T + 1, T + 6) == []
-    assert rows_of(pairer.snapshot(later, later + 1)).total() == 1
-    assert pairer.finish() == []
+    assert list(pairer.snapshot(T + 1, T + 6)) == []
+    assert rows_of(list(pairer.snapshot(later, later + 1))).total() == 1
+    assert list(pairer.finish()) == []
 
 
 def test_a_flow_that_vanished_and_is_there_after_all_is_open() -> None:
@@ -251,7 +254,7 @@ def test_a_row_of_a_dump_long_after_a_destroy_is_a_new_flow() -> None:
 
 
 def test_an_open_flow_is_not_stale_in_a_later_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairing, "BATCH_ROWS", 1)
+    monkeypatch.setattr(open_flows, "BATCH_ROWS", 1)
     late = T + 9 + grouping.RACE_NS + 1
     rows = [
         row(NEW, T),
@@ -298,9 +301,9 @@ def test_connections_join_across_segments_that_were_paired_apart() -> None:
     pairer, parts = Pairer(), []
     for rows in segments:
         apart = Pairer()
-        parts += apart.feed(table(rows)) + apart.finish()
+        parts += [*apart.feed(table(rows)), *apart.finish()]
     done = [whole for part in parts for whole in pairer.feed(part)]
-    found = rows_of(done + pairer.finish())
+    found = rows_of([*done, *pairer.finish()])
     assert found == slow(list(segments))
 
 
@@ -311,7 +314,7 @@ def test_a_part_that_another_flow_ended_does_not_go_on() -> None:
     apart.add_gaps([gap])
     apart.feed(table([row(NEW, T), row(NEW, T + 5), row(DESTROY, T + 9)]))
     done = [whole for part in apart.finish() for whole in pairer.feed(part)]
-    done += pairer.feed(table([row(DESTROY, T + 20)])) + pairer.finish()
+    done += [*pairer.feed(table([row(DESTROY, T + 20)])), *pairer.finish()]
     assert rows_of(done) == slow(
         [[row(NEW, T), row(NEW, T + 5), row(DESTROY, T + 9), row(DESTROY, T + 20)]], [gap]
     )
@@ -328,10 +331,10 @@ def test_a_part_with_a_sure_end_ends_the_flow_that_it_is_part_of() -> None:
         apart.add_gaps([gap])
         done += [
             whole
-            for part in apart.feed(table(rows)) + apart.finish()
+            for part in [*apart.feed(table(rows)), *apart.finish()]
             for whole in pairer.feed(part)
         ]
-    assert rows_of(done + pairer.finish()) == slow(list(segments), [gap])
+    assert rows_of([*done, *pairer.finish()]) == slow(list(segments), [gap])
 
 
 def test_an_open_part_that_a_later_dump_lacks_is_bounded() -> None:
@@ -339,9 +342,9 @@ def test_an_open_part_that_a_later_dump_lacks_is_bounded() -> None:
     apart.feed(table([row(NEW, T), row(UPDATE, T + 50, id=9)]))
     for part in apart.finish():
         assert pairer.feed(part) == []
-    pairer.snapshot(T + 50, T + 60)
+    list(pairer.snapshot(T + 50, T + 60))
     place = 1 + RESULT.index("end")
-    assert sorted(each[place : place + 2] for each in rows_of(pairer.finish())) == [
+    assert sorted(each[place : place + 2] for each in rows_of(list(pairer.finish()))) == [
         (0, 0),
         (T + 60, 3),
     ]
@@ -350,9 +353,9 @@ def test_an_open_part_that_a_later_dump_lacks_is_bounded() -> None:
 def test_whole_connections_pass_through() -> None:
     apart, pairer = Pairer(), Pairer()
     apart.feed(table([row(NEW, T), row(DESTROY, T + 1), row(NEW, T + 2)]))
-    done = apart.finish()
+    done = list(apart.finish())
     assert sum(rows_of(pairer.feed(part)).total() for part in done) == 1
-    assert rows_of(pairer.finish()).total() == 1
+    assert rows_of(list(pairer.finish())).total() == 1
 
 
 def test_keys_with_one_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -485,7 +488,7 @@ def test_repeats_are_handed_over() -> None:
     found: list[Table] = []
     pairer = Pairer(found.append)
     pairer.feed(table([row(NEW, T), row(NEW, T + 1), row(UPDATE, T + 2), row(NEW, T, id=9)]))
-    pairer.finish()
+    list(pairer.finish())
     assert pairer.repeats == 1
     assert [(each["id"].tolist(), each["seen"].tolist()) for each in found] == [([7], [1])]
 
@@ -497,9 +500,9 @@ def test_parts_of_one_flow_with_a_new_each_are_one_connection() -> None:
     pairer, done = Pairer(), []
     for rows in segments:
         apart = Pairer()
-        for part in apart.feed(table(rows)) + apart.finish():
+        for part in [*apart.feed(table(rows)), *apart.finish()]:
             done += pairer.feed(part)
-    assert rows_of(done + pairer.finish()) == slow(list(segments), expected=1)
+    assert rows_of([*done, *pairer.finish()]) == slow(list(segments), expected=1)
     assert pairer.repeats == 1
 
 
@@ -574,11 +577,49 @@ def test_like_the_slow_pairing_when_every_table_is_a_batch(
     steps: list[Step], cuts: set[int], gaps: list[Gap]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pairing, "BATCH_ROWS", 1)
+        patch.setattr(open_flows, "BATCH_ROWS", 1)
         patch.setattr(grouping, "RACE_ROWS", 5)
         repeats: list[int] = []
         assert fast(steps, cuts, gaps, repeats) == slow(steps, gaps)
         slow(steps, gaps, *repeats)
+
+
+def without_giving_up(core: Any, count: int) -> Table:
+    empty: Table = core.open.table.slice(0, 0)
+    return empty
+
+
+@settings(max_examples=2 * settings().max_examples)
+@given(
+    _STEPS,
+    st.sets(st.integers(1, 90), max_size=20),
+    _GAPS,
+    st.sampled_from([(1, 1, 1), (1, 2, 8), (1, 8, 2), (5, 3, 4)]),
+)
+def test_like_the_slow_pairing_with_no_memory(
+    steps: list[Step], cuts: set[int], gaps: list[Gap], sizes: tuple[int, int, int]
+) -> None:
+    """Divided by keys, again and again, and all of it in files."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, size in zip(("BATCH_ROWS", "MAX_OPEN", "HELD_ROWS"), sizes, strict=True):
+            patch.setattr(open_flows, name, size)
+        patch.setattr(open_flows._Core, "give_up", without_giving_up)
+        patch.setattr(grouping, "RACE_ROWS", 5)
+        repeats: list[int] = []
+        assert fast(steps, cuts, gaps, repeats, Memory(spill.Store)) == slow(steps, gaps)
+        slow(steps, gaps, *repeats)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_a_long_stream_in_little_memory(seed: int) -> None:
+    steps = traffic(seed, 8_000, 0.02)
+    cuts = set(ints(np.random.default_rng(seed).integers(1, 8_000, 60)))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, size in (("BATCH_ROWS", 200), ("MAX_OPEN", 50), ("HELD_ROWS", 300)):
+            patch.setattr(open_flows, name, size)
+        found = fast(steps, cuts, memory=Memory(spill.Store))
+    assert found == slow(steps)
 
 
 @pytest.mark.slow
@@ -587,7 +628,7 @@ def test_a_long_stream_with_reuse_losses_and_dumps(seed: int) -> None:
     steps = traffic(seed, 8_000, 0.02)
     cuts = set(ints(np.random.default_rng(seed).integers(1, 8_000, 60)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pairing, "BATCH_ROWS", 200)
+        patch.setattr(open_flows, "BATCH_ROWS", 200)
         found = fast(steps, cuts)
     assert found == slow(steps)
     assert found.total() > 3_500

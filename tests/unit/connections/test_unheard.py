@@ -74,7 +74,7 @@ class Log:
             done += pairer.feed(events)
         for dump in marks:
             end(dump)
-        for connections in done + pairer.finish():
+        for connections in [*done, *pairer.finish()]:
             unheard.add_connections(connections)
         found = unheard.proofs(self.watermark)
         assert found == unheard.proofs(self.watermark)

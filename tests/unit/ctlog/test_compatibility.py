@@ -28,7 +28,7 @@ from ctrecorder.segment.pending import PendingBlock
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.spool.target import newest_segment
-from tests.support import ctlog_reader, tables
+from tests.support import ctlog_reader, folders, tables
 from tests.support.tables import FAMILIES, NOON
 
 UNKNOWN_KIND, UNKNOWN_COLUMN, UNKNOWN_ENCODING = 99, 200, 0x4000
@@ -157,7 +157,7 @@ def test_a_feature_that_is_not_known_is_refused_in_one_line(
         out, err = capfd.readouterr()
         assert (out + err).count("made by a newer version of ctrecorder") == 1, args
         assert "--who" not in args or out.startswith("nobody\nnot complete: ")
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.ctlog"]
+    assert folders.names(tmp_path) == ["a.ctlog"]
 
 
 def test_squeezing_in_a_worker_names_a_newer_segment(tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_squeezing_refuses_what_it_would_lose(
         assert ctsqueeze.main(where) == 2
         assert f"has {part}, which this version" in capsys.readouterr().err
     assert path.read_bytes() == before
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.ctlog"]
+    assert folders.names(tmp_path) == ["a.ctlog"]
 
 
 def test_squeezing_again_keeps_the_members_of_what_was_replaced(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ that is gone has one receipt.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import random
@@ -20,6 +19,7 @@ from ctrecorder.archive.retention import Hold
 from ctrecorder.cli.ctexpire import main
 from ctrecorder.ctlog.frame import Mark
 from ctrecorder.ctlog.header import Header
+from ctrecorder.filelock import Holder
 from ctrecorder.folder import Folder
 from ctrecorder.maintain import expire
 from ctrecorder.maintain.ages import Age
@@ -30,6 +30,7 @@ from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
+from tests.support import folders
 from tests.support.slow_pairing import DESTROY, EXISTING, NEW, SECOND, Row, T, row, table
 
 DAY = 86_400 * SECOND
@@ -265,7 +266,7 @@ def test_a_dry_run_deletes_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[
     record(tmp_path, 1)
     assert main(["--max-age", "1s", "--dry-run", str(tmp_path)]) == 0
     assert "would delete" in capfd.readouterr().out
-    assert os.listdir(tmp_path) == ["001.ctlog"]
+    assert folders.names(tmp_path) == ["001.ctlog"]
 
 
 def test_a_holds_file_that_cannot_be_read_stops_expiry(tmp_path: Path) -> None:
@@ -285,18 +286,22 @@ def test_a_holds_file_that_cannot_be_read_stops_expiry(tmp_path: Path) -> None:
     assert days(tmp_path) == [1]
 
 
-def test_live_and_busy_segments_and_other_files_stay(tmp_path: Path) -> None:
+def test_live_and_busy_segments_and_other_files_stay(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     record(tmp_path, 1)
     busy = record(tmp_path, 2)
-    writer = SegmentWriter.create(str(tmp_path / "003.ctlog"), Header(), time_ns=T)
+    writer = SegmentWriter.create(str(tmp_path / "003.ctlog"), Header(), time_ns=T, live=True)
     writer.append(table([row(NEW, T)]))
     (tmp_path / "notes.txt").write_text("keep me")
     (tmp_path / "004.ctlog").write_bytes(b"not a segment, whatever its name")
     outside = record(tmp_path.parent, 5)
     os.symlink(outside, tmp_path / "005.ctlog")
-    with Path(busy).open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        run(tmp_path, max_age=1)
+    for holder in (Holder.EXPIRE, Holder.SQUEEZE):
+        with folders.locked(busy, holder):
+            run(tmp_path, max_age=1)
+        said = "is busy: ctsqueeze works on it" in capfd.readouterr().err
+        assert said == (holder is Holder.SQUEEZE)
     writer.abandon()
     assert days(tmp_path) == [2, 3, 4, 5]
     assert os.path.exists(outside)

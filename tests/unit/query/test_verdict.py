@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ctrecorder.archive import live
-from ctrecorder.archive.live import LiveState
 from ctrecorder.archive.retention import Receipt, add_receipt
 from ctrecorder.cli import ctlist
 from ctrecorder.columns import BY_NAME, Table, bits
@@ -24,6 +22,8 @@ from ctrecorder.folder import Folder
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.query import who
 from ctrecorder.query.verdict import Completeness
+from ctrecorder.segment import live
+from ctrecorder.segment.live import LiveState
 from ctrecorder.segment.pending import gap_block, mark_block, table_blocks
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter

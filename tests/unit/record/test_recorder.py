@@ -47,6 +47,7 @@ from tests.support.conntrack_messages import (
     orig,
     ports,
 )
+from tests.support.folders import paths
 from tests.support.tables import ints
 
 START = 20_000 * DAY + 12 * 60 * MINUTE + 10 * MINUTE  # 12:10 UTC
@@ -296,7 +297,7 @@ class Stage:
         self.machine.at(seconds, lambda: self.events.queued.extend(map(event, ids)))
 
     def segments(self) -> list[Path]:
-        return sorted(self.folder.iterdir())
+        return paths(self.folder)
 
 
 def event(number_: int, flags: int = CREATE) -> bytes:

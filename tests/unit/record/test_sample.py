@@ -241,7 +241,7 @@ def exact(recorder: Recorder) -> list[Proof]:
         if row_ is not None:
             unheard.add_events(table([row_]))
             done += pairer.feed(table([row_]))
-    for connections in done + pairer.finish():
+    for connections in [*done, *pairer.finish()]:
         unheard.add_connections(connections)
     return unheard.proofs(recorder.watermark)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from pathlib import Path
 
 import pytest
@@ -13,10 +12,12 @@ from ctrecorder.check.repair import repair
 from ctrecorder.cli import ctlist
 from ctrecorder.ctlog.frame import FRAME, Gap, Kind, Mark, parse_frame
 from ctrecorder.ctlog.header import Header
+from ctrecorder.filelock import Holder
 from ctrecorder.maintain.squeeze import DamagedError, SqueezeOptions, squeeze
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from tests.support import tables
+from tests.support.folders import locked
 from tests.support.tables import NOON, SECOND
 
 CUT = "cut short: a squeezed or repaired segment has a footer"
@@ -109,15 +110,13 @@ def test_a_repaired_one_that_was_cut_is_not_squeezed(tmp_path: Path, cut: int) -
         squeeze(str(path), SqueezeOptions())
 
 
-def test_one_that_is_written_is_live(tmp_path: Path) -> None:
-    """As the output of --repair is until it is closed."""
+def test_no_lock_makes_it_live(tmp_path: Path) -> None:
+    """It gets its name when it is whole."""
     path = tmp_path / "a.ctlog"
     data = repaired(path)
     path.write_bytes(data[: ends(data)[1]])
-    with path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with Segment(str(path)) as segment:
-            assert (segment.state, segment.findings) == ("live", [])
+    with locked(path, Holder.RECORDER), Segment(str(path)) as segment:
+        assert segment.state == "cut"
 
 
 def test_a_repaired_one_has_a_gap_for_what_was_cut(tmp_path: Path) -> None:

@@ -343,7 +343,7 @@ import sys, time
 from ctrecorder.ctlog.header import Header
 from ctrecorder.segment.writer import SegmentWriter
 from tests.support import tables
-writer = SegmentWriter.create(sys.argv[1], Header(host="router"))
+writer = SegmentWriter.create(sys.argv[1], Header(host="router"), live=True)
 print("ready", flush=True)
 for number in range(100000):
     table = tables.events((2, 10)[number % 2], (3, 400)[number % 3 == 0], seed=number % 50)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import resource
 import signal
@@ -15,12 +14,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from ctrecorder import uapi
+from ctrecorder import filelock, uapi
 from ctrecorder.archive import find
 from ctrecorder.check import verify
 from ctrecorder.ctlog.frame import NO_HASH, Gap, Kind, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError, UsageError
+from ctrecorder.filelock import LOCK_FILE, Holder
+from ctrecorder.folder import Folder
 from ctrecorder.segment import files
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter, WriteError
@@ -67,7 +68,7 @@ def test_chained_segments(tmp_path: Path) -> None:
 
 def test_the_header(tmp_path: Path, writer: SegmentWriter) -> None:
     with Segment(writer.path) as segment:
-        assert segment.state == "live"
+        assert segment.state == "crashed"
         assert segment.header.format == "ctlog"
         assert (segment.header.program or "").startswith("ctrecorder ")
         assert (segment.header.previous, segment.header.sealed, segment.header.host) == (
@@ -101,15 +102,32 @@ def test_mode_and_lock(tmp_path: Path) -> None:
     """Owner writes, group reads; the lock is held until it is closed."""
     old = os.umask(0)
     try:
-        writer = SegmentWriter.create(str(tmp_path / "a"), Header())
+        writer = SegmentWriter.create(str(tmp_path / "a"), Header(), live=True)
     finally:
         os.umask(old)
     assert os.stat(tmp_path / "a").st_mode & 0o777 == 0o640
-    with (tmp_path / "a").open("rb") as other:
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    status = os.stat(tmp_path / "a")
+    with Folder(str(tmp_path)) as folder:
+        assert filelock.holder_of(folder, status) is Holder.RECORDER
         writer.close()
-        fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        assert filelock.holder_of(folder, status) is None
+
+
+def test_a_lock_that_cannot_be_had_is_taken_later(tmp_path: Path) -> None:
+    """Recording is more important."""
+    (tmp_path / LOCK_FILE).mkdir()
+    writer = SegmentWriter.create(str(tmp_path / "a"), Header(), live=True)
+    (tmp_path / LOCK_FILE).rmdir()
+    writer.take_lock()
+    with Segment(str(tmp_path / "a")) as segment:
+        assert segment.state == "live"
+    (tmp_path / LOCK_FILE).unlink()  # by somebody who does not know what it is for
+    with Segment(str(tmp_path / "a")) as segment:
+        assert segment.state == "crashed"
+    writer.take_lock()
+    with Segment(str(tmp_path / "a")) as segment:
+        assert segment.state == "live"
+    writer.close()
 
 
 def test_large_tables_become_blocks(writer: SegmentWriter) -> None:

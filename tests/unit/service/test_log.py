@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,9 +21,12 @@ import pytest
 from ctrecorder import filelock
 from ctrecorder.archive import find
 from ctrecorder.check import anchors
+from ctrecorder.filelock import LOCK_FILE, Holder, Purpose
+from ctrecorder.folder import Folder
 from ctrecorder.service import daemon, messages, unsent
 from ctrecorder.service import log as service
 from ctrecorder.service.log import Log
+from tests.support.folders import names
 from tests.unit.service.test_daemon import run
 from tests.unit.service.test_journal import fields_of
 
@@ -199,7 +203,7 @@ def test_a_daemon_that_nobody_will_hear_says_so(
     started = time.monotonic()
     log.close()
     assert time.monotonic() - started < 0.5
-    assert (capsys.readouterr().err, os.listdir(tmp_path)) == ("", []), "as syslog(3) discards"
+    assert (capsys.readouterr().err, names(tmp_path)) == ("", []), "as syslog(3) discards"
     (tmp_path / "log").touch()
     Log("ctrecord").detach()
     assert capsys.readouterr().err == ""
@@ -329,6 +333,15 @@ def test_evidence_that_was_not_sent_is_stored_and_sent_by_the_next(
     listed = find.find([str(folder)])
     assert (listed.segments, listed.foreign) == ([], [])
 
+    # In root's name they would be taken for root's: who owns the folder sends them.
+    journald.read()
+    before = stored.read_bytes()
+    assert detached(folder, "ctexpire").unsent == 0
+    assert stored.read_bytes() == before
+    assert journald.read() == []
+    for path in (folder, stored, folder / LOCK_FILE):
+        os.chown(path, 0, 0)
+    journald.fill()
     again = detached(folder, "ctexpire")
     assert (again.unsent, stored.exists()) == (1, True)
     again.send(messages.GAP, "of its own")
@@ -367,7 +380,7 @@ def test_a_file_that_is_taken_in_parts(journald: Server, folder: Path) -> None:
     assert 0 < log.unsent <= 50
     found = journald.entries() + drained(log, journald)
     assert [one["CTRECORDER_PATH"] for one in found] == [f"/x/{n}" for n in range(limit + 50)]
-    assert (log.unsent, os.listdir(folder)) == (0, [])
+    assert (log.unsent, names(folder)) == (0, [])
 
 
 def test_only_what_a_command_stores_is_sent(journald: Server, folder: Path) -> None:
@@ -404,7 +417,7 @@ def test_only_what_a_command_stores_is_sent(journald: Server, folder: Path) -> N
     assert [one["MESSAGE"] for one in journald.entries()] == [
         "two\\nlines (at 1970-01-01T00:00:00.000000001Z)"
     ]
-    assert os.listdir(folder) == []
+    assert names(folder) == []
 
 
 @pytest.mark.parametrize("planted", ["link", "hard link", "folder", "foreign owner"])
@@ -432,30 +445,23 @@ def test_a_planted_file_is_neither_read_nor_written(
     assert precious.read_bytes() == before
 
 
-def test_a_file_that_is_sent_while_another_command_waits_for_it(
-    journald: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_file_that_another_command_works_on_is_not_waited_for(
+    journald: Server, folder: Path
 ) -> None:
-    """What is stored then is not in the file that was removed."""
     entry = unsent.Entry(messages.GAP, "ctrecord", "a gap", {}, 1)
     unsent.store(str(folder), [entry])
-    lock, calls = filelock.lock, []
-
-    def lock_late(descriptor: int, wait_seconds: float = 0.0) -> bool:
-        calls.append(descriptor)
-        if len(calls) == 1:
-            os.unlink(folder / unsent.UNSENT)  # its owner has sent and removed it
-        return lock(descriptor, wait_seconds)
-
-    monkeypatch.setattr(filelock, "lock", lock_late)
-    assert unsent.store(str(folder), [entry, entry]) == 2
-    assert (folder / unsent.UNSENT).read_bytes() == 2 * entry.to_line()
-    with (folder / unsent.UNSENT).open("rb") as file:
-        lock(file.fileno())
+    with Folder(str(folder)) as opened:
+        lock = filelock.take(opened, Purpose.UNSENT, Holder.LOG)
+        assert lock is not None
         started = time.monotonic()
-        log = detached(folder)
-        log.retry()
+        detached(folder).retry()
         assert time.monotonic() - started < 0.5, "it does not wait for the lock"
-    assert journald.read() == []
+        assert journald.read() == []
+        release = threading.Timer(0.1, lock.release)
+        release.start()
+        assert unsent.store(str(folder), [entry, entry]) == 2
+        release.join()
+    assert (folder / unsent.UNSENT).read_bytes() == 3 * entry.to_line()
 
 
 def test_the_file_is_bounded(
@@ -539,7 +545,7 @@ def test_a_stopped_journald_does_not_slow_a_loop_and_gets_all_after_it_continues
         late = [line for line in received.read_bytes().splitlines() if b"CTRECORDER_TIME" in line]
         assert late, "the queue of the socket was full"
         assert all(b" (at 20" in line for line in late)
-        assert os.listdir(folder) == []
+        assert names(folder) == []
     finally:
         server.kill()
         server.wait()

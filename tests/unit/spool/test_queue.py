@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from ctrecorder.spool.queue import MAX_UNSYNCED_BYTES, WriteQueue
 from ctrecorder.spool.segments import SegmentSeries
 from ctrecorder.spool.target import Target, newest_segment
 from ctrecorder.times import DAY, MINUTE, SECOND
+from tests.support.folders import paths
 from tests.support.tables import ints
 
 NOON = 20_000 * DAY + 12 * 60 * MINUTE
@@ -91,7 +93,7 @@ def all_ids(path: str | Path) -> list[int]:
 
 
 def only(folder: Path) -> Path:
-    (path,) = folder.iterdir()
+    (path,) = paths(folder)
     return path
 
 
@@ -350,7 +352,7 @@ def test_a_deleted_folder_is_waited_for(tmp_path: Path) -> None:
     ours.open(NOON)
     path = Path(ours.path)
     path.unlink()
-    folder.rmdir()
+    shutil.rmtree(folder)
     for first in range(0, 3000, 1000):
         ours.add(rows(first, 1000))
         assert ours.flush(NOON)
@@ -367,7 +369,7 @@ def test_what_ends_with_a_deleted_folder_is_told_to_be_lost(tmp_path: Path) -> N
     ours.open(NOON)
     path = Path(ours.path)
     path.unlink()
-    folder.rmdir()
+    shutil.rmtree(folder)
     ours.add(rows(0, 1000))
     assert ours.close(NOON)
     assert (

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from ctrecorder.archive import live
-from ctrecorder.archive.live import LiveState, Publisher, read_live_state
 from ctrecorder.errors import ArchiveError
+from ctrecorder.segment import live
+from ctrecorder.segment.live import LiveState, Publisher, read_live_state
 
 CHAIN = "0123456789abcdef"
 
@@ -81,7 +81,7 @@ def test_other_content_is_no_state(tmp_path: Path, content: bytes) -> None:
 
 def test_the_state_of_a_process_that_died_is_not_believed(tmp_path: Path, state: LiveState) -> None:
     code = (
-        "import sys; from ctrecorder.archive.live import LiveState, Publisher\n"
+        "import sys; from ctrecorder.segment.live import LiveState, Publisher\n"
         "Publisher(sys.argv[1]).publish(LiveState(*eval(sys.argv[2])))\n"
         "print('there', flush=True); input()"
     )

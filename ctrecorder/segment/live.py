@@ -74,10 +74,12 @@ def make_folder(uid: int, gid: int, folder: str = FOLDER) -> None:
     """
     try:
         os.mkdir(folder, 0o755)
-    except OSError:
+        made = Folder(folder)
+    except (OSError, ArchiveError):
         return
-    os.chmod(folder, 0o755)
-    os.chown(folder, uid, gid)
+    with made:
+        os.fchmod(made.descriptor, 0o755)
+        os.fchown(made.descriptor, uid, gid)
 
 
 class Publisher:
@@ -120,6 +122,27 @@ def read_live_state(chain: str, folder: str = FOLDER) -> LiveState | None:
 
     Read it before the segments: what a segment holds can only grow meanwhile.
     """
+    state = _read(chain, folder)
+    try:
+        there = os.stat(state.segment, follow_symlinks=False) if state is not None else None
+    except (OSError, ValueError):
+        return None
+    if state is None or there is None:
+        return None
+    return state if (there.st_dev, there.st_ino) == (state.device, state.inode) else None
+
+
+def is_published(chain: str, status: os.stat_result, folder: str | None = None) -> bool:
+    """If the recorder of `chain` runs and publishes that it writes the file of `status`.
+
+    Wherever the file is now: it may have been moved.
+    """
+    state = _read(chain, folder or FOLDER)
+    return state is not None and (status.st_dev, status.st_ino) == (state.device, state.inode)
+
+
+def _read(chain: str, folder: str) -> LiveState | None:
+    """The state of `chain`, if its process runs and it is fresh."""
     if not _CHAIN.fullmatch(chain):
         return None
     try:
@@ -135,7 +158,7 @@ def read_live_state(chain: str, folder: str = FOLDER) -> LiveState | None:
 
 
 def _valid(facts: Json, chain: str) -> LiveState | None:
-    """The state in `facts`, if its process runs, it is fresh, and its segment is in its place."""
+    """The state in `facts`, if its process runs and it is fresh."""
     try:
         age = boottime_ns() - int(facts["boottime_ns"])
         state = LiveState(
@@ -149,11 +172,9 @@ def _valid(facts: Json, chain: str) -> LiveState | None:
             counters=dict(facts["counters"]),
         )
         ticks = start_ticks(int(facts["pid"]))
-        there = os.stat(state.segment, follow_symlinks=False)
-    except (KeyError, TypeError, ValueError, OverflowError, OSError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
     # Not by the boot id: in a container, a unit with a /proc of its own sees another one.
     fresh = 0 <= age <= VALID_NS
     runs = ticks is not None and ticks == facts.get("start_ticks")
-    in_place = (there.st_dev, there.st_ino) == (state.device, state.inode)
-    return state if fresh and runs and in_place and state.chain == chain else None
+    return state if fresh and runs and state.chain == chain else None
