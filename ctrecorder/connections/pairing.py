@@ -63,6 +63,7 @@ class Pairer:
         self._on_repeats = on_repeats
         self._families: dict[int, Flows] = {}
         self._gaps: set[tuple[int, int, int | None]] = set()
+        self._dumps: set[int] = set()
 
     def add_gaps(self, gaps: Iterable[tuple[int, int, int | None]]) -> None:
         """Add times of which events may be missing: begin and end, ns, family or None for all.
@@ -75,6 +76,17 @@ class Pairer:
             self._gaps |= added
             for family, flows in self._families.items():
                 flows.gaps = Gaps(_of_family(added, family), flows.gaps)
+
+    def add_dumps(self, begins: Iterable[int]) -> None:
+        """Add when complete dumps began, ns, whose `snapshot` comes after rows that are later.
+
+        In squeezed segments, the dumps come last.  Call it before their rows are fed.
+        """
+        added = set(begins) - self._dumps
+        if added:
+            self._dumps |= added
+            for flows in self._families.values():
+                flows.gaps = Gaps((), flows.gaps, added)
 
     def _add_repeats(self, table: Table) -> None:
         self.repeats += len(table)
@@ -103,7 +115,7 @@ class Pairer:
         if table.family not in self._families:
             self._families[table.family] = Flows(
                 table.family,
-                Gaps(_of_family(self._gaps, table.family)),
+                Gaps(_of_family(self._gaps, table.family), dumps=self._dumps),
                 self._add_repeats,
                 self._memory,
             )

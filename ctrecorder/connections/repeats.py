@@ -7,7 +7,8 @@ to every listener: a DESTROY until that listener has it, a NEW with the next pac
   and stop.  Without kernel times, status and counters must be equal, no GAP may lie between, and
   the status must not be that of a clash, whose flows have no NEW.
 - A NEW is a repeat if its flow has a NEW and is open, and no GAP lies between it and the event
-  before it.  A dump that lacks the flow has closed it.
+  before it.  A dump that lacks the flow has closed it.  (The dumps of a squeezed segment come
+  after its connections, so `Gaps` has their times.)
 
 In doubt an event is not a repeat but belongs to a flow whose other events were lost.
 """
@@ -28,17 +29,29 @@ NAT_CLASH = 0x1000
 # a socket (less than a second), and a GAP ends with the block that follows it (a second).  Less:
 # the event of another flow counts as a repeat.  More: repeats near a GAP become connections.
 GAP_SLACK_NS = 5 * SECOND
+_ROUNDED_NS = SECOND  # the greatest rounding of squeezed times
 _ID, _COUNTED = np.uint32(bit("id")), np.uint32(bits((*COUNTERS, "status")))
 _LEAST, _GREATEST = -(1 << 62), 1 << 62  # times beyond them would overflow when slack is added
 
 
 class Gaps:
-    """The times of which events may be missing, for one family."""
+    """The times of which events may be missing, for one family; and of dumps."""
 
-    def __init__(self, spans: Iterable[tuple[int, int]] = (), known: Gaps | None = None) -> None:
-        """`spans`: (begin, end) of each, ns, in any order.  `known`: gaps to be added to."""
+    def __init__(
+        self,
+        spans: Iterable[tuple[int, int]] = (),
+        known: Gaps | None = None,
+        dumps: Iterable[int] = (),
+    ) -> None:
+        """`spans`: (begin, end) of each, ns, in any order.  `known`: gaps to be added to.
+
+        `dumps`: when complete dumps began, ns.
+        """
         self._begins: Ints
         self._ends: Ints
+        self._dumps: Ints = np.array(sorted(dumps), np.int64)
+        if known is not None:
+            self._dumps = np.union1d(known._dumps, self._dumps)
         bounds = [[min(max(each, _LEAST), _GREATEST) for each in span] for span in spans]
         array = np.array(bounds, np.int64).reshape(-1, 2)
         begins, ends = array[:, 0], array[:, 1]
@@ -63,6 +76,12 @@ class Gaps:
             last = np.searchsorted(self._begins, high, "right") - 1
             touched = (last >= 0) & (self._ends[np.maximum(last, 0)] >= low)
         return touched
+
+    def has_dump(self, after: Ints, until: Ints) -> Bools:
+        """(rows,): whether a dump began between two times, ns."""
+        low = np.searchsorted(self._dumps, after, "right")
+        has_dump: Bools = np.searchsorted(self._dumps, until, "right") > low
+        return has_dump
 
 
 def same_ends(parts: Parts, here: Ints, before: Ints, gaps: Gaps) -> Bools:
@@ -99,4 +118,7 @@ def same_news(parts: Parts, here: Ints, before: Ints, gaps: Gaps) -> Bools:
     table = parts.table
     same: Bools = ((table["present"][here] & table["present"][before]) & _ID) != 0
     same &= table["end_source"][before] != Source.BOUND
-    return same & ~gaps.touch(parts.last_time[before], table["start"][here], GAP_SLACK_NS)
+    last, start = parts.last_time[before], table["start"][here]
+    # A squeezed start was rounded down.
+    same &= ~gaps.has_dump(last, start + _ROUNDED_NS)
+    return same & ~gaps.touch(last, start, GAP_SLACK_NS)

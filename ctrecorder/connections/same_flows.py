@@ -6,37 +6,38 @@ two rows are one flow if they have the same place in it:
 
 - Both starts are of the kernel: they are equal, and so are two ends of the kernel, as far as
   squeezing has rounded them.
-- Else: each was alive while the other can have been, within a slack.
+- Else: each was alive while the other can have been, within a slack.  Each must be the only one
+  that the other can be one flow with.  Or both recorders heard of as many flows that follow each
+  other, or one of them only of the first or of the last: these are matched in turn.
 
 Ids must be equal where both rows have one.  Rows of one recording are never one flow.  Rows of two
-recordings are matched one to one: equal times in turn, others the nearest first.
+recordings are matched one to one.
+
+Limit: without kernel times, where flows of one tuple follow each other within the slack and a
+recorder missed some of them, it is not known which; then the rows stay separate, and flows are
+listed twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from itertools import product
 
 import numpy as np
 
 from ctrecorder.columns import Array, Table
-from ctrecorder.connections.agreement import EVENT, KERNEL, ROUNDING_NS, Rows, latest
+from ctrecorder.connections.agreement import EVENT, KERNEL, ROUNDING_NS, Places, Rows, Spans, latest
 from ctrecorder.connections.grouping import RACE_NS, SKEW_NS
 from ctrecorder.connections.merging import RANK
 from ctrecorder.connections.parts import Bools, Ints
-from ctrecorder.times import SECOND
 
 # The greatest difference between times of receipt of one message, in the order in which they are
-# tried; the last one only for equal ids.  The first is what recorders differ by as a rule.  Less
-# in the last: a flow is listed twice if one recorder was slow.  More: two flows that follow each
-# other, of which each recorder has missed the other one, become one.
-_SLACKS_NS = (SECOND // 10, SKEW_NS, RACE_NS)
+# tried; the last one only for equal ids.  Less: rows are compared with too few others, and the one
+# of another flow seems to be the only one; and a flow is listed twice if one recorder was slow.
+# More: two flows that follow each other, of which each recorder has missed the other one, become
+# one.
+_SLACKS_NS = (SKEW_NS, RACE_NS)
 # Rows of one flow can differ this much in their start, if it was recorded.
 APART_NS = _SLACKS_NS[-1] + 2 * ROUNDING_NS[-1]
-# The nearest rows are paired in rounds, some of which pair few rows: where flows of one tuple
-# follow each other so fast that their times are equal.  What is left is paired in turn.
-_ROUNDS = 8
-_FAR = 1 << 62
 
 _Side = tuple[Bools, Bools, list[Array]]
 
@@ -96,12 +97,12 @@ class _Matching:
     def pairs(self) -> tuple[Ints, Ints]:
         """Rows of `first`, and the row of `second` that is one flow with each."""
         self._exact()
-        rows = self._rows
         for slack in _SLACKS_NS:
-            for mine, theirs, more in _both_or_one(rows.has_id, rows.id):
-                if more or slack < _SLACKS_NS[-1]:
-                    for find in (_in_chains, _nearest, _in_turn_near):
-                        self._find(find, mine, theirs, [rows.key, *more], slack)
+            for find in (_only_ones, _in_chains):
+                everywhere = np.ones_like(self._free)
+                first, second = self._left(everywhere, everywhere)
+                if len(first) and len(second):
+                    self._take(*find(self._rows, first, second, slack))
         return np.concatenate(self._here), np.concatenate(self._there)
 
     def _exact(self) -> None:
@@ -126,13 +127,7 @@ class _Matching:
                 first, second = self._left(mine, theirs)
                 if len(first) and len(second):
                     more = [key for _, _, added in sides for key in added]
-                    self._take(*_in_turn(first, second, [*keys, *more], rows.start, rows.end))
-
-    def _find(self, find: _Find, mine: Bools, theirs: Bools, keys: list[Array], slack: int) -> None:
-        first, second = self._left(mine, theirs)
-        if len(first) and len(second):
-            for here, there in find(self._rows, first, second, keys, slack):
-                self._take(here, there)
+                    self._take(*_in_turn(first, second, [*keys, *more], rows.start, rows.until))
 
     def _left(self, mine: Bools, theirs: Bools) -> tuple[Ints, Ints]:
         """The rows of both sides that are not paired yet, of those that are wanted."""
@@ -143,9 +138,6 @@ class _Matching:
         self._here.append(here)
         self._there.append(there)
         self._free[here] = self._free[there] = False
-
-
-_Find = Callable[[Rows, Ints, Ints, list[Array], int], Iterator[tuple[Ints, Ints]]]
 
 
 def _both_or_one(known: Bools, value: Array) -> list[_Side]:
@@ -188,92 +180,56 @@ def _changes(rows: Ints, keys: list[Array]) -> Bools:
     return changes
 
 
-def _in_chains(
-    rows: Rows, first: Ints, second: Ints, keys: list[Array], slack: int
-) -> Iterator[tuple[Ints, Ints]]:
-    """Pairs of rows with equal keys in turn, where both sides have as many.
+def _only_ones(rows: Rows, first: Ints, second: Ints, slack: int) -> tuple[Ints, Ints]:
+    """Pairs of rows with equal keys, each of which can be one flow with no other row."""
+    mine, theirs = Spans.of(rows, first, slack), Spans.of(rows, second, slack)
+    places, other = Places.of_both(rows, mine, theirs)
+    only = places.only(other)
+    here = np.flatnonzero(only >= 0)
+    here = here[other.only(places)[only[here]] == here]
+    one, another = mine.row[here], theirs.row[only[here]]
+    agree = _agree(rows, one, another, slack)
+    return one[agree], another[agree]
 
-    A chain is rows that begin within `slack` ns of each other.  If two rows of it that have one
-    place do not agree, none of it are paired.
+
+def _agree(rows: Rows, here: Ints, there: Ints, slack: int) -> Bools:
+    """(pairs,): whether two rows can be one flow; with the last slack only by their ids."""
+    agree = rows.agree(here, there, slack)
+    return agree & rows.has_id[here] & rows.has_id[there] if slack == _SLACKS_NS[-1] else agree
+
+
+def _in_chains(rows: Rows, first: Ints, second: Ints, slack: int) -> tuple[Ints, Ints]:
+    """Pairs of rows with equal keys in turn, whose starts were recorded.
+
+    A chain is rows that begin within `slack` ns of each other.  If one side has fewer rows, it
+    began or ended to record in the chain: the rows are counted from the front or from the back.  If
+    rows of one place do not agree, or both ways are possible, none of the chain are paired.
     """
+    first, second = (each[rows.start_rank[each] >= EVENT] for each in (first, second))
     number = np.concatenate((first, second))
-    number = number[np.lexsort((rows.moment[number], *(key[number] for key in keys)))]
-    begins = _changes(number, keys)
-    begins[1:] |= np.diff(rows.moment[number]) > slack
+    number = number[np.lexsort((rows.moment[number], rows.key[number]))]
+    begins = _changes(number, [rows.key])
+    # One row that was rounded can be anywhere between others.
+    at = np.flatnonzero(begins)
+    rounded = np.maximum.reduceat(rows.rounded[number], at) if len(at) else at
+    rounded = np.repeat(rounded, np.diff(np.append(at, len(number))))
+    begins[1:] |= np.diff(rows.moment[number]) > slack + rounded[1:]
     chain = np.zeros(len(rows.key), np.int64)
     chain[number] = np.cumsum(begins)
-    rest = np.bincount(chain[first], minlength=len(number) + 1)
-    rest -= np.bincount(chain[second], minlength=len(number) + 1)
-    here, there = _in_turn(
-        first[rest[chain[first]] == 0],
-        second[rest[chain[second]] == 0],
-        [chain],
-        rows.moment,
-        rows.end,
+    chains = len(number) + 1
+    uneven = np.bincount(chain[first], minlength=chains) != np.bincount(
+        chain[second], minlength=chains
     )
-    rest[chain[here[~rows.agree(here, there, slack)]]] = 1
-    agree = rest[chain[here]] == 0
-    yield here[agree], there[agree]
-
-
-def _nearest(
-    rows: Rows, first: Ints, second: Ints, keys: list[Array], slack: int
-) -> Iterator[tuple[Ints, Ints]]:
-    """Pairs of rows with equal keys that agree: the nearest first.
-
-    The flows of a key follow each other, so the rows of one flow are neighbours in the order of
-    any time at which it was alive.
-    """
-    number, side = _alternating(rows, first, second, keys)
-    for _ in range(_ROUNDS):
-        left, right = number[:-1], number[1:]
-        fits = ~_changes(number, keys)[1:] & (side[:-1] != side[1:])
-        fits &= rows.agree(left, right, slack)
-        if not fits.any():
-            return
-        gap = np.where(fits, rows.distance(left, right), _FAR)
-        before, after = np.append(_FAR, gap[:-1]), np.append(gap[1:], _FAR)
-        chosen = np.flatnonzero(fits & (gap < before) & (gap <= after))
-        here, there, swap = left[chosen], right[chosen], side[chosen]
-        yield np.where(swap, there, here), np.where(swap, here, there)
-        kept = np.ones(len(number), np.bool_)
-        kept[chosen] = kept[chosen + 1] = False
-        number, side = number[kept], side[kept]
-
-
-def _in_turn_near(
-    rows: Rows, first: Ints, second: Ints, keys: list[Array], slack: int
-) -> Iterator[tuple[Ints, Ints]]:
-    """Pairs of rows with equal keys that agree, in turn among those with nearly equal times.
-
-    Where receipts differ by more than the flows are apart, rows of one flow are no neighbours.
-    """
-    free = np.ones(len(rows.key), np.bool_)
-    has_end = rows.end_rank >= EVENT
-    for width, shift in ((SECOND, 0), (slack, 0), (slack, slack // 2)):
-        # Squeezing rounds a start down and an end up.
-        begin, end = (rows.moment + shift) // width, -(-(rows.end + shift) // width)
-        for chosen, more in ((has_end, [end]), (np.ones_like(has_end), [])):
-            some, other = first[(free & chosen)[first]], second[(free & chosen)[second]]
-            here, there = _in_turn(some, other, [*keys, begin, *more], rows.moment, rows.end)
-            agree = rows.agree(here, there, slack)
-            yield here[agree], there[agree]
-            free[here[agree]] = free[there[agree]] = False
-
-
-def _alternating(rows: Rows, first: Ints, second: Ints, keys: list[Array]) -> tuple[Ints, Bools]:
-    """The rows in the order of the keys and of time, and whether each is of `second`.
-
-    Of equal times the two sides take turns: a batch has one time of receipt.
-    """
-    number = np.concatenate((first, second))
-    side = np.arange(len(number)) >= len(first)
-    moment, values = rows.moment[number], [key[number] for key in keys]
-    order = np.lexsort((rows.end[number], side, moment, *values))
-    same = _changes(number[order], [*keys, rows.moment])
-    same[1:] |= side[order][1:] != side[order][:-1]
-    begin = np.maximum.accumulate(np.where(same, np.arange(len(order)), 0))
-    turn = np.empty(len(order), np.int64)
-    turn[order] = np.arange(len(order)) - begin
-    order = np.lexsort((side, turn, moment, *values))
-    return number[order], side[order]
+    ways = []
+    for sign in (1, -1):
+        here, there = _in_turn(first, second, [chain], sign * rows.moment, sign * rows.until)
+        fits = np.ones(chains, np.bool_)
+        fits[chain[here[~_agree(rows, here, there, slack)]]] = False
+        ways.append((here, there, fits))
+    (here, there, front), (here_back, there_back, back) = ways
+    forward = (front & ~(uneven & back))[chain[here]]
+    backward = (back & uneven & ~front)[chain[here_back]]
+    return (
+        np.concatenate((here[forward], here_back[backward])),
+        np.concatenate((there[forward], there_back[backward])),
+    )

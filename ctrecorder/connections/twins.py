@@ -21,7 +21,8 @@ from ctrecorder.connections.same_flows import APART_NS, best_starts, by_end, sam
 from ctrecorder.ctlog.frame import Kind, row_times
 
 # Rows are compared when so many came, or as many as wait on.  With fewer, those that wait on are
-# compared too often; with more, they do not fit in the processor's cache.
+# compared too often; with more, they do not fit in the processor's cache.  Of flows that follow
+# each other over the border of two batches, some can be listed twice if there are no kernel times.
 _BATCH_ROWS = 1 << 16
 # Rows whose start was not recorded, in memory: some 50 MiB.  Of more, those that are added last are
 # compared only with rows near them in time, so some flows are listed twice.

@@ -660,3 +660,21 @@ def test_the_clock_was_set_back_while_a_flow_was_open(told: bool) -> None:
     # A row of a dump that comes a little late is no step.
     late: list[Step] = [[row(NEW, T)], [row(EXISTING, T - 29 * SECOND)]]
     assert spans(late)[0][:2] == (T, Source.RECEIPT)
+
+
+def test_a_new_after_a_dump_is_no_repeat_though_the_dump_comes_later() -> None:
+    """A squeezed segment has its dumps after its connections; their times are known before."""
+    minute = 60 * SECOND
+    dump = (T + minute, T + minute)
+    first, second = [row(NEW, T)], [row(NEW, T + 2 * minute), row(DESTROY, T + 3 * minute)]
+    apart, pairer = Pairer(), Pairer()
+    pairer.feed(table(first))
+    pairer.add_dumps([dump[0]])
+    done = [
+        whole
+        for part in [*apart.feed(table(second[:1])), *apart.finish()]
+        for whole in pairer.feed(part)
+    ]
+    done += [*pairer.snapshot(*dump), *pairer.feed(table(second[1:])), *pairer.finish()]
+    assert pairer.repeats == 0
+    assert sum(map(len, done)) == 2
