@@ -46,6 +46,7 @@ class Holder(IntEnum):
     EXPIRE = 3
     LOG = 4
     DAEMON = 5
+    KEY = 6
 
 
 class Purpose(IntEnum):
@@ -54,6 +55,8 @@ class Purpose(IntEnum):
     START = 0
     EXPIRE = 1
     UNSENT = 2
+    KEY = 3
+    SEALING = 4
 
 
 class Lock:

@@ -16,6 +16,7 @@ class FindingKind(Enum):
 
     DAMAGE = "damage"  # the bytes of one file
     CHAIN = "chain"  # how segments follow each other
+    SEAL = "seal"  # what was sealed with keys that are hashed forward
     ANCHOR = "anchor"  # what was logged when a segment was opened, closed, squeezed or deleted
 
 

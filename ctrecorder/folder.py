@@ -119,6 +119,14 @@ class Folder:
         os.close(descriptor)
         raise OSError(errno.EPERM, why)
 
+    def exists(self, name: str) -> bool:
+        """If there is anything with this name."""
+        try:
+            os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
     def has(self, name: str, status: os.stat_result) -> bool:
         """If `name` is a name of the file of `status`."""
         try:

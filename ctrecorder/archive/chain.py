@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ctrecorder.ctlog.frame import NO_HASH
 from ctrecorder.ctlog.header import Header, Replaced
@@ -23,6 +23,7 @@ class Link:
     `previous`: file name of the segment before; "" if it is not named.
     `previous_hash`: the last hash of the segment before, in hex.
     `hashes`: the last hashes by which the next segment may name this one, in hex, its own first.
+    `has_own`: False if none of its blocks can be read.
     """
 
     chain: str
@@ -30,6 +31,11 @@ class Link:
     previous: str
     previous_hash: str
     hashes: tuple[str, ...]
+    has_own: bool = True
+
+    def alone(self) -> Link:
+        """The same link of a segment that stands for none of those that it says to replace."""
+        return replace(self, hashes=self.hashes[: int(self.has_own)])
 
     def follows(self, before: Link) -> bool:
         """Whether this segment was recorded right after `before`."""
@@ -43,7 +49,10 @@ def link(segment: Recording) -> Link:
     replaced = tuple(entry.last_hash for entry in header.replaces)
     previous = header.previous or ""
     previous_hash = segment.previous_hash.hex()
-    return Link(header.chain or "", sequence(header), previous, previous_hash, own + replaced)
+    hashes = own + replaced
+    return Link(
+        header.chain or "", sequence(header), previous, previous_hash, hashes, has_own=bool(own)
+    )
 
 
 def is_start(previous_hash: str) -> bool:

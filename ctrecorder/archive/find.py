@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ctrecorder.ctlog.frame import FRAME, MAGIC, TRAILER, Frame, Kind, parse_frame, parse_trailer
 from ctrecorder.errors import ArchiveError, FormatError, GoneError, why
+from ctrecorder.seals.ledger import key_of
 from ctrecorder.segment.files import open_file
 from ctrecorder.service.unsent import UNSENT
 from ctrecorder.times import BEGIN, END
@@ -21,7 +22,8 @@ _TAIL = 1 << 12
 # bytes, sorted by name.
 _HEAD = 1 << 11
 _CHAIN, _SEQUENCE = b'"chain":"', b'"sequence":'
-# Files in an archive (`retention`, `service.unsent`) that are neither segments nor foreign files.
+# Files in an archive (`retention`, `service.unsent`) that are neither segments nor foreign files,
+# and neither are ledgers.
 SIDE_FILES = frozenset(("ctexpire.holds", "ctexpire.receipts", UNSENT))
 
 
@@ -178,6 +180,10 @@ def _place(facts: bytes) -> tuple[str, int]:
     return chain, sequence
 
 
+def _is_beside(name: str) -> bool:
+    return name in SIDE_FILES or bool(key_of(name))
+
+
 def _files(path: str, found: FolderListing) -> list[str]:
     """`path` itself, or the regular files in the folder `path`, by name, without hidden ones:
     ctsqueeze writes such.
@@ -191,7 +197,7 @@ def _files(path: str, found: FolderListing) -> list[str]:
                 for entry in entries
                 if entry.is_file() and not entry.name.startswith(".")
             ]
-        return [os.path.join(path, name) for name in sorted(names) if name not in SIDE_FILES]
+        return [os.path.join(path, name) for name in sorted(names) if not _is_beside(name)]
     except OSError as error:
         found.unreadable.append((path, f"{path}: {why(error)}"))
         return []

@@ -19,6 +19,7 @@ from ctrecorder.ctlog.frame import Json
 from ctrecorder.errors import ArchiveError, UsageError
 from ctrecorder.filelock import Holder, Purpose
 from ctrecorder.folder import Folder
+from ctrecorder.seals.ledger import line_hash
 
 HOLDS = "ctexpire.holds"
 RECEIPTS = "ctexpire.receipts"
@@ -134,12 +135,22 @@ def receipts(folder: Folder) -> list[Receipt]:
 
     Raises ArchiveError if their file cannot be read.
     """
+    return [receipt for receipt, _ in receipt_lines(folder)]
+
+
+def receipt_lines(folder: Folder) -> list[tuple[Receipt, str]]:
+    """As `receipts`, each with the hash by which a ledger names it."""
     data = _read(folder, RECEIPTS, _MAX_RECEIPTS)
     found = []
     for line in (data or b"").split(b"\n"):
         with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
-            found.append(_typed(Receipt, json.loads(line)))
+            found.append((_typed(Receipt, json.loads(line)), line_hash(line)))
     return found
+
+
+def hold_hash(hold: Hold) -> str:
+    """The hash by which a ledger names a hold."""
+    return line_hash(_json(asdict(hold)))
 
 
 def add_receipt(folder: Folder, receipt: Receipt) -> None:

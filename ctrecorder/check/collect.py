@@ -20,6 +20,8 @@ from ctrecorder.ctlog.bloom import Bloom
 from ctrecorder.ctlog.frame import FRAME, TABLES, Gap, Kind, Mark, block_times
 from ctrecorder.ctlog.index import FORM_COLUMNS
 from ctrecorder.errors import FormatError
+from ctrecorder.sealing.examine import sealed_segment
+from ctrecorder.seals.block import parse_seal
 from ctrecorder.segment.blockfile import Scan
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.recording import Block, Recording
@@ -44,6 +46,7 @@ def check_segment(path: str, key: bytes = b"") -> SegmentReport:
         if isinstance(recording, Segment):
             _check_order(recording, one)
             _check_blocks(recording, one)
+            one.seals = sealed_segment(recording, one.name)
         else:
             _check_records(recording, one)
         if recording.unknown_parts:
@@ -150,6 +153,8 @@ def _check_other(segment: Segment, block: Block) -> None:
         Mark.parse(frame, payload)
     elif block.kind == Kind.ADDRESSES:
         Bloom(payload)
+    elif block.kind == Kind.SEAL:
+        parse_seal(payload)
 
 
 def _check_table(segment: Segment, block: Block, table: Table) -> None:

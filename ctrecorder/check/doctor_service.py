@@ -10,6 +10,7 @@ from ctrecorder import times, uapi
 from ctrecorder.check import doctor_tools
 from ctrecorder.check.doctor_tools import Finding
 from ctrecorder.kernel.netns import Namespace
+from ctrecorder.sealing import locate
 from ctrecorder.service import privileges
 from ctrecorder.service.config import CHECK, DEFAULT_PATH, Configuration
 from ctrecorder.service.settings import SECTIONS
@@ -19,6 +20,7 @@ UNIT, INSTANCES = "ctrecord.service", "ctrecord@*.service"
 # For --netns: the path unit starts the service whenever the namespace exists.
 NAMESPACE_PATH, NAMESPACE_UNIT = "ctrecord-netns@{}.path", "ctrecord-netns@{}.service"
 SQUEEZE_TIMER, EXPIRE_TIMER = "ctsqueeze.timer", "ctexpire.timer"
+SEALED_TIMER = "ctsqueeze-sealed.timer"
 RESTARTS = "the recorder: it is restarted, with a gap of about a second"
 _STARTS = "the recorder: it is started now"
 _STARTS_AT_BOOT = "the recorder: it is also started at each boot"
@@ -118,6 +120,10 @@ def look_at_timers() -> Iterator[Finding]:
         changes = "the log: closed segments are rewritten in less space, each after a comparison"
         fix = f"systemctl enable --now {SQUEEZE_TIMER}"
         yield Finding(f"{SQUEEZE_TIMER} is off: segments stay large", fix, changes)
+    if locate.any_key() and _is_off(SEALED_TIMER):
+        what = f"{SEALED_TIMER} is off: segments with seals are squeezed late, and proved as late"
+        fix = f"systemctl enable --now {SEALED_TIMER}"
+        yield Finding(what, fix, "the log: closed segments with seals are squeezed in minutes")
     if _is_off(EXPIRE_TIMER):
         changes = "nothing: it lists what would be deleted. If that should be deleted, "
         changes += f"now and every hour: systemctl enable --now {EXPIRE_TIMER}"

@@ -22,6 +22,7 @@ from ctrecorder.ctlog.plans import LIVE, SQUEEZED
 from ctrecorder.errors import ArchiveError, FormatError, why
 from ctrecorder.findings import Finding
 from ctrecorder.folder import Folder
+from ctrecorder.sealing.successor import KeyUser
 from ctrecorder.segment.pending import PendingBlock, gap_block, mark_block, table_blocks
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.recording import Recording
@@ -44,10 +45,12 @@ class RepairResult:
     findings: list[Finding]
 
 
-def repair(path: str, output: str, key: bytes = b"") -> RepairResult:
+def repair(path: str, output: str, key: bytes = b"", seals: KeyUser | None = None) -> RepairResult:
     """Write the whole blocks of `path` to `output`, which must not exist.
 
-    `key`: of a sealed segment; the new one is sealed with it.
+    `key`: of a segment with a static key, which the new one gets too.
+    `seals`: the keys of segments that are sealed forward; if that of `path` is not there, the new
+    one is not sealed.
 
     Raises BusyError for a segment that is being written, FormatError for a file that is not a
     segment, ArchiveError if a file cannot be read or written.
@@ -58,13 +61,23 @@ def repair(path: str, output: str, key: bytes = b"") -> RepairResult:
                 f"{path}: is sealed, and cannot be made anew without its key: give it with --key"
             )
         lock.refuse_live(old)
+        keys = seals if seals is not None and seals.has_key_of(old) else None
         salvage = _Salvage(old) if isinstance(old, Segment) else _Records(old)
-        writer = _write(old, salvage, output, key)
+        writer = _write(old, salvage, output, key, keys)
         return RepairResult(writer.rows, salvage.holes, salvage.unknown, old.findings)
 
 
-def _write(old: Recording, salvage: _Salvage | _Records, output: str, key: bytes) -> SegmentWriter:
-    """Write the repaired segment under a hidden name, and name it `output` when it is whole."""
+def _write(
+    old: Recording,
+    salvage: _Salvage | _Records,
+    output: str,
+    key: bytes,
+    seals: KeyUser | None,
+) -> SegmentWriter:
+    """Write the repaired segment under a hidden name, and name it `output` when it is whole.
+
+    `seals`: has the key of `old`; None: it is not sealed forward.
+    """
     name, hidden = os.path.basename(output), f".repairing-{secrets.token_hex(8)}"
     begun = int(old.index["time_min"][0]) if len(old.index) else 0
     with contextlib.ExitStack() as stack:
@@ -73,7 +86,7 @@ def _write(old: Recording, salvage: _Salvage | _Records, output: str, key: bytes
             raise ArchiveError(f"{output}: exists already, and is never overwritten")
         writer = SegmentWriter.create(
             os.path.join(folder.path, hidden),
-            _header(old),
+            _header(old, keep_seals=seals is not None),
             old.previous_hash,
             time_ns=begun,
             key=key if old.sealed else b"",
@@ -85,7 +98,10 @@ def _write(old: Recording, salvage: _Salvage | _Records, output: str, key: bytes
         try:
             for block in salvage.blocks():
                 writer.write(block)
-            writer.close()
+            if seals is not None:
+                seals.close(writer, old, what="repair")
+            else:
+                writer.close()
         except BaseException:
             writer.discard()
             raise
@@ -99,13 +115,13 @@ def _write(old: Recording, salvage: _Salvage | _Records, output: str, key: bytes
     return writer
 
 
-def _header(old: Recording) -> Header:
+def _header(old: Recording, *, keep_seals: bool) -> Header:
     header = replace(old.header, repaired=True, replaces=chain.successor(old))
     if isinstance(old, Segment) and old.header == Header() and old.version != VERSION:
         # The features that it required are lost with its header.  They can only be known ones:
         # blocks that need unknown features were read as damage.
         header = replace(header, requires=tuple(sorted(FEATURES)))
-    return header
+    return header if keep_seals else replace(header, seals=None)
 
 
 class _Records:
@@ -163,8 +179,8 @@ class _Salvage:
             yield from self._gap("damaged")
             if block.kind not in KINDS:  # it may describe blocks that have changed
                 self.unknown += 1
-            # A filter of addresses would be wrong: its rows may be missing.
-            elif block.kind not in (Kind.HEADER, Kind.ADDRESSES):
+            # A filter of addresses would be wrong: its rows may be missing.  So would a seal.
+            elif block.kind not in (Kind.HEADER, Kind.ADDRESSES, Kind.SEAL):
                 yield PendingBlock(
                     Kind(block.kind),
                     bytes(payload),

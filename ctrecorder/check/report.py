@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 
 from ctrecorder.archive.chain import Link
 from ctrecorder.findings import Finding, FindingKind
+from ctrecorder.seals.evidence import SealedSegment
 from ctrecorder.terminal import count
 from ctrecorder.times import text
 
 # Files of a folder that are not segments: the line names this many of them.
 _NAMED_FILES = 5
 # Kinds of findings that are not about one segment, as the last line names them.
-_COUNTED = {FindingKind.CHAIN: "chain", FindingKind.ANCHOR: "anchors"}
+_COUNTED = {FindingKind.CHAIN: "chain", FindingKind.SEAL: "seals", FindingKind.ANCHOR: "anchors"}
 
 
 @dataclass
@@ -24,6 +25,7 @@ class SegmentReport:
     `template`: the pattern of its name; "" if its header has none.
     `is_chained`: ctrecord recorded it, not the C ctrecorder.
     `is_successor`: it replaces another one.
+    `sealed`: with a static key.  `seals`: of a segment that is sealed forward.
     `findings`: damage.
     `notes`: lines about it that report no damage.
     """
@@ -35,6 +37,7 @@ class SegmentReport:
     is_chained: bool = True
     is_successor: bool = False
     sealed: bool = False
+    seals: SealedSegment | None = None
     blocks: int = 0
     rows: int = 0
     gaps: int = 0

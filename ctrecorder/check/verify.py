@@ -11,13 +11,16 @@ from ctrecorder.check import chains, report
 from ctrecorder.check.collect import check_segment
 from ctrecorder.check.report import ChainReport, SegmentReport
 from ctrecorder.errors import ArchiveError, CtrecorderError
+from ctrecorder.findings import Finding, FindingKind
 from ctrecorder.folder import Folder
+from ctrecorder.sealing.examine import SealCheck, imported
 
 # Prints a line.
 Print = Callable[[str], None]
 # A comparison of all segments with another source.
 Compare = Callable[[list[SegmentReport]], ChainReport]
 
+STATIC = "one static key: whoever has it can make all anew"
 # Exit codes.
 WHOLE, DAMAGED, UNCHECKED = 0, 1, 2
 
@@ -29,6 +32,7 @@ def check(
     quiet: bool = False,
     key: bytes = b"",
     keyless: str = "",
+    seals: SealCheck | None = None,
     compare: Compare | None = None,
 ) -> int:
     """Check the segments among `paths` (files, or folders of them) and print the findings, one line
@@ -40,6 +44,7 @@ def check(
     `key`: of sealed segments, which cannot be checked without it.
     `keyless`: why the key is not available; then it is not known either whether unsealed segments
     should be sealed.
+    `seals`: the check of seals with a verification key.
     `compare`: a further comparison, as with anchors.
     """
     found = find.find(list(paths))
@@ -61,7 +66,9 @@ def check(
         if not quiet:
             for line in (*one.notes, one.summary()):
                 print_line(line)
+    strangers = _unchecked_seals(reports) if seals is None else _check_seals(reports, seals)
     together = _check_together(reports, _receipts(paths, unchecked), key, compare)
+    together.add(strangers)
     unproved = [keyless, *together.unproved] if keyless else together.unproved
     for line in (*map(str, together.findings), *unchecked, *unproved):
         print_line(line)
@@ -73,6 +80,54 @@ def check(
     if together.findings or any(one.findings for one in reports):
         return DAMAGED
     return UNCHECKED if unchecked or unproved or not reports else WHOLE
+
+
+def _unchecked_seals(reports: list[SegmentReport]) -> ChainReport:
+    """What is to be said of seals without a verification key."""
+    found = ChainReport()
+    if any(one.seals is not None for one in reports):
+        found.notes.append("the seals were not checked: that needs --seals")
+    if any(one.sealed for one in reports):
+        found.notes.append(f"the checksums are keyed: {STATIC}")
+    return found
+
+
+def _check_seals(reports: list[SegmentReport], seals: SealCheck) -> ChainReport:
+    """Check the seals.  A segment that replaces others stands for them only if its seal is right:
+    the links of the other ones are cut.
+    """
+    believed = seals.run({one.path: one.seals for one in reports})
+    members: list[SegmentReport] = []
+    others: list[SegmentReport] = []
+    for one in reports:
+        is_member = one.seals is not None and one.seals.key == seals.keys.id
+        (members if is_member else others).append(one)
+    first: dict[str, int] = {}
+    for one in members:
+        name, number = one.link.chain, one.link.sequence
+        first[name] = min(first.get(name, number), number)
+    found = ChainReport()
+    for one in members:
+        if one.path not in believed:
+            one.link = one.link.alone()
+    for one in others:
+        is_behind = one.link.chain in first and one.link.sequence >= first[one.link.chain]
+        if is_behind and one.seals is None:
+            one.link = one.link.alone()
+            what = "is not sealed, although segments before it are"
+            found.findings.append(Finding(one.path, FindingKind.SEAL, what))
+    found.findings += seals.found.findings
+    found.notes += seals.found.notes
+    found.unproved += seals.found.unproved
+    found.unproved += imported([one.path + _how_else(one) for one in others])
+    return found
+
+
+def _how_else(one: SegmentReport) -> str:
+    """How a segment is sealed that the key did not seal."""
+    if one.seals is not None:
+        return f" (sealed with another key, {one.seals.key})"
+    return f" ({STATIC})" if one.sealed else ""
 
 
 def _check_together(

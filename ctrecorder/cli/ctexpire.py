@@ -12,6 +12,7 @@ from ctrecorder.errors import UsageError
 from ctrecorder.service.config import argument, merge, read
 
 if TYPE_CHECKING:
+    from ctrecorder.sealing.successor import KeyUser
     from ctrecorder.service.log import Log
 
 SUMMARY = """\
@@ -64,6 +65,11 @@ def build_parser() -> common.Parser:
         "--config",
         metavar="CONFIG",
         help="configuration (default: /etc/ctrecorder/ctrecorder.conf)",
+    )
+    what.add_argument(
+        "--seal-state",
+        metavar="DIR",
+        help="the folder of the key that seals (default: by the name of the key)",
     )
     holds = parser.add_argument_group("what to keep")
     holds.add_argument(
@@ -123,7 +129,14 @@ def _run(args: argparse.Namespace, log: Log) -> int:
     from ctrecorder.maintain.expire import Expiry, Limits
 
     limits = Limits(args.max_age, args.max_size, args.min_free, args.trust_clock)
-    return Expiry(args.folder, limits, time.time_ns(), log, args.dry_run).run()
+    return Expiry(args.folder, limits, time.time_ns(), log, args.dry_run, _keys(args)).run()
+
+
+def _keys(args: argparse.Namespace) -> KeyUser:
+    from ctrecorder.sealing.locate import configured_state
+    from ctrecorder.sealing.successor import KeyUser
+
+    return KeyUser(args.seal_state or configured_state(args.config))
 
 
 def _change_holds(args: argparse.Namespace, log: Log) -> int:
@@ -135,11 +148,12 @@ def _change_holds(args: argparse.Namespace, log: Log) -> int:
             (args.since, args.until),
             args.reason,
             log,
+            _keys(args),
             utc=args.utc,
             trust_clock=args.trust_clock,
         )
     if args.release is not None:
-        return holding.release(args.folder, args.release, log)
+        return holding.release(args.folder, args.release, log, _keys(args))
     if args.held:
         return holding.show_held(args.folder, trust_clock=args.trust_clock)
     return holding.show(args.folder, utc=args.utc, trust_clock=args.trust_clock)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ctrecorder.cli import common
-from ctrecorder.errors import CtrecorderError, ExitCode, KernelError
+from ctrecorder.errors import CtrecorderError, ExitCode, KernelError, UsageError
 from ctrecorder.service.config import argument, read
 from ctrecorder.terminal import printable
 
@@ -86,6 +87,25 @@ def build_parser() -> common.Parser:
     _add(how, "-N", "--nice", "NICE", "set the nice value, -20 to 19")
     _add(how, "-U", "--user", "USER", "change to this user after subscribing to the events")
     _add(how, "-G", "--group", "GROUP", "change to this group")
+    seal = parser.add_argument_group("seals")
+    seal.add_argument(
+        "--setup-seal",
+        action="store_true",
+        help="make a key that seals the recording, print its verification key once, and exit",
+    )
+    seal.add_argument(
+        "--replace-key",
+        action="store_true",
+        help="with --setup-seal: destroy the key that is there",
+    )
+    seal.add_argument(
+        "--unsealed", action="store_true", help="record without seals, although there is a key"
+    )
+    seal.add_argument(
+        "--seal-state",
+        metavar="DIR",
+        help="the folder of the key (default: that of the configuration)",
+    )
     return parser
 
 
@@ -109,6 +129,12 @@ def record(args: argparse.Namespace) -> int:
             return ExitCode.FAILED
         print(printable(f"{configuration.path}: all settings are right"))
         return ExitCode.OK
+    if args.replace_key and not args.setup_seal:
+        raise UsageError("--replace-key is for --setup-seal")
+    if args.setup_seal:
+        from ctrecorder.cli.setup_seal import setup
+
+        return setup(args)
 
     from ctrecorder.kernel import netns
 
@@ -131,6 +157,8 @@ def record(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace, configured: Configured, log: Log) -> int:
     from ctrecorder.record.recorder import SIGNALS, Recorder
+    from ctrecorder.sealing.live import LiveSeals
+    from ctrecorder.sealing.locate import live_state
     from ctrecorder.segment import live
     from ctrecorder.service import daemon, privileges
     from ctrecorder.service.messages import UNPRIVILEGED
@@ -144,6 +172,12 @@ def _run(args: argparse.Namespace, configured: Configured, log: Log) -> int:
         if args.nice is not None:
             raise
         configured.notices.append(f"{error}; recording without")
+    state = None
+    if not args.unsealed:
+        state = live_state(args.seal_state, configured.seal, args.config, args.netns)
+    if state is not None:
+        seals = LiveSeals(state, os.path.dirname(options.template), log)
+        options = replace(options, seals=seals)
     live.make_folder(*privileges.ids_of(user, group))
     recorder = Recorder(options, log, configured=configured)
     recorder.open()

@@ -77,7 +77,17 @@ def build_parser() -> common.Parser:
     how.add_argument(
         "--key",
         metavar="FILE",
-        help="the key of sealed segments (default: the one in the configuration)",
+        help="the static key of segments (default: the one in the configuration)",
+    )
+    how.add_argument(
+        "--seal-state",
+        metavar="DIR",
+        help="the folder of the key that seals (default: by the name of the key)",
+    )
+    how.add_argument(
+        "--only-sealed",
+        action="store_true",
+        help="only segments with seals: those should not wait for the night",
     )
     how.add_argument(
         "-j",
@@ -109,12 +119,20 @@ def squeeze(args: argparse.Namespace) -> int:
 
     from ctrecorder.maintain.squeeze import SqueezeOptions
     from ctrecorder.maintain.squeeze_all import ArchiveSqueeze
+    from ctrecorder.sealing.locate import configured_state
+    from ctrecorder.sealing.successor import KeyUser
     from ctrecorder.service.key import find_key
     from ctrecorder.service.log import Log
     from ctrecorder.service.messages import WRONG_SETTING
 
     settings = SqueezeOptions(
-        args.resolution, args.level, args.keep_ids, args.keep, find_key(args.key, args.config)
+        args.resolution,
+        args.level,
+        args.keep_ids,
+        args.keep,
+        find_key(args.key, args.config),
+        KeyUser(args.seal_state or configured_state(args.config)),
+        args.only_sealed,
     )
     with Log("ctsqueeze") as log:
         for notice in notices:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import getpass
+import os
+import sys
+import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ctrecorder.cli import common
 from ctrecorder.errors import ExitCode, UsageError
 from ctrecorder.terminal import printable
+
+if TYPE_CHECKING:
+    from ctrecorder.sealing.examine import SealCheck
+
+# Characters of a key that is read: one has 69 with its hyphens and lines.
+_MAX_KEY_TEXT = 4096
 
 SUMMARY = """\
 Check every block of the segments, and that no segment is missing or replaced.
@@ -50,7 +61,17 @@ def build_parser() -> common.Parser:
     proof.add_argument(
         "--key",
         metavar="FILE",
-        help="the key of sealed segments (default: the one in the configuration)",
+        help="the static key of segments (default: the one in the configuration)",
+    )
+    proof.add_argument(
+        "--seals",
+        action="store_true",
+        help="check the seals: reads the verification key from standard input, or asks for it",
+    )
+    proof.add_argument(
+        "--seal-state",
+        metavar="DIR",
+        help="with --repair: the folder of the key that seals",
     )
     repair = parser.add_argument_group("repair")
     repair.add_argument(
@@ -101,7 +122,42 @@ def test(args: argparse.Namespace) -> int:
     paths = args.paths or common.archive("cttest", args.config)
     compare = anchors.against(args.anchors, paths) if args.anchors else None
     key, keyless = sealing.find_key_for_reading(args.key, args.config)
-    return verify.check(paths, show, quiet=args.quiet, key=key, keyless=keyless, compare=compare)
+    seals = _seal_check(paths) if args.seals else None
+    return verify.check(
+        paths, show, quiet=args.quiet, key=key, keyless=keyless, seals=seals, compare=compare
+    )
+
+
+def _seal_check(paths: Sequence[str]) -> SealCheck:
+    """A check with the verification key that is read now.  Raises UsageError."""
+    from ctrecorder.sealing import locate
+    from ctrecorder.sealing.examine import SealCheck
+
+    key = _verification_key()
+    check = SealCheck(key, [path for path in paths if os.path.isdir(path)], time.time_ns())
+    if locate.may_have_key(check.keys.id):
+        what = "seals are made here with this key: who controls this machine can read what is typed"
+        common.report("cttest", f"{what}; check on another one")
+    return check
+
+
+def _verification_key() -> bytes:
+    """The key from standard input, or asked for at a terminal, which does not show it."""
+    from ctrecorder.seals.keys import TEXT_LINES, parse_key_text
+
+    if sys.stdin is None:
+        raise UsageError("--seals reads the verification key from standard input, which is closed")
+    if not sys.stdin.isatty():
+        data = sys.stdin.buffer.read(_MAX_KEY_TEXT)
+        return parse_key_text(data.decode("utf-8", "replace"))
+    try:
+        lines = [
+            getpass.getpass(f"Verification key, line {number} of {TEXT_LINES}: ")
+            for number in range(1, TEXT_LINES + 1)
+        ]
+    except EOFError as error:
+        raise UsageError("no verification key was given") from error
+    return parse_key_text("".join(lines))
 
 
 def save(args: argparse.Namespace) -> int:
@@ -110,10 +166,17 @@ def save(args: argparse.Namespace) -> int:
         raise UsageError("to repair a segment, give it and the new segment: --repair FILE -o NEW")
 
     from ctrecorder.check import repair
+    from ctrecorder.sealing.locate import configured_state
+    from ctrecorder.sealing.successor import KeyUser
     from ctrecorder.service import key as sealing
     from ctrecorder.terminal import count
 
-    repaired = repair.repair(args.repair, args.output, sealing.find_key(args.key, args.config))
+    repaired = repair.repair(
+        args.repair,
+        args.output,
+        sealing.find_key(args.key, args.config),
+        KeyUser(args.seal_state or configured_state(args.config)),
+    )
     for finding in repaired.findings:
         print(printable(str(finding)))
     if not args.quiet:

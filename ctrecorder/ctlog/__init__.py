@@ -35,6 +35,7 @@ SHOWN = (
     "frame.block_times",
     "frame.check_hash",
     "frame.dump_json",
+    "frame.frame_head",
     "frame.pack_block",
     "frame.pack_footer",
     "frame.parse_footer",

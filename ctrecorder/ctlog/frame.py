@@ -47,6 +47,7 @@ class Kind(IntEnum):
     MARK = 5
     FOOTER = 6
     ADDRESSES = 7
+    SEAL = 8
 
 
 TABLES = (Kind.EVENTS, Kind.CONNECTIONS)
@@ -152,9 +153,26 @@ def pack_block(
     version: int = VERSION,
 ) -> bytes:
     """A whole block.  `times`: time_min and time_max, ns UTC.  `key`: seals it, if not empty."""
-    fields = (MAGIC, kind, family, version, form, rows, len(payload), *times, previous, NO_HASH)
-    head = FRAME.pack(*fields)[:HASHED]
+    head = frame_head(
+        kind, len(payload), previous, times, family=family, form=form, rows=rows, version=version
+    )
     return b"".join((head, _hash(head, hashed_part(payload, form), key), payload))
+
+
+def frame_head(
+    kind: Kind,
+    length: int,
+    previous: bytes,
+    times: tuple[int, int],
+    *,
+    family: int = 0,
+    form: int = WHOLE,
+    rows: int = 0,
+    version: int = VERSION,
+) -> bytes:
+    """The first 48 bytes of a frame: what its hash covers.  `length`: of the payload."""
+    fields = (MAGIC, kind, family, version, form, rows, length, *times, previous, NO_HASH)
+    return FRAME.pack(*fields)[:HASHED]
 
 
 def hashed_part(payload: Buffer, form: int) -> Buffer:

@@ -86,6 +86,7 @@ class Header:
     losses: str | None = None
     utc_offset: int | None = None
     repaired: bool | None = None
+    seals: Mapping[str, Any] | None = None
     replaces: tuple[Replaced, ...] = ()
     extra: Json = field(default_factory=dict)
 

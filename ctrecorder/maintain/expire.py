@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ctrecorder import times
@@ -22,6 +22,9 @@ from ctrecorder.errors import ArchiveError, CtrecorderError, ExitCode, GoneError
 from ctrecorder.filelock import Holder
 from ctrecorder.folder import Folder
 from ctrecorder.maintain.ages import Age, SegmentTimes, ages, times_of
+from ctrecorder.sealing.state import NoKeyError
+from ctrecorder.sealing.successor import KeyUser, sealed_by
+from ctrecorder.segment.recording import Recording
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
 from ctrecorder.terminal import count, printable
@@ -74,13 +77,17 @@ class ExpiryCandidate:
 
 @dataclass
 class Expiry:
-    """One run over the archive `folder`, at `now` (ns UTC); `dry_run`: only print."""
+    """One run over the archive `folder`, at `now` (ns UTC); `dry_run`: only print.
+
+    `seals`: the keys that seal receipts.
+    """
 
     folder: str
     limits: Limits
     now: int
     log: Log
     dry_run: bool = False
+    seals: KeyUser = field(default_factory=KeyUser)
 
     def run(self) -> int:
         """Delete the segments that the limits require.
@@ -162,13 +169,22 @@ class Expiry:
             descriptor = segment.file.descriptor
             with lock.locked(candidate.path, descriptor, Holder.EXPIRE, folder) as held:
                 # An interrupted run may have left a receipt already.
-                if not any(
-                    receipt.hashes and one.hashes == receipt.hashes
-                    for one in retention.receipts(folder)
-                ):
+                if not (receipt.hashes and _receipt_line(folder, receipt)):
                     retention.add_receipt(folder, receipt)
+                self._seal(folder, segment, receipt)
                 _unlink(candidate.path, held)
         self._log_result(candidate.path, receipt)
+
+    def _seal(self, folder: Folder, segment: Recording, receipt: Receipt) -> None:
+        """Note the receipt of a sealed segment in its ledger.  Raises SealError."""
+        key_id = sealed_by(segment)
+        if not key_id:
+            return
+        facts = {"segment": receipt.name, "line": _receipt_line(folder, receipt)}
+        try:
+            self.seals.note(key_id, self.folder, "receipt", facts)
+        except NoKeyError as error:  # a copy of the archive, or the key is gone for ever
+            self._trouble(segment.path, f"{error}: its receipt is not sealed")
 
     def _log_result(self, path: str, receipt: Receipt) -> None:
         since, until = times.text(receipt.since, utc=True), times.text(receipt.until, utc=True)
@@ -223,6 +239,12 @@ def choose(
         if one.held_by(holds) is None:
             size, free = size - one.bytes, free + one.blocks_bytes
         yield one, reason
+
+
+def _receipt_line(folder: Folder, receipt: Receipt) -> str:
+    """The hash of the line of a receipt; "" if it has none yet."""
+    lines = retention.receipt_lines(folder)
+    return next((line for one, line in lines if one.hashes == receipt.hashes), "")
 
 
 class _Examined(NamedTuple):

@@ -11,6 +11,9 @@ from ctrecorder.archive.retention import Hold
 from ctrecorder.errors import ExitCode, UsageError
 from ctrecorder.folder import Folder
 from ctrecorder.maintain.expire import candidates
+from ctrecorder.sealing import locate
+from ctrecorder.sealing.state import NoKeyError
+from ctrecorder.sealing.successor import KeyUser
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
 from ctrecorder.service.login import login_user
@@ -22,6 +25,7 @@ def hold(
     period: tuple[str | None, str | None],
     reason: str,
     log: Log,
+    seals: KeyUser,
     *,
     utc: bool,
     trust_clock: bool,
@@ -29,7 +33,9 @@ def hold(
     """Set a hold from the begin of the first to the end of the second time of `period`, as in
     `parse_span`.
 
-    `trust_clock`: as in Limits.  Returns the exit code.  Raises UsageError, ArchiveError.
+    `seals`: the keys of the ledgers in `folder`, which note it.  `trust_clock`: as in Limits.
+
+    Returns the exit code.  Raises UsageError, ArchiveError.
     """
     since, until = period
     now = time.time_ns()
@@ -39,6 +45,7 @@ def hold(
         raise UsageError("the hold ends before or where it begins: see --since and --until")
     with retention.exclusive(folder) as archive:
         added = retention.add_hold(archive, begin, end, reason, now, login_user().name)
+        _seal(archive, added, retention.hold_hash(added), log, seals)
         found, unreadable = candidates(folder, now, trust_clock=trust_clock, with_starts=True)
     kept = sum(one.held_by([added]) is not None for one in found)
     _log_result("set", added, log, f", keeps {count(kept, 'segment')}")
@@ -47,9 +54,12 @@ def hold(
     return ExitCode.FAILED if unreadable else ExitCode.OK
 
 
-def release(folder: str, number: int, log: Log) -> int:
+def release(folder: str, number: int, log: Log, seals: KeyUser) -> int:
     """Release a hold; returns the exit code.  Raises UsageError, ArchiveError."""
     with retention.exclusive(folder) as archive:
+        for one in retention.holds(archive):
+            if one.id == number:  # first the ledger: what it says to be held must be there
+                _seal(archive, one, "", log, seals)
         released = retention.release_hold(archive, number)
     _log_result("released", released, log)
     return ExitCode.OK
@@ -99,6 +109,19 @@ def show_held(folder: str, *, trust_clock: bool) -> int:
     if unreadable:
         return ExitCode.FAILED
     return ExitCode.OK if held else ExitCode.NO
+
+
+def _seal(archive: Folder, one: Hold, line: str, log: Log, seals: KeyUser) -> None:
+    """Note a hold in each ledger of the archive.  `line`: "" if it is released.
+
+    Raises SealError.
+    """
+    for key_id, path in locate.ledgers(archive.path).items():
+        try:
+            seals.note(key_id, archive.path, "hold", {"hold": one.id, "line": line})
+        except NoKeyError as error:
+            text = f"{error}: the ledger does not note the hold"
+            log.send(messages.SKIPPED, text, path=path, error=str(error))
 
 
 def _period(one: Hold, utc: bool) -> str:

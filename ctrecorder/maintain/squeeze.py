@@ -23,6 +23,7 @@ from ctrecorder.maintain.notes import Notes, kept_notes
 from ctrecorder.maintain.ordering import RESOLUTIONS, BlockOrdering
 from ctrecorder.maintain.paired import PairedSegment, Progress
 from ctrecorder.maintain.successor import Successor, successor_of
+from ctrecorder.sealing.successor import KeyUser, sealed_by
 from ctrecorder.segment.pending import addresses_block, mark_block
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.recording import Recording
@@ -43,7 +44,9 @@ class SqueezeOptions:
     `level`: of zstd.
     `keep_ids`: keep the kernel's ids of connections.
     `keep`: keep the old segment, in KEPT_FOLDER.
-    `key`: of a sealed segment, for the old and the new one; b"": there is none.
+    `key`: of a segment with a static key, for the old and the new one; b"": there is none.
+    `seals`: the keys of segments that are sealed forward.
+    `only_sealed`: leave the other ones as they are.
     """
 
     resolution: str = "us"
@@ -51,6 +54,8 @@ class SqueezeOptions:
     keep_ids: bool = False
     keep: bool = False
     key: bytes = field(default=b"", repr=False)
+    seals: KeyUser = field(default_factory=KeyUser)
+    only_sealed: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ def squeeze(
     """
     # Opened before it is locked: with the lock, a crashed segment would look live.
     with open_segment(path, options.key) as old:
-        if is_squeezed(old):
+        if is_squeezed(old) or (options.only_sealed and not sealed_by(old)):
             return None
         if old.sealed and not options.key:
             raise ArchiveError(
@@ -187,7 +192,8 @@ class _Rewrite:
             if addresses := fingerprint.addresses.payload():
                 writer.write(addresses_block(addresses, writer.times))
             events = int(old.index["rows"].sum())
-            writer.close({"events": events, "connections": fingerprint.connections})
+            totals = {"events": events, "connections": fingerprint.connections}
+            options.seals.close(writer, old, totals)
         except BaseException:
             writer.abandon()
             raise

@@ -40,7 +40,7 @@ class Configured:
     the default file.
 
     Attributes:
-    `values`: of [record], by name.
+    `values`: of [record], by name.  `seal`: of [seal].
     `notices`: what is wrong and what is used instead, a line each.
     """
 
@@ -57,6 +57,7 @@ class Configured:
         self._last_good = self._store.load()
         self._texts: Texts = {}
         self._key = b""
+        self.seal: Mapping[str, Any] = {}
         self.values: dict[str, Any] = {}
         self.notices: list[str] = []
         self._due = 0  # when they are logged again, monotonic ns
@@ -79,6 +80,7 @@ class Configured:
         values = {**record.values, **self._given}
         options = self._options(values, key)
         self._texts, self._key = {"record": record.texts, "seal": seal.texts}, key
+        self.seal = {**seal.values, "key": seal.texts["key"]}
         self.values, self.notices = values, [*record.notices, *seal.notices]
         return options
 

@@ -13,6 +13,7 @@ from ctrecorder.ctlog.frame import COVERAGE, Json
 from ctrecorder.ctlog.header import Header
 from ctrecorder.kernel import sockets
 from ctrecorder.kernel.netns import Namespace
+from ctrecorder.sealing.live import LiveSeals
 
 HEADER_SYSCTLS = ("nf_conntrack_events", "nf_conntrack_timestamp", "nf_conntrack_acct")
 # Fields that a reload changes; the others need a restart.
@@ -41,7 +42,8 @@ class RecorderOptions:
     block_rows: int
     memory_bytes: int
     mode: int
-    key: bytes = field(default=b"", repr=False)  # b"": not sealed
+    key: bytes = field(default=b"", repr=False)  # a static one; b"": none
+    seals: LiveSeals | None = None
     accept_notrack: bool = False
     probe: bool = True
     namespace: Namespace | None = None  # that of --netns

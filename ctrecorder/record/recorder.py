@@ -65,7 +65,7 @@ class Recorder:
         self._loss = LossCounter(self.counters)
         target = Target(options.template, options.rotate_minutes, options.mode)
         self._deadlines = Deadlines(self._clock, target)
-        self._series = SegmentSeries(target, self._header, log, options.key)
+        self._series = SegmentSeries(target, self._header, log, options.key, options.seals)
         self._queue = WriteQueue(
             self._series, options.block_rows, options.memory_bytes, self.counters, log
         )

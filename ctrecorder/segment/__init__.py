@@ -22,4 +22,5 @@ SHOWN = (
     "recording.Recording",
     "writer.FileLocation",
     "writer.SegmentWriter",
+    "writer.WriteError",
 )

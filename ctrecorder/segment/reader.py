@@ -74,6 +74,7 @@ class Segment(Recording):
     """An open segment of ctrecord.
 
     `version`: of the format.
+    `footer_at`: the offset of the FOOTER; 0: there is none.
     """
 
     def __init__(self, path: str, key: bytes = b"", descriptor: int | None = None) -> None:
@@ -87,7 +88,7 @@ class Segment(Recording):
         """
         super().__init__(path, BlockFile(path, descriptor))
         self.version = VERSION
-        self._footer_at = 0
+        self.footer_at = 0
         self._index: NDArray[np.void] | None = None
         self._gaps: list[Gap] | None = None
         self._marks: list[Mark] | None = None
@@ -140,11 +141,11 @@ class Segment(Recording):
         trailer = parse_trailer(self.file.pread(max(self.size - TRAILER.size, 0), TRAILER.size))
         if trailer is None or trailer[0] >= self.size:
             return False
-        self._footer_at = trailer[0]
+        self.footer_at = trailer[0]
         try:
             index, self.totals, self.last_hash = self._load_footer()
         except FormatError as error:
-            self.findings.append(self.file.finding(error, self._footer_at))
+            self.findings.append(self.file.finding(error, self.footer_at))
             return False
         self.state, self._index = "closed", index if len(index) <= _KEPT_RECORDS else None
         if not len(index):
@@ -153,10 +154,10 @@ class Segment(Recording):
 
     def _load_footer(self) -> tuple[NDArray[np.void], Json, bytes]:
         """Index, totals and hash of the footer.  Raises FormatError."""
-        frame = self.file.frame(self._footer_at)
-        if frame.kind != Kind.FOOTER or self._footer_at + FRAME.size + frame.length != self.size:
+        frame = self.file.frame(self.footer_at)
+        if frame.kind != Kind.FOOTER or self.footer_at + FRAME.size + frame.length != self.size:
             raise FormatError("the trailer at the end does not lead to a footer", offset=0)
-        return *parse_footer(self.file.payload(self._footer_at, frame), self._footer_at), frame.hash
+        return *parse_footer(self.file.payload(self.footer_at, frame), self.footer_at), frame.hash
 
     def _follow(self) -> None:
         """Find the blocks of a segment without a whole footer, and why it has none."""

@@ -248,8 +248,8 @@ class Recording(ABC):
 
     @property
     def times(self) -> tuple[int, int]:
-        """The least time_min and the greatest time_max of all blocks, ns UTC."""
-        index = self.index
+        """The least time_min and the greatest time_max of all blocks but SEALs, ns UTC."""
+        index = self.index[self.index["kind"] != Kind.SEAL]
         return int(index["time_min"].min()), int(index["time_max"].max())
 
     @property

@@ -33,6 +33,7 @@ from ctrecorder.ctlog.frame import (
     Gap,
     Kind,
     Mark,
+    frame_head,
     pack_block,
     pack_footer,
 )
@@ -41,6 +42,7 @@ from ctrecorder.ctlog.plans import LIVE, EncodingPlan
 from ctrecorder.errors import ArchiveError
 from ctrecorder.filelock import Lock
 from ctrecorder.folder import Folder
+from ctrecorder.seals.block import SEAL, pack_seal
 from ctrecorder.segment import files
 from ctrecorder.segment.pending import (
     PendingBlock,
@@ -151,7 +153,7 @@ class SegmentWriter:
 
     @property
     def times(self) -> tuple[int, int]:
-        """The least time_min and the greatest time_max of its blocks."""
+        """The least time_min and the greatest time_max of its blocks, without SEALs."""
         return self._times
 
     def append(
@@ -176,6 +178,16 @@ class SegmentWriter:
     def mark(self, mark: Mark) -> None:
         """Write a MARK.  Raises WriteError."""
         self.write(mark_block(mark))
+
+    def seal(self, key: bytes, epoch: int, since: int, time_ns: int) -> None:
+        """Write a SEAL over all that is written so far.  Raises WriteError.
+
+        `key`: of `epoch`; `since`: the epoch of the last SEAL of what this segment replaces, else
+        the same.
+        """
+        times = (time_ns, time_ns)
+        head = frame_head(Kind.SEAL, SEAL.size, self.last_hash, times, version=self._version)
+        self.write(PendingBlock(Kind.SEAL, pack_seal(key, epoch, since, head), times))
 
     def sync(self) -> None:
         """Sync all blocks to the disk.  Raises WriteError."""
@@ -307,7 +319,8 @@ class SegmentWriter:
             self._index = np.concatenate((self._index, np.zeros_like(self._index)))
         if self.blocks < MAX_INDEXED:
             self._index[self.blocks] = (self.size, *times, rows, kind, family, form, 0)
-        self._times = min(self._times[0], times[0]), max(self._times[1], times[1])
+        if kind != Kind.SEAL:  # made later, of what was recorded before
+            self._times = min(self._times[0], times[0]), max(self._times[1], times[1])
         self.blocks += 1
         self.rows += rows
         self.size += len(block)

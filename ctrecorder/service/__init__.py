@@ -38,6 +38,8 @@ SHOWN = (
     "messages.REFUSED",
     "messages.REFUSED_CONNECTIONS",
     "messages.RELOADED",
+    "messages.SEAL_FAILED",
+    "messages.SEAL_RESTORED",
     "messages.SEGMENT_CLOSED",
     "messages.SEGMENT_KEPT",
     "messages.SEGMENT_MOVED",

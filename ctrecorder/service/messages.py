@@ -274,6 +274,25 @@ ENTRIES_LOST = Message(
     "keeps. {entries} were dropped: the oldest first, and entries about segments, gaps, holds and "
     "queries last. The recording of connections did not wait, and has lost nothing.",
 )
+SEAL_FAILED = Message(
+    "2cd1f761981040948271ccde2ec43bc7",
+    ERROR,
+    ("path", "error"),
+    "The recording cannot be sealed",
+    "{error}. The key is in {path}. Recording goes on. What is recorded until the next seal is "
+    "proved only from that seal on, and cttest says so.",
+    evidence=True,
+)
+SEAL_RESTORED = Message(
+    "d283d7a9cf6b48918d60e22895609f20",
+    ERROR,
+    ("path", "epoch"),
+    "An old key was restored from a backup",
+    "The key in {path} was that of epoch {epoch}, although later ones had been used. The recorder "
+    "has moved it on, and uses no epoch again. Who has the backup can forge all since that epoch: "
+    "make a new key with ctrecord --setup-seal --replace-key, and keep {path} out of backups.",
+    evidence=True,
+)
 SQUEEZED = Message(
     "26d968702e9140009a35ff3321d08233",
     INFO,

@@ -310,6 +310,19 @@ _SEAL = (
         values.or_none(values.key),
         WhenWrong.LAST_GOOD,
     ),
+    Setting(
+        "state",
+        "",
+        "",
+        "a full path, or empty (a folder in /var/lib/ctrecorder with the name of the recording)",
+        "The folder of the key that is hashed forward, which ctrecord --setup-seal creates. A "
+        "recording is sealed if this folder contains a key.",
+        "An intruder cannot change what was sealed earlier, because the keys of the past are "
+        "destroyed. By default the name of the folder is that of the network namespace, or of this "
+        "file without its suffix.",
+        values.or_none(values.path),
+        WhenWrong.LAST_GOOD,
+    ),
 )
 _QUERY = (
     Setting(

@@ -139,7 +139,7 @@ class WriteQueue:
             self._put_watermark(watermark)
         try:
             self._prepare(now_ns)
-            if self.idle and not (self.failing or self._rotating):
+            if self.idle and not (self.failing or self._rotating or self.series.seal_due):
                 return True
             self._write()
             for gap in self._gaps.values():
@@ -150,6 +150,7 @@ class WriteQueue:
             self._put_watermark(watermark)
             self._write()
             self._sync()
+            self.series.seal()
             if self._rotating:
                 self._next_segment(now_ns)
         except CtrecorderError as error:
@@ -171,7 +172,7 @@ class WriteQueue:
         if not self.flush(now_ns, watermark):
             return False
         try:
-            self.series.close(now_ns)
+            self.series.end(now_ns)
         except ArchiveError as error:
             self._fail(error)
             return False

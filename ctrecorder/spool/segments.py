@@ -18,6 +18,7 @@ from ctrecorder import times
 from ctrecorder.ctlog.frame import FRAME, NO_HASH
 from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError, CtrecorderError
+from ctrecorder.sealing.live import LiveSeals
 from ctrecorder.segment import files
 from ctrecorder.segment.writer import FileLocation, SegmentWriter
 from ctrecorder.service import messages
@@ -36,12 +37,17 @@ class SegmentSeries:
     """
 
     def __init__(
-        self, target: Target, header: Callable[[], Header], log: Log, key: bytes = b""
+        self,
+        target: Target,
+        header: Callable[[], Header],
+        log: Log,
+        key: bytes = b"",
+        seals: LiveSeals | None = None,
     ) -> None:
         self.target, self.log = target, log
         self.writer: SegmentWriter | None = None
         self.opened = 0
-        self._header, self._key = header, key
+        self._header, self._key, self._seals = header, key, seals
         self._previous: Tail | None = None
         self._chain = ""
         self._opened_ns = self._closed_bytes = 0
@@ -70,6 +76,13 @@ class SegmentSeries:
         """
         with folder_locked(self.target.folder):
             tail = self._previous = newest_segment(self.target.template, self._key)
+            if self._seals is not None:
+                self._seals.start(tail.path if tail else None)
+            elif tail is not None and tail.has_seals:
+                raise ArchiveError(
+                    f"{tail.path}: is sealed, and there is no key to go on with: "
+                    "make one with ctrecord --setup-seal"
+                )
             self._chain = tail.chain if tail else secrets.token_hex(8)
             self.writer = self._open(now_ns)
         return tail
@@ -86,7 +99,11 @@ class SegmentSeries:
         if writer is None:
             return
         deleted = writer.location() is FileLocation.DELETED  # and could not be restored
+        if self._seals is not None:
+            self._seals.before_footer(writer)
         last_hash = writer.close()
+        if self._seals is not None:
+            self._seals.closed(writer.path, last_hash)
         self._ended(writer, last_hash, now_ns, closed=True)
         since, until = (times.text(moment, utc=True) for moment in (self._opened_ns, now_ns))
         self.log.send(
@@ -108,6 +125,22 @@ class SegmentSeries:
             self.log.send(
                 messages.WRITE_FAILED, text, path=writer.path, error="deleted", held_bytes=0
             )
+
+    @property
+    def seal_due(self) -> bool:
+        """Whether what is written is to be sealed, because the epoch is over."""
+        return self._seals is not None and self._seals.due
+
+    def seal(self) -> None:
+        """Seal what is written, if that is due.  To be called when all of it is synced."""
+        if self._seals is not None and self._seals.due and self.writer is not None:
+            self._seals.end_epoch(self.writer)
+
+    def end(self, now_ns: int) -> None:
+        """Close the last segment."""
+        self.close(now_ns)
+        if self._seals is not None:
+            self._seals.stopped()
 
     def replace(self, now_ns: int) -> None:
         """Continue in a new segment, since the old one cannot be written any more.
@@ -159,6 +192,8 @@ class SegmentSeries:
             self._log_unreachable(str(error), FileLocation.DELETED)
             return
         self._unreachable = False
+        if self._seals is not None:
+            self._seals.opened(writer.path, restored=old)
         text = f"{old} was deleted while it was being written: restored as {writer.path}"
         self.log.send(messages.SEGMENT_RESTORED, text, path=writer.path, deleted=old)
 
@@ -180,6 +215,7 @@ class SegmentSeries:
             sequence=tail.sequence + 1 if tail else 1,
             template=os.path.basename(self.target.template),
             previous=os.path.basename(tail.path) if tail else None,
+            seals=self._seals.header() if self._seals is not None else None,
         )
         previous_hash = tail.last_hash if tail else NO_HASH
         writer = SegmentWriter.create(
@@ -187,6 +223,8 @@ class SegmentSeries:
         )
         self._opened_ns = now_ns
         self.opened += 1
+        if self._seals is not None:
+            self._seals.opened(path)
         name, ended = (tail.path, previous_hash.hex()) if tail else ("", "")
         text = f"new segment {path}" + (f", after {name} with last hash {ended}" if tail else "")
         self.log.send(messages.SEGMENT_OPENED, text, path=path, previous=name, previous_hash=ended)

@@ -14,6 +14,7 @@ from ctrecorder.ctlog.frame import (
     FRAME,
     MAX_JSON,
     TRAILER,
+    Kind,
     check_hash,
     parse_trailer,
 )
@@ -64,7 +65,8 @@ class Tail(NamedTuple):
     """The end of a segment, to which the next one is chained.
 
     `sequence`: the segment's number in the chain.  `time`: of its last block, ns UTC.  `closed`:
-    in order, with a footer.  `watermark`: its last one; None if it has none.
+    in order, with a footer.  `watermark`: its last one; None if it has none.  `has_seals`: its
+    header says that it is sealed forward.
     """
 
     path: str
@@ -74,6 +76,7 @@ class Tail(NamedTuple):
     time: int
     closed: bool
     watermark: int | None = None
+    has_seals: bool = False
 
     @property
     def covered(self) -> int:
@@ -128,7 +131,7 @@ def _tail(path: str, key: bytes) -> Tail:
         header = segment.header
         # The last block of events has the end of the recording, whatever the clock did before.
         # Squeezed blocks are in another order.
-        last = segment.times[1] if header.is_squeezed else int(segment.index["time_max"][-1])
+        last = segment.times[1] if header.is_squeezed else _last_time(segment)
         return Tail(
             path,
             segment.last_hash,
@@ -137,7 +140,14 @@ def _tail(path: str, key: bytes) -> Tail:
             last,
             segment.state == "closed",
             segment.watermark,
+            header.seals is not None,
         )
+
+
+def _last_time(segment: Segment) -> int:
+    """The end of the last block that was recorded: a SEAL can be made later."""
+    times = segment.index["time_max"][segment.index["kind"] != Kind.SEAL]
+    return int(times[-1])
 
 
 def _open(path: str, key: bytes) -> Segment:

@@ -24,6 +24,7 @@ MODULES = {
     "capng": "python3-cap-ng",
     "numpy": "python3-numpy",
     "pyroute2": "python3-pyroute2",
+    "qrcode": "python3-qrcode",
     "systemd": "python3-systemd",
     "tqdm": "python3-tqdm",
     "zstandard": "python3-zstandard",

@@ -222,11 +222,7 @@ def test_a_reason_may_be_required(router: Router, clerk: str, shipped: str) -> N
 def test_sealed_by_a_credential_as_the_manual_has_it(
     router: Router, clerk: str, shipped: str
 ) -> None:
-    page = (
-        (CHECKOUT / "man" / "ctrecorder.conf.5")
-        .read_text()
-        .partition("To seal what is recorded")[2]
-    )
+    page = (CHECKOUT / "man" / "ctrecorder.conf.5").read_text().partition("To use a static key")[2]
     block = page.partition(".Bd -literal -offset indent\n")[2].partition(".Ed")[0]
     block = block.replace("\\e\n", "")  # the key's command is broken over two lines
     make = block.splitlines()[0]

@@ -102,7 +102,9 @@ RECORDERS = ("ctrecord", "ctrecord@x", "ctrecord-netns@x")
 
 
 @pytest.mark.parametrize(
-    ("unit", "most"), [*((unit, 1.6) for unit in RECORDERS), ("ctsqueeze", 1.0), ("ctexpire", 1.0)]
+    ("unit", "most"),
+    [*((unit, 1.6) for unit in RECORDERS), ("ctsqueeze", 1.0), ("ctexpire", 1.0)]
+    + [("ctsqueeze-sealed", 1.0)],
 )
 def test_the_sandbox_is_tight(router: Router, unit: str, most: float) -> None:
     said = router.run("systemd-analyze", "security", "--no-pager", f"{unit}.service").stdout
@@ -114,6 +116,7 @@ def test_the_sandbox_is_tight(router: Router, unit: str, most: float) -> None:
 def test_systemd_finds_nothing_wrong_with_the_units(router: Router) -> None:
     units = ["ctrecord-netns@x.path", *(f"{unit}.service" for unit in RECORDERS)]
     units += ["ctsqueeze.service", "ctsqueeze.timer", "ctexpire.service", "ctexpire.timer"]
+    units += ["ctsqueeze-sealed.service", "ctsqueeze-sealed.timer"]
     done = router.run("systemd-analyze", "verify", "--man=no", *units)
     assert [
         line

@@ -118,7 +118,8 @@ def test_remove_keeps_the_segments_and_purge_takes_all(
 
     bare.run("apt-get", "purge", "-y", "ctrecorder")
     left = (
-        "/var/log/ctrecorder /etc/ctrecorder /usr/lib/python3/dist-packages/ctrecorder "
+        "/var/log/ctrecorder /var/lib/ctrecorder /etc/ctrecorder "
+        "/usr/lib/python3/dist-packages/ctrecorder "
         "/var/lib/systemd/timers/stamp-ctsqueeze.timer"
     )
     assert bare.sh(f"ls -d {left} 2>/dev/null", check=False) == ""

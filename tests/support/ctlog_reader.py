@@ -48,10 +48,17 @@ class Block:
     columns: dict[str, list[Value]] = field(default_factory=dict)
     json: dict[str, Any] = field(default_factory=dict)
     bloom: bytes = b""
+    seal: tuple[int, int] = (0, 0)
 
 
-def read(data: bytes, key: bytes = b"", known: frozenset[str] = frozenset()) -> list[Block]:
-    """All blocks of a segment, each checked against its hash and against the block before.
+def read(
+    data: bytes,
+    key: bytes = b"",
+    known: frozenset[str] = frozenset(),
+    verification_key: bytes = b"",
+) -> list[Block]:
+    """All blocks of a segment, each checked against its hash and against the block before, and each
+    SEAL against the verification key, if that is given.
 
     `known`: the features of `requires` that the caller knows how to take.
     """
@@ -78,6 +85,10 @@ def read(data: bytes, key: bytes = b"", known: frozenset[str] = frozenset()) -> 
             block.columns = small(payload, family, rows)
         elif kind == 7:
             block.bloom = payload
+        elif kind == 8:
+            block.seal = struct.unpack_from("<II", payload)
+            if verification_key:
+                check_seal(data[offset : offset + 48], payload, verification_key)
         elif kind in (1, 4, 5):
             block.json = json.loads(payload)
         if kind == 1:
@@ -88,6 +99,34 @@ def read(data: bytes, key: bytes = b"", known: frozenset[str] = frozenset()) -> 
         blocks.append(block)
         offset += 64 + length
     return blocks
+
+
+def check_ledger(data: bytes, key: bytes) -> list[dict[str, Any]]:
+    """The lines of a ledger, each checked: its seal, the hash of the line before, its epoch."""
+    lines: list[dict[str, Any]] = []
+    before, epoch = "0" * 32, 0
+    for line in data.split(b"\n")[:-1]:
+        text, seal = line.split(b"\t")
+        found = json.loads(text)
+        assert (found["previous"], found["epoch"]) == (before, epoch)
+        sealed = hashlib.blake2b(text, digest_size=32, key=key, person=b"ctlog ledger")
+        assert sealed.hexdigest().encode() == seal
+        for _ in range(found.get("next", epoch) - epoch):
+            key = hashlib.blake2b(key, digest_size=32, person=b"ctlog next epoch").digest()
+        before, epoch = hashlib.blake2b(line, digest_size=16).hexdigest(), found.get("next", epoch)
+        lines.append(found)
+    return lines
+
+
+def check_seal(head: bytes, payload: bytes, key: bytes) -> None:
+    """A SEAL against the key of its epoch."""
+    epoch, since, seal = struct.unpack_from("<II32s", payload)
+    assert since <= epoch
+    for _ in range(epoch):
+        key = hashlib.blake2b(key, digest_size=32, person=b"ctlog next epoch").digest()
+    covered = head + payload[:8]
+    made = hashlib.blake2b(covered, digest_size=32, key=key, person=b"ctlog seal").digest()
+    assert made == seal
 
 
 def footer(data: bytes) -> tuple[list[tuple[int, ...]], dict[str, Any], int]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
 from ctrecorder import uapi
 from ctrecorder.check import doctor_service, doctor_tools
+from ctrecorder.sealing import locate
 from ctrecorder.service import privileges, settings
 
 RECORD = {one.name: one.parse(one.default) for one in settings.SECTIONS["record"].settings}
@@ -51,4 +53,25 @@ def test_the_timer_that_deletes_is_not_simply_switched_on(monkeypatch: pytest.Mo
     assert expire.fix == "ctexpire --dry-run"
     assert "systemctl enable --now ctexpire.timer" in expire.changes
     states.update(dict.fromkeys(states, "active"))
+    assert list(doctor_service.look_at_timers()) == []
+
+
+def test_a_sealed_recording_is_squeezed_soon(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    states = {"ctsqueeze-sealed.timer": "inactive"}
+    monkeypatch.setattr(doctor_tools, "systemd_runs", lambda: True)
+    monkeypatch.setattr(
+        doctor_tools,
+        "unit_properties",
+        lambda unit: {"LoadState": "loaded", "ActiveState": states.get(unit, "active")},
+    )
+    monkeypatch.setattr(locate, "DEFAULT_ROOT", str(tmp_path))
+    assert list(doctor_service.look_at_timers()) == []
+    (tmp_path / "ctrecorder").mkdir()
+    assert list(doctor_service.look_at_timers()) == []
+    (tmp_path / "ctrecorder" / "key").touch()
+    (finding,) = doctor_service.look_at_timers()
+    assert finding.fix == "systemctl enable --now ctsqueeze-sealed.timer"
+    states["ctsqueeze-sealed.timer"] = "active"
     assert list(doctor_service.look_at_timers()) == []

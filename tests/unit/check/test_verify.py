@@ -463,7 +463,8 @@ def test_a_sealed_recording(tmp_path: Path) -> None:
     """Checked with its key; without it only its structure is, which is no check."""
     segment(tmp_path / "a", key=b"key")
     with_key = Heard(tmp_path, key=b"key")
-    assert len(with_key.lines) == 2
+    assert len(with_key.lines) == 3
+    assert "one static key: whoever has it can make all anew" in with_key.lines[1]
     assert with_key.lines[-1] == "1 segment checked: 1 whole, 0 damaged"
     without = Heard(tmp_path)
     assert without.code == verify.UNCHECKED

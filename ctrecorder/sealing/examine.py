@@ -1,0 +1,163 @@
+"""What cttest does with a verification key: the seals of segments, and the ledger beside them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ctrecorder import times
+from ctrecorder.archive import retention
+from ctrecorder.ctlog.frame import FRAME, HASHED, Kind
+from ctrecorder.errors import ArchiveError, FormatError
+from ctrecorder.folder import Folder
+from ctrecorder.sealing.ledgerfile import read_ledger
+from ctrecorder.sealing.successor import begun_in, sealed_by
+from ctrecorder.seals import check_segments
+from ctrecorder.seals.block import parse_seal
+from ctrecorder.seals.check_ledger import CheckedLedger
+from ctrecorder.seals.check_together import Beside, check_together
+from ctrecorder.seals.evidence import SealAt, SealedSegment, SealFindings
+from ctrecorder.seals.keys import EPOCH_SECONDS, EpochKeys
+from ctrecorder.seals.ledger import file_name
+from ctrecorder.segment.reader import Segment
+from ctrecorder.terminal import count
+
+# Seals are due each epoch; the recorder makes one at its next flush.
+_OVERDUE_NS = (2 * EPOCH_SECONDS + 60) * times.SECOND
+
+
+def sealed_segment(segment: Segment, name: str) -> SealedSegment | None:
+    """An open segment as its seals see it; None if it is not sealed forward.
+
+    Raises FormatError if it was changed since it was opened.
+    """
+    key = sealed_by(segment)
+    if not key:
+        return None
+    header = segment.header
+    seals = []
+    end = 0
+    for block in segment.blocks_of(Kind.SEAL):
+        with contextlib.suppress(FormatError):  # that is damage, and found as such
+            frame = segment.frame(block)
+            seal = parse_seal(segment.file.payload(block.offset, frame))
+            head = bytes(segment.file.read(block.offset, HASHED))
+            seals.append(SealAt(block.offset, seal, head, frame.hash.hex(), frame.time_min))
+            end = block.offset + FRAME.size + frame.length
+    return SealedSegment(
+        path=segment.path,
+        name=name,
+        key=key,
+        begun=begun_in(segment),
+        seals=tuple(seals),
+        state=segment.state,
+        ends_sealed=segment.state == "closed" and end == segment.footer_at,
+        rewritten=header.is_squeezed or header.is_repaired,
+        last_hash=segment.last_hash.hex(),
+        replaced=tuple(one.last_hash for one in header.replaces),
+        names=tuple(one.name for one in header.replaces),
+        chain=header.chain or "",
+        sequence=header.sequence or 0,
+    )
+
+
+@dataclass
+class _Place:
+    """A folder that is checked as a whole."""
+
+    path: str
+    ledger: CheckedLedger | None = None
+    beside: Beside = field(default_factory=lambda: Beside((), {}))
+
+
+class SealCheck:
+    """A check with a verification key.  `now`: ns UTC.
+
+    Made before the segments are read: a ledger is read first, because it grows after what it notes.
+    """
+
+    def __init__(self, key: bytes, folders: Sequence[str], now: int) -> None:
+        self.keys, self.now = EpochKeys(key), now
+        self.found = SealFindings()
+        self._places = [self._open(folder) for folder in folders]
+
+    def _open(self, path: str) -> _Place:
+        place = _Place(path)
+        try:
+            with Folder(path) as folder:
+                ledger = f"{path.rstrip('/')}/{file_name(self.keys.id)}"
+                if folder.exists(file_name(self.keys.id)):
+                    lines = read_ledger(ledger)
+                    place.ledger = CheckedLedger(ledger, lines, self.keys, self.found)
+                receipts = [(one.name, line) for one, line in retention.receipt_lines(folder)]
+                holds = {one.id: retention.hold_hash(one) for one in retention.holds(folder)}
+                place.beside = Beside(receipts, holds)
+        except (ArchiveError, OSError) as error:
+            self.found.unproved.append(str(error))
+        return place
+
+    def run(self, segments: Mapping[str, SealedSegment | None]) -> set[str]:
+        """Check the segments, by path (None: it is not sealed forward).
+
+        Returns the paths of those whose `replaces` can be believed.
+        """
+        members = [one for one in segments.values() if one and one.key == self.keys.id]
+        if not members and not any(place.ledger for place in self._places):
+            self.found.unproved.append(f"no segment here is sealed with the key {self.keys.id}")
+        believed = check_segments.check_seals(members, self.keys, self.found)
+        for place in self._places:
+            inside = [one for one in members if one.path.startswith(f"{place.path.rstrip('/')}/")]
+            self._check_place(place, inside, believed)
+        if not self._places:
+            self.found.unproved.append(
+                "only single segments: missing ones cannot be seen (give their folder)"
+            )
+        return believed
+
+    def _check_place(
+        self, place: _Place, segments: list[SealedSegment], believed: set[str]
+    ) -> None:
+        ledger, found = place.ledger, self.found
+        recorded = ledger.recorded if ledger else {}
+        ends = check_segments.last_epochs(segments, recorded, found)
+        check_segments.check_late(segments, ends, found)
+        if ledger is None:
+            if segments:
+                found.unproved.append(
+                    f"{place.path}: its ledger {file_name(self.keys.id)} is not here: missing "
+                    "segments and epochs cannot be seen"
+                )
+            present = max(ends.values(), default=0)
+        else:
+            check_together(segments, believed, ends, ledger, place.beside, found)
+            self._check_end(ledger)
+            present = ledger.epoch
+        found.notes += check_segments.window(segments, ends, present)
+
+    def _check_end(self, ledger: CheckedLedger) -> None:
+        """Say until when all is sealed, and whether a seal is overdue."""
+        found = self.found
+        if ledger.begins is None:
+            return
+        if ledger.begins:
+            found.unproved.append(
+                f"{ledger.path}: begins with epoch {ledger.begins}: what was before is not in it"
+            )
+        until = times.text(ledger.time, utc=True)
+        epochs = f"epochs {ledger.begins} to {ledger.epoch}"
+        found.notes.append(f"{ledger.path}: {epochs}, sealed until {until} UTC")
+        overdue = not ledger.stopped and self.now > ledger.time + _OVERDUE_NS
+        if overdue:
+            found.unproved.append(
+                f"{ledger.path}: ends at {until} UTC, although the recorder was not stopped: what "
+                "it recorded since is missing or not sealed, if this is no older copy"
+            )
+
+
+def imported(paths: Sequence[str]) -> list[str]:
+    """The lines about files that no key proves."""
+    if not paths:
+        return []
+    head = f"imported: proves nothing: {count(len(paths), 'file')} that this key did not seal:"
+    return [head, *(f"  {path}" for path in paths)]

@@ -1,0 +1,92 @@
+"""The uses of the key beside the recorder's: a segment that is replaced or deleted, a hold."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ctrecorder.sealing.epoch import Clocks, exclusive
+from ctrecorder.sealing.live import last_seal
+from ctrecorder.sealing.locate import find_state
+from ctrecorder.sealing.state import NoKeyError
+from ctrecorder.seals.block import is_right
+from ctrecorder.seals.ledger import Json
+from ctrecorder.segment.reader import Segment
+from ctrecorder.segment.recording import Recording
+from ctrecorder.segment.writer import SegmentWriter
+
+
+@dataclass(frozen=True)
+class KeyUser:
+    """A command that uses keys.  `named`: the folder that an option names; None: found by the id.
+
+    Methods raise SealError; NoKeyError if the key is not on this machine.
+    """
+
+    named: str | None = None
+    clocks: Clocks = field(default_factory=Clocks)
+
+    def close(
+        self,
+        writer: SegmentWriter,
+        old: Recording,
+        totals: Mapping[str, Any] | None = None,
+        what: str = "squeeze",
+    ) -> None:
+        """Close the successor of `old`: with a seal, if `old` is sealed.  Raises WriteError too.
+
+        `what`: of the ledger's line.
+        """
+        key_id = sealed_by(old)
+        if not key_id or not isinstance(old, Segment):
+            writer.close(totals)
+            return
+        writer.sync()  # all but the end, before the key is locked
+        folder, name = os.path.split(old.path)
+        with exclusive(find_state(key_id, self.named), folder, self.clocks) as key:
+            found = last_seal(old)
+            if found is not None:
+                last, head = found
+                key.reach(last.epoch, lambda ahead: is_right(last, head, ahead))
+                since = last.since
+            else:
+                since = begun_in(old)
+            writer.seal(key.key, key.epoch, min(since, key.epoch), self.clocks.wall())
+            last_hash = writer.close(totals).hex()
+            facts = {
+                "segment": name,
+                "last_hash": last_hash,
+                "replaced": old.last_hash.hex(),
+            }
+            key.note(what, facts)
+
+    def has_key_of(self, old: Recording) -> bool:
+        """Whether `old` is sealed, with a key that is on this machine."""
+        try:
+            return bool(sealed_by(old) and find_state(sealed_by(old), self.named))
+        except NoKeyError:
+            return False
+
+    def note(self, key_id: str, folder: str, what: str, facts: Json) -> None:
+        """Note a use of the key in the ledger in `folder`."""
+        with exclusive(find_state(key_id, self.named), folder, self.clocks) as key:
+            key.note(what, facts)
+
+
+def sealed_by(segment: Recording) -> str:
+    """The id of the key of a segment; "" if it is not sealed forward.
+
+    A segment with a static key is not: its hashes, over which a seal is, could not be checked.
+    """
+    header = segment.header
+    key = (header.seals or {}).get("key")
+    is_sealed = isinstance(key, str) and not header.has_legacy and header.sealed is not True
+    return str(key) if is_sealed else ""
+
+
+def begun_in(segment: Recording) -> int:
+    """The epoch in which a segment was begun, by its header; 0 if it names none."""
+    epoch = (segment.header.seals or {}).get("epoch")
+    return epoch if type(epoch) is int and 0 <= epoch < 1 << 32 else 0
