@@ -260,15 +260,15 @@ def test_a_folder_swapped_while_root_deletes(
     other = public / "other"
     other.mkdir()
     record(other / "a.ctlog")
-    receipts = retention.receipts
+    lines = retention.receipt_lines
 
     def swap(opened: Any) -> Any:
-        found = receipts(opened)
+        found = lines(opened)
         folder.rename(public / "moved")
         folder.symlink_to(other)
         return found
 
-    monkeypatch.setattr(retention, "receipts", swap)
+    monkeypatch.setattr(retention, "receipt_lines", swap)
     assert ctexpire.main(["--max-age", "1d", str(folder)]) == 0
     assert names(other) == ["a.ctlog"]
     assert names(public / "moved") == [retention.RECEIPTS]

@@ -19,6 +19,7 @@ from ctrecorder.kernel import sockets, timex, tracking
 from ctrecorder.kernel.statistics import Statistics
 from ctrecorder.kernel.timex import ClockState
 from ctrecorder.service import settings
+from tests.support.router import wait_until
 
 ROOT = Path(__file__).parents[3]
 RECORD = {one.name: one.parse(one.default) for one in settings.SECTIONS["record"].settings}
@@ -267,6 +268,7 @@ def test_a_program_that_sets_the_clock_gets_no_second_one(
     shutil.copy("/usr/bin/sleep", program)
     with subprocess.Popen([program, "60"]) as running:
         try:
+            wait_until(doctor_kernel._clock_program, "the program to be there")
             fix, changes = doctor_kernel._fix_of_clock()
         finally:
             running.kill()
