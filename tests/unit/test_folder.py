@@ -100,6 +100,7 @@ def secret(path: Path, mode: int = 0o600) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_an_attacker_swaps_the_new_segment_while_root_squeezes(folder: Path, public: Path) -> None:
     """As another user, in a loop: owner, mode and content of root's files never change, and no
     segment is lost.

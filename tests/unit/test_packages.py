@@ -116,6 +116,7 @@ def test_commands_do_not_reach_pyroute2(name: str) -> None:
     assert "pyroute2" not in reach(name)
 
 
+@pytest.mark.slow
 def test_pyroute2_is_loaded_for_the_doctor_alone() -> None:
     assert {name for name in modules() if "pyroute2" in imports(name)[0]} == {"check.firewall"}
     assert {name for name in modules() if "check.firewall" in ours(name)} == {"check.doctor_rules"}

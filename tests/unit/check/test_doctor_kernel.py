@@ -121,6 +121,7 @@ def test_one_interface_that_forwards_is_enough() -> None:
     assert in_namespace(one + asked) == "False True\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rules", ["", f"nft '{NAT}';"])
 def test_the_probe_proves_that_events_arrive(rules: str) -> None:
     """events=1 and 2 (this process listens): they arrive; 0: they do not, and the fix helps."""

@@ -67,6 +67,7 @@ def python(code: str) -> str:
     return f"{sys.executable} -B -c {shlex.quote(code)}"
 
 
+@pytest.mark.slow
 def test_a_notrack_rule_is_found_and_its_fix_shows_that_rule_and_deletes_nothing(
     tmp_path: Path,
 ) -> None:
@@ -267,6 +268,7 @@ def test_jool_is_found_by_its_module_and_its_instances(
     )
 
 
+@pytest.mark.slow
 def test_a_router_tells_its_public_addresses() -> None:
     look = (
         "from ctrecorder.check import doctor_rules as d; print(*d.look_at_addresses(), sep='\\n')"

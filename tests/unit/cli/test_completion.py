@@ -64,16 +64,19 @@ def ask(line: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
     )
 
 
+@pytest.mark.slow
 def test_bash_offers_options_and_completes_the_only_one(home: Path) -> None:
     assert {"--rotate", "--rows"} <= set(tab(home, "ctrecord --ro"))
     assert tab(home, "ctrecord --ni") == ["ctrecord", "--nice"]
 
 
+@pytest.mark.slow
 def test_bash_offers_protocols_also_after_a_comma(home: Path) -> None:
     assert {"icmp", "tcp", "udp", "sctp"} <= set(tab(home, "ctrecord -p "))
     assert set(tab(home, "ctrecord -p tcp,u")) >= {"tcp,udp", "tcp,udplite"}
 
 
+@pytest.mark.slow
 def test_bash_offers_segments_and_folders_and_nothing_else(home: Path, tmp_path: Path) -> None:
     for name in ("20260101-000000.ctlog", "20260101-010000.ctlog", "notes.txt"):
         (tmp_path / name).touch()
@@ -84,6 +87,7 @@ def test_bash_offers_segments_and_folders_and_nothing_else(home: Path, tmp_path:
     assert not [word for word in tab(home, "ctlist -f ", tmp_path) if "notes" in word]
 
 
+@pytest.mark.slow
 def test_bash_offers_formats_and_events(home: Path) -> None:
     assert {"text", "classic", "conntrack", "json", "csv"} <= set(tab(home, "ctlist --format "))
     assert {"new", "update", "destroy", "existing"} <= set(tab(home, "ctlist --event "))

@@ -588,6 +588,7 @@ def test_wrong_arguments_are_one_line(run: Run, recording: Recording, arguments:
     assert err[0].startswith("ctlist: ")
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_no_error(recording: Recording) -> None:
     recording.segment("a", [at(number / 1000, number) for number in range(20_000)])
     line = f"ctlist {recording.folder} | head -n 1; echo ${{PIPESTATUS[0]}}"

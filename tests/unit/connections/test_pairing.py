@@ -589,6 +589,7 @@ def without_giving_up(core: Any, count: int) -> Table:
     return empty
 
 
+@pytest.mark.slow
 @settings(max_examples=2 * settings().max_examples)
 @given(
     _STEPS,

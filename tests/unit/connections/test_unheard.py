@@ -326,6 +326,7 @@ _CONNECTION = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=2 * settings().max_examples)
 @given(
     _DUMPS,

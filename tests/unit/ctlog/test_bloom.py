@@ -107,6 +107,7 @@ def ask(address: str) -> Query:
     return Query(terms=(Term((parse_network(address),)),))
 
 
+@pytest.mark.slow
 def test_only_segments_that_can_have_an_address_are_searched(tmp_path: Path) -> None:
     made = [tables.connections(2, 5000, seed=seed, kinds=3000) for seed in range(20)]
     paths = [str(segment(tmp_path / f"{number:02}", table)) for number, table in enumerate(made)]

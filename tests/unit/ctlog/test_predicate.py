@@ -83,6 +83,7 @@ def networks_of(chance: random.Random, rows: list[Row]) -> list[str]:
     return [f"{one}/{chance.randrange(33 if '.' in one else 129)}" for one in addresses]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [AF_INET, AF_INET6], ids=["IPv4", "IPv6"])
 def test_masks_and_skipped_blocks_against_slow_answers(family: int) -> None:
     chance = random.Random(family)

@@ -52,6 +52,7 @@ def rows(segment: Recording) -> int:
     return len(concat([segment.read(block) for block in segment.blocks_of(Kind.EVENTS)]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["checksum", "middle", "garbage behind"])
 @pytest.mark.parametrize("kind", PACKERS)
 def test_damage_is_never_squeezed(
@@ -80,6 +81,7 @@ def test_damage_is_never_squeezed(
     assert f"{path}: at byte " in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_gzip_file_whose_checksum_fails_gives_all_that_zcat_gives(tmp_path: Path) -> None:
     packed = PACKERS["gz"](DATA)
     path = tmp_path / "tcp.ct.gz"
@@ -92,6 +94,7 @@ def test_a_gzip_file_whose_checksum_fails_gives_all_that_zcat_gives(tmp_path: Pa
     assert (repaired.rows, repaired.holes) == (EVENTS, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PACKERS)
 def test_no_flipped_bit_passes_for_a_crash(kind: str, tmp_path: Path) -> None:
     """Whatever bit is flipped: what the tool refuses is damage.  What it takes is all there."""
@@ -115,6 +118,7 @@ def test_no_flipped_bit_passes_for_a_crash(kind: str, tmp_path: Path) -> None:
                 pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PACKERS)
 def test_a_missing_end_is_a_crash_only_of_gzip(
     kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -423,6 +423,7 @@ def test_blocks_of_a_compressed_file_in_any_order(kind: str, tmp_path: Path) -> 
             assert (ports == records["orig_sport"][firsts[place] : firsts[place + 1]]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PACKERS)
 def test_what_a_cut_or_damaged_compressed_file_still_gives(kind: str, tmp_path: Path) -> None:
     """One line says what is wrong; what was unpacked before is there.  bzip2 gives nothing of a

@@ -477,6 +477,7 @@ def test_interrupted_at_every_step(
     assert seen == {"old", "new"}
 
 
+@pytest.mark.slow
 def test_killed_at_every_step(
     tmp_path: Path, small: tuple[list[Step], Counter[tuple[Any, ...]]]
 ) -> None:

@@ -67,6 +67,7 @@ def lines_run(work: Callable[[], None]) -> int:
     return lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", [pair, make_small])
 def test_joining_small_blocks_is_linear(work: Callable[[str], None], tmp_path: Path) -> None:
     counts: list[int] = []

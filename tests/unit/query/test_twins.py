@@ -446,6 +446,7 @@ def many(seed: int, rows: int) -> Table:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_rows", [64, 1000, 1 << 16])
 def test_batches_do_not_matter(monkeypatch: pytest.MonkeyPatch, batch_rows: int) -> None:
     """Order by start, each flow once, though rows of a flow come in different batches."""

@@ -218,6 +218,7 @@ def _is(end: tuple[int, int], term: Any) -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stamped", [False, True])
 @pytest.mark.parametrize("squeezed", [(), (0, 2, 3), range(6)])
 def test_all_candidates_and_no_others(tmp_path: Path, stamped: bool, squeezed: Any) -> None:

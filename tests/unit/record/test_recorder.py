@@ -383,6 +383,7 @@ def test_a_small_buffer_is_read_before_it_is_half_full(
     assert stage.events.largest_batch == 1
 
 
+@pytest.mark.slow
 def test_a_flood_is_taken_whole_and_does_not_keep_signals_waiting(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -676,6 +677,7 @@ def test_a_watermark_does_not_stretch_a_dump(stage: Stage) -> None:
     assert "heartbeat" in carriers
 
 
+@pytest.mark.slow
 def test_the_watermark_stands_still_while_the_buffer_is_not_empty(stage: Stage) -> None:
     """A flood that always has more: its events are written, but nothing is proved."""
 
@@ -867,6 +869,7 @@ def test_connections_that_the_kernel_did_not_report_are_a_gap(stage: Stage) -> N
     assert line.startswith("gap (unheard): at least 2 events from")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reason", ["heard", "early", "loss", "step", "suspend", "resized"])
 def test_what_explains_a_connection_without_a_start(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, reason: str
@@ -952,6 +955,7 @@ def test_a_reload_that_changes_nothing_only_begins_a_segment(
     assert stage.log.texts(messages.WRONG_SETTING) == []
 
 
+@pytest.mark.slow
 def test_a_wrong_setting_is_said_each_hour_and_never_widens_the_recording(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -407,6 +407,7 @@ def test_the_ledger_removed(three: tuple[Recording, list[Path]]) -> None:
     assert told(lines, "its ledger")
 
 
+@pytest.mark.slow
 def test_a_line_removed_changed_or_moved(three: tuple[Recording, list[Path]]) -> None:
     ours, _ = three
     whole = ours.ledger.read_bytes()

@@ -521,6 +521,7 @@ def test_a_sealed_segment(tmp_path: Path) -> None:
         Segment(str(path), b"other")
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_block(tmp_path: Path) -> None:
     """Opening and reading a segment of 40 blocks takes no more than one of them."""
     write(tmp_path / "a", [tables.events(uapi.AF_INET, 20_000, seed) for seed in range(10)] * 4)

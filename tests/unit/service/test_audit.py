@@ -72,6 +72,7 @@ def fields(sent: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in sent.splitlines() if "=" in line)
 
 
+@pytest.mark.slow
 def test_who_what_why_and_how_many(log: Path, tmp_path: Path) -> None:
     said, sent = ask(tmp_path, "on", f"ctlist --proto udp --reason 'case 4711' {log}")
     assert said == ""
@@ -84,6 +85,7 @@ def test_who_what_why_and_how_many(log: Path, tmp_path: Path) -> None:
     assert entry["CTRECORDER_LOGIN"]
 
 
+@pytest.mark.slow
 def test_an_answer_that_was_cut_off_counts_too(log: Path, tmp_path: Path) -> None:
     """The reader has had enough: what came until then is what was seen.
 
@@ -95,6 +97,7 @@ def test_an_answer_that_was_cut_off_counts_too(log: Path, tmp_path: Path) -> Non
     assert (entry["CTRECORDER_ROWS"], entry["CTRECORDER_COMPLETE"]) == ("0", "no")
 
 
+@pytest.mark.slow
 def test_off(log: Path, tmp_path: Path) -> None:
     assert ask(tmp_path, "off", f"ctlist {log}") == ("", "")
 
@@ -111,6 +114,7 @@ def test_a_reason_is_required(log: Path, tmp_path: Path, reason: str) -> None:
     assert sent == ""
 
 
+@pytest.mark.slow
 def test_with_a_reason(log: Path, tmp_path: Path) -> None:
     assert (
         fields(ask(tmp_path, "require-reason", f"ctlist --reason abuse {log}")[1])[
@@ -120,6 +124,7 @@ def test_with_a_reason(log: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_who_held_an_address_is_a_question_too(log: Path, tmp_path: Path) -> None:
     entry = fields(
         ask(
@@ -131,6 +136,7 @@ def test_who_held_an_address_is_a_question_too(log: Path, tmp_path: Path) -> Non
     assert entry["CTRECORDER_COMPLETE"] == "no", "all rows were written, and they may not be all"
 
 
+@pytest.mark.slow
 def test_a_question_cannot_forge_a_field(log: Path, tmp_path: Path) -> None:
     """A newline in an argument stays in its field."""
     _, sent = ask(

@@ -302,6 +302,7 @@ def test_ctrecorder_7_lists_every_kind_with_its_id_subject_and_fields() -> None:
         assert quoted in {kind.id for kind in messages.kinds().values()}
 
 
+@pytest.mark.slow
 def test_entries_have_only_the_fields_of_their_kind() -> None:
     """Read from the sources: other fields are in no man page and in no catalog."""
     kinds = messages.kinds()

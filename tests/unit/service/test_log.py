@@ -515,6 +515,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_stopped_journald_does_not_slow_a_loop_and_gets_all_after_it_continues(
     folder: Path, tmp_path: Path
 ) -> None:
