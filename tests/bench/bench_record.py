@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from tests.bench.load import BUFFER_KBYTES, FloodLab, Listener, large_table, set_event_buffer
 from tests.bench.report import Report
+from tests.support import folders
 from tests.support.router import CHECKOUT, wait_until
 
 ROUNDS = 5
@@ -53,7 +54,7 @@ class Ctrecord(Listener):
 
     def segments(self) -> list[Path]:
         """Its segments, oldest first."""
-        return sorted(self.archive.iterdir())
+        return folders.paths(self.archive)
 
     def command(self) -> list[object]:
         self.archive.mkdir()

@@ -64,7 +64,7 @@ def test_no_room_for_the_next_segment(
     """The file system takes no more files: the old segment is closed, the events wait in memory for
     the next one.
     """
-    with tmpfs(tmp_path / "log", 4096, inodes=3) as folder:
+    with tmpfs(tmp_path / "log", 4096, inodes=4) as folder:  # itself, a lock, two more
         recorder = Tough(lab, folder)
         (folder / "taken").touch()
         with traffic.steady(1000):

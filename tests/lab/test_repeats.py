@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ctrecorder.segment.reader import Segment
+from tests.support import folders
 from tests.support.listeners import Recorder, listed
 from tests.support.proofs import proofs_of, sampled_proofs_of
 from tests.support.reliable import reliable_listener, udp_flows
@@ -48,7 +49,7 @@ def test_connections_are_those_that_were_made(tmp_path: Path, timestamp: int) ->
     counted = len(events) - 2 * FLOWS
     assert f"{counted:,} events came again and are counted once" in squeezed.stderr
     assert proofs_of(log)[0] == []
-    (path,) = log.iterdir()
+    (path,) = folders.paths(log)
     with Segment(str(path)) as segment:
         (mark,) = (mark for mark in segment.marks if mark.what == "repeats")
         assert mark.facts == {"events": counted}

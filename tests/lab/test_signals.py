@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from ctrecorder.segment.reader import Segment
+from tests.support import folders
 from tests.support.listeners import Recorder, ctlist, listed
 from tests.support.router import CHECKOUT, INSIDE, SERVER, Lab, event_sockets, wait_until
 
@@ -113,7 +114,7 @@ def test_sighup_reads_the_settings_again(lab: Lab, tmp_path: Path) -> None:
 def listed_gaps(folder: Path) -> list[float]:
     """The lengths of the gaps of changed settings, in seconds."""
     found = []
-    for path in sorted(folder.iterdir()):
+    for path in folders.paths(folder):
         with Segment(str(path)) as segment:
             found += [
                 (gap.end - gap.begin) / 1e9
