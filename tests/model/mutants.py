@@ -151,7 +151,7 @@ MUTANTS = (
     Mutant(
         "the tracking of a family is ignored",
         "watch/watcher.py",
-        (("if found is Tracking.OFF or unused:", "if False:"),),
+        (("if found is Tracking.OFF:", "if False:"),),
         faults=("one family tracked",),
     ),
     Mutant(
@@ -205,7 +205,7 @@ MUTANTS = (
         "a published state is believed for ever",
         "segment/live.py",
         (("fresh = 0 <= age <= VALID_NS", "fresh = True"),),
-        test="unit/archive/test_live.py::test_what_is_not_believed",
+        test="unit/segment/test_live.py::test_what_is_not_believed",
     ),
     Mutant(
         "what is published is the watermark of now",
@@ -301,12 +301,7 @@ MUTANTS = (
     Mutant(
         "a squeezed segment that was cut is taken for whole",
         "segment/reader.py",
-        (
-            (
-                'if self.state == "crashed" and (self.header.is_squeezed',
-                'if self.state == "" and (self.header.is_squeezed',
-            ),
-        ),
+        (("if self.header.is_squeezed or self.header.is_repaired:", "if False:"),),
         test="unit/segment/test_cut.py::test_cut_at_the_end_of_any_block",
     ),
     Mutant(
