@@ -77,7 +77,7 @@ def test_two_builds_are_the_same_bytes(
 
 def test_a_changelog_that_differs_from_the_code_stops_the_build(builds: Builds) -> None:
     with pytest.raises(
-        AssertionError, match=r"debian/changelog says \S+, ctrecorder/__init__.py says 9\.9"
+        AssertionError, match=r"debian/changelog has version \S+, ctrecorder/__init__.py has 9\.9"
     ):
         builds.build(
             "bookworm",
