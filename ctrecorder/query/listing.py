@@ -12,7 +12,7 @@ from ctrecorder.archive.silent_loss import SilentLoss
 from ctrecorder.ctlog.predicate import Query
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.query import evidence
-from ctrecorder.query.coverage import NOT_RECORDED, NOT_YET, Hole, Scope
+from ctrecorder.query.coverage import NOT_RECORDED, NOT_YET, UNKNOWN, Hole, Scope
 from ctrecorder.query.open import Archive, one_of_each
 from ctrecorder.query.verdict import Verdict, judge
 from ctrecorder.segment.live import LiveState
@@ -59,9 +59,10 @@ def verdict_of_listing(
 def shown_in_listing(verdict: Verdict, query: Query, *, strict: bool) -> list[Hole]:
     """The holes that a listing reports.
 
-    Unless it is `strict`, what is not recorded by intention is no news, nor what is to come.
+    Unless it is `strict`, what is not recorded by intention is no news, nor what is to come,
+    nor that the kernel does not tell what it tracks: `--who` says that.
     """
-    hidden = {NOT_YET} if query.protocols else {NOT_YET, NOT_RECORDED}
+    hidden = {NOT_YET, UNKNOWN} | (set() if query.protocols else {NOT_RECORDED})
     return [hole for hole in verdict.holes if strict or hole.reason not in hidden]
 
 

@@ -9,13 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ctrecorder import uapi
-from ctrecorder.query.coverage import UNPROVED, Hole
+from ctrecorder.query.coverage import UNKNOWN, Hole
 from ctrecorder.segment.recording import Recording
 from ctrecorder.times import END
 
 _NAMES = {"ipv4": uapi.AF_INET, "ipv6": uapi.AF_INET6}
-_TEXT = {uapi.AF_INET: "IPv4", uapi.AF_INET6: "IPv6"}
-_UNKNOWN = "unknown"
+_STATE = "unknown"
 
 
 def unknown_tracking(segments: Iterable[Recording]) -> list[Hole]:
@@ -29,7 +28,7 @@ def unknown_tracking(segments: Iterable[Recording]) -> list[Hole]:
     for begin, end, tracking in _looks(segments):
         for name, family in _NAMES.items():
             state = tracking.get(name)
-            if state == _UNKNOWN:
+            if state == _STATE:
                 since.setdefault(family, begin)
             elif isinstance(state, str) and family in since:
                 found.append(_hole(since.pop(family), end, family))
@@ -37,8 +36,7 @@ def unknown_tracking(segments: Iterable[Recording]) -> list[Hole]:
 
 
 def _hole(start: int, end: int, family: int) -> Hole:
-    detail = f"it is unknown if {_TEXT[family]} connections were tracked"
-    return Hole(start, max(start, end), UNPROVED, detail=detail, family=family, untranslated=True)
+    return Hole(start, max(start, end), UNKNOWN, family=family, untranslated=True)
 
 
 def _looks(segments: Iterable[Recording]) -> Iterator[tuple[int, int, Mapping[str, Any]]]:

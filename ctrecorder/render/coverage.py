@@ -48,6 +48,7 @@ LETTERS = {
     "not-recorded": "R",
     "not-yet": "Y",
     "unproved": "P",
+    "tracking-unknown": "V",
 }
 _OTHER_LETTER = "Z"
 

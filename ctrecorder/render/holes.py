@@ -17,12 +17,13 @@ _WORDS: Mapping[str, str] = {
     "missing-segment": "a segment is missing",
     "not-recorded": "not all connections are recorded",
     "not-yet": "it is not recorded yet",
+    "tracking-unknown": "it is unknown if all connections were tracked",
     "unproved": "nothing proves that all was recorded",
 }
 # In these the recorder did not run, or its segment is lost.
 _NOT_RECORDING = ("stopped", "crashed", "not-recording", "missing-segment")
 # In these nothing is known to be lost.
-_UNCERTAIN = ("unproved", "not-recorded", "not-yet")
+_UNCERTAIN = ("unproved", "tracking-unknown", "not-recorded", "not-yet")
 # The words of these say more than their reason.
 _DETAILED = {"not-recording", "damaged", "no-events", "not-tracked", "notrack", "unheard"}
 # The GAPs of these have a detail for cttest; the words of the reason are enough here.

@@ -22,6 +22,7 @@ from ctrecorder.folder import Folder
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.query import who
 from ctrecorder.query.verdict import Completeness
+from ctrecorder.render.holes import describe
 from ctrecorder.segment import live
 from ctrecorder.segment.live import LiveState
 from ctrecorder.segment.pending import gap_block, mark_block, table_blocks
@@ -717,7 +718,9 @@ def _tracking(ipv4: str, ipv6: str = "on") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("squeezed", [False, True])
-def test_unknown_tracking_is_no_gap_and_proves_nothing(recorder: Recorder, squeezed: bool) -> None:
+def test_unknown_tracking_is_no_gap_and_proves_nothing(
+    recorder: Recorder, squeezed: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
     second = SECOND
     paths = [
         recorder.segment(
@@ -744,9 +747,16 @@ def test_unknown_tracking_is_no_gap_and_proves_nothing(recorder: Recorder, squee
     ):
         found = ask(recorder.folder, T + at * second)
         assert found.verdict.proved is proved, at
-        assert reasons(found) == (set() if proved else {"unproved"})
+        assert reasons(found) == (set() if proved else {"tracking-unknown"})
     (hole,) = ask(recorder.folder, T + 305 * second).verdict.holes
-    assert hole.detail == "it is unknown if IPv4 connections were tracked"
+    assert describe(hole, utc=True).endswith(
+        "only IPv4, only connections without NAT: it is unknown if all connections were tracked"
+    )
+    # A listing is silent about it, unless it is strict.
+    assert ctlist.main([str(recorder.folder)]) == 0
+    assert "unknown" not in capfd.readouterr().err
+    assert ctlist.main(["--strict", str(recorder.folder)]) == 3
+    assert "unknown" in capfd.readouterr().err
     # An address that only NAT gives out: what is not tracked is not translated.
     recorder.segment([flow(NEW, T + 3 * HOUR + 60 * second)], state=_tracking("unknown"))
     found = ask(recorder.folder, T + 3 * HOUR + 70 * second)
