@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ctrecorder.ctlog.frame import FRAME, MAGIC, TRAILER, Frame, Kind, parse_frame, parse_trailer
 from ctrecorder.errors import ArchiveError, FormatError, GoneError, why
+from ctrecorder.filelock import LOCK_FILE
 from ctrecorder.seals.ledger import key_of
 from ctrecorder.segment.files import open_file
 from ctrecorder.service.unsent import UNSENT
@@ -180,8 +181,9 @@ def _place(facts: bytes) -> tuple[str, int]:
     return chain, sequence
 
 
-def _is_beside(name: str) -> bool:
-    return name in SIDE_FILES or bool(key_of(name))
+def is_beside(name: str) -> bool:
+    """If this suite makes a file of this name beside the segments."""
+    return name in SIDE_FILES or name == LOCK_FILE or bool(key_of(name))
 
 
 def _files(path: str, found: FolderListing) -> list[str]:
@@ -197,7 +199,7 @@ def _files(path: str, found: FolderListing) -> list[str]:
                 for entry in entries
                 if entry.is_file() and not entry.name.startswith(".")
             ]
-        return [os.path.join(path, name) for name in sorted(names) if not _is_beside(name)]
+        return [os.path.join(path, name) for name in sorted(names) if not is_beside(name)]
     except OSError as error:
         found.unreadable.append((path, f"{path}: {why(error)}"))
         return []

@@ -10,20 +10,18 @@ from dataclasses import dataclass
 
 from ctrecorder.archive import find
 from ctrecorder.archive.find import Span
-from ctrecorder.archive.retention import HOLDS, RECEIPTS
 from ctrecorder.check.doctor_service import RESTARTS, UNIT
 from ctrecorder.check.doctor_tools import Finding, Note, Result
 from ctrecorder.maintain.expire import undated
 from ctrecorder.query.evidence import live_states
 from ctrecorder.record.deadlines import HEARTBEAT_NS
 from ctrecorder.service.settings import DEFAULT_FOLDER
-from ctrecorder.service.unsent import UNSENT
 from ctrecorder.service.values import Value
 from ctrecorder.terminal import count
 from ctrecorder.times import BEGIN, END, SECOND
 
-# What commands of this suite make beside the segments.
-_OWN_FILES = {HOLDS, RECEIPTS, UNSENT, "replaced"}
+# The folder that ctsqueeze --keep makes beside the segments.
+_OWN_FOLDER = "replaced"
 TMPFILES = "/usr/lib/tmpfiles.d/ctrecorder.conf"
 # An idle recorder writes a heartbeat.  If three are missing, the cause is not a slow disk.
 SILENT_SECONDS = 3 * HEARTBEAT_NS // SECOND
@@ -47,7 +45,7 @@ def look_at_log(folder: str) -> Iterator[Finding]:
             (
                 entry.stat().st_mtime
                 for entry in os.scandir(folder)
-                if entry.is_file(follow_symlinks=False)
+                if entry.is_file(follow_symlinks=False) and not find.is_beside(entry.name)
             ),
             default=None,
         )
@@ -97,8 +95,8 @@ def _of_open_folder(folder: str) -> Finding:
     """The finding about a folder of segments that every user can read."""
     what = f"every user can read {folder}, which contains personal data"
     listed = find.find([folder])
-    ours = {os.path.basename(path) for path in listed.segments} | _OWN_FILES
-    others = sorted(set(os.listdir(folder)) - ours)
+    ours = {os.path.basename(path) for path in listed.segments} | {_OWN_FOLDER}
+    others = sorted(name for name in set(os.listdir(folder)) - ours if not find.is_beside(name))
     if others:
         what += f". Other programs may need it: it has other files, such as {others[0]}"
         changes = "nothing: it shows the folder. Record to a folder of its own: template in "

@@ -209,3 +209,20 @@ def test_the_rate_is_read_from_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_p
     (tmp_path / "a.ctlog").write_bytes(forge.segment(closed=False).ljust(3 * MIB, b"\1"))
     (note,) = doctor_log.look_at_segments(str(tmp_path), {"max_age": 86_400})
     assert "at the present rate of 1.0 MiB a day, and max_age is 1 day" in note.what
+
+
+def test_what_stands_beside_the_segments_is_neither_foreign_nor_news(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock or a ledger that was just written does not show that the recorder writes."""
+    path = tmp_path / "a.ctlog"
+    SegmentWriter.create(str(path), Header(), time_ns=SECOND).close()
+    os.utime(path, (1, 1))
+    for name in (".ctrecorder.lock", "ctexpire.receipts"):
+        (tmp_path / name).touch()
+    found = [one.what for one in doctor_log.look_at_log(str(tmp_path))]
+    assert any("nothing was written" in what for what in found)
+    tmp_path.chmod(0o755)
+    found = [one.what for one in doctor_log.look_at_log(str(tmp_path))]
+    assert any("every user can read" in what for what in found)
+    assert not any("it has other files" in what for what in found)
