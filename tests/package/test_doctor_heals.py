@@ -311,7 +311,18 @@ def test_every_look_has_a_fault_here_or_a_unit_test() -> None:
     """
     modules = (doctor_kernel, doctor_log, doctor_rules, doctor_service)
     looks = {name for module in modules for name in vars(module) if name.startswith("look_at_")}
-    here = ("rights", "kernel", "unit", "log", "rules", "buffer", "clock", "disk", "timers")
+    here = (
+        "rights",
+        "kernel",
+        "unit",
+        "log",
+        "rules",
+        "buffer",
+        "clock",
+        "disk",
+        "timers",
+        "settings",
+    )
     there = ("table", "segments", "traffic_control", "jool", "addresses", "unheard")
     # That of namespaces is in test_namespaces.py.
     assert looks == {f"look_at_{one}" for one in (*here, *there, "namespace_unit")}
