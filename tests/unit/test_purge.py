@@ -82,6 +82,7 @@ def test_a_hold_that_keeps_nothing_keeps_nothing(root: Path) -> None:
     assert not log.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["no list", "another hold", "a segment is gone"])
 def test_if_it_is_not_known_what_is_held_all_stays(root: Path, change: str) -> None:
     log, held = root / "var/log/ctrecorder", root / "var/lib/ctrecorder/held"

@@ -80,6 +80,7 @@ def test_a_notrack_rule_is_found_and_its_fix_shows_that_rule_and_deletes_nothing
     assert re.search(r'udp dport 53 .* notrack comment "a { brace" # handle \d+', shown)
 
 
+@pytest.mark.slow
 def test_rules_that_translate_without_tracking_are_found() -> None:
     """One chain for each rule; a chain that is not found is not one of those that translate."""
     hook = "type filter hook prerouting priority raw"
@@ -155,6 +156,7 @@ def test_a_notrack_rule_of_iptables_legacy_is_found(
     assert unread.what.startswith(f"{program}-legacy has rules in its table raw, which could not")
 
 
+@pytest.mark.slow
 def test_legacy_tables_are_seen_in_the_kernels_list_and_the_fix_shows_the_rule() -> None:
     tables = "print(d._legacy_tables('iptables'), d._legacy_tables('ip6tables'))"
     rule = "iptables-legacy -t raw -A PREROUTING -p udp -j NOTRACK"

@@ -95,6 +95,7 @@ def test_a_library_that_cannot_be_loaded(
     assert err.startswith(f"ctdemo: {line}")
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("kilobytes", range(20_000, 110_000, 10_000))
 def test_too_little_memory_is_one_line_and_no_spin(kilobytes: int) -> None:

@@ -608,6 +608,7 @@ def test_help_into_a_closed_pipe_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "said"), [(">/dev/full", "No space left"), (">&-", "Bad file descriptor")]
 )
@@ -632,6 +633,7 @@ def test_the_parsers_words_are_the_modules_words() -> None:
     assert frozenset(EVENTS) == EVERY_EVENT
 
 
+@pytest.mark.slow
 def test_listing_does_not_load_what_it_does_not_need(recording: Recording) -> None:
     recording.segment("a", [at(1)])
     line = (

@@ -561,6 +561,7 @@ _GAPS = st.lists(
 _STEPS = st.lists(st.one_of(_ROWS, _DUMPS), max_size=8)
 
 
+@pytest.mark.slow
 @settings(max_examples=3 * settings().max_examples)
 @given(_STEPS, st.sets(st.integers(1, 90), max_size=20), _GAPS)
 def test_like_the_slow_pairing_whatever_the_tables(

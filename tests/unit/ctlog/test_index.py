@@ -88,6 +88,7 @@ SCHEMES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "family"), ALL)
 def test_every_column_comes_back_by_every_scheme(name: str, family: int) -> None:
     """Also by encodings that make no sense for the column."""
@@ -386,6 +387,7 @@ def test_a_scale_beyond_the_type_is_modulo_its_size() -> None:
     assert found["orig_sport"].tolist() == [0, 10**9 % 65536, 2 * 10**9 % 65536]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_zstd_bomb_is_refused_before_memory_is_taken(declared: bool) -> None:
     """1 GiB of zeros where a few rows are expected."""

@@ -86,6 +86,7 @@ def told_by_pyroute2(data: bytes) -> dict[str, int | bytes]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+@pytest.mark.slow
 def test_what_the_kernel_sent_is_what_pyroute2_reads() -> None:
     for data, received in recorded():
         walked = conntrack.walk(data)

@@ -234,6 +234,7 @@ def test_behind_every_write_error_the_records_are_found_again(data: st.DataObjec
     assert sum(fault.length for fault in faults) == len(body) - len(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", RAW, ids=lambda path: path.name)
 def test_a_cut_at_every_byte_in_the_middle_of_real_records(path: Path) -> None:
     body, proto = path.read_bytes()[256:][: 33 * 20], path.read_bytes()[18]

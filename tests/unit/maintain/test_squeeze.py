@@ -137,6 +137,7 @@ def mixed(seed: int = 1, events: int = 3000, lost: float = 0.02) -> list[Step]:
     return steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("resolution", "unit"), ordering.RESOLUTIONS.items())
 def test_what_goes_in_is_all_there_row_by_row(tmp_path: Path, resolution: str, unit: int) -> None:
     steps = mixed()
@@ -324,6 +325,7 @@ def test_a_crashed_segment_is_squeezed_up_to_its_last_good_block(
         assert segment.header.replaces[0].state == "crashed"
 
 
+@pytest.mark.slow
 def test_a_damaged_segment_stays_as_it_is(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -703,6 +705,7 @@ def test_few_connections_take_the_smaller_form(tmp_path: Path) -> None:
     assert sizes[250] < 250 * 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_worker_is_one_line(
     tmp_path: Path,

@@ -61,6 +61,7 @@ def ends(data: bytes) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [squeezed, repaired])
 def test_cut_at_the_end_of_any_block(
     tmp_path: Path, make: object, capsys: pytest.CaptureFixture[str]

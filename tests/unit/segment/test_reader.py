@@ -372,6 +372,7 @@ def recorder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.stdout.close()
 
 
+@pytest.mark.slow
 def test_reading_while_it_is_written(tmp_path: Path, recorder: subprocess.Popen[str]) -> None:
     """Each look finds all that was written before it, no half block, and no fault."""
     assert recorder.stdout is not None
