@@ -8,6 +8,7 @@ linux/netfilter/nf_conntrack_common.h, linux/socket.h, asm-generic/socket.h, lin
 AF_UNSPEC = 0
 AF_INET = 2
 AF_INET6 = 10
+FAMILIES = (AF_INET, AF_INET6)
 
 # linux/netlink.h
 NETLINK_NETFILTER = 12

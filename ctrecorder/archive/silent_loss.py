@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from ctrecorder import times, uapi
+from ctrecorder import times
 from ctrecorder.archive import chain
 from ctrecorder.columns import Event, Table
 from ctrecorder.connections.parts import DESTROY
 from ctrecorder.connections.proof import Proof, gaps_of
 from ctrecorder.connections.unheard import QUEUED_NS, Dump, Unheard
 from ctrecorder.ctlog.frame import Gap, Mark
-from ctrecorder.segment.recording import Recording
+from ctrecorder.segment.recording import Recording, family_of
 
-_FAMILIES = (uapi.AF_INET, uapi.AF_INET6)
 # In these the clock was set, or the machine was suspended.
 _STEPS = ("clock", "not-recording")
 # A packet that is not tracked has no entry in the table: this explains no flow.
@@ -115,8 +114,9 @@ class SilentLoss:
     def _add_gap(self, gap: Gap) -> None:
         if gap.reason == _EXPLAINS_NOTHING:
             return
-        told, number = gap.facts.get("family"), gap.facts.get("number")
-        family = told if type(told) is int and told in _FAMILIES else None
+        told, family = gap.facts.get("number"), family_of(gap.facts)
+        # One without a number is another one each time.
+        number = told if type(told) is int else object()
         if gap.facts.get("open") is True:
             self._open[number] = gap.begin, family
             return

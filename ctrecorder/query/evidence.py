@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ctrecorder import uapi
 from ctrecorder.archive import chain
 from ctrecorder.archive.near import Chains
 from ctrecorder.archive.silent_loss import SilentLoss
@@ -33,11 +32,11 @@ from ctrecorder.query.unknown import unknown_tracking
 from ctrecorder.segment import live, reader
 from ctrecorder.segment.live import LiveState
 from ctrecorder.segment.recording import Recording as Segment
+from ctrecorder.segment.recording import family_of
 from ctrecorder.times import BEGIN, END
 
 # Damage in these blocks hides rows, or a hole.
 _NEEDED = (Kind.EVENTS, Kind.CONNECTIONS, Kind.GAP)
-_FAMILIES = (uapi.AF_INET, uapi.AF_INET6)
 
 
 @dataclass
@@ -334,7 +333,6 @@ def _of_facts(
     start: int, end: int, reason: str, lost: int | None, detail: str, facts: Mapping[str, Any]
 ) -> Hole:
     """The hole of a GAP, and of the further members `facts`, as ctlog(5) has them."""
-    family = facts.get("family")
     return Hole(
         start,
         END if facts.get("open") is True else end,
@@ -342,7 +340,7 @@ def _of_facts(
         lost,
         detail,
         at_least=facts.get("at_least") is True,
-        family=family if family in _FAMILIES and type(family) is int else None,
+        family=family_of(facts),
         protocols=frozenset(_listed(facts.get("protocols"), lambda one: _is_number(one, 256))),
         ports=frozenset(_listed(facts.get("ports"), lambda one: _is_number(one, 1 << 16))),
         networks=tuple(_listed(facts.get("networks"), lambda one: isinstance(one, str))),

@@ -20,6 +20,7 @@ SHOWN = (
     "reader.Segment",
     "recording.Block",
     "recording.Recording",
+    "recording.family_of",
     "writer.FileLocation",
     "writer.SegmentWriter",
     "writer.WriteError",

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
@@ -198,14 +198,8 @@ class Recording(ABC):
         """
         if not self.counts_losses:
             return [(times.BEGIN, times.END, None)]
-        families = uapi.AF_INET, uapi.AF_INET6
         found: list[tuple[int, int, int | None]] = [
-            (
-                gap.begin,
-                gap.end,
-                family if (family := gap.facts.get("family")) in families else None,
-            )
-            for gap in self.gaps
+            (gap.begin, gap.end, family_of(gap.facts)) for gap in self.gaps
         ]
         if self.is_damaged:
             found.append((*self.times, None))
@@ -288,6 +282,12 @@ def _number_of_protocol(name: str) -> int:
         return labels.parse_protocol(name)
     except UsageError:
         return _NO_PROTOCOL
+
+
+def family_of(facts: Mapping[str, Any]) -> int | None:
+    """The family to which a GAP is limited; None: it is not, or in a way that is not known."""
+    family = facts.get("family")
+    return family if type(family) is int and family in uapi.FAMILIES else None
 
 
 def _as_blocks(index: NDArray[np.void]) -> list[Block]:

@@ -114,6 +114,13 @@ OPEN = hole(T - HOUR, T, "no-events", number=5, open=True)
         ([OPEN], [], False),
         ([OPEN], [hole(T - HOUR, T + 30 * SECOND, "no-events", number=5)], True),
         ([OPEN], [hole(T - HOUR, T + 30 * SECOND, "no-events", number=6)], False),
+        # A stranger's file: what is no number is that of no other GAP.
+        ([hole(T, T, "no-events", number=[5], open=True)], [], False),
+        (
+            [hole(T, T, "no-events", number={}, open=True), hole(T, T, "no-events", number=[])],
+            [hole(T - HOUR, T - HOUR, "no-events", number=None)],
+            False,
+        ),
         # What is not tracked is not in the table.
         ([hole(T, T + HOUR, "notrack", number=5, open=True)], [], True),
         # A step of the clock and a suspend, anywhere between the dumps.
