@@ -12,6 +12,8 @@ from enum import IntEnum
 from ctrecorder import uapi
 from ctrecorder.errors import UsageError
 
+FAMILIES: Mapping[int, str] = {uapi.AF_INET: "IPv4", uapi.AF_INET6: "IPv6"}
+
 
 class Event(IntEnum):
     """Values of the column `event`."""

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from ctrecorder import uapi
+from ctrecorder import labels, uapi
 from ctrecorder.check import doctor_tools
 from ctrecorder.check.doctor_tools import Finding, Note, Result
 from ctrecorder.errors import KernelError, MessageError
@@ -19,7 +19,6 @@ from ctrecorder.service import privileges
 from ctrecorder.service.values import Value
 from ctrecorder.terminal import count
 
-FAMILIES = {uapi.AF_INET: "IPv4", uapi.AF_INET6: "IPv6"}
 _TABLES = {uapi.AF_INET: "ip", uapi.AF_INET6: "ip6"}  # the names of nft(8)
 _WAKE = "ctrecorder_wake"  # a table that the operator does not have
 _SYSCTL_CHANGES = "a setting of the kernel, until the next boot"
@@ -86,8 +85,8 @@ def _look_at_families(inside: str) -> Iterator[Result]:
     """If packets of both families are tracked."""
     for family in tracking.families_off():
         if not tracking.forwards(family):
-            why = f"{FAMILIES[family]} is not forwarded here: only connections of this host itself "
-            yield Note(tracking.off_text(family), f"{why}are missing in the log")
+            why = f"{labels.FAMILIES[family]} is not forwarded here: only connections of this "
+            yield Note(tracking.off_text(family), f"{why}host itself are missing in the log")
             continue
         table = _TABLES[family]
         rule = f"table {table} {_WAKE} {{ chain forward {{ type filter hook forward priority 0; "

@@ -42,14 +42,14 @@ def ended_flows(parts: Parts, flows: Flows) -> Table:
     return with_bound(table, bound, flows.closed_at[chosen])
 
 
-def with_bound(table: Table, where: Bools, end: Ints | int) -> Table:
-    """`table` with the end `end`, ns, as a BOUND in the rows `where`."""
+def with_bound(table: Table, where: Bools, moment: Ints | int, of: str = "end") -> Table:
+    """`table` with `moment`, ns, as a BOUND in the rows `where`; `of`: "start" or "end"."""
     if not where.any():
         return table
-    ends = np.where(where, end, table["end"])
-    sources = np.where(where, np.uint8(Source.BOUND), table["end_source"])
-    columns = {**table.columns, "end": ends, "end_source": sources}
-    return Table(table.family, len(table), columns)
+    source = f"{of}_source"
+    moments = np.where(where, moment, table[of])
+    sources = np.where(where, np.uint8(Source.BOUND), table[source])
+    return Table(table.family, len(table), {**table.columns, of: moments, source: sources})
 
 
 def _ends_in_order(flows: Flows) -> Ints:
@@ -100,13 +100,7 @@ def _with_possible_starts(merged: Table, times: Ints, best: Ints, offsets: Ints)
     ends = np.append(offsets[1:], len(times))
     behind = np.arange(len(times)) > np.repeat(best, ends - offsets)
     least = np.minimum.reduceat(np.where(behind, times, END), offsets)
-    ahead = is_ahead(merged["start"], least)
-    if not ahead.any():
-        return merged
-    starts = np.where(ahead, least, merged["start"])
-    sources = np.where(ahead, np.uint8(Source.BOUND), merged["start_source"])
-    columns = {**merged.columns, "start": starts, "start_source": sources}
-    return Table(merged.family, len(merged), columns)
+    return with_bound(merged, is_ahead(merged["start"], least), least, of="start")
 
 
 def join(table: Table, rows: Ints, offsets: Ints, best: Ints) -> Table:

@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import NamedTuple
 
-from ctrecorder import labels, uapi
+from ctrecorder import labels
 from ctrecorder.ctlog.frame import Gap
 
 UNHEARD = "unheard"
-_FAMILIES = {uapi.AF_INET: "IPv4", uapi.AF_INET6: "IPv6"}
 
 
 class Proof(NamedTuple):
@@ -50,4 +49,4 @@ def _gap(since: int, until: int, proofs: list[Proof]) -> Gap:
 
 def _in_words(proof: Proof) -> str:
     protocols = ", ".join(map(labels.protocol, proof.protocols))
-    return f"{proof.at_least} of {_FAMILIES[proof.family]} ({protocols})"
+    return f"{proof.at_least} of {labels.FAMILIES[proof.family]} ({protocols})"

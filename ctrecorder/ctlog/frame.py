@@ -213,7 +213,7 @@ def parse_frame(data: Buffer) -> Frame:
         reason = f"a block of version {version}: made by a newer version of ctrecorder"
         raise NewerError(reason, offset=6)
     if kind in TABLES:
-        if family not in (uapi.AF_INET, uapi.AF_INET6) or form not in (FORM_COLUMNS, FORM_SMALL):
+        if family not in uapi.FAMILIES or form not in (FORM_COLUMNS, FORM_SMALL):
             raise FormatError(
                 f"a block of kind {kind} with family {family} in form {form}", offset=5
             )

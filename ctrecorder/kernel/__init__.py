@@ -25,7 +25,6 @@ SHOWN = (
     "timex.clock_state",
     "tracking.BOTH",
     "tracking.Expression",
-    "tracking.IP_NAMES",
     "tracking.LEGACY_NAMES",
     "tracking.RULE_FAMILIES",
     "tracking.Tracking",

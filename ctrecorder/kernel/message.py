@@ -106,7 +106,7 @@ def _message(family: int) -> Spec:
     }
 
 
-SPECS: Mapping[int, Spec] = {family: _message(family) for family in (uapi.AF_INET, uapi.AF_INET6)}
+SPECS: Mapping[int, Spec] = {family: _message(family) for family in uapi.FAMILIES}
 ICMP_FIELDS = ("icmp_type", "icmp_code")
 _NEW_FLAGS = uapi.NLM_F_CREATE | uapi.NLM_F_EXCL
 SIGNED = frozenset({"time", "start", "stop"})

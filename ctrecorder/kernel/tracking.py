@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from ctrecorder import uapi
+from ctrecorder import labels, uapi
 from ctrecorder.errors import KernelError, MessageError
 from ctrecorder.kernel import message, sockets
 
@@ -36,7 +36,7 @@ _LEGACY_HOOKS = frozenset(
 # linux/netfilter.h: the families of nftables, and for which addresses their rules turn tracking on
 # (nf_ct_netns_get in net/netfilter/nf_conntrack_proto.c).  arp and netdev refuse such rules.
 NFPROTO_INET, NFPROTO_NETDEV, NFPROTO_BRIDGE = 1, 5, 7
-BOTH = frozenset({uapi.AF_INET, uapi.AF_INET6})
+BOTH = frozenset(uapi.FAMILIES)
 _WAKES = {
     NFPROTO_INET: BOTH,
     uapi.AF_INET: frozenset({uapi.AF_INET}),
@@ -97,7 +97,6 @@ LEGACY_NAMES = {
     uapi.AF_INET: Path("/proc/thread-self/net/ip_tables_names"),
     uapi.AF_INET6: Path("/proc/thread-self/net/ip6_tables_names"),
 }
-IP_NAMES = {uapi.AF_INET: "IPv4", uapi.AF_INET6: "IPv6"}
 _TABLES = {uapi.AF_INET: "ip", uapi.AF_INET6: "ip6"}
 
 
@@ -169,7 +168,7 @@ def tracking_of(
 
 def off_text(family: int) -> str:
     """The text that states that tracking of `family` is off, and why."""
-    table, name = _TABLES[family], IP_NAMES[family]
+    table, name = _TABLES[family], labels.FAMILIES[family]
     return f"{name} connection tracking is off: no rule of family {table} or inet uses it"
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ctrecorder import uapi
+from ctrecorder import labels
 from ctrecorder.query.coverage import UNKNOWN, Hole
 from ctrecorder.segment.recording import Recording
 from ctrecorder.times import END
 
-_NAMES = {"ipv4": uapi.AF_INET, "ipv6": uapi.AF_INET6}
+# As in the member `tracking` of ctlog(5).
+_NAMES = {name.lower(): family for family, name in labels.FAMILIES.items()}
 _STATE = "unknown"
 
 

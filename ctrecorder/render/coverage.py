@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from ctrecorder import labels, times, uapi
+from ctrecorder import labels, times
 from ctrecorder.render.timebar import ASCII, BLOCKS, SEVERAL, Glyphs, Stretch, axis, bar
 from ctrecorder.render.timeline import (
     UNCOUNTED,
@@ -25,7 +25,6 @@ from ctrecorder.times import SECOND
 # Below this width a row does not have its three times and a readable state on one line.
 _ONE_LINE_WIDTH, MIN_WIDTH = 76, 40
 _TIME_FORMAT = "{:<19}  {:<19}  {:>7}  "
-_FAMILIES = {uapi.AF_INET: "IPv4", uapi.AF_INET6: "IPv6"}
 _BASES = {VERSION_1_0: "as far as version 1.0 could know", UNCOUNTED: "losses were not counted"}
 # The letter of each reason in a bar.
 LETTERS = {
@@ -173,7 +172,7 @@ def _hole(hole: CoverageHole) -> str:
     if hole.lost is not None:
         parts.append(f"{'at least ' if hole.at_least else ''}{hole.lost:,} lost")
     if hole.family is not None:
-        parts.append(f"only {_FAMILIES.get(hole.family, str(hole.family))}")
+        parts.append(f"only {labels.FAMILIES.get(hole.family, str(hole.family))}")
     parts += [f"only {_protocols(hole.protocols)}"] if hole.protocols else []
     parts += [f"only ports {', '.join(map(str, sorted(hole.ports)))}"] if hole.ports else []
     parts += [f"only {', '.join(hole.networks)}"] if hole.networks else []
@@ -245,7 +244,7 @@ def hole_json(hole: CoverageHole) -> dict[str, Any]:
     """The members of a hole in the verdict of a question; those without a value are absent."""
     facts: dict[str, Any] = {"reason": hole.reason}
     members = {
-        "family": _FAMILIES.get(hole.family or 0, "").lower(),
+        "family": labels.FAMILIES.get(hole.family or 0, "").lower(),
         "protocols": [labels.protocol(number) for number in sorted(hole.protocols)],
         "ports": sorted(hole.ports),
         "networks": list(hole.networks),

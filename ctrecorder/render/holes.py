@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ctrecorder import labels, times, uapi
+from ctrecorder import labels, times
 from ctrecorder.ctlog.frame import REASONS
 from ctrecorder.render.coverage import hole_json, rfc3339
 from ctrecorder.render.timeline import CoverageHole
@@ -28,7 +28,6 @@ _UNCERTAIN = ("unproved", "tracking-unknown", "not-recorded", "not-yet")
 _DETAILED = {"not-recording", "damaged", "no-events", "not-tracked", "notrack", "unheard"}
 # The GAPs of these have a detail for cttest; the words of the reason are enough here.
 _KNOWN = frozenset(REASONS) - _DETAILED
-_FAMILIES = {uapi.AF_INET: "IPv4", uapi.AF_INET6: "IPv6"}
 
 
 def describe(hole: CoverageHole, *, utc: bool) -> str:
@@ -71,7 +70,7 @@ def why(hole: CoverageHole, since: int, until: int) -> str:
 
 
 def _narrow(hole: CoverageHole) -> list[str]:
-    parts = [] if hole.family is None else [_FAMILIES.get(hole.family, str(hole.family))]
+    parts = [] if hole.family is None else [labels.FAMILIES.get(hole.family, str(hole.family))]
     parts += [", ".join(labels.protocol(number) for number in sorted(hole.protocols))]
     parts += [f"ports {', '.join(map(str, sorted(hole.ports)))}" if hole.ports else ""]
     parts += [", ".join(hole.networks), "connections without NAT" if hole.untranslated else ""]

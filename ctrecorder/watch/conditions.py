@@ -30,7 +30,6 @@ EVENTS, TIMESTAMPS, ACCOUNTING = (
     "nf_conntrack_acct",
 )
 _SYSCTLS = Path("/proc/sys/net/netfilter")
-_FAMILIES = (uapi.AF_INET, uapi.AF_INET6)
 # linux/netfilter/nf_tables.h
 _NFT_MSG_GETTABLE = 10 << 8 | 1
 _NFTA_TABLE_NAME, _NFTA_TABLE_FLAGS, _NFTA_TABLE_HANDLE = 1, 2, 4
@@ -51,7 +50,7 @@ class RulesReading:
     notrack: tuple[Untracked, ...] | None
 
 
-UNREADABLE = RulesReading(dict.fromkeys(_FAMILIES, Tracking.UNKNOWN), None)
+UNREADABLE = RulesReading(dict.fromkeys(uapi.FAMILIES, Tracking.UNKNOWN), None)
 
 
 @dataclass
@@ -164,7 +163,7 @@ class Conditions:
         found = tracking.tracking_of(
             tracking.BOTH, self.legacy_tables, self._families_in_use, self._used
         )
-        for family in _FAMILIES:
+        for family in uapi.FAMILIES:
             if found[family] is Tracking.ON and self._may_be_stopped(family):
                 found[family] = Tracking.UNKNOWN
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ctrecorder import uapi
+from ctrecorder import labels, uapi
 from ctrecorder.kernel import tracking
 from ctrecorder.kernel.rules import Untracked
 from ctrecorder.watch.conditions import EVENTS, TIMESTAMPS
@@ -23,7 +23,7 @@ def text(reason: str, scope: Untracked) -> str:
             f"end, even after it is set; sysctl -w {_SYSCTL}{EVENTS}=1"
         )
     if reason == NOT_TRACKED and scope.family is not None:
-        name = tracking.IP_NAMES[scope.family]
+        name = labels.FAMILIES[scope.family]
         off = tracking.off_text(scope.family)
         return f"{off}; {name} connections are neither translated nor recorded"
     return f"NOTRACK{_narrowed(scope)}: such connections are neither translated nor recorded"
@@ -37,7 +37,7 @@ def end_text(reason: str, scope: Untracked, events: int | None) -> str:
             "again; those that began before do not report their end"
         )
     if reason == NOT_TRACKED and scope.family is not None:
-        return f"{tracking.IP_NAMES[scope.family]} connection tracking is on again"
+        return f"{labels.FAMILIES[scope.family]} connection tracking is on again"
     return f"NOTRACK{_narrowed(scope)}: the rule is gone; such connections are recorded again"
 
 
@@ -52,7 +52,7 @@ def moved(moves: int) -> str:
 def unknown(family: int) -> str:
     """Of a family that may or may not be tracked."""
     return (
-        f"it is unknown if {tracking.IP_NAMES[family]} connections are tracked: this kernel does "
+        f"it is unknown if {labels.FAMILIES[family]} connections are tracked: this kernel does "
         "not show it, or the legacy iptables may have rules that stop tracking"
     )
 
@@ -83,7 +83,7 @@ def _narrowed(scope: Untracked) -> str:
     """Which packets, in parentheses; "" of all."""
     parts = [uapi.PROTOCOLS.get(number, str(number)) for number in scope.protocols]
     if scope.family is not None:
-        parts.insert(0, tracking.IP_NAMES[scope.family])
+        parts.insert(0, labels.FAMILIES[scope.family])
     if scope.ports:
         shown = ",".join(map(str, scope.ports[:8])) + (",.." if len(scope.ports) > 8 else "")
         parts.append(f"port {shown}")
