@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ctrecorder import labels, times
 from ctrecorder.cli import common
 from ctrecorder.errors import ExitCode, UsageError
-from ctrecorder.terminal import count
+from ctrecorder.terminal import count, printable
 
 if TYPE_CHECKING:
     from ctrecorder.query import who
@@ -121,7 +121,7 @@ def _verdict_lines(found: who.Answer, *, utc: bool) -> list[str]:
 
 def _clock_line(clock: ClockState, *, named: bool) -> str:
     """How right the clock of a recorder was; `named`: with its host."""
-    of = f"clock of {clock.host}" if named and clock.host else "clock"
+    of = printable(f"clock of {clock.host}") if named and clock.host else "clock"
     if not clock.synchronised:
         return f"{of}: not synchronised: each time can be wrong by any amount"
     return f"{of}: synchronised, at most {clock.error_seconds:.3f} s off"

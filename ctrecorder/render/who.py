@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ctrecorder import labels, times, uapi
 from ctrecorder.columns import Source, Table
+from ctrecorder.terminal import printable
 
 _ENDS = {
     "inside": ("orig_src", "orig_sport"),
@@ -141,7 +142,7 @@ def text(one: Holder, *, utc: bool, named: bool = False) -> str:
     way = "called by" if one.inbound else "to"
     begun = f"from {_moment(one.start, one.start_source, 'its beginning (not recorded)', utc)}"
     ended = f"to {_moment(one.end, one.end_source, 'its end (not recorded, or still open)', utc)}"
-    by = f"; recorded by {' and '.join(one.routers)}" if named else ""
+    by = printable(f"; recorded by {' and '.join(one.routers)}") if named else ""
     return f"{held} ({labels.protocol(one.l4proto)}) {begun} {ended}, {way} {remote}{by}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,20 @@ def test_one_that_only_one_of_them_knows_names_it(
     router(folder, "standby").segment()
     (line,) = candidates(folder, capfd)
     assert line.endswith("; recorded by active")
+
+
+def test_the_name_of_a_strangers_router_does_not_control_the_terminal(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    facts: dict[str, Any] = {"state": {"clock": {"synchronised": False, "error_us": 1}}}
+    router(folder, "active").segment([flow(NEW, T + 50 * SECOND)], **facts)
+    router(folder, "standby").segment([flow(NEW, T + 50 * SECOND)], host="\x1b[2Jx\n", **facts)
+    ctlist.main([*QUESTION, str(folder)])
+    out = capfd.readouterr().out
+    assert "recorded by " in out
+    assert out.count("clock of ") == 2
+    assert "\x1b" not in out
+    assert not any(line.startswith(("x", ":")) for line in out.splitlines())
 
 
 @pytest.mark.parametrize(
