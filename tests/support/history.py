@@ -15,23 +15,19 @@ from ctrecorder.columns import Array, Event, Table
 from ctrecorder.ctlog.frame import FRAME
 from ctrecorder.ctlog.header import Header
 from ctrecorder.service.key import read_key
-from ctrecorder.service.log import Log
 from ctrecorder.spool.counters import Counters
 from ctrecorder.spool.queue import WriteQueue
 from ctrecorder.spool.segments import SegmentSeries
 from ctrecorder.spool.target import Target
 from ctrecorder.times import DAY, MINUTE, SECOND
 from tests.support.router import CHECKOUT
+from tests.support.told import Told
 
 NOON = 20_000 * DAY + DAY // 2
 
 
-class Told(Log):
-    """A log that keeps its lines as `ctrecord -F` would write them."""
-
-    def __init__(self) -> None:
-        super().__init__("ctrecord")
-        self.lines: list[str] = []
+class Printed(Told):
+    """The lines as `ctrecord -F` would write them."""
 
     def send(self, kind: object, text: str, **fields: object) -> None:
         self.lines.append(f"{self.command}: {text}")
@@ -62,7 +58,7 @@ class History:
     ) -> None:
         self.folder, self.anchors = folder, folder.with_name(f"{folder.name}.log")
         folder.mkdir()
-        self.log = Told()
+        self.log = Printed("ctrecord")
         place = Target(str(folder / "%H%M.ctlog"), 60, 0o640)
         series = SegmentSeries(
             place, lambda: Header(host="router"), self.log, read_key(str(key) if key else None)
@@ -124,7 +120,7 @@ def replay(
     shutil.copytree(folder, other)
     for path in history.paths[keep:]:
         (other / path.name).unlink()
-    forger = Told()
+    forger = Printed("ctrecord")
     place = Target(str(other / "%H%M.ctlog"), 60, 0o640)
     series = SegmentSeries(
         place, lambda: Header(host="router"), forger, read_key(str(key) if key else None)

@@ -20,13 +20,13 @@ from ctrecorder.sealing.live import LiveSeals
 from ctrecorder.sealing.state import PresentKey, SealState
 from ctrecorder.sealing.successor import KeyUser
 from ctrecorder.seals.keys import key_id
-from ctrecorder.service.log import Log
 from ctrecorder.spool.counters import Counters
 from ctrecorder.spool.queue import WriteQueue
 from ctrecorder.spool.segments import SegmentSeries
 from ctrecorder.spool.target import Target
 from ctrecorder.times import SECOND
 from tests.support import tables
+from tests.support.told import Told
 
 NOON = tables.NOON
 
@@ -47,17 +47,6 @@ class Ticking:
     @property
     def clocks(self) -> Clocks:
         return Clocks(lambda: self.boottime, lambda: self.wall)
-
-
-class Told(Log):
-    """A log that is read back."""
-
-    def __init__(self) -> None:
-        super().__init__("test")
-        self.lines: list[str] = []
-
-    def send(self, kind: object, text: str, **fields: object) -> None:
-        self.lines.append(text)
 
 
 class Recording:

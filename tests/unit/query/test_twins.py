@@ -7,6 +7,7 @@ import random
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -308,8 +309,8 @@ def near(flow: Flow, start: int, end: int) -> bool:
     return abs(start - flow.start) <= SECOND and (not end or abs(end - flow.end) <= SECOND)
 
 
-def whole(**options: object) -> Recording:
-    return Recording([(T - SECOND, T + 2 * LONG)], **options)  # type: ignore[arg-type]
+def whole(**options: Any) -> Recording:
+    return Recording([(T - SECOND, T + 2 * LONG)], **options)
 
 
 @pytest.mark.parametrize("stamped", [False, True])

@@ -644,7 +644,9 @@ def test_each_write_ends_with_a_watermark(stage: Stage) -> None:
     assert 19 <= found[-1][1] <= 20.5
 
 
-def test_a_watermark_is_of_the_time_before_the_receive(stage: Stage) -> None:
+def test_a_watermark_is_of_the_time_before_the_receive(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An event can be queued while the receive that finds nothing returns."""
     begun: set[int] = set()
     original = stage.events.receive
@@ -656,7 +658,7 @@ def test_a_watermark_is_of_the_time_before_the_receive(stage: Stage) -> None:
             stage.machine._move(stage.machine.monotonic_ns + SECOND // 100)
         return taken
 
-    stage.events.receive = receive  # type: ignore[method-assign]
+    monkeypatch.setattr(stage.events, "receive", receive)
     stage.arrive(10, 1)
     stage.run(20)
     with Segment(str(stage.segments()[0])) as segment:
@@ -678,7 +680,9 @@ def test_a_watermark_does_not_stretch_a_dump(stage: Stage) -> None:
 
 
 @pytest.mark.slow
-def test_the_watermark_stands_still_while_the_buffer_is_not_empty(stage: Stage) -> None:
+def test_the_watermark_stands_still_while_the_buffer_is_not_empty(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A flood that always has more: its events are written, but nothing is proved."""
 
     original = stage.events.receive
@@ -692,7 +696,7 @@ def test_the_watermark_stands_still_while_the_buffer_is_not_empty(stage: Stage) 
 
     stage.arrive(10, 1)
 
-    stage.events.receive = receive  # type: ignore[method-assign]
+    monkeypatch.setattr(stage.events, "receive", receive)
     stage.run(30)
     during = [seconds for _, seconds in watermarks(stage.segments()[0]) if 10.2 < seconds < 14.8]
     assert during == []

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -53,11 +54,11 @@ def three(ours: Recording) -> tuple[Recording, list[Path]]:
     return ours, paths
 
 
-def forge(old: Path, key: bytes = b"", epoch: int = 0, since: int = 0, **members: object) -> None:
+def forge(old: Path, key: bytes = b"", epoch: int = 0, since: int = 0, **members: Any) -> None:
     """Put a successor without content in the place of a segment, as an attacker does."""
     with Segment(str(old)) as segment:
         header = replace(segment.header, replaces=chain.successor(segment), squeezed={})
-        header = replace(header, **members)  # type: ignore[arg-type]
+        header = replace(header, **members)
         new = SegmentWriter.create(str(old) + ".new", header, segment.previous_hash)
     if key:
         new.seal(key, epoch, since, new.times[0])
@@ -156,7 +157,8 @@ def test_a_seal_does_not_date_what_was_recorded(ours: Recording) -> None:
     ours.add(queue, rows=0)
     ended = ours.clock.wall
     ours.clock.passes(EPOCH_NS)
-    ours.seals.end_epoch(queue.series.writer)  # type: ignore[arg-type]
+    assert queue.series.writer is not None
+    ours.seals.end_epoch(queue.series.writer)
     ours.crash(queue)
     path = Path(queue.path)
     for number in range(2):

@@ -20,7 +20,6 @@ from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError
 from ctrecorder.segment.pending import table_blocks
 from ctrecorder.segment.reader import Segment
-from ctrecorder.service.log import Log
 from ctrecorder.spool.counters import Counters
 from ctrecorder.spool.queue import MAX_UNSYNCED_BYTES, WriteQueue
 from ctrecorder.spool.segments import SegmentSeries
@@ -28,20 +27,10 @@ from ctrecorder.spool.target import Target, newest_segment
 from ctrecorder.times import DAY, MINUTE, SECOND
 from tests.support.folders import paths
 from tests.support.tables import ints
+from tests.support.told import Told
 
 NOON = 20_000 * DAY + 12 * 60 * MINUTE
 BIG = 64 << 20
-
-
-class Told(Log):
-    """A log that is read back."""
-
-    def __init__(self) -> None:
-        super().__init__("test")
-        self.lines: list[str] = []
-
-    def send(self, kind: object, text: str, **fields: object) -> None:
-        self.lines.append(text)
 
 
 def rows(first: int, count: int, family: int = uapi.AF_INET) -> Table:
