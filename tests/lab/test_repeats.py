@@ -27,6 +27,7 @@ def test_connections_are_those_that_were_made(tmp_path: Path, timestamp: int) ->
         reliable_listener(lab) as listener,
     ):
         recorder = Recorder(lab, log)
+        recorder.wait("table recorded")
         ports = udp_flows(lab, FLOWS, 3)
         lab.flush()
         time.sleep(1)
