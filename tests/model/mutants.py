@@ -165,8 +165,8 @@ MUTANTS = (
         "query/evidence.py",
         (
             (
-                "family=family if family in _FAMILIES and type(family) is int else None",
-                "family=None",
+                "family=family_of(facts),",
+                "family=None,",
             ),
         ),
         faults=("one family tracked", "notrack rule"),

@@ -170,7 +170,17 @@ def test_the_doctor_looks_at_the_namespace_and_its_recorder(blue: Router) -> Non
     assert found[off] == f"systemctl enable --now {STARTER}"
     blue.sh(found[off])
     wait_for_recorder(blue)
-    blue.wait(lambda: findings(blue) == {}, "nothing left to find")
+    left: dict[str, str] = {}
+
+    def nothing_left() -> bool:
+        nonlocal left
+        left = findings(blue)
+        return not left
+
+    try:
+        blue.wait(nothing_left, "nothing left to find")
+    except AssertionError as error:
+        raise AssertionError(f"{left}\n{error}") from None
     blue.sh(f"systemctl disable -q {STARTER} 2>&1")
     disabled = f"{STARTER} is disabled: nothing is recorded after the next boot"
     assert findings(blue) == {disabled: f"systemctl enable {STARTER}"}
