@@ -128,9 +128,9 @@ FAULTS = {
 }
 
 
-def reported(router: Router) -> dict[str, tuple[str, str]]:
+def reported(router: Router, *options: str) -> dict[str, tuple[str, str]]:
     """What the doctor finds, with its fixes and their changes, but for what the host has."""
-    done = router.run("cttest", "--doctor", check=False)
+    done = router.run("cttest", "--doctor", *options, check=False)
     assert done.returncode in (0, 1), done.stderr
     said = re.findall(r"^(\S.*)\n    fix: (.*)\n    changes: (.*)$", done.stdout, re.MULTILINE)
     assert (done.returncode == 1) == bool(said), done.stdout
@@ -141,9 +141,9 @@ def reported(router: Router) -> dict[str, tuple[str, str]]:
     }
 
 
-def findings(router: Router) -> dict[str, str]:
+def findings(router: Router, *options: str) -> dict[str, str]:
     """What the doctor finds, with its fixes."""
-    return {what: fix for what, (fix, _) in reported(router).items()}
+    return {what: fix for what, (fix, _) in reported(router, *options).items()}
 
 
 # What a fix can change, by the command that shows it.

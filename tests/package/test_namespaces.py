@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from ctrecorder.service import messages
-from tests.package.test_doctor_heals import OF_THE_HOST
+from tests.package import test_doctor_heals
 from tests.support.booted import LOGS, Router
 
 BLUE = "blue-7"  # a dash: systemd's %I would make it a slash
@@ -84,10 +84,7 @@ def wait_for_port(router: Router, port: int) -> None:
 
 
 def findings(router: Router) -> dict[str, str]:
-    done = router.run("cttest", "--doctor", "--netns", BLUE, check=False)
-    assert done.returncode in (0, 1), done.stderr
-    found = re.findall(r"^(\S.*)\n    fix: (.*)$", done.stdout, flags=re.MULTILINE)
-    return {what: fix for what, fix in found if what not in OF_THE_HOST}
+    return test_doctor_heals.findings(router, "--netns", BLUE)
 
 
 def test_it_records_there_with_that_namespaces_sysctls_and_again_after_it_was_made_anew(
@@ -170,17 +167,7 @@ def test_the_doctor_looks_at_the_namespace_and_its_recorder(blue: Router) -> Non
     assert found[off] == f"systemctl enable --now {STARTER}"
     blue.sh(found[off])
     wait_for_recorder(blue)
-    left: dict[str, str] = {}
-
-    def nothing_left() -> bool:
-        nonlocal left
-        left = findings(blue)
-        return not left
-
-    try:
-        blue.wait(nothing_left, "nothing left to find")
-    except AssertionError as error:
-        raise AssertionError(f"{left}\n{error}") from None
+    blue.wait(lambda: findings(blue) == {}, "nothing left to find")
     blue.sh(f"systemctl disable -q {STARTER} 2>&1")
     disabled = f"{STARTER} is disabled: nothing is recorded after the next boot"
     assert findings(blue) == {disabled: f"systemctl enable {STARTER}"}
