@@ -11,14 +11,14 @@ SUITE ?= trixie
 RUN = python3 python3-numpy python3-zstandard python3-systemd python3-cap-ng python3-argcomplete \
 	python3-pyroute2 python3-qrcode python3-tqdm
 DEMO = iproute2 nftables conntrack iputils-ping kmod procps
-CHECK = $(DEMO) conntrackd python3-venv python3-pytest python3-hypothesis iptables mandoc man-db \
-	bash-completion systemd-container e2fsprogs btrfs-progs faketime mmdebstrap zstd dbus git
+CHECK = $(DEMO) conntrackd python3-venv python3-pytest python3-pytest-xdist python3-hypothesis \
+	iptables mandoc man-db bash-completion systemd-container e2fsprogs btrfs-progs faketime \
+	mmdebstrap zstd dbus git
 BENCH = $(DEMO) conntrackd gcc libc6-dev ulogd2 nfdump e2fsprogs faketime mount
 OTHER = mmdebstrap git mount
 BUILD = $(shell sed -n '/^Build-Depends:/,/^[^ ]*:/s/^ \([a-z0-9.+-]*\).*/\1/p' debian/control)
 
-# What `make quick` and `make coverage` need besides.
-QUICK = python3-pytest-xdist
+# What `make coverage` needs besides.
 COVERAGE = python3-coverage
 
 # Linters, and the libraries whose types mypy reads: pinned, from PyPI, so that both releases give
@@ -32,7 +32,9 @@ FUZZER = .venv/$(subst ==,-,$(ATHERIS))
 
 PYTEST = $(PYTHON) -B -m pytest
 # The quick ones first.
-TESTS = tests/unit tests/lab tests/faults tests/model tests/package
+TESTS = tests/unit tests/lab tests/faults tests/model
+# For tests/package: both releases at once, because a booted router waits most of the time.
+TWO_ROUTERS = -n 2 --dist loadgroup
 
 # Installs those of the named packages that are missing.  Without root, it prints what to do.
 install = $(SHELL) tests/install-packages.sh
@@ -66,20 +68,21 @@ root:
 		'su -, or sudo make $(MAKECMDGOALS)' >&2; exit 1; }
 
 deps:
-	@$(install) $(RUN) $(CHECK) $(BENCH) $(BUILD) $(QUICK) $(COVERAGE)
+	@$(install) $(RUN) $(CHECK) $(BENCH) $(BUILD) $(COVERAGE)
 
-# Lint first, it is the quickest to say no.  One run of pytest over all the rest: its summary is the
-# last line.  The Debian roots that tests/package boots take minutes, once on a machine: they are
-# made meanwhile, and boot.sh waits for them.
+# Lint first, it is the quickest to say no.  The tests of the package run even if others failed: one
+# run shows all failures.  The Debian roots that they boot take minutes, once on a machine: they are
+# made meanwhile.
 check: deps check-lint $(FUZZER)/done
 	@for kind in router build bare; do for suite in bookworm trixie; do \
 		tests/package/boot.sh root $$kind $$suite; done; done >/dev/null 2>&1 & \
-	$(PYTEST) $(TESTS); code=$$?; wait; exit $$code
+	code=0; $(PYTEST) $(TESTS) || code=$$?; wait; \
+	$(PYTEST) tests/package $(TWO_ROUTERS) || code=$$?; exit $$code
 
 # For each change: lint, and what is not marked slow, on all CPUs.  The slowest are printed, so that
 # one that grew is seen.
 quick: check-lint
-	@$(install) $(RUN) $(CHECK) $(QUICK)
+	@$(install) $(RUN) $(CHECK)
 	$(PYTEST) tests/unit -m 'not slow' -q -n auto --hypothesis-profile=quick --durations=5
 
 # What takes too long for each commit.
@@ -113,7 +116,7 @@ $(FUZZER)/done: | $(VENV)/done
 check-faults: $(FUZZER)/done
 check-unit check-lab check-faults check-model check-package: check-%:
 	@$(install) $(RUN) $(CHECK) $(if $(filter package,$*),$(BENCH) $(BUILD))
-	$(PYTEST) tests/$*
+	$(PYTEST) tests/$* $(if $(filter package,$*),$(TWO_ROUTERS))
 
 # Rewrites the lists of what each package shows to others, and the layout of the code: a test and
 # check-lint compare both.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.support.booted import CHECKOUT, SUITES, Builds, Router
 from tests.support.router import Lab
+
+HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
@@ -22,11 +23,35 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> Builds:
     return Builds(folder)
 
 
+class Packages(dict[str, Path]):
+    """The package, by the release that it was built in: built when it is first asked for."""
+
+    def __init__(self, builds: Builds) -> None:
+        super().__init__()
+        self._builds = builds
+
+    def __missing__(self, suite: str) -> Path:
+        self[suite] = self._builds.build(suite, suite)
+        return self[suite]
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist's own, which reads the marks
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With pytest-xdist, one process takes all tests of a release: it has one booted router, which
+    waits most of the time.
+    """
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        if isinstance(item, pytest.Function) and HERE in item.path.parents:
+            words = item.callspec.params.values() if hasattr(item, "callspec") else ()
+            suite = next((word for word in words if word in SUITES), SUITES[0])
+            item.add_marker(pytest.mark.xdist_group(suite))
+
+
 @pytest.fixture(scope="session")
 def packages(builds: Builds) -> dict[str, Path]:
-    """The package, by the release that it was built in."""
-    with ThreadPoolExecutor() as pool:
-        return dict(zip(SUITES, pool.map(builds.build, SUITES, SUITES), strict=True))
+    return Packages(builds)
 
 
 @pytest.fixture(scope="session", params=SUITES)
