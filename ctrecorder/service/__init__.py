@@ -23,6 +23,7 @@ SHOWN = (
     "key.read_key",
     "log.Log",
     "log.Outlet",
+    "log.Send",
     "login.login_user",
     "login.user_name",
     "messages.BUFFER",
