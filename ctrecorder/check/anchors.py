@@ -32,7 +32,7 @@ _UNPROVED = {
 }
 _NOTES = {
     "opened": "{segments} that a crash left {are} proved only from the opening of the next on",
-    "live": "{segments} that {are} still recorded will be proved after the end",
+    "live": "{segments} whose end was not logged yet {are} not proved",
 }
 
 
@@ -84,8 +84,8 @@ def compare(
     about.
 
     `folders`: folders that are checked as a whole, so that every logged segment must be there.
-    Anchors of other folders count only if there is none for these: then the segments may be a copy,
-    and their names decide.
+    Anchors of other folders count only if the recorder logged none for these: then the segments may
+    be a copy, and their names decide.
     """
     segments, anchors = list(segments), list(anchors)
     report = _Comparison(segments, anchors, folders).run()
@@ -114,12 +114,14 @@ class _Comparison:
             for anchor in anchors
             if os.path.realpath(os.path.dirname(anchor.path)) in checked
         ]
-        self._anchors, self._whole = here or anchors, bool(folders)
+        # Who works on a copy logs that too: then all that was recorded counts.
+        is_here = any(anchor.kind in ("opened", "closed") for anchor in here)
+        self._anchors, self._whole = here if is_here else anchors, bool(folders)
         self._segments = [one for one in segments if one.is_chained]
         self._strangers = [one for one in segments if not one.is_chained]
-        if anchors and not here:
+        if anchors and not is_here:
             self._report.notes.append(
-                "the log has no entry for this folder; "
+                "the recorder has logged nothing for this folder; "
                 "using entries of other folders (is this a copy?)"
             )
         self._by_hash = {known: one for one in self._segments for known in one.link.hashes}
@@ -181,7 +183,10 @@ class _Comparison:
         first = _firsts(matched)
         # Where the recorder's own entries begin: squeezing and repair are logged later.
         begun = _firsts(one for one in self._segments if proofs[one.path] in ("closed", "opened"))
-        last = max((one.link.sequence for one in self._segments), default=0)
+        last: dict[str, int] = {}
+        for one in self._segments:
+            last[one.link.chain] = max(last.get(one.link.chain, 0), one.link.sequence)
+        opened = {anchor.name for anchor in self._anchors if anchor.kind == "opened"}
         groups: dict[str, list[SegmentReport]] = {}
         for one in self._segments:
             proof, name, number = proofs[one.path], one.link.chain, one.link.sequence
@@ -190,7 +195,7 @@ class _Comparison:
             if proof == "closed" or not one.link.has_own:
                 continue
             if proof == "later":
-                unlogged = begun.get(name, number) < number < last
+                unlogged = begun.get(name, number) < number < last[name]
             elif proof == "opened":
                 unlogged = is_late and is_ended and not one.is_successor
             else:
@@ -198,7 +203,9 @@ class _Comparison:
             if unlogged:
                 self._unlogged(one)
             else:
-                what = "old" if is_ended else "live" if one.state in _LIVE else "end"
+                # A copy of the open segment looks like one that a crash left.
+                is_open = one.state in _LIVE or (number == last[name] and one.name in opened)
+                what = "old" if is_ended else "live" if is_open else "end"
                 groups.setdefault(proof or what, []).append(one)
         for one in self._strangers:
             groups.setdefault("later" if self._proof(one) else "imported", []).append(one)
