@@ -9,6 +9,7 @@ is named.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Collection, Iterable, Mapping
 
@@ -108,12 +109,9 @@ class _Comparison:
     ) -> None:
         self._report = ChainReport()
         named = (*folders, *(os.path.dirname(one.path) for one in segments))
-        checked = {os.path.realpath(folder) for folder in named}
-        here = [
-            anchor
-            for anchor in anchors
-            if os.path.realpath(os.path.dirname(anchor.path)) in checked
-        ]
+        real = functools.cache(os.path.realpath)
+        checked = {real(folder) for folder in named}
+        here = [anchor for anchor in anchors if real(os.path.dirname(anchor.path)) in checked]
         # Who works on a copy logs that too: then all that was recorded counts.
         is_here = any(anchor.kind in ("opened", "closed") for anchor in here)
         self._anchors, self._whole = here if is_here else anchors, bool(folders)
@@ -130,6 +128,7 @@ class _Comparison:
         self._was = {anchor.hash: anchor.before for anchor in remade}
         self._closed = {anchor.hash for anchor in self._anchors if anchor.kind == "closed"}
         self._opened = {anchor.before for anchor in self._anchors if anchor.kind == "opened"}
+        self._recorded = self._closed | self._opened
         self._reported: set[str] = set()
         self._deleted = {anchor.hash for anchor in self._anchors if anchor.kind == "deleted"}
         self._ends = {*self._by_hash, *self._deleted}
@@ -180,7 +179,7 @@ class _Comparison:
     def _check_proofs(self, matched: list[SegmentReport]) -> None:
         """Every segment after the first logged one must be in the log; name what is not proved."""
         proofs = {one.path: self._proof(one) for one in self._segments}
-        first = _firsts(matched)
+        first, is_named = _firsts(matched), {one.path for one in matched}
         # Where the recorder's own entries begin: squeezing and repair are logged later.
         begun = _firsts(one for one in self._segments if proofs[one.path] in ("closed", "opened"))
         last: dict[str, int] = {}
@@ -199,7 +198,7 @@ class _Comparison:
             elif proof == "opened":
                 unlogged = is_late and is_ended and not one.is_successor
             else:
-                unlogged = is_ended and bool(matched) and (is_late or one in matched)
+                unlogged = is_ended and bool(matched) and (is_late or one.path in is_named)
             if unlogged:
                 self._unlogged(one)
             else:
@@ -229,8 +228,7 @@ class _Comparison:
 
     def _origin(self, last: str) -> str:
         """The first hash of what `last` was made of, as far as that was logged."""
-        recorded = self._closed | self._opened
-        *_, origin = chain.trace(last, self._was, recorded)
+        *_, origin = chain.trace(last, self._was, self._recorded)
         return origin
 
     def _unlogged(self, one: SegmentReport) -> None:
