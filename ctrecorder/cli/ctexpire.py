@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -116,8 +117,12 @@ def expire(args: argparse.Namespace) -> int:
         merge(args, "expire", overrides=False)
 
     from ctrecorder.service.log import Log
+    from ctrecorder.witness.owner import become_owner
 
+    args.folder = os.path.abspath(args.folder)
+    scribe = become_owner("ctexpire", args.folder)
     with Log("ctexpire") as log:
+        log.witness(scribe)
         log.keep_in(args.folder)
         return _run(args, log)
 
