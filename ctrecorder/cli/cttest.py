@@ -148,16 +148,21 @@ def _verification_key() -> bytes:
     if sys.stdin is None:
         raise UsageError("--seals reads the verification key from standard input, which is closed")
     if not sys.stdin.isatty():
-        data = sys.stdin.buffer.read(_MAX_KEY_TEXT)
-        return parse_key_text(data.decode("utf-8", "replace"))
-    try:
-        lines = [
-            getpass.getpass(f"Verification key, line {number} of {TEXT_LINES}: ")
-            for number in range(1, TEXT_LINES + 1)
-        ]
-    except EOFError as error:
-        raise UsageError("no verification key was given") from error
-    return parse_key_text("".join(lines))
+        text = sys.stdin.buffer.read(_MAX_KEY_TEXT).decode("utf-8", "replace")
+    else:
+        try:
+            text = "".join(
+                getpass.getpass(f"Verification key, line {number} of {TEXT_LINES}: ")
+                for number in range(1, TEXT_LINES + 1)
+            )
+        except EOFError:
+            text = ""
+    if not text.strip():
+        raise UsageError(
+            "no verification key was given: --seals reads it from standard input, such as "
+            "`cttest --seals < KEY`"
+        )
+    return parse_key_text(text)
 
 
 def save(args: argparse.Namespace) -> int:

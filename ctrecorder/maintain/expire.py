@@ -22,8 +22,9 @@ from ctrecorder.errors import ArchiveError, CtrecorderError, ExitCode, GoneError
 from ctrecorder.filelock import Holder
 from ctrecorder.folder import Folder
 from ctrecorder.maintain.ages import Age, SegmentTimes, ages, times_of
+from ctrecorder.sealing.header import sealed_by
 from ctrecorder.sealing.state import NoKeyError
-from ctrecorder.sealing.successor import KeyUser, sealed_by
+from ctrecorder.sealing.successor import KeyUser
 from ctrecorder.segment.recording import Recording
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log

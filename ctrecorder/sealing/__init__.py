@@ -3,8 +3,12 @@
 # What other packages may use: module.name.
 SHOWN = (
     "examine.SealCheck",
-    "examine.imported",
     "examine.sealed_segment",
+    "header.sealed_by",
+    "imported.Imports",
+    "imported.imported",
+    "imported.line_of",
+    "imported.lines_of",
     "live.LiveSeals",
     "locate.any_key",
     "locate.configured_state",
@@ -15,5 +19,4 @@ SHOWN = (
     "setup.set_up",
     "state.NoKeyError",
     "successor.KeyUser",
-    "successor.sealed_by",
 )

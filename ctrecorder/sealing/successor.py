@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ctrecorder.sealing.epoch import Clocks, exclusive
+from ctrecorder.sealing.header import begun_in, sealed_by
 from ctrecorder.sealing.live import last_seal
 from ctrecorder.sealing.locate import find_state
 from ctrecorder.sealing.state import NoKeyError
@@ -73,20 +74,3 @@ class KeyUser:
         """Note a use of the key in the ledger in `folder`."""
         with exclusive(find_state(key_id, self.named), folder, self.clocks) as key:
             key.note(what, facts)
-
-
-def sealed_by(segment: Recording) -> str:
-    """The id of the key of a segment; "" if it is not sealed forward.
-
-    A segment with a static key is not: its hashes, over which a seal is, could not be checked.
-    """
-    header = segment.header
-    key = (header.seals or {}).get("key")
-    is_sealed = isinstance(key, str) and not header.has_legacy and header.sealed is not True
-    return str(key) if is_sealed else ""
-
-
-def begun_in(segment: Recording) -> int:
-    """The epoch in which a segment was begun, by its header; 0 if it names none."""
-    epoch = (segment.header.seals or {}).get("epoch")
-    return epoch if type(epoch) is int and 0 <= epoch < 1 << 32 else 0

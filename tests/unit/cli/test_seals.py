@@ -132,10 +132,14 @@ def test_cttest_reads_the_key_from_standard_input(
     told = capsys.readouterr()
     assert "sealed until" in told.out
     assert told.err == ""
-    for text in ("", "nonsense", key_text(ours.key)[:-1]):
+    for text in ("nonsense", key_text(ours.key)[:-1]):
         typed(monkeypatch, text)
         assert cttest.main(arguments) == 2
         assert "not a verification key" in capsys.readouterr().err
+    for nothing in ("", "\n", " \n\n"):
+        typed(monkeypatch, nothing)
+        assert cttest.main(arguments) == 2
+        assert "no verification key was given" in capsys.readouterr().err
     path.unlink()
     typed(monkeypatch, key_text(ours.key).lower())
     assert cttest.main(arguments) == 1
