@@ -133,10 +133,9 @@ def _run(args: argparse.Namespace, log: Log) -> int:
 
 
 def _keys(args: argparse.Namespace) -> KeyUser:
-    from ctrecorder.sealing.locate import configured_state
     from ctrecorder.sealing.successor import KeyUser
 
-    return KeyUser(args.seal_state or configured_state(args.config))
+    return KeyUser.configured(args.seal_state, args.config)
 
 
 def _change_holds(args: argparse.Namespace, log: Log) -> int:

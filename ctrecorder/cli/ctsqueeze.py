@@ -119,7 +119,6 @@ def squeeze(args: argparse.Namespace) -> int:
 
     from ctrecorder.maintain.squeeze import SqueezeOptions
     from ctrecorder.maintain.squeeze_all import ArchiveSqueeze
-    from ctrecorder.sealing.locate import configured_state
     from ctrecorder.sealing.successor import KeyUser
     from ctrecorder.service.key import find_key
     from ctrecorder.service.log import Log
@@ -131,7 +130,7 @@ def squeeze(args: argparse.Namespace) -> int:
         args.keep_ids,
         args.keep,
         find_key(args.key, args.config),
-        KeyUser(args.seal_state or configured_state(args.config)),
+        KeyUser.configured(args.seal_state, args.config),
         args.only_sealed,
     )
     with Log("ctsqueeze") as log:

@@ -171,7 +171,6 @@ def save(args: argparse.Namespace) -> int:
         raise UsageError("to repair a segment, give it and the new segment: --repair FILE -o NEW")
 
     from ctrecorder.check import repair
-    from ctrecorder.sealing.locate import configured_state
     from ctrecorder.sealing.successor import KeyUser
     from ctrecorder.service import key as sealing
     from ctrecorder.terminal import count
@@ -180,7 +179,7 @@ def save(args: argparse.Namespace) -> int:
         args.repair,
         args.output,
         sealing.find_key(args.key, args.config),
-        KeyUser(args.seal_state or configured_state(args.config)),
+        KeyUser.configured(args.seal_state, args.config),
     )
     for finding in repaired.findings:
         print(printable(str(finding)))

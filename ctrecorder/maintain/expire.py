@@ -168,6 +168,7 @@ class Expiry:
                 reason,
             )
             descriptor = segment.file.descriptor
+            self.seals.refuse_unknown(segment)
             with lock.locked(candidate.path, descriptor, Holder.EXPIRE, folder) as held:
                 # An interrupted run may have left a receipt already.
                 if not (receipt.hashes and _receipt_line(folder, receipt)):

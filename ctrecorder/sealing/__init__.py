@@ -18,5 +18,6 @@ SHOWN = (
     "locate.state_path",
     "setup.set_up",
     "state.NoKeyError",
+    "state.SealError",
     "successor.KeyUser",
 )

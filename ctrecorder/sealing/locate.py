@@ -38,7 +38,7 @@ def configured_state(config: str | None) -> str | None:
 
     Raises UsageError.
     """
-    choice = read(config).choose("seal")
+    choice = read(config).choose("seal", needed=["state"])
     choice.raise_refusals()
     return choice.texts["state"] or None
 

@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from ctrecorder.sealing.epoch import Clocks, exclusive
 from ctrecorder.sealing.header import begun_in, sealed_by
 from ctrecorder.sealing.live import last_seal
 from ctrecorder.sealing.locate import find_state
-from ctrecorder.sealing.state import NoKeyError
+from ctrecorder.sealing.state import NoKeyError, SealError
 from ctrecorder.seals.block import is_right
 from ctrecorder.seals.ledger import Json
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.recording import Recording
 from ctrecorder.segment.writer import SegmentWriter
+from ctrecorder.service.config import read
 
 
 @dataclass(frozen=True)
 class KeyUser:
-    """A command that uses keys.  `named`: the folder that an option names; None: found by the id.
+    """A command that uses keys.
+
+    `named`: the folder that an option names; None: found by the id.  `wrong`: what is wrong with
+    the setting of the folder.  Then only a key that is found without it can be used.
 
     Methods raise SealError; NoKeyError if the key is not on this machine.
     """
 
     named: str | None = None
     clocks: Clocks = field(default_factory=Clocks)
+    wrong: str = ""
+
+    @classmethod
+    def configured(cls, named: str | None, config: str | None) -> Self:
+        """With the folder of an option, or else of the configuration.
+
+        Raises UsageError if there is no such configuration.
+        """
+        if named:
+            return cls(named)
+        choice = read(config).choose("seal", needed=["state"])
+        return cls(choice.texts.get("state") or None, wrong="; ".join(choice.refusals))
+
+    def find(self, key_id: str) -> str:
+        """The folder with the key `key_id`."""
+        try:
+            return find_state(key_id, self.named)
+        except NoKeyError as error:
+            if self.wrong:  # it may be in the folder that was meant
+                raise SealError(f"{self.wrong}; {error}") from error
+            raise
 
     def close(
         self,
@@ -46,7 +72,7 @@ class KeyUser:
             return
         writer.sync()  # all but the end, before the key is locked
         folder, name = os.path.split(old.path)
-        with exclusive(find_state(key_id, self.named), folder, self.clocks) as key:
+        with exclusive(self.find(key_id), folder, self.clocks) as key:
             found = last_seal(old)
             if found is not None:
                 last, head = found
@@ -66,11 +92,17 @@ class KeyUser:
     def has_key_of(self, old: Recording) -> bool:
         """Whether `old` is sealed, with a key that is on this machine."""
         try:
-            return bool(sealed_by(old) and find_state(sealed_by(old), self.named))
+            return bool(sealed_by(old) and self.find(sealed_by(old)))
         except NoKeyError:
             return False
 
+    def refuse_unknown(self, old: Recording) -> None:
+        """Raise SealError if `old` is sealed with a key whose folder a wrong setting hides."""
+        with contextlib.suppress(NoKeyError):
+            if sealed_by(old):
+                self.find(sealed_by(old))
+
     def note(self, key_id: str, folder: str, what: str, facts: Json) -> None:
         """Note a use of the key in the ledger in `folder`."""
-        with exclusive(find_state(key_id, self.named), folder, self.clocks) as key:
+        with exclusive(self.find(key_id), folder, self.clocks) as key:
             key.note(what, facts)
