@@ -7,6 +7,7 @@ SHOWN = (
     "doctor.is_healthy",
     "doctor.report",
     "repair.add_argument",
+    "repair.log_result",
     "repair.repair",
     "verify.check",
 )

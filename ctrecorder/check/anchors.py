@@ -1,156 +1,39 @@
-"""Anchors: the last hashes that were logged when segments were opened, closed, squeezed and
-deleted, compared with a folder.
+"""Anchors: the last hashes that were logged when segments were opened, closed, squeezed, repaired
+and deleted, compared with a folder.
 
 An attacker who can write to the folder can forge a whole recording with correct hashes.  The log of
 ctrecord is out of reach, or on another machine.  So each logged hash must still be in the folder,
-or the deletion of its segment must have been logged too.
-
-Anchors are read from the journal, from its entries in the form of `journalctl -o json`, or from
-lines of a text log (of syslog, or the stderr of ctrecord -F).  In the journal only entries of root
-and of the owner of the segments count: other users could log anything.
+or the deletion of its segment must have been logged too.  What no entry is about is not proved, and
+is named.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
-from collections.abc import Collection, Iterable, Iterator
-from pathlib import Path
-from typing import NamedTuple
-from uuid import UUID
+from collections.abc import Collection, Iterable, Mapping
 
 from ctrecorder.archive import chain
 from ctrecorder.check.report import ChainReport, SegmentReport
 from ctrecorder.check.verify import Compare
-from ctrecorder.errors import ArchiveError
 from ctrecorder.findings import Finding, FindingKind
-from ctrecorder.service import messages
-from ctrecorder.service.messages import Message, field_name
+from ctrecorder.terminal import count
+from ctrecorder.witness import logged as log
+from ctrecorder.witness.logged import JOURNAL, Anchor, Logged
 
-JOURNAL = "journal"
-# A longer line is not one of a log: it is read in parts.
-_LINE_BYTES = 1 << 16
-_HASH = r"[0-9a-f]{32}"
-KINDS: dict[str, Message] = {
-    "opened": messages.SEGMENT_OPENED,
-    "closed": messages.SEGMENT_CLOSED,
-    "squeezed": messages.SQUEEZED,
-    "deleted": messages.EXPIRED,
+# A line names this many segments, or senders of entries.
+_NAMED = 5
+_LIVE = ("live", "unclosed")
+# What is said of segments that no entry is about, or a late one.
+_UNPROVED = {
+    "old": "{segments} older than the first anchor {are} unproved",
+    "end": "{segments} whose end was not logged {are} unproved",
+    "imported": "{segments} that ctrecord did not record {are} unproved",
+    "later": "{segments} {are} proved only from the time of squeezing or repair on",
 }
-_BY = r"(?:\[\d+\])?: "  # after the name of the command
-_LAST, _BEFORE = rf"last hash (?P<hash>{_HASH})", rf"(?P<before>{_HASH})"
-_END = r"(?: \(at [0-9T:.Z-]+\))?$"  # an entry that was sent late has its time
-_TEXTS = {
-    "opened": re.compile(
-        rf"ctrecord{_BY}new segment (?P<path>.+?)(?:, after .+ with last hash {_BEFORE})?{_END}"
-    ),
-    "closed": re.compile(rf"ctrecord{_BY}closed (?P<path>.+): \d+ rows, \d+ bytes, {_LAST}{_END}"),
-    "squeezed": re.compile(
-        rf"ctsqueeze{_BY}squeezed (?P<path>.+?): .*; {_LAST}, before {_BEFORE}{_END}"
-    ),
-    "deleted": re.compile(rf"ctexpire{_BY}deleted (?P<path>.+?): .*; {_LAST}{_END}"),
+_NOTES = {
+    "opened": "{segments} that a crash left {are} proved only from the opening of the next on",
+    "live": "{segments} that {are} still recorded will be proved after the end",
 }
-# The fields of a journal entry with `hash` and `before`.
-_FIELDS = {
-    "opened": ("", "previous_hash"),
-    "closed": ("last_hash", ""),
-    "squeezed": ("last_hash", "replaced_hash"),
-    "deleted": ("last_hash", ""),
-}
-
-
-class Anchor(NamedTuple):
-    """One log entry about a segment.
-
-    `kind`: a key of KINDS.
-    `hash`: its last hash; "" when it was opened.
-    `before`: when it was opened, the last hash of the segment before; when it was squeezed, its own
-    last hash until then; else "".
-    """
-
-    kind: str
-    path: str
-    hash: str
-    before: str
-
-    @property
-    def name(self) -> str:
-        return os.path.basename(self.path)
-
-
-def load(source: str, owners: Collection[int]) -> list[Anchor]:
-    """The anchors in `source`: "journal", or the path of a log.
-
-    `owners`: users whose entries count.  Raises ArchiveError.
-    """
-    return list(_from_journal(owners) if source == JOURNAL else _from_file(source, owners))
-
-
-def _from_file(path: str, owners: Collection[int]) -> Iterator[Anchor]:
-    try:
-        with Path(path).open("rb") as file:
-            while line := file.readline(_LINE_BYTES):
-                anchor = _of_line(line.decode("utf-8", "replace").rstrip("\n"), owners)
-                if anchor is not None:
-                    yield anchor
-    except OSError as error:
-        raise ArchiveError(f"{path}: {error.strerror}") from error
-
-
-def _of_line(line: str, owners: Collection[int]) -> Anchor | None:
-    if line.startswith("{"):
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
-            return None
-        return _of_entry(entry, owners) if isinstance(entry, dict) else None
-    for kind, pattern in _TEXTS.items():
-        found = pattern.search(line)
-        if found:
-            parts = found.groupdict()
-            return Anchor(kind, parts["path"], parts.get("hash") or "", parts.get("before") or "")
-    return None
-
-
-def _from_journal(owners: Collection[int]) -> Iterator[Anchor]:
-    from systemd import journal
-
-    try:
-        reader = journal.Reader()
-        for message in KINDS.values():
-            reader.add_match(MESSAGE_ID=message.id)
-        for entry in reader:
-            anchor = _of_entry(
-                {
-                    name: value.hex if isinstance(value, UUID) else str(value)
-                    for name, value in entry.items()
-                },
-                owners,
-            )
-            if anchor is not None:
-                yield anchor
-    except OSError as error:
-        raise ArchiveError(
-            f"the journal cannot be read: {error.strerror}; "
-            "run as root, or as a member of systemd-journal"
-        ) from error
-
-
-def _of_entry(entry: dict[str, object], owners: Collection[int]) -> Anchor | None:
-    """The anchor of a journal entry, whose fields are text; None if it is another entry, or of a
-    user who does not count.
-    """
-    identity = str(entry.get("MESSAGE_ID", "")).replace("-", "")
-    kind = next((kind for kind, message in KINDS.items() if message.id == identity), None)
-    user = str(entry.get("_UID", "0"))
-    if kind is None or not user.isdigit() or int(user) not in owners:
-        return None
-    last, before = (str(entry.get(field_name(name), "")) if name else "" for name in _FIELDS[kind])
-    path = str(entry.get(field_name("path"), ""))
-    if not path or any(each and not re.fullmatch(_HASH, each) for each in (last, before)):
-        return None
-    return Anchor(kind, path, last, before)
 
 
 def against(source: str, paths: Iterable[str]) -> Compare:
@@ -160,10 +43,10 @@ def against(source: str, paths: Iterable[str]) -> Compare:
     """
 
     def compare_with(reports: list[SegmentReport]) -> ChainReport:
-        owners = {0} | {os.stat(one.path).st_uid for one in reports if os.path.exists(one.path)}
-        anchors = load(source, owners)
-        report = compare(reports, anchors, [path for path in paths if os.path.isdir(path)])
-        if not anchors and source == JOURNAL and os.geteuid():
+        found = log.load(source)
+        report = compare(reports, found.anchors, [path for path in paths if os.path.isdir(path)])
+        report.notes += _about(found)
+        if not found.anchors and source == JOURNAL and os.geteuid():
             report.unproved.append(
                 "the journal shows the recorder's entries only to root "
                 "and to members of systemd-journal or adm"
@@ -173,19 +56,50 @@ def against(source: str, paths: Iterable[str]) -> Compare:
     return compare_with
 
 
+def _about(found: Logged) -> list[str]:
+    """What is to be said of the log itself."""
+    notes = []
+    if found.texts:
+        notes.append(
+            f"{count(found.texts, 'anchor')} from lines of text, which name no sender: they prove "
+            "what the keeper of that log proves, and any user of its machine could log them "
+            "(logger)"
+        )
+    if found.ignored:
+        first = log.senders(found.ignored.most_common(_NAMED))
+        more = ", ..." if len(found.ignored) > _NAMED else ""
+        notes.append(
+            "not counted, because neither root nor a unit of ctrecorder logged them: "
+            f"{found.ignored.total():,} log entries about segments ({first}{more})"
+        )
+    return notes
+
+
 def compare(
     segments: Iterable[SegmentReport], anchors: Iterable[Anchor], folders: Collection[str]
 ) -> ChainReport:
     """The differences between `segments` and what was logged.
 
-    `unproved`, if none of the logged hashes belongs to these segments.
+    `unproved`, if none of the logged hashes belongs to these segments, and for what no anchor is
+    about.
 
     `folders`: folders that are checked as a whole, so that every logged segment must be there.
     Anchors of other folders count only if there is none for these: then the segments may be a copy,
     and their names decide.
     """
-    chained = [one for one in segments if one.is_chained]
-    return _Comparison(chained, list(anchors), folders).run()
+    segments, anchors = list(segments), list(anchors)
+    report = _Comparison(segments, anchors, folders).run()
+    if not any(anchor.stored for anchor in anchors):
+        return report
+    # The owner of the folder could have written what was kept in it: that can raise a doubt, and
+    # not remove one.
+    sure = [anchor for anchor in anchors if not anchor.stored]
+    strict = _Comparison(segments, sure, folders).run()
+    kept = "only entries that were kept in ctrecorder.unsent, which its owner can write, explain it"
+    doubts = [one for one in strict.findings if one not in report.findings]
+    report.unproved = [*strict.unproved, *(f"{one}; {kept}" for one in doubts)]
+    report.notes = strict.notes
+    return report
 
 
 class _Comparison:
@@ -200,16 +114,20 @@ class _Comparison:
             for anchor in anchors
             if os.path.realpath(os.path.dirname(anchor.path)) in checked
         ]
-        self._segments, self._anchors, self._whole = segments, here or anchors, bool(folders)
+        self._anchors, self._whole = here or anchors, bool(folders)
+        self._segments = [one for one in segments if one.is_chained]
+        self._strangers = [one for one in segments if not one.is_chained]
         if anchors and not here:
             self._report.notes.append(
                 "the log has no entry for this folder; "
                 "using entries of other folders (is this a copy?)"
             )
-        self._by_hash = {known: one for one in segments for known in one.link.hashes}
-        self._became = {
-            anchor.before: anchor.hash for anchor in self._anchors if anchor.kind == "squeezed"
-        }
+        self._by_hash = {known: one for one in self._segments for known in one.link.hashes}
+        remade = [one for one in self._anchors if one.kind in ("squeezed", "repaired")]
+        self._became = {anchor.before: anchor.hash for anchor in remade}
+        self._was = {anchor.hash: anchor.before for anchor in remade}
+        self._closed = {anchor.hash for anchor in self._anchors if anchor.kind == "closed"}
+        self._opened = {anchor.before for anchor in self._anchors if anchor.kind == "opened"}
         self._reported: set[str] = set()
         self._deleted = {anchor.hash for anchor in self._anchors if anchor.kind == "deleted"}
         self._ends = {*self._by_hash, *self._deleted}
@@ -221,7 +139,8 @@ class _Comparison:
         closed = any(one.state == "closed" for one in self._segments)
         if not self._anchors or (closed and not matched):
             self._report.unproved.append("none of the logged hashes belongs to these segments")
-        self._check_unlogged(matched)
+        else:
+            self._check_proofs(matched)
         return self._report
 
     def _check(self, anchor: Anchor) -> SegmentReport | None:
@@ -256,22 +175,86 @@ class _Comparison:
             what = f"was logged with last hash {last}, is not here, and its deletion was not logged"
             self._find(os.path.dirname(anchor.path) or ".", f"{which} {what}")
 
-    def _check_unlogged(self, matched: list[SegmentReport]) -> None:
-        """Every segment closed after the first logged one must be in the log as well."""
-        logged = {anchor.hash for anchor in self._anchors if anchor.kind in ("closed", "squeezed")}
-        first: dict[str, int] = {}
-        for one in matched:
-            name, number = one.link.chain, one.link.sequence
-            first[name] = min(first.get(name, number), number)
+    def _check_proofs(self, matched: list[SegmentReport]) -> None:
+        """Every segment after the first logged one must be in the log; name what is not proved."""
+        proofs = {one.path: self._proof(one) for one in self._segments}
+        first = _firsts(matched)
+        # Where the recorder's own entries begin: squeezing and repair are logged later.
+        begun = _firsts(one for one in self._segments if proofs[one.path] in ("closed", "opened"))
+        last = max((one.link.sequence for one in self._segments), default=0)
+        groups: dict[str, list[SegmentReport]] = {}
         for one in self._segments:
-            link = one.link
-            late = link.chain not in first or link.sequence > first[link.chain]
-            ended = one.state == "closed" or one.is_successor
-            if ended and late and matched and link.hashes and link.hashes[0] not in logged:
-                what = f"was never logged with its last hash {link.hashes[0]}"
-                if link.hashes[0] != link.hashes[-1]:
-                    what += " (it replaces another: was it repaired?)"
-                self._find(one.path, what)
+            proof, name, number = proofs[one.path], one.link.chain, one.link.sequence
+            is_late = name not in first or number > first[name]
+            is_ended = one.state == "closed" or one.is_successor
+            if proof == "closed" or not one.link.has_own:
+                continue
+            if proof == "later":
+                unlogged = begun.get(name, number) < number < last
+            elif proof == "opened":
+                unlogged = is_late and is_ended and not one.is_successor
+            else:
+                unlogged = is_ended and bool(matched) and (is_late or one in matched)
+            if unlogged:
+                self._unlogged(one)
+            else:
+                what = "old" if is_ended else "live" if one.state in _LIVE else "end"
+                groups.setdefault(proof or what, []).append(one)
+        for one in self._strangers:
+            groups.setdefault("later" if self._proof(one) else "imported", []).append(one)
+        self._report.unproved += _lines(_UNPROVED, groups)
+        self._report.notes += _lines(_NOTES, groups)
+
+    def _proof(self, one: SegmentReport) -> str:
+        """What the log has of the last hash of a segment, or of what it was made of.
+
+        "closed", "opened" (that of the next one), "later" (squeezed or repaired, and nothing
+        before), or "".
+        """
+        if not one.link.has_own:
+            return ""
+        origin = self._origin(own := one.link.hashes[0])
+        if origin in self._closed:
+            return "closed"
+        if origin in self._opened:
+            return "opened"
+        return "later" if own in self._was else ""
+
+    def _origin(self, last: str) -> str:
+        """The first hash of what `last` was made of, as far as that was logged."""
+        recorded = self._closed | self._opened
+        *_, origin = chain.trace(last, self._was, recorded)
+        return origin
+
+    def _unlogged(self, one: SegmentReport) -> None:
+        own = one.link.hashes[0]
+        what = f"was never logged with its last hash {own}"
+        if (origin := self._origin(own)) != own:
+            what = f"was never logged with the last hash {origin}, which it had before"
+        elif own != one.link.hashes[-1]:
+            what += " (it replaces another: was it repaired?)"
+        self._find(one.path, what)
 
     def _find(self, subject: str, what: str) -> None:
         self._report.findings.append(Finding(subject, FindingKind.ANCHOR, what))
+
+
+def _lines(texts: Mapping[str, str], groups: Mapping[str, list[SegmentReport]]) -> list[str]:
+    """A line for each group of segments of which there is a text: their number, and their names."""
+    lines = []
+    for what, text in texts.items():
+        if named := groups.get(what):
+            are = "is" if len(named) == 1 else "are"
+            said = text.format(segments=count(len(named), "segment"), are=are)
+            more = f" and {len(named) - _NAMED:,} more" if len(named) > _NAMED else ""
+            lines.append(f"{said}: {', '.join(one.path for one in named[:_NAMED])}{more}")
+    return lines
+
+
+def _firsts(segments: Iterable[SegmentReport]) -> dict[str, int]:
+    """The lowest number of these segments in each chain."""
+    first: dict[str, int] = {}
+    for one in segments:
+        name, number = one.link.chain, one.link.sequence
+        first[name] = min(first.get(name, number), number)
+    return first

@@ -27,6 +27,9 @@ from ctrecorder.segment.pending import PendingBlock, gap_block, mark_block, tabl
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.recording import Recording
 from ctrecorder.segment.writer import SegmentWriter
+from ctrecorder.service import messages
+from ctrecorder.service.log import Log
+from ctrecorder.terminal import count
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,15 @@ class RepairResult:
     `holes`: missing parts; each is a GAP in the new segment.
     `unknown`: blocks that were left out because this version does not know their kind.
     `findings`: the damage.
+    `last_hash`, `replaced_hash`: last hash of the new and of the damaged segment, hex.
     """
 
     rows: int
     holes: int
     unknown: int
     findings: list[Finding]
+    last_hash: str
+    replaced_hash: str
 
 
 def repair(path: str, output: str, key: bytes = b"", seals: KeyUser | None = None) -> RepairResult:
@@ -64,7 +70,30 @@ def repair(path: str, output: str, key: bytes = b"", seals: KeyUser | None = Non
         keys = seals if seals is not None and seals.has_key_of(old) else None
         salvage = _Salvage(old) if isinstance(old, Segment) else _Records(old)
         writer = _write(old, salvage, output, key, keys)
-        return RepairResult(writer.rows, salvage.holes, salvage.unknown, old.findings)
+        return RepairResult(
+            writer.rows,
+            salvage.holes,
+            salvage.unknown,
+            old.findings,
+            writer.last_hash.hex(),
+            old.last_hash.hex(),
+        )
+
+
+def log_result(result: RepairResult, path: str, output: str, log: Log) -> None:
+    """Log that `path` was repaired: an anchor of the new segment `output`."""
+    rows, holes = count(result.rows, "row"), count(result.holes, "gap")
+    hashes = f"last hash {result.last_hash}, before {result.replaced_hash}"
+    log.send(
+        messages.REPAIRED,
+        f"repaired {output}: from {path}, {rows}, {holes}; {hashes}",
+        path=output,
+        repaired=path,
+        rows=result.rows,
+        holes=result.holes,
+        last_hash=result.last_hash,
+        replaced_hash=result.replaced_hash,
+    )
 
 
 def _write(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -116,8 +117,12 @@ def expire(args: argparse.Namespace) -> int:
         merge(args, "expire", overrides=False)
 
     from ctrecorder.service.log import Log
+    from ctrecorder.witness.owner import become_owner
 
+    args.folder = os.path.abspath(args.folder)
+    scribe = become_owner("ctexpire", args.folder)
     with Log("ctexpire") as log:
+        log.witness(scribe)
         log.keep_in(args.folder)
         return _run(args, log)
 
@@ -133,9 +138,11 @@ def _run(args: argparse.Namespace, log: Log) -> int:
 
 
 def _keys(args: argparse.Namespace) -> KeyUser:
+    from ctrecorder.sealing.locate import folder_for_use
     from ctrecorder.sealing.successor import KeyUser
 
-    return KeyUser.configured(args.seal_state, args.config)
+    folder, wrong = folder_for_use(args.seal_state, args.config)
+    return KeyUser(folder, wrong=wrong)
 
 
 def _change_holds(args: argparse.Namespace, log: Log) -> int:

@@ -117,25 +117,30 @@ def squeeze(args: argparse.Namespace) -> int:
     needed = ["resolution", "keep"] + ["folder"] * (not args.file and not args.folder)
     notices = merge(args, "squeeze", needed)
 
-    from ctrecorder.maintain.squeeze import SqueezeOptions
-    from ctrecorder.maintain.squeeze_all import ArchiveSqueeze
-    from ctrecorder.sealing.successor import KeyUser
+    from ctrecorder.sealing.locate import folder_for_use
     from ctrecorder.service.key import find_key
     from ctrecorder.service.log import Log
     from ctrecorder.service.messages import WRONG_SETTING
+    from ctrecorder.witness.owner import become_owner
 
+    key = find_key(args.key, args.config)
+    state, wrong = folder_for_use(args.seal_state, args.config)
+    path, output = (os.path.abspath(name) if name else None for name in (args.file, args.output))
+    folder = os.path.dirname(path) if path else os.path.abspath(args.folder)
+    scribe = become_owner("ctsqueeze", folder, output)
+
+    from ctrecorder.maintain.squeeze import SqueezeOptions
+    from ctrecorder.maintain.squeeze_all import ArchiveSqueeze
+    from ctrecorder.sealing.successor import KeyUser
+
+    keys = KeyUser(state, wrong=wrong)
     settings = SqueezeOptions(
-        args.resolution,
-        args.level,
-        args.keep_ids,
-        args.keep,
-        find_key(args.key, args.config),
-        KeyUser.configured(args.seal_state, args.config),
-        args.only_sealed,
+        args.resolution, args.level, args.keep_ids, args.keep, key, keys, args.only_sealed
     )
     with Log("ctsqueeze") as log:
+        log.witness(scribe)
         for notice in notices:
             log.send(WRONG_SETTING, notice, problem=notice)
-        log.keep_in(os.path.dirname(os.path.abspath(args.file)) if args.file else args.folder)
+        log.keep_in(folder)
         work = ArchiveSqueeze(settings, args.jobs, log)
-        return work.one(args.file, args.output) if args.file else work.folder(args.folder)
+        return work.one(path, output) if path else work.folder(folder)

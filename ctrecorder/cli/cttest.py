@@ -170,17 +170,25 @@ def save(args: argparse.Namespace) -> int:
     if not (args.repair and args.output) or args.paths:
         raise UsageError("to repair a segment, give it and the new segment: --repair FILE -o NEW")
 
+    from ctrecorder.sealing.locate import folder_for_use
+    from ctrecorder.service import key as sealing
+    from ctrecorder.service.log import Log
+    from ctrecorder.witness.owner import become_owner
+
+    key = sealing.find_key(args.key, args.config)
+    state, wrong = folder_for_use(args.seal_state, args.config)
+    path, output = os.path.abspath(args.repair), os.path.abspath(args.output)
+    scribe = become_owner("cttest", os.path.dirname(path), output)
+
     from ctrecorder.check import repair
     from ctrecorder.sealing.successor import KeyUser
-    from ctrecorder.service import key as sealing
     from ctrecorder.terminal import count
 
-    repaired = repair.repair(
-        args.repair,
-        args.output,
-        sealing.find_key(args.key, args.config),
-        KeyUser.configured(args.seal_state, args.config),
-    )
+    repaired = repair.repair(path, output, key, KeyUser(state, wrong=wrong))
+    with Log("cttest") as log:
+        log.witness(scribe)
+        log.keep_in(os.path.dirname(output))
+        repair.log_result(repaired, path, output, log)
     for finding in repaired.findings:
         print(printable(str(finding)))
     if not args.quiet:

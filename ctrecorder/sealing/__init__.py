@@ -12,6 +12,7 @@ SHOWN = (
     "live.LiveSeals",
     "locate.any_key",
     "locate.configured_state",
+    "locate.folder_for_use",
     "locate.ledgers",
     "locate.live_state",
     "locate.may_have_key",

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 from ctrecorder.sealing.epoch import Clocks, exclusive
 from ctrecorder.sealing.header import begun_in, sealed_by
@@ -18,15 +18,14 @@ from ctrecorder.seals.ledger import Json
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.recording import Recording
 from ctrecorder.segment.writer import SegmentWriter
-from ctrecorder.service.config import read
 
 
 @dataclass(frozen=True)
 class KeyUser:
     """A command that uses keys.
 
-    `named`: the folder that an option names; None: found by the id.  `wrong`: what is wrong with
-    the setting of the folder.  Then only a key that is found without it can be used.
+    `named`, `wrong`: as of `locate.folder_for_use`.  If the setting is wrong, only a key that is
+    found without it can be used.
 
     Methods raise SealError; NoKeyError if the key is not on this machine.
     """
@@ -34,17 +33,6 @@ class KeyUser:
     named: str | None = None
     clocks: Clocks = field(default_factory=Clocks)
     wrong: str = ""
-
-    @classmethod
-    def configured(cls, named: str | None, config: str | None) -> Self:
-        """With the folder of an option, or else of the configuration.
-
-        Raises UsageError if there is no such configuration.
-        """
-        if named:
-            return cls(named)
-        choice = read(config).choose("seal", needed=["state"])
-        return cls(choice.texts.get("state") or None, wrong="; ".join(choice.refusals))
 
     def find(self, key_id: str) -> str:
         """The folder with the key `key_id`."""

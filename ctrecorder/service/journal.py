@@ -12,6 +12,7 @@ import fcntl
 import os
 import socket
 import struct
+import termios
 from collections.abc import Mapping
 
 SOCKET = "/run/systemd/journal/socket"
@@ -31,6 +32,13 @@ class JournalSocket:
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+    @property
+    def unread(self) -> int:
+        """Bytes in memory of entries that journald has not received yet."""
+        size = array.array("i", [0])
+        fcntl.ioctl(self._socket, termios.TIOCOUTQ, size)  # SIOCOUTQ
+        return size[0]
 
     def send(self, fields: Mapping[str, str]) -> bool:
         """Send one entry; False if journald does not run, or does not accept it now."""

@@ -10,6 +10,7 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from ctrecorder.errors import ArchiveError
@@ -18,7 +19,7 @@ from ctrecorder.service.journal import JournalSocket
 from ctrecorder.service.messages import field_name
 from ctrecorder.service.syslog import SyslogSocket
 from ctrecorder.service.unsent import Backlog, Entry
-from ctrecorder.terminal import printable
+from ctrecorder.terminal import count, printable
 
 JOURNAL_SOCKET, SYSLOG_SOCKET = journal.SOCKET, syslog.SOCKET
 # How long a command that ends waits for a log that does not take its last entries.
@@ -26,6 +27,55 @@ CLOSE_SECONDS = 1.0
 _PAUSE_SECONDS = 0.02
 # The time of an entry that was sent late.
 TIME_FIELD = field_name("time")
+# An entry that was in the file `unsent.UNSENT` meanwhile: its owner could have written it.
+STORED_FIELD = field_name("stored")
+# Sends an entry, with whether it is late; False if it is not taken now.
+Send = Callable[[Entry, bool], bool]
+
+
+class Outlet:
+    """Sends to the journal at `journal_path`, or to syslog at `syslog_path`; never waits."""
+
+    def __init__(self, journal_path: str, syslog_path: str) -> None:
+        self._paths = journal_path, syslog_path
+        self._journal: JournalSocket | None = None
+        self._syslog: SyslogSocket | None = None
+
+    def close(self) -> None:
+        """Close the sockets."""
+        for opened in (self._journal, self._syslog):
+            if opened is not None:
+                opened.close()
+        self._journal = self._syslog = None
+
+    @property
+    def unread(self) -> int:
+        """Bytes that journald has not received yet."""
+        return 0 if self._journal is None else self._journal.unread
+
+    def to_syslog(self, entry: Entry, late: bool) -> bool:
+        """Send `entry` to syslog; False if it is not taken now."""
+        if self._syslog is None:
+            self._syslog = SyslogSocket(self._paths[1])
+        text = entry.late_text if late else entry.text
+        return self._syslog.send(entry.command, entry.kind.level, text, entry.time)
+
+    def to_journal(self, entry: Entry, late: bool) -> bool:
+        """Send `entry` to the journal, with its fields; False if it is not taken now."""
+        if self._journal is None:
+            self._journal = JournalSocket(self._paths[0])
+        fields = {
+            "MESSAGE": entry.late_text if late else entry.text,
+            "MESSAGE_ID": entry.kind.id,
+            "PRIORITY": str(entry.kind.level),
+            "SYSLOG_IDENTIFIER": entry.command,
+            **{field_name(name): value for name, value in entry.fields.items()},
+        }
+        if late:
+            fields[TIME_FIELD] = entry.time_text
+        if entry.stored:
+            fields[STORED_FIELD] = "yes"
+        return self._journal.send(fields)
 
 
 class Log:
@@ -35,6 +85,8 @@ class Log:
     order.  Then it has its own time: in the text, and in the field CTRECORDER_TIME.  At most
     `unsent.MAX_ENTRIES` wait.  Evidence (`Message.evidence`) that still waits at `close` is stored
     in the folder of `keep_in`, and sent by the next Log of that folder.
+
+    What root does by hand is told on stderr, and its evidence is logged too (`witness`).
 
     Attributes:
     `target`: "stderr", "journal" or "syslog".  At the start it is the journal if stderr is the
@@ -47,8 +99,9 @@ class Log:
         self._backlog = Backlog()
         self._folder: str | None = None
         self._stored = 0  # entries in the folder's file; -1: unknown
-        self._journal: JournalSocket | None = None
-        self._syslog: SyslogSocket | None = None
+        self._has_anchors = self._is_witnessed = False
+        self._witness: Send | None = None
+        self._outlet = Outlet(JOURNAL_SOCKET, SYSLOG_SOCKET)
 
     def __enter__(self) -> Log:
         return self
@@ -88,6 +141,16 @@ class Log:
             self.target = "syslog"
         self._deliver()
 
+    def witness(self, send: Send | None) -> None:
+        """Log evidence as root: with `send`, or by this process if it is root.
+
+        So it is an anchor also if root runs the command by hand.  Does nothing if this is not root
+        and has no `send`, or if the machine has no log.
+        """
+        self._witness = send
+        logs = os.path.exists(JOURNAL_SOCKET) or os.path.exists(SYSLOG_SOCKET)
+        self._is_witnessed = logs and (send is not None or os.geteuid() == 0)
+
     def keep_in(self, folder: str) -> None:
         """Store evidence that cannot be sent in `folder`, that of the archive.
 
@@ -104,7 +167,9 @@ class Log:
         text = printable(text)
         if self.target == "stderr":
             self._print(text)
-            return
+            if not (kind.evidence and self._is_witnessed):
+                return
+        self._has_anchors |= kind.evidence and "path" in kind.fields
         named = {name: _words(value) for name, value in fields.items()}
         entry = Entry(kind, self.command, text, named, time.time_ns())
         self._flush()
@@ -113,8 +178,6 @@ class Log:
 
     def retry(self) -> None:
         """Send what waits.  Cheap if nothing does: a recorder calls it each second."""
-        if self.target == "stderr":
-            return
         self._flush()
         if self._stored > 0 and not len(self._backlog):
             self._deliver()
@@ -128,9 +191,12 @@ class Log:
         if self._discards():
             self._backlog = Backlog()
         self._flush()
-        listens = os.path.exists(JOURNAL_SOCKET if self.target == "journal" else SYSLOG_SOCKET)
+        listens = os.path.exists(JOURNAL_SOCKET if self._has_journal() else SYSLOG_SOCKET)
         deadline = time.monotonic() + (wait_seconds if listens else 0.0)
-        while len(self._backlog) and time.monotonic() < deadline:
+        # journald finds the unit of an entry by the process, which must still be there then.
+        while time.monotonic() < deadline and (
+            len(self._backlog) or (self._has_anchors and self._outlet.unread)
+        ):
             time.sleep(_PAUSE_SECONDS)
             self._flush()
         left = list(self._backlog)
@@ -142,14 +208,21 @@ class Log:
                 stored = []  # the disk or the folder refuses it too
             done = set(map(id, stored))
             left = [entry for entry in left if id(entry) not in done]
-        if not _stderr_is_journal():
+        if self.target == "stderr":
+            if left:
+                missing = count(len(left), "anchor")
+                self._print(f"the log did not take {missing}: cttest --anchors will report that")
+        elif not _stderr_is_journal():
             for entry in left:
                 self._print(entry.text)
         self._backlog = Backlog()
-        for opened in (self._journal, self._syslog):
-            if opened is not None:
-                opened.close()
-        self._journal = self._syslog = None
+        self._outlet.close()
+
+    def _has_journal(self) -> bool:
+        """Whether entries go to the journal: that of a command by hand goes where there is one."""
+        if self.target == "stderr":
+            return os.path.exists(JOURNAL_SOCKET)
+        return self.target == "journal"
 
     def _discards(self) -> bool:
         """Whether neither journald nor syslog runs."""
@@ -183,24 +256,13 @@ class Log:
         return self._send(entry, late=True)
 
     def _send(self, entry: Entry, late: bool = False) -> bool:
-        """Send an entry; False if it is not taken now.  Never waits."""
-        text = entry.late_text if late else entry.text
-        if self.target == "syslog":
-            if self._syslog is None:
-                self._syslog = SyslogSocket(SYSLOG_SOCKET)
-            return self._syslog.send(entry.command, entry.kind.level, text, entry.time)
-        if self._journal is None:
-            self._journal = JournalSocket(JOURNAL_SOCKET)
-        fields = {
-            "MESSAGE": text,
-            "MESSAGE_ID": entry.kind.id,
-            "PRIORITY": str(entry.kind.level),
-            "SYSLOG_IDENTIFIER": entry.command,
-            **{field_name(name): value for name, value in entry.fields.items()},
-        }
-        if late:
-            fields[TIME_FIELD] = entry.time_text
-        return self._journal.send(fields)
+        """Send an entry; False if it is not taken now.  Never waits for the log."""
+        # What the owner of the folder could have written is not logged as root.
+        if self._witness is not None and entry.kind.evidence and not entry.stored:
+            return self._witness(entry, late)
+        if self._has_journal():
+            return self._outlet.to_journal(entry, late)
+        return self._outlet.to_syslog(entry, late)
 
     def _print(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError):

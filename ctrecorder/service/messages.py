@@ -1,19 +1,17 @@
 """Each kind of log entry: its MESSAGE_ID, its level, its fields, and the text of `journalctl -x`.
 
 `Log.send` takes a `Message` of this page.  In the journal a field `path` is CTRECORDER_PATH.  The
-package's message catalog is `catalog()`: it is built from this page and stored nowhere else.
+package's message catalog is built from this page (debian/catalog.py) and stored nowhere else.
 """
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass
 
 # syslog(3) levels
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
 
 FIELD_PREFIX = "CTRECORDER_"
-_CATALOG_COLUMNS = 79
 
 
 @dataclass(frozen=True)
@@ -312,6 +310,16 @@ EXPIRED = Message(
     "reason: {reason}. This entry is the receipt of the deletion.",
     evidence=True,
 )
+REPAIRED = Message(
+    "9256b68570484ae1920fd42ab23df587",
+    NOTICE,
+    ("path", "repaired", "rows", "holes", "last_hash", "replaced_hash"),
+    "The segment {repaired} was repaired",
+    "The undamaged blocks were copied to {path}: {rows} rows, {holes} gaps where something is "
+    "missing. The last hash of the new segment is {last_hash}, the damaged one's was "
+    "{replaced_hash}.",
+    evidence=True,
+)
 HOLD = Message(
     "d4ed0bec176a44a390e648142aae0d71",
     NOTICE,
@@ -366,35 +374,3 @@ SKIPPED = Message(
 def kinds() -> dict[str, Message]:
     """All kinds, by the name of their constant on this page."""
     return {name: value for name, value in globals().items() if isinstance(value, Message)}
-
-
-def catalog() -> str:
-    """The message catalog, for journalctl --update-catalog."""
-    entries = []
-    for kind in kinds().values():
-        head = (
-            f"-- {kind.id}\n"
-            f"Subject: {_with_journal_names(kind.subject, kind)}\n"
-            "Defined-By: ctrecorder\n"
-            "Documentation: man:ctrecorder(7)\n"
-        )
-        lines = [_wrapped(line) for line in _with_journal_names(kind.help, kind).split("\n")]
-        entries.append(head + "\n" + "\n".join(lines) + "\n")
-    return "\n".join(entries)
-
-
-def _with_journal_names(text: str, kind: Message) -> str:
-    """`text` with each {field} as @CTRECORDER_FIELD@; other braces (an nft rule) stay."""
-    for name in kind.fields:
-        text = text.replace("{" + name + "}", f"@{field_name(name)}@")
-    return text
-
-
-def _wrapped(line: str) -> str:
-    if line.startswith("  "):
-        return line
-    return textwrap.fill(line, _CATALOG_COLUMNS, break_long_words=False, break_on_hyphens=False)
-
-
-if __name__ == "__main__":
-    print(catalog(), end="")

@@ -12,7 +12,11 @@ from ctrecorder.errors import KernelError, UsageError
 
 DEFAULT_USER = "ctrecorder"
 CAP_NET_ADMIN = 12  # linux/capability.h
-PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
+# linux/prctl.h, linux/capability.h
+PR_SET_NO_NEW_PRIVS, PR_CAPBSET_DROP = 38, 24
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+_CAPABILITY_VERSION = 0x20080522
+_MAX_CAPABILITIES = 64
 
 
 def drop_privileges(user: str | None, group: str | None, *, keep_net_admin: bool = True) -> str:
@@ -47,6 +51,27 @@ def drop_privileges(user: str | None, group: str | None, *, keep_net_admin: bool
     _change(uid, gid, keep_net_admin)
     _verify(uid, gid, keep)
     return ""
+
+
+def become(uid: int, gid: int) -> None:
+    """Become another user than root permanently, in no other group and without a capability.
+
+    Raises KernelError if that failed or is not complete: then the caller must end.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    for capability in range(_MAX_CAPABILITIES):  # EINVAL: of a later kernel
+        libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+    libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    try:
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    except OSError as error:
+        raise KernelError(f"cannot become uid {uid}, gid {gid}: {error.strerror}") from error
+    # The inheritable ones stay with a change of the user.
+    libc.capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)())
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _verify(uid, gid, 0)
 
 
 def ids_of(user: str | None, group: str | None) -> tuple[int, int]:

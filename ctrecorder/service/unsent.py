@@ -3,7 +3,7 @@
 The log is evidence: cttest --anchors compares a folder with it.  So entries that are evidence are
 kept when the process ends, in the file UNSENT of the folder.  It has JSON lines, to which others
 are appended until all are sent.  The next command that logs to the journal sends them with their
-original time.
+original time, and says that they were kept there: for who could write them, they prove nothing.
 
 Both are bounded.  Entries that are not evidence are dropped first, the oldest first.
 """
@@ -44,6 +44,7 @@ class Entry:
     """A log entry.
 
     `command`: that made it.  `fields`: by their names in `kind`.  `time`: when, ns UTC.
+    `stored`: it was in the file meanwhile, so that the owner of the folder could have written it.
     """
 
     kind: Message
@@ -51,6 +52,7 @@ class Entry:
     text: str
     fields: dict[str, str]
     time: int
+    stored: bool = False
 
     @property
     def size(self) -> int:
@@ -60,7 +62,8 @@ class Entry:
     @property
     def late_text(self) -> str:
         """The text of an entry that is sent later, with its time."""
-        return f"{self.text} (at {self.time_text})"
+        kept = f", kept in {UNSENT}" if self.stored else ""
+        return f"{self.text} (at {self.time_text}{kept})"
 
     @property
     def time_text(self) -> str:
@@ -81,7 +84,7 @@ class Entry:
 
     @classmethod
     def parse(cls, line: bytes) -> Entry | None:
-        """The entry of a line; None if it is damaged, or not one that a command would store.
+        """The stored entry of a line; None if it is damaged, or not one that a command would store.
 
         The file belongs to the recorder's user and may be sent by root: only entries of this
         suite pass.
@@ -102,7 +105,7 @@ class Entry:
             name in kind.fields and isinstance(value, str) for name, value in fields.items()
         ):
             return None
-        return cls(kind, command, printable(text), fields, time)
+        return cls(kind, command, printable(text), fields, time, stored=True)
 
 
 def _evidence() -> dict[str, Message]:

@@ -225,9 +225,9 @@ def test_found_by_anchors(history: History, forge: Callable[[History], None], ta
 
 def entry_of(line: str, uid: int | None = None) -> str:
     """A line of the recorder as `journalctl -o json` gives the entry."""
-    from ctrecorder.check.anchors import _TEXTS
+    from ctrecorder.witness.logged import TEXTS
 
-    for kind, pattern in _TEXTS.items():
+    for kind, pattern in TEXTS.items():
         found = pattern.search(line)
         if found:
             parts = found.groupdict(default="")
@@ -305,7 +305,8 @@ def test_after_a_crash(tmp_path: Path) -> None:
     how it ended.
     """
     history = History(tmp_path / "log", crash=True)
-    cttest("--anchors", history.anchors, history.folder)
+    said = cttest("--anchors", history.anchors, history.folder, code=2)
+    assert f"1 segment whose end was not logged is unproved: {history.paths[-1]}\n" in said
     history.paths[-2].unlink()
     cttest("--anchors", history.anchors, history.folder, code=1)
 

@@ -143,11 +143,11 @@ CLAIMS = (
     Claim(
         "cut-crashed",
         Who.WRITER,
-        "cut what a crash left, behind its last seal, before another segment follows. Afterwards "
-        "all find it",
+        "cut what a crash left, behind its last seal, before another segment follows. Its end is "
+        "unproved in any case",
         NEVER,
-        NEVER,
-        NEVER,
+        UNPROVED,
+        UNPROVED,
     ),
     Claim(
         "changed-last",
@@ -171,7 +171,7 @@ CLAIMS = (
         "slip in a file with the header of a C file. It is listed as imported, and answers that "
         "rest on it say so",
         NEVER,
-        NEVER,
+        UNPROVED,
         UNPROVED,
     ),
     Claim(
@@ -240,8 +240,8 @@ CLAIMS = (
     Claim(
         "key-backdated",
         Who.RECORDER,
-        "do that with the seals of earlier epochs, whose keys are destroyed",
-        NEVER,
+        "record a segment anew with seals of earlier epochs, whose keys are destroyed",
+        FOUND,
         FOUND,
         FOUND,
     ),

@@ -13,6 +13,7 @@ from ctrecorder.check.collect import check_segment
 from ctrecorder.ctlog.header import Header
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.writer import SegmentWriter
+from ctrecorder.witness import logged
 from tests.support import c_ctrecorder as old
 from tests.support.tables import NOON
 
@@ -46,8 +47,10 @@ def test_a_segment_of_ctrecord_is(folder: Path) -> None:
 
 
 def test_no_log_entry_is_expected(folder: Path) -> None:
+    """That there is none is no finding; but nothing proves them, and that is said."""
     reports = [check_segment(str(folder / name), KEY) for name in ("a", "c")]
     last_hash = reports[0].link.hashes[0]
-    logged = [anchors.Anchor("closed", str(folder / "a"), last_hash, "")]
-    found = anchors.compare(reports, logged, [str(folder)])
-    assert (found.findings, found.unproved) == ([], [])
+    known = [logged.Anchor("closed", str(folder / "a"), last_hash, "")]
+    found = anchors.compare(reports, known, [str(folder)])
+    what = f"1 segment that ctrecord did not record is unproved: {folder / 'c'}"
+    assert (found.findings, found.unproved) == ([], [what])

@@ -20,12 +20,12 @@ import pytest
 
 from ctrecorder import filelock
 from ctrecorder.archive import find
-from ctrecorder.check import anchors
 from ctrecorder.filelock import LOCK_FILE, Holder, Purpose
 from ctrecorder.folder import Folder
 from ctrecorder.service import daemon, messages, unsent
 from ctrecorder.service import log as service
 from ctrecorder.service.log import Log
+from ctrecorder.witness import logged
 from tests.support.folders import names
 from tests.unit.service.test_daemon import run
 from tests.unit.service.test_journal import fields_of
@@ -238,7 +238,7 @@ def test_a_syslog_that_hangs_or_is_restarted(syslogd: Server, tmp_path: Path) ->
     ]
     # The text of a log has them as anchors too.
     (tmp_path / "text").write_text("\n".join(lines))
-    assert [one.hash for one in anchors.load(str(tmp_path / "text"), [0])] == [HASH, HASH]
+    assert [one.hash for one in logged.load(str(tmp_path / "text")).anchors] == [HASH, HASH]
     syslogd.socket.close()
     os.unlink(tmp_path / "log")
     closed(log)
@@ -365,7 +365,7 @@ def test_evidence_that_was_not_sent_is_stored_and_sent_by_the_next(
     assert second["SYSLOG_IDENTIFIER"] == "ctexpire"
     export = folder.parent / "export"
     export.write_text(json.dumps({**first, "_UID": "0"}) + "\n")
-    assert anchors.load(str(export), [0]) == [anchors.Anchor("closed", "/x/a", HASH, "")]
+    assert logged.load(str(export)).anchors == [logged.Anchor("closed", "/x/a", HASH, "", True)]
 
 
 def test_a_file_that_is_taken_in_parts(journald: Server, folder: Path) -> None:
@@ -415,7 +415,7 @@ def test_only_what_a_command_stores_is_sent(journald: Server, folder: Path) -> N
     (folder / unsent.UNSENT).write_bytes(b"\n".join(lines))
     detached(folder)
     assert [one["MESSAGE"] for one in journald.entries()] == [
-        "two\\nlines (at 1970-01-01T00:00:00.000000001Z)"
+        "two\\nlines (at 1970-01-01T00:00:00.000000001Z, kept in ctrecorder.unsent)"
     ]
     assert names(folder) == []
 

@@ -1,0 +1,11 @@
+"""Root runs a command by hand: it gives up root, a scribe logs; and what was logged is read."""
+
+# What other packages may use: module.name.
+SHOWN = (
+    "logged.Anchor",
+    "logged.JOURNAL",
+    "logged.Logged",
+    "logged.load",
+    "logged.senders",
+    "owner.become_owner",
+)
