@@ -31,6 +31,7 @@ from tests.support.attacked import OWNER, READER, Attacked, Kept, as_user
 from tests.support.claims import BY_NAME, LEVELS
 from tests.support.faulttable import Table
 from tests.support.history import blocks_of
+from tests.support.sealed import Recording
 
 Attack = Callable[[Attacked], None]
 # What each attacker's segment has too many: a connection that never was.
@@ -75,7 +76,8 @@ def check(
         site.attack(claim, attack)
         code, said = site.check(level, monkeypatch, capfd)
         assert code == claim.verdict(level).code, f"{claim.verdict(level)} by {level}:\n{said}"
-        table.add_row(f"{claim.name}: {level}")
+        if level == LEVELS[-1]:
+            table.add_row(f"claim: {claim.name}", tried=len(LEVELS))
         return said
 
     return check
@@ -134,6 +136,39 @@ def put_with_key(site: Attacked, old: Path, since: int) -> None:
     ours = site.ours
     with exclusive(str(ours.state), str(ours.folder), ours.clock.clocks) as use:
         use.note("squeeze", facts)
+
+
+# No attacker, and a stranger's file.
+
+
+@pytest.mark.claim("byte")
+@pytest.mark.parametrize("which", [0, 3, -1])
+def test_byte(check: Callable[[Attack], str], which: int) -> None:
+    def attack(site: Attacked) -> None:
+        data = bytearray(site.paths[which].read_bytes())
+        data[len(data) // 2] ^= 0x10
+        site.paths[which].write_bytes(data)
+
+    assert ": at byte " in check(attack)
+
+
+@pytest.mark.claim("foreign")
+@pytest.mark.parametrize("place", ["in its place", "slipped in"])
+def test_foreign(
+    site: Attacked, check: Callable[[Attack], str], place: str, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = Recording(tmp_path / "other")
+    other.number = 33
+    other.clock.passes(EPOCH_NS)
+    made = other.record(1, sealed=site.sealed)
+
+    def attack(site: Attacked) -> None:
+        to = site.paths[1] if place == "in its place" else site.folder / made.name
+        assert to.exists() == (place == "in its place")
+        to.write_bytes(made.read_bytes())
+
+    check(attack)
 
 
 # Who can write to the folder.
@@ -526,7 +561,7 @@ def test_lies(site: Attacked, check: Callable[[Attack], str]) -> None:
         site.ours.number = 99
         site.ours.record(1, sealed=site.sealed)
 
-    check(attack)
+    assert "6 segments checked: 6 whole" in check(attack)
 
 
 # A member of the group.

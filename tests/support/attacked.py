@@ -25,7 +25,7 @@ from tests.support.sealed import Recording
 from tests.support.told import Told
 
 OWNER, READER, WRITER, GROUP = 4000, 4001, 4003, 4002
-UIDS = {Who.READER: READER, Who.WRITER: WRITER, Who.RECORDER: OWNER, Who.ROOT: 0}
+UIDS = {Who.READER: READER, Who.WRITER: WRITER, Who.RECORDER: OWNER}
 RECORDER_UNIT = "ctrecord.service"
 
 
@@ -81,7 +81,7 @@ class Attacked:
             for path in (self.folder, *self.folder.iterdir()):
                 os.chown(path, -1, GROUP)
                 path.chmod(0o660 if path.is_file() else 0o770)
-        as_user(UIDS[claim.who], lambda: what(self))
+        as_user(UIDS.get(claim.who, 0), lambda: what(self))
 
     def check(
         self, level: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

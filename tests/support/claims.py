@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import enum
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
 PAGE = Path(__file__).resolve().parents[2] / "man" / "cttest.1"
+# Of a line of a page's source.
+_COLUMNS = 78
 FOLDERS = ("tests/faults", "tests/package")
 
 
@@ -57,7 +60,7 @@ class Who(enum.Enum):
         "another machine are out of reach.",
     )
     NOBODY = (
-        "No attacker",
+        "Accidents",
         "Disks, power and clocks fail.",
     )
 
@@ -67,8 +70,8 @@ class Claim:
     """One row.
 
     `name`: of the attack.  `what`: they do; the next sentence says what else is to be known.
-    `plain`, `anchors`, `seals`: what cttest finds without options, and with one of them; `plain` is
-    None if the attack has no effect.
+    `plain`, `anchors`, `seals`: what cttest finds without options, and with one of them.  If there
+    is nothing to be found because of the `effect`, they are None.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Claim:
     plain: Verdict | None = None
     anchors: Verdict | None = None
     seals: Verdict | None = None
+    effect: str = "no effect"
 
     def verdict(self, level: str) -> Verdict:
         """With the options of a level: "plain", "anchors", "seals" or "both"."""
@@ -216,7 +220,7 @@ CLAIMS = (
         "swapped",
         Who.RECORDER,
         "replace a closed segment that is not squeezed yet by one that is, within one epoch. "
-        "cttest names these segments",
+        "Such segments are named",
         NEVER,
         FOUND,
         NEVER,
@@ -292,8 +296,8 @@ CLAIMS = (
     Claim(
         "cut-back",
         Who.ROOT,
-        "cut segments and ledger back to an earlier stop of the recorder. cttest prints until when "
-        "all is sealed",
+        "cut segments and ledger back to an earlier stop of the recorder. The time until which all "
+        "is sealed is printed",
         NEVER,
         FOUND,
         NEVER,
@@ -326,12 +330,11 @@ CLAIMS = (
     Claim(
         "power",
         Who.NOBODY,
-        "power is cut, or the recorder is killed. The log has a gap of what was lost",
-        NEVER,
-        NEVER,
-        NEVER,
+        "power is cut, or the recorder is killed. At most the last second is lost",
+        effect="a gap",
     ),
-    Claim("clock", Who.NOBODY, "the clock steps. The log has a gap", NEVER, NEVER, NEVER),
+    Claim("clock", Who.NOBODY, "the clock steps", effect="a gap"),
+    Claim("full", Who.NOBODY, "the disk is full, or fails", effect="a gap"),
 )
 
 BY_NAME = {claim.name: claim for claim in CLAIMS}
@@ -348,14 +351,15 @@ def table(who: Who) -> str:
         if claim.who is not who:
             continue
         cells = [one.value if one else "" for one in (claim.plain, claim.anchors, claim.seals)]
-        cells = cells if claim.plain else ["no effect", "", ""]
+        cells = cells if claim.plain else [claim.effect, "", ""]
         lines += ["T{", f"\\fB{claim.name.replace('-', chr(92) + '-')}\\fP:"]
         lines += [*_sentences(f"{claim.what}."), "\t".join(["T}", *cells]).rstrip("\t")]
     return "\n".join([*lines, ".TE"])
 
 
 def _sentences(text: str) -> list[str]:
-    return re.sub(r"([.:]) (?=[A-Z])", r"\1\n", text).split("\n")
+    sentences = re.split(r"(?<=[.:]) (?=[A-Z])", text)
+    return [line for one in sentences for line in textwrap.wrap(one, _COLUMNS)]
 
 
 def tables() -> str:
