@@ -46,11 +46,17 @@ def become_owner(command: str, folder: str, output: str | None = None) -> Send |
             f"{folder}: belongs to {user_name(owner.st_uid)}, but to the group root, which that "
             "user must not get: chgrp -R to a group of that user"
         )
-    folders = {folder} if output is None else {folder, os.path.dirname(output)}
+    folders = {folder}
+    if output is not None:
+        folders.add(os.path.dirname(output))
+        Folder.of(output).close()  # who cannot reach it would not know whether it is there
+    parent = os.getpid()
     client = _separate(command, sorted(folders))
     privileges.become(owner.st_uid, owner.st_gid)
     # After the change of the user, which resets it.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:  # it was ended before
+        raise KeyboardInterrupt
     _check_access(command, folder, output)
     return client.send
 
@@ -98,7 +104,7 @@ def _check_access(command: str, folder: str, output: str | None) -> None:
             "there: open it, and the folders above it, to that user; or give it to root"
         )
     where = os.path.dirname(output) if output is not None else folder
-    if os.path.isdir(where) and not os.access(where, os.W_OK | os.X_OK):
+    if not os.access(where, os.W_OK | os.X_OK):
         raise UsageError(
             f"{where}: {user}, the owner of {folder}, as whom {command} continues, cannot write "
             "there: choose a folder of that user, or work on a copy that belongs to root"

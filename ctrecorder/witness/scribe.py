@@ -91,6 +91,7 @@ class Scribe:
                     with contextlib.suppress(OSError):
                         link.send(answer)
         os.close(pidfd)
+        outlet.close()
         return os.waitpid(self.child, 0)[1]
 
     def accepts(self, packet: bytes, begun: int) -> Entry | None:

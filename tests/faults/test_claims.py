@@ -437,11 +437,11 @@ def resign(site: Attacked, key: bytes, epoch: int, facts: dict[str, str]) -> Non
     site.ours.ledger.write_bytes(b"".join(made))
 
 
-def log_squeezed(site: Attacked, uid: int, old: Path, replaced: str) -> None:
-    """Log that a segment was squeezed, as ctsqueeze does."""
+def log_squeezed(site: Attacked, old: Path, replaced: str, unit: str = "") -> None:
+    """Log that a segment was squeezed, as ctsqueeze does.  `unit`: of the process that sends it."""
     with Segment(str(old)) as segment:
         last = segment.last_hash.hex()
-    site.log_as(uid).send(
+    site.log_as(os.getuid(), unit).send(
         messages.SQUEEZED,
         f"squeezed {old}: 9 rows; last hash {last}, before {replaced}",
         path=str(old),
@@ -456,12 +456,24 @@ def replace_and_log(site: Attacked) -> None:
     with Segment(str(path)) as segment:
         replaced = segment.last_hash.hex()
     put(site, path, seals=None)
-    log_squeezed(site, os.getuid(), path, replaced)
+    log_squeezed(site, path, replaced)
 
 
 @pytest.mark.claim("logged")
 def test_logged(check: Callable[[Attack], str]) -> None:
     check(replace_and_log)
+
+
+@pytest.mark.claim("within-unit")
+def test_within_unit(check: Callable[[Attack], str]) -> None:
+    def attack(site: Attacked) -> None:
+        raw = site.paths[3]
+        with Segment(str(raw)) as segment:
+            replaced = segment.last_hash.hex()
+        put_with_key(site, raw, present(site)[1] - 1 if site.sealed else 0)
+        log_squeezed(site, raw, replaced, "ctrecord.service")
+
+    check(attack)
 
 
 def delete_first(site: Attacked) -> None:

@@ -5,7 +5,6 @@ seal.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from ctrecorder.archive.retention import RECEIPTS, Receipt
-from ctrecorder.service import messages
 from tests.support.faulttable import Table
 from tests.support.folders import paths
 from tests.support.forge import reseal
-from tests.support.history import NOON, History, blocks_of, replay
+from tests.support.history import NOON, History, blocks_of, entry_of, replay
 from tests.support.traffic import cttest
 
 
@@ -222,26 +220,6 @@ def test_found_by_anchors(history: History, forge: Callable[[History], None], ta
     as_json.write_text("".join(map(entry_of, history.log.lines)))
     cttest("--anchors", as_json, history.folder, code=1)
     table.add_row(f"forged: {forge.__name__.replace('_', ' ')}")
-
-
-def entry_of(line: str, uid: int | None = None) -> str:
-    """A line of the recorder as `journalctl -o json` gives the entry."""
-    from ctrecorder.witness.logged import TEXTS
-
-    for kind, pattern in TEXTS.items():
-        found = pattern.search(line)
-        if found:
-            parts = found.groupdict(default="")
-            fields = {"opened": messages.SEGMENT_OPENED, "closed": messages.SEGMENT_CLOSED}
-            entry = {
-                "MESSAGE_ID": fields[kind].id,
-                "_UID": str(os.geteuid() if uid is None else uid),
-                "CTRECORDER_PATH": parts["path"],
-                "CTRECORDER_LAST_HASH": parts.get("hash", ""),
-                "CTRECORDER_PREVIOUS_HASH": parts.get("before", ""),
-            }
-            return json.dumps(entry) + "\n"
-    return json.dumps({"MESSAGE": line}) + "\n"
 
 
 def test_the_journals_entries(history: History) -> None:

@@ -149,6 +149,159 @@ def test_the_log_is_what_the_journal_has_of_it(router: Router, copy: str) -> Non
     )
 
 
+# As the recorder's user, outside its units; with a terminal's session and without one.
+AS_RECORDER = {
+    "a process": ("setpriv", "--reuid=ctrecorder", "--regid=ctrecorder", "--init-groups", "--"),
+    "a unit": (
+        *("systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--unit=ctsqueeze-x"),
+        *("--property=User=ctrecorder", "--"),
+    ),
+}
+# Logs a field=value of each argument, and says that it is what it is not.
+LOGGER = """
+import sys
+from systemd import journal
+fields = dict(one.split("=", 1) for one in sys.argv[1:])
+journal.send("x", _UID="0", _SYSTEMD_UNIT="ctexpire.service", UNIT="ctexpire.service", **fields)
+"""
+
+
+def hash_of(router: Router, name: str) -> str:
+    """The last hash of a segment that was closed, as the journal has it."""
+    (entry,) = router.journal(
+        f"MESSAGE_ID={messages.SEGMENT_CLOSED.id}", f"CTRECORDER_PATH={LOGS}/{name}"
+    )
+    return entry["CTRECORDER_LAST_HASH"]
+
+
+@pytest.mark.usefixtures("anew")
+def test_root_by_hand(router: Router) -> None:
+    """Root repairs, squeezes, holds and expires by hand: logged by root, made by the recorder's
+    user, and the anchors hold.
+    """
+    names = []
+    for _ in range(4):
+        talk(router)
+        names.append(rotate(router))
+    damaged = f"{LOGS}/{names[1]}"
+    size = int(router.run("stat", "-c", "%s", damaged).stdout)
+    router.sh(f"printf XXXX | dd of={damaged} bs=1 seek={size // 2} conv=notrunc status=none")
+    assert router.run("cttest", "--anchors", "journal", check=False).returncode == 1
+    saved = router.run("cttest", "--repair", damaged, "-o", f"{LOGS}/saved", check=False)
+    assert saved.returncode == 1, saved.stderr
+    router.run("mv", f"{LOGS}/saved", damaged)
+    router.run("ctsqueeze", "--keep", "-f", f"{LOGS}/{names[2]}")
+    router.run("ctexpire", "--hold", "--reason", "case 17")
+    router.run("ctexpire", "--release", "1")
+    router.sh("cd /; ctsqueeze -j 2; cd /var/log; ctexpire --max-age 9000d --max-size 1 ctrecorder")
+    logged = [
+        entry
+        for kind in (messages.REPAIRED, messages.SQUEEZED, messages.HOLD, messages.EXPIRED)
+        for entry in router.journal(f"MESSAGE_ID={kind.id}")
+    ]
+    kinds = [entry["MESSAGE_ID"] for entry in logged]
+    assert kinds.count(messages.SQUEEZED.id) == 4
+    assert kinds.count(messages.REPAIRED.id) == 1
+    assert kinds.count(messages.HOLD.id) == 2
+    assert kinds.count(messages.EXPIRED.id) == 4
+    assert {entry["_UID"] for entry in logged} == {"0"}
+    owners = set(router.run("find", LOGS, "-printf", "%u:%g\n").stdout.split())
+    assert owners == {"ctrecorder:ctrecorder"}
+    rotate(router)
+    done = router.run("cttest", "--anchors", "journal")
+    assert "0 damaged" in done.stdout
+    assert "unproved" not in done.stdout
+    assert "not counted" not in done.stdout
+    router.run("rm", "-r", f"{LOGS}/replaced")
+
+
+@pytest.mark.usefixtures("anew")
+def test_the_units_entries_count(router: Router) -> None:
+    """Also those that a command sends just before it ends: journald still finds its unit."""
+    for _ in range(3):
+        talk(router)
+        rotate(router)
+    for _ in range(3):
+        router.run("systemctl", "start", "ctsqueeze.service")
+        router.sh(
+            "mkdir -p /run/systemd/system/ctexpire.service.d; printf '[Service]\nExecStart=\n"
+            "ExecStart=/usr/bin/ctexpire --max-age 9000d --max-size 1\n' "
+            ">/run/systemd/system/ctexpire.service.d/x.conf; systemctl daemon-reload"
+        )
+        try:
+            router.run("systemctl", "start", "ctexpire.service")
+        finally:
+            router.sh("rm -r /run/systemd/system/ctexpire.service.d; systemctl daemon-reload")
+        talk(router)
+        rotate(router)
+        restarted = router.run("cttest", "--anchors", "journal")
+        assert "0 damaged" in restarted.stdout
+        assert "not counted" not in restarted.stdout
+    logged = router.journal(f"MESSAGE_ID={messages.EXPIRED.id}")
+    assert {entry["_SYSTEMD_UNIT"] for entry in logged} == {"ctexpire.service"}
+
+
+@pytest.mark.usefixtures("anew")
+@pytest.mark.parametrize("who", AS_RECORDER)
+def test_who_has_the_recorders_uid_logs_it_himself(router: Router, copy: str, who: str) -> None:
+    """That a segment was deleted, with a receipt in the folder; that it was squeezed, to one of
+    his.
+    """
+    for _ in range(3):
+        talk(router)
+        rotate(router)
+    _, gone, forged, *_ = segments(router)
+
+    def logs(kind: messages.Message, **fields: str) -> None:
+        named = [f"CTRECORDER_{name.upper()}={value}" for name, value in fields.items()]
+        words = ("/usr/bin/python3", "-c", LOGGER, f"MESSAGE_ID={kind.id}", *named)
+        router.run(*AS_RECORDER[who], *words)
+
+    assert router.run("cttest", "--anchors", "journal").returncode == 0
+    was = hash_of(router, gone), hash_of(router, forged)
+    router.sh(f"cp -a {LOGS} {copy}; rm {copy}/{gone}")
+    router.sh(
+        f"cd {copy}; mv {forged} old; setpriv --reuid=ctrecorder --regid=ctrecorder --init-groups "
+        f"ctsqueeze --resolution s -f old -o {forged} 2>said; rm old"
+    )
+    said = router.run("cat", f"{copy}/said").stdout
+    (made,) = re.findall(r"last hash ([0-9a-f]{32}), before", said)
+    logs(messages.EXPIRED, path=f"{LOGS}/{gone}", last_hash=was[0])
+    logs(messages.SQUEEZED, path=f"{LOGS}/{forged}", last_hash=made, replaced_hash=was[1])
+    router.sh("sleep 0.5")
+    done = router.run("cttest", "--anchors", "journal", copy, check=False)
+    assert done.returncode == 1
+    assert f"{gone} was logged with last hash {was[0]}, is not here" in done.stdout
+    assert f"{copy}/{forged}: was never logged with its last hash {made}" in done.stdout
+    uid = router.run("id", "-u", "ctrecorder").stdout.strip()
+    unit = "in ctsqueeze-x.service: 2" if who == "a unit" else ""
+    assert "neither root nor a unit of ctrecorder logged them: 2 log entries" in done.stdout
+    assert f"(uid {uid} {unit}" in done.stdout
+
+
+@pytest.mark.usefixtures("anew", "clerk")
+def test_a_log_of_text_and_an_older_log(router: Router, copy: str) -> None:
+    """Any user's logger(1) is believed in a log of text, and the report says so; what is older than
+    the journal is named.
+    """
+    talk(router)
+    name = rotate(router)
+    talk(router)
+    rotate(router)
+    line = f"deleted {LOGS}/{name}: old; last hash {hash_of(router, name)}"
+    as_clerk(router, "logger", "-t", "ctexpire", line)
+    router.sh(f"sleep 0.5; journalctl -q -o short >/tmp/text; cp -a {LOGS} {copy}")
+    said = router.run("cttest", "--anchors", "/tmp/text", copy).stdout
+    assert "anchors from lines of text, which name no sender" in said
+    router.sh("journalctl -q --rotate; sleep 1.2; journalctl -q --vacuum-time=1s")
+    talk(router)
+    rotate(router)
+    done = router.run("cttest", "-q", "--anchors", "journal", check=False)
+    assert done.returncode == 2
+    what = r"\d segments? older than the first anchor (is|are) unproved"
+    assert re.fullmatch(rf"{what}: {LOGS}/{name}.*\n", done.stdout), done.stdout
+
+
 def test_what_cannot_read_the_journal_does_not_say_that_all_is_well(
     router: Router, clerk: str
 ) -> None:

@@ -268,6 +268,15 @@ CLAIMS = (
         FOUND,
     ),
     Claim(
+        "within-unit",
+        Who.RECORDER,
+        "break into the running recorder, do the same to a segment that is not squeezed yet, with "
+        "the key, and log it from there",
+        NEVER,
+        NEVER,
+        NEVER,
+    ),
+    Claim(
         "expired",
         Who.RECORDER,
         "delete with ctexpire, by hand. The receipt shows it",

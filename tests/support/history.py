@@ -4,6 +4,7 @@ a forger may do to it.
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -20,6 +21,7 @@ from ctrecorder.spool.queue import WriteQueue
 from ctrecorder.spool.segments import SegmentSeries
 from ctrecorder.spool.target import Target
 from ctrecorder.times import DAY, MINUTE, SECOND
+from ctrecorder.witness import logged
 from tests.support.router import CHECKOUT
 from tests.support.told import Told
 
@@ -98,6 +100,27 @@ class History:
         self.log.lines += done.stderr.splitlines()
         self.save()
         return done.stderr
+
+
+def entry_of(line: str, uid: int = 0, unit: str = "") -> str:
+    """A line of a command's log as `journalctl -o json` gives the entry, if `uid` sent it in
+    `unit`.
+    """
+    for kind, pattern in logged.TEXTS.items():
+        found = pattern.search(line)
+        if found:
+            parts = found.groupdict(default="")
+            named = "PREVIOUS_HASH" if kind == "opened" else "REPLACED_HASH"
+            entry = {
+                "MESSAGE_ID": logged.KINDS[kind].id,
+                "_UID": str(uid),
+                "_SYSTEMD_UNIT": unit,
+                "CTRECORDER_PATH": parts["path"],
+                "CTRECORDER_LAST_HASH": parts.get("hash", ""),
+                f"CTRECORDER_{named}": parts.get("before", ""),
+            }
+            return json.dumps(entry) + "\n"
+    return json.dumps({"MESSAGE": line}) + "\n"
 
 
 def blocks_of(data: bytes) -> list[bytes]:
