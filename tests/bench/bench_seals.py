@@ -65,9 +65,7 @@ def run(report: Report) -> None:
         report.figure(f"CPU of an event: {kind.name}", 1e6 * cost, "us")
     report.figure("CPU of ctrecord while the flood is sent, of one core", 100 * share, "%")
     sealing = ending / EPOCH_SECONDS + opening / SEGMENT_SECONDS
-    report.figure(
-        "sealing, of the CPU of ctrecord in the flood", 100 * sealing / share, "%", most=1
-    )
+    report.figure("sealing, of the CPU of that flood", 100 * sealing / share, "%", most=1)
     squeezing = idle / TIMER_SECONDS
     report.figure("ctsqueeze-sealed.timer with no work, of one core", 100 * squeezing, "%", most=1)
 
@@ -115,7 +113,7 @@ def timer(folder: Path) -> float:
 
 
 def flood(lab: FloodLab) -> tuple[dict[type[Listener], float], float]:
-    """CPU seconds of an event by each recorder; and the share of a core that they need to keep up."""
+    """CPU seconds of an event by each recorder; and the share of a core that keeps up."""
     samples: dict[type[Listener], list[float]] = {Ctrecord: [], Sealed: []}
     shares = []
     for _ in range(ROUNDS):
