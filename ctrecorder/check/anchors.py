@@ -9,6 +9,7 @@ is named.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Collection, Iterable, Mapping
 
@@ -32,7 +33,7 @@ _UNPROVED = {
 }
 _NOTES = {
     "opened": "{segments} that a crash left {are} proved only from the opening of the next on",
-    "live": "{segments} that {are} still recorded will be proved after the end",
+    "live": "{segments} whose end was not logged yet {are} not proved",
 }
 
 
@@ -84,8 +85,8 @@ def compare(
     about.
 
     `folders`: folders that are checked as a whole, so that every logged segment must be there.
-    Anchors of other folders count only if there is none for these: then the segments may be a copy,
-    and their names decide.
+    Anchors of other folders count only if the recorder logged none for these: then the segments may
+    be a copy, and their names decide.
     """
     segments, anchors = list(segments), list(anchors)
     report = _Comparison(segments, anchors, folders).run()
@@ -108,18 +109,17 @@ class _Comparison:
     ) -> None:
         self._report = ChainReport()
         named = (*folders, *(os.path.dirname(one.path) for one in segments))
-        checked = {os.path.realpath(folder) for folder in named}
-        here = [
-            anchor
-            for anchor in anchors
-            if os.path.realpath(os.path.dirname(anchor.path)) in checked
-        ]
-        self._anchors, self._whole = here or anchors, bool(folders)
+        real = functools.cache(os.path.realpath)
+        checked = {real(folder) for folder in named}
+        here = [anchor for anchor in anchors if real(os.path.dirname(anchor.path)) in checked]
+        # Who works on a copy logs that too: then all that was recorded counts.
+        is_here = any(anchor.kind in ("opened", "closed") for anchor in here)
+        self._anchors, self._whole = here if is_here else anchors, bool(folders)
         self._segments = [one for one in segments if one.is_chained]
         self._strangers = [one for one in segments if not one.is_chained]
-        if anchors and not here:
+        if anchors and not is_here:
             self._report.notes.append(
-                "the log has no entry for this folder; "
+                "the recorder has logged nothing for this folder; "
                 "using entries of other folders (is this a copy?)"
             )
         self._by_hash = {known: one for one in self._segments for known in one.link.hashes}
@@ -128,6 +128,7 @@ class _Comparison:
         self._was = {anchor.hash: anchor.before for anchor in remade}
         self._closed = {anchor.hash for anchor in self._anchors if anchor.kind == "closed"}
         self._opened = {anchor.before for anchor in self._anchors if anchor.kind == "opened"}
+        self._recorded = self._closed | self._opened
         self._reported: set[str] = set()
         self._deleted = {anchor.hash for anchor in self._anchors if anchor.kind == "deleted"}
         self._ends = {*self._by_hash, *self._deleted}
@@ -178,10 +179,13 @@ class _Comparison:
     def _check_proofs(self, matched: list[SegmentReport]) -> None:
         """Every segment after the first logged one must be in the log; name what is not proved."""
         proofs = {one.path: self._proof(one) for one in self._segments}
-        first = _firsts(matched)
+        first, is_named = _firsts(matched), {one.path for one in matched}
         # Where the recorder's own entries begin: squeezing and repair are logged later.
         begun = _firsts(one for one in self._segments if proofs[one.path] in ("closed", "opened"))
-        last = max((one.link.sequence for one in self._segments), default=0)
+        last: dict[str, int] = {}
+        for one in self._segments:
+            last[one.link.chain] = max(last.get(one.link.chain, 0), one.link.sequence)
+        opened = {anchor.name for anchor in self._anchors if anchor.kind == "opened"}
         groups: dict[str, list[SegmentReport]] = {}
         for one in self._segments:
             proof, name, number = proofs[one.path], one.link.chain, one.link.sequence
@@ -190,15 +194,17 @@ class _Comparison:
             if proof == "closed" or not one.link.has_own:
                 continue
             if proof == "later":
-                unlogged = begun.get(name, number) < number < last
+                unlogged = begun.get(name, number) < number < last[name]
             elif proof == "opened":
                 unlogged = is_late and is_ended and not one.is_successor
             else:
-                unlogged = is_ended and bool(matched) and (is_late or one in matched)
+                unlogged = is_ended and bool(matched) and (is_late or one.path in is_named)
             if unlogged:
                 self._unlogged(one)
             else:
-                what = "old" if is_ended else "live" if one.state in _LIVE else "end"
+                # A copy of the open segment looks like one that a crash left.
+                is_open = one.state in _LIVE or (number == last[name] and one.name in opened)
+                what = "old" if is_ended else "live" if is_open else "end"
                 groups.setdefault(proof or what, []).append(one)
         for one in self._strangers:
             groups.setdefault("later" if self._proof(one) else "imported", []).append(one)
@@ -222,8 +228,7 @@ class _Comparison:
 
     def _origin(self, last: str) -> str:
         """The first hash of what `last` was made of, as far as that was logged."""
-        recorded = self._closed | self._opened
-        *_, origin = chain.trace(last, self._was, recorded)
+        *_, origin = chain.trace(last, self._was, self._recorded)
         return origin
 
     def _unlogged(self, one: SegmentReport) -> None:

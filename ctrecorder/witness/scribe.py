@@ -35,7 +35,7 @@ KINDS: dict[str, tuple[Message, ...]] = {
 # An entry has 1 KiB.  A reason of a hold may be long; a longer packet is refused.
 MAX_BYTES = 1 << 16
 # The scribe answers at once; one that does not is stopped or gone.
-_ANSWER_SECONDS = 2.0
+_ANSWER_SECONDS = 10.0
 # Clocks that are set meanwhile must not lose an entry.
 _SLACK_NS = 3600 * 10**9
 _TAKEN, _REFUSED = b"1", b"0"
@@ -51,7 +51,7 @@ class ScribeClient:
         self._link.settimeout(_ANSWER_SECONDS)
 
     def send(self, entry: Entry, late: bool) -> bool:
-        """Log an entry as root; False if that was not done.  Waits at most two seconds."""
+        """Log an entry as root; False if that was not done.  Waits at most ten seconds."""
         try:
             self._link.send((b"L" if late else b"N") + entry.to_line())
             return self._link.recv(1) == _TAKEN
@@ -72,7 +72,7 @@ class Scribe:
         """Log what the child asks for, and pass signals on, until it ends; its wait status."""
         begun, pidfd = time.time_ns(), os.pidfd_open(self.child)
         link.setblocking(False)
-        with SignalPipe((*_TO_ALL, *_TO_ONE)) as pipe:
+        with SignalPipe((*_TO_ALL, *_TO_ONE, signal.SIGTSTP)) as pipe:
             poll = select.poll()
             for descriptor in (link.fileno(), pipe.fileno(), pidfd):
                 poll.register(descriptor, select.POLLIN)
@@ -117,9 +117,16 @@ class Scribe:
         return outlet.to_syslog(entry, late)
 
     def _pass_on(self, number: int) -> None:
-        send = os.killpg if number in _TO_ALL else os.kill
+        """Do to the child what was done to this process."""
+        if number == signal.SIGTSTP:
+            self._send(signal.SIGSTOP, to_all=True)
+            os.kill(os.getpid(), signal.SIGSTOP)  # returns when both are to go on
+            number = signal.SIGCONT
+        self._send(number, to_all=number not in _TO_ONE)
+
+    def _send(self, number: int, *, to_all: bool) -> None:
         try:
-            send(self.child, number)
+            (os.killpg if to_all else os.kill)(self.child, number)
         except ProcessLookupError:  # its group is not made yet
             os.kill(self.child, number)
 

@@ -407,6 +407,16 @@ def test_neither_outlives_the_other(waiting: subprocess.Popen[str], number: int,
     wait_until(lambda: not Path(f"/proc/{worker}").exists(), "the end of the worker")
 
 
+def test_both_stop_and_go_on(waiting: subprocess.Popen[str]) -> None:
+    """As a shell does it to a job: a worker that went on alone would find nobody who logs."""
+    worker = child_of(waiting)
+    pids = (waiting.pid, worker)
+    waiting.send_signal(signal.SIGTSTP)
+    wait_until(lambda: {status_of(pid)["State"][0] for pid in pids} == {"T"}, "both are stopped")
+    waiting.send_signal(signal.SIGCONT)
+    wait_until(lambda: "T" not in {status_of(pid)["State"][0] for pid in pids}, "both go on")
+
+
 def test_the_worker_is_killed(waiting: subprocess.Popen[str]) -> None:
     os.kill(child_of(waiting), signal.SIGKILL)
     assert waiting.wait(10) == -signal.SIGKILL

@@ -566,3 +566,78 @@ def test_notifications_that_were_not_taken_come_with_the_next(
     daemon.notify("STATUS=3 events")
     assert server.read() == [b"STATUS=3 events"]
     server.socket.close()
+
+
+def test_what_root_does_by_hand_is_told_and_logged(
+    journald: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is evidence, and nothing else; a command that is not root's logs nothing."""
+    log = made("ctsqueeze")
+    closed(log)
+    log.witness(None)
+    closed(log, "b")
+    log.send(messages.SKIPPED, "skipped")
+    assert [one["CTRECORDER_PATH"] for one in journald.entries()] == ["/x/b"]
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split()[1] for line in told] == ["closed", "closed", "skipped"]
+
+
+def test_a_witness_logs_evidence_but_not_what_was_stored(journald: Server, folder: Path) -> None:
+    """The owner of the folder could have written that: root does not say it for him."""
+    said: list[unsent.Entry] = []
+
+    def witness(entry: unsent.Entry, late: bool) -> bool:
+        said.append(entry)
+        return not late
+
+    log = detached(folder)
+    journald.fill()
+    closed(log)
+    log.close(0)
+    journald.read()
+    log = made("ctexpire")
+    log.target = "journal"
+    log.witness(witness)
+    log.keep_in(str(folder))
+    closed(log, "b")
+    log.send(messages.SKIPPED, "skipped")
+    assert [entry.fields["path"] for entry in said] == ["/x/b"]
+    assert [one["MESSAGE"] for one in journald.entries()] == ["skipped"]
+    assert (folder / unsent.UNSENT).exists()
+
+
+def test_a_witness_that_does_not_log(
+    journald: Server, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The evidence is kept as that of any command; where it cannot be, a line says so."""
+    log = made("ctexpire")
+    log.witness(lambda entry, late: False)
+    log.keep_in(str(folder))
+    closed(log)
+    log.close(0)
+    assert (folder / unsent.UNSENT).exists()
+    assert "did not take" not in capsys.readouterr().err
+    log = made("ctexpire")
+    log.witness(lambda entry, late: False)
+    log.keep_in(str(folder / "missing"))
+    closed(log)
+    log.close(0)
+    assert "the log did not take 1 anchor: cttest --anchors will" in capsys.readouterr().err
+    assert journald.entries() == []
+
+
+def test_a_command_ends_when_journald_has_its_anchors(journald: Server) -> None:
+    """It names the unit of an entry by the process that sent it."""
+    log = detached()
+    closed(log)
+    reader = threading.Timer(0.3, journald.read)
+    reader.start()
+    started = time.monotonic()
+    log.close(5)
+    assert 0.2 < time.monotonic() - started < 4
+    reader.join()
+    log = detached()
+    log.send(messages.COUNTERS, "counters")
+    started = time.monotonic()
+    log.close(5)
+    assert time.monotonic() - started < 0.2
