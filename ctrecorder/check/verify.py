@@ -13,7 +13,8 @@ from ctrecorder.check.report import ChainReport, SegmentReport
 from ctrecorder.errors import ArchiveError, CtrecorderError
 from ctrecorder.findings import Finding, FindingKind
 from ctrecorder.folder import Folder
-from ctrecorder.sealing.examine import SealCheck, imported
+from ctrecorder.sealing import imported
+from ctrecorder.sealing.examine import SealCheck
 
 # Prints a line.
 Print = Callable[[str], None]
@@ -89,6 +90,13 @@ def _unchecked_seals(reports: list[SegmentReport]) -> ChainReport:
         found.notes.append("the seals were not checked: that needs --seals")
     if any(one.sealed for one in reports):
         found.notes.append(f"the checksums are keyed: {STATIC}")
+    imports = imported.Imports()
+    strangers = [
+        one.path
+        for one in reports
+        if imports.has(one.path, is_chained=one.is_chained, key=one.seals.key if one.seals else "")
+    ]
+    found.notes += imported.lines_of(strangers, "without a seal")
     return found
 
 
@@ -119,7 +127,8 @@ def _check_seals(reports: list[SegmentReport], seals: SealCheck) -> ChainReport:
     found.findings += seals.found.findings
     found.notes += seals.found.notes
     found.unproved += seals.found.unproved
-    found.unproved += imported([one.path + _how_else(one) for one in others])
+    others_named = [one.path + _how_else(one) for one in others]
+    found.unproved += imported.lines_of(others_named, "that this key did not seal")
     return found
 
 

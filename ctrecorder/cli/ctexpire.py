@@ -138,10 +138,11 @@ def _run(args: argparse.Namespace, log: Log) -> int:
 
 
 def _keys(args: argparse.Namespace) -> KeyUser:
-    from ctrecorder.sealing.locate import configured_state
+    from ctrecorder.sealing.locate import folder_for_use
     from ctrecorder.sealing.successor import KeyUser
 
-    return KeyUser(args.seal_state or configured_state(args.config))
+    folder, wrong = folder_for_use(args.seal_state, args.config)
+    return KeyUser(folder, wrong=wrong)
 
 
 def _change_holds(args: argparse.Namespace, log: Log) -> int:

@@ -274,7 +274,8 @@ def show(
     states: Mapping[str, LiveState],
 ) -> tuple[int, bool]:
     """Write the lines, and on stderr the holes; returns the number of lines, and if it is proved
-    that they are all.  What the lines themselves prove to be missing comes after them.
+    that they are all.  What the lines themselves prove to be missing comes after them, and which
+    imported files were read.
 
     `audit` counts the lines too.  `states`: of the recorders that run.
     """
@@ -282,6 +283,7 @@ def show(
     from ctrecorder.query.events import list_events
     from ctrecorder.query.listing import shown_in_listing, verdict_of_listing
     from ctrecorder.render.holes import describe
+    from ctrecorder.sealing.imported import imported, line_of
 
     now = time.time_ns()
     verdict = verdict_of_listing(opened, states, now)
@@ -304,6 +306,8 @@ def show(
         for hole in shown_in_listing(verdict, opened.query, strict=args.strict):
             if hole not in shown:
                 common.report("ctlist", describe(hole, utc=args.utc))
+    if rests_on := imported(opened.segments, opened.query.since, opened.query.until):
+        common.report("ctlist", line_of(rests_on))
     audit.verdict, audit.proved = verdict.completeness.value, verdict.proved
     return audit.rows, verdict.proved
 

@@ -117,13 +117,14 @@ def squeeze(args: argparse.Namespace) -> int:
     needed = ["resolution", "keep"] + ["folder"] * (not args.file and not args.folder)
     notices = merge(args, "squeeze", needed)
 
-    from ctrecorder.sealing.locate import configured_state
+    from ctrecorder.sealing.locate import folder_for_use
     from ctrecorder.service.key import find_key
     from ctrecorder.service.log import Log
     from ctrecorder.service.messages import WRONG_SETTING
     from ctrecorder.witness.owner import become_owner
 
-    key, state = find_key(args.key, args.config), configured_state(args.config)
+    key = find_key(args.key, args.config)
+    state, wrong = folder_for_use(args.seal_state, args.config)
     path, output = (os.path.abspath(name) if name else None for name in (args.file, args.output))
     folder = os.path.dirname(path) if path else os.path.abspath(args.folder)
     scribe = become_owner("ctsqueeze", folder, output)
@@ -132,7 +133,7 @@ def squeeze(args: argparse.Namespace) -> int:
     from ctrecorder.maintain.squeeze_all import ArchiveSqueeze
     from ctrecorder.sealing.successor import KeyUser
 
-    keys = KeyUser(args.seal_state or state)
+    keys = KeyUser(state, wrong=wrong)
     settings = SqueezeOptions(
         args.resolution, args.level, args.keep_ids, args.keep, key, keys, args.only_sealed
     )

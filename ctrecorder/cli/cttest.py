@@ -148,16 +148,21 @@ def _verification_key() -> bytes:
     if sys.stdin is None:
         raise UsageError("--seals reads the verification key from standard input, which is closed")
     if not sys.stdin.isatty():
-        data = sys.stdin.buffer.read(_MAX_KEY_TEXT)
-        return parse_key_text(data.decode("utf-8", "replace"))
-    try:
-        lines = [
-            getpass.getpass(f"Verification key, line {number} of {TEXT_LINES}: ")
-            for number in range(1, TEXT_LINES + 1)
-        ]
-    except EOFError as error:
-        raise UsageError("no verification key was given") from error
-    return parse_key_text("".join(lines))
+        text = sys.stdin.buffer.read(_MAX_KEY_TEXT).decode("utf-8", "replace")
+    else:
+        try:
+            text = "".join(
+                getpass.getpass(f"Verification key, line {number} of {TEXT_LINES}: ")
+                for number in range(1, TEXT_LINES + 1)
+            )
+        except EOFError:
+            text = ""
+    if not text.strip():
+        raise UsageError(
+            "no verification key was given: --seals reads it from standard input, such as "
+            "`cttest --seals < KEY`"
+        )
+    return parse_key_text(text)
 
 
 def save(args: argparse.Namespace) -> int:
@@ -165,12 +170,13 @@ def save(args: argparse.Namespace) -> int:
     if not (args.repair and args.output) or args.paths:
         raise UsageError("to repair a segment, give it and the new segment: --repair FILE -o NEW")
 
-    from ctrecorder.sealing.locate import configured_state
+    from ctrecorder.sealing.locate import folder_for_use
     from ctrecorder.service import key as sealing
     from ctrecorder.service.log import Log
     from ctrecorder.witness.owner import become_owner
 
-    key, state = sealing.find_key(args.key, args.config), configured_state(args.config)
+    key = sealing.find_key(args.key, args.config)
+    state, wrong = folder_for_use(args.seal_state, args.config)
     path, output = os.path.abspath(args.repair), os.path.abspath(args.output)
     scribe = become_owner("cttest", os.path.dirname(path), output)
 
@@ -178,7 +184,7 @@ def save(args: argparse.Namespace) -> int:
     from ctrecorder.sealing.successor import KeyUser
     from ctrecorder.terminal import count
 
-    repaired = repair.repair(path, output, key, KeyUser(args.seal_state or state))
+    repaired = repair.repair(path, output, key, KeyUser(state, wrong=wrong))
     with Log("cttest") as log:
         log.witness(scribe)
         log.keep_in(os.path.dirname(output))

@@ -38,6 +38,7 @@ def answer(args: argparse.Namespace, audit: Audit) -> int:
     from ctrecorder.query import who
     from ctrecorder.query.verdict import Completeness
     from ctrecorder.render import who as render_who
+    from ctrecorder.sealing.imported import line_of
 
     asked = ask(args, time.time_ns())
     found = _found(args, asked)
@@ -65,6 +66,7 @@ def answer(args: argparse.Namespace, audit: Audit) -> int:
             *([] if audit.rows else ["nobody"]),
             *_verdict_lines(found, utc=args.utc),
             *(_clock_line(one, named=len(found.clocks) > 1) for one in found.clocks),
+            *([printable(line_of(found.imported))] if found.imported else []),
         ]
     common.write_out("".join(f"{line}\n" for line in lines).encode())
     for path, instead in found.copies:
@@ -162,6 +164,8 @@ def _summary(found: who.Answer) -> dict[str, object]:
         facts["accepted"] = [holes.as_json(hole, *window) for hole in verdict.accepted]
     if verdict.until is not None:
         facts["complete_until"] = rfc3339(verdict.until)
+    if found.imported:
+        facts["imported"] = found.imported
     if found.clocks:
         facts["clocks"] = [_clock_json(one) for one in found.clocks]
     return facts

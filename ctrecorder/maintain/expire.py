@@ -22,8 +22,9 @@ from ctrecorder.errors import ArchiveError, CtrecorderError, ExitCode, GoneError
 from ctrecorder.filelock import Holder
 from ctrecorder.folder import Folder
 from ctrecorder.maintain.ages import Age, SegmentTimes, ages, times_of
+from ctrecorder.sealing.header import sealed_by
 from ctrecorder.sealing.state import NoKeyError
-from ctrecorder.sealing.successor import KeyUser, sealed_by
+from ctrecorder.sealing.successor import KeyUser
 from ctrecorder.segment.recording import Recording
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
@@ -167,6 +168,7 @@ class Expiry:
                 reason,
             )
             descriptor = segment.file.descriptor
+            self.seals.refuse_unknown(segment)
             with lock.locked(candidate.path, descriptor, Holder.EXPIRE, folder) as held:
                 # An interrupted run may have left a receipt already.
                 if not (receipt.hashes and _receipt_line(folder, receipt)):

@@ -12,7 +12,7 @@ from ctrecorder.errors import ExitCode, UsageError
 from ctrecorder.folder import Folder
 from ctrecorder.maintain.expire import candidates
 from ctrecorder.sealing import locate
-from ctrecorder.sealing.state import NoKeyError
+from ctrecorder.sealing.state import NoKeyError, SealError
 from ctrecorder.sealing.successor import KeyUser
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
@@ -35,7 +35,8 @@ def hold(
 
     `seals`: the keys of the ledgers in `folder`, which note it.  `trust_clock`: as in Limits.
 
-    Returns the exit code.  Raises UsageError, ArchiveError.
+    Returns the exit code: 2 if the hold is set, and a ledger could not note it.  Raises UsageError,
+    ArchiveError.
     """
     since, until = period
     now = time.time_ns()
@@ -45,13 +46,19 @@ def hold(
         raise UsageError("the hold ends before or where it begins: see --since and --until")
     with retention.exclusive(folder) as archive:
         added = retention.add_hold(archive, begin, end, reason, now, login_user().name)
-        _seal(archive, added, retention.hold_hash(added), log, seals)
+        is_sealed = True
+        try:
+            _seal(archive, added, retention.hold_hash(added), log, seals)
+        except SealError as error:  # it keeps segments all the same
+            is_sealed = False
+            text = f"{error}: the ledger does not note the hold"
+            log.send(messages.SKIPPED, text, path=folder, error=str(error))
         found, unreadable = candidates(folder, now, trust_clock=trust_clock, with_starts=True)
     kept = sum(one.held_by([added]) is not None for one in found)
     _log_result("set", added, log, f", keeps {count(kept, 'segment')}")
     for path, reason_unread in unreadable:
         log.send(messages.SKIPPED, reason_unread, path=path, error=reason_unread)
-    return ExitCode.FAILED if unreadable else ExitCode.OK
+    return ExitCode.OK if is_sealed and not unreadable else ExitCode.FAILED
 
 
 def release(folder: str, number: int, log: Log, seals: KeyUser) -> int:

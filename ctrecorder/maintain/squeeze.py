@@ -23,7 +23,8 @@ from ctrecorder.maintain.notes import Notes, kept_notes
 from ctrecorder.maintain.ordering import RESOLUTIONS, BlockOrdering
 from ctrecorder.maintain.paired import PairedSegment, Progress
 from ctrecorder.maintain.successor import Successor, successor_of
-from ctrecorder.sealing.successor import KeyUser, sealed_by
+from ctrecorder.sealing.header import sealed_by
+from ctrecorder.sealing.successor import KeyUser
 from ctrecorder.segment.pending import addresses_block, mark_block
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.recording import Recording

@@ -48,6 +48,7 @@ from ctrecorder.query.open import Archive, ScanStats, open_archive
 from ctrecorder.query.parse import parse_network, parse_ports
 from ctrecorder.query.selection import select
 from ctrecorder.query.verdict import Verdict, judge, needs_earlier
+from ctrecorder.sealing.imported import imported
 from ctrecorder.segment.recording import Recording
 from ctrecorder.terminal import count
 
@@ -85,6 +86,7 @@ class Answer:
     `findings`: what is damaged in the others.
     `copies`: as in `Archive`.
     `clocks`: how right the clocks were that recorded it.
+    `imported`: files that it rests on, and that nothing proves; see `sealing.imported`.
     `stats`: what was read.
     """
 
@@ -98,6 +100,7 @@ class Answer:
     copies: list[tuple[str, str]]
     clocks: list[ClockState]
     stats: ScanStats
+    imported: list[str]
 
     def __len__(self) -> int:
         return sum(map(len, self.tables))
@@ -173,6 +176,7 @@ def answer(
                     archive.copies,
                     clocks(archive.segments, who_query.since, who_query.until),
                     archive.query.stats,
+                    imported(archive.segments, _rests_from(tables, who_query), who_query.until),
                 )
         finally:
             archive.close()
@@ -180,6 +184,11 @@ def answer(
             before *= _WIDENING_FACTOR
         if end_outside:
             after *= _WIDENING_FACTOR
+
+
+def _rests_from(tables: list[Table], who_query: WhoQuery) -> int:
+    """The first time of what the answer rests on: a candidate can have begun before the window."""
+    return min([who_query.since, *(int(_without_start(one)[1].min()) for one in tables)])
 
 
 def _scope(who_query: WhoQuery) -> Scope:

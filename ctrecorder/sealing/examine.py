@@ -11,8 +11,8 @@ from ctrecorder.archive import retention
 from ctrecorder.ctlog.frame import FRAME, HASHED, Kind
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.folder import Folder
+from ctrecorder.sealing.header import begun_in, sealed_by
 from ctrecorder.sealing.ledgerfile import read_ledger
-from ctrecorder.sealing.successor import begun_in, sealed_by
 from ctrecorder.seals import check_segments
 from ctrecorder.seals.block import parse_seal
 from ctrecorder.seals.check_ledger import CheckedLedger
@@ -21,7 +21,6 @@ from ctrecorder.seals.evidence import SealAt, SealedSegment, SealFindings
 from ctrecorder.seals.keys import EPOCH_SECONDS, EpochKeys
 from ctrecorder.seals.ledger import file_name
 from ctrecorder.segment.reader import Segment
-from ctrecorder.terminal import count
 
 # Seals are due each epoch; the recorder makes one at its next flush.
 _OVERDUE_NS = (2 * EPOCH_SECONDS + 60) * times.SECOND
@@ -153,11 +152,3 @@ class SealCheck:
                 f"{ledger.path}: ends at {until} UTC, although the recorder was not stopped: what "
                 "it recorded since is missing or not sealed, if this is no older copy"
             )
-
-
-def imported(paths: Sequence[str]) -> list[str]:
-    """The lines about files that no key proves."""
-    if not paths:
-        return []
-    head = f"imported: proves nothing: {count(len(paths), 'file')} that this key did not seal:"
-    return [head, *(f"  {path}" for path in paths)]

@@ -38,9 +38,21 @@ def configured_state(config: str | None) -> str | None:
 
     Raises UsageError.
     """
-    choice = read(config).choose("seal")
+    choice = read(config).choose("seal", needed=["state"])
     choice.raise_refusals()
     return choice.texts["state"] or None
+
+
+def folder_for_use(named: str | None, config: str | None) -> tuple[str | None, str]:
+    """The folder of the key for a command beside the recorder: that of an option (`named`), or that
+    of the configuration; None: keys are found by their id.  And what is wrong with the setting.
+
+    Raises UsageError if there is no such configuration.
+    """
+    if named:
+        return named, ""
+    choice = read(config).choose("seal", needed=["state"])
+    return choice.texts.get("state") or None, "; ".join(choice.refusals)
 
 
 def _stem(path: str) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ctrecorder.sealing.epoch import Clocks, exclusive
+from ctrecorder.sealing.header import begun_in, sealed_by
 from ctrecorder.sealing.live import last_seal
 from ctrecorder.sealing.locate import find_state
-from ctrecorder.sealing.state import NoKeyError
+from ctrecorder.sealing.state import NoKeyError, SealError
 from ctrecorder.seals.block import is_right
 from ctrecorder.seals.ledger import Json
 from ctrecorder.segment.reader import Segment
@@ -20,13 +22,26 @@ from ctrecorder.segment.writer import SegmentWriter
 
 @dataclass(frozen=True)
 class KeyUser:
-    """A command that uses keys.  `named`: the folder that an option names; None: found by the id.
+    """A command that uses keys.
+
+    `named`, `wrong`: as of `locate.folder_for_use`.  If the setting is wrong, only a key that is
+    found without it can be used.
 
     Methods raise SealError; NoKeyError if the key is not on this machine.
     """
 
     named: str | None = None
     clocks: Clocks = field(default_factory=Clocks)
+    wrong: str = ""
+
+    def find(self, key_id: str) -> str:
+        """The folder with the key `key_id`."""
+        try:
+            return find_state(key_id, self.named)
+        except NoKeyError as error:
+            if self.wrong:  # it may be in the folder that was meant
+                raise SealError(f"{self.wrong}; {error}") from error
+            raise
 
     def close(
         self,
@@ -45,7 +60,7 @@ class KeyUser:
             return
         writer.sync()  # all but the end, before the key is locked
         folder, name = os.path.split(old.path)
-        with exclusive(find_state(key_id, self.named), folder, self.clocks) as key:
+        with exclusive(self.find(key_id), folder, self.clocks) as key:
             found = last_seal(old)
             if found is not None:
                 last, head = found
@@ -65,28 +80,17 @@ class KeyUser:
     def has_key_of(self, old: Recording) -> bool:
         """Whether `old` is sealed, with a key that is on this machine."""
         try:
-            return bool(sealed_by(old) and find_state(sealed_by(old), self.named))
+            return bool(sealed_by(old) and self.find(sealed_by(old)))
         except NoKeyError:
             return False
 
+    def refuse_unknown(self, old: Recording) -> None:
+        """Raise SealError if `old` is sealed with a key whose folder a wrong setting hides."""
+        with contextlib.suppress(NoKeyError):
+            if sealed_by(old):
+                self.find(sealed_by(old))
+
     def note(self, key_id: str, folder: str, what: str, facts: Json) -> None:
         """Note a use of the key in the ledger in `folder`."""
-        with exclusive(find_state(key_id, self.named), folder, self.clocks) as key:
+        with exclusive(self.find(key_id), folder, self.clocks) as key:
             key.note(what, facts)
-
-
-def sealed_by(segment: Recording) -> str:
-    """The id of the key of a segment; "" if it is not sealed forward.
-
-    A segment with a static key is not: its hashes, over which a seal is, could not be checked.
-    """
-    header = segment.header
-    key = (header.seals or {}).get("key")
-    is_sealed = isinstance(key, str) and not header.has_legacy and header.sealed is not True
-    return str(key) if is_sealed else ""
-
-
-def begun_in(segment: Recording) -> int:
-    """The epoch in which a segment was begun, by its header; 0 if it names none."""
-    epoch = (segment.header.seals or {}).get("epoch")
-    return epoch if type(epoch) is int and 0 <= epoch < 1 << 32 else 0

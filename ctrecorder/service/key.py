@@ -51,7 +51,7 @@ def find_key(named: str | None, config_path: str | None) -> bytes:
     """
     if named:
         return read_key(named)
-    choice = read(config_path).choose("seal")
+    choice = read(config_path).choose("seal", needed=["key"])
     choice.raise_refusals()
     return read_key(choice.texts["key"])
 
@@ -64,7 +64,7 @@ def find_key_for_reading(named: str | None, config_path: str | None) -> tuple[by
     """
     if named:
         return read_key(named), ""
-    choice = read(config_path).choose("seal")
+    choice = read(config_path).choose("seal", needed=["key"])
     if choice.refusals:
         why = f"{choice.refusals[0]}: seals are not checked; give the file of the key with --key"
         return b"", why

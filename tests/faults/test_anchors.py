@@ -156,6 +156,7 @@ def closed(history: History, journald: Journald, who: tuple[str, ...]) -> None:
 LIES = [deleted, squeezed, first_squeezed, repaired, closed]
 
 
+@pytest.mark.claim("logged")
 @pytest.mark.parametrize("who", [AS_OWNER, AS_STRANGER], ids=["recorder", "stranger"])
 @pytest.mark.parametrize("lie", LIES, ids=lambda lie: lie.__name__)
 def test_who_logs_it_himself(
@@ -177,6 +178,7 @@ def test_who_logs_it_himself(
     table.add_row(f"logged by a {'stranger' if uid == STRANGER else 'recorder'}: {lie.__name__}")
 
 
+@pytest.mark.claim("root-logged")
 def test_with_root_the_same_lies_are_believed(history: History, journald: Journald) -> None:
     """So what finds them above is the sender, and nothing else."""
     deleted(history, journald, ())

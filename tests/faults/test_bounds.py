@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from ctrecorder import uapi
 from ctrecorder.columns import Event, Table, bits
-from ctrecorder.ctlog.frame import MAX_ROWS
+from ctrecorder.ctlog.frame import FRAME, MAGIC, MAX_ROWS, NO_HASH, Kind, pack_block
 from ctrecorder.ctlog.header import Header
 from ctrecorder.segment.writer import SegmentWriter
 from tests.support.faulttable import Table as Faults
@@ -20,6 +21,8 @@ from tests.support.router import CHECKOUT
 SECOND = 1_000_000_000
 T = 1_700_000_000 * SECOND
 PEAK_KIB = 300 << 10
+# It takes less than one; more than a minute without the bound.
+BAD_BLOCKS_SECONDS = 10
 
 
 def measured(*command: str | Path, folder: Path) -> int:
@@ -62,6 +65,7 @@ def opening(first: int, count: int, kind: str) -> Table:
     return Table(uapi.AF_INET, count, {**columns, "present": np.full(count, present, np.uint32)})
 
 
+@pytest.mark.claim("bomb")
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("kind", ["one key", "many keys"])
 def test_open_flows(tmp_path: Path, kind: str, table: Faults) -> None:
@@ -78,3 +82,24 @@ def test_open_flows(tmp_path: Path, kind: str, table: Faults) -> None:
     assert measured("ctsqueeze", "-f", path, "-o", new, folder=tmp_path) < PEAK_KIB
     assert f"{rows:,} connections" in (tmp_path / "err").read_text()
     table.add_row(f"open flows, {kind}")
+
+
+@pytest.mark.unmeasured
+@pytest.mark.claim("bad-blocks")
+def test_bad_blocks(tmp_path: Path, table: Faults) -> None:
+    """Thousands between good ones, each of which claims all of the file: 8 MiB took minutes."""
+    path, size = tmp_path / "a.ctlog", 8 << 20
+    SegmentWriter.create(str(path), Header()).abandon()
+    data = bytearray(path.read_bytes())
+    good = pack_block(Kind.GAP, b'{"reason":"x"}', NO_HASH, (1, 1))
+    while len(data) < size:
+        lie = (MAGIC, Kind.GAP, 0, 1, 0, 0, size - len(data), 1, 1, NO_HASH, b"\1" * 16)
+        data += FRAME.pack(*lie) + good
+    path.write_bytes(data + bytes(4096))
+    for command in ("cttest", "ctlist"):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([CHECKOUT / "bin" / command, path], capture_output=True, text=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert "too many false blocks" in done.stdout + done.stderr
+        assert after.ru_utime - before.ru_utime < BAD_BLOCKS_SECONDS
+    table.add_row("bad blocks between good ones", tried=2)

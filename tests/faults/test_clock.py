@@ -73,6 +73,7 @@ def sequence(path: Path) -> int:
         return segment.header.sequence
 
 
+@pytest.mark.claim("clock")
 @pytest.mark.parametrize("minutes", [1440, 60], ids=["daily", "hourly"])
 def test_steps(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table, minutes: int) -> None:
     """Forth and back: all flows once, a MARK and a GAP a step; the chain goes on through years that

@@ -173,6 +173,7 @@ def at_most_a_flush(account: Account, traffic: Traffic, dead: list[tuple[int, in
         )
 
 
+@pytest.mark.claim("power")
 def test_kill_9(lab: Lab, traffic: Traffic, tmp_path: Path, table: Faults) -> None:
     """Again and again under traffic: at most the last flush is gone, and it lies in a GAP that
     begins at the last block.
@@ -205,6 +206,7 @@ def test_kill_9(lab: Lab, traffic: Traffic, tmp_path: Path, table: Faults) -> No
     table.add("kill -9", account, tried=len(killed))
 
 
+@pytest.mark.claim("power")
 def test_power_cut(lab: Lab, traffic: Traffic, tmp_path: Path, table: Faults) -> None:
     """Nothing more reaches the disk, the recorder dies, the machine comes back: what it had synced
     is there.

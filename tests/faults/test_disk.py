@@ -32,6 +32,7 @@ def ext4(folder: Path) -> Iterator[Path]:
         yield disk.folder
 
 
+@pytest.mark.claim("full")
 @pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
 @pytest.mark.parametrize("leave", [0, 4096, 10_000], ids=["at once", "half-way", "later"])
 def test_disk_full(
@@ -110,6 +111,7 @@ def test_memory_is_bounded(lab: Lab, traffic: Traffic, tmp_path: Path, table: Ta
         table.add("disk full, and memory too", account)
 
 
+@pytest.mark.claim("full")
 @pytest.mark.parametrize("how", ["EIO", "read-only"])
 def test_disk_breaks(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table, how: str) -> None:
     """Every call fails, until the disk is checked and mounted anew: what was not synced is written

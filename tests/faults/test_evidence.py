@@ -114,6 +114,7 @@ def test_found_by_itself(history: History, forge: Callable[[History], None], tab
     table.add_row(f"forged: {forge.__name__.replace('_', ' ')}")
 
 
+@pytest.mark.claim("byte")
 def test_a_changed_byte(history: History, table: Table) -> None:
     """Here and there in each segment."""
     tried = 0

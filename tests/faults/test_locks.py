@@ -107,6 +107,7 @@ def run(command: str, *arguments: object) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.claim("locks")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_reader_stops_nothing(
     lab: Lab, traffic: Traffic, folder: Path, kind: str, table: Table

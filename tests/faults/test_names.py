@@ -105,6 +105,7 @@ def test_a_link_for_the_next_segment(tmp_path: Path, victim: Path, dangling: boo
     assert files.first_free(str(path)) == str(path.with_name("1200-1.ctlog"))
 
 
+@pytest.mark.claim("links")
 def test_links_for_a_recorder(lab: Lab, tmp_path: Path, victim: Path, table: Table) -> None:
     """For its first segment, for each of the next seconds', and for its pid file."""
     folder = tmp_path / "log"
@@ -130,6 +131,7 @@ def test_links_for_a_recorder(lab: Lab, tmp_path: Path, victim: Path, table: Tab
     table.add_row("links planted for a recorder", tried=21)
 
 
+@pytest.mark.claim("links")
 def test_a_link_for_what_ctsqueeze_makes(tmp_path: Path, victim: Path) -> None:
     """Its hidden file beside the segment, and the file of -o."""
     history = History(tmp_path / "log")
@@ -164,6 +166,7 @@ def test_a_segment_that_is_a_link(tmp_path: Path, command: str) -> None:
     assert {path.name: path.read_bytes() for path in paths(outside.folder)} == before
 
 
+@pytest.mark.claim("links")
 @pytest.mark.parametrize("name", [RECEIPTS, HOLDS, f".{HOLDS}.new"])
 def test_a_link_for_what_ctexpire_writes(tmp_path: Path, victim: Path, name: str) -> None:
     """A receipt that would be written elsewhere: nothing is deleted."""

@@ -201,6 +201,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 }
 
 
+@pytest.mark.claim("bomb")
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs(name: str, tmp_path: Path, table: Table) -> None:
@@ -243,6 +244,7 @@ def test_a_refusal_names_its_offset(tmp_path: Path) -> None:
         assert f"{path}: at byte {begin}: " in cttest(path, code=1)
 
 
+@pytest.mark.claim("terminal")
 @pytest.mark.parametrize(
     "hostile",
     [

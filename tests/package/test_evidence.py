@@ -241,6 +241,7 @@ def test_the_units_entries_count(router: Router) -> None:
     assert {entry["_SYSTEMD_UNIT"] for entry in logged} == {"ctexpire.service"}
 
 
+@pytest.mark.claim("logged")
 @pytest.mark.usefixtures("anew")
 @pytest.mark.parametrize("who", AS_RECORDER)
 def test_who_has_the_recorders_uid_logs_it_himself(router: Router, copy: str, who: str) -> None:

@@ -6,14 +6,54 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from ctrecorder.service import messages
 from tests.package.test_lifecycle import talk
 from tests.support.booted import LOGS, Router
 
 STATE = "/var/lib/ctrecorder/ctrecorder"
 TIMER, JOB = "ctsqueeze-sealed.timer", "ctsqueeze-sealed.service"
+COPY = "/tmp/copy"
+AS_RECORDER = ("setpriv", "--reuid=ctrecorder", "--regid=ctrecorder", "--init-groups", "--")
+# What the recorder's user does to a squeezed segment.
+ATTACKER = """
+import os, sys
+from dataclasses import replace
+from ctrecorder.archive import chain
+from ctrecorder.ctlog.header import Header
+from ctrecorder.segment.reader import Segment
+from ctrecorder.segment.writer import SegmentWriter
+attack, path = sys.argv[1:]
+if attack == "removed":
+    os.unlink(path)
+elif attack == "cut":
+    with Segment(path) as old:
+        end = old.footer_at
+    os.truncate(path, end)
+elif attack == "slipped-in":
+    SegmentWriter.create(path + ".slipped", Header(legacy={})).close()
+else:
+    with Segment(path) as old:
+        header = replace(old.header, replaces=chain.successor(old), squeezed={}, seals=None)
+        new = SegmentWriter.create(path + ".new", header, old.previous_hash)
+    new.close()
+    os.rename(new.path, path)
+"""
+# The exit code of cttest, and what it says, by the attack.
+FOUND = {
+    "removed": (1, "is not here"),
+    "cut": (1, "damaged"),
+    "replaced": (1, "its end in epoch "),
+    "slipped-in": (2, "imported: proves nothing: 2 files"),
+}
 
 
+@pytest.mark.claim("removed")
+@pytest.mark.claim("cut")
+@pytest.mark.claim("replaced")
+@pytest.mark.claim("slipped-in")
+@pytest.mark.claim("hold")
 def test_a_router_is_sealed(bare: Router, packages: dict[str, Path]) -> None:
     bare.install(packages[bare.suite])
     shown = bare.show(TIMER, "ActiveState", "UnitFileState")
@@ -43,6 +83,16 @@ def test_a_router_is_sealed(bare: Router, packages: dict[str, Path]) -> None:
     assert "seals: " not in said
     assert "sealed late" not in said
     assert "check on another one" in said
+
+    # An intruder with the uid of the recorder, in a copy: what the journal has is out of reach.
+    [entry] = bare.journal(*squeezed)
+    for attack, (code, told) in FOUND.items():
+        bare.sh(f"rm -rf {COPY}; cp -a {LOGS} {COPY}")
+        path = entry["CTRECORDER_PATH"].replace(LOGS, COPY)
+        bare.run(*AS_RECORDER, "/usr/bin/python3", "-c", ATTACKER, attack, path)
+        for anchors in ([], ["--anchors", "journal"]):
+            done = bare.run("cttest", "--seals", *anchors, COPY, stdin=key, check=False)
+            assert (done.returncode, told in done.stdout) == (code, True), done.stdout
 
     # An intruder who is root.
     bare.sh(f"sed -i 's/case 17/case 71/' {LOGS}/ctexpire.holds")

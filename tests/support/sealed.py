@@ -97,9 +97,11 @@ class Recording:
     def rows(self, rows: int) -> Table:
         return tables.events(2, rows, seed=self.number)
 
-    def record(self, epochs: int = 2, *, queue: WriteQueue | None = None) -> Path:
+    def record(
+        self, epochs: int = 2, *, queue: WriteQueue | None = None, sealed: bool = True
+    ) -> Path:
         """Record one segment of some epochs; returns its path."""
-        running = queue or self.start()
+        running = queue or self.start(sealed=sealed)
         path = Path(running.path)
         for _ in range(epochs):
             self.add(running)

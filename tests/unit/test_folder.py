@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -30,38 +29,6 @@ from tests.support.router import CHECKOUT
 from tests.support.slow_pairing import DESTROY, NEW, SECOND, T, row, table
 
 NOBODY, NOGROUP = 65534, 65534
-ROUNDS = 150
-# Exchanges each new segment that is not finished, and the lock file, for a link, in turns a
-# symbolic and a hard one; prints how often.
-ATTACKER = """
-import os, sys
-link, file = sys.argv[1:]
-count = 0
-print("ready", flush=True)
-os.set_blocking(0, False)
-while True:
-    try:
-        if os.read(0, 1) == b"":
-            break
-    except BlockingIOError:
-        pass
-    for name in os.listdir("."):
-        if not name.startswith((".squeezing-", ".repairing-", ".ctrecorder.lock")):
-            continue
-        try:
-            status = os.lstat(name)
-            if status.st_nlink > 1 or os.path.islink(name):
-                continue
-            os.unlink(name)
-            if count % 2:
-                os.symlink(link, name)
-            else:
-                os.link(file, name)
-            count += 1
-        except OSError:
-            pass
-print(count)
-"""
 
 
 @pytest.fixture
@@ -101,71 +68,6 @@ def secret(path: Path, mode: int = 0o600) -> Path:
     path.write_bytes(b"secret")
     path.chmod(mode)
     return path
-
-
-@pytest.mark.slow
-def test_an_attacker_swaps_the_new_segment_while_root_squeezes(folder: Path, public: Path) -> None:
-    """As another user, in a loop: owner, mode and content of root's files never change, and no
-    segment is lost.
-    """
-    link = secret(public / "link")
-    file = secret(
-        public / "file", 0o666
-    )  # fs.protected_hardlinks lets others link only what they can write
-    raw = record(public / "raw").read_bytes()
-    path = folder / "a.ctlog"
-    attacker = subprocess.Popen(
-        [sys.executable, "-c", ATTACKER, link, file],
-        cwd=folder,
-        user=NOBODY,
-        group=NOGROUP,
-        extra_groups=[],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert attacker.stdin
-    assert attacker.stdout
-    try:
-        assert attacker.stdout.readline() == "ready\n"
-        refused = []
-        for number in range(ROUNDS):
-            path.write_bytes(raw)
-            os.chown(path, NOBODY, NOGROUP)
-            path.chmod(0o640)
-            try:
-                squeeze(str(path), SqueezeOptions(keep=number % 2 == 1))
-            except CtrecorderError as error:
-                refused.append((str(error), path.read_bytes()))
-                path.unlink()  # it may be a link of the attacker's
-                path.write_bytes(raw)
-            else:
-                with Segment(str(path)) as segment:
-                    assert segment.state == "closed"
-                    assert segment.header.is_squeezed
-            try:
-                repair(str(path), str(folder / "saved"))
-            except CtrecorderError as error:
-                refused.append((str(error), raw))
-            for saved in folder.glob("saved"):
-                saved.unlink()
-            for kept in folder.glob("replaced/*"):
-                assert kept.read_bytes() == raw
-                kept.unlink()
-            assert state(link) == (0o100600, 0, 0, 1, b"secret")
-            assert (file.stat().st_mode, file.stat().st_uid, file.read_bytes()) == (
-                0o100666,
-                0,
-                b"secret",
-            )
-    finally:
-        attacker.stdin.close()
-        swapped = int(attacker.stdout.read())
-        attacker.stdout.close()
-        attacker.wait(10)
-    assert swapped > ROUNDS // 10
-    assert refused
-    assert all(content == raw or "exchanged" in why for why, content in refused)
 
 
 def by_hand(command: str, *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from ctrecorder.archive.retention import HOLDS, RECEIPTS
 from ctrecorder.cli import ctexpire, ctrecord, ctsqueeze, cttest
 from ctrecorder.sealing import locate
 from ctrecorder.sealing.state import SealError
 from ctrecorder.seals.keys import key_id, key_text, parse_key_text
 from ctrecorder.service.config import read
 from ctrecorder.times import DAY
+from tests.support.history import History
 from tests.support.sealed import Recording
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -132,10 +134,14 @@ def test_cttest_reads_the_key_from_standard_input(
     told = capsys.readouterr()
     assert "sealed until" in told.out
     assert told.err == ""
-    for text in ("", "nonsense", key_text(ours.key)[:-1]):
+    for text in ("nonsense", key_text(ours.key)[:-1]):
         typed(monkeypatch, text)
         assert cttest.main(arguments) == 2
         assert "not a verification key" in capsys.readouterr().err
+    for nothing in ("", "\n", " \n\n"):
+        typed(monkeypatch, nothing)
+        assert cttest.main(arguments) == 2
+        assert "no verification key was given" in capsys.readouterr().err
     path.unlink()
     typed(monkeypatch, key_text(ours.key).lower())
     assert cttest.main(arguments) == 1
@@ -182,13 +188,43 @@ def test_the_commands_find_the_key_by_its_id(
     assert ours.check()[1] == []
 
 
+@pytest.mark.parametrize("line", ["state = lib/here", "stat = /srv/key"])
+def test_a_wrong_setting_keeps_what_is_sealed_and_nothing_else(
+    config: Path, tmp_path: Path, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The key may be in the folder that was meant: then nothing is deleted or released unsealed."""
+    ours = Recording(tmp_path)
+    sealed = ours.record(1)
+    plain = History(tmp_path / "other").paths[0].rename(ours.folder / "plain.ctlog")
+    config.write_text(f"[seal]\n{line}\n")
+    where = ["-c", str(config), str(ours.folder)]
+    assert ctexpire.main(["--max-age", "1s", "--trust-clock", *where]) == 2
+    assert f"{config}: line 2: " in capsys.readouterr().err
+    assert sealed.exists()
+    assert not plain.exists()
+    assert sealed.name not in (ours.folder / RECEIPTS).read_text()
+    assert ctexpire.main(["--hold", "--reason", "case 17", *where]) == 2
+    told = capsys.readouterr().err
+    assert "the ledger does not note the hold" in told
+    assert "hold 1 set" in told
+    assert ctexpire.main(["--release", "1", *where]) == 2
+    assert ctexpire.main(["--holds", *where]) == 0, "it is held"
+    (ours.folder / HOLDS).unlink()
+    assert ours.check()[0] == 0
+
+    # A key that is found by its id is the right one, whatever was meant.
+    (tmp_path / "lib").mkdir()
+    ours.state = ours.state.rename(tmp_path / "lib" / "any-name")
+    assert ctexpire.main(["--max-age", "1s", "--trust-clock", *where]) == 0
+    assert not sealed.exists()
+    assert ours.check()[1] == []
+
+
 def test_only_sealed(config: Path, tmp_path: Path) -> None:
     ours = Recording(tmp_path)
     sealed = ours.record(1)
     (tmp_path / "lib").mkdir()
     ours.state.rename(tmp_path / "lib" / "any-name")
-    from tests.support.history import History
-
     plain = History(tmp_path / "other").paths[0]
     there = plain.rename(ours.folder / "plain.ctlog")
     sizes = [path.stat().st_ino for path in (sealed, there)]

@@ -1,0 +1,598 @@
+"""The attacks of the tables in cttest(1), as the users whom they name, and what cttest finds:
+without options, with anchors, with seals, with both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ctrecorder.archive import chain
+from ctrecorder.archive.retention import HOLDS, RECEIPTS, Receipt
+from ctrecorder.cli import ctlist
+from ctrecorder.ctlog.frame import Kind
+from ctrecorder.ctlog.header import Header
+from ctrecorder.filelock import LOCK_FILE
+from ctrecorder.maintain import holds
+from ctrecorder.maintain.expire import Expiry, Limits
+from ctrecorder.sealing.epoch import EPOCH_NS, exclusive
+from ctrecorder.seals.block import Seal, parse_seal
+from ctrecorder.seals.ledger import pack_line, parse_line
+from ctrecorder.segment.reader import Segment
+from ctrecorder.segment.writer import SegmentWriter
+from ctrecorder.service import messages
+from tests.support.attacked import OWNER, READER, Attacked, Kept, as_user
+from tests.support.claims import BY_NAME, LEVELS
+from tests.support.faulttable import Table
+from tests.support.history import blocks_of
+from tests.support.sealed import Recording
+
+Attack = Callable[[Attacked], None]
+# What each attacker's segment has too many: a connection that never was.
+ROWS = 7
+
+
+@pytest.fixture(scope="module")
+def kept() -> Iterator[dict[bool, Kept]]:
+    # The folders of pytest are root's alone.
+    with tempfile.TemporaryDirectory(prefix="ctrecorder-test-") as name:
+        os.chmod(name, 0o755)
+        yield {
+            sealed: Kept(Path(name) / ("sealed" if sealed else "plain"), sealed=sealed)
+            for sealed in (False, True)
+        }
+
+
+@pytest.fixture(params=LEVELS)
+def level(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def site(kept: dict[bool, Kept], level: str) -> Attacked:
+    """A recording, with seals if the check has them."""
+    return kept[level in ("seals", "both")].fresh()
+
+
+@pytest.fixture
+def check(
+    request: pytest.FixtureRequest,
+    site: Attacked,
+    level: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    table: Table,
+) -> Callable[[Attack], str]:
+    """Makes the attack of the test's claim, and compares what cttest says with it; returns that."""
+    claim = BY_NAME[request.node.get_closest_marker("claim").args[0]]
+
+    def check(attack: Attack) -> str:
+        site.attack(claim, attack)
+        code, said = site.check(level, monkeypatch, capfd)
+        assert code == claim.verdict(level).code, f"{claim.verdict(level)} by {level}:\n{said}"
+        if level == LEVELS[-1]:
+            table.add_row(f"claim: {claim.name}", tried=len(LEVELS))
+        return said
+
+    return check
+
+
+def test_without_an_attack_all_is_whole(
+    site: Attacked,
+    level: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    code, said = site.check(level, monkeypatch, capfd)
+    assert code == 0, said
+    assert "5 segments checked: 5 whole, 0 damaged\n" in said
+
+
+def present(site: Attacked) -> tuple[bytes, int]:
+    """The present key, as its user finds it."""
+    ours = site.ours
+    with exclusive(str(ours.state), str(ours.folder), ours.clock.clocks) as key:
+        return key.key, key.epoch
+
+
+def put(
+    site: Attacked, old: Path, seals: list[tuple[bytes, int, int]] | None = None, **members: object
+) -> SegmentWriter:
+    """Put a segment with other rows in the place of `old`, as one that replaces it unless `members`
+    says otherwise.
+
+    `seals`: the key, epoch and `since` of each seal.
+    """
+    with Segment(str(old)) as segment:
+        claimed = {"replaces": chain.successor(segment), "squeezed": {}, **members}
+        header = replace(segment.header, **claimed)  # type: ignore[arg-type]
+        new = SegmentWriter.create(
+            f"{old}.new", header, segment.previous_hash, time_ns=int(segment.index["time_min"][0])
+        )
+    new.append(site.ours.rows(ROWS))
+    for key, epoch, since in seals or []:
+        new.seal(key, epoch, since, site.ours.clock.wall)
+    new.close()
+    os.rename(new.path, old)
+    return new
+
+
+def put_with_key(site: Attacked, old: Path, since: int) -> None:
+    """Put a segment in the place of `old` with the present key, and a line in the ledger."""
+    if not site.sealed:
+        put(site, old)
+        return
+    key, epoch = present(site)
+    with Segment(str(old)) as segment:
+        replaced = segment.last_hash.hex()
+    new = put(site, old, [(key, epoch, since)])
+    facts = {"segment": old.name, "last_hash": new.last_hash.hex(), "replaced": replaced}
+    ours = site.ours
+    with exclusive(str(ours.state), str(ours.folder), ours.clock.clocks) as use:
+        use.note("squeeze", facts)
+
+
+# No attacker, and a stranger's file.
+
+
+@pytest.mark.claim("byte")
+@pytest.mark.parametrize("which", [0, 3, -1])
+def test_byte(check: Callable[[Attack], str], which: int) -> None:
+    def attack(site: Attacked) -> None:
+        data = bytearray(site.paths[which].read_bytes())
+        data[len(data) // 2] ^= 0x10
+        site.paths[which].write_bytes(data)
+
+    assert ": at byte " in check(attack)
+
+
+@pytest.mark.claim("foreign")
+@pytest.mark.parametrize("place", ["in its place", "slipped in"])
+def test_foreign(
+    site: Attacked, check: Callable[[Attack], str], place: str, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = Recording(tmp_path / "other")
+    other.number = 33
+    other.clock.passes(EPOCH_NS)
+    made = other.record(1, sealed=site.sealed)
+
+    def attack(site: Attacked) -> None:
+        to = site.paths[1] if place == "in its place" else site.folder / made.name
+        assert to.exists() == (place == "in its place")
+        to.write_bytes(made.read_bytes())
+
+    check(attack)
+
+
+# Who can write to the folder.
+
+
+@pytest.mark.claim("removed")
+def test_removed(site: Attacked, check: Callable[[Attack], str]) -> None:
+    assert site.paths[1].name in check(lambda site: site.paths[1].unlink())
+
+
+@pytest.mark.claim("removed-last")
+def test_removed_last(check: Callable[[Attack], str]) -> None:
+    check(lambda site: site.paths[-1].unlink())
+
+
+@pytest.mark.claim("cut")
+def test_cut(check: Callable[[Attack], str]) -> None:
+    def attack(site: Attacked) -> None:
+        blocks = blocks_of(site.paths[1].read_bytes())
+        site.paths[1].write_bytes(b"".join(blocks[:-1]))
+
+    check(attack)
+
+
+@pytest.mark.claim("cut-last")
+def test_cut_last(check: Callable[[Attack], str]) -> None:
+    def attack(site: Attacked) -> None:
+        blocks = blocks_of(site.paths[-1].read_bytes())
+        site.paths[-1].write_bytes(b"".join(blocks[: len(blocks) // 2]))
+
+    check(attack)
+
+
+@pytest.mark.claim("cut-crashed")
+def test_cut_crashed(site: Attacked, check: Callable[[Attack], str], level: str) -> None:
+    ours = site.ours
+    log, ours.log = ours.log, site.log_as(OWNER, "ctrecord.service")
+    queue = ours.start(sealed=site.sealed)
+    for _ in range(2):
+        ours.add(queue)
+        ours.clock.passes(EPOCH_NS)
+        assert queue.flush(ours.clock.wall)
+    ours.add(queue)
+    ours.add(queue)
+    path = Path(queue.path)
+    assert queue.series.writer is not None
+    queue.series.writer.abandon()
+    ours.seals.release()
+    ours.log = log
+
+    def attack(site: Attacked) -> None:
+        path.write_bytes(b"".join(blocks_of(path.read_bytes())[:-1]))
+
+    check(attack)
+
+
+@pytest.mark.claim("changed-last")
+def test_changed_last(check: Callable[[Attack], str]) -> None:
+    def attack(site: Attacked) -> None:
+        put(site, site.paths[-1], replaces=(), squeezed=None)
+
+    check(attack)
+
+
+@pytest.mark.claim("replaced")
+@pytest.mark.parametrize("disguise", ["no seals", "no seal", "a wrong seal"])
+def test_replaced(check: Callable[[Attack], str], disguise: str) -> None:
+    def attack(site: Attacked) -> None:
+        if disguise == "no seals" or not site.sealed:
+            put(site, site.paths[1], seals=None)
+        else:
+            put(site, site.paths[1], [(bytes(32), 2, 2)] if disguise == "a wrong seal" else [])
+
+    check(attack)
+
+
+@pytest.mark.claim("slipped-in")
+def test_slipped_in(
+    site: Attacked, check: Callable[[Attack], str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    def attack(site: Attacked) -> None:
+        new = SegmentWriter.create(
+            str(site.folder / "slipped.ctlog"), Header(legacy={}), time_ns=site.ours.clock.wall
+        )
+        new.append(site.ours.rows(ROWS))
+        new.close()
+
+    said = check(attack)
+    assert "imported: proves nothing: 1 file " in said
+    assert "slipped.ctlog" in said
+    assert ctlist.main(["-s", str(site.folder)]) == 0
+    assert "ctlist: imported: proves nothing: 1 file without a seal: " in capfd.readouterr().err
+
+
+@pytest.mark.claim("inserted")
+def test_inserted(check: Callable[[Attack], str]) -> None:
+    def attack(site: Attacked) -> None:
+        header = Header(chain="feed" * 8, sequence=1, host="router")
+        new = SegmentWriter.create(
+            str(site.folder / "inserted.ctlog"), header, time_ns=site.ours.clock.wall
+        )
+        new.append(site.ours.rows(ROWS))
+        new.close()
+
+    check(attack)
+
+
+@pytest.mark.claim("made-anew")
+def test_made_anew(check: Callable[[Attack], str]) -> None:
+    def attack(site: Attacked) -> None:
+        for path in site.folder.iterdir():
+            if path.name != LOCK_FILE:
+                path.unlink()
+        (site.folder / LOCK_FILE).unlink()
+        site.ours.log = site.log_as(os.getuid())
+        site.ours.number = 50
+        for _ in site.paths:
+            site.ours.record(1, sealed=False)
+
+    check(attack)
+
+
+@pytest.mark.claim("receipt")
+def test_receipt(check: Callable[[Attack], str]) -> None:
+    def attack(site: Attacked) -> None:
+        path = site.paths[1]
+        with Segment(str(path)) as one:
+            hashes = list(chain.link(one).hashes)
+            before, ended = site.paths[0].name, one.previous_hash.hex()
+            since, until = one.times
+            now, size = site.ours.clock.wall, one.size
+            receipt = Receipt(
+                path.name, since, until, 1, size, hashes, before, ended, now, "too old"
+            )
+        path.unlink()
+        with (site.folder / RECEIPTS).open("a") as file:
+            file.write(json.dumps(receipt.__dict__) + "\n")
+
+    check(attack)
+
+
+@pytest.mark.claim("hold")
+@pytest.mark.parametrize("how", ["changed", "removed"])
+def test_hold(check: Callable[[Attack], str], how: str) -> None:
+    def attack(site: Attacked) -> None:
+        path = site.folder / HOLDS
+        text = path.read_text()
+        assert "case 17" in text
+        path.write_text(text.replace("case 17", "case 71") if how == "changed" else "")
+
+    check(attack)
+
+
+def ledger_lines(site: Attacked) -> list[bytes]:
+    return site.ours.ledger.read_bytes().splitlines(keepends=True) if site.sealed else []
+
+
+@pytest.mark.claim("ledger")
+def test_ledger(check: Callable[[Attack], str]) -> None:
+    def attack(site: Attacked) -> None:
+        for path in site.folder.glob("*.ledger"):
+            path.unlink()
+
+    check(attack)
+
+
+@pytest.mark.claim("ledger-line")
+@pytest.mark.parametrize("which", [1, -2])
+def test_ledger_line(check: Callable[[Attack], str], which: int) -> None:
+    def attack(site: Attacked) -> None:
+        if lines := ledger_lines(site):
+            del lines[which]
+            site.ours.ledger.write_bytes(b"".join(lines))
+
+    check(attack)
+
+
+# The user of the recorder, who has the present key.
+
+
+@pytest.mark.claim("swapped")
+def test_swapped(check: Callable[[Attack], str], level: str) -> None:
+    """The raw segment, before its squeeze."""
+
+    def attack(site: Attacked) -> None:
+        raw = site.paths[3]
+        with Segment(str(raw)) as segment:
+            assert not segment.header.is_squeezed
+        put_with_key(site, raw, present(site)[1] - 1 if site.sealed else 0)
+
+    said = check(attack)
+    if level == "seals":
+        assert "not squeezed yet: " in said
+
+
+@pytest.mark.claim("swapped-late")
+def test_swapped_late(site: Attacked, check: Callable[[Attack], str]) -> None:
+    site.ours.clock.passes(3 * EPOCH_NS)
+    ended = present(site)[1] - 4 if site.sealed else 0
+
+    def attack(site: Attacked) -> None:
+        put_with_key(site, site.paths[3], ended)
+
+    check(attack)
+
+
+@pytest.mark.claim("key-replaced")
+def test_key_replaced(check: Callable[[Attack], str]) -> None:
+    def attack(site: Attacked) -> None:
+        with Segment(str(site.paths[0])) as segment:
+            since = max((at.since for at in seals_of(segment)), default=0)
+        put_with_key(site, site.paths[0], since)
+
+    check(attack)
+
+
+def seals_of(segment: Segment) -> list[Seal]:
+    """The seals of a segment."""
+    return [
+        parse_seal(segment.file.payload(block.offset, segment.frame(block)))
+        for block in segment.blocks_of(Kind.SEAL)
+    ]
+
+
+@pytest.mark.claim("key-backdated")
+def test_key_backdated(check: Callable[[Attack], str]) -> None:
+    def attack(site: Attacked) -> None:
+        path = site.paths[3]
+        with Segment(str(path)) as segment:
+            claimed = seals_of(segment)
+        key = present(site)[0] if site.sealed else b""
+        seals = [(key, one.epoch, one.since) for one in claimed]
+        put(site, path, seals, replaces=(), squeezed=None)
+
+    check(attack)
+
+
+@pytest.mark.claim("last-epoch")
+def test_last_epoch(check: Callable[[Attack], str]) -> None:
+    def attack(site: Attacked) -> None:
+        path = site.paths[-1]
+        if not site.sealed:
+            put(site, path, replaces=(), squeezed=None)
+            return
+        key, epoch = present(site)
+        with Segment(str(path)) as segment:
+            assert {one.epoch for one in seals_of(segment)} == {epoch}
+        new = put(site, path, [(key, epoch, epoch)], replaces=(), squeezed=None)
+        resign(site, key, epoch, {"last_hash": new.last_hash.hex()})
+
+    check(attack)
+
+
+def resign(site: Attacked, key: bytes, epoch: int, facts: dict[str, str]) -> None:
+    """Write the lines of the present epoch anew, that of a closed segment with other `facts`."""
+    lines, made, last = map(parse_line, ledger_lines(site)), [], None
+    for line in lines:
+        if line.epoch < epoch:
+            made.append(line.text + b"\t" + line.seal + b"\n")
+            last = line
+            continue
+        assert last is not None
+        changed = {**line.facts, **(facts if line.what == "close" else {})}
+        made.append(pack_line(key, epoch, line.time, line.what, last.hash, changed))
+        last = parse_line(made[-1])
+    site.ours.ledger.write_bytes(b"".join(made))
+
+
+def log_squeezed(site: Attacked, old: Path, replaced: str, unit: str = "") -> None:
+    """Log that a segment was squeezed, as ctsqueeze does.  `unit`: of the process that sends it."""
+    with Segment(str(old)) as segment:
+        last = segment.last_hash.hex()
+    site.log_as(os.getuid(), unit).send(
+        messages.SQUEEZED,
+        f"squeezed {old}: 9 rows; last hash {last}, before {replaced}",
+        path=str(old),
+        last_hash=last,
+        replaced_hash=replaced,
+    )
+
+
+def replace_and_log(site: Attacked) -> None:
+    """Replace a segment without a key, and log that it was squeezed."""
+    path = site.paths[1]
+    with Segment(str(path)) as segment:
+        replaced = segment.last_hash.hex()
+    put(site, path, seals=None)
+    log_squeezed(site, path, replaced)
+
+
+@pytest.mark.claim("logged")
+def test_logged(check: Callable[[Attack], str]) -> None:
+    check(replace_and_log)
+
+
+@pytest.mark.claim("within-unit")
+def test_within_unit(check: Callable[[Attack], str]) -> None:
+    def attack(site: Attacked) -> None:
+        raw = site.paths[3]
+        with Segment(str(raw)) as segment:
+            replaced = segment.last_hash.hex()
+        put_with_key(site, raw, present(site)[1] - 1 if site.sealed else 0)
+        log_squeezed(site, raw, replaced, "ctrecord.service")
+
+    check(attack)
+
+
+def delete_first(site: Attacked) -> None:
+    """Delete the first segment as ctexpire does."""
+    log = site.log_as(os.getuid())
+    (site.folder / HOLDS).chmod(0o640)
+    holds.release(str(site.folder), 1, log, site.ours.keys())
+    size = sum(path.stat().st_size for path in site.paths) - 1
+    limits = Limits(max_size=size)
+    ours = site.ours
+    run = Expiry(str(site.folder), limits, ours.clock.wall, log, seals=ours.keys())
+    assert run.run() == 0
+    assert not site.paths[0].exists()
+
+
+@pytest.mark.claim("expired")
+def test_expired(site: Attacked, check: Callable[[Attack], str]) -> None:
+    check(delete_first)
+    assert site.paths[0].name in (site.folder / RECEIPTS).read_text()
+
+
+# Root, from now on.
+
+
+@pytest.mark.claim("root-expired")
+def test_root_expired(site: Attacked, check: Callable[[Attack], str]) -> None:
+    check(delete_first)
+    assert site.paths[0].name in (site.folder / RECEIPTS).read_text()
+
+
+@pytest.mark.claim("wiped")
+def test_wiped(check: Callable[[Attack], str]) -> None:
+    def attack(site: Attacked) -> None:
+        for path in site.folder.iterdir():
+            path.unlink()
+
+    check(attack)
+
+
+@pytest.mark.claim("root-logged")
+def test_root_logged(check: Callable[[Attack], str]) -> None:
+    check(replace_and_log)
+
+
+@pytest.mark.claim("no-journal")
+def test_no_journal(check: Callable[[Attack], str]) -> None:
+    check(lambda site: os.truncate(site.journal, 0))
+
+
+@pytest.mark.claim("cut-back")
+def test_cut_back(check: Callable[[Attack], str], level: str) -> None:
+    """To the stop before the last start."""
+    said = check(lambda site: cut_back(site, "stop", 1))
+    if level == "seals":
+        assert "sealed until" in said
+
+
+@pytest.mark.claim("cut-end")
+def test_cut_end(check: Callable[[Attack], str], level: str) -> None:
+    said = check(lambda site: cut_back(site, "start", 0))
+    if level == "seals":
+        assert "although the recorder was not stopped" in said
+
+
+def cut_back(site: Attacked, what: str, number: int) -> None:
+    """Remove the last segment, and all lines behind the last but `number` of `what`."""
+    site.paths[-1].unlink()
+    (site.folder / HOLDS).unlink()
+    if lines := ledger_lines(site):
+        ends = [at for at, line in enumerate(lines, 1) if parse_line(line).what == what]
+        site.ours.ledger.write_bytes(b"".join(lines[: ends[-1 - number]]))
+
+
+@pytest.mark.claim("snapshot")
+def test_snapshot(site: Attacked, check: Callable[[Attack], str]) -> None:
+    ours = site.ours
+    ledger = b"".join(ledger_lines(site))
+    key = (ours.state / "key").read_bytes()
+    ours.log = site.log_as(OWNER, "ctrecord.service")
+    ours.record(2, sealed=site.sealed)
+
+    def attack(site: Attacked) -> None:
+        if site.sealed:
+            ours.ledger.write_bytes(ledger)
+            (ours.state / "key").write_bytes(key)
+        ours.record(2, sealed=site.sealed)
+
+    check(attack)
+
+
+@pytest.mark.claim("lies")
+def test_lies(site: Attacked, check: Callable[[Attack], str]) -> None:
+    """Its own recorder, which is sent what never was, and does all in order."""
+    site.ours.log = site.log_as(OWNER, "ctrecord.service")
+
+    def attack(site: Attacked) -> None:
+        site.ours.number = 99
+        site.ours.record(1, sealed=site.sealed)
+
+    assert "6 segments checked: 6 whole" in check(attack)
+
+
+# A member of the group.
+
+
+@pytest.mark.claim("secrets")
+@pytest.mark.parametrize("level", ["both"], indirect=True)
+def test_a_reader_opens_and_writes_nothing(site: Attacked) -> None:
+    folder, state = site.folder, site.ours.state
+
+    def attack() -> None:
+        assert site.paths[0].read_bytes()
+        for path in (state / "key", folder / LOCK_FILE):
+            with pytest.raises(PermissionError):
+                path.read_bytes()
+        for path in (*site.paths, site.ours.ledger, folder / HOLDS, folder / "new"):
+            with pytest.raises(PermissionError):
+                path.open("ab")
+        with pytest.raises(PermissionError):
+            site.paths[0].unlink()
+
+    as_user(READER, attack)

@@ -1,0 +1,144 @@
+"""Which files prove nothing: by their header, and by the ledgers beside them; and the answers that
+rest on them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ctrecorder.check import verify
+from ctrecorder.cli import ctlist
+from ctrecorder.columns import Event
+from ctrecorder.ctlog.header import Header
+from ctrecorder.query import who
+from ctrecorder.sealing.imported import Imports, line_of, lines_of
+from ctrecorder.seals.ledger import file_name
+from ctrecorder.segment.writer import SegmentWriter
+from ctrecorder.times import HOUR, SECOND
+from tests.support.rows import table
+from tests.support.sealed import NOON, Recording
+
+OURS, OTHER = "0" * 16, "f" * 16
+# Of no connection that was recorded.
+PUBLIC, PORT = "198.51.100.77", 40077
+WARNED = "imported: proves nothing: 1 file without a seal: "
+
+
+def test_where_nothing_is_sealed_only_what_ctrecord_did_not_record(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.ctlog")
+    assert not Imports().has(path, is_chained=True, key="")
+    assert Imports().has(path, is_chained=False, key="")
+
+
+def test_beside_a_ledger_all_that_its_key_did_not_seal(tmp_path: Path) -> None:
+    (tmp_path / file_name(OURS)).touch()
+    path, imports = str(tmp_path / "a.ctlog"), Imports()
+    assert imports.has(path, is_chained=True, key="")
+    assert imports.has(path, is_chained=True, key=OTHER)
+    assert not imports.has(path, is_chained=True, key=OURS)
+    assert not imports.has(str(tmp_path / "other" / "a.ctlog"), is_chained=True, key="")
+
+
+def test_they_are_named_as_far_as_a_line_goes() -> None:
+    assert line_of(["a"]) == "imported: proves nothing: 1 file without a seal: a"
+    assert line_of(list("abcde")).endswith("5 files without a seal: a, b, c and 2 more")
+    assert lines_of([], "x") == []
+
+
+def test_cttest_has_them_under_a_heading_of_their_own(tmp_path: Path) -> None:
+    """Without a verification key too: that they are imported needs none."""
+    ours = Recording(tmp_path)
+    queue = ours.start(sealed=False)
+    before = ours.record(1, queue=queue)
+    queue.close(ours.clock.wall)
+    ours.record(1)
+    lines: list[str] = []
+    assert verify.check([str(ours.folder)], lines.append) == verify.WHOLE
+    at = lines.index("imported: proves nothing: 2 files without a seal:")
+    assert lines[at + 1] == f"  {before}"
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Recording:
+    """A sealed recording of three hours."""
+    ours = Recording(tmp_path)
+    queue = ours.start()
+    for _ in range(3):
+        ours.record(4, queue=queue)
+    assert queue.close(ours.clock.wall)
+    return ours
+
+
+def slip_in(folder: Path, start: int, end: int | None = None, **facts: object) -> Path:
+    """A file with a connection that never was; without an `end` it stays open."""
+    path = folder / "0.ctlog"
+    made = {
+        "l4proto": 6,
+        "id": 9,
+        "orig_src": "192.0.2.66",
+        "orig_sport": PORT,
+        "orig_dst": "203.0.113.25",
+        "orig_dport": 25,
+        "reply_src": "203.0.113.25",
+        "reply_sport": 25,
+        "reply_dst": PUBLIC,
+        "reply_dport": PORT,
+        "start": start,
+    }
+    rows = [{**made, "event": Event.NEW, "time": start}]
+    if end is not None:
+        rows.append({**made, "event": Event.DESTROY, "time": end, "stop": end})
+    header = replace(Header(), **facts)  # type: ignore[arg-type]
+    writer = SegmentWriter.create(str(path), header, time_ns=start)
+    writer.append(table(rows))
+    writer.close()
+    return path
+
+
+def asked(folder: Path, at: int, now: int) -> who.Answer:
+    query = who.WhoQuery(who.parse_end(f"{PUBLIC}:{PORT}"), at, at + SECOND)
+    return who.answer([str(folder)], query, now)
+
+
+@pytest.mark.parametrize("facts", [{"legacy": {}}, {"chain": "c", "sequence": 1}])
+def test_a_file_that_was_slipped_in_answers_and_is_named(
+    ours: Recording, facts: dict[str, object]
+) -> None:
+    path = slip_in(ours.folder, NOON + HOUR, NOON + HOUR + 60 * SECOND, **facts)
+    found = asked(ours.folder, NOON + HOUR + 9 * SECOND, ours.clock.wall)
+    assert len(found) == 1
+    assert found.imported == [str(path)]
+
+
+def test_an_answer_that_does_not_rest_on_it_does_not_name_it(ours: Recording) -> None:
+    slip_in(ours.folder, NOON - HOUR, NOON - HOUR + SECOND, legacy={})
+    found = asked(ours.folder, NOON + HOUR, ours.clock.wall)
+    assert (len(found), found.imported) == (0, [])
+
+
+def test_a_connection_that_began_in_an_earlier_file_rests_on_that(ours: Recording) -> None:
+    path = slip_in(ours.folder, NOON - HOUR, legacy={})
+    found = asked(ours.folder, NOON + HOUR, ours.clock.wall)
+    assert (len(found), found.imported) == (1, [str(path)])
+
+
+def test_the_commands_say_it(ours: Recording, capfd: pytest.CaptureFixture[str]) -> None:
+    path = slip_in(ours.folder, NOON + HOUR, NOON + HOUR + 60 * SECOND, legacy={})
+    question = ["--who", f"{PUBLIC}:{PORT}", "--at", "2026-09-21T15:13:29Z", str(ours.folder)]
+    ctlist.main(question)
+    assert f"{WARNED}{path}\n" in capfd.readouterr().out
+    ctlist.main([*question, "--format", "json"])
+    *_, last = capfd.readouterr().out.splitlines()
+    assert json.loads(last)["imported"] == [str(path)]
+    assert ctlist.main(["-i", PUBLIC, str(ours.folder)]) == 0
+    assert f"ctlist: {WARNED}{path}\n" in capfd.readouterr().err
+    path.unlink()
+    ctlist.main([*question])
+    ctlist.main([*question, "--format", "json"])
+    ctlist.main(["-i", PUBLIC, str(ours.folder)])
+    told = capfd.readouterr()
+    assert "imported" not in told.out + told.err
