@@ -147,10 +147,10 @@ CLAIMS = (
     Claim(
         "cut-crashed",
         Who.WRITER,
-        "cut what a crash left, behind its last seal, before another segment follows. Its end is "
-        "unproved in any case",
+        "cut what a crash left, behind its last seal, before another segment follows. A note says "
+        "that its end is not proved",
         NEVER,
-        UNPROVED,
+        NEVER,
         UNPROVED,
     ),
     Claim(
