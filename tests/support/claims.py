@@ -202,6 +202,23 @@ CLAIMS = (
         FOUND,
         FOUND,
     ),
+    Claim(
+        "text-log",
+        Who.WRITER,
+        "do that, and log with logger(1) that it was deleted, where anchors are lines of text. A "
+        "note says what such lines prove",
+        NEVER,
+        NEVER,
+        FOUND,
+    ),
+    Claim(
+        "older",
+        Who.WRITER,
+        "replace a segment that is older than the first anchor",
+        NEVER,
+        UNPROVED,
+        FOUND,
+    ),
     Claim("hold", Who.WRITER, "change or remove a hold", NEVER, NEVER, FOUND),
     Claim("ledger", Who.WRITER, "remove the ledger", NEVER, NEVER, UNPROVED),
     Claim("ledger-line", Who.WRITER, "remove a line of the ledger", NEVER, NEVER, FOUND),
