@@ -98,7 +98,9 @@ def test_bad_blocks(tmp_path: Path, table: Faults) -> None:
     path.write_bytes(data + bytes(4096))
     for command in ("cttest", "ctlist"):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([CHECKOUT / "bin" / command, path], capture_output=True, text=True)
+        done = subprocess.run(
+            [CHECKOUT / "bin" / command, path], capture_output=True, text=True, timeout=60
+        )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert "too many false blocks" in done.stdout + done.stderr
         assert after.ru_utime - before.ru_utime < BAD_BLOCKS_SECONDS

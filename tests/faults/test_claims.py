@@ -291,23 +291,51 @@ def test_made_anew(check: Callable[[Attack], str]) -> None:
     check(attack)
 
 
+def remove_with_receipt(site: Attacked, path: Path) -> str:
+    """Remove a segment, and write its receipt; returns its last hash."""
+    with Segment(str(path)) as one:
+        hashes = list(chain.link(one).hashes)
+        before, ended = site.paths[0].name, one.previous_hash.hex()
+        since, until = one.times
+        now, size = site.ours.clock.wall, one.size
+        receipt = Receipt(path.name, since, until, 1, size, hashes, before, ended, now, "too old")
+    path.unlink()
+    with (site.folder / RECEIPTS).open("a") as file:
+        file.write(json.dumps(receipt.__dict__) + "\n")
+    return hashes[0]
+
+
 @pytest.mark.claim("receipt")
 def test_receipt(check: Callable[[Attack], str]) -> None:
     def attack(site: Attacked) -> None:
-        path = site.paths[1]
-        with Segment(str(path)) as one:
-            hashes = list(chain.link(one).hashes)
-            before, ended = site.paths[0].name, one.previous_hash.hex()
-            since, until = one.times
-            now, size = site.ours.clock.wall, one.size
-            receipt = Receipt(
-                path.name, since, until, 1, size, hashes, before, ended, now, "too old"
-            )
-        path.unlink()
-        with (site.folder / RECEIPTS).open("a") as file:
-            file.write(json.dumps(receipt.__dict__) + "\n")
+        remove_with_receipt(site, site.paths[1])
 
     check(attack)
+
+
+@pytest.mark.claim("text-log")
+def test_text_log(check: Callable[[Attack], str], level: str) -> None:
+    def attack(site: Attacked) -> None:
+        path = site.paths[1]
+        last = remove_with_receipt(site, path)
+        with site.journal.open("a") as file:
+            file.write(f"Nov 24 06:00:00 router ctexpire: deleted {path}: old; last hash {last}\n")
+
+    said = check(attack)
+    assert ("which name no sender" in said) == (level in ("anchors", "both"))
+
+
+@pytest.mark.claim("older")
+def test_older(site: Attacked, check: Callable[[Attack], str], level: str) -> None:
+    kept = [path.name for path in site.paths[3:]]
+    lines = site.journal.read_text().splitlines(keepends=True)
+    site.journal.write_text("".join(line for line in lines if any(name in line for name in kept)))
+
+    def attack(site: Attacked) -> None:
+        put(site, site.paths[0], seals=None)
+
+    said = check(attack)
+    assert ("older than the first anchor" in said) == (level in ("anchors", "both"))
 
 
 @pytest.mark.claim("hold")

@@ -147,10 +147,10 @@ CLAIMS = (
     Claim(
         "cut-crashed",
         Who.WRITER,
-        "cut what a crash left, behind its last seal, before another segment follows. Its end is "
-        "unproved in any case",
+        "cut what a crash left, behind its last seal, before another segment follows. A note says "
+        "that its end is not proved",
         NEVER,
-        UNPROVED,
+        NEVER,
         UNPROVED,
     ),
     Claim(
@@ -200,6 +200,23 @@ CLAIMS = (
         "remove a segment and write its receipt",
         NEVER,
         FOUND,
+        FOUND,
+    ),
+    Claim(
+        "text-log",
+        Who.WRITER,
+        "do that, and log with logger(1) that it was deleted, where anchors are lines of text. A "
+        "note says what such lines prove",
+        NEVER,
+        NEVER,
+        FOUND,
+    ),
+    Claim(
+        "older",
+        Who.WRITER,
+        "replace a segment that is older than the first anchor",
+        NEVER,
+        UNPROVED,
         FOUND,
     ),
     Claim("hold", Who.WRITER, "change or remove a hold", NEVER, NEVER, FOUND),

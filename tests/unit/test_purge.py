@@ -83,9 +83,11 @@ def test_a_hold_that_keeps_nothing_keeps_nothing(root: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("change", ["no list", "another hold", "a segment is gone"])
+@pytest.mark.parametrize(
+    "change", ["no list", "another hold", "a segment is gone", "a file of root's"]
+)
 def test_if_it_is_not_known_what_is_held_all_stays(root: Path, change: str) -> None:
-    log, held = root / "var/log/ctrecorder", root / "var/lib/ctrecorder/held"
+    log, held = root / "var/log/ctrecorder", root / "var/lib/ctrecorder.held"
     hold(log, 1)
     script("prerm", root, "remove")
     assert held.read_text() == f"{log}/001.ctlog\n"
@@ -94,7 +96,28 @@ def test_if_it_is_not_known_what_is_held_all_stays(root: Path, change: str) -> N
     elif change == "another hold":
         os.utime(held, (1, 1))
         hold(log, 2)
+    elif change == "a file of root's":  # a ctexpire that a segment took over could print it
+        (root / "etc").mkdir()
+        (root / "etc/shadow").write_text("secret")
+        with held.open("a") as file:
+            file.write(f"{log}/../../../etc/shadow\n")
     else:
         (log / "001.ctlog").rename(log / "004.ctlog")
     assert "they are not deleted" in script("postrm", root, "purge")
     assert len(days(log)) == 4
+    assert not held.exists()
+    assert change != "a file of root's" or (root / "etc/shadow").read_text() == "secret"
+
+
+def test_a_link_where_the_list_goes_is_not_followed(root: Path) -> None:
+    """/var/lib/ctrecorder is the recorder's user's."""
+    victim = root / "victim"
+    victim.write_text("secret")
+    (root / "var/lib/ctrecorder").mkdir()
+    for name in ("held", "held.new"):
+        (root / "var/lib/ctrecorder" / name).symlink_to(victim)
+    hold(root / "var/log/ctrecorder", 1)
+    script("prerm", root, "remove")
+    script("postrm", root, "purge")
+    assert victim.read_text() == "secret"
+    assert days(root / "var/log/ctrecorder") == [1]
