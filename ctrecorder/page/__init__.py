@@ -1,0 +1,1 @@
+"""An answer of ctwho as a page, as text for a mail, and as a pack of evidence; and their checks"""
