@@ -1,1 +1,4 @@
-"""An answer of ctwho as a page, as text for a mail, and as a pack of evidence; and their checks"""
+"""Answers of ctwho as a page, as text for a mail and as a pack of evidence, and their checks."""
+
+# What other packages may use: module.name.
+SHOWN = ()

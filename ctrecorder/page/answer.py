@@ -27,6 +27,7 @@ from ctrecorder.page.style import policy, style
 FORM = 1
 GENERATOR = "ctwho, form "
 TWIN_BEGINS, TWIN_ENDS = '\n<pre id="twin">', "</pre>"
+_RECEIPT_TIMES = ("since", "until", "deleted")
 _DOCTYPE = "<!DOCTYPE html>"
 
 
@@ -56,7 +57,7 @@ def _title(answers: Json) -> str:
     asked = [one["question"] for one in answers["questions"]]
     if len(asked) == 1:
         return f"Who had {words.ends(asked[0])}?"
-    return f"Answer to a letter: {len(asked)} questions"
+    return f"Answers to {len(asked)} questions" + (" of a letter" if "letter" in answers else "")
 
 
 def _main(answers: Json, title: str, digest: str, spelled: str) -> Iterator[Content]:
@@ -111,7 +112,7 @@ def _one(answer: Json, level: str, of: str) -> Iterator[Content]:
 
 def _evidence(answers: Json) -> Iterator[Content]:
     each = answers["questions"]
-    letter = answers.get("letter") or _first(each, "letter")
+    letter = words.letter(answers)
     versions = {one.get("evidence", {}).get("version", "") for one in each}
     yield facts([("Answered by", ", ".join(sorted(filter(None, versions))))])
     if letter:
@@ -120,6 +121,13 @@ def _evidence(answers: Json) -> Iterator[Content]:
     for number, one in enumerate(each, 1):
         for segment in one.get("evidence", {}).get("segments", []):
             read.setdefault(repr(segment), (segment, []))[1].append(number)
+    receipts = {repr(each): each for one in each for each in _receipts(one)}
+    if receipts:
+        yield table(
+            ("Segment", "From", "Until", "Last hash, and of those before", "Deleted", "Reason"),
+            map(_receipt, receipts.values()),
+            "Segments that were deleted, by their receipts",
+        )
     if not read:
         yield tag("p", "No segment of the log was read.")
         return
@@ -132,9 +140,15 @@ def _evidence(answers: Json) -> Iterator[Content]:
     yield table([*heads, *(["Questions"] if several else [])], rows, "Segments that were read")
 
 
-def _first(each: list[Json], name: str) -> Json:
-    found = (one["evidence"][name] for one in each if name in one.get("evidence", {}))
-    return next(found, {})
+def _receipts(one: Json) -> list[Json]:
+    found: list[Json] = one.get("evidence", {}).get("receipts", [])
+    return found
+
+
+def _receipt(one: Json) -> list[Content]:
+    times = [sections.moment(one[name], None) if name in one else "" for name in _RECEIPT_TIMES]
+    hashes = [tag("p", tag("span", each, class_="hash")) for each in one.get("hashes", [])]
+    return [name_of(one["file"]), *times[:2], hashes, times[2], one.get("reason", "")]
 
 
 def _letter(letter: Json) -> Markup:

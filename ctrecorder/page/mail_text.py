@@ -27,8 +27,7 @@ def lines(answers: Json, digest: str) -> Iterator[str]:
             yield f"Question {number} of {len(each)}"
         yield from _answer(answer)
         yield ""
-    letter = answers.get("letter") or each[0].get("evidence", {}).get("letter") if each else None
-    if letter:
+    if letter := words.letter(answers):
         yield f"SHA-256 of the letter {_quoted(printable(letter.get('file', '')))}:"
         yield f"  {letter['sha256']}"
     if answers.get("redacted"):
@@ -43,8 +42,7 @@ def _answer(answer: Json) -> Iterator[str]:
     yield from _wrapped("VERDICT", answer["verdict"])
     yield from _wrapped("", words.MEANINGS[answer["verdict"]])
     yield from _wrapped("Asked about", words.ends(asked))
-    if "port" in asked:
-        yield from _wrapped("Port", words.role(asked))
+    yield from _wrapped("Port", words.role(asked))
     if "remote" in asked:
         yield from _wrapped("Remote end", words.end(asked["remote"]))
     if "written" in asked:

@@ -15,6 +15,8 @@ from ctrecorder.page.sweep import Address, Sweep, parse
 
 # The fields of a letter about our own side, as `read_from` names them.
 _OUR_FIELDS = frozenset(("address", "port", "first", "last", "protocol"))
+# The ends of a connection that are left out; the second one as it is behind DNAT.
+_REMOTE_ENDS = ("remote", "remote_behind")
 
 
 def redact(whole: Json) -> Json:
@@ -51,7 +53,8 @@ def _person(one: Json) -> Json:
     if "flows" not in one:
         return one
     flows = [
-        {name: value for name, value in flow.items() if name != "remote"} for flow in one["flows"]
+        {name: value for name, value in flow.items() if name not in _REMOTE_ENDS}
+        for flow in one["flows"]
     ]
     return {**one, "flows": flows}
 
@@ -68,7 +71,7 @@ def _remotes(answers: Json) -> Iterator[Address]:
         asked = answer["question"]
         ends = [asked["remote"]] if "remote" in asked else []
         flows = [flow for person in answer.get("persons", []) for flow in person.get("flows", [])]
-        ends += [flow["remote"] for flow in flows if "remote" in flow]
+        ends += [flow[name] for flow in flows for name in _REMOTE_ENDS if name in flow]
         quoted = [one["text"] for one in asked.get("read_from", []) if "remote" in one["field"]]
         yield from _parsed([*(end["address"] for end in ends), *quoted])
 

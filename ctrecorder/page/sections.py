@@ -64,12 +64,11 @@ def question(answer: Json) -> Markup:
     """The question as it was understood, and the bytes that it was read from."""
     asked = answer["question"]
     zone = moments.zone_of(asked.get("zone", ""))
-    port = f"{asked['port']} ({words.role(asked)})" if "port" in asked else "none was named"
     return content(
         facts(
             [
                 ("Public address", asked.get("address", "none was read")),
-                ("Port", port),
+                ("ICMP id", str(asked["id"])) if "id" in asked else ("Port", _port(asked)),
                 ("Protocol", asked.get("protocol", "any")),
                 ("Remote end", _remote(asked)),
                 ("Time as written", quoted(asked["written"]) if "written" in asked else ""),
@@ -77,6 +76,7 @@ def question(answer: Json) -> Markup:
                 ("From", moment(asked["since"], zone) if "since" in asked else ""),
                 ("Until", moment(asked["until"], zone) if "until" in asked else ""),
                 ("Tolerance", _tolerance(asked)),
+                ("Error of the clock of the router", _clock_error(asked)),
                 ("Ways to read the time", _readings(asked)),
                 ("Routers", _several(asked.get("routers", []))),
                 ("Archive", _several(asked.get("archive", []))),
@@ -88,6 +88,10 @@ def question(answer: Json) -> Markup:
         ),
         _read_from(asked.get("read_from", [])),
     )
+
+
+def _port(asked: Json) -> str:
+    return f"{asked['port']} ({words.role(asked)})" if "port" in asked else "none was named"
 
 
 def _remote(asked: Json) -> str:
@@ -108,6 +112,12 @@ def _tolerance(asked: Json) -> str:
     if "tolerance_seconds" not in asked:
         return ""
     return f"{asked['tolerance_seconds']:g} s, added at both ends"
+
+
+def _clock_error(asked: Json) -> str:
+    if "clock_error_seconds" not in asked:
+        return ""
+    return f"{asked['clock_error_seconds']:g} s, added at both ends"
 
 
 def _readings(asked: Json) -> str:
@@ -184,10 +194,10 @@ def _flows(person: Json, zone: tzinfo | None) -> Markup:
     heads = ["Protocol", "Inside end", "Public end", *(["Remote end"] if shows_remote else [])]
     rows = (
         [
-            one["protocol"] + {"in": ", incoming"}.get(one.get("direction", ""), ""),
+            _protocol(one),
             _end(one, "inside"),
             _end(one, "public"),
-            *([_end(one, "remote")] if shows_remote else []),
+            *([_remote_ends(one)] if shows_remote else []),
             _when(one, zone),
         ]
         for one in person["flows"]
@@ -195,8 +205,21 @@ def _flows(person: Json, zone: tzinfo | None) -> Markup:
     return table_of([*heads, "When"], rows, f"Connections of {words.host(person)}")
 
 
+def _protocol(one: Json) -> Content:
+    incoming = ", incoming" if one.get("direction") == "in" else ""
+    by = one.get("recorded_by", [])
+    recorded = [tag("p", "recorded by ", name_of(each)) for each in by]
+    return [one["protocol"] + incoming, recorded]
+
+
 def _end(one: Json, name: str) -> Content:
     return tag("span", words.end(one[name]), class_="end") if name in one else NOTHING
+
+
+def _remote_ends(one: Json) -> Content:
+    """The remote end as it was called, and as it is behind DNAT if that differs."""
+    behind = [tag("p", "which is ", _end(one, "remote_behind"))] if "remote_behind" in one else []
+    return [_end(one, "remote"), *behind]
 
 
 def _when(one: Json, zone: tzinfo | None) -> Content:

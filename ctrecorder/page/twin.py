@@ -25,7 +25,7 @@ VERDICTS = (
     "NO LONGER KEPT",
 )
 _IN_HTML = str.maketrans({char: f"\\u{ord(char):04x}" for char in "<>&"})
-_END = shape.members({"address": shape.text}, {"port": shape.whole})
+_END = shape.members({"address": shape.text}, {"port": shape.whole, "id": shape.whole})
 _READ_FROM = shape.members(
     {"field": shape.text, "text": shape.text},
     {"file": shape.text, "part": shape.text, "line": shape.whole},
@@ -35,6 +35,7 @@ _QUESTION = shape.members(
     {
         "address": shape.text,
         "port": shape.whole,
+        "id": shape.whole,
         "role": shape.one_of("source", "service", "listening", "none"),
         "protocol": shape.text,
         "remote": _END,
@@ -42,6 +43,7 @@ _QUESTION = shape.members(
         "since": shape.time,
         "until": shape.time,
         "tolerance_seconds": shape.number,
+        "clock_error_seconds": shape.number,
         "written": shape.text,
         "zone": shape.text,
         "basis": shape.text,
@@ -61,10 +63,12 @@ _FLOW = shape.members(
         "direction": shape.one_of("in", "out"),
         "translated": shape.flag,
         "zone": shape.whole,
+        "mark": shape.whole,
         "recorded_by": shape.many(shape.text),
         "inside": _END,
         "public": _END,
         "remote": _END,
+        "remote_behind": _END,
         "start": shape.time,
         "start_source": shape.text,
         "end": shape.time,
@@ -109,7 +113,8 @@ _HOLE = shape.members(
     },
 )
 _CLOCK = shape.members(
-    {"synchronised": shape.flag}, {"host": shape.text, "error_seconds": shape.number}
+    {"synchronised": shape.flag},
+    {"host": shape.text, "error_seconds": shape.number, "trusted": shape.flag},
 )
 _SEGMENT = shape.members(
     {"file": shape.text},
@@ -120,6 +125,17 @@ _SEGMENT = shape.members(
         "hash": shape.text,
         "sealed": shape.flag,
         "imported": shape.flag,
+    },
+)
+_RECEIPT = shape.members(
+    {"file": shape.text},
+    {
+        "since": shape.time,
+        "until": shape.time,
+        "rows": shape.whole,
+        "hashes": shape.many(shape.text),
+        "deleted": shape.time,
+        "reason": shape.text,
     },
 )
 _LETTER = shape.members(
@@ -136,6 +152,7 @@ _EVIDENCE = shape.members(
     {},
     {
         "segments": shape.many(_SEGMENT),
+        "receipts": shape.many(_RECEIPT),
         "version": shape.text,
         "letter": _LETTER,
     },

@@ -36,8 +36,8 @@ _BASES: Mapping[str, str] = {
     "given": "the zone is written in the time",
     "noted": "the zone is noted elsewhere in the letter",
     "format": "the format of the letter prescribes the zone",
-    "option": "the operator named the zone (--zone)",
-    "local": "the time was typed in the zone of this machine",
+    "option": "the operator named the zone",
+    "local": "the time was typed in the zone of the machine that was asked",
     "unknown": "no zone is known",
 }
 _SOURCES: Mapping[str, str] = {
@@ -54,12 +54,15 @@ def ends(question: Json) -> str:
 
 
 def end(one: Json) -> str:
-    """ "198.51.100.1 port 40000"."""
-    return f"{one['address']} port {one['port']}" if "port" in one else str(one["address"])
+    """ "198.51.100.1 port 40000"; of ICMP "198.51.100.1 id 4711"."""
+    numbers = [f" {name} {one[name]}" for name in ("port", "id") if name in one]
+    return str(one["address"]) + "".join(numbers)
 
 
 def role(question: Json) -> str:
-    """What the port is."""
+    """What the port is; "" if the number is an id of ICMP."""
+    if "id" in question:
+        return ""
     return _ROLES.get(question.get("role", ""), "")
 
 
@@ -69,9 +72,11 @@ def basis(question: Json) -> str:
 
 
 def host(person: Json) -> str:
-    """ "10.0.0.5, zone 3, mark 7"."""
-    labels = [f", {name} {person[name]}" for name in ("zone", "mark") if name in person]
-    return str(person["address"]) + "".join(labels)
+    """ "10.0.0.5, zone 3, mark 0x7"."""
+    zone = f", zone {person['zone']}" if "zone" in person else ""
+    return (
+        str(person["address"]) + zone + (f", mark {person['mark']:#x}" if "mark" in person else "")
+    )
 
 
 def ports(person: Json) -> str:
@@ -147,6 +152,8 @@ def coverage(answer: Json) -> str:
 def clock(one: Json) -> str:
     """How right the clock of a recorder was."""
     if not one["synchronised"]:
+        if one.get("trusted"):
+            return "not synchronised; the operator vouches for it (--trust-clock)"
         return "not synchronised: each time can be wrong by any amount"
     if "error_seconds" not in one:
         return "synchronised; how far it can be off is not recorded"
@@ -161,6 +168,13 @@ def shared(answer: Json) -> str:
         f"{count(answer['shared_by'], 'inside host')} shared this address at that time. "
         "The source port is needed to tell them apart (RFC 6302)."
     )
+
+
+def letter(answers: Json) -> Json:
+    """The letter that was answered; {} if there is none."""
+    named = [one["evidence"] for one in answers["questions"] if "evidence" in one]
+    found: Json = next((one["letter"] for one in [answers, *named] if "letter" in one), {})
+    return found
 
 
 def lacking_zones(answers: Json) -> list[str]:

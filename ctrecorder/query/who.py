@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder import times
+from ctrecorder import times, uapi
 from ctrecorder.archive import find
 from ctrecorder.archive.near import Chains
 from ctrecorder.columns import ADDRESSES, TUPLE, Source, Table
@@ -35,19 +35,20 @@ from ctrecorder.ctlog.predicate import (
     Query,
     Term,
 )
-from ctrecorder.errors import ArchiveError, CtrecorderError, UsageError
+from ctrecorder.errors import ArchiveError, CtrecorderError, NoSegmentsError, UsageError
 from ctrecorder.findings import Finding
 from ctrecorder.order.merge import merge
 from ctrecorder.query import evidence
-from ctrecorder.query.clock import ClockState, clocks
+from ctrecorder.query.clock import ClockState, clock_error_ns, clocks
 from ctrecorder.query.connections import Losses, list_connections
 from ctrecorder.query.coverage import UNPROVED, Hole, Scope
 from ctrecorder.query.dumps import Dumps
 from ctrecorder.query.evidence import Evidence
 from ctrecorder.query.open import Archive, ScanStats, open_archive
 from ctrecorder.query.parse import parse_network, parse_ports
+from ctrecorder.query.segments_read import SegmentRead, segments_read
 from ctrecorder.query.selection import select
-from ctrecorder.query.verdict import Verdict, judge, needs_earlier
+from ctrecorder.query.verdict import Verdict, is_recorded, judge, needs_earlier
 from ctrecorder.segment.recording import Recording
 from ctrecorder.terminal import count
 
@@ -63,8 +64,10 @@ class WhoQuery:
 
     `public`: the address and port, a term without endpoints.
     `since`, `until`: ns UTC.
-    `to`: the remote address and port; None: any.
+    `to`: the remote address and port, as the inside host called it (orig_dst) or as it is behind
+    DNAT (reply_src); None: any.
     `protocols`: numbers; empty: any.
+    `add_clock_error`: the span is widened by what the clocks that recorded it were off at most.
     """
 
     public: Term
@@ -72,6 +75,12 @@ class WhoQuery:
     until: int
     to: Term | None = None
     protocols: frozenset[int] = frozenset()
+    add_clock_error: bool = False
+
+    def widened(self, ns: int) -> WhoQuery:
+        """The query with a span that is `ns` longer on both sides."""
+        since, until = max(self.since - ns, times.BEGIN), min(self.until + ns, times.END)
+        return replace(self, since=since, until=until, add_clock_error=False)
 
 
 @dataclass
@@ -86,6 +95,9 @@ class Answer:
     `copies`: as in `Archive`.
     `clocks`: how right the clocks were that recorded it.
     `stats`: what was read.
+    `added_ns`: by how much the span of the query was widened, see `WhoQuery.add_clock_error`.
+    `segments`: what was read.
+    `recorded`: if anything of the asked protocols was recorded in the span.
     """
 
     tables: list[Table]
@@ -98,19 +110,25 @@ class Answer:
     copies: list[tuple[str, str]]
     clocks: list[ClockState]
     stats: ScanStats
+    added_ns: int = 0
+    segments: tuple[SegmentRead, ...] = ()
+    recorded: bool = True
 
     def __len__(self) -> int:
         return sum(map(len, self.tables))
 
 
 class Roles(NamedTuple):
-    """Which columns of a candidate are the inside and the remote end, (rows,) bool each.
+    """Who holds the public end in the rows of a table, (n,) each.
 
+    `rows`: the row.  A connection from the public address to the public address (hairpin NAT) has
+    two holders, so its row is there twice.
     `inbound`: the public end was called (DNAT): inside is reply_src, remote is orig_src.  Otherwise
     inside is orig_src, remote is orig_dst.
     `translated`: the inside end differs from the public end.
     """
 
+    rows: NDArray[np.intp]
     inbound: NDArray[np.bool_]
     translated: NDArray[np.bool_]
 
@@ -135,18 +153,26 @@ def answer(
     """Search the segments and folders `paths`; `now`: ns UTC.
 
     `live_folder`: where recorders that run publish their state; None: the usual one.  Raises
-    ArchiveError if there are no segments.
+    NoSegmentsError if there are no segments.
     """
     states = evidence.live_states(live_folder)  # before the folder and the segments
     listing = find.find(paths, spans=True)
     if not listing.segments:
-        raise ArchiveError(f"{', '.join(paths)}: no segments here; is ctrecord running?")
+        raise NoSegmentsError(f"{', '.join(paths)}: no segments here; is ctrecord running?")
     chains = Chains(listing.spans)
-    before, after = 1, 1
+    before, after, added = 1, 1, 0
     while True:
         selection = select(listing.spans, chains, who_query.since, who_query.until, before, after)
         archive = _open(selection.paths, who_query)
         try:
+            if who_query.add_clock_error:
+                added = clock_error_ns(clocks(archive.segments, who_query.since, who_query.until))
+                who_query = who_query.widened(added)
+                wider = select(
+                    listing.spans, chains, who_query.since, who_query.until, before, after
+                )
+                if wider.paths != selection.paths:
+                    continue
             dumps = Dumps(archive)
             losses: Losses = {}
             routers, tables = _candidates_by_router(archive, who_query, dumps, losses)
@@ -173,6 +199,9 @@ def answer(
                     archive.copies,
                     clocks(archive.segments, who_query.since, who_query.until),
                     archive.query.stats,
+                    added,
+                    segments_read(archive.segments),
+                    is_recorded(scope, known.recordings),
                 )
         finally:
             archive.close()
@@ -251,7 +280,7 @@ def _open(paths: list[str], who_query: WhoQuery) -> Archive:
     public, to = who_query.public, who_query.to
     terms = [Term(public.networks, public.ports, (REPLY_DST, ORIG_DST))]
     if to is not None:
-        terms.append(Term(to.networks, to.ports, (ORIG_SRC, ORIG_DST)))
+        terms.append(Term(to.networks, to.ports, (ORIG_SRC, ORIG_DST, REPLY_SRC)))
     return open_archive(paths, Query(protocols=who_query.protocols, terms=tuple(terms)))
 
 
@@ -308,28 +337,39 @@ def _overlaps(table: Table, who_query: WhoQuery, dumps: Dumps) -> NDArray[np.boo
     return overlaps
 
 
-def _has_ends(table: Table, who_query: WhoQuery) -> NDArray[np.bool_]:
-    """(rows,): which have the public end as a holder has it, and the remote end opposite to it."""
+def _sides(table: Table, who_query: WhoQuery) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(rows,) each: where the public end is that of who opened the connection, and where it was
+    called; with the wanted remote end opposite to it.
+    """
     outbound = _endpoint_is(table, REPLY_DST, who_query.public)
     inbound = _endpoint_is(table, ORIG_DST, who_query.public)
-    if who_query.to is not None:
-        outbound &= _endpoint_is(table, ORIG_DST, who_query.to)
-        inbound &= _endpoint_is(table, ORIG_SRC, who_query.to)
+    if (to := who_query.to) is not None:
+        outbound &= _endpoint_is(table, ORIG_DST, to) | _endpoint_is(table, REPLY_SRC, to)
+        inbound &= _endpoint_is(table, ORIG_SRC, to)
+    return outbound, inbound
+
+
+def _has_ends(table: Table, who_query: WhoQuery) -> NDArray[np.bool_]:
+    """(rows,): which have the public end as a holder has it, and the remote end opposite to it."""
+    outbound, inbound = _sides(table, who_query)
     return outbound | inbound
 
 
 def roles(table: Table, who_query: WhoQuery) -> Roles:
-    """The roles of the ends of each candidate in `table`."""
-    outbound = _endpoint_is(table, REPLY_DST, who_query.public)
-    if who_query.to is not None:
-        outbound &= _endpoint_is(table, ORIG_DST, who_query.to)
-    source_translated = _differ(table, "orig_src", "reply_dst") | _differ(
-        table, "orig_sport", "reply_dport"
+    """Who holds the public end in the candidates `table`."""
+    outbound, inbound = map(np.flatnonzero, _sides(table, who_query))
+    is_icmp = np.isin(table["l4proto"], (uapi.IPPROTO_ICMP, uapi.IPPROTO_ICMPV6))
+    # Of ICMP the id can be translated: it is the source's port column of both tuples.
+    answered = np.where(is_icmp, table["reply_sport"], table["reply_dport"])
+    source_translated = _differ(table, "orig_src", "reply_dst") | (table["orig_sport"] != answered)
+    target_translated = _differ(table, "orig_dst", "reply_src") | (
+        _differ(table, "orig_dport", "reply_sport") & ~is_icmp
     )
-    target_translated = _differ(table, "orig_dst", "reply_src") | _differ(
-        table, "orig_dport", "reply_sport"
+    return Roles(
+        np.concatenate([outbound, inbound]),
+        np.repeat([False, True], [len(outbound), len(inbound)]),
+        np.concatenate([source_translated[outbound], target_translated[inbound]]),
     )
-    return Roles(~outbound, np.where(outbound, source_translated, target_translated))
 
 
 def _endpoint_is(table: Table, endpoint: tuple[str, str], term: Term) -> NDArray[np.bool_]:
