@@ -13,8 +13,9 @@ from enum import Enum
 
 from ctrecorder.errors import ExitCode
 from ctrecorder.page import answer, twin, words
-from ctrecorder.page.shape import Json, TwinError
+from ctrecorder.page.shape import Json, TwinError, nanoseconds
 from ctrecorder.terminal import printable
+from ctrecorder.times import MICROSECOND
 
 # A letter of a thousand sightings makes a page of 10 MB.
 MAX_BYTES = 256 << 20
@@ -40,11 +41,14 @@ class Finding:
     text: str
 
 
-def check(data: bytes, ask: Callable[[Json], Json] | None) -> list[Finding]:
+# Takes answers of a page and asks the archive the same questions; returns a twin for each.
+Ask = Callable[[list[Json]], list[Json]]
+
+
+def check(data: bytes, ask: Ask | None) -> list[Finding]:
     """What is found about the page `data`.
 
-    `ask`: takes the member `question` of a twin and returns the answer of the archive as a twin of
-    one question; None: there is no archive.  What it raises is passed on.
+    `ask`: None if there is no archive.  What it raises is passed on.
     """
     try:
         text = data.decode()
@@ -117,18 +121,24 @@ def _short(line: str) -> str:
     return printable(line if len(line) <= 120 else f"{line[:120]}...")
 
 
-def _ask_again(answers: Json, ask: Callable[[Json], Json]) -> Iterator[Finding]:
+def _ask_again(answers: Json, ask: Ask) -> Iterator[Finding]:
     each = answers["questions"]
+    to_ask = [one for one in each if _why_not(one) is None]
+    now = iter(ask(to_ask) if to_ask else [])
     for number, one in enumerate(each, 1):
+        found = _why_not(one) or compare(one, twin.known(next(now))["questions"][0])
         of = f"question {number}: " if len(each) > 1 else ""
-        if one["verdict"] == "CANNOT BE ASKED":
-            yield Finding(State.SAME, f"{of}could not be asked, so it is not asked again")
-        elif one["question"].get("remote_left_out"):
-            why = "its remote end is left out of this copy: check the copy that has it"
-            yield Finding(State.UNKNOWN, f"{of}cannot be asked again: {why}")
-        else:
-            found = compare(one, twin.known(ask(one["question"]))["questions"][0])
-            yield Finding(found.state, of + found.text)
+        yield Finding(found.state, of + found.text)
+
+
+def _why_not(one: Json) -> Finding | None:
+    """Why a question is not asked again; None: it is."""
+    if one["verdict"] == "CANNOT BE ASKED":
+        return Finding(State.SAME, "could not be asked, so it is not asked again")
+    if one["question"].get("remote_left_out"):
+        why = "its remote end is left out of this copy: check the copy that has it"
+        return Finding(State.UNKNOWN, f"cannot be asked again: {why}")
+    return None
 
 
 def compare(old: Json, new: Json) -> Finding:
@@ -177,6 +187,15 @@ def _contradicts(old: Json, new: Json) -> bool:
     if old.get("ports") != new.get("ports") or old.get("connections") != new.get("connections"):
         return True
     return any(
-        name in old and old.get(f"{name}_source") != "bound" and old[name] != new.get(name)
+        name in old
+        and old.get(f"{name}_source") != "bound"
+        and not _is_same(old[name], new.get(name))
         for name in ("start", "end")
     )
+
+
+def _is_same(old: str, new: str | None) -> bool:
+    """If two times are the same; squeezing cuts them to microseconds."""
+    if new is None:
+        return False
+    return nanoseconds(old) // MICROSECOND == nanoseconds(new) // MICROSECOND
