@@ -1,0 +1,7 @@
+"""Written times: strict readers that state each way to read a time, and what it rests on."""
+
+# What other packages may use: module.name.
+SHOWN = (
+    "typed.parse_span",
+    "zones.check_tz",
+)
