@@ -67,7 +67,10 @@ def build_parser() -> common.Parser:
         help="possible error of the clock that TIME is from (default: 1)",
     )
     what.add_argument(
-        "--utc", action="store_true", help="a TIME without a zone is UTC; print times in UTC"
+        "--zone", metavar="ZONE", help="of a TIME without one: Europe/Berlin, CET, +01:00"
+    )
+    what.add_argument(
+        "--utc", action="store_true", help="the same as --zone UTC; print times in UTC"
     )
     where = parser.add_argument_group("what to search")
     where.add_argument(
@@ -122,11 +125,14 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     from ctrecorder.service.audit import Audit
     from ctrecorder.service.config import read
 
+    common.check_local_time(utc=args.utc or bool(args.zone))
     choice = read(None).choose("query")
     for notice in choice.notices:
         common.report("ctwho", notice)
     audit = Audit(choice.texts["audit"], words, args.reason, "ctwho", args.case)
     try:
+        if args.utc and args.zone:
+            raise UsageError("--zone and --utc: use one of them")
         if args.output and os.path.lexists(args.output):
             raise UsageError(f"{args.output}: exists already, and is not overwritten")
         code = _answer(args, audit)
@@ -143,7 +149,7 @@ def _answer(args: argparse.Namespace, audit: Audit) -> int:
     questions = typed.questions(
         args.words,
         asking.now,
-        utc=args.utc,
+        zone="UTC" if args.utc else args.zone or "",
         remote=args.to,
         protocols=args.protocol,
         tolerance=args.tolerance,
