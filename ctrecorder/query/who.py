@@ -46,7 +46,7 @@ from ctrecorder.query.dumps import Dumps
 from ctrecorder.query.evidence import Evidence
 from ctrecorder.query.open import Archive, ScanStats, open_archive
 from ctrecorder.query.parse import parse_network, parse_ports
-from ctrecorder.query.segments_read import SegmentRead, segments_read
+from ctrecorder.archive.segments_read import SegmentRead, segments_read
 from ctrecorder.query.selection import select
 from ctrecorder.query.verdict import Verdict, is_recorded, judge, needs_earlier
 from ctrecorder.segment.recording import Recording
