@@ -67,7 +67,10 @@ def build_parser() -> common.Parser:
         help="possible error of the clock that TIME is from (default: 1)",
     )
     what.add_argument(
-        "--utc", action="store_true", help="a TIME without a zone is UTC; print times in UTC"
+        "--zone", metavar="ZONE", help="of a TIME without one: Europe/Berlin, CET, +01:00"
+    )
+    what.add_argument(
+        "--utc", action="store_true", help="the same as --zone UTC; print times in UTC"
     )
     where = parser.add_argument_group("what to search")
     where.add_argument(
@@ -139,11 +142,14 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     pages.check_options(args)
     if args.verify and not args.words:
         return pages.verify(args)  # without an archive nobody's connections are asked for
+    common.check_local_time(utc=args.utc or bool(args.zone))
     choice = read(None).choose("query")
     for notice in choice.notices:
         common.report("ctwho", notice)
     audit = Audit(choice.texts["audit"], words, args.reason, "ctwho", args.case)
     try:
+        if args.utc and args.zone:
+            raise UsageError("--zone and --utc: use one of them")
         for path in filter(None, (args.output, args.evidence_pack)):
             if os.path.lexists(path):
                 raise UsageError(f"{path}: exists already, and is not overwritten")
@@ -161,7 +167,7 @@ def _answer(args: argparse.Namespace, audit: Audit) -> int:
     questions = typed.questions(
         args.words,
         asking.now,
-        utc=args.utc,
+        zone="UTC" if args.utc else args.zone or "",
         remote=args.to,
         protocols=args.protocol,
         tolerance=args.tolerance,

@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from ctrecorder.service.audit import Audit
 
 # What is asked and how it is written is in the page already.
-_NOT_WITH_VERIFY = ("to", "protocol", "utc", "archive", "wait", "connections", "output", "redact")
+_NOT_WITH_VERIFY = (
+    "to",
+    "protocol",
+    "utc",
+    "zone",
+    "archive",
+    "wait",
+    "connections",
+    "output",
+    "redact",
+)
 
 
 def check_options(args: argparse.Namespace) -> None:

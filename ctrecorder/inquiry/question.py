@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ctrecorder import labels, times, uapi
 from ctrecorder.errors import UsageError
+from ctrecorder.moments.moment import Moment
 from ctrecorder.query import who
 
 DEFAULT_TOLERANCE_SECONDS = 1.0
@@ -83,6 +84,16 @@ class Question:
         )
         spread = query.widened(int(self.tolerance * times.SECOND))
         return replace(spread, add_clock_error=True)
+
+
+def windows(moment: Moment) -> list[Window]:
+    """The windows of a written time: one for each reading, and for each time that a clock showed it
+    in that reading.  None: nothing is known of its zone.
+    """
+    found = [(span, one) for one in moment.readings for span in one.spans]
+    return [
+        Window(*span, moment.text, one.zone, one.basis.value, len(found)) for span, one in found
+    ]
 
 
 def checked(question: Question) -> Question:

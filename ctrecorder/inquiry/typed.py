@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
-from ctrecorder import times
 from ctrecorder.errors import UsageError
 from ctrecorder.inquiry.question import (
     NO_PORT,
     SOURCE,
     Question,
-    Window,
     checked,
     parse_protocols,
     parse_target,
+    windows,
 )
-
-_GIVEN = re.compile(r"@[\d.]+|.*(?P<zone>Z|UTC|[+-]\d\d:?\d\d)$", re.IGNORECASE)
+from ctrecorder.moments import reader
+from ctrecorder.moments.moment import Zones
 
 
 def questions(
     words: Sequence[str],
     now: int,
     *,
-    utc: bool,
+    zone: str,
     remote: str | None,
     protocols: Sequence[str],
     tolerance: float,
 ) -> list[Question]:
     """The questions of ADDRESS:PORT TIME, one for each way to read the time.
 
-    `now`: ns UTC.  Raises UsageError.
+    `now`: ns UTC.  `zone`: of a time without one; "": that of this machine.  Raises UsageError.
     """
     if len(words) < 2:
         raise UsageError("name ADDRESS:PORT and TIME (see ctwho --help)")
     target, time = parse_target(words[0]), " ".join(words[1:]).strip()
+    moment = reader.read(time, now, Zones(option=zone, local=True))
     return [
         checked(
             Question(
@@ -47,14 +46,5 @@ def questions(
                 tolerance,
             )
         )
-        for window in _windows(time, now, utc=utc)
+        for window in windows(moment)
     ]
-
-
-def _windows(time: str, now: int, *, utc: bool) -> list[Window]:
-    begin, end = times.parse_span(time, now, utc=utc)
-    given = _GIVEN.fullmatch(time.strip())
-    if given:
-        zone = (given["zone"] or "UTC").upper()
-        return [Window(begin, end, time, "UTC" if zone == "Z" else zone, "given")]
-    return [Window(begin, end, time, "UTC" if utc else "", "option" if utc else "local")]
