@@ -20,21 +20,14 @@ if TYPE_CHECKING:
 
 # What is asked and how it is written is in the page already.
 _NOT_WITH_VERIFY = (
-    "to",
-    "protocol",
-    "utc",
-    "zone",
-    "archive",
-    "wait",
-    "connections",
-    "output",
-    "redact",
+    *("to", "protocol", "utc", "zone", "archive", "wait", "connections"),
+    *("output", "redact", "evidence_pack"),
 )
 
 
 def check_options(args: argparse.Namespace) -> None:
     """Raise UsageError for options that do not go together."""
-    others = [name for name in (*_NOT_WITH_VERIFY, "evidence_pack") if getattr(args, name)]
+    others = [name for name in _NOT_WITH_VERIFY if getattr(args, name)]
     if args.verify and (others or args.format != "text"):
         raise UsageError(
             "--verify FILE can be followed by the archive, and combined with --trust-clock, "

@@ -25,9 +25,7 @@ def instant(word: str, now: int, offset: wall.Offset) -> int | None:
     if match is None:
         return None
     ns = months = 0
-    for number, name in re.findall(
-        r"(\d+) ?([a-z]+)", match["minus"] or match["ago"], re.IGNORECASE
-    ):
+    for number, name in re.findall(r"(\d+) ?([a-z]+)", match["minus"] or match["ago"], re.I):
         unit = unit_ns(name)
         if name.lower() in ("month", "months"):
             months += int(number)

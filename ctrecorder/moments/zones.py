@@ -22,11 +22,10 @@ if TYPE_CHECKING:
 # No zone is further from UTC.  More is the end of a range, such as 18:17-18:20.
 MAX_OFFSET_MINUTES = 14 * 60
 _OFFSET = re.compile(
-    r"(?:(?P<utc>UTC|GMT) ?)?(?P<sign>[+-])(?P<hours>\d{1,2})(?::?(?P<minutes>\d\d))?",
-    re.ASCII | re.IGNORECASE,
+    r"(?:(?P<utc>UTC|GMT) ?)?(?P<sign>[+-])(?P<hours>\d{1,2})(?::?(?P<minutes>\d\d))?", re.A | re.I
 )
 _COMMENT = re.compile(r"(?P<zone>[^(\[]*?) ?[(\[](?P<comment>[^()\[\]]*)[)\]]")
-_IANA = re.compile(r"[A-Za-z][\w+-]*(?:/[\w+-]+){0,2}", re.ASCII)
+_IANA = re.compile(r"[A-Za-z][\w+-]*(?:/[\w+-]+){0,2}", re.A)
 # A rule of POSIX in TZ: "CET-1CEST,M3.5.0,M10.5.0/3", "<+03>-3".
 _POSIX = re.compile(r"(?:[A-Za-z]{3,}|<[A-Za-z0-9+-]{3,}>)[+-]?\d")
 # Names of zoneinfo that are no zones, or count leap seconds as no log does.

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator
 from datetime import tzinfo
 
-from ctrecorder.page import moments, twin, words
+from ctrecorder.page import instants, twin, words
 from ctrecorder.page.shape import Json
 from ctrecorder.terminal import printable
 
@@ -38,7 +38,7 @@ def lines(answers: Json, digest: str) -> Iterator[str]:
 
 def _answer(answer: Json) -> Iterator[str]:
     asked = answer["question"]
-    zone = moments.zone_of(asked.get("zone", ""))
+    zone = instants.zone_of(asked.get("zone", ""))
     yield from _wrapped("VERDICT", answer["verdict"])
     yield from _wrapped("", words.MEANINGS[answer["verdict"]])
     yield from _wrapped("Asked about", words.ends(asked))
@@ -91,7 +91,7 @@ def _dated(
     label: str, moment: str, zone: tzinfo | None, before: str = "", rests: str = ""
 ) -> Iterator[str]:
     """A time on a line of its own in each zone."""
-    shown = (before, *moments.both(moment, zone), f"({rests})" if rests else "")
+    shown = (before, *instants.both(moment, zone), f"({rests})" if rests else "")
     for line in filter(None, shown):
         yield from _wrapped(label, line)
         label = ""

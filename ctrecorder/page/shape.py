@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from ctrecorder import times
-from ctrecorder.errors import CtrecorderError, UsageError
+from ctrecorder.errors import CtrecorderError
 
 Json = dict[str, Any]
 Shape = Callable[[object, str], Any]
@@ -59,15 +60,19 @@ def time(value: object, where: str) -> str:
     if not isinstance(value, str) or not _TIME.fullmatch(value):
         raise TwinError(f"{where}: must be a time such as 2026-11-24T05:00:05.000000000Z")
     try:
-        nanoseconds(value)
-    except UsageError as error:
-        raise TwinError(f"{where}: {error}") from None
+        ns = nanoseconds(value)
+    except ValueError:
+        ns = -1
+    if not times.BEGIN <= ns <= times.END:
+        raise TwinError(f"{where}: is no time of the years 1970 to 2262")
     return value
 
 
 def nanoseconds(moment: str) -> int:
     """The ns of a time of a twin."""
-    return times.parse_span(moment, 0, utc=True)[0]
+    second = datetime.fromisoformat(f"{moment[:19]}+00:00")
+    decimals = moment[20:-1]
+    return int(second.timestamp()) * times.SECOND + int(f"{decimals:0<9}")
 
 
 def sha256(value: object, where: str) -> str:

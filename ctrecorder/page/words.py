@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ctrecorder.page import moments
+from ctrecorder.page import instants
 from ctrecorder.page.shape import Json
 from ctrecorder.render import holes
 from ctrecorder.terminal import count
@@ -180,4 +180,4 @@ def letter(answers: Json) -> Json:
 def lacking_zones(answers: Json) -> list[str]:
     """The zones of the questions that this machine does not know."""
     named = {one["question"].get("zone", "") for one in answers["questions"]}
-    return sorted(name for name in named if moments.is_lacking(name))
+    return sorted(name for name in named if instants.is_lacking(name))

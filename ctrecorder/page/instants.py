@@ -10,25 +10,29 @@ from zoneinfo import ZoneInfo
 from ctrecorder import times
 from ctrecorder.page.shape import nanoseconds
 
-# "+01:00", "PDT (-07:00)".
-_OFFSET = re.compile(r"(?:[^()]*\()?([+-])(\d\d):?(\d\d)\)?", re.ASCII)
-_UTC = ("", "utc", "z", "gmt")
+_OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)(?::(\d\d))?", re.ASCII)
+# "PDT (-07:00)", "CET (Europe/Berlin)", "+01:00 and +02:00" of an hour in which clocks were set.
+_NAMED = re.compile(r"[^()]* \(([^()]+)\)|(\S+) and \S+")
+_UTC = ("", "utc", "z", "gmt", "+00:00")
 
 
 def zone_of(name: str) -> tzinfo | None:
     """The zone that a question names; None if it names none but UTC, or one that is unknown."""
     if name.lower() in _UTC:
         return None
+    if named := _NAMED.fullmatch(name):
+        name = named[1] or named[2]
     if offset := _OFFSET.fullmatch(name):
-        length = timedelta(hours=int(offset[2]), minutes=int(offset[3]))
+        hours, minutes, seconds = (int(each or 0) for each in offset.groups()[1:])
+        length = timedelta(hours=hours, minutes=minutes, seconds=seconds)
         if not timedelta() < length < timedelta(days=1):
             return None
         return timezone(-length if offset[1] == "-" else length)
-    return _named(name)
+    return _of_region(name)
 
 
 @lru_cache(maxsize=64)
-def _named(name: str) -> tzinfo | None:
+def _of_region(name: str) -> tzinfo | None:
     try:
         return ZoneInfo(name)
     except (OSError, ValueError):  # not installed, no such name, a folder, a path
