@@ -106,7 +106,7 @@ def _zone(asked: Json) -> Content:
     if not name:
         return why
     lacking = "; this machine does not know it" if instants.is_lacking(name) else ""
-    return [name, f": {why}" if why else "", lacking]
+    return [f"{why}: " if why else "zone ", name, lacking]
 
 
 def _tolerance(asked: Json) -> str:
