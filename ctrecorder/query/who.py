@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ctrecorder import times, uapi
 from ctrecorder.archive import find
 from ctrecorder.archive.near import Chains
+from ctrecorder.archive.segments_read import SegmentRead, segments_read
 from ctrecorder.columns import ADDRESSES, TUPLE, Source, Table
 from ctrecorder.connections import parts
 from ctrecorder.ctlog.frame import Kind
@@ -46,7 +47,6 @@ from ctrecorder.query.dumps import Dumps
 from ctrecorder.query.evidence import Evidence
 from ctrecorder.query.open import Archive, ScanStats, open_archive
 from ctrecorder.query.parse import parse_network, parse_ports
-from ctrecorder.archive.segments_read import SegmentRead, segments_read
 from ctrecorder.query.selection import select
 from ctrecorder.query.verdict import Verdict, is_recorded, judge, needs_earlier
 from ctrecorder.segment.recording import Recording
