@@ -107,9 +107,9 @@ _NAMES = f"(?-i:{'|'.join(['UTC', 'GMT', 'UT', 'Z', *ABBREVIATIONS])})(?!\\w)"
 _AREAS = "africa|america|antarctica|asia|atlantic|australia|europe|indian|pacific|etc"
 _SURE_ZONE = (
     r"(?P<zone>(?: ?(?:utc|gmt) ?[+-]\d{1,2}(?::?\d\d)?(?![\w:])| ?(?:utc|gmt|z)(?!\w)"
-    r"| ?[+-](?:0\d|1[0-4]):?[0-5]\d(?![\w:])|[+-](?:0\d|1[0-4])(?![\w:.])"
-    rf"| {_NAMES}| (?:{_AREAS})/[a-z_+-]+(?:/[a-z_]+)?(?!\w))?"
-    rf"(?: ?\({_NAMES}\)|\[[a-z_]+/[a-z_/+-]+\])?)"
+    r"| ?[+-](?:0\d|1[0-4]):?[0-5]\d(?![\w:])|[+-](?:0\d|1[0-4])(?![\w:]|\.\d)"
+    rf"| {_NAMES}| (?:{_AREAS})/[a-z_+-]+\d{{0,2}}(?:/[a-z_]+)?(?![\w/+-]))?"
+    rf"(?: ?\((?:{_NAMES}|(?:(?:utc|gmt) ?)?[+-]\d{{1,2}}(?::?\d\d)?)\)|\[[a-z_]+/[a-z_/+-]+\])?)"
 )
 _SURE_INNER = rf"(?P<inner>{_NAMES}|[+-]\d\d(?::?\d\d)?)"
 _START, _STOP = r"(?<![\w/.+-])(?<!\d:)", r"(?![\w:])"
