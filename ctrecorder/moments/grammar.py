@@ -138,7 +138,9 @@ def parse(text: str, *, typed: bool, day_first: bool | None) -> Written | None:
     `typed`: the forms of operators too.  `day_first`: whether 2/3/2026 is of March; None: it is of
     March or of February.  Raises UsageError: of a form, but there is no such day or time of day.
     """
-    for form in (*_FORMS, *_DAY_FORMS, *(_TYPED_FORMS if typed else ())):
+    # What operators type comes first: each pattern that is tried is compiled, in about a ms.
+    typed_forms = (_FORMS[0], _DAY_FORMS[0], *_TYPED_FORMS) if typed else ()
+    for form in dict.fromkeys((*typed_forms, *_FORMS, *_DAY_FORMS)):
         match = _whole(form).fullmatch(text)
         if match is not None:
             return _written(match, day_first)
