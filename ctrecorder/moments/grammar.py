@@ -143,7 +143,10 @@ def parse(text: str, *, typed: bool, day_first: bool | None) -> Written | None:
     for form in dict.fromkeys((*typed_forms, *_FORMS, *_DAY_FORMS)):
         match = _whole(form).fullmatch(text)
         if match is not None:
-            return _written(match, day_first)
+            found = _written(match, day_first)
+            if match["zone"].startswith("-") and found.length == MINUTE:
+                _refuse_a_range(match, found)
+            return found
     return None
 
 
@@ -180,8 +183,6 @@ def _written(match: re.Match[str], day_first: bool | None) -> Written:
     word = parts.get("word", "").lower()
     weekday = parts.get("weekday", "").lower()[:3]
     begin, length = _time_of_day(parts) if parts.get("hour") else (0, DAY)
-    if zone.startswith("-") and length == MINUTE:
-        _refuse_a_range(match, zone, begin)
     return Written(
         days=_days(parts, day_first) if parts.get("day") or parts.get("first") else (),
         word=weekday if word and weekday else word,
@@ -243,12 +244,12 @@ def _time_of_day(parts: dict[str, str]) -> tuple[int, int]:
     return begin, MINUTE if parts.get("minute") else HOUR
 
 
-def _refuse_a_range(match: re.Match[str], zone: str, begin: int) -> None:
+def _refuse_a_range(match: re.Match[str], found: Written) -> None:
     """Raise UsageError for 18:17-18:20: a zone of -18:20, or until 18:20?"""
-    end = re.fullmatch(r"-(\d\d):(\d\d)", zone)
+    end = re.fullmatch(r"-(\d\d):(\d\d)", found.zone)
     iso = match.string[match.start("hour") - 1 : match.start("hour")].lower() == "t"
-    if end and not iso and int(end[1]) * HOUR + int(end[2]) * MINUTE > begin:
+    if end and not iso and int(end[1]) * HOUR + int(end[2]) * MINUTE > found.begin:
         raise UsageError(
-            f"'{zone}' looks like the end of a range: a range is two times, each with its date; "
-            "before a zone put a space"
+            f"'{found.zone}' looks like the end of a range: a range is two times, each with its "
+            "date; before a zone put a space"
         )
