@@ -2,6 +2,8 @@
 
 # What other packages may use: module.name.
 SHOWN = (
+    "moment.Zones",
+    "reader.read",
     "typed.parse_span",
     "zones.check_tz",
 )
