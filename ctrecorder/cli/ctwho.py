@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ctrecorder.cli import common
+from ctrecorder.cli import common, pages
 from ctrecorder.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ EXAMPLES = (
         "the same, if the server that was reached is known",
     ),
 )
-FORMATS = ("text", "json", "csv")
+FORMATS = ("text", "json", "csv", "html")
 _VERSION_1_0 = (
     "note: ctrecorder 1.0 recorded this time; it could not detect events that the kernel was set "
     "not to report, untracked packets, and losses in the last second before a crash"
@@ -101,6 +101,14 @@ def build_parser() -> common.Parser:
     how.add_argument(
         "-o", "--output", metavar="FILE", help="write the answer to FILE, which must not exist"
     )
+    how.add_argument(
+        "--redact", action="store_true", help="leave the remote ends out of HTML, JSON and packs"
+    )
+    how.add_argument(
+        "--evidence-pack",
+        metavar="FILE",
+        help="write the answer and what proves it to a tar file, which must not exist",
+    )
     how.add_argument("--case", metavar="ID", help="the case, for the answer and the journal")
     how.add_argument("--reason", metavar="TEXT", help="the reason, for the answer and the journal")
     how.add_argument(
@@ -108,6 +116,12 @@ def build_parser() -> common.Parser:
         "--verbose",
         action="store_true",
         help="report on stderr what was read and what was skipped",
+    )
+    check = parser.add_argument_group("check a page instead of asking")
+    check.add_argument(
+        "--verify",
+        metavar="FILE",
+        help="check a page of --format html; with an archive behind it, ask the same again",
     )
     return parser
 
@@ -125,6 +139,9 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     from ctrecorder.service.audit import Audit
     from ctrecorder.service.config import read
 
+    pages.check_options(args)
+    if args.verify and not args.words:
+        return pages.verify(args)  # without an archive nobody's connections are asked for
     common.check_local_time(utc=args.utc or bool(args.zone))
     choice = read(None).choose("query")
     for notice in choice.notices:
@@ -133,9 +150,10 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     try:
         if args.utc and args.zone:
             raise UsageError("--zone and --utc: use one of them")
-        if args.output and os.path.lexists(args.output):
-            raise UsageError(f"{args.output}: exists already, and is not overwritten")
-        code = _answer(args, audit)
+        for path in filter(None, (args.output, args.evidence_pack)):
+            if os.path.lexists(path):
+                raise UsageError(f"{path}: exists already, and is not overwritten")
+        code = pages.verify(args, audit) if args.verify else _answer(args, audit)
         audit.written = True
         return code
     finally:
@@ -158,6 +176,8 @@ def _answer(args: argparse.Namespace, audit: Audit) -> int:
     audit.verdict = ", ".join(dict.fromkeys(one.judged.word.value for one in answers))
     audit.proved = all(one.judged.proved for one in answers)
     audit.rows = sum(one.connections for one in answers)
+    if args.evidence_pack:
+        pages.write_pack(args, answers)
     _write(args, _as_text(args, answers))
     _report(args, answers)
     return verdicts.code_of_letter([one.code for one in answers])
@@ -180,10 +200,9 @@ def _asking(args: argparse.Namespace) -> Asking:
 def _as_text(args: argparse.Namespace, answers: Sequence[Answered]) -> str:
     """The answers in the format that was chosen."""
     if args.format == "json":
-        from ctrecorder.inquiry.twin import twin
-
-        found = [twin(one, connections=args.connections) for one in answers]
-        return "".join(f"{json.dumps(one)}\n" for one in found)
+        return "".join(f"{json.dumps(one)}\n" for one in pages.twins(args, answers))
+    if args.format == "html":
+        return pages.html(args, answers)
     if args.format == "csv":
         from ctrecorder.inquiry import table
 

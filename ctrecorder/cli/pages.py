@@ -1,0 +1,164 @@
+"""ctwho: an answer as a page or a pack of evidence, and the check of a page."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ctrecorder.cli import common
+from ctrecorder.errors import ArchiveError, ExitCode, UsageError, why
+from ctrecorder.terminal import printable
+
+if TYPE_CHECKING:
+    from ctrecorder.inquiry.ask import Answered
+    from ctrecorder.inquiry.question import Question, Target
+    from ctrecorder.page.shape import Json
+    from ctrecorder.service.audit import Audit
+
+# What is asked and how it is written is in the page already.
+_NOT_WITH_VERIFY = (
+    *("to", "protocol", "utc", "zone", "archive", "wait", "connections"),
+    *("output", "redact", "evidence_pack"),
+)
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Raise UsageError for options that do not go together."""
+    others = [name for name in _NOT_WITH_VERIFY if getattr(args, name)]
+    if args.verify and (others or args.format != "text"):
+        raise UsageError(
+            "--verify FILE can be followed by the archive, and combined with --trust-clock, "
+            "--case, --reason and -v"
+        )
+    if args.redact and args.format not in ("html", "json") and not args.evidence_pack:
+        raise UsageError("--redact needs --format html or json, or --evidence-pack")
+
+
+def twins(args: argparse.Namespace, answers: Sequence[Answered]) -> list[dict[str, Any]]:
+    """The JSON twin of each answer."""
+    from ctrecorder.inquiry.twin import twin
+    from ctrecorder.page.redact import redact
+
+    found = [twin(one, connections=args.connections) for one in answers]
+    return [redact(one) for one in found] if args.redact else found
+
+
+def _whole(args: argparse.Namespace, answers: Sequence[Answered]) -> Json:
+    """The twin of all answers together."""
+    found = twins(args, answers)
+    if len(found) == 1:
+        return found[0]
+    return {"questions": found, **({"redacted": True} if args.redact else {})}
+
+
+def html(args: argparse.Namespace, answers: Sequence[Answered]) -> str:
+    """The answers as a page."""
+    from ctrecorder.page import answer
+
+    return answer.html(_whole(args, answers))
+
+
+def write_pack(args: argparse.Namespace, answers: Sequence[Answered]) -> None:
+    """Write the pack of evidence.  Raises UsageError, ArchiveError."""
+    from ctrecorder.inquiry import output
+    from ctrecorder.page import pack
+
+    whole = _whole(args, answers)
+    seals = pack.ledgers(whole, answers[0].asking.archive)
+    output.write_new(args.evidence_pack, pack.pack(whole, None, seals))
+
+
+def verify(args: argparse.Namespace, audit: Audit | None = None) -> int:
+    """Check a page, and print what was found; returns the exit code.
+
+    `audit`: of the questions, if the archive is asked.  Raises UsageError, ArchiveError.
+    """
+    from ctrecorder.page import verify as check
+
+    data = _read(args.verify)
+    failed: list[str] = []
+
+    def ask(old: list[Json]) -> list[Json]:
+        return _ask_again(args, old, failed)
+
+    found = check.check(data, ask if args.words else None)
+    lines = [f"{printable(args.verify)}: {one.text}\n" for one in found]
+    if not args.words:
+        lines.append("not asked again: no archive was named; any ctwho can make such a page\n")
+    if audit is not None:
+        audit.verdict, audit.rows = "; ".join(one.text for one in found[1:]), len(lines)
+    common.write_out("".join(lines).encode("utf-8", "backslashreplace"))
+    for problem in failed:
+        common.report("ctwho", problem)
+    return ExitCode.FAILED if failed else check.exit_code(found)
+
+
+def _read(path: str) -> bytes:
+    from ctrecorder.page.verify import MAX_BYTES
+
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ArchiveError(f"{path}: cannot be read: {why(error)}") from error
+    if len(data) > MAX_BYTES:
+        raise UsageError(f"{path}: is longer than any page of ctwho")
+    return data
+
+
+def _ask_again(args: argparse.Namespace, old: list[Json], failed: list[str]) -> list[Json]:
+    """The twins of the same questions now; `failed` gets what could not be read."""
+    from ctrecorder.inquiry import ask
+    from ctrecorder.inquiry.twin import twin
+    from ctrecorder.service.login import login_user
+
+    trusts = args.trust_clock or any(
+        clock.get("trusted", False) for one in old for clock in one.get("clock", [])
+    )
+    asking = ask.Asking(tuple(args.words), time.time_ns(), login_user().name, trust_clock=trusts)
+    answers = ask.answer_all([_question(one["question"]) for one in old], asking)
+    failed += dict.fromkeys(
+        str(error) for one in answers if one.answer is not None for error in one.answer.failed
+    )
+    return [twin(one) for one in answers]
+
+
+def _question(asked: Json) -> Question:
+    """The question of a twin.  Raises UsageError."""
+    from ctrecorder.inquiry.question import Question, Window, checked, parse_protocols
+    from ctrecorder.page.shape import nanoseconds
+    from ctrecorder.times import SECOND
+
+    if "address" not in asked or "since" not in asked or "until" not in asked:
+        raise UsageError("a question of the page has no address or no time")
+    tolerance = asked.get("tolerance_seconds", 0.0)
+    spread = int(tolerance * SECOND) + round(asked.get("clock_error_seconds", 0.0) * SECOND)
+    window = Window(
+        nanoseconds(asked["since"]) + spread,
+        nanoseconds(asked["until"]) - spread,
+        asked.get("written", ""),
+        asked.get("zone", ""),
+        asked.get("basis", ""),
+        asked.get("readings", 1),
+    )
+    if window.end <= window.begin:
+        raise UsageError("a question of the page ends before it begins")
+    return checked(
+        Question(
+            _target(asked),
+            window,
+            asked.get("role", ""),
+            parse_protocols([asked["protocol"]] if "protocol" in asked else []),
+            _target(asked["remote"]) if "remote" in asked else None,
+            tolerance,
+        )
+    )
+
+
+def _target(end: Json) -> Target:
+    from ctrecorder.inquiry.question import parse_target
+
+    return parse_target(end["address"])._replace(port=end.get("port", end.get("id")))

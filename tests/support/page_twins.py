@@ -1,0 +1,209 @@
+"""JSON twins of answers, made up, for the tests of ctrecorder.page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Json = dict[str, Any]
+
+LETTER_SHA256 = "5e" * 32
+REMOTE = "203.0.113.9"
+REMOTE_V6 = "2001:db8:5:6::9"
+
+
+def question(**changes: Any) -> Json:
+    """A question about 198.51.100.1 port 40000; a change to None takes a member away."""
+    made: Json = {
+        "address": "198.51.100.1",
+        "port": 40000,
+        "role": "source",
+        "protocol": "tcp",
+        "remote": {"address": REMOTE, "port": 443},
+        "since": "2026-11-24T05:00:04.000000000Z",
+        "until": "2026-11-24T05:00:07.000000000Z",
+        "tolerance_seconds": 1.0,
+        "written": "2026-11-24 06:00:05 +01:00",
+        "zone": "+01:00",
+        "basis": "given",
+        "readings": 1,
+        "archive": ["/var/log/ctrecorder"],
+        "routers": ["gate1"],
+        "asked": "2026-11-28T07:30:00.000000000Z",
+        "asked_by": "root",
+        "case": "A-2026-117",
+        "reason": "letter of the agency",
+    } | changes
+    return {name: value for name, value in made.items() if value is not None}
+
+
+def read_from() -> list[Json]:
+    """Where the fields of the question stand in a letter."""
+    fields = (
+        ("address", "198.51.100.1", 4),
+        ("port", "40000", 5),
+        ("first", "2026-11-24 06:00:05 +01:00", 6),
+        ("remote_address", REMOTE, 7),
+        ("remote_port", "443", 7),
+    )
+    return [
+        {"field": name, "file": "notice.eml", "part": "1.2", "line": line, "text": text}
+        for name, text, line in fields
+    ]
+
+
+def flow(**changes: Any) -> Json:
+    """A connection of the person, as `ctlist --who --format json` writes it."""
+    made: Json = {
+        "protocol": "tcp",
+        "direction": "out",
+        "translated": True,
+        "inside": {"address": "10.0.0.5", "port": 51234},
+        "public": {"address": "198.51.100.1", "port": 40000},
+        "remote": {"address": REMOTE, "port": 443},
+        "start": "2026-11-24T04:59:58.120000000Z",
+        "start_source": "kernel",
+        "end": "2026-11-24T05:03:11.004512000Z",
+        "end_source": "kernel",
+    }
+    return made | changes
+
+
+def person(**changes: Any) -> Json:
+    """10.0.0.5, with one connection; a change to None takes a member away."""
+    made: Json = {
+        "address": "10.0.0.5",
+        "zone": 3,
+        "ports": [51234],
+        "translated": True,
+        "connections": 1,
+        "start": "2026-11-24T04:59:58.120000000Z",
+        "start_source": "kernel",
+        "end": "2026-11-24T05:03:11.004512000Z",
+        "end_source": "kernel",
+        "only_by_tolerance": False,
+        "flows": [flow()],
+    } | changes
+    return {name: value for name, value in made.items() if value is not None}
+
+
+def segment(number: int, **changes: Any) -> Json:
+    """A segment that was read."""
+    made: Json = {
+        "file": f"/var/log/ctrecorder/gate1-2026112405-{number}.ctlog",
+        "host": "gate1",
+        "chain": "c0ffee00c0ffee00c0ffee00c0ffee00",
+        "sequence": number,
+        "hash": f"{number:032x}",
+        "sealed": True,
+        "imported": False,
+    }
+    return made | changes
+
+
+def hole(**changes: Any) -> Json:
+    """A hole of three seconds."""
+    made: Json = {
+        "start": "2026-11-24T05:00:05.000000000Z",
+        "end": "2026-11-24T05:00:08.000000000Z",
+        "reason": "overrun",
+        "lost": 3511,
+        "at_least": True,
+        "why": "connections of that time may be missing",
+    }
+    return made | changes
+
+
+def answer(verdict: str = "ONE", **changes: Any) -> Json:
+    """The answer to a typed question; a change to None takes a member away."""
+    made: Json = {
+        "question": question(),
+        "verdict": verdict,
+        "complete": True,
+        "holes": [],
+        "persons": [person()],
+        "clock": [{"host": "gate1", "synchronised": True, "error_seconds": 0.0123}],
+        "evidence": {"segments": [segment(17), segment(18)], "version": "ctrecorder 1.1.0"},
+    } | changes
+    return {name: value for name, value in made.items() if value is not None}
+
+
+def several() -> Json:
+    """Two hosts, one of them by the tolerance alone, with customers, over a hole."""
+    second = person(
+        address="10.0.0.77",
+        zone=None,
+        mark=9,
+        ports=[40000, 40001],
+        connections=2,
+        start=None,
+        start_source="unknown",
+        end_source="receipt",
+        only_by_tolerance=True,
+        customers=[],
+        flows=[
+            flow(
+                direction="in",
+                inside={"address": "10.0.0.77", "port": 40000},
+                remote={"address": REMOTE_V6, "port": 50500},
+                start=None,
+                start_source="unknown",
+                end_source="receipt",
+            )
+        ],
+    )
+    first = person(
+        start_source="bound",
+        customers=[
+            {
+                "name": "Ada Example, line 12",
+                "from": "2026-11-20T00:00:00.000000000Z",
+                "until": "2026-11-25T00:00:00.000000000Z",
+                "source": "dhcp.leases",
+            }
+        ],
+    )
+    return answer(
+        "SEVERAL",
+        complete=False,
+        holes=[hole()],
+        accepted=[hole(reason="notrack", lost=None, networks=["192.0.2.0/24"], protocols=["udp"])],
+        persons=[first, second],
+    )
+
+
+def of_letter() -> Json:
+    """A letter with one question of each verdict."""
+    evidence: Json = {
+        "segments": [segment(17), segment(19, sealed=False, imported=True)],
+        "version": "ctrecorder 1.1.0",
+        "letter": {
+            "file": "notice.eml",
+            "sha256": LETTER_SHA256,
+            "message_id": "<1@agency.example>",
+        },
+    }
+    asked = question(read_from=read_from(), zone="Europe/Berlin", basis="noted")
+    lost: Json = {"complete": False, "holes": [hole()]}
+    none: Json = {"persons": [], "evidence": {**evidence, "segments": []}}
+    portless = question(port=None, role="none", read_from=read_from()[:1], remote=None)
+    timeless = question(since=None, until=None, zone="", basis="unknown", written="24.11. 6 h")
+    answers = [
+        answer(question=asked, evidence=evidence),
+        answer("ONE KNOWN (not proved)", question=asked, evidence=evidence, **lost),
+        {**several(), "evidence": evidence},
+        answer("NOBODY", question=asked, persons=[], evidence=evidence),
+        answer("NOBODY KNOWN (not proved)", question=asked, persons=[], evidence=evidence, **lost),
+        answer("NOT RECORDED", question=asked, **none, complete=False, holes=[hole(start=None)]),
+        answer("NOT YET", **none, complete=False, complete_until="2026-11-24T04:59:00.000000000Z"),
+        answer(
+            "CANNOT BE ASKED",
+            question=timeless,
+            **none,
+            why="the time has no zone: ask with --zone",
+            complete=None,
+            clock=None,
+        ),
+        answer("NO LONGER KEPT", question=portless, **none, complete=False, shared_by=43),
+    ]
+    letter: Json = {**evidence["letter"], "sender": "abuse@agency.example", "reference": "N-4711"}
+    return {"letter": letter, "questions": answers}
