@@ -7,4 +7,6 @@ from __future__ import annotations
 
 # What other packages may use: module.name.
 SHOWN = (
+    "sighting.Letter",
+    "sighting.Sighting",
 )
