@@ -13,8 +13,8 @@ from ctrecorder.archive import retention
 from ctrecorder.archive.retention import Receipt
 from ctrecorder.errors import ArchiveError, ExitCode, NoSegmentsError
 from ctrecorder.folder import Folder
-from ctrecorder.inquiry.persons import Person, persons_of
-from ctrecorder.inquiry.question import Question
+from ctrecorder.inquiry.persons import Person, persons_of, shares_address
+from ctrecorder.inquiry.question import LISTENING, Question
 from ctrecorder.inquiry.verdicts import Judged, Proof, Word, judge
 from ctrecorder.query import who
 from ctrecorder.query.clock import clock_error_ns
@@ -65,6 +65,12 @@ class Answered:
         """The exit code for it."""
         failed = self.answer is not None and self.answer.failed
         return ExitCode.FAILED if failed else self.judged.code
+
+    @property
+    def shares_address(self) -> bool:
+        """If the persons are all that used the address, and nothing tells them apart."""
+        flows = [flow for person in self.persons for flow in person.flows]
+        return self.answer is not None and shares_address(self.question, flows)
 
     @property
     def connections(self) -> int:
@@ -144,7 +150,7 @@ def _judged(
         recorded=answer.recorded,
         not_running=all(hole.reason in _NOTHING for hole in answer.verdict.holes),
         expired=bool(receipts),
-        doubts=tuple(_doubts(question, asking, answer)),
+        doubts=(*_doubts(question, asking, answer), *_listening(question, persons)),
     )
     judged = judge(len(persons), proof)
     return Answered(question, asking, asked, answer, judged, persons, receipts)
@@ -162,6 +168,13 @@ def _doubts(question: Question, asking: Asking, answer: who.Answer) -> Iterator[
     if answer.verdict.completeness is not Completeness.VERSION_1_0:
         for host in sorted(answer.hosts - {clock.host for clock in answer.clocks}):
             yield f"the state of the clock of {host or 'the router'} was not recorded"
+
+
+def _listening(question: Question, persons: Sequence[Person]) -> Iterator[str]:
+    flows = [flow for person in persons for flow in person.flows]
+    if question.role == LISTENING and shares_address(question, flows):
+        port = question.target.port
+        yield f"port {port} is a listening port, and nobody is known to have had it outside"
 
 
 def _receipts(archive: Sequence[str], asked: who.WhoQuery) -> tuple[Receipt, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ctrecorder.columns import Source
-from ctrecorder.inquiry.question import Question
+from ctrecorder.inquiry.question import LISTENING, SERVICE, Question
 from ctrecorder.query import who
 from ctrecorder.render import who as render_who
 from ctrecorder.render.who import Holder
@@ -58,7 +58,11 @@ def persons_of(question: Question, answer: who.Answer, asked: who.WhoQuery) -> t
 
 
 def flows_of(question: Question, answer: who.Answer, asked: who.WhoQuery) -> list[Holder]:
-    """The connections of an answer, by start; of ICMP those with the id that the question names."""
+    """The connections of an answer, by start.
+
+    Of ICMP those with the id that the question names.  Of a service those that called it.  A
+    listening port that nobody called outside is that of an inside host: then those of all.
+    """
     found: Iterable[Holder] = [
         one
         for router, table in zip(answer.routers, answer.tables, strict=True)
@@ -66,9 +70,31 @@ def flows_of(question: Question, answer: who.Answer, asked: who.WhoQuery) -> lis
     ]
     if len(answer.hosts) > 1:
         found = render_who.joined(found)
-    wanted = question.target.port if question.asks_icmp else None
-    kept = [flow for flow in found if wanted is None or flow.public.port == wanted]
-    return sorted(kept, key=lambda flow: flow.start or flow.end)
+    wanted = question.target.port
+    if question.asks_icmp and wanted is not None:
+        found = [flow for flow in found if flow.public.port == wanted]
+    if question.role == SERVICE:
+        found = [flow for flow in found if flow.inbound]
+    found = list(found)
+    if question.role == LISTENING:
+        found = [flow for flow in found if _is_listening(flow, question)] or found
+    return sorted(found, key=lambda flow: flow.start or flow.end)
+
+
+def shares_address(question: Question, flows: Iterable[Holder]) -> bool:
+    """If `flows` are those of all hosts that used the address, because no port and no remote end
+    tells them apart.
+    """
+    if question.remote is not None:
+        return False
+    if question.role == LISTENING:
+        return not any(_is_listening(flow, question) for flow in flows)
+    return question.target.port is None
+
+
+def _is_listening(flow: Holder, question: Question) -> bool:
+    """If a remote host called the listening port: then it is mapped to the inside host."""
+    return flow.inbound and flow.public.port == question.target.port
 
 
 def is_only_by_tolerance(flow: Holder, begin: int, end: int) -> bool:

@@ -10,12 +10,13 @@ from datetime import UTC, tzinfo
 
 from ctrecorder.inquiry.ask import Answered
 from ctrecorder.inquiry.persons import Person
-from ctrecorder.inquiry.question import NO_PORT, Question, protocols_text
+from ctrecorder.inquiry.question import NO_PORT, Question, ReadFrom, protocols_text
 from ctrecorder.inquiry.shown import seconds, stamp, stamper, zone_of
 from ctrecorder.inquiry.verdicts import Word
 from ctrecorder.query.clock import ClockState
 from ctrecorder.query.coverage import Hole
 from ctrecorder.query.verdict import Completeness
+from ctrecorder.query.who import WhoQuery
 from ctrecorder.render import holes
 from ctrecorder.render import who as render_who
 from ctrecorder.terminal import count, printable
@@ -43,8 +44,8 @@ def text(answered: Answered, *, utc: bool = False, connections: bool = False) ->
     """
     zone = UTC if utc else zone_of(answered.question.window.zone)
     lines = [
-        *_wrapped(_headline(answered), "", "  "),
-        *(_wrapped(f"because {answered.judged.why}", "  ", "  ") if answered.judged.why else ()),
+        *wrapped(_headline(answered), "", "  "),
+        *(wrapped(f"because {answered.judged.why}", "  ", "  ") if answered.judged.why else ()),
     ]
     for person in answered.persons:
         lines += _person(person, answered, zone, connections=connections)
@@ -79,7 +80,7 @@ def _person(
     if not person.translated:
         held += ", not translated: it has this address itself"
     yield ""
-    yield from _wrapped(held, "", "  ")
+    yield from wrapped(held, "", "  ")
     if person.only_by_tolerance:
         yield "  only by the tolerance: it ended before the time, or began after it"
     yield f"  {render_who.began(person.start, person.start_source, stamps)}"
@@ -93,19 +94,45 @@ def _person(
 def _rows(answered: Answered, zone: tzinfo | None) -> Iterator[str]:
     """The question as it was understood, and what the answer rests on."""
     question, asking = answered.question, answered.asking
-    yield from _row("question", _asked(question))
-    yield from _row("time", _written(question))
-    if answered.asked is not None:
-        since, until = answered.asked.since, answered.asked.until
-        spans = dict.fromkeys(_span(stamp(since, one), stamp(until, one)) for one in (zone, UTC))
-        for number, span in enumerate(spans):
-            yield from _row("" if number else "searched", span)
-    error = 0.0 if answered.answer is None else answered.answer.added_ns / 1e9
-    yield from _row("tolerance", f"{seconds(question.tolerance)}, our clock {seconds(error)}")
+    if answered.shares_address:
+        yield from row("shared by", _shared(len(answered.persons)))
+    yield from question_rows(question, answered.asked, zone)
+    if answered.answer is not None:
+        error = answered.answer.added_ns / 1e9
+        yield from row("tolerance", f"{seconds(question.tolerance)}, our clock {seconds(error)}")
     yield from _log(answered, stamper(zone))
     who = f"{stamp(asking.now, zone)} by {asking.login}"
     who += f", case {asking.case}" if asking.case else ""
-    yield from _row("asked", who + (f": {asking.reason}" if asking.reason else ""))
+    yield from row("asked", who + (f": {asking.reason}" if asking.reason else ""))
+
+
+def _shared(persons: int) -> str:
+    return (
+        f"{count(persons, 'inside host')}: without the source port, nothing tells them apart; ask "
+        "for it (RFC 6302)"
+    )
+
+
+def question_rows(question: Question, asked: WhoQuery | None, zone: tzinfo | None) -> Iterator[str]:
+    """The question as it was understood, and the bytes that it was read from.
+
+    `asked`: with the span that is searched.
+    """
+    yield from row("question", _asked(question))
+    yield from row("time", _written(question))
+    if asked is not None:
+        since, until = asked.since, asked.until
+        spans = dict.fromkeys(_span(stamp(since, one), stamp(until, one)) for one in (zone, UTC))
+        for number, span in enumerate(spans):
+            yield from row("" if number else "searched", span)
+    for number, one in enumerate(question.read_from):
+        yield from row("" if number else "read from", place_text(one))
+
+
+def place_text(one: ReadFrom) -> str:
+    """ "address: part 1, line 2: 192.0.2.1"."""
+    part = f"part {one.part}, " if one.part else ""
+    return f"{one.field}: {part}line {one.line}: {one.text}"
 
 
 def _span(since: str, until: str) -> str:
@@ -128,6 +155,8 @@ def _written(question: Question) -> str:
     window = question.window
     zone = f"{window.zone}, " if window.zone else ""
     ways = f"; one of {window.readings} readings" if window.readings > 1 else ""
+    if not window.text:
+        return "not known"
     return f"{window.text} ({zone}{_ZONES.get(window.basis, window.basis)}){ways}"
 
 
@@ -145,13 +174,13 @@ def _log(answered: Answered, stamps: Callable[[int], str]) -> Iterator[str]:
     }[verdict.completeness]
     if verdict.until is not None:
         proof += f": recorded until {stamps(verdict.until)}; ask again, or use --wait"
-    yield from _row("log", f"{archive}: {proof}")
+    yield from row("log", f"{archive}: {proof}")
     for hole in verdict.accepted:
-        yield from _row("", f"accepted: {holes.describe(hole, stamp=stamps)}")
+        yield from row("", f"accepted: {holes.describe(hole, stamp=stamps)}")
     for hole in verdict.holes:
-        yield from _row("", _hole(hole, answered, stamps))
+        yield from row("", _hole(hole, answered, stamps))
     for receipt in answered.receipts[-1:]:
-        yield from _row(
+        yield from row(
             "receipt",
             f"{receipt.name}, {_span(stamps(receipt.since), stamps(receipt.until))}, deleted "
             f"{stamps(receipt.deleted)} ({receipt.reason}), one of "
@@ -159,9 +188,9 @@ def _log(answered: Answered, stamps: Callable[[int], str]) -> Iterator[str]:
         )
     if hosts:
         more = f" and {len(hosts) - _MAX_ROUTERS:,} more" if len(hosts) > _MAX_ROUTERS else ""
-        yield from _row("router", ", ".join(hosts[:_MAX_ROUTERS]) + more)
+        yield from row("router", ", ".join(hosts[:_MAX_ROUTERS]) + more)
     for clock in answer.clocks:
-        yield from _row("clock", _clock(clock, answered))
+        yield from row("clock", _clock(clock, answered))
 
 
 def _hole(hole: Hole, answered: Answered, stamps: Callable[[int], str]) -> str:
@@ -183,11 +212,12 @@ def _clock(clock: ClockState, answered: Answered) -> str:
     return f"{of}not synchronised: each time can be wrong by any amount"
 
 
-def _row(label: str, value: str) -> Iterator[str]:
-    yield from _wrapped(value, f"{label:<{_LABEL_COLUMNS}}", " " * _LABEL_COLUMNS)
+def row(label: str, value: str) -> Iterator[str]:
+    """A value with its label, wrapped."""
+    yield from wrapped(value, f"{label:<{_LABEL_COLUMNS}}", " " * _LABEL_COLUMNS)
 
 
-def _wrapped(line: str, first: str, rest: str) -> list[str]:
+def wrapped(line: str, first: str, rest: str) -> list[str]:
     """`line` on lines of COLUMNS characters, without its control characters."""
     return textwrap.wrap(
         printable(line),

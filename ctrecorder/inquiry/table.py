@@ -10,9 +10,10 @@ from ctrecorder.inquiry.ask import Answered
 from ctrecorder.inquiry.persons import Person
 from ctrecorder.inquiry.question import protocols_text
 from ctrecorder.render.who import rfc3339
+from ctrecorder.terminal import printable
 
 # A cell that begins with one of these is a formula to a spreadsheet.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@")
 QUESTION = (
     "address",
     "port",
@@ -51,8 +52,11 @@ def lines(rows: Iterable[Sequence[str]]) -> str:
 
 
 def safe(cell: str) -> str:
-    """`cell`, with an apostrophe before what a spreadsheet would compute."""
-    return f"'{cell}" if cell.lstrip(" ").startswith(_FORMULA) or cell[:1] in _FORMULA else cell
+    """`cell` without control characters, and with an apostrophe before what a spreadsheet would
+    compute.
+    """
+    is_formula = cell.lstrip().startswith(_FORMULA) or cell[:1].isspace()
+    return ("'" if is_formula else "") + printable(cell)
 
 
 def _question(one: Answered) -> tuple[str, ...]:

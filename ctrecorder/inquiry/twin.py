@@ -11,7 +11,7 @@ from ctrecorder import __version__, labels
 from ctrecorder.columns import Source
 from ctrecorder.inquiry.ask import Answered, Asking
 from ctrecorder.inquiry.persons import Person
-from ctrecorder.inquiry.question import Question, Target, protocols_text
+from ctrecorder.inquiry.question import LetterFacts, Question, Target, protocols_text
 from ctrecorder.query import who
 from ctrecorder.query.clock import ClockState
 from ctrecorder.query.verdict import Completeness
@@ -29,7 +29,7 @@ def twin(answered: Answered, *, connections: bool = False) -> dict[str, Any]:
         **_coverage(answered.answer),
         "persons": [_person(person, answered.answer, connections) for person in answered.persons],
     }
-    if answered.question.target.port is None and answered.question.remote is None:
+    if answered.shares_address:
         facts["shared_by"] = len(answered.persons)
     clocks = [] if answered.answer is None else answered.answer.clocks
     facts["clock"] = [_clock(one, answered.asking) for one in clocks]
@@ -37,8 +37,29 @@ def twin(answered: Answered, *, connections: bool = False) -> dict[str, Any]:
     return facts
 
 
+def letter_json(letter: LetterFacts) -> dict[str, str]:
+    """The facts of a letter that are known."""
+    return {name: value for name, value in letter._asdict().items() if value}
+
+
 def _question(answered: Answered) -> dict[str, Any]:
-    question, asking, asked = answered.question, answered.asking, answered.asked
+    question, asked = answered.question, answered.asked
+    facts = question_json(question, asked)
+    if answered.answer is not None:
+        facts["clock_error_seconds"] = answered.answer.added_ns / 1e9
+        facts["routers"] = sorted(answered.answer.hosts)
+    asking = answered.asking
+    return facts | {
+        "archive": list(asking.archive),
+        "asked": rfc3339(asking.now),
+        "asked_by": asking.login,
+        **_if_known("case", asking.case),
+        **_if_known("reason", asking.reason),
+    }
+
+
+def question_json(question: Question, asked: who.WhoQuery | None) -> dict[str, Any]:
+    """A question as it was understood.  `asked`: the span that is searched; None: none."""
     window = question.window
     facts: dict[str, Any] = {
         **_target(question.target, question),
@@ -48,21 +69,15 @@ def _question(answered: Answered) -> dict[str, Any]:
     }
     if asked is not None:
         facts |= {"since": rfc3339(asked.since), "until": rfc3339(asked.until)}
-    facts["tolerance_seconds"] = question.tolerance
-    if answered.answer is not None:
-        facts["clock_error_seconds"] = answered.answer.added_ns / 1e9
     facts |= {
+        "tolerance_seconds": question.tolerance,
         "written": window.text,
         "zone": window.zone,
         "basis": window.basis,
         "readings": window.readings,
-        "archive": list(asking.archive),
-        "routers": [] if answered.answer is None else sorted(answered.answer.hosts),
-        "asked": rfc3339(asking.now),
-        "asked_by": asking.login,
-        **_if_known("case", asking.case),
-        **_if_known("reason", asking.reason),
     }
+    if question.read_from:
+        facts["read_from"] = [one._asdict() for one in question.read_from]
     return facts
 
 
@@ -140,4 +155,7 @@ def _evidence(answered: Answered) -> dict[str, Any]:
             }
             for one in answered.receipts
         ]
-    return facts | {"version": f"ctrecorder {__version__}"}
+    facts["version"] = f"ctrecorder {__version__}"
+    if answered.question.letter is not None:
+        facts["letter"] = letter_json(answered.question.letter)
+    return facts

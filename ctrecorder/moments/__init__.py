@@ -2,6 +2,8 @@
 
 # What other packages may use: module.name.
 SHOWN = (
+    "find.find",
+    "moment.Basis",
     "moment.Moment",
     "moment.Zones",
     "reader.read",

@@ -1,6 +1,6 @@
 """What the abbreviations of zones mean.
 
-An abbreviation that two countries use has several meanings: whoever reads it cannot choose.
+What two countries use has several meanings: whoever reads it cannot choose.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 
-class Meaning(NamedTuple):
-    """One meaning of an abbreviation.
+class Use(NamedTuple):
+    """One use of an abbreviation.
 
     `minutes`: its offset from UTC; None: what `region` had then.  `region`: an IANA zone with
     daylight saving, "" if there is none.  Many people write the abbreviation of one season in the
@@ -21,8 +21,8 @@ class Meaning(NamedTuple):
     region: str = ""
 
 
-def _one(hours: float, region: str = "") -> tuple[Meaning, ...]:
-    return (Meaning(round(hours * 60), region),)
+def _one(hours: float, region: str = "") -> tuple[Use, ...]:
+    return (Use(round(hours * 60), region),)
 
 
 _BERLIN, _ATHENS, _LISBON = "Europe/Berlin", "Europe/Athens", "Europe/Lisbon"
@@ -31,7 +31,7 @@ _MOUNTAIN, _PACIFIC = "America/Denver", "America/Los_Angeles"
 
 # Those of RFC 5322, of today's tzdata, of tzdata before 2017 (old machines write them still), and
 # those that people write.
-ABBREVIATIONS: Mapping[str, tuple[Meaning, ...]] = {
+ABBREVIATIONS: Mapping[str, tuple[Use, ...]] = {
     # Europe
     "WET": _one(0, _LISBON),
     "WEST": _one(1, _LISBON),
@@ -43,7 +43,7 @@ ABBREVIATIONS: Mapping[str, tuple[Meaning, ...]] = {
     "MEST": _one(2, _BERLIN),
     "EET": _one(2, _ATHENS),
     "EEST": _one(3, _ATHENS),
-    "MSK": (Meaning(None, "Europe/Moscow"),),
+    "MSK": (Use(None, "Europe/Moscow"),),
     "MSD": _one(4),
     "TRT": _one(3),
     # North America
@@ -59,6 +59,10 @@ ABBREVIATIONS: Mapping[str, tuple[Meaning, ...]] = {
     "MDT": _one(-6, _MOUNTAIN),
     "PST": (*_one(-8, _PACIFIC), *_one(8)),  # the Philippines
     "PDT": _one(-7, _PACIFIC),
+    "ET": (Use(None, _EASTERN),),
+    "CT": (Use(None, _CENTRAL),),
+    "MT": (Use(None, _MOUNTAIN),),
+    "PT": (Use(None, _PACIFIC),),
     "AKST": _one(-9, "America/Anchorage"),
     "AKDT": _one(-8, "America/Anchorage"),
     "HST": _one(-10),
@@ -72,7 +76,7 @@ ABBREVIATIONS: Mapping[str, tuple[Meaning, ...]] = {
     "COT": _one(-5),
     "PET": _one(-5),
     "UYT": _one(-3),
-    "VET": (Meaning(None, "America/Caracas"),),
+    "VET": (Use(None, "America/Caracas"),),
     # Africa
     "WAT": _one(1),
     "CAT": _one(2),

@@ -11,7 +11,7 @@ from ctrecorder.moments import grammar, relative, wall
 from ctrecorder.moments import zones as zone_texts
 from ctrecorder.moments.grammar import WEEKDAYS, Day, Written
 from ctrecorder.moments.moment import Basis, Moment, Reading, Zones
-from ctrecorder.moments.zones import LOCAL, UTC, Choice, Zone
+from ctrecorder.moments.zones import LOCAL, UTC, Meaning, Zone, ZoneText
 from ctrecorder.terminal import printable
 from ctrecorder.times import BEGIN, DAY, END, HOUR, SECOND
 
@@ -65,11 +65,12 @@ def _readings(word: str, now: int, zones: Zones, day_first: bool | None) -> list
 
 
 def _relative(word: str, now: int, zones: Zones) -> Iterator[Reading]:
-    choices, basis = _without_zone(zones)
-    moment = relative.instant(word, now, choices[0].zone.offset)
+    known, basis = _without_zone(zones)
+    zone = known.meanings[0].zone if known else UTC
+    moment = relative.instant(word, now, zone.offset)
     if moment is not None:
         spans = ((moment, moment),)
-        yield Reading(spans, basis, _label(choices[0].zone, spans))
+        yield Reading(spans, basis, _label(zone, spans))
 
 
 def _epoch(word: str) -> Iterator[Reading]:
@@ -86,34 +87,33 @@ def _epoch(word: str) -> Iterator[Reading]:
 
 
 def _absolute(written: Written, now: int, zones: Zones) -> Iterator[Reading]:
-    choices, basis = zone_texts.choices(written.zone), Basis.GIVEN
-    if not choices:
-        choices, basis = _without_zone(zones)
-    if not choices:
+    known, basis = zone_texts.parse(written.zone), Basis.GIVEN
+    if known is None:
+        known, basis = _without_zone(zones)
+    if known is None:
         _of_weekday(written, _last_years(written.days, written.begin, now + DAY))
         yield Reading((), Basis.UNKNOWN, "")
         return
+    first = known.meanings[0].zone
     found = False
-    for choice in choices:
-        for begin in _begins(written, now, choice.zone):
-            for zone in choice.zones(begin, begin + written.length):
-                spans = zone.spans(begin, begin + written.length)
-                if spans:
-                    found = True
-                    yield Reading(spans, basis, _label(zone, spans))
+    for begin in _begins(written, now, first):
+        for zone, spans in known.at(begin, begin + written.length):
+            if spans:
+                found = True
+                yield Reading(spans, basis, _label(zone, spans))
     if not found:
-        where = choices[0].zone.label or "local time"
+        where = first.label or "local time"
         raise UsageError(f"no clock showed it: the clocks of {where} were set forward over it")
 
 
-def _without_zone(zones: Zones) -> tuple[tuple[Choice, ...], Basis]:
-    """The zone of a time that names none; ()  and UNKNOWN: nothing is known."""
-    known = ((zones.noted, Basis.NOTED), (zones.format, Basis.FORMAT), (zones.option, Basis.OPTION))
-    for text, basis in known:
-        choices = zone_texts.choices(text)
-        if choices:
-            return choices, basis
-    return ((Choice(LOCAL),), Basis.LOCAL) if zones.local else ((), Basis.UNKNOWN)
+def _without_zone(zones: Zones) -> tuple[ZoneText | None, Basis]:
+    """The zone of a time that names none; None and UNKNOWN: nothing is known."""
+    texts = ((zones.noted, Basis.NOTED), (zones.format, Basis.FORMAT), (zones.option, Basis.OPTION))
+    for text, basis in texts:
+        known = zone_texts.parse(text)
+        if known is not None:
+            return known, basis
+    return (ZoneText((Meaning(LOCAL),)), Basis.LOCAL) if zones.local else (None, Basis.UNKNOWN)
 
 
 def _begins(written: Written, now: int, zone: Zone) -> Iterator[int]:

@@ -25,7 +25,9 @@ def instant(word: str, now: int, offset: wall.Offset) -> int | None:
     if match is None:
         return None
     ns = months = 0
-    for number, name in re.findall(r"(\d+) ?([a-z]+)", match["minus"] or match["ago"], re.I):
+    for number, name in re.findall(
+        r"(\d+) ?([a-z]+)", match["minus"] or match["ago"], re.IGNORECASE
+    ):
         unit = unit_ns(name)
         if name.lower() in ("month", "months"):
             months += int(number)

@@ -15,8 +15,8 @@ Offset = Callable[[int], int]
 
 # No clock is further from UTC: a zone of TZ can have 24 hours and 59 minutes.
 _REACH_SECONDS = 26 * 3600
-# Two changes of one zone are days apart.
-_STEP_SECONDS = 6 * 3600
+# Two changes of one zone are days apart, so that a step sees at most one.
+_STEP_SECONDS = 26 * 3600
 
 
 def local(second: int) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ctrecorder.errors import UsageError
 from ctrecorder.moments import wall
-from ctrecorder.moments.abbreviations import ABBREVIATIONS, Meaning
+from ctrecorder.moments.abbreviations import ABBREVIATIONS
 from ctrecorder.terminal import printable
 
 if TYPE_CHECKING:
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 # No zone is further from UTC.  More is the end of a range, such as 18:17-18:20.
 MAX_OFFSET_MINUTES = 14 * 60
 _OFFSET = re.compile(
-    r"(?:(?P<utc>UTC|GMT) ?)?(?P<sign>[+-])(?P<hours>\d{1,2})(?::?(?P<minutes>\d\d))?", re.A | re.I
+    r"(?:(?P<utc>UTC|GMT) ?)?(?P<sign>[+-])(?P<hours>\d{1,2})(?::?(?P<minutes>\d\d))?",
+    re.ASCII | re.IGNORECASE,
 )
 _COMMENT = re.compile(r"(?P<zone>[^(\[]*?) ?[(\[](?P<comment>[^()\[\]]*)[)\]]")
-_IANA = re.compile(r"[A-Za-z][\w+-]*(?:/[\w+-]+){0,2}", re.A)
+_IANA = re.compile(r"[A-Za-z][\w+-]*(?:/[\w+-]+){0,2}", re.ASCII)
 # A rule of POSIX in TZ: "CET-1CEST,M3.5.0,M10.5.0/3", "<+03>-3".
 _POSIX = re.compile(r"(?:[A-Za-z]{3,}|<[A-Za-z0-9+-]{3,}>)[+-]?\d")
 # Names of zoneinfo that are no zones, or count leap seconds as no log does.
@@ -45,23 +46,44 @@ class Zone:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Meaning:
     """One meaning of a text of a zone.
 
-    `instead`: zones that apply if, by this one, the clocks of `instead` had another offset then.
+    `instead`: the zone that applies if its clocks had another offset then.
     """
 
     zone: Zone
-    instead: tuple[Zone, ...] = ()
+    instead: Zone | None = None
 
-    def zones(self, begin: int, end: int) -> Iterator[Zone]:
-        """The zones that the wall time [begin, end) may be of."""
-        yield self.zone
-        mine = self.zone.spans(begin, end)
-        others = [other.spans(begin, end) for other in self.instead]
-        if any(set(mine) & set(spans) for spans in others):
-            return
-        yield from (other for other, spans in zip(self.instead, others, strict=True) if spans)
+
+@dataclass(frozen=True)
+class ZoneText:
+    """A text of a zone: its meanings, at least one, and those of the comment behind it."""
+
+    meanings: tuple[Meaning, ...]
+    comment: tuple[Meaning, ...] = ()
+
+    def at(self, begin: int, end: int) -> Iterator[tuple[Zone, tuple[tuple[int, int], ...]]]:
+        """Each zone that the wall time [begin, end) may be of, with its spans, which can be ().
+
+        A comment decides between several meanings.  If it contradicts them, all are possible.
+        """
+        found = list(_expand(self.meanings, begin, end))
+        noted = list(_expand(self.comment, begin, end))
+        allowed = {spans for _, spans in noted}
+        yield from [one for one in found if one[1] in allowed] or [*found, *noted]
+
+
+def _expand(
+    meanings: tuple[Meaning, ...], begin: int, end: int
+) -> Iterator[tuple[Zone, tuple[tuple[int, int], ...]]]:
+    for meaning in meanings:
+        spans = meaning.zone.spans(begin, end)
+        yield meaning.zone, spans
+        if meaning.instead is not None:
+            others = meaning.instead.spans(begin, end)
+            if not set(spans) & set(others):
+                yield meaning.instead, others
 
 
 def fixed(minutes: int) -> Zone:
@@ -81,63 +103,57 @@ def offset_text(seconds: int) -> str:
     return f"{'-' if seconds < 0 else '+'}{minutes // 60:02d}:{minutes % 60:02d}{end}"
 
 
-def choices(text: str) -> tuple[Choice, ...]:
-    """The meanings of a text of a zone; () for "" and for "-0000", which is no zone.
+def parse(text: str) -> ZoneText | None:
+    """What a text of a zone means; None: "", or "-0000", which is no zone.
 
     Raises UsageError: unknown.
     """
     word = " ".join(text.split())
     match = _COMMENT.fullmatch(word)
-    if match is None:
-        return _simple(word)
-    if not match["zone"]:
-        return _simple(match["comment"].strip())
-    found = _simple(match["zone"])
+    main = match["zone"] if match else word
+    comment = match["comment"].strip() if match else ""
+    if not main:
+        main, comment = comment, ""
+    meanings = _meanings(main)
     try:
-        noted = _simple(match["comment"].strip())
+        noted = _meanings(comment)
     except UsageError:
-        return found  # a comment of RFC 5322 can be any text
-    return tuple(_compared(one, noted) for one in found)
+        noted = ()  # a comment of RFC 5322 can be any text
+    return ZoneText(meanings, noted) if meanings else None
 
 
-def _compared(one: Choice, noted: tuple[Choice, ...]) -> Choice:
-    """The zone `one` with a comment: if they contradict each other, both are read.
-
-    An offset is exact, so the other seasons of its comment do not count.
-    """
-    zones = tuple(each for choice in noted for each in (choice.zone, *choice.instead))
-    return Choice(one.zone, zones) if zones else one
-
-
-def _simple(word: str) -> tuple[Choice, ...]:
-    if word.upper() in ("Z", "UTC", "GMT", "UT", "ZULU"):
-        return (Choice(UTC),)
+def _meanings(word: str) -> tuple[Meaning, ...]:
+    name = word.upper()
+    if name in ("Z", "UTC", "GMT", "UT", "ZULU"):
+        return (Meaning(UTC),)
     match = _OFFSET.fullmatch(word)
     if match:
-        return _offset(word, match)
-    if word.upper() in ABBREVIATIONS:
-        return tuple(_meaning(word.upper(), one) for one in ABBREVIATIONS[word.upper()])
-    return (Choice(iana(word)),) if word else ()
+        zone = _offset(word, match)
+        return (Meaning(zone),) if zone else ()
+    if name in ABBREVIATIONS:
+        return tuple(_abbreviated(name, *each) for each in ABBREVIATIONS[name])
+    return (Meaning(iana(word)),) if word else ()
 
 
-def _offset(word: str, match: re.Match[str]) -> tuple[Choice, ...]:
+def _offset(word: str, match: re.Match[str]) -> Zone | None:
+    """The zone of an offset; None: -0000.  Raises UsageError."""
     minutes = int(match["hours"]) * 60 + int(match["minutes"] or 0)
     if len(match["hours"]) == 1 and not match["utc"]:
         raise UsageError(f"'{word}' is no zone: write {match['sign']}0{match['hours']}:00")
     if minutes > MAX_OFFSET_MINUTES or int(match["minutes"] or 0) > 59:
         raise UsageError(f"'{word}' is no zone (-14:00 to +14:00), and a range is two times")
     if not minutes:
-        return (Choice(UTC),) if match["utc"] or match["sign"] == "+" else ()
-    return (Choice(fixed(-minutes if match["sign"] == "-" else minutes)),)
+        return UTC if match["utc"] or match["sign"] == "+" else None
+    return fixed(-minutes if match["sign"] == "-" else minutes)
 
 
-def _meaning(name: str, meaning: Meaning) -> Choice:
-    if meaning.minutes is None:
-        region = iana(meaning.region)
-        return Choice(Zone(f"{name} ({region.label})", region.offset))
-    zone = fixed(meaning.minutes)
-    instead = (iana(meaning.region),) if meaning.region else ()
-    return Choice(Zone(f"{name} ({zone.label})", zone.offset), instead)
+def _abbreviated(name: str, minutes: int | None, region: str) -> Meaning:
+    """One meaning of an abbreviation, as its table has it."""
+    place = iana(region) if region else None
+    if minutes is None:
+        return Meaning(Zone(f"{name} ({region})", place.offset if place else UTC.offset))
+    zone = fixed(minutes)
+    return Meaning(Zone(f"{name} ({zone.label})", zone.offset), place)
 
 
 @cache

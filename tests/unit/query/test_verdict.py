@@ -77,7 +77,7 @@ class Recorder:
 
     def segment(
         self,
-        *blocks: Gap | Mark | list[Any],
+        *blocks: Gap | Mark | Table | list[Any],
         begin: int | None = None,
         dump: bool = True,
         watermark: int | None = -1,
@@ -111,7 +111,7 @@ class Recorder:
             elif isinstance(block, Mark):
                 writer.mark(block)
             else:
-                for one in table_blocks(table(block)):
+                for one in table_blocks(block if isinstance(block, Table) else table(block)):
                     writer.write(one)
         if watermark is not None:
             until = first + HOUR - 1 if watermark == -1 else watermark
