@@ -56,7 +56,8 @@ def overview(answers: list[Json]) -> Markup:
         verdict_of = tag("strong", answer["verdict"])
         hosts = [tag("p", one) for one in _hosts(answer)]
         when = moment(asked["since"], zone) if "since" in asked else NOTHING
-        rows.append([str(number), words.ends(asked), when, verdict_of, hosts])
+        about = tag("span", words.ends(asked), class_="end")
+        rows.append([str(number), about, when, verdict_of, hosts])
     heads = ("No.", "Asked about", "From", "Verdict", "Inside hosts")
     return table_of(heads, rows, "Verdicts")
 

@@ -41,7 +41,7 @@ def read_from() -> list[Json]:
     fields = (
         ("address", "198.51.100.1", 4),
         ("port", "40000", 5),
-        ("first", "2026-11-24 06:00:05 +01:00", 6),
+        ("time", "2026-11-24 06:00:05 +01:00", 6),
         ("remote_address", REMOTE, 7),
         ("remote_port", "443", 7),
     )

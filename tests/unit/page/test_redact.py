@@ -107,7 +107,7 @@ def test_a_field_of_a_letter_that_is_not_known_to_be_ours_is_not_copied() -> Non
     whole = page_twins.answer(question=page_twins.question(read_from=read))
     copied = redact.redact(whole)
     fields = [one["field"] for one in copied["question"]["read_from"]]
-    assert fields == ["address", "port", "first"]
+    assert fields == ["address", "port", "time"]
 
 
 def test_the_page_says_that_something_is_left_out() -> None:
