@@ -136,10 +136,10 @@ def _read_from(read: list[Json]) -> Markup:
         return NOTHING
     rows = (
         [
-            one["field"],
+            tag("span", one["field"], class_="any"),
             quoted(one["text"]),
             quoted(one["file"]) if "file" in one else "",
-            one.get("part", ""),
+            tag("span", one.get("part", ""), class_="any"),
             str(one.get("line", "")),
         ]
         for one in read
@@ -211,7 +211,7 @@ def _protocol(one: Json) -> Content:
     incoming = ", incoming" if one.get("direction") == "in" else ""
     by = one.get("recorded_by", [])
     recorded = [tag("p", "recorded by ", name_of(each)) for each in by]
-    return [one["protocol"] + incoming, recorded]
+    return [tag("span", one["protocol"] + incoming, class_="any"), recorded]
 
 
 def _end(one: Json, name: str) -> Content:

@@ -19,8 +19,8 @@ p { margin: .4rem 0; }
 .verdict .word { font-size: 1.5em; font-weight: bold; line-height: 1.3; }
 .verdict ul { font-size: 1.15em; }
 .note { border-left: 4px solid #000; padding: .2rem .7rem; }
-dl { display: grid; grid-template-columns: minmax(9rem, max-content) minmax(0, 1fr); gap: .25rem 1rem;
-  margin: .4rem 0; }
+dl { display: grid; grid-template-columns: minmax(9rem, max-content) minmax(0, 1fr);
+  gap: .25rem 1rem; margin: .4rem 0; }
 dt { font-weight: bold; }
 dd { margin: 0; overflow-wrap: anywhere; }
 h1, h2, h3, p, li, dt, dd, th, td, caption, strong, pre { unicode-bidi: bidi-override; }
@@ -30,7 +30,7 @@ caption { text-align: left; font-weight: bold; padding: .3rem 0; }
 th, td { border: 1px solid #555; padding: .25rem .45rem; text-align: left; vertical-align: top; }
 td p, td strong { min-width: 9em; overflow-wrap: anywhere; }
 td strong { display: inline-block; }
-caption, h1, h2, h3 { overflow-wrap: anywhere; }
+caption, h1, h2, h3, .any { overflow-wrap: anywhere; }
 th { background: #eee; }
 ul { margin: .3rem 0; padding-left: 1.3rem; }
 .quoted, code, pre { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .92em; }

@@ -5,10 +5,12 @@ The pictures are kept in the folder of CTRECORDER_PICTURES, to look at.
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,8 @@ class Browser:
             timeout=120,
             check=True,
         )
-        assert "CONSOLE" not in done.stderr, done.stderr
+        said = [line for line in done.stderr.split("\n") if "CONSOLE" in line and "file:" in line]
+        assert said == []
         return done.stdout
 
 
@@ -66,6 +69,12 @@ def kept(path: Path) -> None:
     """Keep a picture for those who want to look at it."""
     if folder := os.environ.get("CTRECORDER_PICTURES"):
         shutil.copy(path, folder)
+
+
+def visible(page: str) -> Counter[str]:
+    """How often each character stands in what is printed."""
+    printed = re.sub(r"(?s)<head>.*</head>|<(details|h2) class=.screen.>.*?</\1>", "", page)
+    return Counter("".join(html.unescape(re.sub("<[^>]*>", "", printed)).split()))
 
 
 def output(*command: str | Path) -> str:
@@ -107,6 +116,8 @@ def test_on_a4_nothing_is_cut_and_each_sheet_has_the_hash(shown: Path, tmp_path:
     for left, top, right, bottom in (tuple(map(float, word)) for word in words):
         assert margin < left < right < A4_POINTS[0] - margin
         assert 0 < top < bottom < A4_POINTS[1]
+    missing = visible(shown.read_text()) - Counter("".join(sheets))
+    assert not missing, "characters that are on no sheet"
     text = " ".join("".join(sheets).split())
     whole = PAGES[shown.stem]
     for one in whole.get("questions", [whole]):
