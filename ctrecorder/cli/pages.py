@@ -123,7 +123,7 @@ def _ask_again(args: argparse.Namespace, old: list[Json], failed: list[str]) -> 
     failed += dict.fromkeys(
         str(error) for one in answers if one.answer is not None for error in one.answer.failed
     )
-    return [twin(one) for one in answers]
+    return [twin(one, connections=True) for one in answers]
 
 
 def _question(asked: Json) -> Question:

@@ -13,7 +13,7 @@ from ctrecorder.errors import ExitCode
 from ctrecorder.page import answer, redact, twin, verify
 from ctrecorder.page.verify import State
 from tests.support import page_twins
-from tests.support.page_twins import hole, person, question
+from tests.support.page_twins import flow, hole, person, question
 
 PAGE = answer.html(page_twins.several()).encode()
 
@@ -154,6 +154,28 @@ UNKNOWN_END = {"end": None, "end_source": "unknown"}
             State.CHANGED,
         ),
         (page_twins.answer(), page_twins.answer(persons=[person(**UNKNOWN_END)]), State.CHANGED),
+        *(
+            (page_twins.answer(), page_twins.answer(persons=[person(flows=flows)]), State.CHANGED)
+            for flows in (
+                [],
+                [flow(), flow()],
+                [flow(protocol="udp")],
+                [flow(remote={"address": "203.0.113.10", "port": 443})],
+                [flow(remote_behind={"address": "10.9.9.9"})],
+                [flow(end="2026-11-24T05:03:10Z")],
+            )
+        ),
+        (
+            page_twins.answer(persons=[person(flows=[flow(), flow(protocol="udp")])]),
+            page_twins.answer(persons=[person(flows=[flow(protocol="udp"), flow()])]),
+            State.SAME,
+        ),
+        (page_twins.answer(persons=[person(flows=None)]), page_twins.answer(), State.SAME),
+        (
+            page_twins.answer(),
+            page_twins.answer(clock=[{"host": "gate1", "synchronised": False}]),
+            State.CHANGED,
+        ),
         (page_twins.answer(shared_by=43), page_twins.answer(shared_by=1), State.CHANGED),
         # What was not known then, or is only more exact now.
         (page_twins.answer(persons=[person(**UNKNOWN_END)]), page_twins.answer(), State.SAME),
