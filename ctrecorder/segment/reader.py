@@ -310,12 +310,14 @@ class Segment(Recording):
             return True
         for block in self.blocks_of(Kind.ADDRESSES):
             try:
-                return query.may_contain_addresses(
-                    Bloom(self.file.payload(block.offset, self.frame(block)))
-                )
+                return query.may_contain_addresses(self.addresses(block))
             except FormatError as error:
                 self.findings.append(self.file.finding(error, block.offset))
         return True
+
+    def addresses(self, block: Block) -> Bloom:
+        """The filter in a block ADDRESSES.  Raises FormatError."""
+        return Bloom(self.file.payload(block.offset, self.frame(block)))
 
     def ask(self, block: Block, names: Iterable[str] | None, query: Query) -> Table | None:
         """The wanted rows of a block, with the columns `names` (None: all) and those that the query
@@ -337,21 +339,27 @@ class Segment(Recording):
             table = self.read(block, None if names is None else [*names, *needed])
             wanted = query.evaluate(table)
             return table.take(wanted) if wanted.any() else None
-        index = self.read_index(block)
-        if not query.may_contain(Bounds(block.kind, index)):
+        rows = self.rows(block)
+        if not query.may_contain(Bounds(block.kind, rows.index)):
             return None
-        begin = block.offset + FRAME.size
-
-        def fetch(offset: int, length: int) -> Buffer:
-            return self.file.read(begin + offset, length)
-
-        rows = LazyTable(index, fetch)
         found = np.flatnonzero(query.evaluate(rows))
         return (
             rows.take(found).table(None if names is None else [*names, *needed])
             if len(found)
             else None
         )
+
+    def rows(self, block: Block) -> LazyTable:
+        """The rows of a block in form COLUMNS; a column is read when it is needed.
+
+        Raises FormatError; its offset counts from the block.
+        """
+        begin = block.offset + FRAME.size
+
+        def fetch(offset: int, length: int) -> Buffer:
+            return self.file.read(begin + offset, length)
+
+        return LazyTable(self.read_index(block), fetch)
 
     def read_index(self, block: Block) -> Index:
         """The index of a block in form COLUMNS, checked against the hash of the frame.
