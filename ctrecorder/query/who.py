@@ -327,7 +327,8 @@ def _candidates(
     archive: Archive, who_query: WhoQuery, dumps: Dumps, losses: Losses
 ) -> Iterator[Table]:
     """The connections that held the public end in the window, with the wanted remote end."""
-    for batch in list_connections(archive, COLUMNS, losses=losses):
+    window = who_query.since, who_query.until
+    for batch in list_connections(archive, COLUMNS, losses=losses, window=window):
         for table in batch.tables:
             wanted = _overlaps(table, who_query, dumps) & _has_ends(table, who_query)
             if wanted.any():
