@@ -82,10 +82,10 @@ class _Chain:
         The clock of a recorder can be wrong for a while, so each place is judged by itself; the
         one that was begun last before `since` is among them, and reaches to the next.
         """
-        found = np.flatnonzero((self._begins < until) & (self._ends >= since))
+        found = np.flatnonzero((self._begins < until) & (self._ends >= since)).astype(np.int64)
         at = int(np.searchsorted(self._ordered, since, "right"))
         last = int(self._order[max(at - 1, 0)])
-        return sorted({*found.tolist(), last})
+        return sorted({*map(int, found), last})
 
 
 def _places(members: list[Span]) -> list[list[Span]]:

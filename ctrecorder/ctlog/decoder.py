@@ -97,10 +97,10 @@ class LazyTable:
         return self.index.rows if self._rows is None else len(self._rows)
 
     @property
-    def bytes(self) -> int:
+    def held_bytes(self) -> int:
         """Bytes of what is decoded so far."""
         decoded = (*self._columns.values(), *self._indexes_by_id.values())
-        return self.index.bytes + sum(array.nbytes for array in decoded)
+        return self.index.held_bytes + sum(array.nbytes for array in decoded)
 
     def take(self, rows: Rows) -> LazyTable:
         """Some `rows`, ascending, of a table of all rows.  Columns already decoded are reused."""
@@ -185,9 +185,7 @@ class LazyTable:
             if self._block is not None:
                 return self._block._decode(entry, dtype)[self._rows]
             stored = self._stored_rows(entry)
-        items = (
-            Selection(self.index.rows, self._rows) if stored is None else Selection(len(stored))
-        )
+        items = Selection(self.index.rows, self._rows) if stored is None else Selection(len(stored))
         partner = None
         if entry.partner:
             partner = self[BY_ID[entry.partner].name]

@@ -104,7 +104,7 @@ class Index:
             )
 
     @property
-    def bytes(self) -> int:
+    def held_bytes(self) -> int:
         """Bytes of the index and of the dictionaries that were decoded."""
         return len(self._data) + sum(array.nbytes for array in self._dictionaries.values())
 

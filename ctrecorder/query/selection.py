@@ -42,7 +42,7 @@ class Selector:
         later = self._by_begin[np.searchsorted(self._begins[self._by_begin], until) :]
         recordings = max(len(overlapping), 1)
         first, last = max(len(earlier) - before * recordings, 0), after * recordings
-        chosen = np.concatenate((earlier[first:], overlapping, later[:last])).tolist()
+        chosen = np.concatenate((earlier[first:], overlapping, later[:last]))
         near = self.chains.near(since, until, before, after)
         paths = dict.fromkeys([*(self._paths[number] for number in chosen), *near.paths])
         return Selection([*paths], first > 0 or near.more_before, last < len(later))

@@ -126,11 +126,9 @@ class _Small(NamedTuple):
     findings: list[Finding]
 
     @property
-    def bytes(self) -> int:
+    def held_bytes(self) -> int:
         """Bytes of the columns."""
-        return sum(
-            column.nbytes for table in self.tables for column in table.columns.values()
-        )
+        return sum(column.nbytes for table in self.tables for column in table.columns.values())
 
 
 class _Kept:
@@ -156,7 +154,7 @@ class _Kept:
 
     def _measure(self, key: tuple[Any, ...], rows: LazyTable | _Small) -> None:
         """Note what rows take: a LazyTable grows.  The others make room."""
-        size = rows.bytes
+        size = rows.held_bytes
         self._total += size - self._bytes[key]
         self._bytes[key] = size
         while self._total > _MAX_KEPT_BYTES and len(self._rows) > 1:

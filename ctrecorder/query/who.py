@@ -103,6 +103,20 @@ class Answer:
         return sum(map(len, self.tables))
 
 
+class Reach(NamedTuple):
+    """How many segments of each recording are read before and after a window."""
+
+    before: int = 1
+    after: int = 1
+
+    def wider(self, *, before: bool, after: bool) -> Reach:
+        """The next one, in the directions that are not enough."""
+        return Reach(
+            self.before * _WIDENING_FACTOR if before else self.before,
+            self.after * _WIDENING_FACTOR if after else self.after,
+        )
+
+
 class Roles(NamedTuple):
     """Which columns of a candidate are the inside and the remote end, (rows,) bool each.
 
@@ -166,27 +180,29 @@ class Asked:
 
     def answer(self, who_query: WhoQuery) -> Answer:
         """The answer to a question."""
-        before, after = 1, 1
+        found: Answer | Reach = Reach()
+        while isinstance(found, Reach):
+            found = self.attempt(who_query, found)
+        return found
+
+    def attempt(self, who_query: WhoQuery, reach: Reach) -> Answer | Reach:
+        """The answer, or how far to reach for it if `reach` is not enough."""
         since, until = who_query.since, who_query.until
-        while True:
-            selection = self._selector.select(since, until, before, after)
-            archive = open_archive(selection.paths, _needed(who_query), self._pool)
-            found = _Found(archive, who_query, self._now)
-            known = self._evidence(archive, found.losses)
-            start_outside = found.start_outside or needs_earlier(
-                _scope(who_query), known.recordings, self._now
-            )
-            wider = start_outside and selection.more_before
-            later = found.end_outside and selection.more_after
-            if not wider and not later:
-                break
-            if start_outside:
-                before *= _WIDENING_FACTOR
-            if found.end_outside:
-                after *= _WIDENING_FACTOR
+        selection = self._selector.select(since, until, *reach)
+        archive = open_archive(selection.paths, _needed(who_query), self._pool)
+        found = _Found(archive, who_query, self._now)
+        known = self._evidence(archive, found.losses)
+        start_outside = found.start_outside or needs_earlier(
+            _scope(who_query), known.recordings, self._now
+        )
+        if (start_outside and selection.more_before) or (
+            found.end_outside and selection.more_after
+        ):
+            self._pool.trim()
+            return reach.wider(before=start_outside, after=found.end_outside)
         failed = [*self._unreadable, *archive.failed]
         scope, verdict = _judge(archive, who_query, known, failed, self._now)
-        done = Answer(
+        answer = Answer(
             found.tables,
             found.routers,
             frozenset(segment.header.host or "" for segment in archive.segments),
@@ -199,7 +215,7 @@ class Asked:
             archive.query.stats,
         )
         self._pool.trim()
-        return done
+        return answer
 
     def _evidence(self, archive: Archive, losses: Losses) -> Evidence:
         return evidence.gather(
