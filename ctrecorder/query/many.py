@@ -31,7 +31,7 @@ def answer_each(
     with Asked(paths, now, live_folder) as asked:
         waiting = [(number, Reach()) for number in range(len(questions))]
         while waiting:
-            waiting.sort(key=lambda one: (one[1], questions[one[0]].since, one[0]))
+            waiting.sort(key=lambda one: (one[1][:2], questions[one[0]].since, one[0]))
             again: list[tuple[int, Reach]] = []
             for number, reach in waiting:
                 found = asked.attempt(questions[number], reach)

@@ -3,7 +3,6 @@
 # What other packages may use: module.name.
 SHOWN = (
     "coverage.json_text",
-    "coverage.rfc3339",
     "coverage.text",
     "header.as_json",
     "header.classic",
@@ -18,7 +17,10 @@ SHOWN = (
     "timeline.Window",
     "who.Holder",
     "who.as_json",
+    "who.began",
+    "who.ended",
     "who.holders",
     "who.joined",
-    "who.text",
+    "who.lines",
+    "who.rfc3339",
 )

@@ -29,7 +29,7 @@ MODULES = {
     "tqdm": "python3-tqdm",
     "zstandard": "python3-zstandard",
 }
-COMMANDS = {"ctexpire", "ctlist", "ctrecord", "ctsqueeze", "cttest"}
+COMMANDS = {"ctexpire", "ctlist", "ctrecord", "ctsqueeze", "cttest", "ctwho"}
 
 
 def imported() -> set[str]:

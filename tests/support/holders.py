@@ -133,7 +133,8 @@ def flows(seed: int, count: int, hours: int, *, before: int = 0) -> list[Flow]:
             (one.zone, one.protocol, one.source, one.target),
             (one.zone, one.protocol, one.answerer, one.answered),
         ]
-        if all(open_until.get(key, 0) < one.start - SECOND for key in keys):
+        is_logged = not one.end or one.end > T + MS
+        if is_logged and all(open_until.get(key, 0) < one.start - SECOND for key in keys):
             made.append(one)
             for key in keys:
                 open_until[key] = one.end or T * 2

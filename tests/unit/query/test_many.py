@@ -1,27 +1,22 @@
-"""Many questions at once: the same answers as one by one, and as a look at each connection gives."""
+"""Many questions at once: the answers of one by one, and of a look at each connection."""
 
 from __future__ import annotations
 
-import os
-import random
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ctrecorder.ctlog.frame import Kind
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
-from ctrecorder.query import shared, who
-from ctrecorder.query.many import answer_each, answer_many
+from ctrecorder.query import who
+from ctrecorder.query.many import answer_many
 from ctrecorder.query.verdict import Completeness
 from ctrecorder.query.who import Answer, WhoQuery
 from ctrecorder.segment import live
-from ctrecorder.segment.reader import Segment
-from ctrecorder.times import HOUR, SECOND
+from ctrecorder.times import HOUR
 from tests.support import holders
-from tests.support.holders import MS, Log, Question, T
+from tests.support.holders import Log, Question, T
 
 HOURS = 6
 NOW = T + 1000 * HOUR
@@ -84,9 +79,7 @@ def test_as_a_look_at_each_connection(
     answers = answer_many([str(tmp_path / "log")], list(map(who_query, asked)), NOW)
     several = proved = 0
     for question, answer in zip(asked, answers, strict=True):
-        wanted = sorted(
-            (flow.facts for flow in network if holders.holds(flow, question)), key=repr
-        )
+        wanted = sorted((flow.facts for flow in network if holders.holds(flow, question)), key=repr)
         found = [facts for table in answer.tables for facts in holders.facts_of(table)]
         assert sorted(found, key=repr) == wanted, question
         several += len(wanted) > 1

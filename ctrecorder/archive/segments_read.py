@@ -1,0 +1,43 @@
+"""The segments that an answer rests on: what identifies each of them later."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ctrecorder.archive import chain
+from ctrecorder.ctlog.frame import Kind
+from ctrecorder.segment.recording import Recording
+
+
+class SegmentRead(NamedTuple):
+    """A segment that was read.
+
+    `hash`: its last hash, hex.  `sealed`: its hashes are keyed, or it has a SEAL.  `imported`: it
+    is, or was made of, a file of the C ctrecorder.
+    """
+
+    file: str
+    host: str
+    chain: str
+    sequence: int
+    hash: str
+    sealed: bool
+    imported: bool
+
+
+def segments_read(segments: Iterable[Recording]) -> tuple[SegmentRead, ...]:
+    """The facts of open segments, in their order."""
+    return tuple(
+        SegmentRead(
+            os.path.basename(one.path),
+            one.header.host or "",
+            one.header.chain or "",
+            chain.sequence(one.header),
+            one.last_hash.hex(),
+            one.sealed or bool((one.index["kind"] == Kind.SEAL).any()),
+            one.header.has_legacy,
+        )
+        for one in segments
+    )

@@ -1,0 +1,143 @@
+"""An answer as one JSON object: ctwho(1), "JSON", defines its members.
+
+The HTML page is made from it, so nothing that an answer says is in any other place.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ctrecorder import __version__, labels
+from ctrecorder.columns import Source
+from ctrecorder.inquiry.ask import Answered, Asking
+from ctrecorder.inquiry.persons import Person
+from ctrecorder.inquiry.question import Question, Target, protocols_text
+from ctrecorder.query import who
+from ctrecorder.query.clock import ClockState
+from ctrecorder.query.verdict import Completeness
+from ctrecorder.render import holes
+from ctrecorder.render import who as render_who
+from ctrecorder.render.who import rfc3339
+
+
+def twin(answered: Answered, *, connections: bool = False) -> dict[str, Any]:
+    """The object of an answer.  `connections`: each person with its `flows`."""
+    facts: dict[str, Any] = {
+        "question": _question(answered),
+        "verdict": answered.judged.word.value,
+        **_if_known("why", answered.judged.why),
+        **_coverage(answered.answer),
+        "persons": [_person(person, answered.answer, connections) for person in answered.persons],
+    }
+    if answered.question.target.port is None and answered.question.remote is None:
+        facts["shared_by"] = len(answered.persons)
+    clocks = [] if answered.answer is None else answered.answer.clocks
+    facts["clock"] = [_clock(one, answered.asking) for one in clocks]
+    facts["evidence"] = _evidence(answered)
+    return facts
+
+
+def _question(answered: Answered) -> dict[str, Any]:
+    question, asking, asked = answered.question, answered.asking, answered.asked
+    window = question.window
+    facts: dict[str, Any] = {
+        **_target(question.target, question),
+        "role": question.role,
+        **_if_known("protocol", protocols_text(question.protocols).replace(" ", "")),
+        **({"remote": _target(question.remote, question)} if question.remote else {}),
+    }
+    if asked is not None:
+        facts |= {"since": rfc3339(asked.since), "until": rfc3339(asked.until)}
+    facts["tolerance_seconds"] = question.tolerance
+    if answered.answer is not None:
+        facts["clock_error_seconds"] = answered.answer.added_ns / 1e9
+    facts |= {
+        "written": window.text,
+        "zone": window.zone,
+        "basis": window.basis,
+        "readings": window.readings,
+        "archive": list(asking.archive),
+        "routers": [] if answered.answer is None else sorted(answered.answer.hosts),
+        "asked": rfc3339(asking.now),
+        "asked_by": asking.login,
+        **_if_known("case", asking.case),
+        **_if_known("reason", asking.reason),
+    }
+    return facts
+
+
+def _target(target: Target, question: Question) -> dict[str, Any]:
+    """An address, and its port; of ICMP the id."""
+    if target.port is None:
+        return {"address": target.address}
+    return {"address": target.address, "id" if question.asks_icmp else "port": target.port}
+
+
+def _if_known(name: str, text: str) -> dict[str, str]:
+    return {name: text} if text else {}
+
+
+def _coverage(answer: who.Answer | None) -> dict[str, Any]:
+    """Whether the log has every connection of that time, and the holes that it has."""
+    if answer is None:
+        return {"complete": False, "holes": []}
+    verdict, window = answer.verdict, (answer.scope.since, answer.scope.until)
+    is_1_0 = verdict.completeness is Completeness.VERSION_1_0
+    facts: dict[str, Any] = {
+        "complete": "version 1.0" if is_1_0 else verdict.proved,
+        "holes": [holes.as_json(hole, *window) for hole in verdict.holes],
+    }
+    if verdict.accepted:
+        facts["accepted"] = [holes.as_json(hole, *window) for hole in verdict.accepted]
+    if verdict.until is not None:
+        facts["complete_until"] = rfc3339(verdict.until)
+    return facts
+
+
+def _person(person: Person, answer: who.Answer | None, connections: bool) -> dict[str, Any]:
+    facts: dict[str, Any] = {"address": person.address}
+    facts |= {name: getattr(person, name) for name in ("zone", "mark") if getattr(person, name)}
+    facts |= {
+        "ports": person.ports,
+        "translated": person.translated,
+        "connections": len(person.flows),
+    }
+    for name, ns, source in (
+        ("start", person.start, person.start_source),
+        ("end", person.end, person.end_source),
+    ):
+        facts[name] = rfc3339(ns) if source != Source.UNKNOWN else None
+        facts[f"{name}_source"] = labels.SOURCES.get(source, str(source))
+    facts["only_by_tolerance"] = person.only_by_tolerance
+    if connections and answer is not None:
+        named = len(answer.hosts) > 1
+        facts["flows"] = [render_who.as_json(flow, named=named) for flow in person.flows]
+    return facts
+
+
+def _clock(clock: ClockState, asking: Asking) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "host": clock.host,
+        "synchronised": clock.synchronised,
+        "error_seconds": clock.error_seconds if clock.synchronised else None,
+    }
+    return facts | {"trusted": True} if asking.trust_clock and not clock.synchronised else facts
+
+
+def _evidence(answered: Answered) -> dict[str, Any]:
+    segments = () if answered.answer is None else answered.answer.segments
+    facts: dict[str, Any] = {"segments": [one._asdict() for one in segments]}
+    if answered.receipts:
+        facts["receipts"] = [
+            {
+                "file": one.name,
+                "since": rfc3339(one.since),
+                "until": rfc3339(one.until),
+                "rows": one.rows,
+                "hashes": one.hashes,
+                "deleted": rfc3339(one.deleted),
+                "reason": one.reason,
+            }
+            for one in answered.receipts
+        ]
+    return facts | {"version": f"ctrecorder {__version__}"}
