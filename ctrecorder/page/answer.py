@@ -148,7 +148,7 @@ def _receipts(one: Json) -> list[Json]:
 def _receipt(one: Json) -> list[Content]:
     times = [sections.moment(one[name], None) if name in one else "" for name in _RECEIPT_TIMES]
     hashes = [tag("p", tag("span", each, class_="hash")) for each in one.get("hashes", [])]
-    return [name_of(one["file"]), *times[:2], hashes, times[2], one.get("reason", "")]
+    return [name_of(one["file"]), *times[:2], hashes, times[2], tag("p", one.get("reason", ""))]
 
 
 def _letter(letter: Json) -> Markup:

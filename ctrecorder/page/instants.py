@@ -35,7 +35,7 @@ def zone_of(name: str) -> tzinfo | None:
 def _of_region(name: str) -> tzinfo | None:
     try:
         return ZoneInfo(name)
-    except (OSError, ValueError):  # not installed, no such name, a folder, a path
+    except (OSError, ValueError, KeyError):  # not installed, no such name, a folder, a path
         return None
 
 

@@ -6,6 +6,7 @@ Text of a letter, a file or a network cannot end an element, hide, run or turn t
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable
 
 from ctrecorder.terminal import printable
@@ -19,11 +20,13 @@ class Markup(str):
 
 Content = str | Markup | Iterable["Content"]
 NOTHING = Markup("")
+# What can become a cell.
+_PASTED = frozenset(("p", "li", "dd", "td"))
 # Each begins a line of the file, so that a change shows as a line.
 _OWN_LINE = frozenset(
     ("html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "p", "div", "ul")
     + ("li", "dl", "dt", "dd", "table", "caption", "thead", "tbody", "tr", "details", "summary")
-    + ("pre",)
+    + ("pre", "th", "td")
 )
 _EMPTY = frozenset(("meta",))
 
@@ -50,8 +53,15 @@ def tag(name: str, /, *parts: Content, **attributes: str) -> Markup:
         for key, value in attributes.items()
     )
     line = "\n" if name in _OWN_LINE else ""
-    end = "" if name in _EMPTY else f"{content(*parts)}</{name}>"
+    inner = content(*parts)
+    guard = "'" if name in _PASTED and _is_computed(inner) else ""
+    end = "" if name in _EMPTY else f"{guard}{inner}</{name}>"
     return Markup(f"{line}<{name}{given}>{end}")
+
+
+def _is_computed(inner: Markup) -> bool:
+    """If a spreadsheet would compute it as a cell; an apostrophe before it prevents that."""
+    return html.unescape(re.sub("<[^>]*>", "", inner)).lstrip().startswith(("=", "+", "-", "@"))
 
 
 def quoted(text: str) -> Markup:

@@ -56,7 +56,8 @@ def overview(answers: list[Json]) -> Markup:
         verdict_of = tag("strong", answer["verdict"])
         hosts = [tag("p", one) for one in _hosts(answer)]
         when = moment(asked["since"], zone) if "since" in asked else NOTHING
-        rows.append([str(number), words.ends(asked), when, verdict_of, hosts])
+        about = tag("span", words.ends(asked), class_="end")
+        rows.append([str(number), about, when, verdict_of, hosts])
     heads = ("No.", "Asked about", "From", "Verdict", "Inside hosts")
     return table_of(heads, rows, "Verdicts")
 
@@ -106,7 +107,7 @@ def _zone(asked: Json) -> Content:
     if not name:
         return why
     lacking = "; this machine does not know it" if instants.is_lacking(name) else ""
-    return [name, f": {why}" if why else "", lacking]
+    return [f"{why}: " if why else "zone ", name, lacking]
 
 
 def _tolerance(asked: Json) -> str:
@@ -135,10 +136,10 @@ def _read_from(read: list[Json]) -> Markup:
         return NOTHING
     rows = (
         [
-            one["field"],
+            tag("span", one["field"], class_="any"),
             quoted(one["text"]),
             quoted(one["file"]) if "file" in one else "",
-            one.get("part", ""),
+            tag("span", one.get("part", ""), class_="any"),
             str(one.get("line", "")),
         ]
         for one in read
@@ -210,7 +211,7 @@ def _protocol(one: Json) -> Content:
     incoming = ", incoming" if one.get("direction") == "in" else ""
     by = one.get("recorded_by", [])
     recorded = [tag("p", "recorded by ", name_of(each)) for each in by]
-    return [one["protocol"] + incoming, recorded]
+    return [tag("span", one["protocol"] + incoming, class_="any"), recorded]
 
 
 def _end(one: Json, name: str) -> Content:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from base64 import b64encode
 from hashlib import sha256
 
-# Black on white, and no meaning in a colour: it is printed and copied.
+# Black on white, and no meaning in a colour: it is printed and copied.  Letters of a script that is
+# written from right to left do not change the order of anything but the name that they are in.
 _STYLE = """
 :root { color-scheme: light; }
 body { margin: 0 auto; max-width: 62rem; padding: 1rem; background: #fff; color: #000;
@@ -18,15 +19,18 @@ p { margin: .4rem 0; }
 .verdict .word { font-size: 1.5em; font-weight: bold; line-height: 1.3; }
 .verdict ul { font-size: 1.15em; }
 .note { border-left: 4px solid #000; padding: .2rem .7rem; }
-dl { display: grid; grid-template-columns: minmax(9rem, max-content) 1fr; gap: .25rem 1rem;
-  margin: .4rem 0; }
+dl { display: grid; grid-template-columns: minmax(9rem, max-content) minmax(0, 1fr);
+  gap: .25rem 1rem; margin: .4rem 0; }
 dt { font-weight: bold; }
-dd { margin: 0; }
+dd { margin: 0; overflow-wrap: anywhere; }
+h1, h2, h3, p, li, dt, dd, th, td, caption, strong, pre { unicode-bidi: bidi-override; }
 dd p, td p { margin: 0; }
 table { border-collapse: collapse; width: 100%; margin: .5rem 0; font-size: .92em; }
 caption { text-align: left; font-weight: bold; padding: .3rem 0; }
 th, td { border: 1px solid #555; padding: .25rem .45rem; text-align: left; vertical-align: top; }
-td:first-child p, td strong { min-width: 9em; display: inline-block; }
+td p, td strong { min-width: 9em; overflow-wrap: anywhere; }
+td strong { display: inline-block; }
+caption, h1, h2, h3, .any { overflow-wrap: anywhere; }
 th { background: #eee; }
 ul { margin: .3rem 0; padding-left: 1.3rem; }
 .quoted, code, pre { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .92em; }

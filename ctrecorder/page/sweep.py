@@ -18,7 +18,8 @@ _DOTTED = re.compile(r"[0-9]+(?:\.[0-9]+){3,}", re.ASCII)
 _COLONS = re.compile(r"[0-9A-Fa-f.]*(?::[0-9A-Fa-f.]*){2,}", re.ASCII)
 _MOST_COLONS = 7
 # Numbers that may be octets, and what stands between the digits of one number.
-_NUMBERS = re.compile(r"[0-9]{1,4}(?:[^0-9A-Za-z]{1,3}[0-9]{1,4}){3,}", re.ASCII)
+_NUMBER = "(?:0x[0-9a-f]{1,4}|[0-9]{1,4})"
+_NUMBERS = re.compile(rf"{_NUMBER}(?:[^0-9a-z]{{1,3}}{_NUMBER}){{3,}}", re.IGNORECASE | re.ASCII)
 _BETWEEN = re.compile(r"0x|[^0-9A-Za-z]", re.IGNORECASE)
 _HEXADECIMAL = re.compile(r"[0-9a-f]{8,}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{6,}", re.ASCII)
@@ -89,19 +90,16 @@ class Sweep:
 
     def _colons(self, match: re.Match[str]) -> str:
         """An IPv6 address, or one with a port behind a colon."""
-        text = match[0].rstrip(".")
-        found = map(parse, (text, text.rpartition(":")[0], text.strip(":")))
-        known = [address for address in found if address is not None]
-        if any(address in self._ours for address in known):
+        known = _readings(match[0])
+        if known & self._ours:
             return match[0]
-        return LEFT_OUT if known or text.count(":") > _MOST_COLONS else match[0]
+        return LEFT_OUT if known or match[0].count(":") > _MOST_COLONS else match[0]
 
     def _spells(self, text: str) -> bool:
         """If it has a remote address: as such, as numbers, as one, or in hexadecimal digits."""
-        words = (match[0] for kind in (_COLONS, _DOTTED) for match in kind.finditer(text))
-        if any(parse(word) in self._hidden for word in words):
+        if any(_readings(word) & self._hidden for word in _COLONS.findall(text)):
             return True
-        octets = (re.findall("[0-9]+", match[0]) for match in _NUMBERS.finditer(text))
+        octets = (re.findall("(?i)0x[0-9a-f]+|[0-9]+", run) for run in _NUMBERS.findall(text))
         if any(raw in self._packed for each in octets for raw in _packed_windows(each)):
             return True
         numbers = re.findall("[0-9]{1,10}", text, re.ASCII)
@@ -129,12 +127,21 @@ def _padded(rest: str) -> str:
     return rest.ljust(4, "=") if len(rest) > 1 else ""
 
 
+def _readings(word: str) -> set[Address]:
+    """The addresses that a word with colons can be: with a port behind, a letter before."""
+    text = word.rstrip(".")
+    first = text.partition(":")[0]
+    words = {text.strip(":"), *(text[start:] for start in range(len(first) + 1))}
+    words |= {each.rpartition(":")[0] for each in words}
+    return {address for each in words if (address := parse(each)) is not None}
+
+
 def _packed_windows(numbers: Sequence[str]) -> Iterator[bytes]:
-    """Each four numbers in a row as octets, decimal and octal."""
+    """Each four numbers in a row as octets: decimal or octal, and hexadecimal."""
     for base in (10, 8):
         for four in _windows(numbers, (4,)):
             try:
-                yield bytes(int(number, base) for number in four)
+                yield bytes(int(one, 16 if one[1:2] in ("x", "X") else base) for one in four)
             except ValueError:  # not an octet
                 continue
 

@@ -39,13 +39,13 @@ def _packed(address: str) -> int:
     return int(ipaddress.ip_address(address))
 
 
-def record(folder: Path) -> list[str]:
-    """Segments of the hours from T, each with a dump first.  Port 40000: 10.0.0.5, from 10 s to
-    2 hours and 20 s.  Port 40001: 10.0.0.5 and 10.0.0.6, in the second hour.
+def record(folder: Path, host: str = "10.0.0.5") -> list[str]:
+    """Segments of the hours from T, each with a dump first.  Port 40000: `host`, from 10 s to 2
+    hours and 20 s.  Port 40001: `host` and 10.0.0.6, in the second hour.
     """
     flows = [
-        (T + 10 * SECOND, T + 2 * HOUR + 20 * SECOND, flow("10.0.0.5", 40000, 1)),
-        (T + HOUR + 60 * SECOND, T + HOUR + 90 * SECOND, flow("10.0.0.5", 40001, 2)),
+        (T + 10 * SECOND, T + 2 * HOUR + 20 * SECOND, flow(host, 40000, 1)),
+        (T + HOUR + 60 * SECOND, T + HOUR + 90 * SECOND, flow(host, 40001, 2)),
         (T + HOUR + 95 * SECOND, T + HOUR + 99 * SECOND, flow("10.0.0.6", 40001, 3)),
     ]
     paths, previous, name = [], bytes(16), None

@@ -41,7 +41,7 @@ def read_from() -> list[Json]:
     fields = (
         ("address", "198.51.100.1", 4),
         ("port", "40000", 5),
-        ("first", "2026-11-24 06:00:05 +01:00", 6),
+        ("time", "2026-11-24 06:00:05 +01:00", 6),
         ("remote_address", REMOTE, 7),
         ("remote_port", "443", 7),
     )
@@ -207,3 +207,48 @@ def of_letter() -> Json:
     ]
     letter: Json = {**evidence["letter"], "sender": "abuse@agency.example", "reference": "N-4711"}
     return {"letter": letter, "questions": answers}
+
+
+# Texts that a letter, a host name or a customer can have.
+HOSTILE = (
+    "</pre></script><script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "\"'><svg/onload=alert(1)>",
+    "&lt;b&gt; &#60;i&#62;",
+    "-->]]>",
+    "\x1b[2J\x1b]0;owned\x07",
+    "\u202e1.001.51.891\u202c",
+    "\u2066\u200f\u061c\ufeff",
+    "\x00\r\n\x85\u2028",
+    "\ud800\udc80",
+    "=cmd|'/C calc'!A0",
+    "@SUM(1)",
+    "+1-1",
+    "\u05d0\u05d1 198.51.100.1",
+    "a" * 500,
+)
+
+
+def with_text(value: Any, text: str, names: frozenset[str]) -> Any:
+    """A copy of a twin in which each text member of these names is `text`."""
+    if isinstance(value, list):
+        return [with_text(each, text, names) for each in value]
+    if not isinstance(value, dict):
+        return value
+    made: Json = {}
+    for name, each in value.items():
+        replaces = name in names and isinstance(each, str)
+        if name in names and isinstance(each, list) and each and isinstance(each[0], str):
+            made[name] = [text]
+        else:
+            made[name] = text if replaces else with_text(each, text, names)
+    return made
+
+
+# The members whose text others can choose.
+FREE = frozenset(
+    ("address", "protocol", "written", "zone", "basis", "archive", "routers", "asked_by", "case")
+    + ("field", "text", "file", "part", "recorded_by", "name", "source", "start_source", "why")
+    + ("end_source", "networks", "protocols", "detail", "family", "host", "chain", "hash", "form")
+    + ("message_id", "sender", "reference", "version", "hashes", "reason")
+)
