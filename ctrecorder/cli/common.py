@@ -134,6 +134,17 @@ def archive(name: str, config: str | None = None) -> list[str]:
     return [folder]
 
 
+def check_local_time(*, utc: bool) -> None:
+    """Raise UsageError if local time is used, and the variable TZ names a zone that is unknown.
+
+    The C library would take it for UTC in silence.
+    """
+    if not utc and os.environ.get("TZ"):
+        from ctrecorder.moments.zones import check_tz
+
+        check_tz(os.environ["TZ"])
+
+
 def fail(name: str, line: str) -> None:
     """Report why a command ends: on stderr, or if that is the journal, there as an error."""
     if "JOURNAL_STREAM" in os.environ:

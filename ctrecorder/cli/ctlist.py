@@ -173,6 +173,7 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     from ctrecorder.service.audit import Audit
     from ctrecorder.service.config import read
 
+    common.check_local_time(utc=args.utc)
     choice = read(None).choose("query")
     for notice in choice.notices:
         common.report("ctlist", notice)
@@ -248,6 +249,7 @@ def ask(args: argparse.Namespace, now: int) -> Query:
     """The query of the arguments.  Raises UsageError."""
     from ctrecorder import times
     from ctrecorder.ctlog.predicate import HAPPENED, Query, Term
+    from ctrecorder.moments.typed import parse_span
     from ctrecorder.query.parse import parse_network, parse_ports
 
     terms = []
@@ -258,8 +260,8 @@ def ask(args: argparse.Namespace, now: int) -> Query:
     if args.event and args.connections:
         raise UsageError("--event selects events, -s lists connections: use one of them")
     return Query(
-        since=times.parse_span(args.since, now, utc=args.utc)[0] if args.since else times.BEGIN,
-        until=times.parse_span(args.until, now, utc=args.utc)[1] if args.until else times.END,
+        since=parse_span(args.since, now, utc=args.utc)[0] if args.since else times.BEGIN,
+        until=parse_span(args.until, now, utc=args.utc)[1] if args.until else times.END,
         protocols=frozenset(labels.parse_protocol(word) for word in _words(args.protocol)),
         events=frozenset(labels.parse_event(word) for word in _words(args.event)) or HAPPENED,
         terms=tuple(terms),

@@ -170,6 +170,7 @@ def _summary(found: who.Answer) -> dict[str, object]:
 def ask(args: argparse.Namespace, now: int) -> who.WhoQuery:
     """The query of the arguments.  Raises UsageError."""
     from ctrecorder import times
+    from ctrecorder.moments.typed import parse_span
     from ctrecorder.query import who
 
     if not args.who or not args.at:
@@ -195,7 +196,7 @@ def ask(args: argparse.Namespace, now: int) -> who.WhoQuery:
     tolerance = DEFAULT_TOLERANCE_SECONDS if args.tolerance is None else args.tolerance
     if not 0 <= tolerance <= MAX_TOLERANCE_SECONDS:
         raise UsageError("--tolerance: must be 0 to 604800 seconds")
-    begin, end = times.parse_span(args.at, now, utc=args.utc)
+    begin, end = parse_span(args.at, now, utc=args.utc)
     spread = int(tolerance * times.SECOND)
     protocols = [word.strip() for option in args.protocol for word in option.split(",")]
     return who.WhoQuery(
