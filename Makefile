@@ -9,7 +9,7 @@ SUITE ?= trixie
 # read from debian/control.  tests/package/test_commands.py fails for a command that no package of
 # its target brings.
 RUN = python3 python3-numpy python3-zstandard python3-systemd python3-cap-ng python3-argcomplete \
-	python3-pyroute2 python3-qrcode python3-tqdm python3-defusedxml tzdata
+	python3-pyroute2 python3-qrcode python3-tqdm tzdata python3-defusedxml
 DEMO = iproute2 nftables conntrack iputils-ping kmod procps
 CHECK = $(DEMO) conntrackd python3-venv python3-pytest python3-hypothesis iptables mandoc man-db \
 	bash-completion systemd-container e2fsprogs btrfs-progs faketime mmdebstrap zstd dbus git

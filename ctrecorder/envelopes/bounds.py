@@ -10,9 +10,9 @@ from ctrecorder.errors import CtrecorderError
 
 MIB = 2**20
 # One letter, as it lies in the mailbox or the file.
-MAX_BYTES = 16 * MIB
+MAX_BYTES = 8 * MIB
 # What its archives may unpack to, all together.
-MAX_UNPACKED = 32 * MIB
+MAX_UNPACKED = 16 * MIB
 # Honest text in CSV packs 1:5 to 1:40; a bomb 1:1000.  Small files of one repeated line are let be.
 MAX_RATIO = 200
 RATIO_FROM = MIB
@@ -23,11 +23,15 @@ MAX_DEPTH = 8
 # Lines of headers of one part.
 MAX_HEADER_LINES = 2_000
 # Lines longer than this are not searched for fields.
-MAX_LINE = 8_192
+MAX_LINE = 4_096
 # Lines of all parts together: each is looked at by some ten readers, in 10 us.
 MAX_LINES = 200_000
-# Lines that look as if they had a time: a search takes 0.5 ms.
-MAX_TIMES = 40_000
+# Characters of lines that look as if they had a time: a search takes 4 us for each.
+MAX_TIMES = 2_000_000
+# A time stands within the first characters of a line.
+MAX_TIME_LINE = 1_000
+# Addresses in one line; a log line has four at most.
+MAX_ADDRESSES = 20
 # Questions from one letter: ctwho answers 1,000 in 20 s.
 MAX_SIGHTINGS = 20_000
 # What a letter of unknown form shows.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from functools import cached_property
 
-from ctrecorder.envelopes.bounds import MAX_TIMES, Refused
+from ctrecorder.envelopes.bounds import MAX_TIME_LINE, MAX_TIMES, Refused
 from ctrecorder.envelopes.text import Field, Text
 from ctrecorder.errors import UsageError
 from ctrecorder.moments.find import find
@@ -50,6 +50,7 @@ class Clock:
         self._texts = list(texts)
         self._day_first: bool | None = None
         self._noted = ""
+        self._searched = 0
         self._found: dict[str, list[tuple[int, int]]] = {}
         self._look()
 
@@ -70,12 +71,14 @@ class Clock:
 
     def find(self, line: str) -> list[tuple[int, int]]:
         """Where times stand in a line.  Raises Refused."""
+        line = line[:MAX_TIME_LINE]
         if not _CLOCK.search(line):
             return []
         found = self._found.get(line)
         if found is None:
-            if len(self._found) >= MAX_TIMES:
-                raise Refused(f"refused: it has more than {MAX_TIMES:,} lines with times")
+            self._searched += len(line)
+            if self._searched > MAX_TIMES:
+                raise Refused(f"refused: its lines with times are longer than {MAX_TIMES:,}")
             found = self._found[line] = list(find(line))
         return found
 

@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 
+from ctrecorder.envelopes.bounds import MAX_ADDRESSES
 from ctrecorder.envelopes.text import Field, Text
 
 _V4 = r"\d{1,3}(?:\.\d{1,3}){3}"
@@ -99,7 +101,7 @@ def whole(word: str) -> str:
 
 def find(line: str) -> Iterator[Endpoint]:
     """The addresses in a line, with the port that stands beside one: ":567", "#567", "port 567"."""
-    for match in _FREE.finditer(line):
+    for match in islice(_FREE.finditer(line), MAX_ADDRESSES):
         bracket = line[match.start() - 1 : match.start()] == "["
         found = address(match[0])
         if not found or (match["v6"] and not bracket and _few_groups(match[0])):

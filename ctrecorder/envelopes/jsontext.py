@@ -13,7 +13,7 @@ _BLANK = re.compile(r"[ \t\n\r]*")
 _SCALAR = re.compile(r"-?(?:0|[1-9]\d{0,30})(?:\.\d{1,30})?(?:[eE][+-]?\d{1,3})?|true|false|null")
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _MAX_DEPTH = 32
-_MAX_VALUES = 1_000_000
+_MAX_VALUES = 400_000
 
 
 class BadJson(Exception):

@@ -25,6 +25,7 @@ _LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r|\Z)")
 _BYTES_LINE = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r|\Z)")
 _PARAMETER = re.compile(r';\s*([\w-]{1,40})(?:\*\d*\*?)?\s*=\s*("[^"]*"|[^\s;]*)')
 _FOLD = re.compile(r"(?:\r\n|\n|\r)(?=[ \t])")
+_CR = re.compile(rb"\r(?!\n)")
 _BLANK = re.compile(rb"[ \t\r\n]+")
 _PACKED = re.compile(rb"[A-Za-z0-9+/]*")
 _WORDS = re.compile(r"\s+")
@@ -257,7 +258,8 @@ def _decoded(body: bytes, encoding: str) -> tuple[bytes, str]:
     """The body without its transfer encoding, and why that failed."""
     encoding = encoding.strip().lower()
     if encoding == "quoted-printable":
-        return quopri.decodestring(body), ""
+        # The library does not know a line that ends with CR alone.
+        return quopri.decodestring(_CR.sub(b"\n", body)), ""
     if encoding == "base64":
         return _base64(body)
     return body, ""

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r|\Z)")
 # Lines are counted in chunks of this length.
-_CHUNK = 2**15
+_CHUNK = 2**12
 # Charsets that mail uses.  Python knows more, and some of them take quadratic time.
 _CHARSETS = {"ascii", "utf-8", "utf-7", "utf-16", "utf-16-le", "utf-16-be", "utf-32"}
 _CHARSETS |= {"utf-32-le", "utf-32-be", "koi8-r", "koi8-u", "gb2312", "gbk", "gb18030", "big5"}

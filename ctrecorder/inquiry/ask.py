@@ -16,8 +16,7 @@ from ctrecorder.folder import Folder
 from ctrecorder.inquiry.persons import Person, persons_of, shares_address
 from ctrecorder.inquiry.question import LISTENING, Question
 from ctrecorder.inquiry.verdicts import Judged, Proof, Word, judge
-from ctrecorder.query import who
-from ctrecorder.query.clock import clock_error_ns
+from ctrecorder.query import many, who
 from ctrecorder.query.coverage import NOT_RECORDED, NOT_RECORDING, Hole, Scope
 from ctrecorder.query.open import ScanStats
 from ctrecorder.query.verdict import Completeness, Verdict
@@ -120,14 +119,9 @@ def _ask(questions: Sequence[Question], asking: Asking, now: int | None = None) 
     try:
         answers = _engine(list(asking.archive), queries, now)
     except NoSegmentsError:
-        if not all(_receipts(asking.archive, each) for each in queries) or not queries:
+        if not all(_receipts(asking.archive, each) for each in queries):
             raise
         answers = [_nothing_left(each) for each in queries]
-    again = [at for at, one in enumerate(answers) if one.added_ns < clock_error_ns(one.clocks)]
-    for at in again:  # an engine that does not add it by itself
-        error = clock_error_ns(answers[at].clocks)
-        (answers[at],) = _engine(list(asking.archive), [queries[at].widened(error)], now)
-        answers[at].added_ns = error
     return [
         _judged(question, asking, query.widened(answer.added_ns), answer)
         for question, query, answer in zip(questions, queries, answers, strict=True)
@@ -136,7 +130,7 @@ def _ask(questions: Sequence[Question], asking: Asking, now: int | None = None) 
 
 def _engine(paths: list[str], queries: list[who.WhoQuery], now: int) -> list[who.Answer]:
     """What the archive says to each of `queries`: the only place that asks it."""
-    return [who.answer(paths, each, now) for each in queries]
+    return many.answer_many(paths, queries, now) if queries else []
 
 
 def _judged(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ctrecorder.envelopes import endpoints
 from ctrecorder.envelopes.clock import begin
 from ctrecorder.envelopes.labels import Label, paragraphs
 from ctrecorder.envelopes.text import Field
@@ -52,7 +53,6 @@ def read(source: Source) -> Reading | None:
     found = Reading("notice")
     for text in source.texts():
         before: Label | None = None
-        copyright_before = False
         for paragraph in paragraphs(text):
             names = {label.name for label in paragraph}
             found.reference = found.reference or next(
@@ -61,38 +61,53 @@ def read(source: Source) -> Reading | None:
             if names & _MAIL:
                 before = None
                 continue
-            addresses = [label for label in paragraph if _is(label, _ADDRESS)]
-            agents = bool(names & _COPYRIGHT)
-            if not addresses and before:
+            addresses = [label for label in paragraph if label.name in _ADDRESS]
+            if addresses:
+                before = _addressed(paragraph, addresses, source, found)
+            elif before and not _others(paragraph, before):
                 # "IP: .." and then one paragraph for each event.
                 times = list(_times(paragraph, source))
-                found.add(*_sightings(before, None, times, prose=not copyright_before))
-                continue
-            copyright_before = agents
-            if len({label.value for label in addresses}) == 1:
-                before = addresses[0]
-                times = list(_times(paragraph, source))
-                port = _port(paragraph, agents)
-                found.add(*_sightings(before, port, times, prose=not agents))
-            elif addresses:
+                found.add(*_sightings(before, None, times, prose=True))
+            else:
                 before = None
-                found.add(*_groups(paragraph, agents, source))
     if any(not each.prose for each in found.sightings):
         found.form = "ACNS text"
     return found if found.sightings else None
 
 
-def _is(label: Label, names: set[str]) -> bool:
-    return label.name in names and label.address() is not None
+def _addressed(
+    paragraph: list[Label], addresses: list[Label], source: Source, found: Reading
+) -> Label | None:
+    """A paragraph with addresses; the label that the times of those that follow belong to."""
+    agents = bool({label.name for label in paragraph} & _COPYRIGHT)
+    if len({label.value for label in addresses}) > 1:
+        found.add(*_groups(paragraph, agents, source))
+        return None
+    times = list(_times(paragraph, source))
+    if len(times) > 1 and _others(paragraph, addresses[0]):
+        return None
+    port = _port(paragraph, agents)
+    found.add(*_sightings(addresses[0], port, times, prose=not agents))
+    return None if agents else addresses[0]
+
+
+def _others(paragraph: list[Label], label: Label) -> bool:
+    """Whether an address other than this one stands there, to which times could belong."""
+    address = label.address()
+    return any(
+        address is None or other.address != address.value
+        for each in paragraph
+        for other in endpoints.find(each.value)
+    )
 
 
 def _groups(paragraph: list[Label], agents: bool, source: Source) -> Iterator[Sighting]:
     """Several addresses in one paragraph: each begins a group, if the first label is one."""
-    if not _is(paragraph[0], _ADDRESS):
+    if paragraph[0].name not in _ADDRESS:
         return
     group: list[Label] = []
     for label in [*paragraph, None]:
-        if group and (label is None or _is(label, _ADDRESS)):
+        if group and (label is None or label.name in _ADDRESS):
             times = list(_times(group, source))
             yield from _sightings(group[0], _port(group, agents), times, prose=not agents)
             group = []
@@ -119,8 +134,8 @@ def _times(
         starts, ends = begin(start), begin(end)
         if start and end and starts is not None and ends is not None and starts < ends:
             yield start, end
-        elif start or end:
-            yield start or end, None  # type: ignore[misc]
+        elif one := start or end:
+            yield one, None
         return
     for label in labels:
         moment = _time(label, source) if label.name in _TIME else None

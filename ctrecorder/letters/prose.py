@@ -12,6 +12,8 @@ from ctrecorder.letters.sighting import Sighting
 _ALONE = re.compile(
     r"[\s*-]{0,10}(?P<address>[0-9A-Fa-f.:]{3,45})(?:[ \t]{1,4}\([A-Z]{1,3}\))?:?\s*"
 )
+# An empty line: what follows belongs to nobody named before.
+_EMPTY = re.compile(r"(?:\r\n|\n|\r)[ \t]*(?:\r\n|\n|\r)")
 # What stands around the time.
 _ITEM = re.compile(r"[\s*-]{1,20}")
 
@@ -20,7 +22,11 @@ def read(source: Source) -> Reading | None:
     found = Reading("report in prose")
     for text in source.texts():
         address = None
+        stop = 0
         for offset, line in text.lines():
+            if _EMPTY.search(text.text, stop, offset):
+                address = None
+            stop = offset + len(line)
             match = _ALONE.fullmatch(line)
             word = endpoints.address(match["address"]) if match else ""
             if match and word:

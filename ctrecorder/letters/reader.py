@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 from ctrecorder.envelopes.bounds import MAX_BYTES, MAX_WORDS, MIB, Budget, Refused
-from ctrecorder.envelopes.clock import Clock, begin, known
+from ctrecorder.envelopes.clock import Clock, begin
 from ctrecorder.envelopes.mime import Mail, is_mail, parse_file, parse_mail
 from ctrecorder.envelopes.text import Field, as_utf8
 from ctrecorder.letters import acns, arf, loglines, notices, plain, prose, tables, xarf, xarf_json
@@ -95,18 +95,13 @@ def _source(mail: Mail, now: int, zone: str) -> Source:
 
 
 def _read(source: Source) -> Reading:
-    """What the first form finds of which something can be asked; else the first that found any."""
+    """What the first form finds; without any, what the first form says why."""
     first: Reading | None = None
     for form in FORMS:
         reading = form(source)
-        if reading is None:
-            continue
-        if any(known(each.first) for each in reading.sightings):
+        if reading and (reading.sightings or reading.problem.startswith("refused")):
             return reading
-        if first is None or (reading.sightings and not first.sightings):
-            first = reading
-        if reading.problem.startswith("refused"):
-            return reading
+        first = first or reading
     return first or Reading("")
 
 

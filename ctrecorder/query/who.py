@@ -15,20 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder import times, uapi
 from ctrecorder.archive import find
-from ctrecorder.archive.near import Chains
 from ctrecorder.archive.segments_read import SegmentRead, segments_read
-from ctrecorder.columns import ADDRESSES, TUPLE, Source, Table
+from ctrecorder.columns import TUPLE, Source, Table
 from ctrecorder.connections import parts
-from ctrecorder.ctlog.frame import Kind
 from ctrecorder.ctlog.predicate import (
-    EVERY_EVENT,
     ORIG_DST,
     ORIG_SRC,
     REPLY_DST,
@@ -38,19 +35,18 @@ from ctrecorder.ctlog.predicate import (
 )
 from ctrecorder.errors import ArchiveError, CtrecorderError, NoSegmentsError, UsageError
 from ctrecorder.findings import Finding
-from ctrecorder.order.merge import merge
 from ctrecorder.query import evidence
 from ctrecorder.query.clock import ClockState, clock_error_ns, clocks
 from ctrecorder.query.connections import Losses, list_connections
-from ctrecorder.query.coverage import UNPROVED, Hole, Scope
+from ctrecorder.query.coverage import Scope
 from ctrecorder.query.dumps import Dumps
-from ctrecorder.query.evidence import Evidence
 from ctrecorder.query.open import Archive, ScanStats, open_archive
 from ctrecorder.query.parse import parse_network, parse_ports
-from ctrecorder.query.selection import select
-from ctrecorder.query.verdict import Verdict, is_recorded, judge, needs_earlier
+from ctrecorder.query.proved import Uses, judge_answer
+from ctrecorder.query.selection import Selection, Selector
+from ctrecorder.query.shared import Pool
+from ctrecorder.query.verdict import Verdict, is_recorded, needs_earlier
 from ctrecorder.segment.recording import Recording
-from ctrecorder.terminal import count
 
 # If the start or the end of a candidate is outside of the segments that were read, this many times
 # as many are read next.  Less: a connection of a week takes more rounds.  More: reads for nothing.
@@ -118,6 +114,24 @@ class Answer:
         return sum(map(len, self.tables))
 
 
+class Reach(NamedTuple):
+    """How many segments of each recording are read before and after a window.
+
+    `added`: by how much the window is wider than was asked, ns; None: it is not known yet.
+    """
+
+    before: int = 1
+    after: int = 1
+    added: int | None = None
+
+    def wider(self, *, before: bool, after: bool) -> Reach:
+        """The next one, in the directions that are not enough."""
+        return self._replace(
+            before=self.before * _WIDENING_FACTOR if before else self.before,
+            after=self.after * _WIDENING_FACTOR if after else self.after,
+        )
+
+
 class Roles(NamedTuple):
     """Who holds the public end in the rows of a table, (n,) each.
 
@@ -155,60 +169,115 @@ def answer(
     `live_folder`: where recorders that run publish their state; None: the usual one.  Raises
     NoSegmentsError if there are no segments.
     """
-    states = evidence.live_states(live_folder)  # before the folder and the segments
-    listing = find.find(paths, spans=True)
-    if not listing.segments:
-        raise NoSegmentsError(f"{', '.join(paths)}: no segments here; is ctrecord running?")
-    chains = Chains(listing.spans)
-    before, after, added = 1, 1, 0
-    while True:
-        selection = select(listing.spans, chains, who_query.since, who_query.until, before, after)
-        archive = _open(selection.paths, who_query)
-        try:
-            if who_query.add_clock_error:
-                added = clock_error_ns(clocks(archive.segments, who_query.since, who_query.until))
-                who_query = who_query.widened(added)
-                wider = select(
-                    listing.spans, chains, who_query.since, who_query.until, before, after
-                )
-                if wider.paths != selection.paths:
-                    continue
-            dumps = Dumps(archive)
-            losses: Losses = {}
-            routers, tables = _candidates_by_router(archive, who_query, dumps, losses)
-            if who_query.since > now:  # an open connection is no evidence for the future
-                tables = [one.take(np.flatnonzero(one["end"] != 0)) for one in tables]
-            start_outside, end_outside = _reach_outside(tables, dumps)
-            known = evidence.gather(archive.segments, chains, states, dumps=True, losses=losses)
-            scope = _scope(who_query)
-            start_outside |= needs_earlier(scope, known.recordings, now)
-            if not (start_outside and selection.more_before) and not (
-                end_outside and selection.more_after
-            ):
-                failed = [*_unreadable(listing), *archive.failed]
-                scope, verdict = _judge(archive, who_query, known, failed, now)
-                findings = [one for segment in archive.segments for one in segment.findings]
-                return Answer(
-                    tables,
-                    routers,
-                    frozenset(segment.header.host or "" for segment in archive.segments),
-                    verdict,
-                    scope,
-                    failed,
-                    findings,
-                    archive.copies,
-                    clocks(archive.segments, who_query.since, who_query.until),
-                    archive.query.stats,
-                    added,
-                    segments_read(archive.segments),
-                    is_recorded(scope, known.recordings),
-                )
-        finally:
-            archive.close()
-        if start_outside:
-            before *= _WIDENING_FACTOR
-        if end_outside:
-            after *= _WIDENING_FACTOR
+    with Asked(paths, now, live_folder) as asked:
+        return asked.answer(who_query)
+
+
+class Asked:
+    """An archive that is asked: its folders are read once, and each segment is opened once.
+
+    An answer does not depend on the questions before it.
+    """
+
+    def __init__(self, paths: list[str], now: int, live_folder: str | None = None) -> None:
+        """As `answer`."""
+        # The states are read before the folder, and that before the segments.
+        self._states, self._now = evidence.live_states(live_folder), now
+        listing = find.find(paths, spans=True)
+        if not listing.segments:
+            raise NoSegmentsError(f"{', '.join(paths)}: no segments here; is ctrecord running?")
+        self._unreadable = _unreadable(listing)
+        self._selector, self._pool = Selector(listing.spans), Pool()
+        self._receipts = evidence.Receipts()
+        self._uses: Uses = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._pool.trim(0)
+
+    def answer(self, who_query: WhoQuery) -> Answer:
+        """The answer to a question."""
+        found: Answer | Reach = Reach()
+        while isinstance(found, Reach):
+            found = self.attempt(who_query, found)
+        return found
+
+    def attempt(self, who_query: WhoQuery, reach: Reach) -> Answer | Reach:
+        """The answer, or how far to reach for it if `reach` is not enough."""
+        if who_query.add_clock_error:
+            if reach.added is None:
+                reach = reach._replace(added=self._clock_error(who_query))
+            who_query = who_query.widened(reach.added or 0)
+        archive, selection = self._open(who_query, reach)
+        found = _Found(archive, who_query, self._now)
+        known = evidence.gather(
+            archive.segments,
+            self._selector.chains,
+            self._states,
+            dumps=True,
+            losses=found.losses,
+            receipts=self._receipts,
+        )
+        scope = _scope(who_query)
+        before = found.start_outside or needs_earlier(scope, known.recordings, self._now)
+        after = found.end_outside
+        if (before and selection.more_before) or (after and selection.more_after):
+            self._pool.trim()
+            return reach.wider(before=before, after=after)
+        failed = [*self._unreadable, *archive.failed]
+        scope, verdict = judge_answer(
+            archive, who_query.public, scope, known, failed, self._now, self._uses
+        )
+        answer = Answer(
+            found.tables,
+            found.routers,
+            frozenset(segment.header.host or "" for segment in archive.segments),
+            verdict,
+            scope,
+            failed,
+            [one for segment in archive.segments for one in segment.findings],
+            archive.copies,
+            clocks(archive.segments, who_query.since, who_query.until),
+            archive.query.stats,
+            reach.added or 0,
+            segments_read(archive.segments),
+            is_recorded(scope, known.recordings),
+        )
+        self._pool.trim()
+        return answer
+
+    def _open(self, who_query: WhoQuery, reach: Reach) -> tuple[Archive, Selection]:
+        """The segments to read, opened."""
+        selection = self._selector.select(
+            who_query.since, who_query.until, reach.before, reach.after
+        )
+        return open_archive(selection.paths, _needed(who_query), self._pool), selection
+
+    def _clock_error(self, who_query: WhoQuery) -> int:
+        """How far off the clocks were at most that recorded the span of a question, ns."""
+        archive, _ = self._open(who_query, Reach())
+        return clock_error_ns(clocks(archive.segments, who_query.since, who_query.until))
+
+
+class _Found:
+    """The candidates in the segments that were opened.
+
+    `routers`, `tables`: as in `Answer`.
+    `losses`: as of `list_connections`.
+    `start_outside`, `end_outside`: whether segments that were not opened may contain the start of a
+    candidate, or the end of one.
+    """
+
+    def __init__(self, archive: Archive, who_query: WhoQuery, now: int) -> None:
+        dumps = Dumps(archive)
+        self.losses: Losses = {}
+        routers, tables = _candidates_by_router(archive, who_query, dumps, self.losses)
+        if who_query.since > now:  # an open connection is no evidence for the future
+            tables = [one.take(np.flatnonzero(one["end"] != 0)) for one in tables]
+        self.routers, self.tables = routers, tables
+        self.start_outside, self.end_outside = _reach_outside(tables, dumps)
 
 
 def _scope(who_query: WhoQuery) -> Scope:
@@ -227,61 +296,19 @@ def _scope(who_query: WhoQuery) -> Scope:
     )
 
 
-def _judge(
-    archive: Archive,
-    who_query: WhoQuery,
-    known: Evidence,
-    failed: list[CtrecorderError],
-    now: int,
-) -> tuple[Scope, Verdict]:
-    """What the answer was judged by, and the verdict."""
-    scope = _scope(who_query)
-    unread = [*known.unread]
-    if failed:
-        detail = f"{count(len(failed), 'file')} could not be read"
-        unread.append(Hole(times.BEGIN, times.END, UNPROVED, detail=detail))
-    verdict = judge(scope, known.recordings, now, unread)
-    if verdict.proved:
-        return scope, verdict
-    translated = replace(scope, only_translated=True)
-    narrower = judge(translated, known.recordings, now, unread)
-    if narrower != verdict and _only_nat_gives_out(archive, who_query.public):
-        return translated, narrower
-    return scope, verdict
-
-
-def _only_nat_gives_out(archive: Archive, public: Term) -> bool:
-    """If the address is that of translated connections in what was read, and never a host's own."""
-    alone = Term(public.networks)
-    query = Query(events=EVERY_EVENT, terms=(alone,))
-    given = False
-    for kind in (Kind.EVENTS, Kind.CONNECTIONS):
-        asked = query.of_connections() if kind == Kind.CONNECTIONS else query
-        for batch in merge(archive.segments, ADDRESSES, asked, kind):
-            for table in batch.tables:
-                source, target, reply, answered = (
-                    _endpoint_is(table, endpoint, alone)
-                    for endpoint in (ORIG_SRC, ORIG_DST, REPLY_DST, REPLY_SRC)
-                )
-                if ((source & reply) | (target & answered)).any():
-                    return False
-                given = given or bool((reply & ~source).any())
-    return given
-
-
 def _unreadable(listing: find.FolderListing) -> list[CtrecorderError]:
     """Files that may contain candidates, and cannot be read."""
     foreign = [ArchiveError(f"{path}: not a segment of ctrecorder") for path in listing.foreign]
     return [*foreign, *(ArchiveError(why) for _, why in listing.unreadable)]
 
 
-def _open(paths: list[str], who_query: WhoQuery) -> Archive:
-    """Open the segments, with a query for all records of flows with the public and remote end."""
+def _needed(who_query: WhoQuery) -> Query:
+    """A query for all records of flows with the public and the remote end."""
     public, to = who_query.public, who_query.to
     terms = [Term(public.networks, public.ports, (REPLY_DST, ORIG_DST))]
     if to is not None:
         terms.append(Term(to.networks, to.ports, (ORIG_SRC, ORIG_DST, REPLY_SRC)))
-    return open_archive(paths, Query(protocols=who_query.protocols, terms=tuple(terms)))
+    return Query(protocols=who_query.protocols, terms=tuple(terms))
 
 
 def _candidates_by_router(
@@ -307,7 +334,8 @@ def _candidates(
     archive: Archive, who_query: WhoQuery, dumps: Dumps, losses: Losses
 ) -> Iterator[Table]:
     """The connections that held the public end in the window, with the wanted remote end."""
-    for batch in list_connections(archive, COLUMNS, losses=losses):
+    window = who_query.since, who_query.until
+    for batch in list_connections(archive, COLUMNS, losses=losses, window=window):
         for table in batch.tables:
             wanted = _overlaps(table, who_query, dumps) & _has_ends(table, who_query)
             if wanted.any():
