@@ -84,6 +84,10 @@ def _spelled(text: str) -> str:
 def _compare_page(text: str, whole: Json, answers: Json) -> Finding:
     digest = twin.digest(twin.spelling(whole))
     made = answer.html(whole)
+    if made == text and not _is_together(answers):
+        return Finding(
+            State.CHANGED, "not all sightings of the answers fit the hosts that it names"
+        )
     if made == text:
         why = f"unchanged: all of it is as its JSON twin makes it; SHA-256 of the twin: {digest}"
         return Finding(State.SAME, why)
@@ -103,6 +107,22 @@ def _compare_page(text: str, whole: Json, answers: Json) -> Finding:
         )
         return Finding(State.UNKNOWN, why)
     return Finding(State.CHANGED, f"changed: {_difference(text, made)}")
+
+
+def _is_together(answers: Json) -> bool:
+    """If the hosts that are said to fit all sightings of a letter are those of its answers.
+
+    A sighting can have several answers, one for each way to read its time.
+    """
+    if "common" not in answers:
+        return True
+    fitting: dict[str, set[tuple[object, ...]]] = {}
+    for one in answers["questions"]:
+        if one.get("persons") or one["verdict"] == "NOBODY":
+            read_from = json.dumps(one["question"].get("read_from", []))
+            fitting.setdefault(read_from, set()).update(_hosts(one))
+    together = set.intersection(*fitting.values()) if fitting else None
+    return together == set(_hosts(answers["common"]))
 
 
 def _current(match: re.Match[str]) -> str:

@@ -206,7 +206,23 @@ def of_letter() -> Json:
         answer("NO LONGER KEPT", question=portless, **none, complete=False, shared_by=43),
     ]
     letter: Json = {**evidence["letter"], "sender": "abuse@agency.example", "reference": "N-4711"}
-    return {"letter": letter, "questions": answers}
+    common: Json = {
+        "sightings": 3,
+        "persons": [{"address": "10.0.0.5", "zone": 3}, {"address": "10.0.0.77", "mark": 9}],
+        "proved": False,
+    }
+    return {"letter": letter, "questions": answers, "common": common}
+
+
+def unread_letter() -> Json:
+    """A letter of an unknown form."""
+    letter: Json = {
+        "file": "hello.txt",
+        "sha256": LETTER_SHA256,
+        "problem": "the form of this letter is not known",
+        "seen": [{"field": "seen", "file": "hello.txt", "part": "", "line": 2, "text": REMOTE}],
+    }
+    return {"letter": letter, "questions": []}
 
 
 # Texts that a letter, a host name or a customer can have.

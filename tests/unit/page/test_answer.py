@@ -123,7 +123,8 @@ def test_the_verdict_comes_first_and_each_fact_is_shown() -> None:
 
 def test_a_letter_has_an_overview_its_hash_and_the_bytes_of_each_field() -> None:
     page = shown(answer.html(page_twins.of_letter()))
-    assert page.startswith("Answers to 9 questions of a letter Verdicts")
+    together = "All sightings together 2 inside hosts fit all 3 sightings."
+    assert page.startswith(f"Answers to 9 questions of a letter {together} Not each of the answers")
     for number, verdict in enumerate(twin.VERDICTS, 1):
         assert f"Question {number} of 9: 198.51.100.1" in page
         assert page.count(verdict) >= 2
@@ -138,6 +139,14 @@ def test_a_letter_has_an_overview_its_hash_and_the_bytes_of_each_field() -> None
         "not known 2026-11-24 06:00:08 +01:00",
     ):
         assert fact in page, fact
+
+
+def test_a_letter_without_a_question() -> None:
+    page = shown(answer.html(page_twins.unread_letter()))
+    assert page.startswith("A letter from which no question could be read Evidence")
+    assert "Why nothing is asked the form of this letter is not known" in page
+    assert "and are not asked" in page
+    assert f"seen “{page_twins.REMOTE}” “hello.txt” 2" in page
 
 
 def test_an_id_of_icmp_a_vouched_clock_and_a_receipt() -> None:

@@ -244,6 +244,28 @@ def test_each_question_of_a_letter_that_can_be_asked_is_asked_once() -> None:
     assert found[8].text.startswith("question 8: could not be asked")
 
 
+def sighted(line: int, *hosts: Any, verdict: str = "SEVERAL") -> Any:
+    read = [{"field": "address", "text": "198.51.100.1", "line": line}]
+    return page_twins.answer(verdict, question=question(read_from=read), persons=list(hosts))
+
+
+def test_what_is_said_of_all_sightings_follows_from_the_answers() -> None:
+    answers = [
+        sighted(1, person(), OTHER),
+        sighted(2, person(zone=9)),
+        sighted(2, person()),
+        sighted(3, verdict="NOT RECORDED"),
+    ]
+    whole = {"questions": answers, "common": {"sightings": 2, "persons": [person()]}}
+    assert code(answer.html(whole).encode()) == ExitCode.OK
+    for persons in ([], [OTHER], [person(), OTHER], [person(zone=9)]):
+        forged = {**whole, "common": {"sightings": 2, "persons": persons}}
+        assert code(answer.html(forged).encode()) == ExitCode.NO
+    nobody = {**whole, "questions": [*answers, sighted(4, verdict="NOBODY")]}
+    assert code(answer.html(nobody).encode()) == ExitCode.NO
+    assert code(answer.html({**whole, "questions": []}).encode()) == ExitCode.NO
+
+
 def test_without_its_remote_end_a_question_is_not_asked() -> None:
     whole = redact.redact(page_twins.answer())
     found = verify.check(answer.html(whole).encode(), archive())
