@@ -208,7 +208,7 @@ def of_letter() -> Json:
     letter: Json = {**evidence["letter"], "sender": "abuse@agency.example", "reference": "N-4711"}
     common: Json = {
         "sightings": 3,
-        "persons": [{"address": "10.0.0.5", "zone": 3}, {"address": "10.0.0.77", "mark": 9}],
+        "persons": [{"address": "10.0.0.5", "zone": 3}],
         "proved": False,
     }
     return {"letter": letter, "questions": answers, "common": common}

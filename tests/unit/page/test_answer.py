@@ -123,7 +123,7 @@ def test_the_verdict_comes_first_and_each_fact_is_shown() -> None:
 
 def test_a_letter_has_an_overview_its_hash_and_the_bytes_of_each_field() -> None:
     page = shown(answer.html(page_twins.of_letter()))
-    together = "All sightings together 2 inside hosts fit all 3 sightings."
+    together = "All sightings together 1 inside host fits all 3 sightings."
     assert page.startswith(f"Answers to 9 questions of a letter {together} Not each of the answers")
     for number, verdict in enumerate(twin.VERDICTS, 1):
         assert f"Question {number} of 9: 198.51.100.1" in page

@@ -50,7 +50,7 @@ def test_a_letter_without_a_question() -> None:
 
 def test_a_letter_names_each_question_and_its_hash() -> None:
     text = mail_text.text(page_twins.of_letter())
-    assert text.startswith("TOGETHER:      2 inside hosts fit all 3 sightings.")
+    assert text.startswith("TOGETHER:      1 inside host fits all 3 sightings.")
     for number, verdict in enumerate(twin.VERDICTS, 1):
         assert f"Question {number} of 9\nVERDICT:       {verdict}\n" in text
     assert f'SHA-256 of the letter "notice.eml":\n  {page_twins.LETTER_SHA256}\n' in text
