@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ctrecorder.cli import common, pages
+from ctrecorder.cli import common, letters, pages
 from ctrecorder.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,10 +32,6 @@ EXAMPLES = (
     ),
 )
 FORMATS = ("text", "json", "csv", "html")
-_VERSION_1_0 = (
-    "note: ctrecorder 1.0 recorded this time; it could not detect events that the kernel was set "
-    "not to report, untracked packets, and losses in the last second before a crash"
-)
 
 
 def build_parser() -> common.Parser:
@@ -63,8 +59,7 @@ def build_parser() -> common.Parser:
         "--tolerance",
         metavar="SECONDS",
         type=float,
-        default=1.0,
-        help="possible error of the clock that TIME is from (default: 1)",
+        help="possible error of the clock that TIME is from (default: 1; of prose 60)",
     )
     what.add_argument(
         "--zone", metavar="ZONE", help="of a TIME without one: Europe/Berlin, CET, +01:00"
@@ -72,6 +67,17 @@ def build_parser() -> common.Parser:
     what.add_argument(
         "--utc", action="store_true", help="the same as --zone UTC; print times in UTC"
     )
+    mail = parser.add_argument_group("a letter that asks")
+    mail.add_argument(
+        "--letter", metavar="LETTER", help="mail, mailbox, folder or table; - is standard input"
+    )
+    mail.add_argument(
+        "--dry-run", action="store_true", help="show the questions of the letter, and ask none"
+    )
+    mail.add_argument(
+        "--state", metavar="FILE", help="answer each letter once: FILE knows the answered ones"
+    )
+    mail.add_argument("--reply", metavar="FILE", help="write the draft of a reply, a new .eml")
     where = parser.add_argument_group("what to search")
     where.add_argument(
         "-d",
@@ -140,19 +146,23 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     from ctrecorder.service.config import read
 
     pages.check_options(args)
+    letters.check_options(args)
     if args.verify and not args.words:
         return pages.verify(args)  # without an archive nobody's connections are asked for
+    if args.utc and args.zone:
+        raise UsageError("--zone and --utc: use one of them")
     common.check_local_time(utc=args.utc or bool(args.zone))
+    if args.dry_run:
+        return letters.dry_run(args)
     choice = read(None).choose("query")
     for notice in choice.notices:
         common.report("ctwho", notice)
+    if args.letter:
+        _check_files(args)
+        return letters.answer(args, _asking(args), choice.texts["audit"])
     audit = Audit(choice.texts["audit"], words, args.reason, "ctwho", args.case)
     try:
-        if args.utc and args.zone:
-            raise UsageError("--zone and --utc: use one of them")
-        for path in filter(None, (args.output, args.evidence_pack)):
-            if os.path.lexists(path):
-                raise UsageError(f"{path}: exists already, and is not overwritten")
+        _check_files(args)
         code = pages.verify(args, audit) if args.verify else _answer(args, audit)
         audit.written = True
         return code
@@ -160,8 +170,16 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
         audit.record()
 
 
+def _check_files(args: argparse.Namespace) -> None:
+    """Raise UsageError if a file exists that would be written at the end."""
+    for path in filter(None, (args.output, args.evidence_pack, args.reply)):
+        if os.path.lexists(path):
+            raise UsageError(f"{path}: exists already, and is not overwritten")
+
+
 def _answer(args: argparse.Namespace, audit: Audit) -> int:
     from ctrecorder.inquiry import ask, typed, verdicts
+    from ctrecorder.inquiry.question import DEFAULT_TOLERANCE_SECONDS
 
     asking = _asking(args)
     questions = typed.questions(
@@ -170,7 +188,7 @@ def _answer(args: argparse.Namespace, audit: Audit) -> int:
         zone="UTC" if args.utc else args.zone or "",
         remote=args.to,
         protocols=args.protocol,
-        tolerance=args.tolerance,
+        tolerance=DEFAULT_TOLERANCE_SECONDS if args.tolerance is None else args.tolerance,
     )
     answers = ask.answer_all(questions, asking, wait=args.wait)
     audit.verdict = ", ".join(dict.fromkeys(one.judged.word.value for one in answers))
@@ -178,8 +196,8 @@ def _answer(args: argparse.Namespace, audit: Audit) -> int:
     audit.rows = sum(one.connections for one in answers)
     if args.evidence_pack:
         pages.write_pack(args, answers)
-    _write(args, _as_text(args, answers))
-    _report(args, answers)
+    pages.write(args, _as_text(args, answers))
+    pages.report(args, answers)
     return verdicts.code_of_letter([one.code for one in answers])
 
 
@@ -212,33 +230,6 @@ def _as_text(args: argparse.Namespace, answers: Sequence[Answered]) -> str:
     return "\n".join(
         screen.text(one, utc=args.utc, connections=args.connections) for one in answers
     )
-
-
-def _write(args: argparse.Namespace, text: str) -> None:
-    data = text.encode("utf-8", "backslashreplace")
-    if not args.output:
-        common.write_out(data)
-        return
-    from ctrecorder.inquiry import output
-
-    output.write_new(args.output, data)
-
-
-def _report(args: argparse.Namespace, answers: Sequence[Answered]) -> None:
-    """Report on stderr what could not be read, once each."""
-    from ctrecorder.query.verdict import Completeness
-
-    lines: dict[str, None] = {}
-    for found in (one.answer for one in answers if one.answer is not None):
-        for path, instead in found.copies:
-            lines[f"{path}: a copy of {instead}, which is read instead"] = None
-        lines |= dict.fromkeys(map(str, [*found.failed, *found.findings]))
-        if found.verdict.completeness is Completeness.VERSION_1_0:
-            lines[_VERSION_1_0] = None
-        if args.verbose:
-            lines[str(found.stats)] = None
-    for line in lines:
-        common.report("ctwho", line)
 
 
 def _with_times(words: Sequence[str]) -> list[str]:

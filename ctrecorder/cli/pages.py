@@ -14,10 +14,16 @@ from ctrecorder.terminal import printable
 
 if TYPE_CHECKING:
     from ctrecorder.inquiry.ask import Answered
+    from ctrecorder.inquiry.letter import LetterAnswered
     from ctrecorder.inquiry.question import Question, Target
+    from ctrecorder.page.pack import Letter
     from ctrecorder.page.shape import Json
     from ctrecorder.service.audit import Audit
 
+_VERSION_1_0 = (
+    "note: ctrecorder 1.0 recorded this time; it could not detect events that the kernel was set "
+    "not to report, untracked packets, and losses in the last second before a crash"
+)
 # What is asked and how it is written is in the page already.
 _NOT_WITH_VERIFY = (
     *("to", "protocol", "utc", "zone", "archive", "wait", "connections"),
@@ -54,6 +60,20 @@ def _whole(args: argparse.Namespace, answers: Sequence[Answered]) -> Json:
     return {"questions": found, **({"redacted": True} if args.redact else {})}
 
 
+def letter_twin(args: argparse.Namespace, one: LetterAnswered) -> Json:
+    """The twin of a letter."""
+    from ctrecorder.inquiry import twin
+
+    found = twin.letter_twin(one, connections=args.connections)
+    if not args.redact:
+        return found
+    from ctrecorder.page.redact import redact
+
+    # What the sightings have in common names no remote end.
+    common_hosts = {"common": found["common"]} if "common" in found else {}
+    return {**redact(found), **common_hosts}
+
+
 def html(args: argparse.Namespace, answers: Sequence[Answered]) -> str:
     """The answers as a page."""
     from ctrecorder.page import answer
@@ -63,12 +83,44 @@ def html(args: argparse.Namespace, answers: Sequence[Answered]) -> str:
 
 def write_pack(args: argparse.Namespace, answers: Sequence[Answered]) -> None:
     """Write the pack of evidence.  Raises UsageError, ArchiveError."""
+    write_whole_pack(args, _whole(args, answers), None)
+
+
+def write_whole_pack(args: argparse.Namespace, whole: Json, letter: Letter | None) -> None:
+    """Write the pack of evidence of a twin, with the letter."""
     from ctrecorder.inquiry import output
     from ctrecorder.page import pack
 
-    whole = _whole(args, answers)
-    seals = pack.ledgers(whole, answers[0].asking.archive)
-    output.write_new(args.evidence_pack, pack.pack(whole, None, seals))
+    seals = pack.ledgers(whole, tuple(args.archive or common.archive("ctwho")))
+    output.write_new(args.evidence_pack, pack.pack(whole, letter, seals))
+
+
+def write(args: argparse.Namespace, text: str) -> None:
+    """Write the answer to stdout, or to the file that was named."""
+    data = text.encode("utf-8", "backslashreplace")
+    if not args.output:
+        common.write_out(data)
+        return
+    from ctrecorder.inquiry import output
+
+    output.write_new(args.output, data)
+
+
+def report(args: argparse.Namespace, answers: Sequence[Answered]) -> None:
+    """Report on stderr what could not be read, once each."""
+    from ctrecorder.query.verdict import Completeness
+
+    lines: dict[str, None] = {}
+    for found in (one.answer for one in answers if one.answer is not None):
+        for path, instead in found.copies:
+            lines[f"{path}: a copy of {instead}, which is read instead"] = None
+        lines |= dict.fromkeys(map(str, [*found.failed, *found.findings]))
+        if found.verdict.completeness is Completeness.VERSION_1_0:
+            lines[_VERSION_1_0] = None
+        if args.verbose:
+            lines[str(found.stats)] = None
+    for line in lines:
+        common.report("ctwho", line)
 
 
 def verify(args: argparse.Namespace, audit: Audit | None = None) -> int:

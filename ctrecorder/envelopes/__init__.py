@@ -42,6 +42,7 @@ SHOWN = (
     "text.Field",
     "text.Text",
     "text.as_utf8",
+    "text.decode",
     "unpack.Broken",
     "unpack.GZIP",
     "unpack.ZIP",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 # What other packages may use: module.name.
 SHOWN = (
+    "read.read_path",
     "sighting.Letter",
     "sighting.Sighting",
 )

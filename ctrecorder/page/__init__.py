@@ -3,6 +3,7 @@
 # What other packages may use: module.name.
 SHOWN = (
     "answer.html",
+    "pack.Letter",
     "pack.ledgers",
     "pack.pack",
     "redact.redact",
