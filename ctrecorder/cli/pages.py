@@ -69,9 +69,7 @@ def letter_twin(args: argparse.Namespace, one: LetterAnswered) -> Json:
         return found
     from ctrecorder.page.redact import redact
 
-    # What the sightings have in common names no remote end.
-    common_hosts = {"common": found["common"]} if "common" in found else {}
-    return {**redact(found), **common_hosts}
+    return redact(found)
 
 
 def html(args: argparse.Namespace, answers: Sequence[Answered]) -> str:
