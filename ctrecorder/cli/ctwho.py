@@ -42,7 +42,7 @@ def build_parser() -> common.Parser:
         "words",
         nargs="*",
         metavar="ADDRESS:PORT TIME",
-        help="public address and port; the time, of one or more words, with its zone",
+        help="public address and port; the time, with its zone",
     )
     what.add_argument(
         "--to", metavar="ADDRESS:PORT", help="only connections with this remote address"
@@ -53,7 +53,7 @@ def build_parser() -> common.Parser:
         action="append",
         default=[],
         metavar="PROTOCOL,...",
-        help="tcp, udp, ...; of icmp, the number after the address is the id",
+        help="tcp, udp, ...; of icmp, the id instead of a port",
     )
     what.add_argument(
         "--tolerance",
@@ -85,35 +85,41 @@ def build_parser() -> common.Parser:
         action="append",
         default=[],
         metavar="PATH",
-        help="segment, or folder of segments (default: the one in the configuration)",
+        help="folder of segments, or segment (default: as configured)",
     )
     where.add_argument(
         "--wait",
         action="store_true",
-        help="if that time is not recorded yet, wait up to 90 seconds until it is",
+        help="wait up to 90 s for a time that is not recorded yet",
     )
     where.add_argument(
         "--trust-clock",
         action="store_true",
-        help="the clock of the router was right, although its kernel was never told so",
+        help="the router's clock was right, although not synchronised",
     )
     how = parser.add_argument_group("the answer")
+    how.add_argument(
+        "--names",
+        metavar="NAMES",
+        help="leases, accounting, list of customers, or |COMMAND",
+    )
     how.add_argument(
         "--connections", action="store_true", help="show each connection of each inside host"
     )
     how.add_argument(
         "--format", choices=FORMATS, default="text", help="%(choices)s (default: %(default)s)"
     )
-    how.add_argument(
-        "-o", "--output", metavar="FILE", help="write the answer to FILE, which must not exist"
-    )
+    how.add_argument("-o", "--output", metavar="FILE", help="write the answer to a new file")
     how.add_argument(
         "--redact", action="store_true", help="leave the remote ends out of HTML, JSON and packs"
     )
     how.add_argument(
         "--evidence-pack",
         metavar="FILE",
-        help="write the answer and what proves it to a tar file, which must not exist",
+        help="write the answer and what proves it to a new tar file",
+    )
+    how.add_argument(
+        "--hold", action="store_true", help="keep what the answer rests on from ctexpire"
     )
     how.add_argument("--case", metavar="ID", help="the case, for the answer and the journal")
     how.add_argument("--reason", metavar="TEXT", help="the reason, for the answer and the journal")
@@ -127,7 +133,7 @@ def build_parser() -> common.Parser:
     check.add_argument(
         "--verify",
         metavar="FILE",
-        help="check a page of --format html; with an archive behind it, ask the same again",
+        help="check a page; ask again in the archive behind FILE",
     )
     return parser
 
@@ -198,20 +204,27 @@ def _answer(args: argparse.Namespace, audit: Audit) -> int:
         pages.write_pack(args, answers)
     pages.write(args, _as_text(args, answers))
     pages.report(args, answers)
-    return verdicts.code_of_letter([one.code for one in answers])
+    codes = [one.code for one in answers]
+    return verdicts.code_of_letter([*codes, *pages.hold(args, answers)])
 
 
 def _asking(args: argparse.Namespace) -> Asking:
     from ctrecorder.inquiry.ask import Asking
     from ctrecorder.service.login import login_user
 
+    now, names = time.time_ns(), None
+    if args.names:
+        from ctrecorder.names.reader import read
+
+        names = read(args.names, now, zone="UTC" if args.utc else args.zone or "")
     return Asking(
         tuple(args.archive or common.archive("ctwho")),
-        time.time_ns(),
+        now,
         login_user().name,
         args.case or "",
         args.reason or "",
         args.trust_clock,
+        names,
     )
 
 

@@ -37,8 +37,8 @@ def check_options(args: argparse.Namespace) -> None:
         raise UsageError(
             "--letter: the letter has the questions: no ADDRESS, TIME, --to, --protocol"
         )
-    if args.dry_run and (args.state or args.reply or args.evidence_pack):
-        raise UsageError("--dry-run asks nothing: no --state, --reply, --evidence-pack")
+    if args.dry_run and (args.state or args.reply or args.evidence_pack or args.hold):
+        raise UsageError("--dry-run asks nothing: no --state, --reply, --hold, --evidence-pack")
     if args.dry_run and args.format not in ("text", "json"):
         raise UsageError("--dry-run has --format text or json only")
 
@@ -96,7 +96,8 @@ def answer(args: argparse.Namespace, asking: Asking, setting: str) -> int:
         for one in found:
             if state is not None and _is_done(one):
                 state.add(one.letter, [each.judged.word.value for each in one.answers])
-    return code_of_letter([one.code for one in found])
+    held = pages.hold(args, [each for one in found for each in one.answers])
+    return code_of_letter([*(one.code for one in found), *held])
 
 
 def _state(path: str) -> State:

@@ -27,7 +27,7 @@ _VERSION_1_0 = (
 # What is asked and how it is written is in the page already.
 _NOT_WITH_VERIFY = (
     *("to", "protocol", "utc", "zone", "archive", "wait", "connections"),
-    *("output", "redact", "evidence_pack"),
+    *("output", "redact", "evidence_pack", "hold"),
 )
 
 
@@ -39,6 +39,8 @@ def check_options(args: argparse.Namespace) -> None:
             "--verify FILE can be followed by the archive, and combined with --trust-clock, "
             "--case, --reason and -v"
         )
+    if args.hold and not args.case:
+        raise UsageError("--hold needs --case: who releases the hold must know what it is for")
     if args.redact and args.format not in ("html", "json") and not args.evidence_pack:
         raise UsageError("--redact needs --format html or json, or --evidence-pack")
 
@@ -117,8 +119,28 @@ def report(args: argparse.Namespace, answers: Sequence[Answered]) -> None:
             lines[_VERSION_1_0] = None
         if args.verbose:
             lines[str(found.stats)] = None
+    for names in (one.asking.names for one in answers[:1]):
+        lines |= dict.fromkeys(f"--names: {each}" for each in (names.problems if names else ()))
     for line in lines:
         common.report("ctwho", line)
+
+
+def hold(args: argparse.Namespace, answers: Sequence[Answered]) -> list[ExitCode]:
+    """With --hold, put what the answers rest on under one; [FAILED] if a segment could not be read.
+
+    Raises ArchiveError.
+    """
+    if not args.hold:
+        return []
+    from ctrecorder.inquiry import holding
+    from ctrecorder.sealing.locate import configured_state
+    from ctrecorder.sealing.successor import KeyUser
+    from ctrecorder.service.log import Log
+
+    with Log("ctwho") as log:
+        seals = KeyUser(configured_state(None))
+        code = holding.hold(answers, args.case, args.reason or "", log, seals)
+    return [code] if code else []
 
 
 def verify(args: argparse.Namespace, audit: Audit | None = None) -> int:

@@ -5,6 +5,7 @@ SHOWN = (
     "ask.Answered",
     "ask.Asking",
     "ask.answer_all",
+    "holding.hold",
     "letter.LetterAnswered",
     "letter.answer_letters",
     "letter.questions_of",

@@ -13,9 +13,10 @@ from ctrecorder.archive import retention
 from ctrecorder.archive.retention import Receipt
 from ctrecorder.errors import ArchiveError, ExitCode, NoSegmentsError
 from ctrecorder.folder import Folder
-from ctrecorder.inquiry.persons import Person, persons_of, shares_address
+from ctrecorder.inquiry.persons import Person, count_of, named, persons_of, shares_address
 from ctrecorder.inquiry.question import LISTENING, Question
 from ctrecorder.inquiry.verdicts import Judged, Proof, Word, judge
+from ctrecorder.names.directory import Directory
 from ctrecorder.query import many, who
 from ctrecorder.query.coverage import NOT_RECORDED, NOT_RECORDING, Hole, Scope
 from ctrecorder.query.open import ScanStats
@@ -33,6 +34,7 @@ class Asking:
 
     `archive`: the segments and folders.  `now`: ns UTC.  `login`: of the user.
     `trust_clock`: the clock of a recorder counts as right although its kernel was never told so.
+    `names`: tells who held an inside address; None: nobody is asked.
     """
 
     archive: tuple[str, ...]
@@ -41,6 +43,7 @@ class Asking:
     case: str = ""
     reason: str = ""
     trust_clock: bool = False
+    names: Directory | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,8 @@ def _judged(
     question: Question, asking: Asking, asked: who.WhoQuery, answer: who.Answer
 ) -> Answered:
     persons = persons_of(question, answer, asked)
+    if asking.names is not None:
+        persons = named(persons, asking.names, asked)
     receipts = () if answer.verdict.proved else _receipts(asking.archive, asked)
     proof = Proof(
         complete=answer.verdict.proved,
@@ -146,7 +151,7 @@ def _judged(
         expired=bool(receipts),
         doubts=(*_doubts(question, asking, answer), *_listening(question, persons)),
     )
-    judged = judge(len(persons), proof)
+    judged = judge(count_of(persons), proof)
     return Answered(question, asking, asked, answer, judged, persons, receipts)
 
 

@@ -26,7 +26,7 @@ def text(one: LetterAnswered, *, utc: bool = False, connections: bool = False) -
     for number, answer in enumerate(one.answers, 1):
         title = f"Question {number} of {len(one.answers)}\n" if len(one.answers) > 1 else ""
         parts.append(title + screen.text(answer, utc=utc, connections=connections))
-    return "\n".join(parts)
+    return "\n".join([*parts, _joined([*_identity(one.letter)])])
 
 
 def questions(letter: Letter, asked: list[Question], *, utc: bool = False) -> str:
@@ -39,7 +39,7 @@ def questions(letter: Letter, asked: list[Question], *, utc: bool = False) -> st
         lines += screen.question_rows(one, None if one.why_not else one.query(), zone)
         lines += screen.row("tolerance", f"{seconds(one.tolerance)}, and that of our clock")
         parts.append(_joined(lines))
-    return "\n".join(parts)
+    return "\n".join([*parts, _joined([*_identity(letter)])])
 
 
 def _joined(lines: list[str]) -> str:
@@ -54,14 +54,18 @@ def _head(letter: Letter) -> Iterator[str]:
         yield from screen.wrapped(f"because {why}", "  ", "  ")
         yield ""
     yield from screen.row("letter", _named(facts_of(letter)))
-    if letter.message_id:
-        yield from screen.row("Message-ID", letter.message_id)
-    yield from screen.row("SHA-256", letter.sha256)
     for number, field in enumerate(letter.seen[:_MAX_SEEN]):
         place = screen.place_text(place_of("seen", field)).removeprefix("seen: ")
         yield from screen.row("" if number else "seen", place)
     if len(letter.seen) > _MAX_SEEN:
         yield from screen.row("", f"and {len(letter.seen) - _MAX_SEEN:,} more")
+
+
+def _identity(letter: Letter) -> Iterator[str]:
+    """What tells the letter from every other one."""
+    if letter.message_id:
+        yield from screen.row("Message-ID", letter.message_id)
+    yield from screen.row("SHA-256", letter.sha256)
 
 
 def _named(letter: LetterFacts) -> str:

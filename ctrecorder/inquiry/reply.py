@@ -6,10 +6,12 @@ one could not.
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator
 from email.message import EmailMessage
 from email.policy import SMTP
+from email.utils import parseaddr
 
 from ctrecorder.inquiry.ask import Answered
 from ctrecorder.inquiry.letter import LetterAnswered
@@ -19,6 +21,7 @@ from ctrecorder.inquiry.verdicts import Word
 from ctrecorder.terminal import count, printable
 
 _COLUMNS = 72
+_ADDRESS = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}@[\w.-]{1,255}", re.ASCII)
 _PORT = (
     "Many of our customers share this address at the same time (NAT), so we cannot tell whose "
     "connection it was. Please send us the source port of the connection, its time to the second "
@@ -44,8 +47,10 @@ _WORDS = {
 def draft(one: LetterAnswered) -> bytes:
     """The mail, as bytes of a file .eml."""
     letter, mail = one.letter, EmailMessage(policy=SMTP)
-    if letter.sender:
-        mail["To"] = _header(letter.sender)
+    # One address of the sender's: a stranger's header can name more.
+    address = parseaddr(letter.sender)[1]
+    if _ADDRESS.fullmatch(address):
+        mail["To"] = address
     about = f"your number {letter.reference}" if letter.reference else "your letter"
     mail["Subject"] = _header(f"Re: {about}")
     if letter.message_id:

@@ -57,7 +57,10 @@ def _headline(answered: Answered) -> str:
     """The verdict, and whom it names."""
     word, persons = answered.judged.word, answered.persons
     if len(persons) == 1:
-        return f"{word.value}: {_host(persons[0])}"
+        customers = {one.name for one in persons[0].customers or ()}
+        more = f", {count(len(customers), 'customer')}" if len(customers) > 1 else ""
+        name = f", customer {customers.pop()}" if len(customers) == 1 else more
+        return f"{word.value}: {_host(persons[0])}{name}"
     if persons:
         return f"{word.value}: {len(persons):,} inside hosts"
     return f"{word.value}: no inside host held it" if word is Word.NOBODY else word.value
@@ -85,10 +88,23 @@ def _person(
         yield "  only by the tolerance: it ended before the time, or began after it"
     yield f"  {render_who.began(person.start, person.start_source, stamps)}"
     yield f"  {render_who.ended(person.end, person.end_source, stamps)}"
+    yield from _customers(person, stamps)
     if connections:
         named = answered.answer is not None and len(answered.answer.hosts) > 1
         for flow in person.flows:
             yield from (f"    {line}" for line in render_who.lines(flow, stamps, named=named))
+
+
+def _customers(person: Person, stamps: Callable[[int], str]) -> Iterator[str]:
+    """Who held the inside address then."""
+    if person.customers is None:
+        return
+    if not person.customers:
+        yield "  the host is known, the customer is not"
+    for one in person.customers:
+        begun = "" if one.since is None else f" from {stamps(one.since)}"
+        ended = "" if one.until is None else f" to {stamps(one.until)}"
+        yield from wrapped(f"customer {one.name}{begun}{ended} ({one.source})", "  ", "    ")
 
 
 def _rows(answered: Answered, zone: tzinfo | None) -> Iterator[str]:

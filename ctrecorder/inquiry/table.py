@@ -34,6 +34,7 @@ ANSWER = (
     "why",
     "complete",
     "persons",
+    "customers",
     "connections",
     "start",
     "end",
@@ -134,12 +135,17 @@ def answer(one: Answered) -> tuple[str, ...]:
         one.judged.why,
         "yes" if complete else "no",
         "|".join(map(_host, persons)),
+        "|".join(_customers(person) for person in persons),
         "|".join(str(len(person.flows)) for person in persons),
         "|".join(rfc3339(person.start) if person.start else "" for person in persons),
         "|".join(rfc3339(person.end) if person.end else "" for person in persons),
         "|".join("yes" if person.only_by_tolerance else "no" for person in persons),
         one.asking.case,
     )
+
+
+def _customers(person: Person) -> str:
+    return " or ".join(dict.fromkeys(one.name for one in person.customers or ()))
 
 
 def _host(person: Person) -> str:

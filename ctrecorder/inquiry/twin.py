@@ -5,9 +5,11 @@ The HTML page is made from it, so nothing that an answer says is in any other pl
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from ctrecorder import __version__, labels
+from ctrecorder.archive.segments_read import SegmentRead
 from ctrecorder.columns import Source
 from ctrecorder.inquiry.ask import Answered, Asking
 from ctrecorder.inquiry.letter import LetterAnswered, facts_of, place_of
@@ -155,6 +157,16 @@ def _person(person: Person, answer: who.Answer | None, connections: bool) -> dic
         facts[name] = rfc3339(ns) if source != Source.UNKNOWN else None
         facts[f"{name}_source"] = labels.SOURCES.get(source, str(source))
     facts["only_by_tolerance"] = person.only_by_tolerance
+    if person.customers is not None:
+        facts["customers"] = [
+            {
+                "name": one.name,
+                **({} if one.since is None else {"from": rfc3339(one.since)}),
+                **({} if one.until is None else {"until": rfc3339(one.until)}),
+                "source": one.source,
+            }
+            for one in person.customers
+        ]
     if connections and answer is not None:
         named = len(answer.hosts) > 1
         facts["flows"] = [render_who.as_json(flow, named=named) for flow in person.flows]
@@ -170,9 +182,14 @@ def _clock(clock: ClockState, asking: Asking) -> dict[str, Any]:
     return facts | {"trusted": True} if asking.trust_clock and not clock.synchronised else facts
 
 
+def _segment(one: SegmentRead) -> dict[str, Any]:
+    names = ("host", "chain", "sequence", "hash", "sealed", "imported")
+    return {"file": os.path.basename(one.path), **{name: getattr(one, name) for name in names}}
+
+
 def _evidence(answered: Answered) -> dict[str, Any]:
     segments = () if answered.answer is None else answered.answer.segments
-    facts: dict[str, Any] = {"segments": [one._asdict() for one in segments]}
+    facts: dict[str, Any] = {"segments": [_segment(one) for one in segments]}
     if answered.receipts:
         facts["receipts"] = [
             {

@@ -4,4 +4,8 @@ It decides nothing: it returns every holder that its sources name.
 """
 
 # What other packages may use: module.name.
-SHOWN = ()
+SHOWN = (
+    "directory.Directory",
+    "directory.Holder",
+    "reader.read",
+)
