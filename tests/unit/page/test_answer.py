@@ -9,10 +9,14 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ctrecorder.page import answer, twin
+from ctrecorder.page import answer, mail_text, pack, redact, twin, verify
+from ctrecorder.page.shape import TwinError
 from tests.support import page_twins
 from tests.support.page_twins import FREE, HOSTILE, with_text
+from tests.unit.page.test_twin import JSON, changed, places
 
 # No element of these loads, runs, sends or refers to anything.
 ELEMENTS = {"html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "p", "div"}
@@ -86,6 +90,29 @@ def test_what_others_wrote_is_text(text: str) -> None:
         assert all(char.isprintable() or char == "\n" for char in page)
         assert [cell for cell in read.texts["td"] if cell.strip()[:1] in ("=", "+", "-", "@")] == []
         assert len(read.texts["style"]) == 1
+
+
+TWINS = [page_twins.several(), page_twins.unread_letter()]
+PLACES = [(whole, path) for whole in TWINS for path in places(whole)]
+
+
+@pytest.mark.slow
+@given(st.sampled_from(PLACES), JSON)
+def test_whatever_is_a_twin_can_be_shown_copied_packed_and_checked(
+    place: tuple[Any, tuple[Any, ...]], value: Any
+) -> None:
+    """A page can be a stranger's: no traceback for any value in any place."""
+    whole = changed(place[0], place[1], value)
+    try:
+        for each in (whole, redact.redact(whole)):
+            page = answer.html(each)
+            assert Reader(page).elements <= ELEMENTS
+            assert mail_text.text(each).replace("\n", "").isprintable()
+            pack.pack(each, None, {})
+            (found,) = verify.check(page.encode(), None)
+            assert found.state is verify.State.SAME or "sightings" in found.text
+    except TwinError:
+        pass
 
 
 def test_the_verdict_comes_first_and_each_fact_is_shown() -> None:
