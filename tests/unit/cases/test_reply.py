@@ -7,8 +7,8 @@ from email.policy import default
 
 import pytest
 
-from ctrecorder.inquiry.letter import LetterAnswered
-from ctrecorder.inquiry.reply import draft
+from ctrecorder.cases.letter import LetterAnswered
+from ctrecorder.cases.reply import draft
 from ctrecorder.letters.sighting import Letter
 
 
