@@ -71,9 +71,7 @@ def letter_twin(args: argparse.Namespace, one: LetterAnswered) -> Json:
         return found
     from ctrecorder.page.redact import redact
 
-    # What the sightings have in common names no remote end.
-    common_hosts = {"common": found["common"]} if "common" in found else {}
-    return {**redact(found), **common_hosts}
+    return redact(found)
 
 
 def html(args: argparse.Namespace, answers: Sequence[Answered]) -> str:
@@ -197,7 +195,7 @@ def _ask_again(args: argparse.Namespace, old: list[Json], failed: list[str]) -> 
     failed += dict.fromkeys(
         str(error) for one in answers if one.answer is not None for error in one.answer.failed
     )
-    return [twin(one) for one in answers]
+    return [twin(one, connections=True) for one in answers]
 
 
 def _question(asked: Json) -> Question:

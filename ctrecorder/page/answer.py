@@ -57,6 +57,8 @@ def _title(answers: Json) -> str:
     asked = [one["question"] for one in answers["questions"]]
     if len(asked) == 1:
         return f"Who had {words.ends(asked[0])}?"
+    if not asked:
+        return "A letter from which no question could be read"
     return f"Answers to {len(asked)} questions" + (" of a letter" if "letter" in answers else "")
 
 
@@ -64,10 +66,11 @@ def _main(answers: Json, title: str, digest: str, spelled: str) -> Iterator[Cont
     each = answers["questions"]
     yield tag("h1", title)
     yield _copy(answers)
+    yield sections.common(answers)
     if len(each) == 1:
         yield sections.verdict(each[0])
         yield from _one(each[0], "h2", "")
-    else:
+    elif each:
         yield sections.overview(each)
         for number, answer in enumerate(each, 1):
             yield tag("h2", f"Question {number} of {len(each)}: {words.ends(answer['question'])}")
@@ -117,6 +120,8 @@ def _evidence(answers: Json) -> Iterator[Content]:
     yield facts([("Answered by", ", ".join(sorted(filter(None, versions))))])
     if letter:
         yield _letter(letter)
+        about = "Addresses and times that were seen in the letter, and are not asked"
+        yield sections.read_from(letter.get("seen", []), about)
     read: dict[str, tuple[Json, list[int]]] = {}
     for number, one in enumerate(each, 1):
         for segment in one.get("evidence", {}).get("segments", []):
@@ -160,6 +165,7 @@ def _letter(letter: Json) -> Markup:
             ("Sender", name_of(letter["sender"]) if letter.get("sender") else ""),
             ("Their reference", name_of(letter["reference"]) if letter.get("reference") else ""),
             ("Form", letter.get("form", "")),
+            ("Why nothing is asked", letter.get("problem", "")),
         ]
     )
 

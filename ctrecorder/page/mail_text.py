@@ -22,12 +22,15 @@ def text(whole: Json) -> str:
 def lines(answers: Json, digest: str) -> Iterator[str]:
     """The lines for what is known of a twin; `digest`: of its spelling."""
     each = answers["questions"]
+    for number, line in enumerate(words.common(answers)):
+        yield from _wrapped("" if number else "TOGETHER", line)
     for number, answer in enumerate(each, 1):
         if len(each) > 1:
             yield f"Question {number} of {len(each)}"
         yield from _answer(answer)
         yield ""
     if letter := words.letter(answers):
+        yield from _wrapped("Not asked", letter.get("problem", ""))
         yield f"SHA-256 of the letter {_quoted(printable(letter.get('file', '')))}:"
         yield f"  {letter['sha256']}"
     if answers.get("redacted"):

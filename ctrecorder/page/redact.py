@@ -25,6 +25,8 @@ def redact(whole: Json) -> Json:
     remotes = set(_remotes(answers))
     sweep = Sweep(set(_ours(answers)) | set(_networks(answers)) - remotes, remotes)
     copy = {name: each for name, each in answers.items() if name != "redacted"}
+    if "letter" in answers:
+        copy["letter"] = {name: each for name, each in answers["letter"].items() if name != "seen"}
     copy["questions"] = [_answer(one) for one in answers["questions"]]
     copy = sweep.within(copy)
     if "questions" not in whole:

@@ -31,6 +31,21 @@ def verdict(answer: Json) -> Markup:
     )
 
 
+def common(answers: Json) -> Markup:
+    """The inside hosts that fit all sightings of a letter."""
+    if not (known := words.common(answers)):
+        return NOTHING
+    said, *hosts = known
+    shown = tag("ul", [tag("li", tag("strong", host)) for host in hosts]) if hosts else NOTHING
+    return tag(
+        "div",
+        tag("p", "All sightings together", class_="word"),
+        tag("p", said),
+        shown,
+        class_="verdict",
+    )
+
+
 def _asked_window(asked: Json) -> Markup:
     if "since" not in asked or "until" not in asked:
         return NOTHING
@@ -88,7 +103,7 @@ def question(answer: Json) -> Markup:
                 ("Reason", name_of(asked["reason"]) if "reason" in asked else ""),
             ]
         ),
-        _read_from(asked.get("read_from", [])),
+        read_from(asked.get("read_from", []), "Where each field was read"),
     )
 
 
@@ -131,7 +146,8 @@ def _several(names: list[str]) -> Content:
     return [tag("p", name_of(name)) for name in names]
 
 
-def _read_from(read: list[Json]) -> Markup:
+def read_from(read: list[Json], about: str) -> Markup:
+    """The bytes of a letter, and where they stand."""
     if not read:
         return NOTHING
     rows = (
@@ -145,7 +161,7 @@ def _read_from(read: list[Json]) -> Markup:
         for one in read
     )
     heads = ("Field", "Bytes of the letter", "File", "Part", "Line")
-    return table_of(heads, rows, "Where each field was read")
+    return table_of(heads, rows, about)
 
 
 def persons(answer: Json) -> Markup:

@@ -146,7 +146,13 @@ _LETTER = shape.members(
         "sender": shape.text,
         "reference": shape.text,
         "form": shape.text,
+        "problem": shape.text,
+        "seen": shape.many(_READ_FROM),
     },
+)
+# The inside hosts that fit all sightings of a letter.
+_COMMON = shape.members(
+    {"sightings": shape.whole, "persons": shape.many(_PERSON)}, {"proved": shape.flag}
 )
 _EVIDENCE = shape.members(
     {},
@@ -174,12 +180,12 @@ _ANSWER = shape.members(
 )
 _ANSWERS = shape.members(
     {"questions": shape.many(_ANSWER)},
-    {"letter": _LETTER, "redacted": shape.flag},
+    {"letter": _LETTER, "common": _COMMON, "redacted": shape.flag},
 )
 
 
 def known(twin: object) -> Json:
-    """What this version knows of a twin: {"questions": [..], "letter": .. if there is one}.
+    """What this version knows of a twin: {"questions": [..]}, and "letter" and "common" if given.
 
     The twin of one question is a list of one.  Raises TwinError.
     """

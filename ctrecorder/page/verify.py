@@ -6,6 +6,7 @@ log can tell that the answer is true.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -83,6 +84,10 @@ def _spelled(text: str) -> str:
 def _compare_page(text: str, whole: Json, answers: Json) -> Finding:
     digest = twin.digest(twin.spelling(whole))
     made = answer.html(whole)
+    if made == text and not _is_together(answers):
+        return Finding(
+            State.CHANGED, "not all sightings of the answers fit the hosts that it names"
+        )
     if made == text:
         why = f"unchanged: all of it is as its JSON twin makes it; SHA-256 of the twin: {digest}"
         return Finding(State.SAME, why)
@@ -102,6 +107,22 @@ def _compare_page(text: str, whole: Json, answers: Json) -> Finding:
         )
         return Finding(State.UNKNOWN, why)
     return Finding(State.CHANGED, f"changed: {_difference(text, made)}")
+
+
+def _is_together(answers: Json) -> bool:
+    """If the hosts that are said to fit all sightings of a letter are those of its answers.
+
+    A sighting can have several answers, one for each way to read its time.
+    """
+    if "common" not in answers:
+        return True
+    fitting: dict[str, set[tuple[object, ...]]] = {}
+    for one in answers["questions"]:
+        if one.get("persons") or one["verdict"] == "NOBODY":
+            read_from = json.dumps(one["question"].get("read_from", []))
+            fitting.setdefault(read_from, set()).update(_hosts(one))
+    together = set.intersection(*fitting.values()) if fitting else None
+    return together == set(_hosts(answers["common"]))
 
 
 def _current(match: re.Match[str]) -> str:
@@ -167,6 +188,11 @@ def compare(old: Json, new: Json) -> Finding:
     if differs := [host for host in hosts if _contradicts(hosts[host], hosts_now[host])]:
         named = "; ".join(words.host(hosts[host]) for host in differs)
         return Finding(State.CHANGED, f"the archive gives other times or ports of {named}")
+    if differs := [host for host in hosts if _other_flows(hosts[host], hosts_now[host])]:
+        named = "; ".join(words.host(hosts[host]) for host in differs)
+        return Finding(State.CHANGED, f"the archive gives other connections of {named}")
+    if _clocks(old) != _clocks(new):
+        return Finding(State.CHANGED, "the archive gives another state of the clocks")
     if "shared_by" in new and old.get("shared_by") != new["shared_by"]:
         return Finding(State.CHANGED, "the archive gives another number of hosts with this address")
     return Finding(State.SAME, f"the archive gives the same answer: {_told(new)}")
@@ -183,15 +209,17 @@ def _told(one: Json) -> str:
 
 
 def _contradicts(old: Json, new: Json) -> bool:
-    """If they cannot both be right; a time that was not known, or only bounded, may be now."""
-    if old.get("ports") != new.get("ports") or old.get("connections") != new.get("connections"):
-        return True
-    return any(
-        name in old
-        and old.get(f"{name}_source") != "bound"
-        and not _is_same(old[name], new.get(name))
-        for name in ("start", "end")
-    )
+    """If two answers about a host cannot both be right."""
+    is_same = all(old.get(name) == new.get(name) for name in ("ports", "connections"))
+    return not is_same or _has_other_times(old, new)
+
+
+def _has_other_times(old: Json, new: Json) -> bool:
+    """A time that was not known, or only bounded, may be known now."""
+    exact = [
+        name for name in ("start", "end") if name in old and old.get(f"{name}_source") != "bound"
+    ]
+    return any(not _is_same(old[name], new.get(name)) for name in exact)
 
 
 def _is_same(old: str, new: str | None) -> bool:
@@ -199,3 +227,30 @@ def _is_same(old: str, new: str | None) -> bool:
     if new is None:
         return False
     return nanoseconds(old) // MICROSECOND == nanoseconds(new) // MICROSECOND
+
+
+def _other_flows(old: Json, new: Json) -> bool:
+    """If the connections of a host on a page, if it shows them, are not those of the archive."""
+    if "flows" not in old:
+        return False
+    names = ["protocol", "direction", "translated", "inside", "public"]
+    if any("remote" in flow for flow in old["flows"]):
+        names += ["remote", "remote_behind"]
+    before, now = (
+        sorted(
+            (json.dumps([flow.get(name) for name in names]), flow.get("start", ""), number)
+            for number, flow in enumerate(each.get("flows", []))
+        )
+        for each in (old, new)
+    )
+    if [ends for ends, _, _ in before] != [ends for ends, _, _ in now]:
+        return True
+    return any(
+        _has_other_times(old["flows"][one], new["flows"][other])
+        for (_, _, one), (_, _, other) in zip(before, now, strict=True)
+    )
+
+
+def _clocks(one: Json) -> list[list[str]]:
+    names = ("host", "synchronised", "error_seconds")
+    return sorted([str(clock.get(name)) for name in names] for clock in one.get("clock", []))

@@ -170,6 +170,18 @@ def shared(answer: Json) -> str:
     )
 
 
+def common(answers: Json) -> list[str]:
+    """What the sightings of a letter have in common, a sentence and the hosts; [] if not known."""
+    if "common" not in answers:
+        return []
+    known = answers["common"]
+    hosts = [host(person) for person in known["persons"]]
+    fits = count(len(hosts), "inside host") if hosts else "No inside host"
+    proof = "" if known.get("proved") else " Not each of the answers is proved."
+    said = f"{fits} {'fits' if len(hosts) < 2 else 'fit'} all {known['sightings']:,} sightings."
+    return [f"{said}{proof}", *hosts]
+
+
 def letter(answers: Json) -> Json:
     """The letter that was answered; {} if there is none."""
     named = [one["evidence"] for one in answers["questions"] if "evidence" in one]

@@ -206,7 +206,57 @@ def of_letter() -> Json:
         answer("NO LONGER KEPT", question=portless, **none, complete=False, shared_by=43),
     ]
     letter: Json = {**evidence["letter"], "sender": "abuse@agency.example", "reference": "N-4711"}
-    return {"letter": letter, "questions": answers}
+    common: Json = {
+        "sightings": 3,
+        "persons": [{"address": "10.0.0.5", "zone": 3}],
+        "proved": False,
+    }
+    return {"letter": letter, "questions": answers, "common": common}
+
+
+def every_word() -> Json:
+    """A letter whose page has each word that a page can have of its own."""
+    whole = of_letter()
+    reasons = [
+        *("overrun", "disk-full", "write-error", "stopped", "crashed", "unreadable", "damaged"),
+        *("clock", "not-recording", "late", "no-events", "not-tracked", "notrack", "unheard"),
+        *("memory", "missing-segment", "not-recorded", "not-yet", "tracking-unknown", "unproved"),
+    ]
+    holes = [
+        hole(reason=reason, family="ipv6", ports=[53], untranslated=True, detail="why")
+        for reason in reasons
+    ]
+    clock: Json = {"host": "gate2", "synchronised": False, "error_seconds": None}
+    for role, basis in (("service", "format"), ("listening", "option"), ("none", "local")):
+        asked = question(role=role, basis=basis, readings=2, clock_error_seconds=0.5)
+        clocks = [clock, {**clock, "trusted": True}, {"synchronised": True}]
+        whole["questions"].append(
+            answer("ONE", question=asked, holes=holes, complete="version 1.0", clock=clocks)
+        )
+        holes = []
+    receipt: Json = {
+        "file": "old.ctlog",
+        "since": "2026-01-01T00:00:00Z",
+        "until": "2026-01-02T00:00:00Z",
+        "rows": 5,
+        "hashes": ["aa", "bb"],
+        "deleted": "2026-04-01T00:00:00Z",
+        "reason": "age",
+    }
+    whole["questions"][-1]["evidence"]["receipts"] = [receipt]
+    whole["letter"] |= {"problem": "a problem", "seen": read_from(), "form": "ACNS"}
+    return whole
+
+
+def unread_letter() -> Json:
+    """A letter of an unknown form."""
+    letter: Json = {
+        "file": "hello.txt",
+        "sha256": LETTER_SHA256,
+        "problem": "the form of this letter is not known",
+        "seen": [{"field": "seen", "file": "hello.txt", "part": "", "line": 2, "text": REMOTE}],
+    }
+    return {"letter": letter, "questions": []}
 
 
 # Texts that a letter, a host name or a customer can have.

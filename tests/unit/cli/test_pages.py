@@ -4,6 +4,7 @@ log it came from.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -184,6 +185,34 @@ def test_a_pack_of_evidence(log: Path, capfd: pytest.CaptureFixture[str]) -> Non
     assert ctwho.main(arguments) == 2
     assert "exists already, and is not overwritten" in capfd.readouterr().err
     assert path.read_bytes() == before
+
+
+LETTER = """\
+{"Version": "3", "ReporterInfo": {"ReporterOrg": "Watch", "ReporterOrgEmail": "a@watch.example"},
+"Report": {"ReportType": "Copyright", "Date": "2023-11-14T23:03:20Z", "SourceIp": "192.0.2.1",
+"SourcePort": 40000, "DestinationIp": "203.0.113.77", "DestinationPort": 443}}
+"""
+
+
+def test_the_page_and_the_pack_of_a_letter(log: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    letter = log.parent / "letter.json"
+    letter.write_text(LETTER)
+    digest = hashlib.sha256(LETTER.encode()).hexdigest()
+    arguments = ["--letter", str(letter), "-d", str(log), "--connections", "--format", "html"]
+    assert ctwho.main([*arguments, "-o", "a.html", "--evidence-pack", "a.tar"]) == 0
+    made = (log.parent / "a.html").read_text()
+    assert f'“<bdo dir="ltr">{REMOTE}</bdo>”' in made
+    assert digest in made
+    code, said = check(capfd, "a.html", log)
+    assert code == 0, said
+    subprocess.run(["tar", "-xf", "a.tar"], cwd=log.parent, check=True)
+    assert (log.parent / "ctwho-answer" / "letter.json").read_text() == LETTER
+    assert ctwho.main([*arguments, "--redact", "-o", "b.html", "--evidence-pack", "b.tar"]) == 0
+    for name in ("b.html", "b.tar"):
+        data = (log.parent / name).read_bytes()
+        assert REMOTE.encode() not in data
+        assert digest.encode() in data
+    assert check(capfd, "b.html")[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,14 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ctrecorder.page import answer, twin
+from ctrecorder.page import answer, mail_text, pack, redact, twin, verify
+from ctrecorder.page.shape import TwinError
 from tests.support import page_twins
 from tests.support.page_twins import FREE, HOSTILE, with_text
+from tests.unit.page.test_twin import JSON, changed, places
 
 # No element of these loads, runs, sends or refers to anything.
 ELEMENTS = {"html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "p", "div"}
@@ -88,6 +92,29 @@ def test_what_others_wrote_is_text(text: str) -> None:
         assert len(read.texts["style"]) == 1
 
 
+TWINS = [page_twins.several(), page_twins.unread_letter()]
+PLACES = [(whole, path) for whole in TWINS for path in places(whole)]
+
+
+@pytest.mark.slow
+@given(st.sampled_from(PLACES), JSON)
+def test_whatever_is_a_twin_can_be_shown_copied_packed_and_checked(
+    place: tuple[Any, tuple[Any, ...]], value: Any
+) -> None:
+    """A page can be a stranger's: no traceback for any value in any place."""
+    whole = changed(place[0], place[1], value)
+    try:
+        for each in (whole, redact.redact(whole)):
+            page = answer.html(each)
+            assert Reader(page).elements <= ELEMENTS
+            assert mail_text.text(each).replace("\n", "").isprintable()
+            pack.pack(each, None, {})
+            (found,) = verify.check(page.encode(), None)
+            assert found.state is verify.State.SAME or "sightings" in found.text
+    except TwinError:
+        pass
+
+
 def test_the_verdict_comes_first_and_each_fact_is_shown() -> None:
     page = shown(answer.html(page_twins.several()))
     order = ["Who had 198.51.100.1 port 40000, tcp?", "SEVERAL", "10.0.0.5, zone 3"]
@@ -123,7 +150,8 @@ def test_the_verdict_comes_first_and_each_fact_is_shown() -> None:
 
 def test_a_letter_has_an_overview_its_hash_and_the_bytes_of_each_field() -> None:
     page = shown(answer.html(page_twins.of_letter()))
-    assert page.startswith("Answers to 9 questions of a letter Verdicts")
+    together = "All sightings together 1 inside host fits all 3 sightings."
+    assert page.startswith(f"Answers to 9 questions of a letter {together} Not each of the answers")
     for number, verdict in enumerate(twin.VERDICTS, 1):
         assert f"Question {number} of 9: 198.51.100.1" in page
         assert page.count(verdict) >= 2
@@ -138,6 +166,14 @@ def test_a_letter_has_an_overview_its_hash_and_the_bytes_of_each_field() -> None
         "not known 2026-11-24 06:00:08 +01:00",
     ):
         assert fact in page, fact
+
+
+def test_a_letter_without_a_question() -> None:
+    page = shown(answer.html(page_twins.unread_letter()))
+    assert page.startswith("A letter from which no question could be read Evidence")
+    assert "Why nothing is asked the form of this letter is not known" in page
+    assert "and are not asked" in page
+    assert f"seen “{page_twins.REMOTE}” “hello.txt” 2" in page
 
 
 def test_an_id_of_icmp_a_vouched_clock_and_a_receipt() -> None:

@@ -43,8 +43,14 @@ def test_the_answer_to_one_question() -> None:
     assert mail_text.text(whole) == ONE.replace("DIGEST", digest)
 
 
+def test_a_letter_without_a_question() -> None:
+    text = mail_text.text(page_twins.unread_letter())
+    assert text.startswith("Not asked:     the form of this letter is not known\n")
+
+
 def test_a_letter_names_each_question_and_its_hash() -> None:
     text = mail_text.text(page_twins.of_letter())
+    assert text.startswith("TOGETHER:      1 inside host fits all 3 sightings.")
     for number, verdict in enumerate(twin.VERDICTS, 1):
         assert f"Question {number} of 9\nVERDICT:       {verdict}\n" in text
     assert f'SHA-256 of the letter "notice.eml":\n  {page_twins.LETTER_SHA256}\n' in text

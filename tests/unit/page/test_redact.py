@@ -15,6 +15,8 @@ from tests.support.page_twins import REMOTE, REMOTE_V6
 from tests.unit.page.test_sweep import notations
 
 WHOLE = (page_twins.answer, page_twins.several, page_twins.of_letter)
+# With one of a letter that could not be read.
+ALL = (*WHOLE, page_twins.unread_letter)
 # What is written by others, or quoted from them.
 TEXTS = (
     *("why", "reason", "case", "written", "asked_by", "sender", "reference", "message_id"),
@@ -29,7 +31,7 @@ def made_from(whole: Any) -> str:
     return "\n".join([*parts, packed.decode("latin-1")])
 
 
-@pytest.mark.parametrize("make", WHOLE)
+@pytest.mark.parametrize("make", ALL)
 def test_no_remote_end_is_in_any_file_that_is_made(make: Any) -> None:
     assert REMOTE in made_from(make())
     made = made_from(redact.redact(make()))

@@ -21,7 +21,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=9,
 )
-WHOLE = (page_twins.answer, page_twins.several, page_twins.of_letter)
+WHOLE = (page_twins.answer, page_twins.several, page_twins.of_letter, page_twins.unread_letter)
 
 
 @given(st.dictionaries(st.text(), JSON, max_size=4))
@@ -83,8 +83,8 @@ def changed(whole: Any, path: tuple[Any, ...], value: Any) -> Any:
 @pytest.mark.parametrize("strange", [[], {}, 7, -1, 1.5, "text", True, [[]], {"a": {}}])
 def test_a_member_of_another_kind_is_no_twin_and_no_traceback(strange: Any) -> None:
     """What is accepted in a place is of the kind that was there."""
-    letter = page_twins.of_letter()["letter"]
-    whole = {"letter": letter, "questions": [page_twins.several()]}
+    letter = page_twins.of_letter()
+    whole = {**letter, "questions": [page_twins.several()]}
     for path in places(whole):
         before: Any = whole
         for key in path:

@@ -13,7 +13,8 @@ from ctrecorder.errors import ExitCode
 from ctrecorder.page import answer, redact, twin, verify
 from ctrecorder.page.verify import State
 from tests.support import page_twins
-from tests.support.page_twins import hole, person, question
+from tests.support.faces import ROOT
+from tests.support.page_twins import flow, hole, person, question
 
 PAGE = answer.html(page_twins.several()).encode()
 
@@ -80,6 +81,18 @@ def test_a_twin_of_another_hash_is_found_in_any_form_of_the_page() -> None:
     (found,) = verify.check(other, None)
     assert found.state is State.CHANGED
     assert "SHA-256" in found.text
+
+
+def test_a_page_of_this_form_that_was_made_before_is_still_right() -> None:
+    """If this fails, a page has other words than before for the same twin: raise FORM, and make the
+    file of that form, so that no page of before is called changed:
+
+        python3 -B -c 'from tests.support import page_twins as t; from ctrecorder.page import answer
+        print(answer.html(t.every_word()), end="")' > tests/data/page/form-N.html
+    """
+    made = ROOT / "tests" / "data" / "page" / f"form-{answer.FORM}.html"
+    (found,) = verify.check(made.read_bytes(), None)
+    assert found.state is State.SAME, found.text
 
 
 def test_a_later_form_of_the_page_cannot_be_compared() -> None:
@@ -154,6 +167,28 @@ UNKNOWN_END = {"end": None, "end_source": "unknown"}
             State.CHANGED,
         ),
         (page_twins.answer(), page_twins.answer(persons=[person(**UNKNOWN_END)]), State.CHANGED),
+        *(
+            (page_twins.answer(), page_twins.answer(persons=[person(flows=flows)]), State.CHANGED)
+            for flows in (
+                [],
+                [flow(), flow()],
+                [flow(protocol="udp")],
+                [flow(remote={"address": "203.0.113.10", "port": 443})],
+                [flow(remote_behind={"address": "10.9.9.9"})],
+                [flow(end="2026-11-24T05:03:10Z")],
+            )
+        ),
+        (
+            page_twins.answer(persons=[person(flows=[flow(), flow(protocol="udp")])]),
+            page_twins.answer(persons=[person(flows=[flow(protocol="udp"), flow()])]),
+            State.SAME,
+        ),
+        (page_twins.answer(persons=[person(flows=None)]), page_twins.answer(), State.SAME),
+        (
+            page_twins.answer(),
+            page_twins.answer(clock=[{"host": "gate1", "synchronised": False}]),
+            State.CHANGED,
+        ),
         (page_twins.answer(shared_by=43), page_twins.answer(shared_by=1), State.CHANGED),
         # What was not known then, or is only more exact now.
         (page_twins.answer(persons=[person(**UNKNOWN_END)]), page_twins.answer(), State.SAME),
@@ -220,6 +255,28 @@ def test_each_question_of_a_letter_that_can_be_asked_is_asked_once() -> None:
     ]
     assert {one.state for one in found} == {State.SAME}
     assert found[8].text.startswith("question 8: could not be asked")
+
+
+def sighted(line: int, *hosts: Any, verdict: str = "SEVERAL") -> Any:
+    read = [{"field": "address", "text": "198.51.100.1", "line": line}]
+    return page_twins.answer(verdict, question=question(read_from=read), persons=list(hosts))
+
+
+def test_what_is_said_of_all_sightings_follows_from_the_answers() -> None:
+    answers = [
+        sighted(1, person(), OTHER),
+        sighted(2, person(zone=9)),
+        sighted(2, person()),
+        sighted(3, verdict="NOT RECORDED"),
+    ]
+    whole = {"questions": answers, "common": {"sightings": 2, "persons": [person()]}}
+    assert code(answer.html(whole).encode()) == ExitCode.OK
+    for persons in ([], [OTHER], [person(), OTHER], [person(zone=9)]):
+        forged = {**whole, "common": {"sightings": 2, "persons": persons}}
+        assert code(answer.html(forged).encode()) == ExitCode.NO
+    nobody = {**whole, "questions": [*answers, sighted(4, verdict="NOBODY")]}
+    assert code(answer.html(nobody).encode()) == ExitCode.NO
+    assert code(answer.html({**whole, "questions": []}).encode()) == ExitCode.NO
 
 
 def test_without_its_remote_end_a_question_is_not_asked() -> None:
