@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 
 from ctrecorder.cases.letter import LetterAnswered
@@ -10,6 +11,7 @@ from ctrecorder.inquiry import table
 from ctrecorder.inquiry.ask import Answered
 from ctrecorder.inquiry.verdicts import Word
 
+_LINE_END = re.compile(r"\r\n|\n|\r")
 _DELIMITERS = (",", ";", "\t", "|")
 
 
@@ -35,22 +37,37 @@ def of_letter(one: LetterAnswered) -> str:
     )
 
 
-def with_rows_of(one: LetterAnswered, rows: Sequence[str]) -> str:
-    """The lines `rows` of a letter that is a table, from its names on, with columns added."""
-    by_line: dict[int, list[Answered]] = {}
+def with_rows_of(one: LetterAnswered, text: str) -> str:
+    """The lines of a letter that is a table, `text`, with columns added from its names on.
+
+    A row that was there before is no question of its own: it gets the same answers.
+    """
+    answers: dict[int, list[Answered]] = {}
     for each in one.answers:
-        by_line.setdefault(_line(each), []).append(each)
-    delimiter = max(_DELIMITERS, key=rows[0].count) if rows else ","
+        answers.setdefault(_line(each), []).append(each)
+    # As letters count their lines; str.splitlines() knows more ends than these.
+    rows = _LINE_END.split(text)
+    first = rows[min(answers) - 1]
+    delimiter = max(_DELIMITERS, key=first.count)
+    width = len(_cells(first, delimiter))
+    known: dict[str, list[Answered]] = {}
     found: list[Sequence[str]] = []
+    has_names = False
     for number, row in enumerate(rows, 1):
-        if not row.strip():
-            continue
-        cells = next(csv.reader([row], delimiter=delimiter))
-        added: list[Sequence[str]] = [table.ANSWER]
-        if found:
-            added = [*map(table.answer, by_line.get(number, []))] or [[""] * len(table.ANSWER)]
-        found += [(*cells, *each) for each in added]
+        cells = _cells(row, delimiter) if row.strip() else []
+        added: list[Sequence[str]] = [[""] * len(table.ANSWER)]
+        if not has_names:
+            has_names = len(cells) == width
+            added = [table.ANSWER if has_names else ()]
+        elif of_row := answers.get(number) or known.get(row):
+            known[row] = of_row
+            added = [*map(table.answer, of_row)]
+        found += [(*cells, *each) for each in added if cells]
     return table.lines(found)
+
+
+def _cells(row: str, delimiter: str) -> list[str]:
+    return next(csv.reader([row], delimiter=delimiter))
 
 
 def _line(one: Answered) -> int:

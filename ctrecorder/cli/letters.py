@@ -151,22 +151,22 @@ def _as_text(
     if args.format == "csv":
         from ctrecorder.cases import table
 
-        rows = _table_of(found[0].letter) if len(found) == 1 else []
-        if rows:
-            return "", [table.with_rows_of(found[0], rows)]
+        text = _table_of(found[0].letter) if len(found) == 1 else ""
+        if text:
+            return "", [table.with_rows_of(found[0], text)]
         return "", [table.head_of_letters(), *map(table.of_letter, found)]
     from ctrecorder.cases import screen
 
     return "\n", [screen.text(one, utc=args.utc, connections=args.connections) for one in found]
 
 
-def _table_of(letter: Letter) -> list[str]:
-    """The lines of a letter that is a table in a file of its own; else none."""
+def _table_of(letter: Letter) -> str:
+    """The text of a letter that is a table in a file of its own; else ""."""
     from ctrecorder.envelopes.text import decode
 
     packed = _packed(letter) if letter.form.endswith("CSV") else None
     parts = {sighting.address.place.part for sighting in letter.sightings}
-    return decode(packed.data, "")[0].splitlines() if packed and parts == {""} else []
+    return decode(packed.data, "")[0] if packed and parts == {""} else ""
 
 
 def _packed(letter: Letter) -> PackedLetter | None:
