@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator
 from datetime import tzinfo
 
-from ctrecorder.page import instants, twin, words
+from ctrecorder.page import twin, words
 from ctrecorder.page.shape import Json
 from ctrecorder.terminal import printable
 
@@ -41,7 +41,7 @@ def lines(answers: Json, digest: str) -> Iterator[str]:
 
 def _answer(answer: Json) -> Iterator[str]:
     asked = answer["question"]
-    zone = instants.zone_of(asked.get("zone", ""))
+    zone = words.zone_of(asked.get("zone", ""))
     yield from _wrapped("VERDICT", answer["verdict"])
     yield from _wrapped("", words.MEANINGS[answer["verdict"]])
     yield from _wrapped("Asked about", words.ends(asked))
@@ -94,7 +94,7 @@ def _dated(
     label: str, moment: str, zone: tzinfo | None, before: str = "", rests: str = ""
 ) -> Iterator[str]:
     """A time on a line of its own in each zone."""
-    shown = (before, *instants.both(moment, zone), f"({rests})" if rests else "")
+    shown = (before, *words.both(moment, zone), f"({rests})" if rests else "")
     for line in filter(None, shown):
         yield from _wrapped(label, line)
         label = ""

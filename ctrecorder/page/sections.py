@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import tzinfo
 
-from ctrecorder.page import instants, words
+from ctrecorder.page import words
 from ctrecorder.page.markup import NOTHING, Content, Markup, content, facts, name_of, quoted, tag
 from ctrecorder.page.markup import table as table_of
 from ctrecorder.page.shape import Json
@@ -49,8 +49,8 @@ def common(answers: Json) -> Markup:
 def _asked_window(asked: Json) -> Markup:
     if "since" not in asked or "until" not in asked:
         return NOTHING
-    zone = instants.zone_of(asked.get("zone", ""))
-    since, until = (instants.both(asked[name], zone) for name in ("since", "until"))
+    zone = words.zone_of(asked.get("zone", ""))
+    since, until = (words.both(asked[name], zone) for name in ("since", "until"))
     spans = zip(since, until, strict=True)
     return content(tag("p", f"{begin} to {end}") for begin, end in spans)
 
@@ -67,7 +67,7 @@ def overview(answers: list[Json]) -> Markup:
     rows = []
     for number, answer in enumerate(answers, 1):
         asked = answer["question"]
-        zone = instants.zone_of(asked.get("zone", ""))
+        zone = words.zone_of(asked.get("zone", ""))
         verdict_of = tag("strong", answer["verdict"])
         hosts = [tag("p", one) for one in _hosts(answer)]
         when = moment(asked["since"], zone) if "since" in asked else NOTHING
@@ -80,7 +80,7 @@ def overview(answers: list[Json]) -> Markup:
 def question(answer: Json) -> Markup:
     """The question as it was understood, and the bytes that it was read from."""
     asked = answer["question"]
-    zone = instants.zone_of(asked.get("zone", ""))
+    zone = words.zone_of(asked.get("zone", ""))
     return content(
         facts(
             [
@@ -121,7 +121,7 @@ def _zone(asked: Json) -> Content:
     name, why = asked.get("zone", ""), words.basis(asked)
     if not name:
         return why
-    lacking = "; this machine does not know it" if instants.is_lacking(name) else ""
+    lacking = "; this machine does not know it" if words.is_lacking(name) else ""
     return [f"{why}: " if why else "zone ", name, lacking]
 
 
@@ -167,7 +167,7 @@ def read_from(read: list[Json], about: str) -> Markup:
 def persons(answer: Json) -> Markup:
     """The inside hosts, each with when it had the address; and their connections."""
     found = answer.get("persons", [])
-    zone = instants.zone_of(answer["question"].get("zone", ""))
+    zone = words.zone_of(answer["question"].get("zone", ""))
     if not found:
         return tag("p", "None.")
     named = any("customers" in one for one in found)
@@ -256,7 +256,7 @@ def _dated(one: Json, name: str, what: str, before: str, zone: tzinfo | None) ->
 
 def coverage(answer: Json) -> Markup:
     """Whether the log covers the time, and what it lacks."""
-    zone = instants.zone_of(answer["question"].get("zone", ""))
+    zone = words.zone_of(answer["question"].get("zone", ""))
     said = words.coverage(answer)
     until = answer.get("complete_until")
     return content(
@@ -292,6 +292,4 @@ def clock(answer: Json) -> Markup:
 
 def moment(time: str, zone: tzinfo | None) -> Markup:
     """A time in the zone of the letter and in UTC, a line each."""
-    return content(
-        tag("p", tag("span", line, class_="moment")) for line in instants.both(time, zone)
-    )
+    return content(tag("p", tag("span", line, class_="moment")) for line in words.both(time, zone))

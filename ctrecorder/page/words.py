@@ -1,11 +1,17 @@
-"""What the members of a twin mean, in plain English; the page and the mail use the same words."""
+"""What the members of a twin mean, in plain English, and its times, in UTC and in the zone of the
+letter: the page and the mail use the same words.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
+from zoneinfo import ZoneInfo
 
-from ctrecorder.page import instants
-from ctrecorder.page.shape import Json
+from ctrecorder import times
+from ctrecorder.page.shape import Json, nanoseconds
 from ctrecorder.render import holes
 from ctrecorder.terminal import count
 
@@ -44,6 +50,10 @@ _SOURCES: Mapping[str, str] = {
     "kernel": "by the clock of the kernel",
     "receipt": "by the clock of the recorder, when the event arrived",
 }
+_OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)(?::(\d\d))?", re.ASCII)
+# "PDT (-07:00)", "CET (Europe/Berlin)", "+01:00 and +02:00" of an hour in which clocks were set.
+_NAMED = re.compile(r"[^()]* \(([^()]+)\)|(\S+) and \S+")
+_UTC = ("", "utc", "z", "gmt", "+00:00")
 
 
 def ends(question: Json) -> str:
@@ -192,4 +202,56 @@ def letter(answers: Json) -> Json:
 def lacking_zones(answers: Json) -> list[str]:
     """The zones of the questions that this machine does not know."""
     named = {one["question"].get("zone", "") for one in answers["questions"]}
-    return sorted(name for name in named if instants.is_lacking(name))
+    return sorted(name for name in named if is_lacking(name))
+
+
+def zone_of(name: str) -> tzinfo | None:
+    """The zone that a question names; None if it names none but UTC, or one that is unknown."""
+    if name.lower() in _UTC:
+        return None
+    if named := _NAMED.fullmatch(name):
+        name = named[1] or named[2]
+    if offset := _OFFSET.fullmatch(name):
+        hours, minutes, seconds = (int(each or 0) for each in offset.groups()[1:])
+        length = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+        if not timedelta() < length < timedelta(days=1):
+            return None
+        return timezone(-length if offset[1] == "-" else length)
+    return _of_region(name)
+
+
+@lru_cache(maxsize=64)
+def _of_region(name: str) -> tzinfo | None:
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError, KeyError):  # not installed, no such name, a folder, a path
+        return None
+
+
+def is_lacking(name: str) -> bool:
+    """If the zone is one that this machine does not know: its times are shown in UTC alone."""
+    return name.lower() not in _UTC and zone_of(name) is None
+
+
+def utc(moment: str) -> str:
+    """ "2026-11-24 05:00:05.25 +00:00 (UTC)"."""
+    return _text(nanoseconds(moment), UTC) + " (UTC)"
+
+
+def local(moment: str, zone: tzinfo | None) -> str:
+    """The same in `zone`, "2026-11-24 06:00:05.25 +01:00"; "" if there is none."""
+    return _text(nanoseconds(moment), zone) if zone is not None else ""
+
+
+def both(moment: str, zone: tzinfo | None) -> list[str]:
+    """The time in the zone of the letter, if it has one, and in UTC."""
+    return [text for text in (local(moment, zone), utc(moment)) if text]
+
+
+def _text(ns: int, zone: tzinfo) -> str:
+    """With as many decimals as the time has."""
+    second, rest = divmod(ns, times.SECOND)
+    moment = datetime.fromtimestamp(second, UTC).astimezone(zone)
+    decimals = f".{rest:09}".rstrip("0") if rest else ""
+    offset = moment.strftime("%z")
+    return f"{moment:%Y-%m-%d %H:%M:%S}{decimals} {offset[:3]}:{offset[3:5]}"
