@@ -16,9 +16,9 @@ from ctrecorder.cli import common, pages
 from ctrecorder.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from ctrecorder.cases.letter import LetterAnswered
+    from ctrecorder.cases.state import State
     from ctrecorder.inquiry.ask import Answered, Asking
-    from ctrecorder.inquiry.letter import LetterAnswered
-    from ctrecorder.inquiry.state import State
     from ctrecorder.letters.sighting import Letter
     from ctrecorder.page.pack import Letter as PackedLetter
 
@@ -45,8 +45,9 @@ def check_options(args: argparse.Namespace) -> None:
 
 def dry_run(args: argparse.Namespace) -> int:
     """Print the questions; returns FAILED if one could not be asked."""
-    from ctrecorder.inquiry import letter_screen, twin
-    from ctrecorder.inquiry.letter import questions_of
+    from ctrecorder.cases import screen, twin
+    from ctrecorder.cases.letter import questions_of
+    from ctrecorder.inquiry.twin import question_json
 
     texts, code = [], ExitCode.OK
     for letter in _letters(args, time.time_ns(), None):
@@ -54,12 +55,12 @@ def dry_run(args: argparse.Namespace) -> int:
         if not asked or any(one.why_not for one in asked):
             code = ExitCode.FAILED
         if args.format == "json":
-            found = [twin.question_json(one, None if one.why_not else one.query()) for one in asked]
+            found = [question_json(one, None if one.why_not else one.query()) for one in asked]
             objects = [{"question": one} for one in found]
             whole = {**twin.letter_head(letter), "questions": objects}
             texts.append(f"{json.dumps(whole)}\n")
         else:
-            texts.append(letter_screen.questions(letter, asked, utc=args.utc))
+            texts.append(screen.questions(letter, asked, utc=args.utc))
     _write(args, "" if args.format == "json" else "\n", texts)
     return code
 
@@ -69,7 +70,7 @@ def answer(args: argparse.Namespace, asking: Asking, setting: str) -> int:
 
     `setting`: of the audit.
     """
-    from ctrecorder.inquiry.letter import answer_letters
+    from ctrecorder.cases.letter import answer_letters
     from ctrecorder.inquiry.verdicts import code_of_letter
 
     _audit(args, setting, None)  # a reason may be required, before anything is read
@@ -101,7 +102,7 @@ def answer(args: argparse.Namespace, asking: Asking, setting: str) -> int:
 
 
 def _state(path: str) -> State:
-    from ctrecorder.inquiry.state import State
+    from ctrecorder.cases.state import State
 
     return State(path)
 
@@ -150,26 +151,24 @@ def _as_text(
             page.html(pages.with_checks(args, pages.letter_twin(args, one))) for one in found
         ]
     if args.format == "csv":
-        from ctrecorder.inquiry import table
+        from ctrecorder.cases import table
 
-        rows = _table_of(found[0].letter) if len(found) == 1 else []
-        if rows:
-            return "", [table.with_rows_of(found[0], rows)]
+        text = _table_of(found[0].letter) if len(found) == 1 else ""
+        if text:
+            return "", [table.with_rows_of(found[0], text)]
         return "", [table.head_of_letters(), *map(table.of_letter, found)]
-    from ctrecorder.inquiry import letter_screen
+    from ctrecorder.cases import screen
 
-    return "\n", [
-        letter_screen.text(one, utc=args.utc, connections=args.connections) for one in found
-    ]
+    return "\n", [screen.text(one, utc=args.utc, connections=args.connections) for one in found]
 
 
-def _table_of(letter: Letter) -> list[str]:
-    """The lines of a letter that is a table in a file of its own; else none."""
+def _table_of(letter: Letter) -> str:
+    """The text of a letter that is a table in a file of its own; else ""."""
     from ctrecorder.envelopes.text import decode
 
     packed = _packed(letter) if letter.form.endswith("CSV") else None
     parts = {sighting.address.place.part for sighting in letter.sightings}
-    return decode(packed.data, "")[0].splitlines() if packed and parts == {""} else []
+    return decode(packed.data, "")[0] if packed and parts == {""} else ""
 
 
 def _packed(letter: Letter) -> PackedLetter | None:
@@ -191,7 +190,8 @@ def _write(args: argparse.Namespace, between: str, texts: Sequence[str]) -> None
 
 def _write_files(args: argparse.Namespace, found: Sequence[LetterAnswered]) -> None:
     """The draft of a reply, and the pack of evidence."""
-    from ctrecorder.inquiry import output, reply
+    from ctrecorder.cases import reply
+    from ctrecorder.inquiry import output
 
     for one in found:
         if args.reply:

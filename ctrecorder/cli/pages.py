@@ -13,8 +13,8 @@ from ctrecorder.errors import ArchiveError, ExitCode, UsageError, why
 from ctrecorder.terminal import printable
 
 if TYPE_CHECKING:
+    from ctrecorder.cases.letter import LetterAnswered
     from ctrecorder.inquiry.ask import Answered
-    from ctrecorder.inquiry.letter import LetterAnswered
     from ctrecorder.inquiry.question import Question, Target
     from ctrecorder.page.pack import Letter
     from ctrecorder.page.shape import Json
@@ -64,7 +64,7 @@ def _whole(args: argparse.Namespace, answers: Sequence[Answered]) -> Json:
 
 def letter_twin(args: argparse.Namespace, one: LetterAnswered) -> Json:
     """The twin of a letter."""
-    from ctrecorder.inquiry import twin
+    from ctrecorder.cases import twin
 
     found = twin.letter_twin(one, connections=args.connections)
     if not args.redact:

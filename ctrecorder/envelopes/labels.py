@@ -15,7 +15,6 @@ from ctrecorder.moments.moment import Moment
 _LINE = re.compile(
     r"[\s>*|#-]{0,20}(?P<label>[A-Za-z][\w '’´`./()\[\]-]{0,48}?)[ \t]{0,20}:(?!//)[ \t]*"
 )
-_NEWLINE = re.compile(r"\r\n|\n|\r")
 _NAME = re.compile(r"[^a-z0-9]+")
 _QUOTED = re.compile(r"""(["'*])(.*)\1""")
 _COMMENT = re.compile(r"\s#.*")
@@ -55,7 +54,7 @@ def paragraphs(text: Text) -> Iterator[list[Label]]:
     stop = 0
     for start, line in text.lines():
         label = parse(text, start, line)
-        blank = len(_NEWLINE.findall(text.text[stop:start])) > 1
+        blank = text.blank_between(stop, start)
         if found and (label is None or blank):
             yield found
             found = []

@@ -13,6 +13,7 @@ from ctrecorder.envelopes.bounds import MAX_LINE
 
 T = TypeVar("T")
 
+_NEWLINE = re.compile(r"\r\n|\n|\r")
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r|\Z)")
 # Lines are counted in chunks of this length.
 _CHUNK = 2**12
@@ -88,9 +89,16 @@ class Text:
         raw = self._whole[start:end].encode(self._charset, _errors(self._charset))
         return Field(value, Place(self.file, self.part, self.line(start), raw))
 
-    def lines(self) -> Iterator[tuple[int, str]]:
-        """(position, text without its end) of each line that is not longer than MAX_LINE."""
-        for match in _LINE.finditer(self.text):
+    def blank_between(self, start: int, end: int) -> bool:
+        """Whether an empty line stands between the end of a line and the beginning of another."""
+        return len(_NEWLINE.findall(self._whole, start, end)) > 1
+
+    def lines(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, str]]:
+        """(position, text without its end) of each line that is not longer than MAX_LINE.
+
+        `start`, `end`: only of text[start:end].
+        """
+        for match in _LINE.finditer(self.text, start, len(self.text) if end is None else end):
             line = match[0].rstrip("\r\n")
             if line and len(line) <= MAX_LINE:
                 yield match.start(), line

@@ -7,16 +7,13 @@ import io
 from collections.abc import Iterable, Sequence
 
 from ctrecorder.inquiry.ask import Answered
-from ctrecorder.inquiry.letter import LetterAnswered
 from ctrecorder.inquiry.persons import Person
 from ctrecorder.inquiry.question import protocols_text
-from ctrecorder.inquiry.verdicts import Word
 from ctrecorder.render.who import rfc3339
 from ctrecorder.terminal import printable
 
 # A cell that begins with one of these is a formula to a spreadsheet.
 _FORMULA = ("=", "+", "-", "@")
-_DELIMITERS = (",", ";", "\t", "|")
 QUESTION = (
     "address",
     "port",
@@ -45,49 +42,7 @@ ANSWER = (
 
 def text(answers: Iterable[Answered]) -> str:
     """The questions with their answers, after a line of names."""
-    return lines([(*QUESTION, *ANSWER), *((*_question(one), *answer(one)) for one in answers)])
-
-
-def head_of_letters() -> str:
-    """The line of names of `of_letter`."""
-    return lines([("file", "line", *QUESTION, *ANSWER)])
-
-
-def of_letter(one: LetterAnswered) -> str:
-    """A row for each question of a letter, in the letter's order; one without any has a row too."""
-    file = one.letter.file
-    if not one.answers:
-        why = one.letter.problem or "nothing in it can be asked"
-        blank = [""] * (len(QUESTION) + len(ANSWER))
-        blank[len(QUESTION) + ANSWER.index("verdict")] = Word.CANNOT_BE_ASKED.value
-        blank[len(QUESTION) + ANSWER.index("why")] = why
-        return lines([(file, "", *blank)])
-    return lines(
-        [(file, str(_line(each)), *_question(each), *answer(each)) for each in one.answers]
-    )
-
-
-def with_rows_of(one: LetterAnswered, rows: Sequence[str]) -> str:
-    """The lines `rows` of a letter that is a table, from its names on, with columns added."""
-    by_line: dict[int, list[Answered]] = {}
-    for each in one.answers:
-        by_line.setdefault(_line(each), []).append(each)
-    delimiter = max(_DELIMITERS, key=rows[0].count) if rows else ","
-    found: list[Sequence[str]] = []
-    for number, row in enumerate(rows, 1):
-        if not row.strip():
-            continue
-        cells = next(csv.reader([row], delimiter=delimiter))
-        added: list[Sequence[str]] = [ANSWER]
-        if found:
-            added = [*map(answer, by_line.get(number, []))] or [[""] * len(ANSWER)]
-        found += [(*cells, *each) for each in added]
-    return lines(found)
-
-
-def _line(one: Answered) -> int:
-    """The line of the letter in which the address stands."""
-    return next((each.line for each in one.question.read_from if each.field == "address"), 0)
+    return lines([(*QUESTION, *ANSWER), *((*question(one), *answer(one)) for one in answers)])
 
 
 def lines(rows: Iterable[Sequence[str]]) -> str:
@@ -105,18 +60,19 @@ def safe(cell: str) -> str:
     return ("'" if is_formula else "") + printable(cell)
 
 
-def _question(one: Answered) -> tuple[str, ...]:
-    question = one.question
-    remote = question.remote
+def question(one: Answered) -> tuple[str, ...]:
+    """The cells of QUESTION."""
+    asked = one.question
+    remote = asked.remote
     return (
-        question.target.address,
-        _number(question.target.port),
-        question.role,
-        protocols_text(question.protocols),
+        asked.target.address,
+        _number(asked.target.port),
+        asked.role,
+        protocols_text(asked.protocols),
         remote.address if remote else "",
         _number(remote.port if remote else None),
-        question.window.text,
-        question.window.zone,
+        asked.window.text,
+        asked.window.zone,
     )
 
 

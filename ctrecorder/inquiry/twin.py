@@ -12,10 +12,8 @@ from ctrecorder import __version__, labels
 from ctrecorder.archive.segments_read import SegmentRead
 from ctrecorder.columns import Source
 from ctrecorder.inquiry.ask import Answered, Asking
-from ctrecorder.inquiry.letter import LetterAnswered, facts_of, place_of
 from ctrecorder.inquiry.persons import Person
 from ctrecorder.inquiry.question import LetterFacts, Question, Target, protocols_text
-from ctrecorder.letters.sighting import Letter
 from ctrecorder.query import who
 from ctrecorder.query.clock import ClockState
 from ctrecorder.query.verdict import Completeness
@@ -39,35 +37,6 @@ def twin(answered: Answered, *, connections: bool = False) -> dict[str, Any]:
     facts["clock"] = [_clock(one, answered.asking) for one in clocks]
     facts["evidence"] = _evidence(answered)
     return facts
-
-
-def letter_twin(one: LetterAnswered, *, connections: bool = False) -> dict[str, Any]:
-    """The object of a letter: what names it, the answers, and what its sightings have in common."""
-    facts: dict[str, Any] = {
-        **letter_head(one.letter),
-        "questions": [twin(each, connections=connections) for each in one.answers],
-    }
-    if one.common is not None:
-        facts["common"] = {
-            "sightings": one.common.sightings,
-            "persons": [
-                {"address": address, **({"zone": zone} if zone else {})}
-                | ({"mark": mark} if mark else {})
-                for address, zone, mark in one.common.persons
-            ],
-            "proved": one.common.proved,
-        }
-    return facts
-
-
-def letter_head(letter: Letter) -> dict[str, Any]:
-    """The member `letter`.  Of a letter without questions also why, and what was seen in it."""
-    facts: dict[str, Any] = dict(letter_json(facts_of(letter)))
-    if not letter.sightings:
-        facts["problem"] = letter.problem or "nothing in it can be asked"
-    if letter.seen:
-        facts["seen"] = [place_of("seen", field)._asdict() for field in letter.seen]
-    return {"letter": facts}
 
 
 def letter_json(letter: LetterFacts) -> dict[str, str]:

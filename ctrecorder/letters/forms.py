@@ -38,10 +38,8 @@ class Source:
     def seen(self, text: Text, start: int = 0, end: int | None = None) -> list[Field[str]]:
         """The first addresses and times between two positions of a text."""
         found: list[Field[str]] = []
-        for offset, line in text.lines():
-            if offset < start:
-                continue
-            if len(found) >= MAX_SEEN or (end is not None and offset >= end):
+        for offset, line in text.lines(start, end):
+            if len(found) >= MAX_SEEN:
                 break
             places = [(each.start, each.end) for each in endpoints.find(line)]
             for begin, stop in sorted(places + self.clock.find(line)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from ctrecorder.envelopes import endpoints
+from ctrecorder.envelopes.bounds import MAX_SEEN
 from ctrecorder.envelopes.endpoints import Endpoint
 from ctrecorder.envelopes.text import Field, Text
 from ctrecorder.letters.forms import Reading, Source
@@ -29,9 +30,10 @@ def read(source: Source) -> Reading | None:
             sighting = _line(text, offset, _COMMENT.sub("", line), source)
             if sighting:
                 found.add(sighting)
-            elif sighting is None and _ambiguous(line):
+            elif _ambiguous(line):
                 where = f"line {text.line(offset)}"
                 found.problem = f"{where}: IPv6 with a port needs brackets: [2001:db8::1]:567"
+            if not sighting and len(found.unread) < MAX_SEEN:
                 found.unread += source.seen(text, offset, offset + len(line))
     return found if found.sightings or found.problem else None
 

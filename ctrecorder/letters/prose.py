@@ -12,8 +12,6 @@ from ctrecorder.letters.sighting import Sighting
 _ALONE = re.compile(
     r"[\s*-]{0,10}(?P<address>[0-9A-Fa-f.:]{3,45})(?:[ \t]{1,4}\([A-Z]{1,3}\))?:?\s*"
 )
-# An empty line: what follows belongs to nobody named before.
-_EMPTY = re.compile(r"(?:\r\n|\n|\r)[ \t]*(?:\r\n|\n|\r)")
 # What stands around the time.
 _ITEM = re.compile(r"[\s*-]{1,20}")
 
@@ -24,7 +22,8 @@ def read(source: Source) -> Reading | None:
         address = None
         stop = 0
         for offset, line in text.lines():
-            if _EMPTY.search(text.text, stop, offset):
+            # What follows an empty line belongs to nobody named before.
+            if text.blank_between(stop, offset):
                 address = None
             stop = offset + len(line)
             match = _ALONE.fullmatch(line)

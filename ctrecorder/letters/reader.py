@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 
-from ctrecorder.envelopes.bounds import MAX_BYTES, MAX_WORDS, MIB, Budget, Refused
+from ctrecorder.envelopes.bounds import MAX_BYTES, MAX_SEEN, MAX_WORDS, MIB, Budget, Refused
 from ctrecorder.envelopes.clock import Clock, begin
 from ctrecorder.envelopes.mime import Mail, is_mail, parse_file, parse_mail
 from ctrecorder.envelopes.text import Field, as_utf8
@@ -77,7 +77,7 @@ def _letter(mail: Mail, name: str, sha256: str, now: int, zone: str) -> Letter:
         _words(reading.reference or _case(mail)),
         reading.form,
         tuple(sightings),
-        tuple(seen[:100]),
+        tuple(seen[:MAX_SEEN]),
         problem,
     )
 

@@ -127,15 +127,16 @@ def _report(value: Value, text: Text, clock: Clock) -> Reading | None:
         return found
     port = fields.port(paths.port)
     first, last = _range(fields.time(paths.time), fields.time(paths.first), fields.time(paths.last))
+    remote = fields.address(paths.remote_address)
     kinds = " ".join(fields.word(path).lower() for path in paths.kind)
     found.add(
         Sighting(
             address,
             port,
-            _role(port, kinds),
+            _role(port, kinds, remote),
             first,
             last,
-            fields.address(paths.remote_address),
+            remote,
             fields.port(paths.remote_port),
             fields.protocol(paths.protocol),
         )
@@ -155,10 +156,10 @@ def _range(
     return start, end
 
 
-def _role(port: Field[int] | None, kinds: str) -> Role:
+def _role(port: Field[int] | None, kinds: str, remote: Field[str] | None) -> Role:
     if port is None:
         return Role.NONE
-    if "copyright" in kinds and port.value in LISTENING_PORTS:
+    if port.value in LISTENING_PORTS and ("copyright" in kinds or not remote):
         return Role.LISTENING
     if port.value in _SERVICES or "amplification" in kinds or "vulnerability" in kinds:
         return Role.SERVICE

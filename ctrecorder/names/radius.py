@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from ctrecorder.moments.moment import Zones
 from ctrecorder.moments.reader import read
 from ctrecorder.names.entry import Entry, Line, Network, TooManyError, checked_name, network
 from ctrecorder.times import BEGIN, END, SECOND
@@ -34,8 +33,6 @@ _SINGLE = (
 _ALIVE = ("Start", "Interim-Update", "Alive")
 # A session takes about 1 KB: more are not open at a time on one machine.
 MAX_OPEN = 500_000
-# A zone of which the server knows more than its abbreviation is not in this file.
-_NO_ZONES = Zones()
 
 
 def recognises(line: str) -> bool:
@@ -57,8 +54,9 @@ class _Session:
 class Radius:
     """A session holds its addresses from its first record to its Stop.
 
-    Without a Stop its end is not told, unless its NAS restarted.  Without a Start it begins
-    Acct-Session-Time before the record.
+    Without a Stop its end is not told, unless its NAS restarted or gave its id to another session.
+    That another session has its address ends nothing: two networks can have one address.  Without
+    a Start it begins Acct-Session-Time before the record.
     """
 
     def __init__(self) -> None:
@@ -112,7 +110,7 @@ class Radius:
         name = checked_name(facts.get("User-Name", ""))
         session = self._open.get(key)
         if session is not None and (session.name != name or _restarted(session, kind, moment)):
-            yield from _entries(self._open.pop(key), END)  # its Stop was lost
+            yield from _entries(self._open.pop(key), moment)  # its Stop was lost
             session = None
         since = _since(kind, moment, facts)
         if session is None:
@@ -167,7 +165,7 @@ def _moment(facts: dict[str, str]) -> int:
 def _read(text: str) -> tuple[int, ...]:
     if text.isascii() and text.isdigit() and len(text) <= 10:
         return (int(text) * SECOND,)
-    readings = read(text, 0, _NO_ZONES).readings
+    readings = read(text, 0).readings
     return tuple(begin for reading in readings for begin, _ in reading.spans)
 
 

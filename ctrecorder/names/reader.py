@@ -92,6 +92,7 @@ class _Reading:
             (radius.recognises, radius.Radius()),
             (rows.recognises, rows.Rows(now, zones)),
         ]
+        self._damaged: list[str] = []
         self._problems: list[str] = []
         self._count = 0
 
@@ -109,7 +110,9 @@ class _Reading:
                     elif text.strip() and not text.startswith("#"):
                         raise UsageError(f"{path}: it is none of: {_FORMS}")
         except (EOFError, gzip.BadGzipFile, zlib.error):
-            self._problem(path, line.number + 1, "the file is damaged from here")
+            if len(self._damaged) < MAX_PROBLEMS:
+                where = f"{path}: damaged; it is not read from line {line.number + 1} on"
+                self._damaged.append(printable(where))
         except OSError as error:
             raise ArchiveError(f"{path}: {why(error)}") from None
         if form is not None:  # a record of RADIUS ends with an empty line
@@ -122,9 +125,13 @@ class _Reading:
                 self._entries.add(entry)
 
     def shown_problems(self) -> list[str]:
-        """The first problems, and how many more there are."""
+        """Damaged files, the first lines that cannot be read, and how many more there are."""
         more = self._count - len(self._problems)
-        return [*self._problems, *([f"{more:,} more lines cannot be read"] if more else [])]
+        return [
+            *self._damaged,
+            *self._problems,
+            *([f"{more:,} more lines cannot be read"] if more else []),
+        ]
 
     def _form_of(self, text: str) -> Form | None:
         """The reader of the kind of file that has this line."""

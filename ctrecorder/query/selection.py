@@ -8,6 +8,7 @@ import numpy as np
 
 from ctrecorder.archive.find import Span
 from ctrecorder.archive.near import Chains
+from ctrecorder.times import BEGIN
 
 
 class Selection(NamedTuple):
@@ -25,7 +26,7 @@ class Selector:
         """`spans`: of all segments of the archive."""
         self.chains = Chains(spans)
         self._paths = [span.path for span in spans]
-        self._begins = np.array([span.begin for span in spans], np.int64)
+        self._begins = np.array([_recorded_from(span) for span in spans], np.int64)
         self._ends = np.array([span.end for span in spans], np.int64)
         self._by_begin = np.argsort(self._begins, kind="stable")
         self._by_end = np.argsort(self._ends, kind="stable")
@@ -34,8 +35,7 @@ class Selector:
         """The segments that overlap the window, and the nearest: `before` earlier, `after` later.
 
         Both counts are for each recording: where several record side by side, as many segments as
-        overlap the window belong to the same hour.  A squeezed segment overlaps with its
-        connections.
+        overlap the window belong to the same hour.
         """
         overlapping = np.flatnonzero((self._begins < until) & (self._ends >= since))
         earlier = self._by_end[: np.searchsorted(self._ends[self._by_end], since)]
@@ -46,3 +46,12 @@ class Selector:
         near = self.chains.near(since, until, before, after)
         paths = dict.fromkeys([*(self._paths[number] for number in chosen), *near.paths])
         return Selection([*paths], first > 0 or near.more_before, last < len(later))
+
+
+def _recorded_from(span: Span) -> int:
+    """When the earliest event of a segment was recorded, ns UTC.
+
+    A squeezed segment begins with its oldest connection, which may be open for weeks.  That one is
+    in the dump of each segment since.
+    """
+    return span.recorded if span.squeezed and span.begin > BEGIN else span.begin

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from ctrecorder.letters.read import read
 from ctrecorder.letters.sighting import Sighting
 from ctrecorder.moments.find import find
+from ctrecorder.moments.reader import read as moment
+from ctrecorder.times import SECOND
 from tests.support.letters import Question, asked
 
 # 2026-11-28 12:00 UTC.
@@ -31,11 +33,15 @@ class Invented(AssertionError):
 
 @dataclass(frozen=True)
 class Original:
-    """A letter, what it asks, and the places whose change may change an answer."""
+    """A letter, what it asks, and the places whose change may change an answer.
+
+    `times`: those that it tells with their zone, besides those of its questions.
+    """
 
     data: bytes
     questions: tuple[Question, ...]
     places: tuple[tuple[int, int], ...]
+    times: frozenset[int | None] = frozenset()
 
     @classmethod
     def of(cls, data: bytes) -> Original:
@@ -44,10 +50,23 @@ class Original:
         places = [match.span() for match in _CONTEXT.finditer(data)]
         for raw in raws:
             places += [match.span() for match in re.finditer(re.escape(raw), data)]
+        questions = tuple(asked(each) for each in sightings)
+        times: set[int | None] = {None}
         text = data.decode("latin-1")
         for match in re.finditer(r"[^\n]+", text):
-            places += [(match.start() + a, match.start() + b) for a, b in find(match[0])]
-        return cls(data, tuple(asked(each) for each in sightings), tuple(places))
+            for start, end in find(match[0]):
+                places.append((match.start() + start, match.start() + end))
+                spans = moment(match[0][start:end], NOW).readings[0].spans
+                times |= {span[0] // SECOND for span in spans}
+        return cls(data, questions, tuple(places), frozenset(times))
+
+    def allowed(self, address: str) -> set[int | None]:
+        """The times that may be asked of an address: its own, and those that are nobody else's."""
+        mine: set[int | None] = {None}
+        others: set[int | None] = set()
+        for each in self.questions:
+            (mine if each.address == address else others).update((each.second, each.until))
+        return mine | (self.times - others)
 
     def touched(self, start: int, end: int) -> bool:
         """Whether a change there, or beside it, can change what a field says."""
@@ -87,7 +106,8 @@ def check(original: Original, data: bytes, start: int, end: int) -> None:
             _stands_there(sighting, data, packed=packed)
             if not packed and not original.touched(start, end):
                 question = asked(sighting)
-                if not any(_weaker(question, other) for other in original.questions):
+                known = {question.second, question.until} <= original.allowed(question.address)
+                if not (known and any(_weaker(question, each) for each in original.questions)):
                     raise Invented(f"{question} of {original.questions}")
 
 
@@ -110,23 +130,25 @@ def _stands_there(sighting: Sighting, data: bytes, *, packed: bool) -> None:
             raise Invented(f"{raw!r} does not stand in the letter")
     for address in (sighting.address, sighting.remote_address):
         if address:
-            found = ipaddress.ip_address(address.place.raw.decode().strip("[]"))
+            found = ipaddress.ip_address(_text(address.place.raw).strip("[]"))
             mapped = getattr(found, "ipv4_mapped", None)
             if str(mapped or found) != address.value:
                 raise Invented(f"{address}")
     for port in (sighting.port, sighting.remote_port):
-        if port and int(port.place.raw) != port.value:
+        if port and int(_text(port.place.raw)) != port.value:
             raise Invented(f"{port}")
 
 
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-16-le" if b"\0" in raw else "utf-8")
+
+
 def _weaker(question: Question, other: Question) -> bool:
-    """Whether it asks what the other asks, or less."""
+    """Whether it asks what the other asks, or less, at some time of the letter."""
     return (
         question.address == other.address
         and question.port in (None, other.port)
         and (question.port is None or question.role == other.role)
-        and question.second in (None, other.second, other.until)
-        and question.until in (None, other.until)
         and question.remote in (None, other.remote)
         and question.remote_port in (None, other.remote_port)
         and question.protocol in (None, other.protocol)

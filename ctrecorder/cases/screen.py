@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC
 
+from ctrecorder.cases.letter import Common, LetterAnswered, facts_of, place_of
 from ctrecorder.inquiry import screen
-from ctrecorder.inquiry.letter import Common, LetterAnswered, facts_of, place_of
 from ctrecorder.inquiry.question import LetterFacts, Question
 from ctrecorder.inquiry.shown import seconds, zone_of
 from ctrecorder.inquiry.verdicts import Word

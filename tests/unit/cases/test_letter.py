@@ -298,6 +298,17 @@ def test_a_table_keeps_its_rows_and_gets_columns(asker: Asker, tmp_path: Path) -
     assert code == 0
 
 
+def test_rows_of_a_table_keep_their_answers(asker: Asker, tmp_path: Path) -> None:
+    """A line before the names, a row twice, and characters that end a line for Python alone."""
+    row = f"{PUBLIC},40002,,{AT}Z"
+    text = f"a report\n{TABLE}bad,\u2028,\x0b,\x85\n{row}\n\n{row}\n{PUBLIC},40001,,{AT}Z\n"
+    path = letter(tmp_path, text, "report.csv")
+    lines = asker.run(path, "--format", "csv")[1].splitlines()
+    assert lines[0] == "a report"
+    assert [line.count(",ONE,") for line in lines[1:]] == [0, 0, 1, 1, 0]
+    assert ",NOBODY," in lines[-1]
+
+
 def test_the_names_of_customers(asker: Asker, tmp_path: Path) -> None:
     """One host that two customers had is SEVERAL; one without a customer stays ONE."""
     names = tmp_path / "names.csv"

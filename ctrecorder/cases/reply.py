@@ -13,8 +13,8 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import parseaddr
 
+from ctrecorder.cases.letter import LetterAnswered
 from ctrecorder.inquiry.ask import Answered
-from ctrecorder.inquiry.letter import LetterAnswered
 from ctrecorder.inquiry.question import protocols_text
 from ctrecorder.inquiry.shown import stamp, zone_of
 from ctrecorder.inquiry.verdicts import Word
