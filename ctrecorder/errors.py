@@ -44,6 +44,10 @@ class GoneError(ArchiveError):
     """A file that does not exist: another command may have deleted it since it was found."""
 
 
+class NoSegmentsError(ArchiveError):
+    """There is no segment where an answer was looked for."""
+
+
 class FormatError(CtrecorderError):
     """Bytes that are not a valid segment.
 

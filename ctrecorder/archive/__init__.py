@@ -32,5 +32,7 @@ SHOWN = (
     "retention.receipt_lines",
     "retention.receipts",
     "retention.release_hold",
+    "segments_read.SegmentRead",
+    "segments_read.segments_read",
     "silent_loss.SilentLoss",
 )

@@ -22,7 +22,7 @@ _TAIL = 1 << 12
 # First bytes of a segment that have the chain and the sequence of its header: that has 500 to 1,000
 # bytes, sorted by name.
 _HEAD = 1 << 11
-_CHAIN, _SEQUENCE = b'"chain":"', b'"sequence":'
+_CHAIN, _SEQUENCE, _SQUEEZED = b'"chain":"', b'"sequence":', b'"squeezed":'
 # Files in an archive (`retention`, `service.unsent`) that are neither segments nor foreign files,
 # and neither are ledgers.
 SIDE_FILES = frozenset(("ctexpire.holds", "ctexpire.receipts", UNSENT))
@@ -79,7 +79,7 @@ class Span(NamedTuple):
 
     BEGIN and END where these are missing or damaged.  A squeezed segment begins with its oldest
     connection; `recorded`: the time of the HEADER.  `chain`: "" if it has none.  `sequence`: 0 if
-    it has none.
+    it has none.  `squeezed`: ctsqueeze wrote it.
     """
 
     path: str
@@ -88,6 +88,7 @@ class Span(NamedTuple):
     recorded: int = BEGIN
     chain: str = ""
     sequence: int = 0
+    squeezed: bool = False
 
 
 @dataclass
@@ -150,7 +151,8 @@ def find(paths: list[str], *, spans: bool = False) -> FolderListing:
 def _span(path: str, descriptor: int, head: bytes, header: Frame | None) -> Span:
     if header is None:
         return Span(path, BEGIN, END)
-    chain, sequence = _place(head[FRAME.size : FRAME.size + header.length])
+    facts = head[FRAME.size : FRAME.size + header.length]
+    chain, sequence = _place(facts)
     size, recorded = os.fstat(descriptor).st_size, header.time_min
     first = max(size - _TAIL, 0)
     tail = os.pread(descriptor, _TAIL, first)
@@ -163,7 +165,7 @@ def _span(path: str, descriptor: int, head: bytes, header: Frame | None) -> Span
     except FormatError:
         return Span(path, BEGIN, END, recorded, chain, sequence)
     begin, end = min(recorded, footer.time_min), max(recorded, footer.time_max)
-    return Span(path, begin, end, recorded, chain, sequence)
+    return Span(path, begin, end, recorded, chain, sequence, _SQUEEZED in facts)
 
 
 def _place(facts: bytes) -> tuple[str, int]:

@@ -77,9 +77,15 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(
-    parser: Parser, body: Callable[[argparse.Namespace], int], argv: Sequence[str] | None = None
+    parser: Parser,
+    body: Callable[[argparse.Namespace], int],
+    argv: Sequence[str] | None = None,
+    *,
+    intermixed: bool = False,
 ) -> int:
     """Parse `argv` (default: the command line), call `body`, return the exit code.
+
+    `intermixed`: options can be between the arguments.
 
     Every error ends here, as one line on stderr, or as an error in the journal of a unit.  A closed
     pipe is no error: the reader may stop when it has read enough.
@@ -91,7 +97,8 @@ def run(
         try:
             if "_ARGCOMPLETE" in os.environ:
                 _complete(parser)
-            return body(parser.parse_args(_join_values(sys.argv[1:] if argv is None else argv)))
+            parse = parser.parse_intermixed_args if intermixed else parser.parse_args
+            return body(parse(_join_values(sys.argv[1:] if argv is None else argv)))
         except SystemExit as stop:  # argparse, after --help and --version
             return stop.code if isinstance(stop.code, int) else ExitCode.OK
         finally:
@@ -132,6 +139,17 @@ def archive(name: str, config: str | None = None) -> list[str]:
     if wrong:
         report(name, wrong)
     return [folder]
+
+
+def check_local_time(*, utc: bool) -> None:
+    """Raise UsageError if local time is used, and the variable TZ names a zone that is unknown.
+
+    The C library would take it for UTC in silence.
+    """
+    if not utc and os.environ.get("TZ"):
+        from ctrecorder.moments.zones import check_tz
+
+        check_tz(os.environ["TZ"])
 
 
 def fail(name: str, line: str) -> None:

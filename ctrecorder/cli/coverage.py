@@ -26,14 +26,15 @@ def show(args: argparse.Namespace) -> int:
     Returns the exit code: FAILED if a file cannot be read.
     """
     from ctrecorder.archive import find
+    from ctrecorder.moments.typed import parse_span
     from ctrecorder.query.evidence import live_states
     from ctrecorder.render import coverage as render
     from ctrecorder.render.timeline import Window
 
     _check(args)
     now = time.time_ns()
-    since = times.parse_span(args.since, now, utc=args.utc)[0] if args.since else times.BEGIN
-    until = times.parse_span(args.until, now, utc=args.utc)[1] if args.until else now
+    since = parse_span(args.since, now, utc=args.utc)[0] if args.since else times.BEGIN
+    until = parse_span(args.until, now, utc=args.utc)[1] if args.until else now
     states = live_states()  # before the folder and the segments
     paths = [*args.paths, *args.files] or common.archive("ctlist")
     listing = find.find(paths, spans=True)

@@ -110,6 +110,7 @@ def expire(args: argparse.Namespace) -> int:
     if args.hold and not args.reason:
         raise UsageError("a hold needs a --reason, for the person who will release it")
     if args.hold or args.release is not None or args.holds or args.held:
+        common.check_local_time(utc=args.utc)
         merge(args, "expire", ["folder"])
         trust = read(args.config).choose("expire", needed=["trust_clock"]).values
         args.trust_clock = args.trust_clock or trust.get("trust_clock", False)

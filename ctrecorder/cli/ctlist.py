@@ -28,10 +28,6 @@ EXAMPLES = (
         "ctlist -i 192.0.2.7 -p 25 --since yesterday",
         "events with the address 192.0.2.7 and port 25, since yesterday 0:00",
     ),
-    (
-        "ctlist --who 192.0.2.1:40000 --at '2026-11-23 18:17:30' --to 203.0.113.9",
-        "who had this public address and port, for a connection with this server",
-    ),
     ("ctlist -s --format json /var/log/ctrecorder | jq .", "connections, one JSON object per line"),
 )
 FORMATS = ("text", "classic", "conntrack", "json", "csv")
@@ -96,29 +92,14 @@ def build_parser() -> common.Parser:
     what.add_argument(
         "--until", metavar="TIME", help="up to the end of TIME: 2026-11-23 is the whole day"
     )
-    who = parser.add_argument_group("who had an address")
+    who = parser.add_argument_group("who had an address: a command of its own, ctwho(1)")
     who.add_argument(
-        "--who",
-        metavar="ADDRESS:PORT",
-        help="list who had this public address and port at the time --at",
+        "--who", metavar="ADDRESS:PORT", help="print the ctwho command that asks the same"
     )
-    who.add_argument(
-        "--at", metavar="TIME", help="when: '2026-11-23 18:17:30' is that whole second"
-    )
-    who.add_argument(
-        "--tolerance",
-        metavar="SECONDS",
-        type=float,
-        help="possible error of the time --at (default: 1)",
-    )
-    who.add_argument(
-        "--to", metavar="ADDRESS:PORT", help="only connections to or from this remote address"
-    )
-    who.add_argument(
-        "--wait",
-        action="store_true",
-        help="if that time is not recorded yet, wait up to 90 seconds until it is",
-    )
+    for name in ("--at", "--to"):
+        who.add_argument(name, metavar="VALUE", help=argparse.SUPPRESS)
+    who.add_argument("--tolerance", metavar="VALUE", type=float, help=argparse.SUPPRESS)
+    who.add_argument("--wait", action="store_true", help=argparse.SUPPRESS)
     covered = parser.add_argument_group("what the log covers")
     covered.add_argument(
         "--coverage",
@@ -173,6 +154,7 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     from ctrecorder.service.audit import Audit
     from ctrecorder.service.config import read
 
+    common.check_local_time(utc=args.utc)
     choice = read(None).choose("query")
     for notice in choice.notices:
         common.report("ctlist", notice)
@@ -183,9 +165,9 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
 
             code = coverage.show(args)
         elif args.who or args.at or args.to or args.tolerance is not None or args.wait:
-            from ctrecorder.cli import who
+            from ctrecorder.cli import moved
 
-            code = who.answer(args, audit)
+            code = moved.show(args)
         else:
             code = listing(args, audit)
         audit.written = True
@@ -248,6 +230,7 @@ def ask(args: argparse.Namespace, now: int) -> Query:
     """The query of the arguments.  Raises UsageError."""
     from ctrecorder import times
     from ctrecorder.ctlog.predicate import HAPPENED, Query, Term
+    from ctrecorder.moments.typed import parse_span
     from ctrecorder.query.parse import parse_network, parse_ports
 
     terms = []
@@ -258,8 +241,8 @@ def ask(args: argparse.Namespace, now: int) -> Query:
     if args.event and args.connections:
         raise UsageError("--event selects events, -s lists connections: use one of them")
     return Query(
-        since=times.parse_span(args.since, now, utc=args.utc)[0] if args.since else times.BEGIN,
-        until=times.parse_span(args.until, now, utc=args.utc)[1] if args.until else times.END,
+        since=parse_span(args.since, now, utc=args.utc)[0] if args.since else times.BEGIN,
+        until=parse_span(args.until, now, utc=args.utc)[1] if args.until else times.END,
         protocols=frozenset(labels.parse_protocol(word) for word in _words(args.protocol)),
         events=frozenset(labels.parse_event(word) for word in _words(args.event)) or HAPPENED,
         terms=tuple(terms),

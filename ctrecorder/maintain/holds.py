@@ -11,6 +11,7 @@ from ctrecorder.archive.retention import Hold
 from ctrecorder.errors import ExitCode, UsageError
 from ctrecorder.folder import Folder
 from ctrecorder.maintain.expire import candidates
+from ctrecorder.moments.typed import parse_span
 from ctrecorder.sealing import locate
 from ctrecorder.sealing.state import NoKeyError, SealError
 from ctrecorder.sealing.successor import KeyUser
@@ -40,8 +41,8 @@ def hold(
     """
     since, until = period
     now = time.time_ns()
-    begin = times.BEGIN if since is None else times.parse_span(since, now, utc=utc)[0]
-    end = times.END if until is None else times.parse_span(until, now, utc=utc)[1]
+    begin = times.BEGIN if since is None else parse_span(since, now, utc=utc)[0]
+    end = times.END if until is None else parse_span(until, now, utc=utc)[1]
     if end <= begin:
         raise UsageError("the hold ends before or where it begins: see --since and --until")
     with retention.exclusive(folder) as archive:

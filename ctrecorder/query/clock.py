@@ -28,6 +28,11 @@ class ClockState(NamedTuple):
         return self.error_us / 1_000_000
 
 
+def clock_error_ns(states: Iterable[ClockState]) -> int:
+    """How far off the worst of the clocks that were synchronised was at most, ns."""
+    return max((one.error_us * 1000 for one in states if one.synchronised), default=0)
+
+
 class _Note(NamedTuple):
     """A state that was noted at `time`, ns UTC."""
 

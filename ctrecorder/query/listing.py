@@ -60,7 +60,7 @@ def shown_in_listing(verdict: Verdict, query: Query, *, strict: bool) -> list[Ho
     """The holes that a listing reports.
 
     Unless it is `strict`, what is not recorded by intention is no news, nor what is to come,
-    nor that the kernel does not tell what it tracks: `--who` says that.
+    nor that the kernel does not tell what it tracks: ctwho says that.
     """
     hidden = {NOT_YET, UNKNOWN} | (set() if query.protocols else {NOT_RECORDED})
     return [hole for hole in verdict.holes if strict or hole.reason not in hidden]

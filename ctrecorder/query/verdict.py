@@ -116,6 +116,17 @@ def _judge_table(scope: Scope, members: list[Recording], now: int) -> Verdict:
     return min(found, key=lambda one: one.completeness is Completeness.NOT_COMPLETE)
 
 
+def is_recorded(scope: Scope, recordings: Iterable[Recording]) -> bool:
+    """If a recording recorded anything in the span of a question, of one of its protocols."""
+    return any(
+        start < scope.until
+        and scope.since < end
+        and (not segment.protocols or not scope.protocols or scope.protocols & segment.protocols)
+        for one in recordings
+        for (start, end), segment in one.spans
+    )
+
+
 def needs_earlier(scope: Scope, recordings: Iterable[Recording], now: int) -> bool:
     """If an earlier dump than those of `recordings` could prove an answer."""
     tables = _by_table(list(recordings))

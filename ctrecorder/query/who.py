@@ -15,19 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder import times
+from ctrecorder import times, uapi
 from ctrecorder.archive import find
-from ctrecorder.archive.near import Chains
-from ctrecorder.columns import ADDRESSES, TUPLE, Source, Table
+from ctrecorder.archive.segments_read import SegmentRead, segments_read
+from ctrecorder.columns import TUPLE, Source, Table
 from ctrecorder.connections import parts
-from ctrecorder.ctlog.frame import Kind
 from ctrecorder.ctlog.predicate import (
-    EVERY_EVENT,
     ORIG_DST,
     ORIG_SRC,
     REPLY_DST,
@@ -35,22 +33,21 @@ from ctrecorder.ctlog.predicate import (
     Query,
     Term,
 )
-from ctrecorder.errors import ArchiveError, CtrecorderError, UsageError
+from ctrecorder.errors import ArchiveError, CtrecorderError, NoSegmentsError, UsageError
 from ctrecorder.findings import Finding
-from ctrecorder.order.merge import merge
 from ctrecorder.query import evidence
-from ctrecorder.query.clock import ClockState, clocks
+from ctrecorder.query.clock import ClockState, clock_error_ns, clocks
 from ctrecorder.query.connections import Losses, list_connections
-from ctrecorder.query.coverage import UNPROVED, Hole, Scope
+from ctrecorder.query.coverage import Scope
 from ctrecorder.query.dumps import Dumps
-from ctrecorder.query.evidence import Evidence
 from ctrecorder.query.open import Archive, ScanStats, open_archive
 from ctrecorder.query.parse import parse_network, parse_ports
-from ctrecorder.query.selection import select
-from ctrecorder.query.verdict import Verdict, judge, needs_earlier
+from ctrecorder.query.proved import Uses, judge_answer
+from ctrecorder.query.selection import Selection, Selector
+from ctrecorder.query.shared import Pool
+from ctrecorder.query.verdict import Verdict, is_recorded, needs_earlier
 from ctrecorder.sealing.imported import imported
 from ctrecorder.segment.recording import Recording
-from ctrecorder.terminal import count
 
 # If the start or the end of a candidate is outside of the segments that were read, this many times
 # as many are read next.  Less: a connection of a week takes more rounds.  More: reads for nothing.
@@ -64,8 +61,10 @@ class WhoQuery:
 
     `public`: the address and port, a term without endpoints.
     `since`, `until`: ns UTC.
-    `to`: the remote address and port; None: any.
+    `to`: the remote address and port, as the inside host called it (orig_dst) or as it is behind
+    DNAT (reply_src); None: any.
     `protocols`: numbers; empty: any.
+    `add_clock_error`: the span is widened by what the clocks that recorded it were off at most.
     """
 
     public: Term
@@ -73,6 +72,12 @@ class WhoQuery:
     until: int
     to: Term | None = None
     protocols: frozenset[int] = frozenset()
+    add_clock_error: bool = False
+
+    def widened(self, ns: int) -> WhoQuery:
+        """The query with a span that is `ns` longer on both sides."""
+        since, until = max(self.since - ns, times.BEGIN), min(self.until + ns, times.END)
+        return replace(self, since=since, until=until, add_clock_error=False)
 
 
 @dataclass
@@ -86,8 +91,11 @@ class Answer:
     `findings`: what is damaged in the others.
     `copies`: as in `Archive`.
     `clocks`: how right the clocks were that recorded it.
-    `imported`: files that it rests on, and that nothing proves; see `sealing.imported`.
     `stats`: what was read.
+    `added_ns`: by how much the span of the query was widened, see `WhoQuery.add_clock_error`.
+    `segments`: what was read.
+    `recorded`: if anything of the asked protocols was recorded in the span.
+    `imported`: files that it rests on, and that nothing proves; see `sealing.imported`.
     """
 
     tables: list[Table]
@@ -100,20 +108,44 @@ class Answer:
     copies: list[tuple[str, str]]
     clocks: list[ClockState]
     stats: ScanStats
-    imported: list[str]
+    added_ns: int = 0
+    segments: tuple[SegmentRead, ...] = ()
+    recorded: bool = True
+    imported: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return sum(map(len, self.tables))
 
 
-class Roles(NamedTuple):
-    """Which columns of a candidate are the inside and the remote end, (rows,) bool each.
+class Reach(NamedTuple):
+    """How many segments of each recording are read before and after a window.
 
+    `added`: by how much the window is wider than was asked, ns; None: it is not known yet.
+    """
+
+    before: int = 1
+    after: int = 1
+    added: int | None = None
+
+    def wider(self, *, before: bool, after: bool) -> Reach:
+        """The next one, in the directions that are not enough."""
+        return self._replace(
+            before=self.before * _WIDENING_FACTOR if before else self.before,
+            after=self.after * _WIDENING_FACTOR if after else self.after,
+        )
+
+
+class Roles(NamedTuple):
+    """Who holds the public end in the rows of a table, (n,) each.
+
+    `rows`: the row.  A connection from the public address to the public address (hairpin NAT) has
+    two holders, so its row is there twice.
     `inbound`: the public end was called (DNAT): inside is reply_src, remote is orig_src.  Otherwise
     inside is orig_src, remote is orig_dst.
     `translated`: the inside end differs from the public end.
     """
 
+    rows: NDArray[np.intp]
     inbound: NDArray[np.bool_]
     translated: NDArray[np.bool_]
 
@@ -138,52 +170,120 @@ def answer(
     """Search the segments and folders `paths`; `now`: ns UTC.
 
     `live_folder`: where recorders that run publish their state; None: the usual one.  Raises
-    ArchiveError if there are no segments.
+    NoSegmentsError if there are no segments.
     """
-    states = evidence.live_states(live_folder)  # before the folder and the segments
-    listing = find.find(paths, spans=True)
-    if not listing.segments:
-        raise ArchiveError(f"{', '.join(paths)}: no segments here; is ctrecord running?")
-    chains = Chains(listing.spans)
-    before, after = 1, 1
-    while True:
-        selection = select(listing.spans, chains, who_query.since, who_query.until, before, after)
-        archive = _open(selection.paths, who_query)
-        try:
-            dumps = Dumps(archive)
-            losses: Losses = {}
-            routers, tables = _candidates_by_router(archive, who_query, dumps, losses)
-            if who_query.since > now:  # an open connection is no evidence for the future
-                tables = [one.take(np.flatnonzero(one["end"] != 0)) for one in tables]
-            start_outside, end_outside = _reach_outside(tables, dumps)
-            known = evidence.gather(archive.segments, chains, states, dumps=True, losses=losses)
-            scope = _scope(who_query)
-            start_outside |= needs_earlier(scope, known.recordings, now)
-            if not (start_outside and selection.more_before) and not (
-                end_outside and selection.more_after
-            ):
-                failed = [*_unreadable(listing), *archive.failed]
-                scope, verdict = _judge(archive, who_query, known, failed, now)
-                findings = [one for segment in archive.segments for one in segment.findings]
-                return Answer(
-                    tables,
-                    routers,
-                    frozenset(segment.header.host or "" for segment in archive.segments),
-                    verdict,
-                    scope,
-                    failed,
-                    findings,
-                    archive.copies,
-                    clocks(archive.segments, who_query.since, who_query.until),
-                    archive.query.stats,
-                    imported(archive.segments, _rests_from(tables, who_query), who_query.until),
-                )
-        finally:
-            archive.close()
-        if start_outside:
-            before *= _WIDENING_FACTOR
-        if end_outside:
-            after *= _WIDENING_FACTOR
+    with Asked(paths, now, live_folder) as asked:
+        return asked.answer(who_query)
+
+
+class Asked:
+    """An archive that is asked: its folders are read once, and each segment is opened once.
+
+    An answer does not depend on the questions before it.
+    """
+
+    def __init__(self, paths: list[str], now: int, live_folder: str | None = None) -> None:
+        """As `answer`."""
+        # The states are read before the folder, and that before the segments.
+        self._states, self._now = evidence.live_states(live_folder), now
+        listing = find.find(paths, spans=True)
+        if not listing.segments:
+            raise NoSegmentsError(f"{', '.join(paths)}: no segments here; is ctrecord running?")
+        self._unreadable = _unreadable(listing)
+        self._selector, self._pool = Selector(listing.spans), Pool()
+        self._receipts = evidence.Receipts()
+        self._uses: Uses = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._pool.trim(0)
+
+    def answer(self, who_query: WhoQuery) -> Answer:
+        """The answer to a question."""
+        found: Answer | Reach = Reach()
+        while isinstance(found, Reach):
+            found = self.attempt(who_query, found)
+        return found
+
+    def attempt(self, who_query: WhoQuery, reach: Reach) -> Answer | Reach:
+        """The answer, or how far to reach for it if `reach` is not enough."""
+        if who_query.add_clock_error:
+            if reach.added is None:
+                reach = reach._replace(added=self._clock_error(who_query))
+            who_query = who_query.widened(reach.added or 0)
+        archive, selection = self._open(who_query, reach)
+        found = _Found(archive, who_query, self._now)
+        known = evidence.gather(
+            archive.segments,
+            self._selector.chains,
+            self._states,
+            dumps=True,
+            losses=found.losses,
+            receipts=self._receipts,
+        )
+        scope = _scope(who_query)
+        before = found.start_outside or needs_earlier(scope, known.recordings, self._now)
+        after = found.end_outside
+        if (before and selection.more_before) or (after and selection.more_after):
+            self._pool.trim()
+            return reach.wider(before=before, after=after)
+        failed = [*self._unreadable, *archive.failed]
+        scope, verdict = judge_answer(
+            archive, who_query.public, scope, known, failed, self._now, self._uses
+        )
+        answer = Answer(
+            found.tables,
+            found.routers,
+            frozenset(segment.header.host or "" for segment in archive.segments),
+            verdict,
+            scope,
+            failed,
+            [one for segment in archive.segments for one in segment.findings],
+            archive.copies,
+            clocks(archive.segments, who_query.since, who_query.until),
+            archive.query.stats,
+            reach.added or 0,
+            segments_read(archive.segments),
+            is_recorded(scope, known.recordings),
+            tuple(
+                imported(archive.segments, _rests_from(found.tables, who_query), who_query.until)
+            ),
+        )
+        self._pool.trim()
+        return answer
+
+    def _open(self, who_query: WhoQuery, reach: Reach) -> tuple[Archive, Selection]:
+        """The segments to read, opened."""
+        selection = self._selector.select(
+            who_query.since, who_query.until, reach.before, reach.after
+        )
+        return open_archive(selection.paths, _needed(who_query), self._pool), selection
+
+    def _clock_error(self, who_query: WhoQuery) -> int:
+        """How far off the clocks were at most that recorded the span of a question, ns."""
+        archive, _ = self._open(who_query, Reach())
+        return clock_error_ns(clocks(archive.segments, who_query.since, who_query.until))
+
+
+class _Found:
+    """The candidates in the segments that were opened.
+
+    `routers`, `tables`: as in `Answer`.
+    `losses`: as of `list_connections`.
+    `start_outside`, `end_outside`: whether segments that were not opened may contain the start of a
+    candidate, or the end of one.
+    """
+
+    def __init__(self, archive: Archive, who_query: WhoQuery, now: int) -> None:
+        dumps = Dumps(archive)
+        self.losses: Losses = {}
+        routers, tables = _candidates_by_router(archive, who_query, dumps, self.losses)
+        if who_query.since > now:  # an open connection is no evidence for the future
+            tables = [one.take(np.flatnonzero(one["end"] != 0)) for one in tables]
+        self.routers, self.tables = routers, tables
+        self.start_outside, self.end_outside = _reach_outside(tables, dumps)
 
 
 def _rests_from(tables: list[Table], who_query: WhoQuery) -> int:
@@ -207,61 +307,19 @@ def _scope(who_query: WhoQuery) -> Scope:
     )
 
 
-def _judge(
-    archive: Archive,
-    who_query: WhoQuery,
-    known: Evidence,
-    failed: list[CtrecorderError],
-    now: int,
-) -> tuple[Scope, Verdict]:
-    """What the answer was judged by, and the verdict."""
-    scope = _scope(who_query)
-    unread = [*known.unread]
-    if failed:
-        detail = f"{count(len(failed), 'file')} could not be read"
-        unread.append(Hole(times.BEGIN, times.END, UNPROVED, detail=detail))
-    verdict = judge(scope, known.recordings, now, unread)
-    if verdict.proved:
-        return scope, verdict
-    translated = replace(scope, only_translated=True)
-    narrower = judge(translated, known.recordings, now, unread)
-    if narrower != verdict and _only_nat_gives_out(archive, who_query.public):
-        return translated, narrower
-    return scope, verdict
-
-
-def _only_nat_gives_out(archive: Archive, public: Term) -> bool:
-    """If the address is that of translated connections in what was read, and never a host's own."""
-    alone = Term(public.networks)
-    query = Query(events=EVERY_EVENT, terms=(alone,))
-    given = False
-    for kind in (Kind.EVENTS, Kind.CONNECTIONS):
-        asked = query.of_connections() if kind == Kind.CONNECTIONS else query
-        for batch in merge(archive.segments, ADDRESSES, asked, kind):
-            for table in batch.tables:
-                source, target, reply, answered = (
-                    _endpoint_is(table, endpoint, alone)
-                    for endpoint in (ORIG_SRC, ORIG_DST, REPLY_DST, REPLY_SRC)
-                )
-                if ((source & reply) | (target & answered)).any():
-                    return False
-                given = given or bool((reply & ~source).any())
-    return given
-
-
 def _unreadable(listing: find.FolderListing) -> list[CtrecorderError]:
     """Files that may contain candidates, and cannot be read."""
     foreign = [ArchiveError(f"{path}: not a segment of ctrecorder") for path in listing.foreign]
     return [*foreign, *(ArchiveError(why) for _, why in listing.unreadable)]
 
 
-def _open(paths: list[str], who_query: WhoQuery) -> Archive:
-    """Open the segments, with a query for all records of flows with the public and remote end."""
+def _needed(who_query: WhoQuery) -> Query:
+    """A query for all records of flows with the public and the remote end."""
     public, to = who_query.public, who_query.to
     terms = [Term(public.networks, public.ports, (REPLY_DST, ORIG_DST))]
     if to is not None:
-        terms.append(Term(to.networks, to.ports, (ORIG_SRC, ORIG_DST)))
-    return open_archive(paths, Query(protocols=who_query.protocols, terms=tuple(terms)))
+        terms.append(Term(to.networks, to.ports, (ORIG_SRC, ORIG_DST, REPLY_SRC)))
+    return Query(protocols=who_query.protocols, terms=tuple(terms))
 
 
 def _candidates_by_router(
@@ -287,7 +345,8 @@ def _candidates(
     archive: Archive, who_query: WhoQuery, dumps: Dumps, losses: Losses
 ) -> Iterator[Table]:
     """The connections that held the public end in the window, with the wanted remote end."""
-    for batch in list_connections(archive, COLUMNS, losses=losses):
+    window = who_query.since, who_query.until
+    for batch in list_connections(archive, COLUMNS, losses=losses, window=window):
         for table in batch.tables:
             wanted = _overlaps(table, who_query, dumps) & _has_ends(table, who_query)
             if wanted.any():
@@ -317,28 +376,39 @@ def _overlaps(table: Table, who_query: WhoQuery, dumps: Dumps) -> NDArray[np.boo
     return overlaps
 
 
-def _has_ends(table: Table, who_query: WhoQuery) -> NDArray[np.bool_]:
-    """(rows,): which have the public end as a holder has it, and the remote end opposite to it."""
+def _sides(table: Table, who_query: WhoQuery) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(rows,) each: where the public end is that of who opened the connection, and where it was
+    called; with the wanted remote end opposite to it.
+    """
     outbound = _endpoint_is(table, REPLY_DST, who_query.public)
     inbound = _endpoint_is(table, ORIG_DST, who_query.public)
-    if who_query.to is not None:
-        outbound &= _endpoint_is(table, ORIG_DST, who_query.to)
-        inbound &= _endpoint_is(table, ORIG_SRC, who_query.to)
+    if (to := who_query.to) is not None:
+        outbound &= _endpoint_is(table, ORIG_DST, to) | _endpoint_is(table, REPLY_SRC, to)
+        inbound &= _endpoint_is(table, ORIG_SRC, to)
+    return outbound, inbound
+
+
+def _has_ends(table: Table, who_query: WhoQuery) -> NDArray[np.bool_]:
+    """(rows,): which have the public end as a holder has it, and the remote end opposite to it."""
+    outbound, inbound = _sides(table, who_query)
     return outbound | inbound
 
 
 def roles(table: Table, who_query: WhoQuery) -> Roles:
-    """The roles of the ends of each candidate in `table`."""
-    outbound = _endpoint_is(table, REPLY_DST, who_query.public)
-    if who_query.to is not None:
-        outbound &= _endpoint_is(table, ORIG_DST, who_query.to)
-    source_translated = _differ(table, "orig_src", "reply_dst") | _differ(
-        table, "orig_sport", "reply_dport"
+    """Who holds the public end in the candidates `table`."""
+    outbound, inbound = map(np.flatnonzero, _sides(table, who_query))
+    is_icmp = np.isin(table["l4proto"], (uapi.IPPROTO_ICMP, uapi.IPPROTO_ICMPV6))
+    # Of ICMP the id can be translated: it is the source's port column of both tuples.
+    answered = np.where(is_icmp, table["reply_sport"], table["reply_dport"])
+    source_translated = _differ(table, "orig_src", "reply_dst") | (table["orig_sport"] != answered)
+    target_translated = _differ(table, "orig_dst", "reply_src") | (
+        _differ(table, "orig_dport", "reply_sport") & ~is_icmp
     )
-    target_translated = _differ(table, "orig_dst", "reply_src") | _differ(
-        table, "orig_dport", "reply_sport"
+    return Roles(
+        np.concatenate([outbound, inbound]),
+        np.repeat([False, True], [len(outbound), len(inbound)]),
+        np.concatenate([source_translated[outbound], target_translated[inbound]]),
     )
-    return Roles(~outbound, np.where(outbound, source_translated, target_translated))
 
 
 def _endpoint_is(table: Table, endpoint: tuple[str, str], term: Term) -> NDArray[np.bool_]:

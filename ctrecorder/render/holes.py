@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ctrecorder import labels, times
@@ -30,20 +30,30 @@ _DETAILED = {"not-recording", "damaged", "no-events", "not-tracked", "notrack", 
 _KNOWN = frozenset(REASONS) - _DETAILED
 
 
-def describe(hole: CoverageHole, *, utc: bool) -> str:
-    """One line for a hole: how many events are missing, from when to when, and why."""
-    reason = REASONS.get(hole.reason, _WORDS.get(hole.reason, hole.reason))
+def describe(
+    hole: CoverageHole, *, utc: bool = False, stamp: Callable[[int], str] | None = None
+) -> str:
+    """One line for a hole: how many events are missing, from when to when, and why.
+
+    `stamp`: a time as text, with its zone; None: as in a listing, in UTC if `utc`, else local.
+    """
+    words = reason(hole.reason)
     if hole.detail and hole.reason not in _KNOWN:
-        reason += f" ({hole.detail})"
+        words += f" ({hole.detail})"
     narrow = "".join(f", only {part}" for part in _narrow(hole))
     if hole.reason in _NOT_RECORDING:
-        return f"not recording {_span(hole, utc)}{narrow}: {reason}"
+        return f"not recording {_span(hole, utc, stamp)}{narrow}: {words}"
     if hole.reason in _UNCERTAIN:
-        return f"not proved {_span(hole, utc)}{narrow}: {reason}"
+        return f"not proved {_span(hole, utc, stamp)}{narrow}: {words}"
     lost = "events lost"
     if hole.lost is not None:
         lost = f"{'at least ' if hole.at_least else ''}{count(hole.lost, 'event')} lost"
-    return f"gap: {lost} {_span(hole, utc)}{narrow}: {reason}"
+    return f"gap: {lost} {_span(hole, utc, stamp)}{narrow}: {words}"
+
+
+def reason(name: str) -> str:
+    """The reason of a hole in words; a newer one is its name."""
+    return REASONS.get(name, _WORDS.get(name, name))
 
 
 def as_json(hole: CoverageHole, since: int, until: int) -> dict[str, Any]:
@@ -77,12 +87,15 @@ def _narrow(hole: CoverageHole) -> list[str]:
     return [part for part in parts if part]
 
 
-def _span(hole: CoverageHole, utc: bool) -> str:
-    zone = " UTC" if utc else ""
+def _span(hole: CoverageHole, utc: bool, stamp: Callable[[int], str] | None) -> str:
+    zone = " UTC" if utc and stamp is None else ""
+    start, end = (
+        times.text(ns, utc=utc) if stamp is None else stamp(ns) for ns in (hole.start, hole.end)
+    )
     if hole.start == times.BEGIN and hole.end == times.END:
         return "at any time"
     if hole.start == times.BEGIN:
-        return f"until {times.text(hole.end, utc=utc)}{zone}"
+        return f"until {end}{zone}"
     if hole.end == times.END:
-        return f"from {times.text(hole.start, utc=utc)}{zone} on"
-    return f"from {times.text(hole.start, utc=utc)} to {times.text(hole.end, utc=utc)}{zone}"
+        return f"from {start}{zone} on"
+    return f"from {start} to {end}{zone}"

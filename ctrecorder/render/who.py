@@ -1,4 +1,4 @@
-"""The connections that held an address, for `ctlist --who`, as lines or JSON.
+"""The connections that held an address, for `ctwho`, as lines or JSON.
 
 Pure.  There are few of them, so one object a row is fast enough.
 """
@@ -6,8 +6,7 @@ Pure.  There are few of them, so one object a row is fast enough.
 from __future__ import annotations
 
 import ipaddress
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -15,70 +14,85 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder import labels, times, uapi
-from ctrecorder.columns import Source, Table
+from ctrecorder.columns import Source, Table, bits
 from ctrecorder.terminal import printable
 
-_ENDS = {
-    "inside": ("orig_src", "orig_sport"),
-    "public": ("reply_dst", "reply_dport"),
-    "remote": ("orig_dst", "orig_dport"),
-}
-_INBOUND_ENDS = {
-    "inside": ("reply_src", "reply_sport"),
-    "public": ("orig_dst", "orig_dport"),
-    "remote": ("orig_src", "orig_sport"),
-}
+_ORIG_SRC, _ORIG_DST = ("orig_src", "orig_sport"), ("orig_dst", "orig_dport")
+_REPLY_SRC, _REPLY_DST = ("reply_src", "reply_sport"), ("reply_dst", "reply_dport")
+# Inside, public and remote end, and the remote end as it is behind DNAT.
+_OUTBOUND = (_ORIG_SRC, _REPLY_DST, _ORIG_DST, _REPLY_SRC)
+_INBOUND = (_REPLY_SRC, _ORIG_DST, _ORIG_SRC, _ORIG_SRC)
+# The id of ICMP is in the column of the source's port; the type and code are in the other one.
+_ICMP_ID = {_REPLY_DST: "reply_sport", _ORIG_DST: "orig_sport"}
 # Two routers of a pair take their time from one source, or from each other.
 _CLOCKS_NS = times.SECOND
-_WITHOUT_PORTS = (uapi.IPPROTO_ICMP, uapi.IPPROTO_ICMPV6)
+_ICMP = (uapi.IPPROTO_ICMP, uapi.IPPROTO_ICMPV6)
+
+
+class End(NamedTuple):
+    """One end of a connection.  `port`: of ICMP the id; None: the protocol has no ports."""
+
+    address: str
+    port: int | None
 
 
 class Holder(NamedTuple):
     """A connection that held the address.
 
-    inside, public, remote: address and port; for ICMP, the id in place of the port.
+    remote: as the opener of the connection called it.  behind: what it is after DNAT, if that
+    differs; else equal to `remote`.
     start, end: ns UTC; 0: unknown.
-    zone: of connection tracking.
+    zone, mark: of connection tracking.
     routers: the hosts that recorded it.
     """
 
     l4proto: int
-    inside: tuple[str, int]
-    public: tuple[str, int]
-    remote: tuple[str, int]
+    inside: End
+    public: End
+    remote: End
+    behind: End
     inbound: bool
     translated: bool
+    zone: int
+    mark: int
     start: int
     start_source: int
     end: int
     end_source: int
-    zone: int
     routers: tuple[str, ...]
 
 
 def holders(
-    table: Table, inbound: NDArray[np.bool_], translated: NDArray[np.bool_], router: str = ""
+    table: Table,
+    rows: NDArray[np.intp],
+    inbound: NDArray[np.bool_],
+    translated: NDArray[np.bool_],
+    router: str = "",
 ) -> Iterator[Holder]:
-    """The rows of `table`, which `router` recorded, as Holders."""
-    for row in range(len(table)):
-        ends = {
-            name: _end(table, row, end)
-            for name, end in (_INBOUND_ENDS if inbound[row] else _ENDS).items()
-        }
-        names = ("start", "start_source", "end", "end_source", "zone")
-        start, start_source, end, end_source, zone = (int(table[name][row]) for name in names)
+    """The `rows` of `table`, which `router` recorded, as Holders."""
+    names = ("zone", "mark", "start", "start_source", "end", "end_source")
+    for number, row in enumerate(map(int, rows)):
+        called, is_translated = bool(inbound[number]), bool(translated[number])
+        inside, public, remote, behind = (
+            _end(table, row, end) for end in (_INBOUND if called else _OUTBOUND)
+        )
+        if int(table["l4proto"][row]) in _ICMP:  # the id is that of who sent the first packet
+            remote, behind = (end._replace(port=None) for end in (remote, behind))
+        zone, mark, start, start_source, end, end_source = (int(table[name][row]) for name in names)
         yield Holder(
             int(table["l4proto"][row]),
-            ends["inside"],
-            ends["public"],
-            ends["remote"],
-            bool(inbound[row]),
-            bool(translated[row]),
+            inside,
+            public,
+            remote,
+            behind,
+            called,
+            is_translated,
+            zone,
+            mark,
             start,
             start_source,
             end,
             end_source,
-            zone,
             (router,),
         )
 
@@ -91,7 +105,7 @@ def joined(found: Iterable[Holder]) -> list[Holder]:
     """
     flows: dict[tuple[object, ...], list[Holder]] = {}
     for one in sorted(found, key=lambda one: one.start or one.end):
-        key = one[: one._fields.index("start")] + (one.zone,)
+        key = one[: one._fields.index("start")]
         same = flows.setdefault(key, [])
         for number, other in enumerate(same):
             if not set(one.routers) & set(other.routers) and _overlap(one, other):
@@ -119,7 +133,7 @@ def _as_one(first: Holder, second: Holder) -> Holder:
     )
 
 
-def _end(table: Table, row: int, end: tuple[str, str]) -> tuple[str, int]:
+def _end(table: Table, row: int, end: tuple[str, str]) -> End:
     address, port = end
     raw = table[address][row : row + 1].tobytes()
     number = (
@@ -127,42 +141,60 @@ def _end(table: Table, row: int, end: tuple[str, str]) -> tuple[str, int]:
         if table.family == uapi.AF_INET6
         else ipaddress.IPv4Address(int.from_bytes(raw, "little"))
     )
-    return str(number), int(table[port][row])
+    if int(table["l4proto"][row]) in _ICMP:
+        port = _ICMP_ID.get(end, port)
+    is_known = int(table["present"][row]) & bits([port])
+    return End(str(number), int(table[port][row]) if is_known else None)
 
 
-def text(one: Holder, *, utc: bool, named: bool = False) -> str:
-    """ "10.0.0.5:51234 held 192.0.2.1:40000 (tcp) from TIME (kernel) to TIME (kernel), to
-    203.0.113.9:443".  `named`: with the routers.
+def lines(one: Holder, stamp: Callable[[int], str], *, named: bool = False) -> list[str]:
+    """The protocol and the ends, then from when to when.  `stamp`: a time as text.  `named`: with
+    the routers.
     """
-    inside, public, remote = (
-        _joined(one.l4proto, end) for end in (one.inside, one.public, one.remote)
+    inside, public, remote, behind = (
+        end_text(one.l4proto, end) for end in (one.inside, one.public, one.remote, one.behind)
     )
-    held = f"{inside} held {public}" if one.translated else f"{public} (not translated)"
-    held += f" in zone {one.zone}" if one.zone else ""
     way = "called by" if one.inbound else "to"
-    begun = f"from {_moment(one.start, one.start_source, 'its beginning (not recorded)', utc)}"
-    ended = f"to {_moment(one.end, one.end_source, 'its end (not recorded, or still open)', utc)}"
+    held = f"{inside} as {public}" if one.translated else f"{inside} (not translated)"
+    through = f", which is {behind}" if behind != remote else ""
     by = printable(f"; recorded by {' and '.join(one.routers)}") if named else ""
-    return f"{held} ({labels.protocol(one.l4proto)}) {begun} {ended}, {way} {remote}{by}"
+    return [
+        f"{labels.protocol(one.l4proto)}: {held}",
+        f"  {way} {remote}{through}{by}",
+        f"  {began(one.start, one.start_source, stamp)}",
+        f"  {ended(one.end, one.end_source, stamp)}",
+    ]
 
 
-def _joined(l4proto: int, end: tuple[str, int]) -> str:
-    address, port = end
-    if l4proto in _WITHOUT_PORTS:
-        return address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+def end_text(l4proto: int, end: End) -> str:
+    """ "192.0.2.1:80", "[2001:db8::1]:80"; of ICMP "192.0.2.1 id 4711"."""
+    if end.port is None:
+        return end.address
+    if l4proto in _ICMP:
+        return f"{end.address} id {end.port}"
+    return f"[{end.address}]:{end.port}" if ":" in end.address else f"{end.address}:{end.port}"
 
 
-def _moment(ns: int, source: int, unknown: str, utc: bool) -> str:
+def began(ns: int, source: int, stamp: Callable[[int], str]) -> str:
+    """ "from TIME (kernel)"."""
+    return f"from {_moment(ns, source, 'its beginning (not recorded)', stamp)}"
+
+
+def ended(ns: int, source: int, stamp: Callable[[int], str]) -> str:
+    """ "to TIME (kernel)"."""
+    return f"to   {_moment(ns, source, 'its end (not recorded, or still open)', stamp)}"
+
+
+def _moment(ns: int, source: int, unknown: str, stamp: Callable[[int], str]) -> str:
     if source == Source.UNKNOWN:
         return unknown
     if source == Source.BOUND:
-        return f"at or before {times.text(ns, utc=utc)} (a dump of the table)"
-    return f"{times.text(ns, utc=utc)} ({labels.SOURCES.get(source, str(source))})"
+        return f"at or before {stamp(ns)} (a dump of the table)"
+    return f"{stamp(ns)} ({labels.SOURCES.get(source, str(source))})"
 
 
-def as_json(one: Holder, *, named: bool = False) -> str:
-    """One JSON object; `named`: with the routers.
+def as_json(one: Holder, *, named: bool = False) -> dict[str, Any]:
+    """One object for json.dumps(); `named`: with the routers.
 
     Times are RFC 3339 in UTC, null if unknown.  `start_source` and `end_source` name the source of
     each time.
@@ -172,24 +204,26 @@ def as_json(one: Holder, *, named: bool = False) -> str:
         "direction": "in" if one.inbound else "out",
         "translated": one.translated,
     }
-    if one.zone:
-        facts["zone"] = one.zone
+    facts |= {name: getattr(one, name) for name in ("zone", "mark") if getattr(one, name)}
     if named:
         facts["recorded_by"] = list(one.routers)
     for name in ("inside", "public", "remote"):
-        address, port = getattr(one, name)
-        facts[name] = (
-            {"address": address}
-            if one.l4proto in _WITHOUT_PORTS
-            else {"address": address, "port": port}
-        )
+        facts[name] = _end_json(one.l4proto, getattr(one, name))
+    if one.behind != one.remote:
+        facts["remote_behind"] = _end_json(one.l4proto, one.behind)
     for name, ns, source in (
         ("start", one.start, one.start_source),
         ("end", one.end, one.end_source),
     ):
         facts[name] = rfc3339(ns) if source != Source.UNKNOWN else None
         facts[f"{name}_source"] = labels.SOURCES.get(source, str(source))
-    return json.dumps(facts)
+    return facts
+
+
+def _end_json(l4proto: int, end: End) -> dict[str, Any]:
+    if end.port is None:
+        return {"address": end.address}
+    return {"address": end.address, "id" if l4proto in _ICMP else "port": end.port}
 
 
 def rfc3339(ns: int) -> str:

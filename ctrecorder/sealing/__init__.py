@@ -9,6 +9,7 @@ SHOWN = (
     "imported.imported",
     "imported.line_of",
     "imported.lines_of",
+    "ledgerfile.read_ledger",
     "live.LiveSeals",
     "locate.any_key",
     "locate.configured_state",

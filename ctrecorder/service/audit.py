@@ -1,4 +1,4 @@
-"""An entry in the journal for each query of ctlist: who asked what, and why.
+"""An entry in the journal for each query of ctlist and ctwho: who asked what, and why.
 
 The journal (or syslog) adds the time and the user that sent the entry.  This records honest users
 only: a user who can read the segments can read them with another program too.
@@ -25,8 +25,9 @@ _MAX_TEXT_CHARS = 4096
 
 @dataclass
 class Audit:
-    """One query.
+    """One query of `command`.
 
+    `case`: its case.  `letter`: the SHA-256 of the letter that asks.
     `rows`: the number of rows written so far.  `written`: whether all were written (the reader of a
     pipe may stop earlier).  `verdict`: of the answer, as it was shown; "": nothing was judged.
     `proved`: the verdict says that the answer is complete.
@@ -35,6 +36,9 @@ class Audit:
     setting: str
     arguments: Sequence[str]
     reason: str | None
+    command: str = "ctlist"
+    case: str | None = None
+    letter: str = ""
     rows: int = 0
     written: bool = False
     verdict: str = ""
@@ -53,7 +57,7 @@ class Audit:
             return
         from ctrecorder.service.log import Log  # the answer does not wait for it
 
-        with Log("ctlist") as log:
+        with Log(self.command) as log:
             self._send(log)
 
     def _send(self, log: Log) -> None:
@@ -62,9 +66,12 @@ class Audit:
         uid, login = login_user()
         query = shlex.join(self.arguments)[:_MAX_TEXT_CHARS] or "everything"
         reason = (self.reason or "")[:_MAX_TEXT_CHARS] or "none"
+        case = (self.case or "")[:_MAX_TEXT_CHARS] or "none"
+        letter = self.letter or "none"
         rows = f"{self.rows} rows" + ("" if self.written else ", not all were written")
         verdict = self.verdict or "not judged"
         text = f"{login} (uid {uid}) asked: {query}; reason: {reason}; {rows}; {verdict}"
+        text += f"; case: {case}" if self.case else ""
         log.send(
             messages.QUERY,
             text,
@@ -75,4 +82,6 @@ class Audit:
             rows=self.rows,
             complete=self.written and self.proved,
             verdict=verdict,
+            case=case,
+            letter=letter,
         )

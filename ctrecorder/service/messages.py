@@ -332,10 +332,10 @@ HOLD = Message(
 QUERY = Message(
     "bb65c97f39954d63ade3a70b4c8fc6ef",
     NOTICE,
-    ("uid", "login", "query", "reason", "rows", "complete", "verdict"),
+    ("uid", "login", "query", "reason", "rows", "complete", "verdict", "case", "letter"),
     "The log was queried by {login}",
     "User {login} (uid {uid}) asked: {query}. The reason: {reason}. The answer had {rows} rows. "
-    "The verdict on it: {verdict}.",
+    "The verdict on it: {verdict}. The case: {case}; the SHA-256 of the letter: {letter}.",
     evidence=True,
 )
 FAILED = Message(

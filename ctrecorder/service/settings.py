@@ -119,7 +119,7 @@ _RECORD = (
         "yes or no",
         "Record the table of open connections at the start, at each new segment and after a loss.",
         "This recovers connections that a loss hid, and makes each segment complete by itself. "
-        "With no, ctlist --who cannot give a complete answer.",
+        "With no, ctwho cannot prove an answer.",
         values.switch,
     ),
     Setting(

@@ -47,7 +47,7 @@ LATE = archive_flows.BEGIN // SECOND + 60 * 86_400
 PEER_FLOWS = 10_000_000
 # What the C program's page gives as a figure: so many events in 34 MB with xz.
 SEED_EVENTS, SEED_MBYTES = 6_248_471, 26
-CTLIST = CHECKOUT / "bin/ctlist"
+CTLIST, CTWHO = CHECKOUT / "bin/ctlist", CHECKOUT / "bin/ctwho"
 # NetFlow v5: what a packet holds, and how many may be on their way in the socket's buffer.
 V5_HEADER, V5_RECORD, V5_FLOWS = struct.Struct(">HHIIIIBBH"), 48, 30
 
@@ -138,7 +138,7 @@ def pair_and_encode(path: Path) -> float:
 
 
 def questions(report: Report, folder: Path) -> None:
-    """--who and searches over 90 days."""
+    """ctwho and searches over 90 days."""
     report.heading(
         f"An archive of {DAYS * A_DAY:,} connections over {DAYS} days, in {DAYS * 24:,} segments"
     )
@@ -152,12 +152,12 @@ def questions(report: Report, folder: Path) -> None:
     report.note(f"{size / 1e6:.0f} MB; flows that are made up; a first run warms the caches")
     for what, query in (
         ("somebody", somebody(days / f"{60 * 24 + 10:05}.ctlog")),
-        ("nobody", ["192.0.2.1:2077", "--at", f"@{LATE}"]),
+        ("nobody", ["192.0.2.1:2077", f"@{LATE}"]),
     ):
-        command = [CTLIST, "--who", *query, days]
+        command = [CTWHO, *query, "--trust-clock", "-d", days]
         found = [timed(command, folder / "out", None, (0, 1)) for _ in range(ROUNDS + 1)]
-        assert ("nobody" in (folder / "out").read_text()) == (what == "nobody")
-        show(report, f"ctlist --who, {what}, from start to answer", found[1:], most=0.6)
+        assert ("NOBODY" in (folder / "out").read_text()) == (what == "nobody")
+        show(report, f"ctwho, {what}, from start to answer", found[1:], most=0.6)
         report.figure("CPU of it", statistics.median(cost.cpu for cost in found[1:]), "s")
         report.figure(
             "peak memory of it", max(cost.peak_kbytes for cost in found) / 1024, "MiB", most=200
@@ -196,7 +196,6 @@ def somebody(path: Path) -> list[str]:
     )
     return [
         f"{dotted(table['reply_dst'][row])}:{table['reply_dport'][row]}",
-        "--at",
         f"@{int(table['start'][row]) // SECOND}",
     ]
 

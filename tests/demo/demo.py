@@ -135,7 +135,7 @@ def demonstrate(lab: Lab, folder: Path) -> None:
 
     at = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(moment))
     title(f"6. Someone complains of {PUBLIC} port {port}, at {at[11:]}. Who was it?")
-    run("ctlist", "--who", f"{PUBLIC}:{port}", "--at", at, "--tolerance", 1, log)
+    run("ctwho", f"{PUBLIC}:{port}", at, "--trust-clock", "-d", log)
 
     title("7. Is the log whole, and has nobody changed it?")
     run("cttest", log)

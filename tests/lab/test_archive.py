@@ -1,4 +1,4 @@
-"""The archive of a real router: squeezed, it says what it said before; --who finds all who held a
+"""The archive of a real router: squeezed, it says what it said before; ctwho finds all who held a
 public port, and no one else.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.listeners import ConntrackE, Recorder, ctlist, listed
+from tests.support.listeners import ConntrackE, Recorder, ctwho, listed
 from tests.support.router import (
     CHECKOUT,
     INSIDE,
@@ -73,23 +73,11 @@ CLEAR = 0.5
 def who(
     folder: Path, public: str, at: float, *options: str, code: int = 0
 ) -> list[dict[str, object]]:
-    """The candidates; the log must be complete."""
-    done = ctlist(
-        "--who",
-        public,
-        "--at",
-        f"@{at:.3f}",
-        "--tolerance",
-        "0.2",
-        "--format",
-        "json",
-        *options,
-        folder,
-        code=code,
-    )
-    *candidates, whole = map(json.loads, done.stdout.splitlines())
-    assert whole["complete"], whole
-    return candidates
+    """The connections of all persons; the log must be complete."""
+    asked = (public, f"@{at:.3f}", "--tolerance", "0.2", "--format", "json", "--connections")
+    found = json.loads(ctwho(*asked, *options, "-d", folder, code=code).stdout)
+    assert found["complete"] is True, found
+    return [flow for person in found["persons"] for flow in person["flows"]]
 
 
 def end(candidate: dict[str, object], name: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.listeners import Recorder, Row, ctlist, difference, listed, side
+from tests.support.listeners import Recorder, Row, ctwho, difference, listed, side
 from tests.support.router import (
     CHECKOUT,
     INSIDE,
@@ -55,14 +55,14 @@ def connections(*folders: Path) -> Counter[tuple[str, ...]]:
 
 
 def holders(at: float, *folders: Path) -> Counter[tuple[str, ...]]:
-    """Who held the router's public address, by --who."""
-    asked = ("--who", PUBLIC, "--at", f"@{at:.3f}", "--tolerance", 60, "--format", "json")
-    done = ctlist(*asked, *folders, code=None)
-    rows: list[Row] = [json.loads(line) for line in done.stdout.splitlines()]
+    """Who held the router's public address, by ctwho."""
+    asked = (PUBLIC, f"@{at:.3f}", "--tolerance", 60, "--format", "json", "--connections")
+    paths = [word for folder in folders for word in ("-d", folder)]
+    persons = json.loads(ctwho(*asked, *paths, code=None).stdout)["persons"]
+    rows: list[Row] = [flow for person in persons for flow in person["flows"]]
     return Counter(
         (row["protocol"], str(row["inside"]), str(row["remote"]), str(row["public"]))
         for row in rows
-        if "inside" in row
     )
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import multiprocessing
 import os
 import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 from ctrecorder.connections.unheard import QUEUED_NS
 from ctrecorder.segment.reader import Segment
 from ctrecorder.times import SECOND
-from tests.support.listeners import Recorder, listed
+from tests.support.listeners import Recorder, ctwho, listed
 from tests.support.proofs import proofs_of, sampled_proofs_of
 from tests.support.router import (
     CHECKOUT,
@@ -180,6 +182,12 @@ def ask(*arguments: object) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+def who(*arguments: object) -> tuple[int, dict[str, Any]]:
+    """Exit code and answer of ctwho."""
+    done = ctwho(*arguments, code=None)
+    return done.returncode, json.loads(done.stdout)
+
+
 def test_the_recorder_notices_by_itself(lab: Lab, tmp_path: Path) -> None:
     """Its GAP makes an answer about a hidden address not complete, also when it is squeezed.
 
@@ -215,13 +223,13 @@ def test_the_recorder_notices_by_itself(lab: Lab, tmp_path: Path) -> None:
     recorder.stop()
     assert recorder.log.count(UNHEARD) == 1
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(hidden // SECOND))
-    who = ("--who", f"{PUBLIC}:30007", "--at", when, "--utc", log)
-    code, text = ask(*who)
-    assert code == 3, text
-    assert "not complete: 1 hole\n" in text, text
-    assert "connections were not reported, as a table dump shows" in text
+    asked = (f"{PUBLIC}:30007", when, "--utc", "--format", "json", "-d", log)
+    code, found = who(*asked)
+    assert code == 3, found
+    (hole,) = found["holes"]
+    assert (hole["reason"], hole["at_least"]) == ("unheard", True)
     subprocess.run([CHECKOUT / "bin/ctsqueeze", log], check=True, capture_output=True, timeout=60)
-    assert ask(*who) == (code, text)
+    assert who(*asked)[1]["holes"] == [hole]
     code, text = ask("-s", "--strict", log)
     assert code == 3, text
     with Segment(str(second)) as two:

@@ -16,7 +16,7 @@ from ctrecorder.kernel.decoder import Decoder
 from ctrecorder.kernel.sockets import EventSocket
 from ctrecorder.segment.reader import Segment
 from ctrecorder.watch.watcher import Look, Watcher
-from tests.support.listeners import Recorder, ctlist
+from tests.support.listeners import Recorder, ctwho
 from tests.support.router import RULES, Lab, wait_until
 
 MIB = 1 << 20
@@ -436,8 +436,8 @@ def test_what_was_hidden_is_a_hole_of_the_recording(tmp_path: Path) -> None:
     assert gaps[-1].end > seen * 1e9
 
     def exit_code(moment: float) -> int:
-        asked = ("--who", "10.9.9.9:1", "--tolerance", 0.2, "--at", f"@{moment:.3f}")
-        return ctlist(*asked, tmp_path / "log", code=None).returncode
+        asked = ("10.9.9.9:1", f"@{moment:.3f}", "--tolerance", 0.2, "-d", tmp_path / "log")
+        return ctwho(*asked, code=None).returncode
 
     assert exit_code((hidden + seen) / 2) == 3
     assert exit_code(gaps[-1].end / 1e9 + 1) == 1

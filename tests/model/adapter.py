@@ -1,7 +1,7 @@
 """The only module that knows how to ask the product and how to read its answer.
 
-A question is put as a command line of ctlist, and answered in JSON.  `Worker` is one long-lived
-process that runs that command again and again in itself; `command_line` runs bin/ctlist.
+A question is put as a command line of ctwho, and answered in JSON.  `Worker` is one long-lived
+process that runs that command again and again in itself; `command_line` runs bin/ctwho.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ End = tuple[str, int]
 
 COMPLETE, NOT_COMPLETE, NOT_YET = "complete", "not complete", "not yet"
 VERSION_1, FAILED = "version 1.0", "failed"
+# Verdicts where nobody is known, and it is not proved that there is nobody.
+NOBODY = ("NOBODY KNOWN (not proved)", "NOT RECORDED", "NOT YET", "NO LONGER KEPT")
 # Sources of exact times.  A time from any other source is a bound, or unknown.
 EXACT = ("kernel", "receipt", "received")
 
@@ -62,25 +64,26 @@ def arguments(
     to: End | None = None,
     protocol: str | None = None,
 ) -> list[str]:
-    """The arguments for ctlist.  `at`: ns, the beginning of the microsecond that is asked about.
+    """The arguments for ctwho.  `at`: ns, the beginning of the microsecond that is asked about.
     `tolerance`: ns, before and after.
     """
     moment = datetime.fromtimestamp(at // SECOND, UTC)
+    # The clock of this machine may be nobody's: the truth of the model is from the same clock.
     words = [
-        "--who",
         _end(public),
-        "--at",
         f"{moment:%Y-%m-%dT%H:%M:%S}.{at % SECOND // 1000:06}Z",
         "--tolerance",
         f"{tolerance / SECOND:.6f}",
         "--format",
         "json",
+        "--connections",
+        "--trust-clock",
     ]
     if to is not None:
         words += ["--to", _end(to)]
     if protocol is not None:
         words += ["--proto", protocol]
-    return [*words, *map(str, folders)]
+    return [*words, *(word for folder in folders for word in ("-d", str(folder)))]
 
 
 def _end(end: End) -> str:
@@ -88,33 +91,30 @@ def _end(end: End) -> str:
 
 
 def read(code: int, out: str, err: str) -> Answer:
-    """The answer that ctlist printed."""
+    """The answer that ctwho printed."""
     text = f"{out}{err}(exit {code})"
     try:
-        lines = [json.loads(line) for line in out.splitlines()]
+        found = json.loads(out)
     except ValueError:
         return Answer(FAILED, code=code, text=text)
-    if not lines or "complete" not in lines[-1]:
-        return Answer(FAILED, code=code, text=text)
-    last = lines[-1]
-    holes = last.get("holes", last.get("gaps", []))
-    candidates = [_candidate(line) for line in lines[:-1] if line["protocol"] in PROTOCOLS]
-    return Answer(_state(last, code, len(lines) - 1, holes), candidates, holes, code, text)
+    flows = [flow for person in found["persons"] for flow in person["flows"]]
+    candidates = [_candidate(flow) for flow in flows if flow["protocol"] in PROTOCOLS]
+    return Answer(_state(found, code), candidates, found["holes"], code, text)
 
 
-def _state(last: dict[str, Any], code: int, named: int, holes: list[dict[str, Any]]) -> str:
-    """What the last line states; FAILED if its parts or the exit code contradict each other."""
-    complete, verdict = last["complete"], last.get("verdict")
-    if verdict is None:  # before there was a verdict: true, false, or null for C files
-        return COMPLETE if complete is True else NOT_COMPLETE
-    if verdict.startswith("complete as far"):
+def _state(found: dict[str, Any], code: int) -> str:
+    """How complete the answer is; FAILED if its parts or the exit code contradict each other."""
+    complete, verdict, persons = found["complete"], found["verdict"], len(found["persons"])
+    if complete == "version 1.0":
         return VERSION_1
-    if verdict == COMPLETE:
-        agrees = complete is True and code == (0 if named else 1)
-    else:
-        # Code 2 if a file could not be read; the holes tell why it is not complete.
-        agrees = complete is False and code in (2, 3) and (verdict == NOT_YET or bool(holes))
-    return verdict if agrees and verdict in (COMPLETE, NOT_COMPLETE, NOT_YET) else FAILED
+    if complete is True:
+        agrees = verdict == ("NOBODY", "ONE", "SEVERAL")[min(persons, 2)] and code == (not persons)
+        return COMPLETE if agrees else FAILED
+    # Code 2 if a file could not be read; the holes tell why it is not complete.
+    words = [("ONE KNOWN (not proved)",), ("SEVERAL",)][min(persons, 2) - 1] if persons else NOBODY
+    if complete is not False or verdict not in words or code not in (2, 3) or not found["holes"]:
+        return FAILED
+    return NOT_YET if "complete_until" in found else NOT_COMPLETE
 
 
 def _candidate(line: dict[str, Any]) -> Candidate:
@@ -136,9 +136,9 @@ def _moment(line: dict[str, Any], name: str) -> int | None:
 
 
 def command_line(words: list[str], environment: dict[str, str]) -> Answer:
-    """bin/ctlist as an operator runs it."""
+    """bin/ctwho as an operator runs it."""
     done = subprocess.run(
-        [str(CHECKOUT / "bin/ctlist"), *words],
+        [str(CHECKOUT / "bin/ctwho"), *words],
         capture_output=True,
         text=True,
         timeout=120,
@@ -180,7 +180,7 @@ class Worker:
 def serve() -> None:
     """The worker's loop: a line of JSON with arguments in, a line with code, stdout, stderr out."""
     sys.path.insert(0, str(CHECKOUT))
-    from ctrecorder.cli import ctlist
+    from ctrecorder.cli import ctwho
 
     # The command writes to descriptor 1 itself.
     replies = os.fdopen(os.dup(1), "w")
@@ -192,7 +192,7 @@ def serve() -> None:
         errors = io.StringIO()
         with contextlib.redirect_stderr(errors):
             try:
-                code = ctlist.main(json.loads(line))
+                code = ctwho.main(json.loads(line))
             except Exception:  # noqa: BLE001 - a traceback is an answer that the run looks at
                 code = 99
                 traceback.print_exc()

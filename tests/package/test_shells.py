@@ -24,6 +24,7 @@ def tab(router: Router, shell: str, line: str) -> list[str]:
     [
         ("ctrecord --ro", {"--rotate", "--rows"}),
         ("ctlist --format ", {"text", "classic", "conntrack", "json", "csv"}),
+        ("ctwho --format ", {"text", "json", "csv"}),
         ("ctlist --event ", {"new", "update", "destroy", "existing"}),
         ("ctsqueeze --resolution ", {"us", "ms", "s"}),
         ("cttest --doc", {"--doctor"}),

@@ -138,13 +138,23 @@ class ConntrackE:
 
 def ctlist(*arguments: object, code: int | None = 0) -> subprocess.CompletedProcess[str]:
     """Runs ctlist; AssertionError if its exit code is not `code`; None: it may be any."""
+    return _run("ctlist", arguments, code)
+
+
+def ctwho(*arguments: object, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+    """Runs ctwho, as `ctlist`.  What asks and what recorded have one clock, so it is trusted."""
+    return _run("ctwho", (*arguments, "--trust-clock"), code)
+
+
+def _run(
+    name: str, arguments: tuple[object, ...], code: int | None
+) -> subprocess.CompletedProcess[str]:
+    words = [*map(str, arguments)]
     done = subprocess.run(
-        [CHECKOUT / "bin/ctlist", *map(str, arguments)], capture_output=True, text=True, timeout=60
+        [CHECKOUT / "bin" / name, *words], capture_output=True, text=True, timeout=60
     )
     if code is not None and done.returncode != code:
-        raise AssertionError(
-            f"ctlist {' '.join(map(str, arguments))}: exit {done.returncode}: {done.stderr}"
-        )
+        raise AssertionError(f"{name} {' '.join(words)}: exit {done.returncode}: {done.stderr}")
     return done
 
 

@@ -1,20 +1,15 @@
-"""Times that operators type, against datetime, on both sides of daylight saving."""
+"""Single times as text, and units of time, against datetime."""
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ctrecorder import times
-from ctrecorder.errors import UsageError
-from ctrecorder.service import values
+from tests.support.local_zone import local_zone
 
 S = 10**9
 ZONE = "Europe/Warsaw"
@@ -24,61 +19,13 @@ NOW = 1795455437 * S  # Mon 23 Nov 2026 17:37:17 UTC, 18:37:17 in Warsaw
 @pytest.fixture(autouse=True)
 def warsaw() -> Iterator[None]:
     """Local time is Warsaw's: UTC+1, in summer UTC+2; changes on 2026-03-29 and 2026-10-25."""
-    before = os.environ.get("TZ")
-    os.environ["TZ"] = ZONE
-    time.tzset()
-    yield
-    if before is None:
-        del os.environ["TZ"]
-    else:
-        os.environ["TZ"] = before
-    time.tzset()
+    with local_zone(ZONE):
+        yield
 
 
 def utc(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0) -> int:
     moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     return int(moment.timestamp()) * S
-
-
-@pytest.mark.parametrize(
-    ("text", "begin", "length"),
-    [
-        ("2026-11-23", utc(2026, 11, 22, 23), 86400 * S),
-        ("2026-11-23 18:17", utc(2026, 11, 23, 17, 17), 60 * S),
-        ("2026-11-23 18:17:30", utc(2026, 11, 23, 17, 17, 30), S),
-        ("2026-11-23T18:17:30", utc(2026, 11, 23, 17, 17, 30), S),
-        ("2026.11.23 18:17:18.618611", utc(2026, 11, 23, 17, 17, 18) + 618_611_000, 1000),
-        ("2026-11-23T18:17:30Z", utc(2026, 11, 23, 18, 17, 30), S),
-        ("2026-11-23T18:17:30.123456789+05:30", utc(2026, 11, 23, 12, 47, 30) + 123_456_789, 1),
-        ("2026-11-23 18:17 UTC", utc(2026, 11, 23, 18, 17), 60 * S),
-        ("18:17", utc(2026, 11, 23, 17, 17), 60 * S),
-        ("today", utc(2026, 11, 22, 23), 86400 * S),
-        ("yesterday", utc(2026, 11, 21, 23), 86400 * S),
-        ("now", NOW, 0),
-        ("-2h", NOW - 7200 * S, 0),
-        ("2h ago", NOW - 7200 * S, 0),
-        ("1 hour 30 minutes ago", NOW - 5400 * S, 0),
-        ("-1d12h", NOW - 36 * 3600 * S, 0),
-        ("@1790000000", 1790000000 * S, S),
-        ("@1790000000.25", 1790000000 * S + 250_000_000, 10_000_000),
-        # Clocks are set back: the hour comes twice, and both are meant.  Forward: a night of 23
-        # hours.
-        ("2026-10-25", utc(2026, 10, 24, 22), 25 * 3600 * S),
-        ("2026-10-25 02:30", utc(2026, 10, 25, 0, 30), 3660 * S),
-        ("2026-03-29", utc(2026, 3, 28, 23), 23 * 3600 * S),
-    ],
-)
-def test_what_a_text_spans(text: str, begin: int, length: int) -> None:
-    assert times.parse_span(text, NOW) == (begin, begin + length)
-
-
-@pytest.mark.parametrize("unit", times.UNITS)
-def test_each_unit_of_time_works_in_times_and_in_settings(unit: str) -> None:
-    for text, number in ((f"1{unit}", 1), (f"3{unit}", 3)):
-        ns = number * times.UNITS[unit]
-        assert times.parse_span(f"-{text}", NOW) == (NOW - ns, NOW - ns)
-        assert times.parse_span(f"{text} ago", NOW) == (NOW - ns, NOW - ns)
-        assert values.duration(text) * S == ns
 
 
 def test_units_of_time_against_datetime() -> None:
@@ -98,56 +45,3 @@ def test_one_time_as_text(zone: bool) -> None:
         moment = datetime.fromtimestamp(ns // S, UTC)
         wanted = f"{moment if zone else moment.astimezone(ZoneInfo(ZONE)):%Y.%m.%d %H:%M:%S}"
         assert times.text(ns, utc=zone) == f"{wanted}.{ns % S // 1000:06}"
-
-
-def test_utc_instead_of_local_time() -> None:
-    assert times.parse_span("2026-11-23 18:17", NOW, utc=True)[0] == utc(2026, 11, 23, 18, 17)
-    # 23:37 UTC is the next day in Warsaw.
-    late = utc(2026, 11, 23, 23, 37)
-    assert times.parse_span("today", late, utc=True)[0] == utc(2026, 11, 23)
-    assert times.parse_span("today", late)[0] == utc(2026, 11, 23, 23)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "noon",
-        "2026-13-01",
-        "2026-02-30",
-        "25:00",
-        "18:61",
-        "2026-11-23 18",
-        "2026-11.23",
-        "-2x",
-        "2h",
-        "@",
-        "@-5",
-        "18:17:30.1234567890",
-        "2026-11-2318:00",
-        "1969-12-30",
-        "9999-12-31",
-        "-99999999w",
-        "-" + "9" * 5000 + "h",
-    ],
-)
-def test_what_is_no_time_is_one_line(text: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        times.parse_span(text, NOW)
-    assert text in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@given(st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1)), st.integers(-14 * 60, 14 * 60))
-def test_rfc_3339_against_datetime(naive: datetime, minutes: int) -> None:
-    moment = naive.replace(tzinfo=timezone(timedelta(minutes=minutes)))
-    exact = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
-    assert times.parse_span(moment.isoformat(timespec="microseconds"), NOW) == (exact, exact + 1000)
-
-
-@given(st.integers(0, 2**33 * S))
-def test_what_is_printed_is_found_again(ns: int) -> None:
-    """--since T --until T with a T that ctlist printed holds the row."""
-    for in_utc in (True, False):
-        begin, end = times.parse_span(times.text(ns, utc=in_utc), NOW, utc=in_utc)
-        assert begin <= ns < end

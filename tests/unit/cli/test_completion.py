@@ -105,7 +105,4 @@ def test_numpy_is_not_loaded_for_an_answer(command: str, tmp_path: Path) -> None
 def test_the_shells_files_know_every_command() -> None:
     for path in ("bash/ctrecord", "zsh/_ctrecorder", "fish/ctrecord.fish"):
         text = (ROOT / "etc" / "completion" / path).read_text()
-        assert all(
-            f" {command}" in text
-            for command in ("ctrecord", "ctlist", "cttest", "ctsqueeze", "ctexpire")
-        ), path
+        assert all(f" {command}" in text for command in COMMANDS), path

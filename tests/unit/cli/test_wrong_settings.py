@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrecorder.cli import ctexpire, ctlist, ctrecord, ctsqueeze, cttest
+from ctrecorder.cli import ctexpire, ctlist, ctrecord, ctsqueeze, cttest, ctwho
 from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import UsageError
 from ctrecorder.record.configured import Configured
@@ -83,6 +83,7 @@ class Site:
         """Exit code, stdout and the lines of stderr."""
         programs = {
             "ctlist": ctlist.main,
+            "ctwho": ctwho.main,
             "cttest": cttest.main,
             "ctexpire": ctexpire.main,
             "ctsqueeze": ctsqueeze.main,
@@ -276,7 +277,7 @@ def test_ctlist_and_cttest_follow_the_folder(
         site.conf.write_text(text)
         for arguments in (("ctlist",), ("cttest",), ("ctlist", "--coverage")):
             assert site.run(*arguments)[::2] == (0, [])
-        code, _, err = site.run("ctlist", "--who", "192.0.2.1:5", "--at", "2020-01-01")
+        code, _, err = site.run("ctwho", "192.0.2.1:5", "2020-01-01")
         assert (code, err) == (3, [])
     site.conf.write_text("[record]\ntemplate = log\n")
     code, _, err = site.run("ctlist")

@@ -13,7 +13,7 @@ from ctrecorder.archive import find
 from ctrecorder.archive.open import open_segment
 from ctrecorder.check.collect import check_segment
 from ctrecorder.check.repair import repair
-from ctrecorder.cli import ctlist, ctsqueeze, cttest
+from ctrecorder.cli import ctlist, ctsqueeze, cttest, ctwho
 from ctrecorder.columns import BY_NAME, Table
 from ctrecorder.ctlog.encoder import encode_columns
 from ctrecorder.ctlog.entry import ENTRY, body_hash
@@ -147,7 +147,7 @@ def test_a_feature_that_is_not_known_is_refused_in_one_line(
     for command, args in (
         (ctlist.main, [str(path)]),
         (ctlist.main, ["-s", str(path)]),
-        (ctlist.main, ["--who", "192.0.2.1:80", "--at", "2026-11-24 12:00:00", str(path)]),
+        (ctwho.main, ["192.0.2.1:80", "2026-11-24 12:00:00", "-d", str(path)]),
         (cttest.main, [str(path)]),
         (cttest.main, ["--repair", str(path), "-o", str(tmp_path / "new")]),
         (ctsqueeze.main, ["-f", str(path)]),
@@ -156,7 +156,7 @@ def test_a_feature_that_is_not_known_is_refused_in_one_line(
         assert command(args) == 2, args
         out, err = capfd.readouterr()
         assert (out + err).count("made by a newer version of ctrecorder") == 1, args
-        assert "--who" not in args or out.startswith("nobody\nnot complete: ")
+        assert command is not ctwho.main or out.startswith("NOBODY KNOWN (not proved)\n")
     assert folders.names(tmp_path) == ["a.ctlog"]
 
 

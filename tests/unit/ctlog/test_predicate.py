@@ -127,7 +127,7 @@ def test_a_network_and_a_port_may_be_at_two_ends() -> None:
 
 
 def test_an_end_holds_address_and_port_together() -> None:
-    """The query of --who: address and port at one endpoint."""
+    """The query of ctwho: address and port at one endpoint."""
     rows = [
         event(),
         event(reply_dport=1528),

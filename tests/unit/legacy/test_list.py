@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ctrecorder.cli import ctlist, cttest
+from ctrecorder.cli import ctlist, cttest, ctwho
 from ctrecorder.render import dates
 from tests.support import c_ctrecorder as old
 from tests.support.c_ctrecorder import RAW, SAMPLES, SQUEEZED
@@ -236,22 +236,22 @@ def test_a_folder_of_all_kinds_and_one_that_is_foreign(tmp_path: Path, run: Run,
     assert any(line.startswith("ctlist: c: at byte 916: 13 bytes are not records") for line in told)
 
 
-def test_who_says_that_losses_were_not_counted(run: Run, utc: None) -> None:
+def test_who_says_that_losses_were_not_counted(
+    utc: None, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = SAMPLES / "legacy-014-tcp.ct"
-    code, text, errors = run("--who", "10.9.0.3:53663", "--at", "2026-11-23 18:17:20", path)
-    lines = text.splitlines()
-    assert (code, errors) == (3, "")
-    assert lines[0].startswith(
-        "10.9.0.1:53663 held 10.9.0.3:53663 (tcp) from 2026.11.23 18:17:18.618611 (receipt) to "
-    )
-    assert lines[1].startswith("not complete: ")
-    assert any("did not count the events that it lost" in line for line in lines)
-    _, text, _ = run(
-        "--who", "10.9.0.3:53663", "--at", "2026-11-23 18:17:20", "--format", "json", path
-    )
-    summary = json.loads(text.splitlines()[-1])
-    assert (summary["candidates"], summary["complete"]) == (1, False)
-    assert "not-recorded" in {hole["reason"] for hole in summary["holes"]}
+    asked = ["10.9.0.3:53663", "2026-11-23 18:17:20", "-d", str(path)]
+    assert ctwho.main(asked) == 3
+    text, errors = capfd.readouterr()
+    assert (text.splitlines()[0], errors) == ("ONE KNOWN (not proved): 10.9.0.1", "")
+    assert "\n  from 2026-11-23 18:17:18.618611 +00:00 (receipt)\n" in text
+    assert "not complete: " in text
+    assert "did not count the events that it lost" in " ".join(text.split())
+    ctwho.main([*asked, "--format", "json"])
+    found = json.loads(capfd.readouterr().out)
+    assert (found["persons"][0]["connections"], found["complete"]) == (1, False)
+    assert "not-recorded" in {hole["reason"] for hole in found["holes"]}
+    assert found["evidence"]["segments"][0]["imported"] is True
 
 
 def test_cttest_on_whole_and_cut_files(check: Run, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrecorder.cli import ctlist
+from ctrecorder.cli import ctwho
 from ctrecorder.ctlog.frame import Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
@@ -83,17 +83,16 @@ def test_the_answer_says_how_far_each_clock_was_off(
     first = record(tmp_path / "a.ctlog", (9, True, 16_500))
     if squeezed:
         squeeze(str(first), SqueezeOptions())
-    asked = ["--who", "192.0.2.1:40000", "--at", f"@{T // SECOND + 60}", str(tmp_path)]
-    ctlist.main(asked)
-    assert capfd.readouterr().out.splitlines()[-1] == "clock: synchronised, at most 0.017 s off"
+    asked = ["192.0.2.1:40000", f"@{T // SECOND + 60}", "-d", str(tmp_path)]
+    ctwho.main(asked)
+    assert "\nclock       synchronised, at most 0.017 s off\n" in capfd.readouterr().out
     record(tmp_path / "b.ctlog", (2, False, 16_000_000), host="other")
-    ctlist.main(asked)
-    assert capfd.readouterr().out.splitlines()[-2:] == [
-        "clock of other: not synchronised: each time can be wrong by any amount",
-        "clock of router: synchronised, at most 0.017 s off",
-    ]
-    ctlist.main([*asked, "--format", "json"])
-    assert json.loads(capfd.readouterr().out.splitlines()[-1])["clocks"] == [
+    ctwho.main(asked)
+    out = capfd.readouterr().out
+    assert "clock       other: not synchronised: each time can be wrong by any amount\n" in out
+    assert "clock       router: synchronised, at most 0.017 s off\n" in out
+    ctwho.main([*asked, "--format", "json"])
+    assert json.loads(capfd.readouterr().out)["clock"] == [
         {"host": "other", "synchronised": False, "error_seconds": None},
         {"host": "router", "synchronised": True, "error_seconds": 0.0165},
     ]

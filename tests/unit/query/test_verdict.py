@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from ctrecorder.archive.retention import Receipt, add_receipt
-from ctrecorder.cli import ctlist
+from ctrecorder.cli import ctlist, ctwho
 from ctrecorder.columns import BY_NAME, Table, bits
 from ctrecorder.ctlog.frame import NO_HASH, Gap, Mark
 from ctrecorder.ctlog.header import Header
@@ -77,7 +77,7 @@ class Recorder:
 
     def segment(
         self,
-        *blocks: Gap | Mark | list[Any],
+        *blocks: Gap | Mark | Table | list[Any],
         begin: int | None = None,
         dump: bool = True,
         watermark: int | None = -1,
@@ -111,7 +111,7 @@ class Recorder:
             elif isinstance(block, Mark):
                 writer.mark(block)
             else:
-                for one in table_blocks(table(block)):
+                for one in table_blocks(block if isinstance(block, Table) else table(block)):
                     writer.write(one)
         if watermark is not None:
             until = first + HOUR - 1 if watermark == -1 else watermark
@@ -248,9 +248,9 @@ def test_a_damaged_block(recorder: Recorder, capfd: pytest.CaptureFixture[str]) 
     found = ask(recorder.folder, T + 70 * SECOND)
     assert len(found) == 0
     assert reasons(found) == {"damaged"}
-    asked = ["--who", "192.0.2.1:40000", "--at", f"@{T // SECOND + 70}", str(recorder.folder)]
-    assert ctlist.main(asked) == 3
-    assert "not complete: 1 hole" in capfd.readouterr().out
+    asked = ["192.0.2.1:40000", f"@{T // SECOND + 70}", "-d", str(recorder.folder)]
+    assert ctwho.main(asked) == 3
+    assert "not complete: 1 hole" in " ".join(capfd.readouterr().out.split())
     # A connection of the damaged block can be open until the next dump of the table.
     assert ask(recorder.folder, T + 90 * 60 * SECOND).verdict.proved
 
@@ -463,9 +463,9 @@ def test_segments_of_version_1_0(capfd: pytest.CaptureFixture[str]) -> None:
     begin = 1790000000
     window = ["--since", f"@{begin + 5}", "--until", f"@{begin + 9}"]
     assert ctlist.main(["--strict", *window, str(golden)]) in (0, 1)
-    asked = ["--who", "203.0.113.200:1", "--format", "json", str(golden)]
     capfd.readouterr()
-    assert ctlist.main([*asked, "--at", f"@{begin + 10}"]) == 3
+    asked = ["203.0.113.200:1", f"@{begin + 10}", "--format", "json", "-d", str(golden)]
+    assert ctwho.main(asked) == 3
     summary = json.loads(capfd.readouterr().out)
     assert summary["complete"] is False
     assert [hole["reason"] for hole in summary["holes"]] == ["overrun", "not-recording"]
@@ -476,13 +476,12 @@ def test_a_sound_answer_of_version_1_0(
 ) -> None:
     recorder.facts["requires"] = None
     recorder.segment([flow(NEW, T + 60 * SECOND)])
-    asked = ["--at", f"@{T // SECOND + 70}", "--format", "json", str(recorder.folder)]
-    for address, code in (("192.0.2.1:40000", 0), ("192.0.2.1:40001", 1)):
-        assert ctlist.main(["--who", address, *asked]) == code
+    asked = [f"@{T // SECOND + 70}", "--format", "json", "-d", str(recorder.folder)]
+    for address, code, word in (("192.0.2.1:40000", 0, "ONE"), ("192.0.2.1:40001", 1, "NOBODY")):
+        assert ctwho.main([address, *asked]) == code
         out, err = capfd.readouterr()
-        summary = json.loads(out.splitlines()[-1])
-        assert summary["complete"] == "version 1.0"
-        assert summary["verdict"] == "complete as far as version 1.0 could know"
+        summary = json.loads(out)
+        assert (summary["complete"], summary["verdict"]) == ("version 1.0", word)
         assert "could not detect" in err
 
 
@@ -528,22 +527,20 @@ def test_waiting_until_it_is_recorded(
     monkeypatch.setattr("time.monotonic", lambda: now[0] / SECOND)
     monkeypatch.setattr("time.sleep", pass_a_second)
     pass_a_second(0)
-    asked = ["--who", "192.0.2.1:40000", "--at", "now", "--utc", str(recorder.folder)]
-    assert ctlist.main(asked) == 3
-    lines = capfd.readouterr().out.splitlines()
-    assert lines == [
-        "nobody",
-        "not yet: recorded until 2023.11.14 22:23:29.000000 UTC; ask again, or use --wait",
-    ]
-    assert ctlist.main([*asked, "--format", "json"]) == 3
+    place = ["--utc", "--trust-clock", "-d", str(recorder.folder)]
+    asked = ["192.0.2.1:40000", "now", *place]
+    assert ctwho.main(asked) == 3
+    out = capfd.readouterr().out
+    assert out.splitlines()[0] == "NOT YET"
+    assert "recorded until 2023-11-14 22:23:29.000000 +00:00;" in " ".join(out.split())
+    assert ctwho.main([*asked, "--format", "json"]) == 3
     summary = json.loads(capfd.readouterr().out)
-    assert (summary["complete"], summary["verdict"]) == (False, "not yet")
+    assert (summary["complete"], summary["verdict"]) == (False, "NOT YET")
     assert summary["complete_until"] == "2023-11-14T22:23:29.000000000Z"
-    assert ctlist.main([*asked, "--wait"]) == 1
-    assert capfd.readouterr().out.splitlines()[-1].startswith("complete: ")
+    assert ctwho.main([*asked, "--wait"]) == 1
+    assert capfd.readouterr().out.startswith("NOBODY: ")
     before = now[0]
-    far = ["--who", "192.0.2.1:40000", "--at", f"@{T // SECOND + 9999}", str(recorder.folder)]
-    assert ctlist.main([*far, "--wait"]) == 3
+    assert ctwho.main(["192.0.2.1:40000", f"@{T // SECOND + 9999}", *place, "--wait"]) == 3
     assert now[0] == before, "nobody waits for tomorrow"
     publisher.close()
 
@@ -556,23 +553,25 @@ def test_holes_in_text_and_json(recorder: Recorder, capfd: pytest.CaptureFixture
         Gap(T + 61 * SECOND, T + 69 * SECOND, "notrack", None, "", {"accepted": True}),
         Gap(T + 60 * SECOND, T + 70 * SECOND, "no-events", None, "", {"family": 10}),
     )
-    asked = ["--who", "192.0.2.1:40000", "--at", f"@{T // SECOND + 62}", str(recorder.folder)]
-    assert ctlist.main([*asked, "--utc"]) == 3
-    assert capfd.readouterr().out.splitlines() == [
-        "nobody",
-        "accepted: gap: events lost from 2023.11.14 22:14:21.000000 to "
-        "2023.11.14 22:14:29.000000 UTC: a rule kept packets from tracking",
-        "not complete: 2 holes",
-        "  gap: at least 12 events lost from 2023.11.14 22:14:20.000000 to 2023.11.14 "
-        "22:14:30.000000 UTC, only IPv4, only tcp, udp: connections were not reported, as a table "
-        "dump shows (a dump); connections of that time may be missing",
-        "  gap: 7 events lost from 2023.11.14 22:14:22.000000 to 2023.11.14 22:14:23.000000 UTC: "
-        "the kernel dropped events: the receive buffer was full; connections of that time may be "
-        "missing",
-    ]
-    assert ctlist.main([*asked, "--format", "json"]) == 3
+    asked = ["192.0.2.1:40000", f"@{T // SECOND + 62}", "-d", str(recorder.folder)]
+    assert ctwho.main([*asked, "--utc"]) == 3
+    out = capfd.readouterr().out
+    assert out.startswith("NOBODY KNOWN (not proved)\n")
+    log = " ".join(out.partition("\nlog ")[2].partition("\nrouter ")[0].split())
+    assert log.partition(": ")[2] == (
+        "not complete: 2 holes "
+        "accepted: gap: events lost from 2023-11-14 22:14:21.000000 +00:00 to "
+        "2023-11-14 22:14:29.000000 +00:00: a rule kept packets from tracking "
+        "gap: at least 12 events lost from 2023-11-14 22:14:20.000000 +00:00 to 2023-11-14 "
+        "22:14:30.000000 +00:00, only IPv4, only tcp, udp: connections were not reported, as a "
+        "table dump shows (a dump); connections of that time may be missing "
+        "gap: 7 events lost from 2023-11-14 22:14:22.000000 +00:00 to 2023-11-14 "
+        "22:14:23.000000 +00:00: the kernel dropped events: the receive buffer was full; "
+        "connections of that time may be missing"
+    )
+    assert ctwho.main([*asked, "--format", "json"]) == 3
     summary = json.loads(capfd.readouterr().out)
-    assert summary["verdict"] == "not complete"
+    assert summary["verdict"] == "NOBODY KNOWN (not proved)"
     first, second = summary["holes"]
     assert first == {
         "start": "2023-11-14T22:14:20.000000000Z",

@@ -8,20 +8,24 @@ from typing import Any
 
 import pytest
 
-from ctrecorder.cli import ctlist
+from ctrecorder.cli import ctwho
 from tests.support.slow_pairing import DESTROY, NEW, SECOND, T
 from tests.unit.query.test_verdict import HOUR, INSIDE, Recorder, flow
 
-QUESTION = ("--who", "192.0.2.1:40000", "--at", f"@{T // SECOND + 60}", "--utc")
+QUESTION = ("192.0.2.1:40000", f"@{T // SECOND + 60}", "--connections", "--utc", "-d")
 
 
 def router(folder: Path, name: str) -> Recorder:
     return Recorder(folder, name, {"host": name, "boot_id": name, "netns": "1"})
 
 
-def candidates(folder: Path, capfd: pytest.CaptureFixture[str]) -> list[str]:
-    ctlist.main([*QUESTION, str(folder)])
-    return [line for line in capfd.readouterr().out.splitlines() if " held " in line]
+def candidates(
+    folder: Path, capfd: pytest.CaptureFixture[str], *options: str
+) -> list[dict[str, Any]]:
+    """The connections of all persons."""
+    ctwho.main([*QUESTION, str(folder), "--format", "json", *options])
+    persons = json.loads(capfd.readouterr().out)["persons"]
+    return [flow for person in persons for flow in person["flows"]]
 
 
 @pytest.fixture
@@ -37,14 +41,15 @@ def test_a_flow_of_both_is_one_line_with_both_named(
     first, second = router(folder, "active"), router(folder, "standby")
     first.segment([flow(NEW, T + 50 * SECOND)])  # it dies before the end
     second.segment([flow(NEW, T + 55 * SECOND, 9), flow(DESTROY, T + 90 * SECOND, 9)])
-    (line,) = candidates(folder, capfd)
-    assert line.startswith("10.0.0.1:1234 held 192.0.2.1:40000 (udp) from 2023.11.14 22:14:10")
-    assert "to its end (not recorded, or still open)" in line
-    assert line.endswith("; recorded by active and standby")
-    ctlist.main([*QUESTION, "--format", "json", str(folder)])
-    one, summary = map(json.loads, capfd.readouterr().out.splitlines())
+    ctwho.main([*QUESTION, str(folder)])
+    text = capfd.readouterr().out
+    assert "    udp: 10.0.0.1:1234 as 192.0.2.1:40000\n" in text
+    assert "      to 203.0.113.1:443; recorded by active and standby\n" in text
+    assert "      from 2023-11-14 22:14:10.000000 +00:00 (receipt)\n" in text
+    assert "      to   its end (not recorded, or still open)\n" in text
+    (one,) = candidates(folder, capfd)
     assert one["recorded_by"] == ["active", "standby"]
-    assert summary["candidates"] == 1
+    assert (one["start"], one["end"]) == ("2023-11-14T22:14:10.000000000Z", None)
 
 
 def test_one_that_only_one_of_them_knows_names_it(
@@ -52,8 +57,8 @@ def test_one_that_only_one_of_them_knows_names_it(
 ) -> None:
     router(folder, "active").segment([flow(NEW, T + 50 * SECOND)])
     router(folder, "standby").segment()
-    (line,) = candidates(folder, capfd)
-    assert line.endswith("; recorded by active")
+    (one,) = candidates(folder, capfd)
+    assert one["recorded_by"] == ["active"]
 
 
 def test_the_name_of_a_strangers_router_does_not_control_the_terminal(
@@ -62,10 +67,10 @@ def test_the_name_of_a_strangers_router_does_not_control_the_terminal(
     facts: dict[str, Any] = {"state": {"clock": {"synchronised": False, "error_us": 1}}}
     router(folder, "active").segment([flow(NEW, T + 50 * SECOND)], **facts)
     router(folder, "standby").segment([flow(NEW, T + 50 * SECOND)], host="\x1b[2Jx\n", **facts)
-    ctlist.main([*QUESTION, str(folder)])
+    ctwho.main([*QUESTION, str(folder)])
     out = capfd.readouterr().out
     assert "recorded by " in out
-    assert out.count("clock of ") == 2
+    assert out.count("clock       ") == 2
     assert "\x1b" not in out
     assert not any(line.startswith(("x", ":")) for line in out.splitlines())
 
@@ -83,9 +88,8 @@ def test_what_is_not_one_flow_stays_two(
     second.segment(
         [flow(NEW, T + begin, inside=inside), flow(DESTROY, T + HOUR - 1, inside=inside)]
     )
-    ctlist.main([*QUESTION, "--tolerance", "5", str(folder)])
-    lines = [line for line in capfd.readouterr().out.splitlines() if " held " in line]
-    assert [line.rpartition(" ")[2] for line in lines] == ["active", "standby"]
+    found = candidates(folder, capfd, "--tolerance", "5")
+    assert [one["recorded_by"] for one in found] == [["active"], ["standby"]]
 
 
 def test_flows_of_one_router_are_never_joined(
@@ -94,6 +98,6 @@ def test_flows_of_one_router_are_never_joined(
     first = router(folder, "active")
     first.segment([flow(NEW, T + 59 * SECOND, 1), flow(DESTROY, T + 60 * SECOND, 1)] * 2)
     router(folder, "standby").segment([flow(NEW, T + 59 * SECOND, 1)])
-    lines = candidates(folder, capfd)
-    assert len([line for line in lines if "active and standby" in line]) == 1
-    assert len(lines) == 2
+    found = candidates(folder, capfd)
+    assert sum(one["recorded_by"] == ["active", "standby"] for one in found) == 1
+    assert len(found) == 2

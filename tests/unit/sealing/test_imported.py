@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ctrecorder.check import verify
-from ctrecorder.cli import ctlist
+from ctrecorder.cli import ctlist, ctwho
 from ctrecorder.columns import Event
 from ctrecorder.ctlog.header import Header
 from ctrecorder.query import who
@@ -111,34 +111,37 @@ def test_a_file_that_was_slipped_in_answers_and_is_named(
     path = slip_in(ours.folder, NOON + HOUR, NOON + HOUR + 60 * SECOND, **facts)
     found = asked(ours.folder, NOON + HOUR + 9 * SECOND, ours.clock.wall)
     assert len(found) == 1
-    assert found.imported == [str(path)]
+    assert found.imported == (str(path),)
 
 
 def test_an_answer_that_does_not_rest_on_it_does_not_name_it(ours: Recording) -> None:
     slip_in(ours.folder, NOON - HOUR, NOON - HOUR + SECOND, legacy={})
     found = asked(ours.folder, NOON + HOUR, ours.clock.wall)
-    assert (len(found), found.imported) == (0, [])
+    assert (len(found), found.imported) == (0, ())
 
 
 def test_a_connection_that_began_in_an_earlier_file_rests_on_that(ours: Recording) -> None:
     path = slip_in(ours.folder, NOON - HOUR, legacy={})
     found = asked(ours.folder, NOON + HOUR, ours.clock.wall)
-    assert (len(found), found.imported) == (1, [str(path)])
+    assert (len(found), found.imported) == (1, (str(path),))
 
 
 def test_the_commands_say_it(ours: Recording, capfd: pytest.CaptureFixture[str]) -> None:
     path = slip_in(ours.folder, NOON + HOUR, NOON + HOUR + 60 * SECOND, legacy={})
-    question = ["--who", f"{PUBLIC}:{PORT}", "--at", "2026-09-21T15:13:29Z", str(ours.folder)]
-    ctlist.main(question)
-    assert f"{WARNED}{path}\n" in capfd.readouterr().out
-    ctlist.main([*question, "--format", "json"])
-    *_, last = capfd.readouterr().out.splitlines()
-    assert json.loads(last)["imported"] == [str(path)]
+    question = [f"{PUBLIC}:{PORT}", "2026-09-21T15:13:29Z", "--trust-clock", "-d", str(ours.folder)]
+    assert ctwho.main(question) == 3
+    text = " ".join(capfd.readouterr().out.split())
+    assert text.startswith("ONE KNOWN (not proved): ")
+    assert f"{WARNED}{path}" in text
+    ctwho.main([*question, "--format", "json"])
+    twin = json.loads(capfd.readouterr().out)
+    segments = {one["file"]: one["imported"] for one in twin["evidence"]["segments"]}
+    assert [name for name, imported in segments.items() if imported] == [path.name]
+    assert f"{WARNED}{path}" in twin["why"]
     assert ctlist.main(["-i", PUBLIC, str(ours.folder)]) == 0
     assert f"ctlist: {WARNED}{path}\n" in capfd.readouterr().err
     path.unlink()
-    ctlist.main([*question])
-    ctlist.main([*question, "--format", "json"])
+    ctwho.main(question)
     ctlist.main(["-i", PUBLIC, str(ours.folder)])
     told = capfd.readouterr()
     assert "imported" not in told.out + told.err

@@ -9,7 +9,7 @@ import pytest
 from ctrecorder import uapi
 from ctrecorder.check import verify
 from ctrecorder.check.repair import repair
-from ctrecorder.cli import ctlist
+from ctrecorder.cli import ctlist, ctwho
 from ctrecorder.ctlog.frame import FRAME, Gap, Kind, Mark, parse_frame
 from ctrecorder.ctlog.header import Header
 from ctrecorder.filelock import Holder
@@ -81,9 +81,9 @@ def test_cut_at_the_end_of_any_block(
         assert f"{path}: damaged, 1 finding, cut: " in lines[1]
         assert lines[-1] == "1 segment checked: 0 whole, 1 damaged"
         capsys.readouterr()
-        asked = ["--who", "192.0.2.1:80", "--at", "2026-09-21", str(path)]
-        for command, code in (([str(path)], 2), (asked, 3)):
-            assert ctlist.main(command) == code
+        asked = ["192.0.2.1:80", "2026-09-21", "-d", str(path)]
+        for command, words, code in ((ctlist, [str(path)], 2), (ctwho, asked, 3)):
+            assert command.main(words) == code
             assert CUT in capsys.readouterr().err
 
 

@@ -126,13 +126,12 @@ def test_with_a_reason(log: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_who_held_an_address_is_a_question_too(log: Path, tmp_path: Path) -> None:
-    entry = fields(
-        ask(
-            tmp_path, "on", f"ctlist --who 192.0.2.1:40000 --at '2024-10-04 12:00:01' {log}", code=3
-        )[1]
-    )
-    assert entry["CTRECORDER_ROWS"] == "0"
-    assert entry["CTRECORDER_VERDICT"] == "not complete"
+    query = f"192.0.2.1:40000 '2024-10-04 12:00:01' --case 4711 -d {log}"
+    entry = fields(ask(tmp_path, "on", f"ctwho {query}", code=3)[1])
+    assert entry["SYSLOG_IDENTIFIER"] == "ctwho"
+    assert entry["CTRECORDER_QUERY"] == query
+    assert (entry["CTRECORDER_ROWS"], entry["CTRECORDER_CASE"]) == ("0", "4711")
+    assert entry["CTRECORDER_VERDICT"] == "NOBODY KNOWN (not proved)"
     assert entry["CTRECORDER_COMPLETE"] == "no", "all rows were written, and they may not be all"
 
 

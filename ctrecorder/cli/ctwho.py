@@ -1,0 +1,250 @@
+"""ctwho: who inside had a public address and port at a time, or why that cannot be told."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ctrecorder.cli import common, letters, pages
+from ctrecorder.errors import UsageError
+
+if TYPE_CHECKING:
+    from ctrecorder.inquiry.ask import Answered, Asking
+    from ctrecorder.service.audit import Audit
+
+SUMMARY = """\
+Find who inside had a public address and port at a time, from the log of the router.
+The answer is a verdict, and the inside hosts; or why it cannot be told."""
+EXAMPLES = (
+    (
+        "ctwho 198.51.100.1:40000 2026-11-24T06:00:05+01:00",
+        "who had this address and port in that second, or a second before or after",
+    ),
+    (
+        "ctwho 198.51.100.1:40000 '2026-11-24 06:00:05Z' --to 203.0.113.9:443",
+        "the same, if the server that was reached is known",
+    ),
+)
+FORMATS = ("text", "json", "csv", "html")
+
+
+def build_parser() -> common.Parser:
+    """The parser; `inquiry` interprets the values, with numpy."""
+    parser = common.Parser("ctwho", SUMMARY, EXAMPLES, 1)
+    what = parser.add_argument_group("the question")
+    what.add_argument(
+        "words",
+        nargs="*",
+        metavar="ADDRESS:PORT TIME",
+        help="public address and port; the time, with its zone",
+    )
+    what.add_argument(
+        "--to", metavar="ADDRESS:PORT", help="only connections with this remote address"
+    )
+    what.add_argument(
+        "--protocol",
+        "--proto",
+        action="append",
+        default=[],
+        metavar="PROTOCOL,...",
+        help="tcp, udp, ...; of icmp, the id instead of a port",
+    )
+    what.add_argument(
+        "--tolerance",
+        metavar="SECONDS",
+        type=float,
+        help="possible error of the clock that TIME is from (default: 1; of prose 60)",
+    )
+    what.add_argument(
+        "--zone", metavar="ZONE", help="of a TIME without one: Europe/Berlin, CET, +01:00"
+    )
+    what.add_argument(
+        "--utc", action="store_true", help="the same as --zone UTC; print times in UTC"
+    )
+    mail = parser.add_argument_group("a letter that asks")
+    mail.add_argument(
+        "--letter", metavar="LETTER", help="mail, mailbox, folder or table; - is standard input"
+    )
+    mail.add_argument(
+        "--dry-run", action="store_true", help="show the questions of the letter, and ask none"
+    )
+    mail.add_argument(
+        "--state", metavar="FILE", help="answer each letter once: FILE knows the answered ones"
+    )
+    mail.add_argument("--reply", metavar="FILE", help="write the draft of a reply, a new .eml")
+    where = parser.add_argument_group("what to search")
+    where.add_argument(
+        "-d",
+        "--archive",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="folder of segments, or segment (default: as configured)",
+    )
+    where.add_argument(
+        "--wait",
+        action="store_true",
+        help="wait up to 90 s for a time that is not recorded yet",
+    )
+    where.add_argument(
+        "--trust-clock",
+        action="store_true",
+        help="the router's clock was right, although not synchronised",
+    )
+    how = parser.add_argument_group("the answer")
+    how.add_argument(
+        "--names",
+        metavar="NAMES",
+        help="leases, accounting, list of customers, or |COMMAND",
+    )
+    how.add_argument(
+        "--connections", action="store_true", help="show each connection of each inside host"
+    )
+    how.add_argument(
+        "--format", choices=FORMATS, default="text", help="%(choices)s (default: %(default)s)"
+    )
+    how.add_argument("-o", "--output", metavar="FILE", help="write the answer to a new file")
+    how.add_argument(
+        "--redact", action="store_true", help="leave the remote ends out of HTML, JSON and packs"
+    )
+    how.add_argument(
+        "--evidence-pack",
+        metavar="FILE",
+        help="write the answer and what proves it to a new tar file",
+    )
+    how.add_argument(
+        "--hold", action="store_true", help="keep what the answer rests on from ctexpire"
+    )
+    how.add_argument("--case", metavar="ID", help="the case, for the answer and the journal")
+    how.add_argument("--reason", metavar="TEXT", help="the reason, for the answer and the journal")
+    how.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="report on stderr what was read and what was skipped",
+    )
+    check = parser.add_argument_group("check a page instead of asking")
+    check.add_argument(
+        "--verify",
+        metavar="FILE",
+        help="check a page; ask again in the archive behind FILE",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ctwho; returns its exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    return common.run(
+        build_parser(), lambda args: answer(args, words), _with_times(words), intermixed=True
+    )
+
+
+def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
+    """Answer, and log who asked what and what the verdict was.  Returns the exit code."""
+    from ctrecorder.service.audit import Audit
+    from ctrecorder.service.config import read
+
+    pages.check_options(args)
+    letters.check_options(args)
+    if args.verify and not args.words:
+        return pages.verify(args)  # without an archive nobody's connections are asked for
+    if args.utc and args.zone:
+        raise UsageError("--zone and --utc: use one of them")
+    common.check_local_time(utc=args.utc or bool(args.zone))
+    if args.dry_run:
+        return letters.dry_run(args)
+    choice = read(None).choose("query")
+    for notice in choice.notices:
+        common.report("ctwho", notice)
+    if args.letter:
+        _check_files(args)
+        return letters.answer(args, _asking(args), choice.texts["audit"])
+    audit = Audit(choice.texts["audit"], words, args.reason, "ctwho", args.case)
+    try:
+        _check_files(args)
+        code = pages.verify(args, audit) if args.verify else _answer(args, audit)
+        audit.written = True
+        return code
+    finally:
+        audit.record()
+
+
+def _check_files(args: argparse.Namespace) -> None:
+    """Raise UsageError if a file exists that would be written at the end."""
+    for path in filter(None, (args.output, args.evidence_pack, args.reply)):
+        if os.path.lexists(path):
+            raise UsageError(f"{path}: exists already, and is not overwritten")
+
+
+def _answer(args: argparse.Namespace, audit: Audit) -> int:
+    from ctrecorder.inquiry import ask, typed, verdicts
+    from ctrecorder.inquiry.question import DEFAULT_TOLERANCE_SECONDS
+
+    asking = _asking(args)
+    questions = typed.questions(
+        args.words,
+        asking.now,
+        zone="UTC" if args.utc else args.zone or "",
+        remote=args.to,
+        protocols=args.protocol,
+        tolerance=DEFAULT_TOLERANCE_SECONDS if args.tolerance is None else args.tolerance,
+    )
+    answers = ask.answer_all(questions, asking, wait=args.wait)
+    audit.verdict = ", ".join(dict.fromkeys(one.judged.word.value for one in answers))
+    audit.proved = all(one.judged.proved for one in answers)
+    audit.rows = sum(one.connections for one in answers)
+    if args.evidence_pack:
+        pages.write_pack(args, answers)
+    pages.write(args, _as_text(args, answers))
+    pages.report(args, answers)
+    codes = [one.code for one in answers]
+    return verdicts.code_of_letter([*codes, *pages.hold(args, answers)])
+
+
+def _asking(args: argparse.Namespace) -> Asking:
+    from ctrecorder.inquiry.ask import Asking
+    from ctrecorder.service.login import login_user
+
+    now, names = time.time_ns(), None
+    if args.names:
+        from ctrecorder.names.reader import read
+
+        names = read(args.names, now, zone="UTC" if args.utc else args.zone or "")
+    return Asking(
+        tuple(args.archive or common.archive("ctwho")),
+        now,
+        login_user().name,
+        args.case or "",
+        args.reason or "",
+        args.trust_clock,
+        names,
+    )
+
+
+def _as_text(args: argparse.Namespace, answers: Sequence[Answered]) -> str:
+    """The answers in the format that was chosen."""
+    if args.format == "json":
+        return "".join(f"{json.dumps(one)}\n" for one in pages.twins(args, answers))
+    if args.format == "html":
+        return pages.html(args, answers)
+    if args.format == "csv":
+        from ctrecorder.inquiry import table
+
+        return table.text(answers)
+    from ctrecorder.inquiry import screen
+
+    return "\n".join(
+        screen.text(one, utc=args.utc, connections=args.connections) for one in answers
+    )
+
+
+def _with_times(words: Sequence[str]) -> list[str]:
+    """The words, with a space before a time such as -2h, which argparse takes for an option."""
+    return [f" {word}" if re.match(r"-\d+[a-z]", word, re.IGNORECASE) else word for word in words]

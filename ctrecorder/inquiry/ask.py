@@ -1,0 +1,199 @@
+"""Questions are put to the archive here, and their answers judged by person."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ctrecorder import times
+from ctrecorder.archive import retention
+from ctrecorder.archive.retention import Receipt
+from ctrecorder.errors import ArchiveError, ExitCode, NoSegmentsError
+from ctrecorder.folder import Folder
+from ctrecorder.inquiry.persons import Person, count_of, named, persons_of, shares_address
+from ctrecorder.inquiry.question import LISTENING, Question
+from ctrecorder.inquiry.verdicts import Judged, Proof, Word, judge
+from ctrecorder.names.directory import Directory
+from ctrecorder.query import many, who
+from ctrecorder.query.coverage import NOT_RECORDED, NOT_RECORDING, Hole, Scope
+from ctrecorder.query.open import ScanStats
+from ctrecorder.query.verdict import Completeness, Verdict
+from ctrecorder.sealing.imported import line_of
+
+WAIT_SECONDS = 90  # an idle recorder writes a watermark each minute
+# Holes in which nothing was recorded at all.
+_NOTHING = (NOT_RECORDING, NOT_RECORDED, "stopped", "crashed")
+_EXPIRED = "expired: ctexpire deleted the segments"
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Who asks, when, of what, and on whose behalf.
+
+    `archive`: the segments and folders.  `now`: ns UTC.  `login`: of the user.
+    `trust_clock`: the clock of a recorder counts as right although its kernel was never told so.
+    `names`: tells who held an inside address; None: nobody is asked.
+    """
+
+    archive: tuple[str, ...]
+    now: int
+    login: str
+    case: str = ""
+    reason: str = ""
+    trust_clock: bool = False
+    names: Directory | None = None
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A question with its answer.
+
+    `asked`: with the span that was searched.  `answer`: None if it could not be asked.
+    `receipts`: of deleted segments of that time.
+    """
+
+    question: Question
+    asking: Asking
+    asked: who.WhoQuery | None
+    answer: who.Answer | None
+    judged: Judged
+    persons: tuple[Person, ...] = ()
+    receipts: tuple[Receipt, ...] = ()
+
+    @property
+    def code(self) -> ExitCode:
+        """The exit code for it."""
+        failed = self.answer is not None and self.answer.failed
+        return ExitCode.FAILED if failed else self.judged.code
+
+    @property
+    def shares_address(self) -> bool:
+        """If the persons are all that used the address, and nothing tells them apart."""
+        flows = [flow for person in self.persons for flow in person.flows]
+        return self.answer is not None and shares_address(self.question, flows)
+
+    @property
+    def connections(self) -> int:
+        """The number of connections."""
+        return sum(len(person.flows) for person in self.persons)
+
+
+def answer_all(
+    questions: Sequence[Question], asking: Asking, *, wait: bool = False
+) -> list[Answered]:
+    """The answers, in order.  `wait`: for a time that is not recorded yet, at most WAIT_SECONDS.
+
+    Raises NoSegmentsError if there are none, and no receipt of such a time either.
+    """
+    to_ask = [one for one in questions if not one.why_not]
+    answers = iter(_waited(to_ask, asking) if wait else _ask(to_ask, asking))
+    return [
+        Answered(one, asking, None, None, Judged(Word.CANNOT_BE_ASKED, one.why_not))
+        if one.why_not
+        else next(answers)
+        for one in questions
+    ]
+
+
+def _waited(questions: Sequence[Question], asking: Asking) -> list[Answered]:
+    """The answers, asked again each second while one is not recorded yet and can be soon."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        now = time.time_ns()
+        answers = _ask(questions, asking, now)
+        waits = any(_can_come(one, now) for one in answers)
+        if not waits or time.monotonic() >= deadline:
+            return answers
+        time.sleep(1)
+
+
+def _can_come(one: Answered, now: int) -> bool:
+    if one.answer is None or one.asked is None:
+        return False
+    is_near = one.asked.until <= now + WAIT_SECONDS * times.SECOND
+    return is_near and one.answer.verdict.completeness is Completeness.NOT_YET
+
+
+def _ask(questions: Sequence[Question], asking: Asking, now: int | None = None) -> list[Answered]:
+    queries = [one.query() for one in questions]
+    now = asking.now if now is None else now
+    try:
+        answers = _engine(list(asking.archive), queries, now)
+    except NoSegmentsError:
+        if not all(_receipts(asking.archive, each) for each in queries):
+            raise
+        answers = [_nothing_left(each) for each in queries]
+    return [
+        _judged(question, asking, query.widened(answer.added_ns), answer)
+        for question, query, answer in zip(questions, queries, answers, strict=True)
+    ]
+
+
+def _engine(paths: list[str], queries: list[who.WhoQuery], now: int) -> list[who.Answer]:
+    """What the archive says to each of `queries`: the only place that asks it."""
+    return many.answer_many(paths, queries, now) if queries else []
+
+
+def _judged(
+    question: Question, asking: Asking, asked: who.WhoQuery, answer: who.Answer
+) -> Answered:
+    persons = persons_of(question, answer, asked)
+    if asking.names is not None:
+        persons = named(persons, asking.names, asked)
+    receipts = () if answer.verdict.proved else _receipts(asking.archive, asked)
+    proof = Proof(
+        complete=answer.verdict.proved,
+        not_yet=answer.verdict.completeness is Completeness.NOT_YET,
+        recorded=answer.recorded,
+        not_running=all(hole.reason in _NOTHING for hole in answer.verdict.holes),
+        expired=bool(receipts),
+        doubts=(*_doubts(question, asking, answer), *_listening(question, persons)),
+    )
+    judged = judge(count_of(persons), proof)
+    return Answered(question, asking, asked, answer, judged, persons, receipts)
+
+
+def _doubts(question: Question, asking: Asking, answer: who.Answer) -> Iterator[str]:
+    """Why an answer is not proved although the log is complete."""
+    if question.window.readings > 1:
+        yield f"the time can be read in {question.window.readings} ways"
+    if answer.imported:
+        yield line_of(answer.imported)
+    if asking.trust_clock:
+        return
+    for clock in answer.clocks:
+        if not clock.synchronised:
+            yield f"the clock of {clock.host or 'the router'} was not synchronised"
+    if answer.verdict.completeness is not Completeness.VERSION_1_0:
+        for host in sorted(answer.hosts - {clock.host for clock in answer.clocks}):
+            yield f"the state of the clock of {host or 'the router'} was not recorded"
+
+
+def _listening(question: Question, persons: Sequence[Person]) -> Iterator[str]:
+    flows = [flow for person in persons for flow in person.flows]
+    if question.role == LISTENING and shares_address(question, flows):
+        port = question.target.port
+        yield f"port {port} is a listening port, and nobody is known to have had it outside"
+
+
+def _receipts(archive: Sequence[str], asked: who.WhoQuery) -> tuple[Receipt, ...]:
+    """The receipts of deleted segments of the asked time."""
+    folders = {path if os.path.isdir(path) else os.path.dirname(path) or "." for path in archive}
+    found: list[Receipt] = []
+    for folder in sorted(folders):
+        with contextlib.suppress(ArchiveError, OSError), Folder(folder) as opened:
+            found += retention.receipts(opened)
+    return tuple(one for one in found if one.since < asked.until and asked.since <= one.until)
+
+
+def _nothing_left(asked: who.WhoQuery) -> who.Answer:
+    """The answer of an archive whose segments of that time were all deleted."""
+    hole = Hole(asked.since, asked.until, NOT_RECORDING, detail=_EXPIRED)
+    verdict = Verdict(Completeness.NOT_COMPLETE, (hole,))
+    scope = Scope(asked.since, asked.until)
+    return who.Answer(
+        [], [], frozenset(), verdict, scope, [], [], [], [], ScanStats(), recorded=False
+    )
