@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 
-from ctrecorder.names.entry import Entry, Line, checked_name, network, second
+from ctrecorder.names.entry import Addresses, Entry, Line, checked_name, network, second
 from ctrecorder.names.tenures import client_name
 from ctrecorder.times import BEGIN, END
 
@@ -21,18 +21,22 @@ def recognises(line: str) -> bool:
 class Dnsmasq:
     """Expiry, MAC address, address, hostname, client id; of IPv6: IAID, and the DUID at the end."""
 
-    def feed(self, line: Line) -> Iterator[Entry]:
+    def __init__(self, addresses: Addresses) -> None:
+        self._addresses = addresses
+
+    def feed(self, line: Line) -> Sequence[Entry]:
         """Raises ValueError: the reason why a line cannot be read."""
         if not line.text or line.text.startswith("duid "):
-            return
+            return ()
         match = _LEASE.fullmatch(line.text)
         if match is None:
             raise ValueError("it is no lease: expiry, MAC address, address, hostname, client id")
         identity = match["id"] if _MAC.fullmatch(match["id"]) else match["client"]
         name = checked_name(client_name(identity, match["host"]))
         until = END if match["expiry"] == "0" else second(match["expiry"])
-        yield Entry(network(match["address"]), BEGIN, until, name, line)
+        held = network(match["address"])
+        return (Entry(held, BEGIN, until, name, line),) if self._addresses.touch(held) else ()
 
-    def finish(self) -> Iterator[Entry]:
+    def finish(self) -> Sequence[Entry]:
         """Nothing is open."""
-        yield from ()
+        return ()

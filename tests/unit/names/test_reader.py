@@ -186,6 +186,18 @@ def test_kea_joins_renewals_and_ends_at_a_release_and_the_next_client(tmp_path: 
     assert (one.since, one.until) == (at("10:00"), None)
 
 
+def test_a_lease_of_kea_that_is_out_of_order_is_kept(tmp_path: Path) -> None:
+    """leases4.csv.2, the older part, comes after leases4.csv in order of names."""
+    head, *rows = KEA4.splitlines(keepends=True)
+    source = directory(tmp_path, "".join([head, rows[4], rows[3], rows[0]]))
+    found = source.holders("192.0.2.20", at("00:00"), at("23:00"), None, None)
+    assert [(one.name, one.since) for one in found] == [
+        ("02:00:5e:00:53:03 (desk,old)", at("10:00")),
+        ("02:00:5e:00:53:04", at("11:30")),
+        ("02:00:5e:00:53:05", at("12:15")),
+    ]
+
+
 def test_kea_names_the_holder_of_a_delegated_prefix(tmp_path: Path) -> None:
     source = directory(tmp_path, KEA6)
     assert source.problems == ()
@@ -370,6 +382,55 @@ def test_what_is_outside_the_time_of_all_questions_is_left_out(tmp_path: Path) -
     source = reader.read(str(path), NOW, since=at("12:20"), until=at("12:30"))
     found = source.holders("192.0.2.20", at("00:00"), at("23:00"), None, None)
     assert [one.name for one in found] == ["02:00:5e:00:53:05"]
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_the_addresses_of_all_questions_are_enough(tmp_path: Path, name: str) -> None:
+    """A source that is read for some addresses has the same holders for them."""
+    path = tmp_path / "file"
+    path.write_text(FILES[name])
+    whole = reader.read(str(path), NOW)
+    asked = (
+        ["192.0.2.10", "192.0.2.20", "192.0.2.30", "100.64.0.7", "100.64.0.8"],
+        ["100.64.0.9", "2001:db8:7:1ff::1", "2001:db8:7::20", "2001:db8:7:2ff::1"],
+    )
+    count = 0
+    for addresses in asked:
+        part = reader.read(str(path), NOW, addresses=addresses)
+        for address in addresses:
+            wanted = whole.holders(address, 0, NOW, None, None)
+            assert part.holders(address, 0, NOW, None, None) == wanted
+            count += len(wanted)
+    assert count
+
+
+def test_other_addresses_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text(KEA4)
+    source = reader.read(str(path), NOW, addresses=["192.0.2.22"])
+    assert not source.holders("192.0.2.20", 0, NOW, None, None)
+    assert source.holders("192.0.2.22", 0, NOW, None, None)
+
+
+def test_records_of_a_session_that_name_no_address(tmp_path: Path) -> None:
+    """Its Start came before it had an address, and its Stop after."""
+    text = (
+        record("Start", "11:00:00", "anna", "01")
+        + record("Interim-Update", "11:30:00", "anna", "01", V4, "Acct-Session-Time = 1800")
+        + record("Stop", "12:00:00", "anna", "01")
+        + record("Interim-Update", "11:45:00", "anna", "01", V4)  # comes late
+    )
+    path = tmp_path / "file"
+    path.write_text(text)
+    for addresses in (None, ["100.64.0.7"]):
+        source = reader.read(str(path), NOW, addresses=addresses)
+        (one,) = source.holders("100.64.0.7", 0, NOW, None, None)
+        assert (one.name, one.since, one.until) == ("anna", at("10:00"), at("11:00"))
+
+
+def test_a_header_of_kea_without_its_columns(tmp_path: Path) -> None:
+    source = directory(tmp_path, "address,hwaddr,x\n192.0.2.1,02:00:5e:00:53:01,7\n")
+    assert "line 2: '' is no number of seconds" in source.problems[0]
 
 
 def test_an_executable_file_is_not_run(tmp_path: Path) -> None:
