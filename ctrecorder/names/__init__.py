@@ -4,5 +4,4 @@ It decides nothing: it returns every holder that its sources name.
 """
 
 # What other packages may use: module.name.
-SHOWN = (
-)
+SHOWN = ()
