@@ -17,7 +17,7 @@ from ctrecorder.names.entry import (
     seconds,
 )
 from ctrecorder.names.written import Times
-from ctrecorder.times import BEGIN, END, SECOND
+from ctrecorder.times import BEGIN, SECOND
 
 _HEAD = re.compile(r"[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d [\d:]{8} (?:\w+ )?\d{4}", re.ASCII)
 _NETWORKS = frozenset(
@@ -67,11 +67,12 @@ class _Session:
 
 
 class Radius:
-    """A session holds its addresses from its first record to its Stop.
+    """A session holds its addresses from its Start to its Stop.
 
-    Without a Stop its end is not told, unless its NAS restarted or gave its id to another session.
-    That another session has its address ends nothing: two networks can have one address.  Without
-    a Start it begins Acct-Session-Time before the record.
+    Without a Start it begins Acct-Session-Time before a record, or with the first record.  Without
+    a Stop it ends where its NAS restarts or gives its id to another session, or else with the last
+    record of all files: later nothing is known of it.  That another session has its address ends
+    nothing: two networks can have one address.
     """
 
     def __init__(self, addresses: Addresses, times: Times) -> None:
@@ -81,6 +82,7 @@ class Radius:
         self._networks: list[str] = []
         self._open: dict[_Key, _Session] = {}
         self._ended: dict[_Key, int] = {}
+        self._latest = 0
 
     def feed(self, line: Line) -> Sequence[Entry]:
         """Raises ValueError: the reason why the record that ends here cannot be read."""
@@ -103,7 +105,8 @@ class Radius:
 
     def finish(self) -> Sequence[Entry]:
         """The sessions that have not ended."""
-        found = [entry for session in self._open.values() for entry in session.entries(END)]
+        end = self._latest + 1
+        found = [entry for session in self._open.values() for entry in session.entries(end)]
         self._open.clear()
         return found
 
@@ -111,37 +114,38 @@ class Radius:
         kind = facts.get("Acct-Status-Type", "")
         nas = facts.get("NAS-IP-Address") or facts.get("NAS-IPv6-Address")
         nas = nas or facts.get("NAS-Identifier", "")
-        if kind in _RESTART:
-            return self._restart(nas, self._moment(facts))
-        if kind not in _SESSION:
+        if kind not in (*_SESSION, *_RESTART):
             return ()
+        moment = self._moment(facts)
+        self._latest = max(self._latest, moment)
+        if kind in _RESTART:
+            return self._restart(nas, moment)
         if "Acct-Session-Id" not in facts:
             raise ValueError("it has no Acct-Session-Id")
         key = (nas, facts["Acct-Session-Id"])
         held = frozenset(one for one in map(network, networks) if self._addresses.touch(one))
         if not held and kind != "Start" and key not in self._open:
             return ()
-        return self._session(key, kind, place, facts, held)
+        name = checked_name(facts.get("User-Name", ""))
+        since = moment if kind == "Start" else _since(moment, facts)
+        return self._session(key, kind, moment, _Session(name, since, place, held))
 
-    def _session(
-        self, key: _Key, kind: str, place: Line, facts: dict[str, str], held: frozenset[Network]
-    ) -> Sequence[Entry]:
-        moment, name = self._moment(facts), checked_name(facts.get("User-Name", ""))
+    def _session(self, key: _Key, kind: str, moment: int, told: _Session) -> Sequence[Entry]:
+        """A record of a session.  `told`: the session as this record tells it."""
         if kind != "Stop" and moment <= self._ended.get(key, BEGIN):
             return ()  # it came late
         found: list[Entry] = []
         session = self._open.get(key)
-        if session is not None and session.name != name:
+        if session is not None and session.name != told.name:
             found += self._end(key, moment)  # its Stop was lost
             session = None
-        since = _since(kind, moment, facts)
         if session is None:
-            session = self._open[key] = _Session(name, since, place)
+            self._open[key] = told
             if len(self._open) > MAX_OPEN:
                 raise TooManyError(f"--names: more than {MAX_OPEN:,} sessions are open at a time")
-        elif since != BEGIN:
-            session.since = min(session.since or since, since)
-        session.networks |= held
+        else:
+            session.since = min(session.since, told.since)
+            session.networks |= told.networks
         return found + self._end(key, moment) if kind == "Stop" else found
 
     def _end(self, key: _Key, moment: int) -> list[Entry]:
@@ -176,12 +180,9 @@ class Radius:
         raise ValueError("it has no Event-Timestamp with a zone, and no Timestamp")
 
 
-def _since(kind: str, moment: int, facts: dict[str, str]) -> int:
-    """When the session of a record began; BEGIN: not told."""
-    if kind == "Start":
-        return moment
-    length = facts.get("Acct-Session-Time", "")
-    return max(BEGIN, moment - seconds(length) * SECOND) if length else BEGIN
+def _since(moment: int, facts: dict[str, str]) -> int:
+    """When the session of a record began, as far as the record tells."""
+    return max(BEGIN + 1, moment - seconds(facts.get("Acct-Session-Time", "0")) * SECOND)
 
 
 def _unquoted(value: str) -> str:

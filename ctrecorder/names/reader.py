@@ -92,10 +92,11 @@ class _Reading:
 
     def __init__(self, entries: Entries, addresses: Addresses, times: Times) -> None:
         self._entries = entries
+        self._written: dict[int, int] = {}
         self._known: list[tuple[Callable[[str], bool], Form]] = [
             (kea.recognises, kea.Kea(addresses)),
             (dhcpd.recognises, dhcpd.Dhcpd(addresses)),
-            (dnsmasq.recognises, dnsmasq.Dnsmasq(addresses)),
+            (dnsmasq.recognises, dnsmasq.Dnsmasq(addresses, self._written)),
             (radius.recognises, radius.Radius(addresses, times)),
             (rows.recognises, rows.Rows(addresses, times)),
         ]
@@ -108,6 +109,7 @@ class _Reading:
         form: Form | None = None
         line = Line(number, 0, "")
         try:
+            self._written[number] = os.stat(path).st_mtime_ns
             with _opened(path) as file:
                 for text in _lines(file):
                     line = Line(number, line.number + 1, text)
