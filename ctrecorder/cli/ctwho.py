@@ -165,7 +165,7 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
         common.report("ctwho", notice)
     if args.letter:
         _check_files(args)
-        return letters.answer(args, _asking(args), choice.texts["audit"])
+        return letters.answer(args, _asking(args, time.time_ns(), None), choice.texts["audit"])
     audit = Audit(choice.texts["audit"], words, args.reason, "ctwho", args.case)
     try:
         _check_files(args)
@@ -187,16 +187,18 @@ def _answer(args: argparse.Namespace, audit: Audit) -> int:
     from ctrecorder.inquiry import ask, typed, verdicts
     from ctrecorder.inquiry.question import DEFAULT_TOLERANCE_SECONDS
 
-    asking = _asking(args)
+    now = time.time_ns()
     questions = typed.questions(
         args.words,
-        asking.now,
+        now,
         zone="UTC" if args.utc else args.zone or "",
         remote=args.to,
         protocols=args.protocol,
         tolerance=DEFAULT_TOLERANCE_SECONDS if args.tolerance is None else args.tolerance,
     )
-    answers = ask.answer_all(questions, asking, wait=args.wait)
+    asked = [one.query() for one in questions]
+    span = min(one.since for one in asked), max(one.until for one in asked)
+    answers = ask.answer_all(questions, _asking(args, now, span), wait=args.wait)
     audit.verdict = ", ".join(dict.fromkeys(one.judged.word.value for one in answers))
     audit.proved = all(one.judged.proved for one in answers)
     audit.rows = sum(one.connections for one in answers)
@@ -208,15 +210,20 @@ def _answer(args: argparse.Namespace, audit: Audit) -> int:
     return verdicts.code_of_letter([*codes, *pages.hold(args, answers)])
 
 
-def _asking(args: argparse.Namespace) -> Asking:
+def _asking(args: argparse.Namespace, now: int, span: tuple[int, int] | None) -> Asking:
+    """Who asks.  `span`: the time of all questions, ns; None: any."""
     from ctrecorder.inquiry.ask import Asking
     from ctrecorder.service.login import login_user
+    from ctrecorder.times import BEGIN, END, MINUTE
 
-    now, names = time.time_ns(), None
+    names = None
     if args.names:
         from ctrecorder.names.reader import read
 
-        names = read(args.names, now, zone="UTC" if args.utc else args.zone or "")
+        # What the router's clock can be off by is less than a minute.
+        since, until = (BEGIN, END) if span is None else (span[0] - MINUTE, span[1] + MINUTE)
+        zone = "UTC" if args.utc else args.zone or ""
+        names = read(args.names, now, zone=zone, since=since, until=until)
     return Asking(
         tuple(args.archive or common.archive("ctwho")),
         now,
