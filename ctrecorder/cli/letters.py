@@ -147,7 +147,9 @@ def _as_text(
     if args.format == "html":
         from ctrecorder.page import answer as page
 
-        return "", [page.html(pages.letter_twin(args, one)) for one in found]
+        return "", [
+            page.html(pages.with_checks(args, pages.letter_twin(args, one))) for one in found
+        ]
     if args.format == "csv":
         from ctrecorder.cases import table
 

@@ -78,7 +78,16 @@ def html(args: argparse.Namespace, answers: Sequence[Answered]) -> str:
     """The answers as a page."""
     from ctrecorder.page import answer
 
-    return answer.html(_whole(args, answers))
+    return answer.html(with_checks(args, _whole(args, answers)))
+
+
+def with_checks(args: argparse.Namespace, whole: Json) -> Json:
+    """The twin for a page or a pack: with what cttest finds in each segment."""
+    from ctrecorder.page import evidence
+    from ctrecorder.service import key
+
+    archive = args.archive or common.archive("ctwho")
+    return evidence.with_checks(whole, archive, key.find_key_for_reading(None, None)[0])
 
 
 def write_pack(args: argparse.Namespace, answers: Sequence[Answered]) -> None:
@@ -89,10 +98,10 @@ def write_pack(args: argparse.Namespace, answers: Sequence[Answered]) -> None:
 def write_whole_pack(args: argparse.Namespace, whole: Json, letter: Letter | None) -> None:
     """Write the pack of evidence of a twin, with the letter."""
     from ctrecorder.inquiry import output
-    from ctrecorder.page import pack
+    from ctrecorder.page import evidence, pack
 
-    seals = pack.ledgers(whole, tuple(args.archive or common.archive("ctwho")))
-    output.write_new(args.evidence_pack, pack.pack(whole, letter, seals))
+    seals = evidence.ledgers(whole, args.archive or common.archive("ctwho"))
+    output.write_new(args.evidence_pack, pack.pack(with_checks(args, whole), letter, seals))
 
 
 def write(args: argparse.Namespace, text: str) -> None:
@@ -148,6 +157,7 @@ def verify(args: argparse.Namespace, audit: Audit | None = None) -> int:
 
     `audit`: of the questions, if the archive is asked.  Raises UsageError, ArchiveError.
     """
+    from ctrecorder.page import evidence
     from ctrecorder.page import verify as check
 
     data = _read(args.verify)
@@ -156,7 +166,10 @@ def verify(args: argparse.Namespace, audit: Audit | None = None) -> int:
     def ask(old: list[Json]) -> list[Json]:
         return _ask_again(args, old, failed)
 
-    found = check.check(data, ask if args.words else None)
+    def segments(answers: Json) -> list[check.Finding]:
+        return evidence.compare_segments(answers, args.words)
+
+    found = check.check(data, ask, segments) if args.words else check.check(data, None)
     lines = [f"{printable(args.verify)}: {one.text}\n" for one in found]
     if not args.words:
         lines.append("not asked again: no archive was named; any ctwho can make such a page\n")

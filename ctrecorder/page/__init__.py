@@ -3,12 +3,15 @@
 # What other packages may use: module.name.
 SHOWN = (
     "answer.html",
+    "evidence.compare_segments",
+    "evidence.ledgers",
+    "evidence.with_checks",
     "pack.Letter",
-    "pack.ledgers",
     "pack.pack",
     "redact.redact",
     "shape.Json",
     "shape.nanoseconds",
+    "verify.Finding",
     "verify.MAX_BYTES",
     "verify.check",
     "verify.exit_code",

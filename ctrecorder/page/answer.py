@@ -141,7 +141,7 @@ def _evidence(answers: Json) -> Iterator[Content]:
         [*_segment(segment), *([_numbers(numbers)] if several else [])]
         for segment, numbers in read.values()
     )
-    heads = ("Segment", "Host", "Chain", "No.", "Last hash", "Sealed", "Origin")
+    heads = ("Segment", "Host", "Chain", "No.", "Last hash", "Sealed", "Origin", "cttest(1)")
     yield table([*heads, *(["Questions"] if several else [])], rows, "Segments that were read")
 
 
@@ -180,6 +180,7 @@ def _segment(one: Json) -> list[Content]:
         tag("span", one.get("hash", ""), class_="hash"),
         sealed[one["sealed"]] if "sealed" in one else "",
         "imported" if one.get("imported") else "recorded",
+        one.get("cttest", "not asked"),
     ]
 
 

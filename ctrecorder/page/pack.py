@@ -11,16 +11,13 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
-from ctrecorder.errors import ArchiveError, FormatError, UsageError, why
+from ctrecorder.errors import UsageError
 from ctrecorder.page import answer, mail_text, shape, twin, words
 from ctrecorder.page.shape import Json
-from ctrecorder.render.coverage import rfc3339
-from ctrecorder.sealing import locate
-from ctrecorder.sealing.ledgerfile import read_ledger
 from ctrecorder.times import SECOND
 
 # All files are in this folder of the archive.
@@ -154,49 +151,3 @@ def _tar(files: Mapping[str, bytes], time: int) -> bytes:
             entry.uname = entry.gname = "root"
             archive.addfile(entry, io.BytesIO(data))
     return made.getvalue()
-
-
-def ledgers(whole: Json, archive: Sequence[str]) -> Json:
-    """{"ledgers": [..]}: for each one its key, its last line, and the lines about the segments.
-
-    A line of a ledger is about an epoch or a segment, never about a connection.  `archive`: the
-    segments and folders that were asked.  Raises TwinError, ArchiveError.
-    """
-    names = {
-        segment["file"]
-        for one in twin.known(whole)["questions"]
-        for segment in one.get("evidence", {}).get("segments", [])
-    }
-    folders = {path if os.path.isdir(path) else os.path.dirname(path) for path in archive}
-    return {"ledgers": [_ledger(path, names) for path in _paths(folders)]}
-
-
-def _paths(folders: Iterable[str]) -> list[str]:
-    found: list[str] = []
-    for folder in sorted(folders):
-        try:
-            found += sorted(locate.ledgers(folder).values())
-        except OSError as error:
-            raise ArchiveError(f"{folder}: {why(error)}") from error
-    return found
-
-
-def _ledger(path: str, names: set[str]) -> Json:
-    made: Json = {"file": os.path.basename(path), "lines": 0, "damaged": 0, "about": []}
-    for number, line in read_ledger(path):
-        made["lines"] = number
-        if isinstance(line, FormatError):
-            made["damaged"] += 1
-            continue
-        noted = {
-            "line": number,
-            "what": line.what,
-            "epoch": line.epoch,
-            "time": rfc3339(line.time),
-            "hash": line.hash,
-        }
-        made["last"] = noted
-        if line.named("segment") in names:
-            named = {name: line.named(name) for name in ("segment", "last_hash")}
-            made["about"].append(noted | {name: text for name, text in named.items() if text})
-    return made

@@ -125,6 +125,7 @@ _SEGMENT = shape.members(
         "hash": shape.text,
         "sealed": shape.flag,
         "imported": shape.flag,
+        "cttest": shape.text,
     },
 )
 _RECEIPT = shape.members(

@@ -23,6 +23,8 @@ MAX_BYTES = 256 << 20
 _FORM = re.compile(
     r'<meta name="generator" content="' + answer.GENERATOR + r'(\d{1,4})">', re.ASCII
 )
+# What can be proved later: the log of another router was added.
+_PROVED = {"ONE KNOWN (not proved)": "ONE", "NOBODY KNOWN (not proved)": "NOBODY"}
 _WITHOUT_ANSWER = ("NOT YET", "NOT RECORDED", "NO LONGER KEPT")
 
 
@@ -44,12 +46,14 @@ class Finding:
 
 # Takes answers of a page and asks the archive the same questions; returns a twin for each.
 Ask = Callable[[list[Json]], list[Json]]
+# Takes what is known of a twin, and says what is found about its segments.
+Evidence = Callable[[Json], list["Finding"]]
 
 
-def check(data: bytes, ask: Ask | None) -> list[Finding]:
+def check(data: bytes, ask: Ask | None, evidence: Evidence | None = None) -> list[Finding]:
     """What is found about the page `data`.
 
-    `ask`: None if there is no archive.  What it raises is passed on.
+    `ask`: None if there is no archive.  What both functions raise is passed on.
     """
     try:
         text = data.decode()
@@ -62,7 +66,7 @@ def check(data: bytes, ask: Ask | None) -> list[Finding]:
     found = _compare_page(text, whole, answers)
     if found.state is State.CHANGED or ask is None:
         return [found]
-    return [found, *_ask_again(answers, ask)]
+    return [found, *_ask_again(answers, ask), *(evidence(answers) if evidence else [])]
 
 
 def exit_code(found: list[Finding]) -> ExitCode:
@@ -183,18 +187,34 @@ def compare(old: Json, new: Json) -> Finding:
         return Finding(State.CHANGED, f"the archive gives another answer: {told}")
     if lost:
         return Finding(State.UNKNOWN, f"no longer provable: the archive has a hole there; {told}")
-    if before != now:
-        return Finding(State.UNKNOWN, f"the archive tells more now: {told}")
-    if differs := [host for host in hosts if _contradicts(hosts[host], hosts_now[host])]:
-        named = "; ".join(words.host(hosts[host]) for host in differs)
-        return Finding(State.CHANGED, f"the archive gives other times or ports of {named}")
-    if differs := [host for host in hosts if _other_flows(hosts[host], hosts_now[host])]:
-        named = "; ".join(words.host(hosts[host]) for host in differs)
-        return Finding(State.CHANGED, f"the archive gives other connections of {named}")
+    if before != now and not _by_names(old):
+        more = _PROVED.get(before) == now
+        said = "tells more now" if more else "gives another answer"
+        return Finding(State.UNKNOWN if more else State.CHANGED, f"the archive {said}: {told}")
+    return _compare_hosts(old, new)
+
+
+def _by_names(old: Json) -> bool:
+    """If it names one host and several customers, which no archive knows."""
+    persons = old.get("persons", [])
+    names = {customer["name"] for one in persons for customer in one.get("customers", [])}
+    return old["verdict"] == "SEVERAL" and len(persons) == 1 and len(names) > 1
+
+
+def _compare_hosts(old: Json, new: Json) -> Finding:
+    """Two answers with the same hosts."""
+    pairs = [(one, _hosts(new)[name]) for name, one in _hosts(old).items()]
+    for differs, what in ((_contradicts, "times or ports"), (_other_flows, "connections")):
+        if named := [words.host(one) for one, other in pairs if differs(one, other)]:
+            said = f"the archive gives other {what} of {printable('; '.join(named))}"
+            return Finding(State.CHANGED, said)
     if _clocks(old) != _clocks(new):
         return Finding(State.CHANGED, "the archive gives another state of the clocks")
     if "shared_by" in new and old.get("shared_by") != new["shared_by"]:
         return Finding(State.CHANGED, "the archive gives another number of hosts with this address")
+    if any(_times(one, other) is State.UNKNOWN for one, other in pairs):
+        said = "the archive gives the same hosts, but not every beginning and end any more"
+        return Finding(State.UNKNOWN, f"{said}: {_told(new)}")
     return Finding(State.SAME, f"the archive gives the same answer: {_told(new)}")
 
 
@@ -211,22 +231,28 @@ def _told(one: Json) -> str:
 def _contradicts(old: Json, new: Json) -> bool:
     """If two answers about a host cannot both be right."""
     is_same = all(old.get(name) == new.get(name) for name in ("ports", "connections"))
-    return not is_same or _has_other_times(old, new)
+    return not is_same or _times(old, new) is State.CHANGED
 
 
-def _has_other_times(old: Json, new: Json) -> bool:
-    """A time that was not known, or only bounded, may be known now."""
-    exact = [
-        name for name in ("start", "end") if name in old and old.get(f"{name}_source") != "bound"
+def _times(old: Json, new: Json) -> State:
+    """If two beginnings and ends are the same; UNKNOWN: one is not exactly known any more.
+
+    One that was not known, or only bounded, may be known now.
+    """
+    found = [
+        _time(old[name], new.get(name) if new.get(f"{name}_source") != "bound" else None)
+        for name in ("start", "end")
+        if name in old and old.get(f"{name}_source") != "bound"
     ]
-    return any(not _is_same(old[name], new.get(name)) for name in exact)
+    return next((state for state in (State.CHANGED, State.UNKNOWN) if state in found), State.SAME)
 
 
-def _is_same(old: str, new: str | None) -> bool:
-    """If two times are the same; squeezing cuts them to microseconds."""
+def _time(old: str, new: str | None) -> State:
+    """Squeezing cuts times to microseconds."""
     if new is None:
-        return False
-    return nanoseconds(old) // MICROSECOND == nanoseconds(new) // MICROSECOND
+        return State.UNKNOWN
+    is_same = nanoseconds(old) // MICROSECOND == nanoseconds(new) // MICROSECOND
+    return State.SAME if is_same else State.CHANGED
 
 
 def _other_flows(old: Json, new: Json) -> bool:
@@ -246,7 +272,7 @@ def _other_flows(old: Json, new: Json) -> bool:
     if [ends for ends, _, _ in before] != [ends for ends, _, _ in now]:
         return True
     return any(
-        _has_other_times(old["flows"][one], new["flows"][other])
+        _times(old["flows"][one], new["flows"][other]) is State.CHANGED
         for (_, _, one), (_, _, other) in zip(before, now, strict=True)
     )
 

@@ -85,6 +85,7 @@ def test_the_log_gives_the_answer_of_the_page_raw_and_squeezed(
         found, said = check(capfd, made, log)
         assert found == 0, said
         assert f"the archive gives the same answer: {verdict}" in said
+        assert "in the archive, as then or squeezed since: " in said
 
 
 def test_a_page_alone_is_checked_without_an_archive(

@@ -162,7 +162,7 @@ def test_a_letter_has_an_overview_its_hash_and_the_bytes_of_each_field() -> None
         "the time has no zone: ask with --zone",
         "43 inside hosts shared this address at that time.",
         "Recorded until 2026-11-24 05:59:00 +01:00",
-        "00000000000000000000000000000013 no imported 1-5",
+        "00000000000000000000000000000013 no imported not asked 1-5",
         "not known 2026-11-24 06:00:08 +01:00",
     ):
         assert fact in page, fact

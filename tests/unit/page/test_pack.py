@@ -12,11 +12,9 @@ from typing import Any
 
 import pytest
 
-from ctrecorder.errors import ArchiveError, UsageError
+from ctrecorder.errors import UsageError
 from ctrecorder.page import answer, mail_text, pack, redact, twin
-from ctrecorder.times import SECOND
 from tests.support import page_twins
-from tests.support.sealed import Recording
 
 DATA = b"From: abuse@agency.example\n\n198.51.100.1:40000 \xff 203.0.113.9\n"
 LETTER = pack.Letter("/mail/../not ice\x1b.eml", DATA)
@@ -114,37 +112,3 @@ def test_without_remote_ends_the_letter_is_left_out() -> None:
 def test_a_letter_has_a_plain_name(name: str) -> None:
     whole = answered()
     assert "letter" in files(pack.pack(whole, pack.Letter(name, DATA), {}))
-
-
-def test_the_ledgers_of_an_archive(tmp_path: Path) -> None:
-    recording = Recording(tmp_path)
-    queue = recording.start()
-    queue.close(recording.clock.wall + SECOND)
-    (path,) = recording.folder.glob("*.ctlog")
-    whole = page_twins.answer(
-        evidence={"segments": [page_twins.segment(1, file=path.name)], "version": "v"}
-    )
-    (ledger,) = pack.ledgers(whole, [str(recording.folder)])["ledgers"]
-    assert ledger["file"] == recording.ledger.name
-    lines = recording.ledger.read_bytes().splitlines()
-    assert ledger["lines"] == len(lines) == ledger["last"]["line"]
-    assert ledger["damaged"] == 0
-    about = [one["what"] for one in ledger["about"]]
-    assert "open" in about
-    assert {one["segment"] for one in ledger["about"]} == {path.name}
-    assert pack.ledgers(whole, [str(path)])["ledgers"] == [ledger]
-    other = page_twins.answer()
-    assert pack.ledgers(other, [str(recording.folder)])["ledgers"][0]["about"] == []
-    assert pack.ledgers(other, [str(tmp_path)]) == {"ledgers": []}
-    with pytest.raises(ArchiveError, match="missing"):
-        pack.ledgers(other, [str(tmp_path / "missing" / "x.ctlog")])
-
-
-def test_a_damaged_line_of_a_ledger_is_counted(tmp_path: Path) -> None:
-    recording = Recording(tmp_path)
-    recording.start().close(recording.clock.wall + SECOND)
-    with recording.ledger.open("ab") as file:
-        file.write(b"nonsense\n")
-    (ledger,) = pack.ledgers(page_twins.answer(), [str(recording.folder)])["ledgers"]
-    assert ledger["damaged"] == 1
-    assert ledger["last"]["line"] == ledger["lines"] - 1

@@ -141,6 +141,7 @@ def test_a_changed_page_is_not_asked_again() -> None:
 
 LOST = {"complete": False, "holes": [hole(reason="missing-segment")]}
 OTHER = person(address="10.0.0.6")
+BOUND_START = {"start": "2026-11-24T05:00:00Z", "start_source": "bound"}
 UNKNOWN_END = {"end": None, "end_source": "unknown"}
 
 
@@ -166,7 +167,13 @@ UNKNOWN_END = {"end": None, "end_source": "unknown"}
             page_twins.answer(persons=[person(end="2026-11-24T05:04:00Z")]),
             State.CHANGED,
         ),
-        (page_twins.answer(), page_twins.answer(persons=[person(**UNKNOWN_END)]), State.CHANGED),
+        (page_twins.answer(), page_twins.answer(persons=[person(**UNKNOWN_END)]), State.UNKNOWN),
+        (page_twins.answer(), page_twins.answer(persons=[person(**BOUND_START)]), State.UNKNOWN),
+        (
+            page_twins.answer(),
+            page_twins.answer(persons=[person(**BOUND_START, ports=[1])]),
+            State.CHANGED,
+        ),
         *(
             (page_twins.answer(), page_twins.answer(persons=[person(flows=flows)]), State.CHANGED)
             for flows in (
@@ -209,6 +216,18 @@ UNKNOWN_END = {"end": None, "end_source": "unknown"}
             page_twins.answer("ONE KNOWN (not proved)", **LOST),
             page_twins.answer("SEVERAL", persons=[person(), OTHER]),
             State.UNKNOWN,
+        ),
+        # Who says more than the log does, which has lost nothing.
+        (page_twins.answer(), page_twins.answer("ONE KNOWN (not proved)"), State.CHANGED),
+        (page_twins.answer("ONE KNOWN (not proved)"), page_twins.answer(), State.UNKNOWN),
+        (page_twins.answer("SEVERAL"), page_twins.answer(), State.CHANGED),
+        # Two customers had one host; only --names knows that.
+        (
+            page_twins.answer(
+                "SEVERAL", persons=[person(customers=[{"name": "a"}, {"name": "b"}])]
+            ),
+            page_twins.answer(),
+            State.SAME,
         ),
         # What expired, or was lost since.
         (page_twins.answer(), page_twins.answer("NO LONGER KEPT", persons=[]), State.UNKNOWN),
