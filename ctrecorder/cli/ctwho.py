@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from ctrecorder.cli import common, letters, pages
@@ -16,6 +16,7 @@ from ctrecorder.errors import UsageError
 
 if TYPE_CHECKING:
     from ctrecorder.inquiry.ask import Answered, Asking
+    from ctrecorder.names.directory import Directory
     from ctrecorder.service.audit import Audit
 
 SUMMARY = """\
@@ -165,7 +166,7 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
         common.report("ctwho", notice)
     if args.letter:
         _check_files(args)
-        return letters.answer(args, _asking(args, time.time_ns(), None), choice.texts["audit"])
+        return letters.answer(args, _asking(args, time.time_ns()), choice.texts["audit"])
     audit = Audit(choice.texts["audit"], words, args.reason, "ctwho", args.case)
     try:
         _check_files(args)
@@ -196,9 +197,7 @@ def _answer(args: argparse.Namespace, audit: Audit) -> int:
         protocols=args.protocol,
         tolerance=DEFAULT_TOLERANCE_SECONDS if args.tolerance is None else args.tolerance,
     )
-    asked = [one.query() for one in questions]
-    span = min(one.since for one in asked), max(one.until for one in asked)
-    answers = ask.answer_all(questions, _asking(args, now, span), wait=args.wait)
+    answers = ask.answer_all(questions, _asking(args, now), wait=args.wait)
     audit.verdict = ", ".join(dict.fromkeys(one.judged.word.value for one in answers))
     audit.proved = all(one.judged.proved for one in answers)
     audit.rows = sum(one.connections for one in answers)
@@ -210,20 +209,10 @@ def _answer(args: argparse.Namespace, audit: Audit) -> int:
     return verdicts.code_of_letter([*codes, *pages.hold(args, answers)])
 
 
-def _asking(args: argparse.Namespace, now: int, span: tuple[int, int] | None) -> Asking:
-    """Who asks.  `span`: the time of all questions, ns; None: any."""
+def _asking(args: argparse.Namespace, now: int) -> Asking:
     from ctrecorder.inquiry.ask import Asking
     from ctrecorder.service.login import login_user
-    from ctrecorder.times import BEGIN, END, MINUTE
 
-    names = None
-    if args.names:
-        from ctrecorder.names.reader import read
-
-        # What the router's clock can be off by is less than a minute.
-        since, until = (BEGIN, END) if span is None else (span[0] - MINUTE, span[1] + MINUTE)
-        zone = "UTC" if args.utc else args.zone or ""
-        names = read(args.names, now, zone=zone, since=since, until=until)
     return Asking(
         tuple(args.archive or common.archive("ctwho")),
         now,
@@ -231,8 +220,22 @@ def _asking(args: argparse.Namespace, now: int, span: tuple[int, int] | None) ->
         args.case or "",
         args.reason or "",
         args.trust_clock,
-        names,
+        _names(args, now) if args.names else None,
     )
+
+
+def _names(args: argparse.Namespace, now: int) -> Callable[[int, int, Collection[str]], Directory]:
+    """What reads the names of customers, once the inside hosts are known."""
+
+    def read(since: int, until: int, addresses: Collection[str]) -> Directory:
+        from ctrecorder.names import reader
+
+        zone = "UTC" if args.utc else args.zone or ""
+        return reader.read(
+            args.names, now, zone=zone, since=since, until=until, addresses=addresses
+        )
+
+    return read
 
 
 def _as_text(args: argparse.Namespace, answers: Sequence[Answered]) -> str:
