@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ctrecorder.cases.letter import LetterAnswered
     from ctrecorder.inquiry.ask import Answered
     from ctrecorder.inquiry.question import Question, Target
+    from ctrecorder.names.directory import Directory
     from ctrecorder.page.pack import Letter
     from ctrecorder.page.shape import Json
     from ctrecorder.service.audit import Audit
@@ -128,8 +129,7 @@ def report(args: argparse.Namespace, answers: Sequence[Answered]) -> None:
             lines[_VERSION_1_0] = None
         if args.verbose:
             lines[str(found.stats)] = None
-    for names in (one.asking.names for one in answers[:1]):
-        lines |= dict.fromkeys(f"--names: {each}" for each in (names.problems if names else ()))
+    lines |= dict.fromkeys(f"--names: {each}" for one in answers for each in one.unread)
     for line in lines:
         common.report("ctwho", line)
 
@@ -203,12 +203,40 @@ def _ask_again(args: argparse.Namespace, old: list[Json], failed: list[str]) -> 
     trusts = args.trust_clock or any(
         clock.get("trusted", False) for one in old for clock in one.get("clock", [])
     )
-    asking = ask.Asking(tuple(args.words), time.time_ns(), login_user().name, trust_clock=trusts)
+    asking = ask.Asking(
+        tuple(args.words),
+        time.time_ns(),
+        login_user().name,
+        trust_clock=trusts,
+        names=_names_of(old),
+    )
     answers = ask.answer_all([_question(one["question"]) for one in old], asking)
     failed += dict.fromkeys(
         str(error) for one in answers if one.answer is not None for error in one.answer.failed
     )
     return [twin(one, connections=True) for one in answers]
+
+
+def _names_of(old: list[Json]) -> Callable[[int, int, Collection[str]], Directory] | None:
+    """What names the same customers again: where the page was made they were known."""
+    from ctrecorder.names.directory import Holder
+
+    known: dict[tuple[str, int, int], tuple[Holder, ...]] = {}
+    for person in (each for one in old for each in one.get("persons", [])):
+        if "customers" in person:
+            key = (person["address"], person.get("zone", 0), person.get("mark", 0))
+            found = [Holder(one["name"], None, None, "") for one in person["customers"]]
+            known[key] = (*known.get(key, ()), *found)
+
+    class Named:
+        problems: tuple[str, ...] = ()
+
+        def holders(
+            self, address: str, since: int, until: int, zone: int | None, mark: int | None
+        ) -> tuple[Holder, ...]:
+            return known.get((address, zone or 0, mark or 0), ())
+
+    return (lambda _since, _until, _addresses: Named()) if known else None
 
 
 def _question(asked: Json) -> Question:

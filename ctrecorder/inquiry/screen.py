@@ -26,6 +26,8 @@ _LABEL_COLUMNS = 12
 # More inside ports than these are only counted.
 _MAX_PORTS = 4
 _MAX_ROUTERS = 8
+# More hosts that shared the address are only counted: any of them is as likely as the others.
+_MAX_SHARED = 10
 # Of a question that was read in a letter's form; a typed one needs no words.
 _ZONES = {
     "given": "as written",
@@ -43,11 +45,13 @@ def text(answered: Answered, *, utc: bool = False, connections: bool = False) ->
     Times are in the zone of the question, or in UTC if `utc`.
     """
     zone = UTC if utc else zone_of(answered.question.window.zone)
+    persons = answered.persons
     lines = [
         *wrapped(_headline(answered), "", "  "),
         *(wrapped(f"because {answered.judged.why}", "  ", "  ") if answered.judged.why else ()),
     ]
-    for person in answered.persons:
+    is_listed = connections or not answered.shares_address or len(persons) <= _MAX_SHARED
+    for person in persons if is_listed else ():
         lines += _person(person, answered, zone, connections=connections)
     lines += ["", *_rows(answered, zone)]
     return "".join(f"{printable(line)}\n" for line in lines)

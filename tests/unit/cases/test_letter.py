@@ -330,6 +330,33 @@ def test_the_names_of_customers(asker: Asker, tmp_path: Path) -> None:
     assert "the host is known, the customer is not" in asker.run(path, *words)[1]
 
 
+def test_a_page_with_customers_is_checked_without_the_list(asker: Asker, tmp_path: Path) -> None:
+    """The two customers of one host made it SEVERAL; whoever checks the page has no list."""
+    names, page = tmp_path / "names.csv", tmp_path / "answer.html"
+    names.write_text(
+        "address,from,until,name\n"
+        "10.0.0.3,2023-11-01T00:00:00Z,2023-11-14T22:14:30Z,Ann\n"
+        "10.0.0.3,2023-11-14T22:14:30Z,,Bob\n"
+    )
+    words = ("--names", str(names), "--format", "html", "-o", str(page))
+    assert asker.run(acns(tmp_path, "40002"), *words)[0] == 0
+    asker.capfd.readouterr()
+    assert ctwho.main(["--verify", str(page), str(asker.folder)]) == 0
+    assert "SEVERAL" in page.read_text()
+
+
+def test_many_hosts_that_share_an_address_are_counted(asker: Asker, tmp_path: Path) -> None:
+    log(tmp_path / "busy", *(flow(number, 41000 + number) for number in range(1, 13)))
+    asker.folder = tmp_path / "busy"
+    path = acns(tmp_path, "")
+    out = asker.run(path)[1]
+    assert "SEVERAL: 12 inside hosts\n" in out
+    assert "10.0.0." not in out
+    assert "10.0.0.12" in asker.run(path, "--connections")[1]
+    (one,) = asker.json(path, code=0)["questions"]
+    assert len(one["persons"]) == one["shared_by"] == 12
+
+
 def test_a_hold_keeps_what_the_answer_rests_on(asker: Asker, tmp_path: Path) -> None:
     path = acns(tmp_path, "40002")
     code, _, err = asker.run(path, "--hold", "--case", "4711", "--reason", "order")
