@@ -28,19 +28,20 @@ class Chains:
         for span in spans:
             grouped.setdefault(span.chain or f"/{span.path}", []).append(span)
         self._chains = [_Chain(members) for members in grouped.values()]
-        self._place = {
-            span.path: (number, len(chain.places) - 1)
-            for chain in self._chains
-            for number, place in enumerate(chain.places)
-            for span in place
-        }
+        self._of = {path: chain for chain in self._chains for path in chain.number}
 
     def place(self, path: str) -> tuple[int, int]:
         """The number of the segment in its chain, from 0, and the number of the last one.
 
         Copies of a segment have one number.
         """
-        return self._place.get(path, (0, 0))
+        chain = self._of.get(path)
+        return (0, 0) if chain is None else (chain.number[path], len(chain.places) - 1)
+
+    def after(self, path: str) -> list[list[Span]]:
+        """The segments that come after `path` in its chain; the copies of one together."""
+        chain = self._of.get(path)
+        return [] if chain is None else chain.places[chain.number[path] + 1 :]
 
     def near(self, since: int, until: int, before: int = 1, after: int = 1) -> Near:
         """The segments of each chain that can hold since..until, and the nearest ones: `before`
@@ -62,11 +63,14 @@ class Chains:
 class _Chain:
     """The segments of a chain.
 
-    `places`: in order; the copies of one segment together.
+    `places`: in order; the copies of one segment together.  `number`: of the place of each path.
     """
 
     def __init__(self, members: list[Span]) -> None:
         self.places = _places(members)
+        self.number = {
+            span.path: number for number, place in enumerate(self.places) for span in place
+        }
         begins = [place[0].recorded for place in self.places]
         ends = [max(span.end for span in place) for place in self.places]
         for number, following in enumerate(begins[1:]):

@@ -1,4 +1,4 @@
-"""Letters as cases: their questions asked and compared, remembered, and a reply drafted."""
+"""Letters as cases: asked, compared and remembered; a reply is drafted."""
 
 # What other packages may use: module.name.
 SHOWN = (

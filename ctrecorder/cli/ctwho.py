@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from ctrecorder.cli import common, letters, pages
@@ -16,6 +16,7 @@ from ctrecorder.errors import UsageError
 
 if TYPE_CHECKING:
     from ctrecorder.inquiry.ask import Answered, Asking
+    from ctrecorder.names.directory import Directory
     from ctrecorder.service.audit import Audit
 
 SUMMARY = """\
@@ -165,7 +166,7 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
         common.report("ctwho", notice)
     if args.letter:
         _check_files(args)
-        return letters.answer(args, _asking(args), choice.texts["audit"])
+        return letters.answer(args, _asking(args, time.time_ns()), choice.texts["audit"])
     audit = Audit(choice.texts["audit"], words, args.reason, "ctwho", args.case)
     try:
         _check_files(args)
@@ -187,16 +188,16 @@ def _answer(args: argparse.Namespace, audit: Audit) -> int:
     from ctrecorder.inquiry import ask, typed, verdicts
     from ctrecorder.inquiry.question import DEFAULT_TOLERANCE_SECONDS
 
-    asking = _asking(args)
+    now = time.time_ns()
     questions = typed.questions(
         args.words,
-        asking.now,
+        now,
         zone="UTC" if args.utc else args.zone or "",
         remote=args.to,
         protocols=args.protocol,
         tolerance=DEFAULT_TOLERANCE_SECONDS if args.tolerance is None else args.tolerance,
     )
-    answers = ask.answer_all(questions, asking, wait=args.wait)
+    answers = ask.answer_all(questions, _asking(args, now), wait=args.wait)
     audit.verdict = ", ".join(dict.fromkeys(one.judged.word.value for one in answers))
     audit.proved = all(one.judged.proved for one in answers)
     audit.rows = sum(one.connections for one in answers)
@@ -208,15 +209,10 @@ def _answer(args: argparse.Namespace, audit: Audit) -> int:
     return verdicts.code_of_letter([*codes, *pages.hold(args, answers)])
 
 
-def _asking(args: argparse.Namespace) -> Asking:
+def _asking(args: argparse.Namespace, now: int) -> Asking:
     from ctrecorder.inquiry.ask import Asking
     from ctrecorder.service.login import login_user
 
-    now, names = time.time_ns(), None
-    if args.names:
-        from ctrecorder.names.reader import read
-
-        names = read(args.names, now, zone="UTC" if args.utc else args.zone or "")
     return Asking(
         tuple(args.archive or common.archive("ctwho")),
         now,
@@ -224,8 +220,22 @@ def _asking(args: argparse.Namespace) -> Asking:
         args.case or "",
         args.reason or "",
         args.trust_clock,
-        names,
+        _names(args, now) if args.names else None,
     )
+
+
+def _names(args: argparse.Namespace, now: int) -> Callable[[int, int, Collection[str]], Directory]:
+    """What reads the names of customers, once the inside hosts are known."""
+
+    def read(since: int, until: int, addresses: Collection[str]) -> Directory:
+        from ctrecorder.names import reader
+
+        zone = "UTC" if args.utc else args.zone or ""
+        return reader.read(
+            args.names, now, zone=zone, since=since, until=until, addresses=addresses
+        )
+
+    return read
 
 
 def _as_text(args: argparse.Namespace, answers: Sequence[Answered]) -> str:

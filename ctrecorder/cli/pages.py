@@ -128,8 +128,7 @@ def report(args: argparse.Namespace, answers: Sequence[Answered]) -> None:
             lines[_VERSION_1_0] = None
         if args.verbose:
             lines[str(found.stats)] = None
-    for names in (one.asking.names for one in answers[:1]):
-        lines |= dict.fromkeys(f"--names: {each}" for each in (names.problems if names else ()))
+    lines |= dict.fromkeys(f"--names: {each}" for one in answers for each in one.unread)
     for line in lines:
         common.report("ctwho", line)
 

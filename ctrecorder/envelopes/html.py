@@ -27,8 +27,9 @@ def _hide(text: str, begin: str, end: str) -> str:
     parts = []
     position = 0
     while (start := lower.find(begin, position)) >= 0:
-        stop = lower.find(end, start)
-        stop = len(text) if stop < 0 else stop + len(end)
+        stop = lower.find(end, start + len(begin))
+        stop = lower.find(">", stop) + 1 if stop >= 0 else 0
+        stop = stop or len(text)
         parts += [text[position:start], " " * (stop - start)]
         position = stop
     return "".join([*parts, text[position:]])

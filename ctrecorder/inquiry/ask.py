@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from ctrecorder import times
 from ctrecorder.archive import retention
@@ -34,7 +34,7 @@ class Asking:
 
     `archive`: the segments and folders.  `now`: ns UTC.  `login`: of the user.
     `trust_clock`: the clock of a recorder counts as right although its kernel was never told so.
-    `names`: tells who held an inside address; None: nobody is asked.
+    `names`: reads who held inside addresses, from a time to a time (ns); None: nobody is asked.
     """
 
     archive: tuple[str, ...]
@@ -43,7 +43,7 @@ class Asking:
     case: str = ""
     reason: str = ""
     trust_clock: bool = False
-    names: Directory | None = None
+    names: Callable[[int, int, Collection[str]], Directory] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class Answered:
 
     `asked`: with the span that was searched.  `answer`: None if it could not be asked.
     `receipts`: of deleted segments of that time.
+    `unread`: what could not be read of the names of customers, a line each.
     """
 
     question: Question
@@ -61,6 +62,7 @@ class Answered:
     judged: Judged
     persons: tuple[Person, ...] = ()
     receipts: tuple[Receipt, ...] = ()
+    unread: tuple[str, ...] = ()
 
     @property
     def code(self) -> ExitCode:
@@ -125,9 +127,18 @@ def _ask(questions: Sequence[Question], asking: Asking, now: int | None = None) 
         if not all(_receipts(asking.archive, each) for each in queries):
             raise
         answers = [_nothing_left(each) for each in queries]
+    asked = [query.widened(answer.added_ns) for query, answer in zip(queries, answers, strict=True)]
+    persons = [persons_of(*each) for each in zip(questions, answers, asked, strict=True)]
+    unread: tuple[str, ...] = ()
+    if asking.names is not None and any(persons):
+        addresses = {one.address for each in persons for one in each}
+        span = min(one.since for one in asked), max(one.until for one in asked)
+        names = asking.names(*span, addresses)
+        persons = [named(each, names, one) for each, one in zip(persons, asked, strict=True)]
+        unread = names.problems
     return [
-        _judged(question, asking, query.widened(answer.added_ns), answer)
-        for question, query, answer in zip(questions, queries, answers, strict=True)
+        replace(_judged(question, asking, query, answer, found), unread=unread)
+        for question, query, answer, found in zip(questions, asked, answers, persons, strict=True)
     ]
 
 
@@ -137,11 +148,12 @@ def _engine(paths: list[str], queries: list[who.WhoQuery], now: int) -> list[who
 
 
 def _judged(
-    question: Question, asking: Asking, asked: who.WhoQuery, answer: who.Answer
+    question: Question,
+    asking: Asking,
+    asked: who.WhoQuery,
+    answer: who.Answer,
+    persons: tuple[Person, ...],
 ) -> Answered:
-    persons = persons_of(question, answer, asked)
-    if asking.names is not None:
-        persons = named(persons, asking.names, asked)
     receipts = () if answer.verdict.proved else _receipts(asking.archive, asked)
     proof = Proof(
         complete=answer.verdict.proved,

@@ -8,7 +8,7 @@ own, although the segments are the same.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ctrecorder.archive.open import open_segment
 from ctrecorder.columns import Table
@@ -24,7 +24,9 @@ from ctrecorder.segment.recording import Block, Recording
 _MAX_OPEN = 32
 # Bytes of decoded rows that are kept: a dozen segments of 50,000 connections.  With fewer, blocks
 # are decoded again for each question; the target for a thousand questions is 200 MiB in all.
-_MAX_KEPT_BYTES = 64 << 20
+_MAX_ROWS_BYTES = 64 << 20
+# The same for the keys of open flows: 3,000,000 of them.
+_MAX_KEYS_BYTES = 32 << 20
 
 
 class _Opened(NamedTuple):
@@ -35,11 +37,14 @@ class _Opened(NamedTuple):
 
 
 class Pool(Opener):
-    """The open segments of an archive: they stay open until `trim`."""
+    """The open segments of an archive: they stay open until `trim`.
+
+    `keys`: what `follow` has found in segments, by their paths.
+    """
 
     def __init__(self) -> None:
         self._opened: dict[str, _Opened] = {}
-        self._kept = _Kept()
+        self._rows, self.keys = Kept(_MAX_ROWS_BYTES), Kept(_MAX_KEYS_BYTES)
 
     def open(self, path: str) -> Recording:
         """The segment `path`, with no damage found yet but that of its header, index and notes.
@@ -59,7 +64,7 @@ class Pool(Opener):
         """The next question may want it."""
 
     def _segment(self, path: str, key: bytes) -> Segment:
-        return _SharedSegment(path, key, self._kept)
+        return _SharedSegment(path, key, self._rows)
 
     def trim(self, most: int = _MAX_OPEN) -> None:
         """Close all but `most` segments: those that were opened last."""
@@ -70,7 +75,7 @@ class Pool(Opener):
 class _SharedSegment(Segment):
     """A segment whose rows, filter and times are kept."""
 
-    def __init__(self, path: str, key: bytes, kept: _Kept) -> None:
+    def __init__(self, path: str, key: bytes, kept: Kept) -> None:
         self._kept = kept
         self._filters: dict[int, Bloom] = {}
         self._times: tuple[int, int] | None = None
@@ -131,11 +136,20 @@ class _Small(NamedTuple):
         return sum(column.nbytes for table in self.tables for column in table.columns.values())
 
 
-class _Kept:
-    """Decoded rows, of `_MAX_KEPT_BYTES` at most: those that were used last."""
+class Sized(Protocol):
+    """What is kept."""
 
-    def __init__(self) -> None:
-        self._rows: dict[tuple[Any, ...], LazyTable | _Small] = {}
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of memory that it takes now."""
+
+
+class Kept:
+    """What is decoded, by the path of its segment and more; of `limit` bytes what was used last."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._rows: dict[tuple[Any, ...], Sized] = {}
         self._bytes: dict[tuple[Any, ...], int] = {}
         self._total = 0
 
@@ -147,17 +161,17 @@ class _Kept:
             self._measure(key, rows)
         return rows
 
-    def put(self, key: tuple[Any, ...], rows: LazyTable | _Small) -> None:
+    def put(self, key: tuple[Any, ...], rows: Sized) -> None:
         self._rows[key] = rows
         self._bytes[key] = 0
         self._measure(key, rows)
 
-    def _measure(self, key: tuple[Any, ...], rows: LazyTable | _Small) -> None:
+    def _measure(self, key: tuple[Any, ...], rows: Sized) -> None:
         """Note what rows take: a LazyTable grows.  The others make room."""
         size = rows.held_bytes
         self._total += size - self._bytes[key]
         self._bytes[key] = size
-        while self._total > _MAX_KEPT_BYTES and len(self._rows) > 1:
+        while self._total > self._limit and len(self._rows) > 1:
             self._forget(next(iter(self._rows)))
 
     def _forget(self, key: tuple[Any, ...]) -> None:

@@ -24,7 +24,7 @@ from ctrecorder import times, uapi
 from ctrecorder.archive import find
 from ctrecorder.archive.segments_read import SegmentRead, segments_read
 from ctrecorder.columns import TUPLE, Source, Table
-from ctrecorder.connections import parts
+from ctrecorder.connections import flowkey, lookalikes, parts
 from ctrecorder.ctlog.predicate import (
     ORIG_DST,
     ORIG_SRC,
@@ -40,6 +40,8 @@ from ctrecorder.query.clock import ClockState, clock_error_ns, clocks
 from ctrecorder.query.connections import Losses, list_connections
 from ctrecorder.query.coverage import Scope
 from ctrecorder.query.dumps import Dumps
+from ctrecorder.query.evidence import Evidence
+from ctrecorder.query.follow import Followed, follow
 from ctrecorder.query.open import Archive, ScanStats, open_archive
 from ctrecorder.query.parse import parse_network, parse_ports
 from ctrecorder.query.proved import Uses, judge_answer
@@ -115,21 +117,21 @@ class Answer:
 
 
 class Reach(NamedTuple):
-    """How many segments of each recording are read before and after a window.
+    """What is read for a question.
 
+    `before`, `after`: how many segments of each recording before and after its window.
     `added`: by how much the window is wider than was asked, ns; None: it is not known yet.
+    `follows`: whether candidates that are still open may be followed.
+    `followed`: where they lead; None: they were not followed.
+    `keys`: hashes of the keys of the candidates that were found before they were followed.
     """
 
     before: int = 1
     after: int = 1
     added: int | None = None
-
-    def wider(self, *, before: bool, after: bool) -> Reach:
-        """The next one, in the directions that are not enough."""
-        return self._replace(
-            before=self.before * _WIDENING_FACTOR if before else self.before,
-            after=self.after * _WIDENING_FACTOR if after else self.after,
-        )
+    follows: bool = True
+    followed: Followed | None = None
+    keys: frozenset[int] = frozenset()
 
 
 class Roles(NamedTuple):
@@ -221,11 +223,10 @@ class Asked:
             receipts=self._receipts,
         )
         scope = _scope(who_query)
-        before = found.start_outside or needs_earlier(scope, known.recordings, self._now)
-        after = found.end_outside
-        if (before and selection.more_before) or (after and selection.more_after):
+        wider = self._wider(reach, selection, archive, found, scope, known)
+        if wider is not None:
             self._pool.trim()
-            return reach.wider(before=before, after=after)
+            return wider
         failed = [*self._unreadable, *archive.failed]
         scope, verdict = judge_answer(
             archive, who_query.public, scope, known, failed, self._now, self._uses
@@ -253,7 +254,42 @@ class Asked:
         selection = self._selector.select(
             who_query.since, who_query.until, reach.before, reach.after
         )
-        return open_archive(selection.paths, _needed(who_query), self._pool), selection
+        followed = () if reach.followed is None else reach.followed.paths
+        paths = [*selection.paths, *followed]
+        return open_archive(paths, _needed(who_query), self._pool), selection
+
+    def _wider(
+        self,
+        reach: Reach,
+        selection: Selection,
+        archive: Archive,
+        found: _Found,
+        scope: Scope,
+        known: Evidence,
+    ) -> Reach | None:
+        """What to read if `reach` is not enough; None: it is."""
+        if selection.more_before and (
+            found.start_outside or needs_earlier(scope, known.recordings, self._now)
+        ):
+            return reach._replace(before=reach.before * _WIDENING_FACTOR, followed=None)
+        followed, keys = reach.followed, found.keys()
+        still_open = frozenset() if followed is None else followed.still_open
+        ended = still_open.issuperset(map(int, found.unended))
+        if not selection.more_after or (ended and (followed is None or keys == reach.keys)):
+            return None
+        if followed is None and reach.follows and found.follows:
+            followed = self._follow(archive, found.unended)
+            if followed is not None:
+                return reach._replace(followed=followed, keys=keys)
+        return reach._replace(after=reach.after * _WIDENING_FACTOR, followed=None, follows=False)
+
+    def _follow(self, archive: Archive, hashes: NDArray[np.uint64]) -> Followed | None:
+        """Follow flows of the only recording that was read; None if that is not possible."""
+        chains, segments = self._selector.chains, archive.segments
+        if archive.copies or len({segment.pairing_key for segment in segments}) != 1:
+            return None
+        last = max(segments, key=lambda segment: chains.place(segment.path)[0])
+        return follow(last.path, hashes, chains, self._pool)
 
     def _clock_error(self, who_query: WhoQuery) -> int:
         """How far off the clocks were at most that recorded the span of a question, ns."""
@@ -266,8 +302,9 @@ class _Found:
 
     `routers`, `tables`: as in `Answer`.
     `losses`: as of `list_connections`.
-    `start_outside`, `end_outside`: whether segments that were not opened may contain the start of a
-    candidate, or the end of one.
+    `start_outside`: whether segments that were not opened may contain the start of a candidate.
+    `unended`: the hashes of the keys of the candidates that are open at the end of what was read.
+    `follows`: whether these keys distinguish them.
     """
 
     def __init__(self, archive: Archive, who_query: WhoQuery, now: int) -> None:
@@ -277,7 +314,19 @@ class _Found:
         if who_query.since > now:  # an open connection is no evidence for the future
             tables = [one.take(np.flatnonzero(one["end"] != 0)) for one in tables]
         self.routers, self.tables = routers, tables
-        self.start_outside, self.end_outside = _reach_outside(tables, dumps)
+        self.start_outside = _start_outside(tables, dumps)
+        unended = [table.take(table["end_source"] == Source.UNKNOWN) for table in tables]
+        self.unended = _hashes(unended)
+        self.follows = all(lookalikes.has_id(table).all() for table in unended)
+
+    def keys(self) -> frozenset[int]:
+        """The hashes of the keys of all candidates."""
+        return frozenset(map(int, _hashes(self.tables)))
+
+
+def _hashes(tables: list[Table]) -> NDArray[np.uint64]:
+    """Hashes of the keys of all rows."""
+    return np.concatenate([np.zeros(0, np.uint64), *map(flowkey.hashes, tables)])
 
 
 def _scope(who_query: WhoQuery) -> Scope:
@@ -412,15 +461,14 @@ def _differ(table: Table, first: str, second: str) -> NDArray[np.bool_]:
     return differ
 
 
-def _reach_outside(tables: Iterable[Table], dumps: Dumps) -> tuple[bool, bool]:
-    """Whether segments that were not read may contain the start of a candidate, and the end of one.
+def _start_outside(tables: Iterable[Table], dumps: Dumps) -> bool:
+    """Whether segments that were not read may contain the start of a candidate.
 
-    A start cannot be there if a dump that was read is before it.
+    It cannot be there if a dump that was read is before it.
     """
-    start_outside = end_outside = False
     for table in tables:
         without_start, first_recorded = _without_start(table)
         has_dump = dumps.last_begin(first_recorded)[1]
-        start_outside = start_outside or bool((without_start & ~has_dump).any())
-        end_outside = end_outside or bool((table["end_source"] == Source.UNKNOWN).any())
-    return start_outside, end_outside
+        if (without_start & ~has_dump).any():
+            return True
+    return False

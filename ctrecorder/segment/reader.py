@@ -365,12 +365,10 @@ class Segment(Recording):
 
         return LazyTable(self.read_index(block), fetch)
 
-    def is_outside(self, block: Block, since: int, until: int) -> bool:
+    def is_received(self, block: Block) -> bool:
         """Whether the file shows that all rows of a block are connections whose start and end were
-        received, and that none of them existed at a time from `since` to `until`, ns.
+        received, so that no other row belongs to them.
         """
-        if block.time_max >= since and block.time_min < until:
-            return False
         if block.kind != Kind.CONNECTIONS or block.form != FORM_COLUMNS:
             return False
         if block.offset not in self._received:

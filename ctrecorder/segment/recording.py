@@ -147,11 +147,19 @@ class Recording(ABC):
         needs; None if there are none.
         """
 
-    def is_outside(self, block: Block, since: int, until: int) -> bool:
+    def is_received(self, block: Block) -> bool:
         """Whether the file shows that all rows of a block are connections whose start and end were
-        received, and that none of them existed at a time from `since` to `until`, ns.
+        received, so that no other row belongs to them.
         """
         return False
+
+    def is_outside(self, block: Block, since: int, until: int) -> bool:
+        """Whether the file shows that no row of a block, nor another row of its flows, existed at a
+        time from `since` to `until`, ns.
+        """
+        if block.time_max >= since and block.time_min < until:
+            return False
+        return self.is_received(block)
 
     @property
     def size(self) -> int:

@@ -23,7 +23,9 @@ NOW = 1_795_867_200 * 10**9
 # More than any of the made letters takes on a busy machine.
 MOST_SECONDS = 20.0
 # Lines that tell the zone of others, or the year.
-_CONTEXT = re.compile(rb"[^\n]*(?:timezone|event time|^Date:|\nDate:)[^\n]*", re.MULTILINE)
+_CONTEXT = re.compile(
+    rb"[^\n]*(?:timezone|event time|^Date:|\nDate:)[^\n]*|[+-]\d\d:?\d\d|UTC", re.MULTILINE
+)
 _PACKED = (b"base64", b"quoted-printable", b"PK\x03\x04", b"\x1f\x8b")
 
 
@@ -106,7 +108,8 @@ def check(original: Original, data: bytes, start: int, end: int) -> None:
             _stands_there(sighting, data, packed=packed)
             if not packed and not original.touched(start, end):
                 question = asked(sighting)
-                known = {question.second, question.until} <= original.allowed(question.address)
+                times = original.allowed(question.address)
+                known = {question.second, question.until} <= times or _wider(sighting, times)
                 if not (known and any(_weaker(question, each) for each in original.questions)):
                     raise Invented(f"{question} of {original.questions}")
 
@@ -137,6 +140,15 @@ def _stands_there(sighting: Sighting, data: bytes, *, packed: bool) -> None:
     for port in (sighting.port, sighting.remote_port):
         if port and int(_text(port.place.raw)) != port.value:
             raise Invented(f"{port}")
+
+
+def _wider(sighting: Sighting, times: set[int | None]) -> bool:
+    """Whether a time of the address is in what is asked: a day, where the hour was lost."""
+    readings = sighting.first.value.readings if sighting.first else ()
+    spans = [span for each in readings for span in each.spans]
+    return any(
+        begin <= time * SECOND < end for time in times if time is not None for begin, end in spans
+    )
 
 
 def _text(raw: bytes) -> str:

@@ -24,11 +24,11 @@ def test_a_new_file_is_for_its_owner(tmp_path: Path) -> None:
     assert folders.names(tmp_path) == ["answer"]
 
 
-@pytest.mark.parametrize("kind", ["file", "link", "loose link", "folder"])
+@pytest.mark.parametrize("kind", ["folder", "a file", "link", "loose link"])
 def test_nothing_is_overwritten(tmp_path: Path, kind: str) -> None:
     other, path = tmp_path / "other", tmp_path / "answer"
     other.write_bytes(b"mine")
-    if kind == "file":
+    if kind == "a file":
         path.write_bytes(b"mine")
     elif kind == "folder":
         path.mkdir()

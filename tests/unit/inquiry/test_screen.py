@@ -61,6 +61,7 @@ def test_it_is_no_wider_than_a_terminal(tmp_path: Path, capfd: pytest.CaptureFix
     reason = "\x1b]0;y\x07 " + "word " * 40 + "\u202e"
     at = f"@{T // SECOND - 1}"
     text = screen(capfd, PUBLIC, at, "--tolerance", "90", "--reason", reason, "-d", folder)
-    assert max(map(len, text.splitlines())) < 80
+    # A path is never broken.
+    assert max(len(line) for line in text.splitlines() if folder not in line) < 80
     assert text.replace("\n", "").isprintable()
     assert text.splitlines()[0] == "ONE KNOWN (not proved): 10.0.0.1 in zone 7"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ def at(text: str) -> int:
 
 
 NOW = at("23:00")
+WRITTEN = at("17:00")
 
 DNSMASQ = f"""\
 {at("20:00") // S} 02:00:5e:00:53:01 192.0.2.10 desk 01:02:00:5e:00:53:01
@@ -132,6 +134,7 @@ FILES = {
 def directory(tmp_path: Path, text: str | bytes, name: str = "file") -> Directory:
     path = tmp_path / name
     path.write_bytes(text.encode() if isinstance(text, str) else text)
+    os.utime(path, ns=(WRITTEN, WRITTEN))
     return reader.read(str(path), NOW)
 
 
@@ -147,11 +150,13 @@ def names(
     return [one.name for one in source.holders(address, at(since), end, zone, mark)]
 
 
-def test_dnsmasq_knows_the_end_of_a_lease_only(tmp_path: Path) -> None:
+def test_dnsmasq_knows_a_lease_from_when_it_wrote_the_file(tmp_path: Path) -> None:
+    """Whoever has an address today need not have had it at the time of a question."""
     source = directory(tmp_path, DNSMASQ)
     assert source.problems == ()
     (one,) = source.holders("192.0.2.10", at("18:00"), at("18:01"), None, None)
-    assert (one.name, one.since, one.until) == ("02:00:5e:00:53:01 (desk)", None, at("20:00"))
+    assert (one.name, one.since, one.until) == ("02:00:5e:00:53:01 (desk)", WRITTEN, at("20:00"))
+    assert names(source, "192.0.2.10", "16:59") == []
     assert one.source == f"{tmp_path}/file, line 1"
     assert names(source, "192.0.2.10", "20:00") == []
     (one,) = source.holders("192.0.2.11", at("23:00"), at("23:00"), None, None)
@@ -184,6 +189,18 @@ def test_kea_joins_renewals_and_ends_at_a_release_and_the_next_client(tmp_path: 
     assert names(source, "192.0.2.21", "22:00") == []  # declined
     (one,) = source.holders("192.0.2.22", at("22:00"), at("22:01"), None, None)
     assert (one.since, one.until) == (at("10:00"), None)
+
+
+def test_a_lease_of_kea_that_is_out_of_order_is_kept(tmp_path: Path) -> None:
+    """leases4.csv.2, the older part, comes after leases4.csv in order of names."""
+    head, *rows = KEA4.splitlines(keepends=True)
+    source = directory(tmp_path, "".join([head, rows[4], rows[3], rows[0]]))
+    found = source.holders("192.0.2.20", at("00:00"), at("23:00"), None, None)
+    assert [(one.name, one.since) for one in found] == [
+        ("02:00:5e:00:53:03 (desk,old)", at("10:00")),
+        ("02:00:5e:00:53:04", at("11:30")),
+        ("02:00:5e:00:53:05", at("12:15")),
+    ]
 
 
 def test_kea_names_the_holder_of_a_delegated_prefix(tmp_path: Path) -> None:
@@ -220,8 +237,11 @@ def test_radius_sessions(tmp_path: Path) -> None:
         ("carl", at("13:00"), at("14:30")),  # no Stop: the NAS restarted
         ("emil", at("15:00"), at("16:00")),  # no Stop: its id is another session's
     ]
-    (one,) = source.holders("100.64.0.9", at("17:00"), at("17:01"), None, None)
-    assert (one.name, one.until) == ("fred", None)  # no Stop yet
+    (one,) = source.holders("100.64.0.9", at("16:00"), at("17:01"), None, None)
+    assert (one.name, one.until) == ("fred", at("16:00") + 1)  # no Stop, and the last record
+    source = directory(tmp_path, RADIUS + record("Start", "18:00:00", "x", "06"))
+    assert names(source, "100.64.0.9", "17:00") == ["fred"]  # a later record of the NAS
+    assert names(source, "100.64.0.9", "17:01") == []
     assert names(source, "2001:db8:7:a::1", "10:05") == ["anna@example.net"]
     assert names(source, "2001:db8:7:2ff::1", "10:59", "11:10") == ["anna@example.net"]
     assert names(source, "2001:db8:7:2ff::1", "11:00") == []
@@ -370,6 +390,65 @@ def test_what_is_outside_the_time_of_all_questions_is_left_out(tmp_path: Path) -
     source = reader.read(str(path), NOW, since=at("12:20"), until=at("12:30"))
     found = source.holders("192.0.2.20", at("00:00"), at("23:00"), None, None)
     assert [one.name for one in found] == ["02:00:5e:00:53:05"]
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_the_addresses_of_all_questions_are_enough(tmp_path: Path, name: str) -> None:
+    """A source that is read for some addresses has the same holders for them."""
+    whole = directory(tmp_path, FILES[name])
+    path = tmp_path / "file"
+    asked = (
+        ["192.0.2.10", "192.0.2.20", "192.0.2.30", "100.64.0.7", "100.64.0.8"],
+        ["100.64.0.9", "2001:db8:7:1ff::1", "2001:db8:7::20", "2001:db8:7:2ff::1"],
+    )
+    count = 0
+    for addresses in asked:
+        part = reader.read(str(path), NOW, addresses=addresses)
+        for address in addresses:
+            wanted = whole.holders(address, 0, NOW, None, None)
+            assert part.holders(address, 0, NOW, None, None) == wanted
+            count += len(wanted)
+    assert count
+
+
+def test_other_addresses_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text(KEA4)
+    source = reader.read(str(path), NOW, addresses=["192.0.2.22"])
+    assert not source.holders("192.0.2.20", 0, NOW, None, None)
+    assert source.holders("192.0.2.22", 0, NOW, None, None)
+
+
+def test_a_session_of_which_the_begin_is_not_told_begins_with_its_first_record(
+    tmp_path: Path,
+) -> None:
+    text = record("Interim-Update", "12:00:00", "anna", "01", V4) + record(
+        "Stop", "13:00:00", "anna", "01", V4
+    )
+    source = directory(tmp_path, text)
+    assert names(source, "100.64.0.7", "10:59") == []
+    assert names(source, "100.64.0.7", "11:00") == ["anna"]
+
+
+def test_records_of_a_session_that_name_no_address(tmp_path: Path) -> None:
+    """Its Start came before it had an address, and its Stop after."""
+    text = (
+        record("Start", "11:00:00", "anna", "01")
+        + record("Interim-Update", "11:30:00", "anna", "01", V4, "Acct-Session-Time = 1800")
+        + record("Stop", "12:00:00", "anna", "01")
+        + record("Interim-Update", "11:45:00", "anna", "01", V4)  # comes late
+    )
+    path = tmp_path / "file"
+    path.write_text(text)
+    for addresses in (None, ["100.64.0.7"]):
+        source = reader.read(str(path), NOW, addresses=addresses)
+        (one,) = source.holders("100.64.0.7", 0, NOW, None, None)
+        assert (one.name, one.since, one.until) == ("anna", at("10:00"), at("11:00"))
+
+
+def test_a_header_of_kea_without_its_columns(tmp_path: Path) -> None:
+    source = directory(tmp_path, "address,hwaddr,x\n192.0.2.1,02:00:5e:00:53:01,7\n")
+    assert "line 2: '' is no number of seconds" in source.problems[0]
 
 
 def test_an_executable_file_is_not_run(tmp_path: Path) -> None:
