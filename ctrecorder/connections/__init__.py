@@ -3,6 +3,7 @@
 # What other packages may use: module.name.
 SHOWN = (
     "flowkey.digits",
+    "grouping.RACE_NS",
     "open_flows.Memory",
     "pairing.Pairer",
     "parts.DESTROY",
@@ -10,6 +11,7 @@ SHOWN = (
     "parts.NEW",
     "parts.SPAN",
     "parts.is_whole",
+    "parts.with_possible_beginnings",
     "proof.Proof",
     "proof.gaps_of",
     "repeats.Gaps",

@@ -147,8 +147,21 @@ def is_whole(table: Table) -> Bools:
 
     The other connections are parts, which can be joined with parts of other segments.
     """
-    whole: Bools = (((table["seen"] & NEW) != 0) & has_ended(table)) | (table["seen"] == 0)
+    whole: Bools = ((table["seen"] & NEW) != 0) & has_ended(table) & (table["time"] == 0)
+    whole |= table["seen"] == 0
     return whole
+
+
+def with_possible_beginnings(table: Table, until: int) -> Table:
+    """Connections of a segment, in which those that began up to `until`, ns, stay parts.
+
+    Their NEW may have come again: then they began in the segment before.
+    """
+    both, has_id = NEW | DESTROY, (table["present"] & np.uint32(bit("id"))) != 0
+    stay = ((table["seen"] & both) == both) & has_id & (table["start"] <= until)
+    last = np.maximum(table["start"], table["end"]).astype(np.int64)
+    time = np.where(stay, last, table["time"])
+    return Table(table.family, len(table), {**table.columns, "time": time})
 
 
 def parts_of_connections(table: Table) -> Parts:
