@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Iterable
 from operator import attrgetter
 from typing import NamedTuple
+
+import numpy as np
 
 from ctrecorder.archive.find import Span
 from ctrecorder.times import END
@@ -26,11 +27,11 @@ class Chains:
         grouped: dict[str, list[Span]] = {}
         for span in spans:
             grouped.setdefault(span.chain or f"/{span.path}", []).append(span)
-        self._chains = [_places(members) for members in grouped.values()]
+        self._chains = [_Chain(members) for members in grouped.values()]
         self._place = {
-            span.path: (number, len(chain) - 1)
+            span.path: (number, len(chain.places) - 1)
             for chain in self._chains
-            for number, place in enumerate(chain)
+            for number, place in enumerate(chain.places)
             for span in place
         }
 
@@ -48,14 +49,43 @@ class Chains:
         paths: list[str] = []
         more_before = False
         for chain in self._chains:
-            chosen = _overlapping(chain, since, until)
+            chosen = chain.overlapping(since, until)
             first = max(chosen[0] - before, 0)
             wanted = set(range(first, chosen[0]))
             for number in chosen:
-                wanted.update(range(max(number - 1, 0), min(number + 1 + after, len(chain))))
-            paths += [span.path for number in sorted(wanted) for span in chain[number]]
+                wanted.update(range(max(number - 1, 0), min(number + 1 + after, len(chain.places))))
+            paths += [span.path for number in sorted(wanted) for span in chain.places[number]]
             more_before |= first > 0
         return Near(paths, more_before)
+
+
+class _Chain:
+    """The segments of a chain.
+
+    `places`: in order; the copies of one segment together.
+    """
+
+    def __init__(self, members: list[Span]) -> None:
+        self.places = _places(members)
+        begins = [place[0].recorded for place in self.places]
+        ends = [max(span.end for span in place) for place in self.places]
+        for number, following in enumerate(begins[1:]):
+            if ends[number] == END:
+                ends[number] = max(begins[number], following)  # it has no footer
+        self._begins, self._ends = np.array(begins, np.int64), np.array(ends, np.int64)
+        self._order = np.argsort(self._begins, kind="stable")
+        self._ordered = self._begins[self._order]
+
+    def overlapping(self, since: int, until: int) -> list[int]:
+        """The numbers of the places that can hold a time in since..until, at least one.
+
+        The clock of a recorder can be wrong for a while, so each place is judged by itself; the
+        one that was begun last before `since` is among them, and reaches to the next.
+        """
+        found = np.flatnonzero((self._begins < until) & (self._ends >= since)).astype(np.int64)
+        at = int(np.searchsorted(self._ordered, since, "right"))
+        last = int(self._order[max(at - 1, 0)])
+        return sorted({*map(int, found), last})
 
 
 def _places(members: list[Span]) -> list[list[Span]]:
@@ -71,21 +101,3 @@ def _places(members: list[Span]) -> list[list[Span]]:
             places.append([span])
             last = order(span)
     return places
-
-
-def _overlapping(chain: list[list[Span]], since: int, until: int) -> list[int]:
-    """The numbers of the places of a chain that can hold a time in since..until, at least one.
-
-    The clock of a recorder can be wrong for a while, so each place is judged by itself; the one
-    that was begun last before `since` is among them, and reaches to the next.
-    """
-    found = []
-    for number, place in enumerate(chain):
-        begin, end = place[0].recorded, max(span.end for span in place)
-        if end == END and number + 1 < len(chain):
-            end = max(begin, chain[number + 1][0].recorded)  # it has no footer
-        if begin < until and end >= since:
-            found.append(number)
-    order = sorted(range(len(chain)), key=lambda number: chain[number][0].recorded)
-    at = bisect.bisect([chain[number][0].recorded for number in order], since)
-    return sorted({*found, order[max(at - 1, 0)]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from ctrecorder.archive import find
 from ctrecorder.errors import NewerError
@@ -10,12 +11,13 @@ from ctrecorder.segment import files
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.recording import Recording
 
+Kind = Callable[[str, bytes], Segment]
 # Characters of a stranger's header in an error.
 _MAX_NAMES = 200
 
 
-def open_segment(path: str, key: bytes = b"") -> Recording:
-    """The recording in the file `path`; `key`: of a sealed one.
+def open_segment(path: str, key: bytes = b"", kind: Kind = Segment) -> Recording:
+    """The recording in the file `path`; `key`: of a sealed one; `kind`: makes an open segment.
 
     Raises ArchiveError if it cannot be read, FormatError if it is no recording, NewerError if it
     requires a feature that this version does not know.  (A recorder that continues a chain needs no
@@ -30,7 +32,7 @@ def open_segment(path: str, key: bytes = b"") -> Recording:
         from ctrecorder.legacy.segment import LegacySegment  # most archives have no such file
 
         return LegacySegment(path)
-    segment = Segment(path, key)
+    segment = kind(path, key)
     if unknown := segment.header.unknown_features:
         segment.close()
         names = ", ".join(unknown)[:_MAX_NAMES]

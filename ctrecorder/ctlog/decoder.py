@@ -84,7 +84,7 @@ class LazyTable:
     """
 
     def __init__(self, index: Index, fetch: Fetch, verify: bool = True) -> None:
-        self._index, self._fetch, self._verify = index, fetch, verify
+        self.index, self._fetch, self._verify = index, fetch, verify
         self.family = index.family
         self._block: LazyTable | None = None  # the table of all rows; None: this one
         self._rows: Rows | None = None  # of the block; None: all
@@ -94,13 +94,19 @@ class LazyTable:
         self._in_progress: set[str] = set()
 
     def __len__(self) -> int:
-        return self._index.rows if self._rows is None else len(self._rows)
+        return self.index.rows if self._rows is None else len(self._rows)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of what is decoded so far."""
+        decoded = (*self._columns.values(), *self._indexes_by_id.values())
+        return self.index.held_bytes + sum(array.nbytes for array in decoded)
 
     def take(self, rows: Rows) -> LazyTable:
         """Some `rows`, ascending, of a table of all rows.  Columns already decoded are reused."""
         if len(rows) == len(self):
             return self
-        found = LazyTable(self._index, self._fetch, self._verify)
+        found = LazyTable(self.index, self._fetch, self._verify)
         found._block, found._rows = self, rows
         found._decode_all = len(rows) * _ROWS_PER_SINGLE_ROW > len(self)
         return found
@@ -108,9 +114,9 @@ class LazyTable:
     def table(self, names: Iterable[str] | None = None) -> Table:
         """The columns `names` (default: all) that are stored."""
         wanted = (
-            self._index.columns
+            self.index.columns
             if names is None
-            else [name for name in dict.fromkeys(names) if name in self._index.columns]
+            else [name for name in dict.fromkeys(names) if name in self.index.columns]
         )
         return Table(self.family, len(self), {name: self[name] for name in wanted})
 
@@ -118,7 +124,7 @@ class LazyTable:
         """The column `name`, (rows,); zeros if it is not stored."""
         found = self._columns.get(name)
         if found is None:
-            entry = self._index.columns.get(name)
+            entry = self.index.columns.get(name)
             dtype = BY_NAME[name].dtype(self.family)
             if entry is None:
                 return np.broadcast_to(np.zeros((), dtype), (len(self),))
@@ -138,7 +144,7 @@ class LazyTable:
 
         `low` and `high`: as in `address_within`.
         """
-        entry = self._index.columns.get(name)
+        entry = self.index.columns.get(name)
         if (
             name in self._columns
             or entry is None
@@ -146,7 +152,7 @@ class LazyTable:
             or entry.encoding & SPARSE
         ):
             return address_within(self[name], low, high)
-        inside = np.flatnonzero(address_within(self._index.dictionary(name), low, high))
+        inside = np.flatnonzero(address_within(self.index.dictionary(name), low, high))
         same = bool(entry.encoding & SAME)
         self._begin(entry, name)
         try:
@@ -179,9 +185,7 @@ class LazyTable:
             if self._block is not None:
                 return self._block._decode(entry, dtype)[self._rows]
             stored = self._stored_rows(entry)
-        items = (
-            Selection(self._index.rows, self._rows) if stored is None else Selection(len(stored))
-        )
+        items = Selection(self.index.rows, self._rows) if stored is None else Selection(len(stored))
         partner = None
         if entry.partner:
             partner = self[BY_ID[entry.partner].name]
@@ -190,7 +194,7 @@ class LazyTable:
             indexes = (
                 self._indexes(entry) if stored is None else self._numbers(entry, items, _INDEX)
             )
-            dictionary = self._index.dictionary(BY_ID[entry.id].name)
+            dictionary = self.index.dictionary(BY_ID[entry.id].name)
             same = partner if entry.encoding & SAME else None
             values = Dictionary.decode(indexes, dictionary, same, entry.body_offset)
         elif dtype.kind == "S":
@@ -213,7 +217,7 @@ class LazyTable:
         if found is None and self._block is not None and entry.id in self._block._indexes_by_id:
             found = self._block._indexes_by_id[entry.id][self._rows]
         if found is None:
-            found = self._numbers(entry, Selection(self._index.rows, self._rows), _INDEX)
+            found = self._numbers(entry, Selection(self.index.rows, self._rows), _INDEX)
         self._indexes_by_id[entry.id] = found
         return found
 

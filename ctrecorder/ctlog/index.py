@@ -103,6 +103,11 @@ class Index:
                 f"columns up to byte {body_offset} in a payload of {payload_length}", offset=0
             )
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the index and of the dictionaries that were decoded."""
+        return len(self._data) + sum(array.nbytes for array in self._dictionaries.values())
+
     def bound(self, name: str) -> Bound | None:
         """Bounds of the values of column `name`; None: unknown without its body.
 

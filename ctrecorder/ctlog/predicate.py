@@ -228,26 +228,51 @@ def _matches_term(table: Table | LazyTable, term: Term) -> Bools:
     if term.networks and not networks:
         return found
     for address, port in term.endpoints:
-        matches = None
-        if networks:
-            matches = _any(_in_network(table, address, network) for network in networks)
-        if term.ports:
-            in_ports = _any(
-                (table[port] >= low) & (table[port] <= high) for low, high in term.ports
-            )
-            matches = _and(matches, in_ports)
-            if _with_port_0(term):
-                matches &= (table["present"] & np.uint32(bits([port]))) != 0
-        found |= True if matches is None else matches
+        if not term.ports:
+            found |= _in_networks(table, address, networks) if networks else True
+            continue
+        # Few rows have a port: addresses are read only there.
+        rows = np.flatnonzero(_in_ports(table, port, term))
+        if networks and len(rows):
+            rows = rows[_in_networks(_part(table, address, rows), address, networks)]
+        found[rows] = True
     if term.ports:  # the port columns of ICMP hold other numbers
-        found &= ~_is_in(table["l4proto"], _ICMP)
+        rows = np.flatnonzero(found)
+        if len(rows):
+            found[rows] = ~_is_in(table["l4proto"][rows], _ICMP)
     return found
+
+
+def _part(table: Table | LazyTable, name: str, rows: NDArray[np.intp]) -> Table | LazyTable:
+    """Some rows of column `name`."""
+    if isinstance(table, LazyTable):
+        return table.take(rows)
+    return Table(table.family, len(rows), {name: table[name][rows]})
+
+
+def _in_ports(table: Table | LazyTable, name: str, term: Term) -> Bools:
+    """(rows,): whether the port in column `name` is one of the term."""
+    ports = table[name]
+    found = _any(
+        ports == low if low == high else (ports >= low) & (ports <= high)
+        for low, high in term.ports
+    )
+    if _with_port_0(term):
+        found &= (table["present"] & np.uint32(bits([name]))) != 0
+    return found
+
+
+def _in_networks(table: Table | LazyTable, name: str, networks: Iterable[Network]) -> Bools:
+    """(rows,): whether the address in column `name` is in one of `networks`."""
+    return _any(_in_network(table, name, network) for network in networks)
 
 
 def _any(masks: Iterable[Bools]) -> Bools:
     """Union of at least one mask."""
-    found: Bools = np.logical_or.reduce(list(masks))
-    return found
+    first, *others = masks
+    for mask in others:
+        first = first | mask
+    return first
 
 
 def _in_network(table: Table | LazyTable, name: str, network: Network) -> Bools:

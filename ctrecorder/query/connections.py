@@ -25,6 +25,7 @@ from ctrecorder.order.external_sort import Sorter
 from ctrecorder.query.events import is_event_time
 from ctrecorder.query.open import Archive
 from ctrecorder.segment.recording import Block, Recording
+from ctrecorder.spans import Span
 
 # Added to a time, the sum is later than all times of 32-bit seconds.
 _AFTER_ALL_ENDS_NS = 1 << 62
@@ -38,6 +39,7 @@ def list_connections(
     *,
     by_end: bool = False,
     losses: Losses | None = None,
+    window: Span | None = None,
 ) -> Iterator[Batch]:
     """The connections that match the archive's query, with at least columns `names`, by start.
 
@@ -51,6 +53,9 @@ def list_connections(
 
     `losses`: gets, by the pairing key of each recording, what its rows prove about silent loss; ask
     when all batches were taken.
+
+    `window`: only connections that can have existed then are wanted, ns.  Blocks of others are not
+    read, if no other row could join them.
     """
     key = _end_times if by_end else _start_times
     losses = {} if losses is None else losses
@@ -66,7 +71,7 @@ def list_connections(
         else:
             wanted = archive.query.of_connections()
             for before in _pair(
-                archive, names, runs, losses, lambda _, one: _add(sorter, one, wanted)
+                archive, names, runs, losses, lambda _, one: _add(sorter, one, wanted), window
             ):
                 if not by_end:
                     for tables in sorter.ready(before):
@@ -179,6 +184,7 @@ def _pair(
     runs: _Runs,
     losses: Losses,
     add: Callable[[int, Table], None],
+    window: Span | None = None,
 ) -> Iterator[int]:
     """Call `add` with the number of a run and connections of it, until all are added.
 
@@ -206,7 +212,7 @@ def _pair(
         may_contain = segment.may_contain(query)
         if not may_contain and pairers.earliest(runs.recordings[run]) == times.END:
             continue  # there is no open flow that its dumps could end
-        for item, next_blocks in _read(segment, needed, query.of_flows(), may_contain):
+        for item, next_blocks in _read(segment, needed, query.of_flows(), may_contain, window):
             if not damaged and segment.is_damaged:
                 damaged = True
                 pairer.add_gaps(segment.spans_of_gaps)
@@ -311,12 +317,17 @@ def _add(sorter: Sorter, table: Table, wanted: Query) -> None:
 
 
 def _read(
-    segment: Recording, names: Iterable[str], query: Query, may_contain: bool
+    segment: Recording,
+    names: Iterable[str],
+    query: Query,
+    may_contain: bool,
+    window: Span | None,
 ) -> Iterator[tuple[Table | Mark, int]]:
     """The matching rows and the complete dumps of a segment, in the order of recording.
 
     Each with the earliest time of the blocks after it, ns; 0 with rows of small blocks, which are
-    joined.  `may_contain`: False if no row matches: then only dumps are returned.
+    joined.  `may_contain`: False if no row matches: then only dumps are returned.  `window`: see
+    `list_connections`.
     """
     kinds = (Kind.EVENTS, Kind.CONNECTIONS, Kind.MARK) if may_contain else (Kind.MARK,)
     dumps = {(mark.begin, mark.end): mark for mark in segment.marks if mark.is_complete_dump}
@@ -336,7 +347,7 @@ def _read(
         least = next_blocks.get(group[0].offset, 0)
         if group[0].kind == Kind.MARK:
             yield dumps[group[0].time_min, group[0].time_max], least
-        else:
+        elif window is None or not segment.is_outside(group[0], *window):
             for table in _matching_rows(segment, group, names, query):
                 yield table, least
 

@@ -69,11 +69,13 @@ def gather(
     *,
     dumps: bool = False,
     losses: Mapping[str, SilentLoss] | None = None,
+    receipts: Receipts | None = None,
 ) -> Evidence:
     """The evidence of `segments`, of which each is there once.
 
     `chains`: of the whole archive.  `dumps`: also that of dumps, for which all MARKs are read.
     `losses`: what the rows that were read prove, by the pairing key of their recording.
+    `receipts`: of the folders; None: they are read when they are needed.
     Call it when rows were read, so that damage has been met.
     """
     evidence = Evidence()
@@ -83,7 +85,7 @@ def gather(
             evidence.unread.append(_unknown(segment))
         else:
             grouped.setdefault(segment.pairing_key, []).append(segment)
-    receipts = _Receipts()
+    receipts = receipts or Receipts()
     for key, members in grouped.items():
         members.sort(key=lambda one: (chains.place(one.path)[0], started(one)))
         state = states.get(members[0].header.chain or "")
@@ -113,7 +115,7 @@ def _recording(
     members: list[Segment],
     chains: Chains,
     state: LiveState | None,
-    receipts: _Receipts,
+    receipts: Receipts,
     dumps: bool,
 ) -> Recording:
     numbered = _Numbered()
@@ -281,7 +283,7 @@ def _damage(segment: Segment, after: Segment | None) -> Iterator[Hole]:
             yield Hole(begin, last, DAMAGED, detail=f"a block of {name}")
 
 
-def _before_all(segment: Segment, receipts: _Receipts) -> list[Hole]:
+def _before_all(segment: Segment, receipts: Receipts) -> list[Hole]:
     """The hole before the first segment of a chain that is here, if it is not the first one."""
     if chain.is_start(segment.previous_hash.hex()):
         return []
@@ -291,7 +293,7 @@ def _before_all(segment: Segment, receipts: _Receipts) -> list[Hole]:
     return [Hole(BEGIN, start, MISSING, detail="the recording began earlier")]
 
 
-class _Receipts:
+class Receipts:
     """The receipts of ctexpire in the folders of segments, read when they are needed."""
 
     def __init__(self) -> None:

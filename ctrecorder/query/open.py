@@ -129,19 +129,34 @@ class Archive:
             segment.close()
 
 
-def open_archive(paths: Iterable[str], query: Query) -> Archive:
+class Opener:
+    """Opens segments, and closes those that are not wanted."""
+
+    def open(self, path: str) -> Recording:
+        """The segment `path`.  Raises ArchiveError and FormatError."""
+        return open_segment(path)
+
+    def close(self, segment: Recording) -> None:
+        """Close a segment."""
+        segment.close()
+
+
+def open_archive(paths: Iterable[str], query: Query, opener: Opener | None = None) -> Archive:
     """Open the segments among `paths` that may contain rows of `query`.
 
     A segment that several paths lead to, or that has copies, is opened once.  Segments after the
     window are included if the query is narrow: its connections may end there.  Raises the limit of
     open files: a year of hourly segments is 8,760 files.
+
+    `opener`: None opens each segment for this archive alone.
     """
+    opener = opener or Opener()
     hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
     archive = Archive(CountingQuery(**vars(query)))
     for path in {os.path.realpath(path): path for path in paths}.values():
         try:
-            segment = open_segment(path)
+            segment = opener.open(path)
         except (FormatError, ArchiveError) as error:
             archive.failed.append(error)
             continue
@@ -151,13 +166,13 @@ def open_archive(paths: Iterable[str], query: Query) -> Archive:
         is_before = last < query.since and not segment.findings
         is_after = first >= query.until and not query.narrow
         if is_before or is_after:
-            segment.close()
+            opener.close(segment)
         else:
             archive.segments.append(segment)
     kept, copies = one_of_each(archive.segments)
     archive.segments = _in_order(kept)
     for copy, instead in copies:
-        copy.close()
+        opener.close(copy)
         archive.copies.append((copy.path, instead.path))
     stats = archive.query.stats
     stats.segments = len(archive.segments)

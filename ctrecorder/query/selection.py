@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from ctrecorder.archive.find import Span
 from ctrecorder.archive.near import Chains
 
@@ -16,20 +18,31 @@ class Selection(NamedTuple):
     more_after: bool
 
 
-def select(
-    spans: list[Span], chains: Chains, since: int, until: int, before: int, after: int
-) -> Selection:
-    """The segments that overlap the window, and the nearest ones: `before` earlier, `after` later.
+class Selector:
+    """Selects segments of an archive; `chains`: which segment is before which."""
 
-    Both counts are for each recording: where several record side by side, as many segments as
-    overlap the window belong to the same hour.  A squeezed segment overlaps with its connections.
-    """
-    overlapping = [span for span in spans if span.begin < until and span.end >= since]
-    earlier = sorted((span for span in spans if span.end < since), key=lambda span: span.end)
-    later = [span for span in spans if span.begin >= until]
-    recordings = max(len(overlapping), 1)
-    first, last = max(len(earlier) - before * recordings, 0), after * recordings
-    selected = [*earlier[first:], *overlapping, *later[:last]]
-    near = chains.near(since, until, before, after)
-    paths = dict.fromkeys([*(span.path for span in selected), *near.paths])
-    return Selection([*paths], first > 0 or near.more_before, last < len(later))
+    def __init__(self, spans: list[Span]) -> None:
+        """`spans`: of all segments of the archive."""
+        self.chains = Chains(spans)
+        self._paths = [span.path for span in spans]
+        self._begins = np.array([span.begin for span in spans], np.int64)
+        self._ends = np.array([span.end for span in spans], np.int64)
+        self._by_begin = np.argsort(self._begins, kind="stable")
+        self._by_end = np.argsort(self._ends, kind="stable")
+
+    def select(self, since: int, until: int, before: int, after: int) -> Selection:
+        """The segments that overlap the window, and the nearest: `before` earlier, `after` later.
+
+        Both counts are for each recording: where several record side by side, as many segments as
+        overlap the window belong to the same hour.  A squeezed segment overlaps with its
+        connections.
+        """
+        overlapping = np.flatnonzero((self._begins < until) & (self._ends >= since))
+        earlier = self._by_end[: np.searchsorted(self._ends[self._by_end], since)]
+        later = self._by_begin[np.searchsorted(self._begins[self._by_begin], until) :]
+        recordings = max(len(overlapping), 1)
+        first, last = max(len(earlier) - before * recordings, 0), after * recordings
+        chosen = np.concatenate((earlier[first:], overlapping, later[:last]))
+        near = self.chains.near(since, until, before, after)
+        paths = dict.fromkeys([*(self._paths[number] for number in chosen), *near.paths])
+        return Selection([*paths], first > 0 or near.more_before, last < len(later))

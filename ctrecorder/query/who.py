@@ -15,14 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder import times
 from ctrecorder.archive import find
-from ctrecorder.archive.near import Chains
 from ctrecorder.columns import ADDRESSES, TUPLE, Source, Table
 from ctrecorder.connections import parts
 from ctrecorder.ctlog.frame import Kind
@@ -46,7 +45,8 @@ from ctrecorder.query.dumps import Dumps
 from ctrecorder.query.evidence import Evidence
 from ctrecorder.query.open import Archive, ScanStats, open_archive
 from ctrecorder.query.parse import parse_network, parse_ports
-from ctrecorder.query.selection import select
+from ctrecorder.query.selection import Selector
+from ctrecorder.query.shared import Pool
 from ctrecorder.query.verdict import Verdict, judge, needs_earlier
 from ctrecorder.segment.recording import Recording
 from ctrecorder.terminal import count
@@ -103,6 +103,20 @@ class Answer:
         return sum(map(len, self.tables))
 
 
+class Reach(NamedTuple):
+    """How many segments of each recording are read before and after a window."""
+
+    before: int = 1
+    after: int = 1
+
+    def wider(self, *, before: bool, after: bool) -> Reach:
+        """The next one, in the directions that are not enough."""
+        return Reach(
+            self.before * _WIDENING_FACTOR if before else self.before,
+            self.after * _WIDENING_FACTOR if after else self.after,
+        )
+
+
 class Roles(NamedTuple):
     """Which columns of a candidate are the inside and the remote end, (rows,) bool each.
 
@@ -137,49 +151,100 @@ def answer(
     `live_folder`: where recorders that run publish their state; None: the usual one.  Raises
     ArchiveError if there are no segments.
     """
-    states = evidence.live_states(live_folder)  # before the folder and the segments
-    listing = find.find(paths, spans=True)
-    if not listing.segments:
-        raise ArchiveError(f"{', '.join(paths)}: no segments here; is ctrecord running?")
-    chains = Chains(listing.spans)
-    before, after = 1, 1
-    while True:
-        selection = select(listing.spans, chains, who_query.since, who_query.until, before, after)
-        archive = _open(selection.paths, who_query)
-        try:
-            dumps = Dumps(archive)
-            losses: Losses = {}
-            routers, tables = _candidates_by_router(archive, who_query, dumps, losses)
-            if who_query.since > now:  # an open connection is no evidence for the future
-                tables = [one.take(np.flatnonzero(one["end"] != 0)) for one in tables]
-            start_outside, end_outside = _reach_outside(tables, dumps)
-            known = evidence.gather(archive.segments, chains, states, dumps=True, losses=losses)
-            scope = _scope(who_query)
-            start_outside |= needs_earlier(scope, known.recordings, now)
-            if not (start_outside and selection.more_before) and not (
-                end_outside and selection.more_after
-            ):
-                failed = [*_unreadable(listing), *archive.failed]
-                scope, verdict = _judge(archive, who_query, known, failed, now)
-                findings = [one for segment in archive.segments for one in segment.findings]
-                return Answer(
-                    tables,
-                    routers,
-                    frozenset(segment.header.host or "" for segment in archive.segments),
-                    verdict,
-                    scope,
-                    failed,
-                    findings,
-                    archive.copies,
-                    clocks(archive.segments, who_query.since, who_query.until),
-                    archive.query.stats,
-                )
-        finally:
-            archive.close()
-        if start_outside:
-            before *= _WIDENING_FACTOR
-        if end_outside:
-            after *= _WIDENING_FACTOR
+    with Asked(paths, now, live_folder) as asked:
+        return asked.answer(who_query)
+
+
+class Asked:
+    """An archive that is asked: its folders are read once, and each segment is opened once.
+
+    An answer does not depend on the questions before it.
+    """
+
+    def __init__(self, paths: list[str], now: int, live_folder: str | None = None) -> None:
+        """As `answer`."""
+        # The states are read before the folder, and that before the segments.
+        self._states, self._now = evidence.live_states(live_folder), now
+        listing = find.find(paths, spans=True)
+        if not listing.segments:
+            raise ArchiveError(f"{', '.join(paths)}: no segments here; is ctrecord running?")
+        self._unreadable = _unreadable(listing)
+        self._selector, self._pool = Selector(listing.spans), Pool()
+        self._receipts = evidence.Receipts()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._pool.trim(0)
+
+    def answer(self, who_query: WhoQuery) -> Answer:
+        """The answer to a question."""
+        found: Answer | Reach = Reach()
+        while isinstance(found, Reach):
+            found = self.attempt(who_query, found)
+        return found
+
+    def attempt(self, who_query: WhoQuery, reach: Reach) -> Answer | Reach:
+        """The answer, or how far to reach for it if `reach` is not enough."""
+        since, until = who_query.since, who_query.until
+        selection = self._selector.select(since, until, *reach)
+        archive = open_archive(selection.paths, _needed(who_query), self._pool)
+        found = _Found(archive, who_query, self._now)
+        known = self._evidence(archive, found.losses)
+        start_outside = found.start_outside or needs_earlier(
+            _scope(who_query), known.recordings, self._now
+        )
+        if (start_outside and selection.more_before) or (
+            found.end_outside and selection.more_after
+        ):
+            self._pool.trim()
+            return reach.wider(before=start_outside, after=found.end_outside)
+        failed = [*self._unreadable, *archive.failed]
+        scope, verdict = _judge(archive, who_query, known, failed, self._now)
+        answer = Answer(
+            found.tables,
+            found.routers,
+            frozenset(segment.header.host or "" for segment in archive.segments),
+            verdict,
+            scope,
+            failed,
+            [one for segment in archive.segments for one in segment.findings],
+            archive.copies,
+            clocks(archive.segments, since, until),
+            archive.query.stats,
+        )
+        self._pool.trim()
+        return answer
+
+    def _evidence(self, archive: Archive, losses: Losses) -> Evidence:
+        return evidence.gather(
+            archive.segments,
+            self._selector.chains,
+            self._states,
+            dumps=True,
+            losses=losses,
+            receipts=self._receipts,
+        )
+
+
+class _Found:
+    """The candidates in the segments that were opened.
+
+    `routers`, `tables`: as in `Answer`.
+    `losses`: as of `list_connections`.
+    `start_outside`, `end_outside`: whether segments that were not opened may contain the start of a
+    candidate, or the end of one.
+    """
+
+    def __init__(self, archive: Archive, who_query: WhoQuery, now: int) -> None:
+        dumps = Dumps(archive)
+        self.losses: Losses = {}
+        routers, tables = _candidates_by_router(archive, who_query, dumps, self.losses)
+        if who_query.since > now:  # an open connection is no evidence for the future
+            tables = [one.take(np.flatnonzero(one["end"] != 0)) for one in tables]
+        self.routers, self.tables = routers, tables
+        self.start_outside, self.end_outside = _reach_outside(tables, dumps)
 
 
 def _scope(who_query: WhoQuery) -> Scope:
@@ -246,13 +311,13 @@ def _unreadable(listing: find.FolderListing) -> list[CtrecorderError]:
     return [*foreign, *(ArchiveError(why) for _, why in listing.unreadable)]
 
 
-def _open(paths: list[str], who_query: WhoQuery) -> Archive:
-    """Open the segments, with a query for all records of flows with the public and remote end."""
+def _needed(who_query: WhoQuery) -> Query:
+    """A query for all records of flows with the public and the remote end."""
     public, to = who_query.public, who_query.to
     terms = [Term(public.networks, public.ports, (REPLY_DST, ORIG_DST))]
     if to is not None:
         terms.append(Term(to.networks, to.ports, (ORIG_SRC, ORIG_DST)))
-    return open_archive(paths, Query(protocols=who_query.protocols, terms=tuple(terms)))
+    return Query(protocols=who_query.protocols, terms=tuple(terms))
 
 
 def _candidates_by_router(
@@ -278,7 +343,8 @@ def _candidates(
     archive: Archive, who_query: WhoQuery, dumps: Dumps, losses: Losses
 ) -> Iterator[Table]:
     """The connections that held the public end in the window, with the wanted remote end."""
-    for batch in list_connections(archive, COLUMNS, losses=losses):
+    window = who_query.since, who_query.until
+    for batch in list_connections(archive, COLUMNS, losses=losses, window=window):
         for table in batch.tables:
             wanted = _overlaps(table, who_query, dumps) & _has_ends(table, who_query)
             if wanted.any():

@@ -13,7 +13,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder.columns import Table
+from ctrecorder.columns import Source, Table
+from ctrecorder.connections.parts import DESTROY, NEW
 from ctrecorder.ctlog.bloom import Bloom
 from ctrecorder.ctlog.compression import Buffer
 from ctrecorder.ctlog.decoder import LazyTable, decode_table
@@ -31,6 +32,7 @@ from ctrecorder.ctlog.frame import (
 )
 from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.index import (
+    FORM_COLUMNS,
     FORM_SMALL,
     Bound,
     Index,
@@ -57,6 +59,7 @@ _SEARCH = 1 << 20
 _KEPT_RECORDS = 1 << 12
 # Bytes that are read of a block for its index: most indexes are not larger.
 _INDEX_READ = 1 << 14
+_BOTH_ENDS = np.uint8(NEW | DESTROY)  # of the column `seen`
 
 
 class Bounds:
@@ -94,6 +97,7 @@ class Segment(Recording):
         self._marks: list[Mark] | None = None
         self._cost = 0  # of both
         self._noted: set[tuple[int, str]] = set()
+        self._received: dict[int, bool] = {}  # by the offset of the block
         try:
             self._read_header(key)
             if not self._read_footer():
@@ -310,12 +314,14 @@ class Segment(Recording):
             return True
         for block in self.blocks_of(Kind.ADDRESSES):
             try:
-                return query.may_contain_addresses(
-                    Bloom(self.file.payload(block.offset, self.frame(block)))
-                )
+                return query.may_contain_addresses(self.addresses(block))
             except FormatError as error:
                 self.findings.append(self.file.finding(error, block.offset))
         return True
+
+    def addresses(self, block: Block) -> Bloom:
+        """The filter in a block ADDRESSES.  Raises FormatError."""
+        return Bloom(self.file.payload(block.offset, self.frame(block)))
 
     def ask(self, block: Block, names: Iterable[str] | None, query: Query) -> Table | None:
         """The wanted rows of a block, with the columns `names` (None: all) and those that the query
@@ -337,21 +343,46 @@ class Segment(Recording):
             table = self.read(block, None if names is None else [*names, *needed])
             wanted = query.evaluate(table)
             return table.take(wanted) if wanted.any() else None
-        index = self.read_index(block)
-        if not query.may_contain(Bounds(block.kind, index)):
+        rows = self.rows(block)
+        if not query.may_contain(Bounds(block.kind, rows.index)):
             return None
-        begin = block.offset + FRAME.size
-
-        def fetch(offset: int, length: int) -> Buffer:
-            return self.file.read(begin + offset, length)
-
-        rows = LazyTable(index, fetch)
         found = np.flatnonzero(query.evaluate(rows))
         return (
             rows.take(found).table(None if names is None else [*names, *needed])
             if len(found)
             else None
         )
+
+    def rows(self, block: Block) -> LazyTable:
+        """The rows of a block in form COLUMNS; a column is read when it is needed.
+
+        Raises FormatError; its offset counts from the block.
+        """
+        begin = block.offset + FRAME.size
+
+        def fetch(offset: int, length: int) -> Buffer:
+            return self.file.read(begin + offset, length)
+
+        return LazyTable(self.read_index(block), fetch)
+
+    def is_outside(self, block: Block, since: int, until: int) -> bool:
+        """Whether the file shows that all rows of a block are connections whose start and end were
+        received, and that none of them existed at a time from `since` to `until`, ns.
+        """
+        if block.time_max >= since and block.time_min < until:
+            return False
+        if block.kind != Kind.CONNECTIONS or block.form != FORM_COLUMNS:
+            return False
+        if block.offset not in self._received:
+            try:
+                rows = self.rows(block)
+                received = (rows["seen"] & _BOTH_ENDS) == _BOTH_ENDS
+                sources = rows["start_source"]
+                received &= (sources != Source.BOUND) & (sources != Source.UNKNOWN)
+                self._received[block.offset] = bool(received.all())
+            except FormatError:
+                return False
+        return self._received[block.offset]
 
     def read_index(self, block: Block) -> Index:
         """The index of a block in form COLUMNS, checked against the hash of the frame.

@@ -147,6 +147,12 @@ class Recording(ABC):
         needs; None if there are none.
         """
 
+    def is_outside(self, block: Block, since: int, until: int) -> bool:
+        """Whether the file shows that all rows of a block are connections whose start and end were
+        received, and that none of them existed at a time from `since` to `until`, ns.
+        """
+        return False
+
     @property
     def size(self) -> int:
         """Bytes of the file when it was opened."""
