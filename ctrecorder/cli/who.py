@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ctrecorder import labels, times
@@ -35,12 +35,32 @@ def answer(args: argparse.Namespace, audit: Audit) -> int:
     Returns the exit code: OK or NO if that is proved, else UNPROVED; FAILED if a file cannot be
     read.
     """
-    from ctrecorder.query import who
-    from ctrecorder.query.verdict import Completeness
-    from ctrecorder.render import who as render_who
-
     asked = ask(args, time.time_ns())
     found = _found(args, asked)
+    audit.verdict, audit.proved = found.verdict.completeness.value, found.verdict.proved
+    for line in _candidates(args, asked, found):
+        common.write_out(f"{line}\n".encode())
+        audit.rows += 1
+    lines = _conclusion(args, found, audit.rows)
+    common.write_out("".join(f"{line}\n" for line in lines).encode())
+    _report(args, found)
+    return _code(found, audit.rows)
+
+
+def lines_and_code(
+    args: argparse.Namespace, asked: who.WhoQuery, found: who.Answer
+) -> tuple[list[str], int]:
+    """What the command prints of an answer that is there already, and its exit code."""
+    lines = [*_candidates(args, asked, found)]
+    code = _code(found, len(lines))
+    return [*lines, *_conclusion(args, found, len(lines))], code
+
+
+def _candidates(args: argparse.Namespace, asked: who.WhoQuery, found: who.Answer) -> Iterator[str]:
+    """A line for each candidate."""
+    from ctrecorder.query import who
+    from ctrecorder.render import who as render_who
+
     candidates: Iterable[Holder] = (
         one
         for router, table in zip(found.routers, found.tables, strict=True)
@@ -49,24 +69,29 @@ def answer(args: argparse.Namespace, audit: Audit) -> int:
     named = len(found.hosts) > 1
     if named:
         candidates = render_who.joined(candidates)
-    audit.verdict, audit.proved = found.verdict.completeness.value, found.verdict.proved
     for one in candidates:
-        line = (
+        yield (
             render_who.as_json(one, named=named)
             if args.format == "json"
             else render_who.text(one, utc=args.utc, named=named)
         )
-        common.write_out(f"{line}\n".encode())
-        audit.rows += 1
+
+
+def _conclusion(args: argparse.Namespace, found: who.Answer, rows: int) -> list[str]:
+    """The lines after the candidates."""
     if args.format == "json":
-        lines = [json.dumps({"candidates": audit.rows, **_summary(found)})]
-    else:
-        lines = [
-            *([] if audit.rows else ["nobody"]),
-            *_verdict_lines(found, utc=args.utc),
-            *(_clock_line(one, named=len(found.clocks) > 1) for one in found.clocks),
-        ]
-    common.write_out("".join(f"{line}\n" for line in lines).encode())
+        return [json.dumps({"candidates": rows, **_summary(found)})]
+    return [
+        *([] if rows else ["nobody"]),
+        *_verdict_lines(found, utc=args.utc),
+        *(_clock_line(one, named=len(found.clocks) > 1) for one in found.clocks),
+    ]
+
+
+def _report(args: argparse.Namespace, found: who.Answer) -> None:
+    """Report on stderr what could not be read."""
+    from ctrecorder.query.verdict import Completeness
+
     for path, instead in found.copies:
         common.report("ctlist", f"{path}: a copy of {instead}, which is read instead")
     for problem in dict.fromkeys(map(str, [*found.failed, *found.findings])):
@@ -75,11 +100,14 @@ def answer(args: argparse.Namespace, audit: Audit) -> int:
         common.report("ctlist", _VERSION_1_0)
     if args.verbose:
         common.report("ctlist", str(found.stats))
+
+
+def _code(found: who.Answer, rows: int) -> int:
     if found.failed:
         return ExitCode.FAILED
     if not found.verdict.proved:
         return ExitCode.UNPROVED
-    return ExitCode.OK if audit.rows else ExitCode.NO
+    return ExitCode.OK if rows else ExitCode.NO
 
 
 def _found(args: argparse.Namespace, asked: who.WhoQuery) -> who.Answer:

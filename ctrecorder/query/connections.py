@@ -355,14 +355,16 @@ def _read(
 def _matching_rows(
     segment: Recording, group: list[Block], names: Iterable[str], query: Query
 ) -> Iterator[Table]:
-    """The matching rows of a group of `Segment.in_recording_order`.
+    """The matching rows of a group of `Segment.in_recording_order`; no empty table.
 
     A damaged block is left out; its error is added to the segment's findings.
     """
     first = group[0]
     if first.joins:
         for table in segment.read_small(group, {*names, *query.columns_needed()}):
-            yield table.take(query.evaluate(table))
+            matching = np.flatnonzero(query.evaluate(table))
+            if len(matching):
+                yield table.take(matching)
         return
     if first.kind == Kind.CONNECTIONS:
         query = query.of_connections()
@@ -371,7 +373,7 @@ def _matching_rows(
     except FormatError as error:
         segment.findings.append(damage(error))
         return
-    if rows is not None:
+    if rows is not None and len(rows):
         yield rows
 
 
