@@ -23,8 +23,8 @@ from tests.model.truth import Truth
 
 # Questions that are asked together.  More: the last questions of a run wait for them.
 TOGETHER = 250
-# Of so many questions one is asked by the real command line: it costs as much as a hundred.
-BY_COMMAND = 50
+# Of so many questions one is asked by the real command line too: it costs as much as a hundred.
+BY_COMMAND = 100
 
 
 class Askers:
