@@ -9,6 +9,7 @@ SHOWN = (
     "parts.DESTROY",
     "parts.NEEDS",
     "parts.NEW",
+    "parts.RECEIPT_LATE_NS",
     "parts.SPAN",
     "parts.is_whole",
     "parts.with_possible_beginnings",

@@ -34,6 +34,11 @@ COUNTERS = ("orig_packets", "orig_bytes", "reply_packets", "reply_bytes")
 # Status and counters show whether a DESTROY without kernel times came again.
 NEEDS = frozenset((*KEY, *SPAN, "time", "event", "stop", "present", "status", *COUNTERS))
 
+# An event that the kernel does not date is dated when it is received, at most this much too late.
+# A recorder that received later writes a GAP.  More: a question names too many.  Less: a recorder
+# on a busy machine has gaps all the time.
+RECEIPT_LATE_NS = 3 * SECOND // 2
+
 _EVENT_BITS = bits(("time", "event", "start", "stop"))
 _SEEN = np.full(256, 1 << (Event.UPDATE - 1), np.uint8)
 _SEEN[list(Event)] = [1 << (event - 1) for event in Event]

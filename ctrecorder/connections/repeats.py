@@ -21,7 +21,14 @@ from collections.abc import Iterable
 import numpy as np
 
 from ctrecorder.columns import Source, bit, bits
-from ctrecorder.connections.parts import COUNTERS, EXISTING, Bools, Ints, Parts
+from ctrecorder.connections.parts import (
+    COUNTERS,
+    EXISTING,
+    RECEIPT_LATE_NS,
+    Bools,
+    Ints,
+    Parts,
+)
 from ctrecorder.times import SECOND
 
 # IPS_NAT_CLASH: the loser of a clash of two packets; the kernel sends no NEW for it.
@@ -31,11 +38,11 @@ NAT_CLASH = 0x1000
 # the event of another flow counts as a repeat.  More: repeats near a GAP become connections.
 GAP_SLACK_NS = 5 * SECOND
 _ROUNDED_NS = SECOND  # the greatest rounding of squeezed times
-# The rows of a dump are written at once, those of events up to a second later; and an event is
-# received up to `record.loss.MAX_WAIT_NS` late.  So a NEW from before the end of a dump can come
-# after it, dated this much later.  Less: a flow that ended while the dump ran is listed twice.
-# More: a flow that began after it can be joined with one that ended before, which hides neither.
-OVERTAKEN_NS = 3 * SECOND // 2
+# The rows of a dump are written at once, those of events up to a second later.  So a NEW from
+# before the end of a dump can come after it, dated this much later.  Less: a flow that ended while
+# the dump ran is listed twice.  More: a flow that began after it can be joined with one that ended
+# before, which hides neither.
+OVERTAKEN_NS = RECEIPT_LATE_NS
 _ID, _COUNTED = np.uint32(bit("id")), np.uint32(bits((*COUNTERS, "status")))
 _LEAST, _GREATEST = -(1 << 62), 1 << 62  # times beyond them would overflow when slack is added
 

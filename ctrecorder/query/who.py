@@ -188,7 +188,7 @@ class Asked:
     def attempt(self, who_query: WhoQuery, reach: Reach) -> Answer | Reach:
         """The answer, or how far to reach for it if `reach` is not enough."""
         since, until = who_query.since, who_query.until
-        selection = self._selector.select(since, until, *reach)
+        selection = self._selector.select(since, until + parts.RECEIPT_LATE_NS, *reach)
         archive = open_archive(selection.paths, _needed(who_query), self._pool)
         found = _Found(archive, who_query, self._now)
         known = self._evidence(archive, found.losses)
@@ -343,7 +343,7 @@ def _candidates(
     archive: Archive, who_query: WhoQuery, dumps: Dumps, losses: Losses
 ) -> Iterator[Table]:
     """The connections that held the public end in the window, with the wanted remote end."""
-    window = who_query.since, who_query.until
+    window = who_query.since, who_query.until + parts.RECEIPT_LATE_NS
     for batch in list_connections(archive, COLUMNS, losses=losses, window=window):
         for table in batch.tables:
             wanted = _overlaps(table, who_query, dumps) & _has_ends(table, who_query)
@@ -352,22 +352,29 @@ def _candidates(
 
 
 def _without_start(table: Table) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """(rows,): which connections have no recorded start, and their earliest recorded time, ns."""
+    """(rows,): which connections have no recorded start; and when each existed at the latest, ns:
+    its earliest recorded time, which can be that of a receipt.
+    """
     unknown = table["start_source"] == Source.UNKNOWN
     first_recorded = np.where(unknown, table["end"], table["start"])
-    return unknown | (table["start_source"] == Source.BOUND), first_recorded
+    existed = first_recorded - parts.RECEIPT_LATE_NS
+    return unknown | (table["start_source"] == Source.BOUND), existed
 
 
 def _overlaps(table: Table, who_query: WhoQuery, dumps: Dumps) -> NDArray[np.bool_]:
     """(rows,): which connections may have been open in the window.
 
-    One without a recorded start may have begun right after the last dump before it.
+    One without a recorded start may have begun right after the last dump before it.  A start that
+    is a time of receipt may be late.
     """
-    without_start, first_recorded = _without_start(table)
-    earliest_start = np.where(without_start, dumps.last_begin(first_recorded)[0], table["start"])
+    without_start, existed = _without_start(table)
+    late = np.where(table["start_source"] == Source.RECEIPT, parts.RECEIPT_LATE_NS, 0)
+    earliest_start = np.where(
+        without_start, dumps.last_begin(existed)[0], table["start"].astype(np.int64) - late
+    )
     heard = without_start & ((table["seen"] & parts.NEW) != 0)
     if heard.any():
-        last_step = dumps.last_step(first_recorded)
+        last_step = dumps.last_step(existed)
         earliest_start = np.where(heard, np.maximum(earliest_start, last_step), earliest_start)
     ends_before = (table["end"] != 0) & (table["end"] < who_query.since)
     overlaps: NDArray[np.bool_] = (earliest_start < who_query.until) & ~ends_before
@@ -417,8 +424,8 @@ def _reach_outside(tables: Iterable[Table], dumps: Dumps) -> tuple[bool, bool]:
     """
     start_outside = end_outside = False
     for table in tables:
-        without_start, first_recorded = _without_start(table)
-        has_dump = dumps.last_begin(first_recorded)[1]
+        without_start, existed = _without_start(table)
+        has_dump = dumps.last_begin(existed)[1]
         start_outside = start_outside or bool((without_start & ~has_dump).any())
         end_outside = end_outside or bool((table["end_source"] == Source.UNKNOWN).any())
     return start_outside, end_outside

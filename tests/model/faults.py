@@ -144,7 +144,7 @@ def _again(rig: Rig, fault: Fault) -> None:
 
 def sigstop(rig: Rig) -> None:
     """SIGSTOP, and SIGCONT.  Without the kernel's times, events are dated late."""
-    effect = Effect.UNSURE if rig.clock.stepped else Effect.PENDING
+    effect = Effect.UNSURE if not rig.clock.dated else Effect.PENDING
     rig.look()
     before = time.time_ns()
     os.kill(rig.main.process.pid, signal.SIGSTOP)

@@ -289,7 +289,7 @@ MUTANTS = (
     Mutant(
         "events that waited are dated when received, and no GAP",
         "record/loss.py",
-        (("if dated or not before or waited < MAX_WAIT_NS:", "if waited or not waited:"),),
+        (("if dated or not before or waited < RECEIPT_LATE_NS:", "if waited or not waited:"),),
         test="unit/record/test_recorder.py::test_events_that_waited_are_a_gap",
     ),
     Mutant(

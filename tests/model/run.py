@@ -54,7 +54,9 @@ class Result:
         """The lines to print."""
         kind = "with a standby" if self.plan.paired else "plain"
         if self.plan.stepped:
-            kind = "the clock is set, events are dated when received"
+            kind = "the clock is set"
+        if not self.plan.dated:
+            kind += ", events are dated when received"
         return [
             f"model: seed {self.plan.seed} ({kind}): {self.flows:,} flows, "
             f"{self.applied.total()} faults: {', '.join(self.applied)}; {self.seconds:.0f} s",
@@ -84,7 +86,7 @@ def run(seed: int, timeline: float, seconds: float, most: int = 1 << 30) -> Resu
     sysctls = {
         "nf_conntrack_events": 1,
         "nf_conntrack_acct": 1,
-        "nf_conntrack_timestamp": int(not chosen.stepped),
+        "nf_conntrack_timestamp": int(chosen.dated),
     }
     applied: Counter[str] = Counter()
     with (
@@ -93,7 +95,7 @@ def run(seed: int, timeline: float, seconds: float, most: int = 1 << 30) -> Resu
         contextlib.ExitStack() as stack,
     ):
         network.prepare(lab)
-        clock = Clock(Path(work), stepped=chosen.stepped)
+        clock = Clock(Path(work), stepped=chosen.stepped, dated=chosen.dated)
         truth, oracle = Truth(), Oracle(clock, paired=chosen.paired)
         standby = stack.enter_context(Standby(lab, Path(work))) if chosen.paired else None
         rig = Rig(lab, Path(work), clock, oracle, seed, standby)
