@@ -207,8 +207,7 @@ def _pair(
         pairer.add_gaps(segment.spans_of_gaps)
         damaged = segment.is_damaged
         if segment.header.is_squeezed:
-            dumps = (mark for mark in segment.marks if mark.is_complete_dump)
-            pairer.add_dumps((mark.begin, mark.end) for mark in dumps)
+            pairer.add_dumps((one.begin, one.end) for one in segment.marks if one.is_complete_dump)
         may_contain = segment.may_contain(query)
         if not may_contain and pairers.earliest(runs.recordings[run]) == times.END:
             continue  # there is no open flow that its dumps could end
