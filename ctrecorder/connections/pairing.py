@@ -65,6 +65,7 @@ class Pairer:
         self._families: dict[int, Flows] = {}
         self._gaps: set[tuple[int, int, int | None]] = set()
         self._dumps: set[tuple[int, int]] = set()
+        self._restarts: set[int] = set()
 
     def add_gaps(self, gaps: Iterable[tuple[int, int, int | None]]) -> None:
         """Add times of which events may be missing: begin and end, ns, family or None for all.
@@ -88,6 +89,15 @@ class Pairer:
             self._dumps |= added
             for flows in self._families.values():
                 flows.gaps = Gaps((), flows.gaps, added)
+
+    def add_restart(self, moment: int) -> None:
+        """Add when the recorder began anew, ns.  Call it before the rows of the new run are fed.
+
+        A NEW after it is no repeat of one before it: the DESTROY between them was not received.
+        """
+        self._restarts.add(moment)
+        for flows in self._families.values():
+            flows.gaps = Gaps((), flows.gaps, restarts=(moment,))
 
     def _add_repeats(self, table: Table) -> None:
         self.repeats += len(table)
@@ -116,7 +126,11 @@ class Pairer:
         if table.family not in self._families:
             self._families[table.family] = Flows(
                 table.family,
-                Gaps(_of_family(self._gaps, table.family), dumps=self._dumps),
+                Gaps(
+                    _of_family(self._gaps, table.family),
+                    dumps=self._dumps,
+                    restarts=self._restarts,
+                ),
                 self._add_repeats,
                 self._memory,
             )

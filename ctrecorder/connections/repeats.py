@@ -8,8 +8,8 @@ to every listener: a DESTROY until that listener has it, a NEW with the next pac
   the status must not be that of a clash, whose flows have no NEW.
 - A NEW is a repeat if its flow has a NEW and is open, and no GAP lies between it and the event
   before it.  A dump that lacks the flow has closed it: a NEW that began later is another flow's,
-  unless the dump can have overtaken it (`OVERTAKEN_NS`).
-  (The dumps of a squeezed segment come after its connections, so `Gaps` has their times.)
+  unless the dump can have overtaken it (`OVERTAKEN_NS`).  (The dumps of a squeezed segment come
+  after its connections, so `Gaps` has their times.)  So has a new start of the recorder.
 
 In doubt an event is not a repeat but belongs to a flow whose other events were lost.
 """
@@ -48,22 +48,25 @@ _LEAST, _GREATEST = -(1 << 62), 1 << 62  # times beyond them would overflow when
 
 
 class Gaps:
-    """The times of which events may be missing, for one family; and of dumps."""
+    """The times of which events may be missing, for one family; and of dumps and restarts."""
 
     def __init__(
         self,
         spans: Iterable[tuple[int, int]] = (),
         known: Gaps | None = None,
         dumps: Iterable[tuple[int, int]] = (),
+        restarts: Iterable[int] = (),
     ) -> None:
         """`spans`: (begin, end) of each, ns, in any order.  `known`: gaps to be added to.
 
-        `dumps`: complete dumps, (begin, end) of each, ns.
+        `dumps`: complete dumps, (begin, end) of each, ns.  `restarts`: of the recorder, ns.
         """
         self._begins: Ints
         self._ends: Ints
         self._dumps: Ints = np.array(sorted(dumps), np.int64).reshape(-1, 2)
+        self._restarts: Ints = np.array(sorted(restarts), np.int64)
         if known is not None:
+            self._restarts = np.union1d(known._restarts, self._restarts)
             self._dumps = np.unique(np.concatenate([known._dumps, self._dumps]), axis=0)
         # The least end of each dump and those that began after it.
         self._dump_ends: Ints = np.minimum.accumulate(self._dumps[::-1, 1])[::-1]
@@ -97,6 +100,12 @@ class Gaps:
         first = np.searchsorted(self._dumps[:, 0], after, "right")
         has_dump: Bools = np.append(self._dump_ends, _GREATEST)[first] < until
         return has_dump
+
+    def has_restart(self, after: Ints, until: Ints) -> Bools:
+        """(rows,): whether the recorder began anew between two times, ns."""
+        first = np.searchsorted(self._restarts, after, "right")
+        has_restart: Bools = first < np.searchsorted(self._restarts, until, "right")
+        return has_restart
 
 
 def same_ends(parts: Parts, here: Ints, before: Ints, gaps: Gaps) -> Bools:
@@ -138,4 +147,5 @@ def same_news(parts: Parts, here: Ints, before: Ints, gaps: Gaps) -> Bools:
     # A squeezed start was rounded down.  A part with a row of a dump was in it.
     lacked = gaps.has_dump(last, start + _ROUNDED_NS - OVERTAKEN_NS)
     same &= ~lacked | ((table["seen"][here] & EXISTING) != 0)
+    same &= ~gaps.has_restart(last, start + _ROUNDED_NS)
     return same & ~gaps.touch(last, start, GAP_SLACK_NS)

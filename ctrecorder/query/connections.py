@@ -192,7 +192,7 @@ def _pair(
     """
     query = archive.query
     needed = dict.fromkeys((*names, *sorted(parts.NEEDS)))
-    missing = [(start, end, None) for start, end in _missing_segments(archive.segments)]
+    missing = [(start, end, None) for start, end in chain.breaks(archive.segments)]
     pairers = _Pairers(runs, losses, missing, add)
     has_events = False
     firsts = [_first_time(segment) for segment in archive.segments]
@@ -211,6 +211,8 @@ def _pair(
         may_contain = segment.may_contain(query)
         if not may_contain and pairers.earliest(runs.recordings[run]) == times.END:
             continue  # there is no open flow that its dumps could end
+        if (begun := chain.run_begun(segment)) is not None:
+            pairer.add_restart(begun)
         for item, next_blocks in _read(segment, needed, query.of_flows(), may_contain, window):
             if not damaged and segment.is_damaged:
                 damaged = True
@@ -283,25 +285,6 @@ class _Pairers:
             for number, pairer in self._pairers.items()
             if recording in (None, self._runs.recordings[number])
         ]
-
-
-def _missing_segments(segments: Iterable[Recording]) -> Iterator[tuple[int, int]]:
-    """The times between two segments of a recording that do not follow each other.
-
-    `segments`: in the order in which their recording began.
-    """
-    last: dict[str, tuple[int, chain.Link]] = {}
-    for segment in segments:
-        if not len(segment.index):
-            continue
-        link = chain.link(segment)
-        begin, end = segment.times
-        if link.chain in last:
-            before, earlier = last[link.chain]
-            follows = not earlier.hashes or link.follows(earlier)
-            if not follows and before < begin:
-                yield before, begin
-        last[link.chain] = end, link
 
 
 def _least_after(values: list[int]) -> list[int]:

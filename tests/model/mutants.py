@@ -93,7 +93,7 @@ MUTANTS = (
         "query/evidence.py",
         (
             ("for gap in segment.gaps:", "for gap in _without_stops(segment.gaps):"),
-            ("restarted = _is_first_of_run(segment)", "restarted = False"),
+            ("restarted = chain.run_begun(segment) is not None", "restarted = False"),
             (
                 "class _Numbered:",
                 "def _without_stops(gaps):\n"
@@ -108,7 +108,7 @@ MUTANTS = (
         "query/evidence.py",
         (
             ("for gap in segment.gaps:", "for gap in _without_stops(segment.gaps):"),
-            ("restarted = _is_first_of_run(segment)", "restarted = False"),
+            ("restarted = chain.run_begun(segment) is not None", "restarted = False"),
             (
                 "class _Numbered:",
                 "def _without_stops(gaps):\n"

@@ -429,6 +429,20 @@ def test_a_new_that_came_again_and_that_a_dump_overtook_is_one_event(cut: bool) 
     assert spans(steps, repeats=1) == [(T, 2, end, 2)]
 
 
+@pytest.mark.parametrize("dumped", [False, True])
+def test_a_new_after_a_restart_is_another_flow(dumped: bool) -> None:
+    """Nothing was received meanwhile: the first flow can have ended, and the tuple be another's."""
+    restart, again = T + SECOND, T + 2 * SECOND
+    pairer, done = Pairer(), []
+    done += pairer.feed(table([row(NEW, T)]))
+    pairer.add_restart(restart)
+    if dumped:
+        done += pairer.snapshot(restart, restart + 9)
+    done += pairer.feed(table([row(NEW, again), row(NEW, again + SECOND)]))
+    done += pairer.finish()
+    assert (sum(map(len, done)), pairer.repeats) == (2, 1)
+
+
 def test_a_new_after_a_dump_is_a_repeat_if_its_kernel_start_is_that_of_the_flow() -> None:
     late = T + 60 * SECOND
     steps: list[Step] = [[row(NEW, T, start=T - 5)], (T + 5, T + 6)]
