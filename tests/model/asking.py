@@ -109,13 +109,13 @@ def ask_the_rest(rig: Rig, truth: Truth, most: int, until: float) -> Table:
 def _fork(rig: Rig, truth: Truth, share: int, until: float, number: int) -> tuple[int, int]:
     """A process that asks; its id, and a pipe from which its results come: a Table or an error."""
     receiver, sender = os.pipe()
-    pid = os.fork()
+    parent, pid = os.getpid(), os.fork()
     if pid:
         os.close(sender)
         return pid, receiver
     os.close(receiver)
     try:
-        found: Table | str = _asked(rig, truth, share, until, number)
+        found: Table | str = _asked(rig, truth, share, until, number, parent)
     except BaseException:  # noqa: BLE001 - the parent raises it
         found = traceback.format_exc()
     with os.fdopen(sender, "wb") as reply:
@@ -123,12 +123,13 @@ def _fork(rig: Rig, truth: Truth, share: int, until: float, number: int) -> tupl
     os._exit(0)
 
 
-def _asked(rig: Rig, truth: Truth, share: int, until: float, number: int) -> Table:
+def _asked(rig: Rig, truth: Truth, share: int, until: float, number: int, parent: int) -> Table:
     """The results of up to `share` questions."""
     table, environment = Table(), _environment(rig)
     chooser, judge = _chooser(rig, truth, number), Judge(truth, rig.oracle, rig.clock)
     with adapter.Worker(environment) as worker:
-        while table.questions < share and time.monotonic() < until:
+        # The parent can have been killed.
+        while table.questions < share and time.monotonic() < until and os.getppid() == parent:
             wanted = min(TOGETHER, share - table.questions)
             questions = [one for one in (chooser.choose(live=False) for _ in range(wanted)) if one]
             if not questions:
