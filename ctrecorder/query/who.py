@@ -73,6 +73,15 @@ class WhoQuery:
     to: Term | None = None
     protocols: frozenset[int] = frozenset()
 
+    @property
+    def recorded(self) -> tuple[int, int]:
+        """The times by which a connection of the window can have been recorded, ns.
+
+        ctsqueeze cuts an end to microseconds.  A start that is a time of receipt may be late.
+        """
+        since = self.since // times.MICROSECOND * times.MICROSECOND
+        return since, self.until + parts.RECEIPT_LATE_NS
+
 
 @dataclass
 class Answer:
@@ -188,7 +197,7 @@ class Asked:
     def attempt(self, who_query: WhoQuery, reach: Reach) -> Answer | Reach:
         """The answer, or how far to reach for it if `reach` is not enough."""
         since, until = who_query.since, who_query.until
-        selection = self._selector.select(since, until + parts.RECEIPT_LATE_NS, *reach)
+        selection = self._selector.select(*who_query.recorded, *reach)
         archive = open_archive(selection.paths, _needed(who_query), self._pool)
         found = _Found(archive, who_query, self._now)
         known = self._evidence(archive, found.losses)
@@ -343,7 +352,7 @@ def _candidates(
     archive: Archive, who_query: WhoQuery, dumps: Dumps, losses: Losses
 ) -> Iterator[Table]:
     """The connections that held the public end in the window, with the wanted remote end."""
-    window = who_query.since, who_query.until + parts.RECEIPT_LATE_NS
+    window = who_query.recorded
     for batch in list_connections(archive, COLUMNS, losses=losses, window=window):
         for table in batch.tables:
             wanted = _overlaps(table, who_query, dumps) & _has_ends(table, who_query)
@@ -376,7 +385,7 @@ def _overlaps(table: Table, who_query: WhoQuery, dumps: Dumps) -> NDArray[np.boo
     if heard.any():
         last_step = dumps.last_step(existed)
         earliest_start = np.where(heard, np.maximum(earliest_start, last_step), earliest_start)
-    ends_before = (table["end"] != 0) & (table["end"] < who_query.since)
+    ends_before = (table["end"] != 0) & (table["end"] < who_query.recorded[0])
     overlaps: NDArray[np.bool_] = (earliest_start < who_query.until) & ~ends_before
     return overlaps
 

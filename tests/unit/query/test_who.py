@@ -318,6 +318,20 @@ def test_a_start_that_was_dated_when_it_was_received_may_be_late(
             assert answer.verdict.proved
 
 
+@pytest.mark.parametrize("resolution", ["", "us", "ms", "s"])
+def test_a_connection_that_was_open_at_a_nanosecond_is_found_after_squeezing(
+    tmp_path: Path, resolution: str
+) -> None:
+    """A squeezed end is cut to microseconds, as lists show it."""
+    ends = (0x0A000001, 1234), (PUBLIC[0], 40000), (0xCB007101, 443)
+    flow = Flow(*ends, False, T + HOUR // 4, T + HOUR // 2 + 1_700, 1)
+    paths = record(tmp_path, [flow], stamped=True)
+    for path in paths if resolution else []:
+        squeeze(path, SqueezeOptions(resolution))
+    asked = WhoQuery(who.parse_end("192.0.2.1:40000"), flow.end - 200, flow.end - 199)
+    assert len(found(tmp_path, asked)[0]) == 1
+
+
 def test_an_end_that_was_received_after_a_dump_can_be_before_it(tmp_path: Path) -> None:
     """The start was lost in a GAP.  The dump lacks the flow because it had ended."""
     ends = (0x0A000001, 1234), (PUBLIC[0], 40000), (0xCB007101, 443)
