@@ -6,7 +6,7 @@ A segment may be named by its own last hash, and by that of each segment that it
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ctrecorder.ctlog.frame import NO_HASH
@@ -53,6 +53,32 @@ def link(segment: Recording) -> Link:
     return Link(
         header.chain or "", sequence(header), previous, previous_hash, hashes, has_own=bool(own)
     )
+
+
+def breaks(segments: Iterable[Recording]) -> Iterator[tuple[int, int]]:
+    """The times between two segments of a recording that do not follow each other.
+
+    `segments`: in the order in which their recording began.
+    """
+    last: dict[str, tuple[int, Link]] = {}
+    for segment in segments:
+        if not len(segment.index):
+            continue
+        here, (begin, end) = link(segment), segment.times
+        if here.chain in last:
+            before, earlier = last[here.chain]
+            follows = not earlier.hashes or here.follows(earlier)
+            if not follows and before < begin:
+                yield before, begin
+        last[here.chain] = end, here
+
+
+def run_begun(segment: Recording) -> int | None:
+    """When the recorder was started with this segment, ns UTC; None: it was not.
+
+    A MARK start is the first MARK of such a segment.
+    """
+    return next((mark.begin for mark in segment.marks[:1] if mark.what == "start"), None)
 
 
 def is_start(previous_hash: str) -> bool:

@@ -16,6 +16,7 @@ from ctrecorder.errors import UsageError
 
 if TYPE_CHECKING:
     from ctrecorder.inquiry.ask import Answered, Asking
+    from ctrecorder.inquiry.question import Question
     from ctrecorder.names.directory import Directory
     from ctrecorder.service.audit import Audit
 
@@ -184,12 +185,12 @@ def _check_files(args: argparse.Namespace) -> None:
             raise UsageError(f"{path}: exists already, and is not overwritten")
 
 
-def _answer(args: argparse.Namespace, audit: Audit) -> int:
-    from ctrecorder.inquiry import ask, typed, verdicts
+def questions(args: argparse.Namespace, now: int) -> list[Question]:
+    """The questions of the arguments, one for each reading of the time.  Raises UsageError."""
+    from ctrecorder.inquiry import typed
     from ctrecorder.inquiry.question import DEFAULT_TOLERANCE_SECONDS
 
-    now = time.time_ns()
-    questions = typed.questions(
+    return typed.questions(
         args.words,
         now,
         zone="UTC" if args.utc else args.zone or "",
@@ -197,7 +198,13 @@ def _answer(args: argparse.Namespace, audit: Audit) -> int:
         protocols=args.protocol,
         tolerance=DEFAULT_TOLERANCE_SECONDS if args.tolerance is None else args.tolerance,
     )
-    answers = ask.answer_all(questions, _asking(args, now), wait=args.wait)
+
+
+def _answer(args: argparse.Namespace, audit: Audit) -> int:
+    from ctrecorder.inquiry import ask, verdicts
+
+    now = time.time_ns()
+    answers = ask.answer_all(questions(args, now), _asking(args, now), wait=args.wait)
     audit.verdict = ", ".join(dict.fromkeys(one.judged.word.value for one in answers))
     audit.proved = all(one.judged.proved for one in answers)
     audit.rows = sum(one.connections for one in answers)

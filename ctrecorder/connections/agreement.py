@@ -125,10 +125,18 @@ class Rows:
         agree &= ~both | (self.id[here] == self.id[there])
         most = slack + np.maximum(self.rounded[here], self.rounded[there])
         for one, other in ((here, there), (there, here)):
-            recorded, ended = self.start_rank[other] >= EVENT, self.end_rank[other] > 0
+            recorded = self.start_rank[other] >= EVENT
             agree &= ~recorded | (self.moment[one] >= self.start[other] - most)
-            agree &= ~ended | (self.alive[one] <= self.end[other] + most)
-        return agree
+        return agree & self.lived_together(here, there, slack)
+
+    def lived_together(self, here: Ints, there: Ints, slack: int) -> Bools:
+        """(pairs,): whether no row lived on when the other one had ended; `slack` as above."""
+        most = slack + np.maximum(self.rounded[here], self.rounded[there])
+        together = np.ones(len(here), np.bool_)
+        for one, other in ((here, there), (there, here)):
+            ended = self.end_rank[other] > 0
+            together &= ~ended | (self.alive[one] <= self.end[other] + most)
+        return together
 
 
 @dataclass

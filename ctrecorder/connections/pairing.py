@@ -20,7 +20,8 @@ tuples are used again, so the order of arrival decides.  For the rows of one key
   (`open_flows.LATE_NS`).  (A dump lacks entries that have timed out and wait for the kernel's
   garbage collector.)
 - The kernel can send a NEW or a DESTROY again; `repeats` has the rules for these.  A repeat is
-  counted and is no event of its own.
+  counted and is no event of its own.  A repeated NEW that a dump overtook goes on with the flow
+  that the dump has ended.
 - A DESTROY that arrives before its NEW (possible for some microseconds, on two CPUs) becomes a
   connection without a start.  The flow of the NEW is ended by the next dump.
 - If neither the id nor the whole tuple is present, many flows of one key are open at once:
@@ -63,7 +64,8 @@ class Pairer:
         self._on_repeats = on_repeats
         self._families: dict[int, Flows] = {}
         self._gaps: set[tuple[int, int, int | None]] = set()
-        self._dumps: set[int] = set()
+        self._dumps: set[tuple[int, int]] = set()
+        self._restarts: set[int] = set()
 
     def add_gaps(self, gaps: Iterable[tuple[int, int, int | None]]) -> None:
         """Add times of which events may be missing: begin and end, ns, family or None for all.
@@ -77,16 +79,25 @@ class Pairer:
             for family, flows in self._families.items():
                 flows.gaps = Gaps(_of_family(added, family), flows.gaps)
 
-    def add_dumps(self, begins: Iterable[int]) -> None:
-        """Add when complete dumps began, ns, whose `snapshot` comes after rows that are later.
+    def add_dumps(self, dumps: Iterable[tuple[int, int]]) -> None:
+        """Add complete dumps, begin and end, ns, whose `snapshot` comes after rows that are later.
 
         In squeezed segments, the dumps come last.  Call it before their rows are fed.
         """
-        added = set(begins) - self._dumps
+        added = set(dumps) - self._dumps
         if added:
             self._dumps |= added
             for flows in self._families.values():
                 flows.gaps = Gaps((), flows.gaps, added)
+
+    def add_restart(self, moment: int) -> None:
+        """Add when the recorder began anew, ns.  Call it before the rows of the new run are fed.
+
+        A NEW after it is no repeat of one before it: the DESTROY between them was not received.
+        """
+        self._restarts.add(moment)
+        for flows in self._families.values():
+            flows.gaps = Gaps((), flows.gaps, restarts=(moment,))
 
     def _add_repeats(self, table: Table) -> None:
         self.repeats += len(table)
@@ -115,7 +126,11 @@ class Pairer:
         if table.family not in self._families:
             self._families[table.family] = Flows(
                 table.family,
-                Gaps(_of_family(self._gaps, table.family), dumps=self._dumps),
+                Gaps(
+                    _of_family(self._gaps, table.family),
+                    dumps=self._dumps,
+                    restarts=self._restarts,
+                ),
                 self._add_repeats,
                 self._memory,
             )

@@ -34,6 +34,11 @@ COUNTERS = ("orig_packets", "orig_bytes", "reply_packets", "reply_bytes")
 # Status and counters show whether a DESTROY without kernel times came again.
 NEEDS = frozenset((*KEY, *SPAN, "time", "event", "stop", "present", "status", *COUNTERS))
 
+# An event that the kernel does not date is dated when it is received, at most this much too late.
+# A recorder that received later writes a GAP.  More: a question names too many.  Less: a recorder
+# on a busy machine has gaps all the time.
+RECEIPT_LATE_NS = 3 * SECOND // 2
+
 _EVENT_BITS = bits(("time", "event", "start", "stop"))
 _SEEN = np.full(256, 1 << (Event.UPDATE - 1), np.uint8)
 _SEEN[list(Event)] = [1 << (event - 1) for event in Event]
@@ -147,8 +152,21 @@ def is_whole(table: Table) -> Bools:
 
     The other connections are parts, which can be joined with parts of other segments.
     """
-    whole: Bools = (((table["seen"] & NEW) != 0) & has_ended(table)) | (table["seen"] == 0)
+    whole: Bools = ((table["seen"] & NEW) != 0) & has_ended(table) & (table["time"] == 0)
+    whole |= table["seen"] == 0
     return whole
+
+
+def with_possible_beginnings(table: Table, until: int) -> Table:
+    """Connections of a segment, in which those that began up to `until`, ns, stay parts.
+
+    Their NEW may have come again: then they began in the segment before.
+    """
+    both, has_id = NEW | DESTROY, (table["present"] & np.uint32(bit("id"))) != 0
+    stay = ((table["seen"] & both) == both) & has_id & (table["start"] <= until)
+    last = np.maximum(table["start"], table["end"]).astype(np.int64)
+    time = np.where(stay, last, table["time"])
+    return Table(table.family, len(table), {**table.columns, "time": time})
 
 
 def parts_of_connections(table: Table) -> Parts:

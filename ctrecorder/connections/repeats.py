@@ -7,8 +7,9 @@ to every listener: a DESTROY until that listener has it, a NEW with the next pac
   and stop.  Without kernel times, status and counters must be equal, no GAP may lie between, and
   the status must not be that of a clash, whose flows have no NEW.
 - A NEW is a repeat if its flow has a NEW and is open, and no GAP lies between it and the event
-  before it.  A dump that lacks the flow has closed it.  (The dumps of a squeezed segment come
-  after its connections, so `Gaps` has their times.)
+  before it.  A dump that lacks the flow has closed it: a NEW that began later is another flow's,
+  unless the dump can have overtaken it (`OVERTAKEN_NS`).  (The dumps of a squeezed segment come
+  after its connections, so `Gaps` has their times.)  So has a new start of the recorder.
 
 In doubt an event is not a repeat but belongs to a flow whose other events were lost.
 """
@@ -20,7 +21,14 @@ from collections.abc import Iterable
 import numpy as np
 
 from ctrecorder.columns import Source, bit, bits
-from ctrecorder.connections.parts import COUNTERS, Bools, Ints, Parts
+from ctrecorder.connections.parts import (
+    COUNTERS,
+    EXISTING,
+    RECEIPT_LATE_NS,
+    Bools,
+    Ints,
+    Parts,
+)
 from ctrecorder.times import SECOND
 
 # IPS_NAT_CLASH: the loser of a clash of two packets; the kernel sends no NEW for it.
@@ -30,28 +38,38 @@ NAT_CLASH = 0x1000
 # the event of another flow counts as a repeat.  More: repeats near a GAP become connections.
 GAP_SLACK_NS = 5 * SECOND
 _ROUNDED_NS = SECOND  # the greatest rounding of squeezed times
+# The rows of a dump are written at once, those of events up to a second later.  So a NEW from
+# before the end of a dump can come after it, dated this much later.  Less: a flow that ended while
+# the dump ran is listed twice.  More: a flow that began after it can be joined with one that ended
+# before, which hides neither.
+OVERTAKEN_NS = RECEIPT_LATE_NS
 _ID, _COUNTED = np.uint32(bit("id")), np.uint32(bits((*COUNTERS, "status")))
 _LEAST, _GREATEST = -(1 << 62), 1 << 62  # times beyond them would overflow when slack is added
 
 
 class Gaps:
-    """The times of which events may be missing, for one family; and of dumps."""
+    """The times of which events may be missing, for one family; and of dumps and restarts."""
 
     def __init__(
         self,
         spans: Iterable[tuple[int, int]] = (),
         known: Gaps | None = None,
-        dumps: Iterable[int] = (),
+        dumps: Iterable[tuple[int, int]] = (),
+        restarts: Iterable[int] = (),
     ) -> None:
         """`spans`: (begin, end) of each, ns, in any order.  `known`: gaps to be added to.
 
-        `dumps`: when complete dumps began, ns.
+        `dumps`: complete dumps, (begin, end) of each, ns.  `restarts`: of the recorder, ns.
         """
         self._begins: Ints
         self._ends: Ints
-        self._dumps: Ints = np.array(sorted(dumps), np.int64)
+        self._dumps: Ints = np.array(sorted(dumps), np.int64).reshape(-1, 2)
+        self._restarts: Ints = np.array(sorted(restarts), np.int64)
         if known is not None:
-            self._dumps = np.union1d(known._dumps, self._dumps)
+            self._restarts = np.union1d(known._restarts, self._restarts)
+            self._dumps = np.unique(np.concatenate([known._dumps, self._dumps]), axis=0)
+        # The least end of each dump and those that began after it.
+        self._dump_ends: Ints = np.minimum.accumulate(self._dumps[::-1, 1])[::-1]
         bounds = [[min(max(each, _LEAST), _GREATEST) for each in span] for span in spans]
         array = np.array(bounds, np.int64).reshape(-1, 2)
         begins, ends = array[:, 0], array[:, 1]
@@ -78,10 +96,16 @@ class Gaps:
         return touched
 
     def has_dump(self, after: Ints, until: Ints) -> Bools:
-        """(rows,): whether a dump began between two times, ns."""
-        low = np.searchsorted(self._dumps, after, "right")
-        has_dump: Bools = np.searchsorted(self._dumps, until, "right") > low
+        """(rows,): whether a dump began after one time and ended before another, ns."""
+        first = np.searchsorted(self._dumps[:, 0], after, "right")
+        has_dump: Bools = np.append(self._dump_ends, _GREATEST)[first] < until
         return has_dump
+
+    def has_restart(self, after: Ints, until: Ints) -> Bools:
+        """(rows,): whether the recorder began anew between two times, ns."""
+        first = np.searchsorted(self._restarts, after, "right")
+        has_restart: Bools = first < np.searchsorted(self._restarts, until, "right")
+        return has_restart
 
 
 def same_ends(parts: Parts, here: Ints, before: Ints, gaps: Gaps) -> Bools:
@@ -117,8 +141,11 @@ def same_news(parts: Parts, here: Ints, before: Ints, gaps: Gaps) -> Bools:
     """
     table = parts.table
     same: Bools = ((table["present"][here] & table["present"][before]) & _ID) != 0
-    same &= table["end_source"][before] != Source.BOUND
     last, start = parts.last_time[before], table["start"][here]
-    # A squeezed start was rounded down.
-    same &= ~gaps.has_dump(last, start + _ROUNDED_NS)
+    is_bound = table["end_source"][before] == Source.BOUND
+    same &= ~is_bound | (start <= table["end"][before] + OVERTAKEN_NS)
+    # A squeezed start was rounded down.  A part with a row of a dump was in it.
+    lacked = gaps.has_dump(last, start + _ROUNDED_NS - OVERTAKEN_NS)
+    same &= ~lacked | ((table["seen"][here] & EXISTING) != 0)
+    same &= ~gaps.has_restart(last, start + _ROUNDED_NS)
     return same & ~gaps.touch(last, start, GAP_SLACK_NS)

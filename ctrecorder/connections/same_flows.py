@@ -28,14 +28,14 @@ from ctrecorder.columns import Array, Table
 from ctrecorder.connections.agreement import EVENT, KERNEL, ROUNDING_NS, Places, Rows, Spans, latest
 from ctrecorder.connections.grouping import RACE_NS, SKEW_NS
 from ctrecorder.connections.merging import RANK
-from ctrecorder.connections.parts import Bools, Ints
+from ctrecorder.connections.parts import RECEIPT_LATE_NS, Bools, Ints
 
 # The greatest difference between times of receipt of one message, in the order in which they are
 # tried; the last one only for equal ids.  Less: rows are compared with too few others, and the one
 # of another flow seems to be the only one; and a flow is listed twice if one recorder was slow.
 # More: two flows that follow each other, of which each recorder has missed the other one, become
 # one.
-_SLACKS_NS = (SKEW_NS, RACE_NS)
+_SLACKS_NS = (RECEIPT_LATE_NS, RACE_NS)
 # Rows of one flow can differ this much in their start, if it was recorded.
 APART_NS = _SLACKS_NS[-1] + 2 * ROUNDING_NS[-1]
 
@@ -127,7 +127,9 @@ class _Matching:
                 first, second = self._left(mine, theirs)
                 if len(first) and len(second):
                     more = [key for _, _, added in sides for key in added]
-                    self._take(*_in_turn(first, second, [*keys, *more], rows.start, rows.until))
+                    here, there = _in_turn(first, second, [*keys, *more], rows.start, rows.until)
+                    together = rows.lived_together(here, there, SKEW_NS)
+                    self._take(here[together], there[together])
 
     def _left(self, mine: Bools, theirs: Bools) -> tuple[Ints, Ints]:
         """The rows of both sides that are not paired yet, of those that are wanted."""
@@ -143,10 +145,10 @@ class _Matching:
 def _both_or_one(known: Bools, value: Array) -> list[_Side]:
     """The ways in which two rows can agree in a value that is not `known` of all rows.
 
-    Each: which rows of the first and of the second side, and the keys that must be equal.
+    Each: which rows of the first and of the second side, and the keys that must be equal.  Of
+    several flows with one start, one that is open for both sides is one flow.
     """
-    everywhere = np.ones_like(known)
-    return [(known, known, [value]), (~known, everywhere, []), (known, ~known, [])]
+    return [(known, known, [value]), (~known, ~known, []), (~known, known, []), (known, ~known, [])]
 
 
 def _in_turn(

@@ -10,12 +10,14 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ctrecorder.columns import Source
+from ctrecorder.connections.parts import RECEIPT_LATE_NS
 from ctrecorder.inquiry.question import LISTENING, SERVICE, Question
 from ctrecorder.names.directory import Directory
 from ctrecorder.names.directory import Holder as Holding
 from ctrecorder.query import who
 from ctrecorder.render import who as render_who
 from ctrecorder.render.who import Holder
+from ctrecorder.times import MICROSECOND
 
 
 class Person(NamedTuple):
@@ -123,10 +125,15 @@ def count_of(persons: Iterable[Person]) -> int:
 
 
 def is_only_by_tolerance(flow: Holder, begin: int, end: int) -> bool:
-    """If a connection ended before `begin`, or is known to have begun at `end` or later."""
-    ended = flow.end_source != Source.UNKNOWN and flow.end < begin
+    """If a connection ended before `begin`, or is known to have begun at `end` or later.
+
+    ctsqueeze cuts an end to microseconds, and a start that is a time of receipt may be late.
+    """
+    cut = begin // MICROSECOND * MICROSECOND
+    ended = flow.end_source != Source.UNKNOWN and flow.end < cut
     is_exact = flow.start_source in (Source.KERNEL, Source.RECEIPT)
-    return ended or (is_exact and flow.start >= end)
+    late = RECEIPT_LATE_NS if flow.start_source == Source.RECEIPT else 0
+    return ended or (is_exact and flow.start - late >= end)
 
 
 def _person(key: tuple[str, int, int], flows: list[Holder], question: Question) -> Person:

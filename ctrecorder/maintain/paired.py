@@ -6,11 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from ctrecorder import spill
+from ctrecorder import spill, times
+from ctrecorder.archive import chain
 from ctrecorder.archive.silent_loss import SilentLoss
 from ctrecorder.columns import Table
+from ctrecorder.connections.grouping import RACE_NS
 from ctrecorder.connections.open_flows import Memory
 from ctrecorder.connections.pairing import Pairer
+from ctrecorder.connections.parts import with_possible_beginnings
 from ctrecorder.ctlog.frame import Gap, Kind, Mark
 from ctrecorder.maintain.fingerprint import Fingerprint
 from ctrecorder.segment.recording import Recording
@@ -32,6 +35,11 @@ class PairedSegment:
         self._loss = SilentLoss()
         self._loss.add_segment(old)
         self._repeated: list[tuple[int, int]] = []  # least and greatest time of repeats
+        # A NEW that came again, of a flow of the segment before, joins that flow's row of the first
+        # dump, or that dump overtook it.
+        ends = [min(mark.end, times.END - RACE_NS) for mark in marks if mark.is_complete_dump]
+        is_first = chain.is_start(old.previous_hash.hex())
+        self._repeats_until = times.BEGIN if is_first or not ends else ends[0] + RACE_NS
         self.fingerprint = Fingerprint()
         self.repeats = 0
 
@@ -52,11 +60,14 @@ class PairedSegment:
             else:
                 continue
             for table in ended:
-                self._loss.add_connections(table)
-                yield table
+                yield self._noted(table)
         for table in pairer.finish():
-            self._loss.add_connections(table)
-            yield table
+            yield self._noted(table)
+
+    def _noted(self, table: Table) -> Table:
+        """Connections that pairing found."""
+        self._loss.add_connections(table)
+        return with_possible_beginnings(table, self._repeats_until)
 
     def gaps(self) -> list[Gap]:
         """The GAPs that pairing proves."""

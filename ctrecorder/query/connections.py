@@ -192,7 +192,7 @@ def _pair(
     """
     query = archive.query
     needed = dict.fromkeys((*names, *sorted(parts.NEEDS)))
-    missing = [(start, end, None) for start, end in _missing_segments(archive.segments)]
+    missing = [(start, end, None) for start, end in chain.breaks(archive.segments)]
     pairers = _Pairers(runs, losses, missing, add)
     has_events = False
     firsts = [_first_time(segment) for segment in archive.segments]
@@ -207,10 +207,12 @@ def _pair(
         pairer.add_gaps(segment.spans_of_gaps)
         damaged = segment.is_damaged
         if segment.header.is_squeezed:
-            pairer.add_dumps(mark.begin for mark in segment.marks if mark.is_complete_dump)
+            pairer.add_dumps((one.begin, one.end) for one in segment.marks if one.is_complete_dump)
         may_contain = segment.may_contain(query)
         if not may_contain and pairers.earliest(runs.recordings[run]) == times.END:
             continue  # there is no open flow that its dumps could end
+        if (begun := chain.run_begun(segment)) is not None:
+            pairer.add_restart(begun)
         for item, next_blocks in _read(segment, needed, query.of_flows(), may_contain, window):
             if not damaged and segment.is_damaged:
                 damaged = True
@@ -285,25 +287,6 @@ class _Pairers:
         ]
 
 
-def _missing_segments(segments: Iterable[Recording]) -> Iterator[tuple[int, int]]:
-    """The times between two segments of a recording that do not follow each other.
-
-    `segments`: in the order in which their recording began.
-    """
-    last: dict[str, tuple[int, chain.Link]] = {}
-    for segment in segments:
-        if not len(segment.index):
-            continue
-        link = chain.link(segment)
-        begin, end = segment.times
-        if link.chain in last:
-            before, earlier = last[link.chain]
-            follows = not earlier.hashes or link.follows(earlier)
-            if not follows and before < begin:
-                yield before, begin
-        last[link.chain] = end, link
-
-
 def _least_after(values: list[int]) -> list[int]:
     """For each of the values, ns, the least of all values after it; END for the last one."""
     reverse = np.array([*values, times.END], np.int64)[::-1]
@@ -354,14 +337,16 @@ def _read(
 def _matching_rows(
     segment: Recording, group: list[Block], names: Iterable[str], query: Query
 ) -> Iterator[Table]:
-    """The matching rows of a group of `Segment.in_recording_order`.
+    """The matching rows of a group of `Segment.in_recording_order`; no empty table.
 
     A damaged block is left out; its error is added to the segment's findings.
     """
     first = group[0]
     if first.joins:
         for table in segment.read_small(group, {*names, *query.columns_needed()}):
-            yield table.take(query.evaluate(table))
+            matching = np.flatnonzero(query.evaluate(table))
+            if len(matching):
+                yield table.take(matching)
         return
     if first.kind == Kind.CONNECTIONS:
         query = query.of_connections()
@@ -370,7 +355,7 @@ def _matching_rows(
     except FormatError as error:
         segment.findings.append(damage(error))
         return
-    if rows is not None:
+    if rows is not None and len(rows):
         yield rows
 
 

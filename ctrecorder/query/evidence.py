@@ -29,7 +29,7 @@ from ctrecorder.query.coverage import (
     SegmentSpan,
 )
 from ctrecorder.query.unknown import unknown_tracking
-from ctrecorder.segment import live, reader
+from ctrecorder.segment import live
 from ctrecorder.segment.live import LiveState
 from ctrecorder.segment.recording import Recording as Segment
 from ctrecorder.segment.recording import family_of
@@ -123,7 +123,7 @@ def _recording(
     for number, segment in enumerate(members):
         before = members[number - 1] if number else None
         after = members[number + 1] if number + 1 < len(members) else None
-        restarted = _is_first_of_run(segment)
+        restarted = chain.run_begun(segment) is not None
         if restarted:
             numbered.restart(started(segment))
         found, steps = list(_damage(segment, after)), []
@@ -221,13 +221,6 @@ def _live(
 def _is_file(segment: Segment, state: LiveState) -> bool:
     status = os.fstat(segment.file.descriptor)
     return (status.st_dev, status.st_ino) == (state.device, state.inode)
-
-
-def _is_first_of_run(segment: Segment) -> bool:
-    """If the recorder was started with it: a MARK start is the first MARK of its segment."""
-    if not isinstance(segment, reader.Segment):
-        return False
-    return any(mark.what == "start" for mark in segment.marks[:1])
 
 
 def _dumps(segment: Segment) -> tuple[tuple[int, int], ...]:

@@ -81,6 +81,15 @@ class WhoQuery:
         since, until = max(self.since - ns, times.BEGIN), min(self.until + ns, times.END)
         return replace(self, since=since, until=until, add_clock_error=False)
 
+    @property
+    def recorded(self) -> tuple[int, int]:
+        """The times by which a connection of the window can have been recorded, ns.
+
+        ctsqueeze cuts an end to microseconds.  A start that is a time of receipt may be late.
+        """
+        since = self.since // times.MICROSECOND * times.MICROSECOND
+        return since, self.until + parts.RECEIPT_LATE_NS
+
 
 @dataclass
 class Answer:
@@ -257,9 +266,7 @@ class Asked:
 
     def _open(self, who_query: WhoQuery, reach: Reach) -> tuple[Archive, Selection]:
         """The segments to read, opened."""
-        selection = self._selector.select(
-            who_query.since, who_query.until, reach.before, reach.after
-        )
+        selection = self._selector.select(*who_query.recorded, reach.before, reach.after)
         followed = () if reach.followed is None else reach.followed.paths
         paths = [*selection.paths, *followed]
         return open_archive(paths, _needed(who_query), self._pool), selection
@@ -394,7 +401,7 @@ def _candidates(
     archive: Archive, who_query: WhoQuery, dumps: Dumps, losses: Losses
 ) -> Iterator[Table]:
     """The connections that held the public end in the window, with the wanted remote end."""
-    window = who_query.since, who_query.until
+    window = who_query.recorded
     for batch in list_connections(archive, COLUMNS, losses=losses, window=window):
         for table in batch.tables:
             wanted = _overlaps(table, who_query, dumps) & _has_ends(table, who_query)
@@ -403,24 +410,31 @@ def _candidates(
 
 
 def _without_start(table: Table) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """(rows,): which connections have no recorded start, and their earliest recorded time, ns."""
+    """(rows,): which connections have no recorded start; and when each existed at the latest, ns:
+    its earliest recorded time, which can be that of a receipt.
+    """
     unknown = table["start_source"] == Source.UNKNOWN
     first_recorded = np.where(unknown, table["end"], table["start"])
-    return unknown | (table["start_source"] == Source.BOUND), first_recorded
+    existed = first_recorded - parts.RECEIPT_LATE_NS
+    return unknown | (table["start_source"] == Source.BOUND), existed
 
 
 def _overlaps(table: Table, who_query: WhoQuery, dumps: Dumps) -> NDArray[np.bool_]:
     """(rows,): which connections may have been open in the window.
 
-    One without a recorded start may have begun right after the last dump before it.
+    One without a recorded start may have begun right after the last dump before it.  A start that
+    is a time of receipt may be late.
     """
-    without_start, first_recorded = _without_start(table)
-    earliest_start = np.where(without_start, dumps.last_begin(first_recorded)[0], table["start"])
+    without_start, existed = _without_start(table)
+    late = np.where(table["start_source"] == Source.RECEIPT, parts.RECEIPT_LATE_NS, 0)
+    earliest_start = np.where(
+        without_start, dumps.last_begin(existed)[0], table["start"].astype(np.int64) - late
+    )
     heard = without_start & ((table["seen"] & parts.NEW) != 0)
     if heard.any():
-        last_step = dumps.last_step(first_recorded)
+        last_step = dumps.last_step(existed)
         earliest_start = np.where(heard, np.maximum(earliest_start, last_step), earliest_start)
-    ends_before = (table["end"] != 0) & (table["end"] < who_query.since)
+    ends_before = (table["end"] != 0) & (table["end"] < who_query.recorded[0])
     overlaps: NDArray[np.bool_] = (earliest_start < who_query.until) & ~ends_before
     return overlaps
 
@@ -478,8 +492,8 @@ def _start_outside(tables: Iterable[Table], dumps: Dumps) -> bool:
     It cannot be there if a dump that was read is before it.
     """
     for table in tables:
-        without_start, first_recorded = _without_start(table)
-        has_dump = dumps.last_begin(first_recorded)[1]
+        without_start, existed = _without_start(table)
+        has_dump = dumps.last_begin(existed)[1]
         if (without_start & ~has_dump).any():
             return True
     return False

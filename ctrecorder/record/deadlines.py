@@ -8,7 +8,8 @@ from ctrecorder.times import MINUTE, SECOND
 
 # Events that were received are in the log, and can be listed, after this time.
 FLUSH_NS = SECOND
-STATUS_NS = 10 * SECOND
+# `systemctl status` shows what was recorded until this time ago.  It costs 10 us.
+STATUS_NS = SECOND
 # What hides connections is looked for, and the state is published, each second.
 LOOK_NS = SECOND
 # A recorder that has nothing to write still records each minute that it runs: after a crash in a

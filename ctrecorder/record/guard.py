@@ -85,6 +85,7 @@ class Guard:
         # Holes of events that were off, and when they came back, ns UTC: a hole lasts until a dump
         # that began later has shown what began meanwhile.
         self._awaiting: list[tuple[Hole, int]] = []
+        self._unknown = False  # the tracking of a family, at the last look
         self._statistics: Statistics | None = None
         self._counted_at = 0  # ns UTC
         self._publishing_fails = False
@@ -221,6 +222,10 @@ class Guard:
                 # A dump proves what is open from now on.
                 self._gap(hole.gap(now))
                 self._plan_dump("connections were hidden")
+        was_unknown, self._unknown = self._unknown, _is_unknown(look.state)
+        if was_unknown and not self._unknown:
+            # Behind it, an answer needs a dump as behind a hole.
+            self._plan_dump("it was unknown whether connections were tracked")
         mark = look.mark()
         if mark is not None and self._queue is not None:
             self._queue.mark(mark)
@@ -303,6 +308,11 @@ class Guard:
         self._sample.add_gap(gap)
         if self._queue is not None:
             self._queue.gap(gap)
+
+
+def _is_unknown(state: Json) -> bool:
+    """If it is unknown of a family whether its packets are tracked."""
+    return "unknown" in state.get("tracking", {}).values()
 
 
 def _as_json(gap: Gap) -> Json:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
+from ctrecorder.connections.parts import RECEIPT_LATE_NS
 from ctrecorder.ctlog.frame import Gap
 from ctrecorder.spool.counters import Counters
-from ctrecorder.times import SECOND
-
-# The guard receives each second.  Events that waited longer than this were not dated when they
-# happened, if the kernel does not date them.  More: a question with the usual tolerance of 1 s
-# misses them.  Less: a recorder on a busy machine has gaps all the time.
-MAX_WAIT_NS = 3 * SECOND // 2
 
 
 class LossCounter:
@@ -50,7 +45,7 @@ class LossCounter:
         """
         before, self._emptied_ns = self._emptied_ns, monotonic
         waited = monotonic - before
-        if dated or not before or waited < MAX_WAIT_NS:
+        if dated or not before or waited < RECEIPT_LATE_NS:
             return None
         detail = "the recorder did not run; events of this time are dated when they were received"
         return Gap(emptied - waited, emptied, "late", None, detail)

@@ -228,7 +228,7 @@ class Recorder:
         counters = {"events": self.counters.total, "lost": self.counters.lost}
         self._guard.publish(
             self._series.chain,
-            self._queue.path,
+            self._queue.path if self._series.writer is not None else "",
             self._written_watermark,
             counters,
             self._clock.wall(),

@@ -22,7 +22,7 @@ from ctrecorder.service import messages
 from ctrecorder.service.log import Log
 from ctrecorder.spool.buffers import BlockBuffer, RowBuffer
 from ctrecorder.spool.counters import Counters
-from ctrecorder.spool.retry import Retry
+from ctrecorder.spool.retry import Retry, is_full
 from ctrecorder.spool.segments import SegmentSeries
 
 # Blocks that are written but not synced stay in memory.  In a flood they are synced before the
@@ -83,11 +83,17 @@ class WriteQueue:
 
     def open(self, now_ns: int) -> None:
         """Open the first segment, chained to the newest one in the folder; the time between the two
-        becomes a GAP.
+        becomes a GAP.  If the disk is full, all waits in memory, as it does later.
 
         Raises ArchiveError.
         """
-        tail = self.series.start(now_ns)
+        try:
+            self.series.start(now_ns)
+        except ArchiveError as error:
+            if not (self.series.chain and is_full(error)):
+                raise
+            self._fail(error)
+        tail = self.series.previous
         if tail is not None:
             reason = "stopped" if tail.closed else "crashed"
             detail = f"no recorder ran after {os.path.basename(tail.path)}"

@@ -13,6 +13,12 @@ FIRST_REPLACE_SECONDS, MAX_REPLACE_SECONDS = 1.0, 600.0
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
+def is_full(error: Exception) -> bool:
+    """Whether the disk has no room for what was to be written."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _NO_SPACE
+
+
 class State(Enum):
     """Whether the disk accepted the last write."""
 
@@ -45,9 +51,7 @@ class Retry:
 
     def fail(self, error: Exception) -> bool:
         """Record a failed write; True if the write before it had worked."""
-        cause = error.__cause__
-        full = isinstance(cause, OSError) and cause.errno in _NO_SPACE
-        self.reason = "disk-full" if full else "write-error"
+        self.reason = "disk-full" if is_full(error) else "write-error"
         if self.failing:
             return False
         self.state = State.FAILING

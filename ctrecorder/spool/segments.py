@@ -70,9 +70,15 @@ class SegmentSeries:
         """Bytes of all segments so far."""
         return self._closed_bytes + (self.writer.size if self.writer else 0)
 
-    def start(self, now_ns: int) -> Tail | None:
-        """Open the first segment, chained to the newest one in the folder; returns the end of that
-        one, None if there is none.
+    @property
+    def previous(self) -> Tail | None:
+        """The end of the segment before the open one; None: there is none."""
+        return self._previous
+
+    def start(self, now_ns: int) -> None:
+        """Open the first segment, chained to the newest one in the folder.
+
+        If that fails, `ready` can open it later.
         """
         with folder_locked(self.target.folder):
             tail = self._previous = newest_segment(self.target.template, self._key)
@@ -85,7 +91,6 @@ class SegmentSeries:
                 )
             self._chain = tail.chain if tail else secrets.token_hex(8)
             self.writer = self._open(now_ns)
-        return tail
 
     def ready(self, now_ns: int) -> SegmentWriter:
         """The open segment.  If there is none, one is opened, under the next free name."""

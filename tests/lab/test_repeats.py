@@ -56,3 +56,35 @@ def test_connections_are_those_that_were_made(tmp_path: Path, timestamp: int) ->
         assert mark.facts == {"events": counted}
         assert segment.gaps == []
     assert sorted(row["orig_sport"] for row in listed("-s", log)) == ports
+
+
+@pytest.mark.parametrize("timestamp", [1, 0])
+def test_events_that_come_again_in_the_next_segment_are_counted_once(
+    tmp_path: Path, timestamp: int
+) -> None:
+    """Raw, and each segment squeezed by itself."""
+    log = tmp_path / "log"
+    with (
+        Lab(sysctls={**SYSCTLS, "nf_conntrack_timestamp": timestamp}) as lab,
+        reliable_listener(lab),
+    ):
+        recorder = Recorder(lab, log)
+        recorder.wait("table recorded")
+        time.sleep(1)  # the next segment has another name
+
+        def rotate() -> None:
+            recorder.rotate()
+            recorder.wait("table recorded", 2)
+
+        ports = udp_flows(lab, FLOWS, 3, rotate)
+        lab.flush()
+        recorder.flush()
+        recorder.stop()
+    first, second = recorder.segments
+    again = [row for row in listed(second) if row["event"] == "NEW"]
+    assert len({row["orig_sport"] for row in again}) > FLOWS // 2, "the kernel sent nothing again"
+    assert sorted(row["orig_sport"] for row in listed("-s", log)) == ports
+    for segment in (second, first):
+        squeezed = subprocess.run([CHECKOUT / "bin/ctsqueeze", "-f", segment], timeout=60)
+        assert squeezed.returncode == 0
+        assert sorted(row["orig_sport"] for row in listed("-s", log)) == ports

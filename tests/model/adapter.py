@@ -1,7 +1,8 @@
 """The only module that knows how to ask the product and how to read its answer.
 
-A question is put as a command line of ctwho, and answered in JSON.  `Worker` is one long-lived
-process that runs that command again and again in itself; `command_line` runs bin/ctwho.
+A question is put as a command line of ctwho, and answered in JSON.  `command_line` runs bin/ctwho.
+`Worker` is one long-lived process that runs that command in itself, again and again; of many
+questions at once it asks the function that many questions are asked by.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -166,38 +168,68 @@ class Worker:
         self._process.__exit__(None, None, None)
 
     def ask(self, words: list[str]) -> Answer:
+        """The answer of the command."""
+        (answer,) = self._replies([words])
+        return answer
+
+    def ask_many(self, questions: list[list[str]]) -> list[Answer]:
+        """The answers to questions that are asked together."""
+        return self._replies(questions)
+
+    def _replies(self, questions: list[list[str]]) -> list[Answer]:
         """Raises AssertionError if the process has ended."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
-        print(json.dumps(words), file=stdin, flush=True)
+        print(json.dumps(questions), file=stdin, flush=True)
         line = stdout.readline()
         if not line:
             raise AssertionError(f"the worker ended with {self._process.wait()}")
-        return read(*json.loads(line))
+        return [read(*reply) for reply in json.loads(line)]
+
+
+Reply = tuple[int, str, str]  # exit code, stdout, stderr
 
 
 def serve() -> None:
-    """The worker's loop: a line of JSON with arguments in, a line with code, stdout, stderr out."""
+    """The worker's loop: a line of JSON with questions in, a line with their replies out."""
     sys.path.insert(0, str(CHECKOUT))
-    from ctrecorder.cli import ctwho
-
     # The command writes to descriptor 1 itself.
     replies = os.fdopen(os.dup(1), "w")
     output = os.memfd_create("answers")
     os.dup2(output, 1)
     for line in sys.stdin:
-        os.ftruncate(output, 0)
-        os.lseek(output, 0, os.SEEK_SET)
-        errors = io.StringIO()
-        with contextlib.redirect_stderr(errors):
-            try:
-                code = ctwho.main(json.loads(line))
-            except Exception:  # noqa: BLE001 - a traceback is an answer that the run looks at
-                code = 99
-                traceback.print_exc()
-        out = os.pread(output, os.fstat(output).st_size, 0).decode()
-        print(json.dumps([code, out, errors.getvalue()]), file=replies, flush=True)
+        questions = json.loads(line)
+        try:
+            found = _together(questions) if len(questions) > 1 else [_alone(questions[0], output)]
+        except Exception:  # noqa: BLE001 - a traceback is an answer that the run looks at
+            found = [(99, "", traceback.format_exc())] * len(questions)
+        print(json.dumps(found), file=replies, flush=True)
+
+
+def _alone(words: list[str], output: int) -> Reply:
+    """The command itself, in this process.  `output`: descriptor 1."""
+    from ctrecorder.cli import ctwho
+
+    os.ftruncate(output, 0)
+    os.lseek(output, 0, os.SEEK_SET)
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors):
+        code = ctwho.main(words)
+    return code, os.pread(output, os.fstat(output).st_size, 0).decode(), errors.getvalue()
+
+
+def _together(questions: list[list[str]]) -> list[Reply]:
+    """Many questions to the same folders, as one run asks them; what the command would print."""
+    from ctrecorder.cli import ctwho
+    from ctrecorder.inquiry.ask import Asking, answer_all
+    from ctrecorder.inquiry.twin import twin
+
+    now, parser = time.time_ns(), ctwho.build_parser()
+    asked = [parser.parse_args(words) for words in questions]
+    asking = Asking(tuple(asked[0].archive), now, "model", trust_clock=True)
+    found = answer_all([one for args in asked for one in ctwho.questions(args, now)], asking)
+    return [(int(one.code), json.dumps(twin(one, connections=True)), "") for one in found]
 
 
 if __name__ == "__main__":

@@ -15,15 +15,17 @@ from tests.model.truth import SECOND
 class Clock:
     """`environment`: for the processes of the router; empty if this router's clock is never set.
 
+    `dated`: the router's kernel dates its events.
+
     `epochs`: [begin, offset] in ns: from `begin` of the real clock on, the router's is ahead by
     `offset`.
     """
 
-    def __init__(self, folder: Path, *, stepped: bool) -> None:
+    def __init__(self, folder: Path, *, stepped: bool, dated: bool = True) -> None:
         self._file = folder / "offset"
         self.epochs: list[tuple[int, int]] = [(0, 0)]
         self.environment: dict[str, object] = {}
-        self.stepped = stepped
+        self.stepped, self.dated = stepped, dated
         if stepped:
             self._write(0)
             self.environment = {

@@ -11,14 +11,12 @@ from collections.abc import Callable
 
 from tests.model import damage, network
 from tests.model.oracle import ABSENT, EDGE, OPEN, Effect, Fault, moment
-from tests.model.rig import Rig, after
+from tests.model.rig import DUMPED, Rig, after
 from tests.model.truth import SECOND
 from tests.support.disks import fill
 
 CLOCK, FAILOVER = "clock step", "failover"
 FLOOD = 4_000
-# Seconds until the recorder has dumped the table after a loss: it waits for the flood to pass.
-DUMPED = 6
 BOTH = frozenset(network.FAMILIES)
 TRANSPORTS = frozenset(network.PROTOCOLS)
 
@@ -144,7 +142,7 @@ def _again(rig: Rig, fault: Fault) -> None:
 
 def sigstop(rig: Rig) -> None:
     """SIGSTOP, and SIGCONT.  Without the kernel's times, events are dated late."""
-    effect = Effect.UNSURE if rig.clock.stepped else Effect.PENDING
+    effect = Effect.UNSURE if not rig.clock.dated else Effect.PENDING
     rig.look()
     before = time.time_ns()
     os.kill(rig.main.process.pid, signal.SIGSTOP)
@@ -187,7 +185,7 @@ def overrun(rig: Rig) -> None:
     rig.drained()
     after(fault, before)
     # A flow that began in the hole and is still open is unknown until the next dump.
-    dumped = fault.end[1] + int(DUMPED * SECOND)
+    dumped = fault.end[1] + DUMPED
     rig.oracle.add(Fault("overrun", Effect.PENDING, fault.end, (dumped, dumped)))
     if not rig.drops():
         raise AssertionError(f"a flood of {FLOOD} did not overrun the recorder")

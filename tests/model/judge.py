@@ -17,10 +17,9 @@ from tests.model.truth import SECOND, Flow, Holding, Truth
 
 # Greatest difference between times of the log and of the generator.
 SLACK = 2 * SECOND
-# Where the clock is set, times are times of receipt: a start is late by the longest SIGSTOP at
-# most, an end by the time that the kernel takes to send it.
+# Times of receipt: a start is late by the longest SIGSTOP at most, an end by the time that the
+# kernel takes to send it.
 LATE = 8 * SECOND
-WAIT = 3 * SECOND // 2
 # The entry of a TCP connection that was closed in order ends within this time.
 CLOSED = 6 * SECOND
 # The kernel sends the DESTROY of a timed-out entry within this time.
@@ -123,10 +122,7 @@ class Judge:
 
     def __init__(self, truth: Truth, oracle: Oracle, clock: Clock) -> None:
         self._truth, self._oracle, self._clock = truth, oracle, clock
-        self._slack = LATE if clock.stepped else SLACK
-        # Events that are dated when received: a flow that begins so shortly before the end of a
-        # question can be dated behind it.  A longer wait is a GAP.
-        self._wait = WAIT if clock.stepped else 0
+        self._slack = SLACK if clock.dated else LATE
 
     def table(self, answers: Iterable[Asked]) -> Table:
         """The counts of all `answers`."""
@@ -191,7 +187,7 @@ class Judge:
 
     def _held(self, holding: Holding, since: int, until: int, asked: int) -> bool:
         return any(
-            begin < until - self._wait and since <= end
+            begin < until and since <= end
             for first, last in holding.spans
             if first <= asked
             for begin, end in self._clock.shown(first, min(last, asked))
@@ -216,7 +212,7 @@ class Judge:
         if flow.holdings and candidate.public not in flow.holdings and not disturbed:
             return False
         begin, end = first - self._slack, last + longest + self._slack
-        if self._clock.stepped or self._committed(last, last + longest + COLLECTED):
+        if not self._clock.dated or self._committed(last, last + longest + COLLECTED):
             end += COLLECTED
         if candidate.end is None and (
             one.before < end + COLLECTED or self._lost(first, end + COLLECTED)

@@ -93,7 +93,7 @@ MUTANTS = (
         "query/evidence.py",
         (
             ("for gap in segment.gaps:", "for gap in _without_stops(segment.gaps):"),
-            ("restarted = _is_first_of_run(segment)", "restarted = False"),
+            ("restarted = chain.run_begun(segment) is not None", "restarted = False"),
             (
                 "class _Numbered:",
                 "def _without_stops(gaps):\n"
@@ -108,7 +108,7 @@ MUTANTS = (
         "query/evidence.py",
         (
             ("for gap in segment.gaps:", "for gap in _without_stops(segment.gaps):"),
-            ("restarted = _is_first_of_run(segment)", "restarted = False"),
+            ("restarted = chain.run_begun(segment) is not None", "restarted = False"),
             (
                 "class _Numbered:",
                 "def _without_stops(gaps):\n"
@@ -289,7 +289,7 @@ MUTANTS = (
     Mutant(
         "events that waited are dated when received, and no GAP",
         "record/loss.py",
-        (("if dated or not before or waited < MAX_WAIT_NS:", "if waited or not waited:"),),
+        (("if dated or not before or waited < RECEIPT_LATE_NS:", "if waited or not waited:"),),
         test="unit/record/test_recorder.py::test_events_that_waited_are_a_gap",
     ),
     Mutant(

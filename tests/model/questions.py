@@ -183,7 +183,5 @@ class Chooser:
         if not shown:
             return None
         at = shown[0][0] // 1000 * 1000
-        # Times of receipt need the default tolerance of 1 s.
-        tolerances = (1.0,) if self._clock.stepped else (0.0, 0.1, 0.5, 1.0, 1.0)
-        tolerance = int(self._random.choice(tolerances) * SECOND)
+        tolerance = int(self._random.choice((0.0, 0.1, 0.5, 1.0, 1.0)) * SECOND)
         return Question(public, at, tolerance, to, protocol, flow)

@@ -16,6 +16,7 @@ from tests.model import network
 from tests.model.clock import Clock
 from tests.model.oracle import ABSENT, BEFORE, OPEN, Effect, Fault, Moment, Oracle, moment
 from tests.model.standby import Standby
+from tests.model.truth import SECOND
 from tests.support.disks import tmpfs
 from tests.support.router import CHECKOUT, Lab, event_sockets, wait_until
 from tests.support.traffic import Tough
@@ -26,6 +27,11 @@ BUFFER_KBYTES = 2048
 # Holds a flood that conntrackd replicates.
 STANDBY_BUFFER_KBYTES = 16 * 1024
 POLL_SECONDS = 0.02
+# A recorder that did not wait for events for so long had no CPU: without times of the kernel, it
+# dates events too late, and writes a GAP (after 1.5 s).
+STARVED = SECOND
+# A dump follows a GAP after this time, and behind it an answer is complete again.
+DUMPED = 6 * SECOND
 
 
 @dataclass
@@ -61,6 +67,7 @@ class Rig:
         self.second: Tough | None = None
         self.beside: Tough | None = None
         self._drops, self._looked = 0, time.time_ns()
+        self._waits: dict[int, tuple[int, int]] = {}  # of recorders: how often, and since when
         self._stopping = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="watcher")
 
@@ -144,6 +151,25 @@ class Rig:
                     self._born(self.folder / name, (looked, time.time_ns()))
             known |= names
             looked = now
+            if not self.clock.dated:
+                self._look_for_starved(now)
+
+    def _look_for_starved(self, now: int) -> None:
+        """Enter times in which a recorder had no CPU, which no fault planned, into the timeline."""
+        recorders = getattr(self, "main", None), self.second, self.beside
+        for name, recorder in zip(("main", "udp", "standby"), recorders, strict=True):
+            if recorder is None:
+                continue
+            pid = recorder.process.pid
+            waits = _waits(pid)
+            before, since = self._waits.get(pid, (waits, now))
+            if waits == before:
+                self._waits[pid] = before, since
+                continue
+            self._waits[pid] = waits, now
+            if now - since > STARVED:
+                begin, end = (since, since), (now + DUMPED, now + DUMPED)
+                self.oracle.add(Fault("no CPU", Effect.UNSURE, begin, end, recorder=name))
 
     def _born(self, path: Path, born: Moment) -> None:
         with self.lock:
@@ -216,6 +242,15 @@ class Rig:
         ) as sock:
             for number in range(count):
                 sock.sendto(b"", (f"198.18.{number >> 8 & 255}.{number & 255 or 1}", 1024 + number))
+
+
+def _waits(pid: int) -> int:
+    """How often a process has waited; 0 if there is none."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split(maxsplit=1)[0])
 
 
 def after(fault: Fault, before: int) -> Fault:

@@ -1,31 +1,27 @@
 """python3 -m tests.model.run [--seed N] ...: a timeline, its questions, and the table; exits with 3
 if a promise was broken.
 
-While the faults come and go, one thread asks through a long-lived worker and another by the real
-command line.  When the timeline is over, the questions that are left are asked.
+`asking` asks while the faults come and go, and the questions that are left when they are over.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import os
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.model import adapter, network
+from tests.model import network
+from tests.model.asking import Askers, ask_the_rest
 from tests.model.clock import Clock
 from tests.model.faults import FAULTS
-from tests.model.judge import ALIBI, FAILED, WOLF, WRONG, Asked, Judge, Table
+from tests.model.judge import ALIBI, FAILED, WOLF, WRONG, Judge, Table
 from tests.model.oracle import Fault, Oracle
-from tests.model.questions import Chooser, Question
 from tests.model.rig import Rig
 from tests.model.standby import Standby
 from tests.model.timeline import Plan, plan
@@ -58,7 +54,9 @@ class Result:
         """The lines to print."""
         kind = "with a standby" if self.plan.paired else "plain"
         if self.plan.stepped:
-            kind = "the clock is set, events are dated when received"
+            kind = "the clock is set"
+        if not self.plan.dated:
+            kind += ", events are dated when received"
         return [
             f"model: seed {self.plan.seed} ({kind}): {self.flows:,} flows, "
             f"{self.applied.total()} faults: {', '.join(self.applied)}; {self.seconds:.0f} s",
@@ -80,95 +78,6 @@ class Result:
         return [*found, *shown]
 
 
-class Askers:
-    """Threads that ask; `answers`: all so far, at most `most`."""
-
-    def __init__(self, rig: Rig, truth: Truth, most: int) -> None:
-        self._rig, self._truth, self._most = rig, truth, most
-        self._numbers = itertools.count()
-        self.answers: list[Asked] = []
-        self.failure: BaseException | None = None
-        self._stopping, self._over = threading.Event(), threading.Event()
-        self._environment = {
-            **os.environ,
-            **{name: str(value) for name, value in rig.clock.environment.items()},
-        }
-
-    @contextlib.contextmanager
-    def asking(self) -> Iterator[None]:
-        """All ask until the end of the block."""
-        threads = [
-            threading.Thread(target=self._guarded, args=(self._by_command_line,)),
-            threading.Thread(target=self._guarded, args=(self._by_worker,)),
-            *(
-                threading.Thread(target=self._guarded, args=(self._by_late_worker,))
-                for _ in range(1, os.cpu_count() or 1)
-            ),
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            self._stopping.set()
-            self._over.set()
-            for thread in threads:
-                thread.join()
-
-    def finish(self, until: float) -> None:
-        """The timeline is over: every CPU asks, until enough were asked or `until` (monotonic)."""
-        self._over.set()
-        while not self._enough() and time.monotonic() < until and not self.failure:
-            time.sleep(0.1)
-
-    def _enough(self) -> bool:
-        return len(self.answers) >= self._most
-
-    def _guarded(self, ask: Callable[[], None]) -> None:
-        try:
-            ask()
-        except BaseException as error:  # noqa: BLE001 - the run looks at it
-            self.failure = error
-
-    def _by_late_worker(self) -> None:
-        self._over.wait()
-        self._by_worker()
-
-    def _by_worker(self) -> None:
-        chooser = self._chooser()
-        with adapter.Worker(self._environment) as worker:
-            while not self._stopping.is_set() and not self._enough():
-                self._one(chooser, worker.ask, "worker")
-
-    def _by_command_line(self) -> None:
-        chooser = self._chooser()
-        while not self._stopping.wait(0.5):
-            self._one(
-                chooser, lambda words: adapter.command_line(words, self._environment), "ctlist"
-            )
-
-    def _chooser(self) -> Chooser:
-        rig, number = self._rig, next(self._numbers)
-        return Chooser(self._truth, rig.oracle, rig.clock, rig.seed * 100 + number)
-
-    def _one(self, chooser: Chooser, ask: Callable[[list[str]], adapter.Answer], by: str) -> None:
-        question: Question | None = chooser.choose(live=not self._over.is_set())
-        if question is None:
-            time.sleep(0.02)
-            return
-        words = adapter.arguments(
-            self._rig.folders,
-            question.public,
-            question.at,
-            question.tolerance,
-            question.to,
-            network.PROTOCOLS[question.protocol] if question.protocol else None,
-        )
-        before = time.time_ns()
-        answer = ask(words)
-        self.answers.append(Asked(question, before, time.time_ns(), answer, by))
-
-
 def run(seed: int, timeline: float, seconds: float, most: int = 1 << 30) -> Result:
     """Apply the faults of `seed` for `timeline` seconds, then ask until there are `most` answers or
     `seconds` are over.
@@ -177,7 +86,7 @@ def run(seed: int, timeline: float, seconds: float, most: int = 1 << 30) -> Resu
     sysctls = {
         "nf_conntrack_events": 1,
         "nf_conntrack_acct": 1,
-        "nf_conntrack_timestamp": int(not chosen.stepped),
+        "nf_conntrack_timestamp": int(chosen.dated),
     }
     applied: Counter[str] = Counter()
     with (
@@ -186,16 +95,13 @@ def run(seed: int, timeline: float, seconds: float, most: int = 1 << 30) -> Resu
         contextlib.ExitStack() as stack,
     ):
         network.prepare(lab)
-        clock = Clock(Path(work), stepped=chosen.stepped)
+        clock = Clock(Path(work), stepped=chosen.stepped, dated=chosen.dated)
         truth, oracle = Truth(), Oracle(clock, paired=chosen.paired)
         standby = stack.enter_context(Standby(lab, Path(work))) if chosen.paired else None
         rig = Rig(lab, Path(work), clock, oracle, seed, standby)
-        with (
-            rig.running(),
-            Generator(lab, truth, seed, RATE) as traffic,
-        ):
+        with rig.running():
             askers = Askers(rig, truth, most)
-            with askers.asking():
+            with Generator(lab, truth, seed, RATE) as traffic, askers.asking():
                 rig.drops()
                 for kind, pause in zip(chosen.kinds, chosen.pauses, strict=True):
                     if time.monotonic() - began > timeline:
@@ -205,10 +111,11 @@ def run(seed: int, timeline: float, seconds: float, most: int = 1 << 30) -> Resu
                     applied[kind] += 1
                     _look(traffic.failure, askers.failure)
                 rig.pause(REST_SECONDS)
-                askers.finish(began + seconds)
             _look(traffic.failure, askers.failure)
-        oracle.strays |= truth.late_reply
-        table = Judge(truth, oracle, clock).table(askers.answers)
+            oracle.strays |= truth.late_reply
+            table = Judge(truth, oracle, clock).table(askers.answers)
+            table.add(ask_the_rest(rig, truth, most - table.questions, began + seconds))
+            rig.look()
         return Result(
             chosen,
             table,

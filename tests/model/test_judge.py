@@ -199,7 +199,7 @@ def test_damage_counts_from_when_it_is_done(world: World) -> None:
 
 
 def test_the_clock_s_stretches(tmp_path: Path) -> None:
-    clock = Clock(tmp_path, stepped=True)
+    clock = Clock(tmp_path, stepped=True, dated=False)
     clock.epochs += [(at(10), 60 * SECOND), (at(20), 0)]
     assert clock.shown(at(5), at(25)) == [
         (at(5), at(10)),

@@ -12,7 +12,9 @@ from tests.model.faults import CLOCK, FAILOVER, FAULTS
 STEPPED = 0.35
 # Share of the other seeds that have a standby.
 PAIRED = 0.5
-# There the step, or the failover, is among the first faults: a run has no time for all faults.
+# Share of the seeds whose clock is not set, and that run without times of the kernel all the same.
+UNDATED = 0.3
+# The step, or the failover, is among the first faults: a run has no time for all faults.
 EARLY = 5
 
 
@@ -20,12 +22,13 @@ EARLY = 5
 class Plan:
     """A timeline.
 
-    `stepped`: the router's clock is set.  `paired`: it has a standby.  `pauses`: quiet seconds
-    before each fault.
+    `stepped`: the router's clock is set.  `dated`: the kernel dates its events.  `paired`: it has a
+    standby.  `pauses`: quiet seconds before each fault.
     """
 
     seed: int
     stepped: bool
+    dated: bool
     paired: bool
     kinds: tuple[str, ...]
     pauses: tuple[float, ...]
@@ -36,8 +39,10 @@ def plan(seed: int) -> Plan:
     dice = random.Random(seed)
     stepped = dice.random() < STEPPED
     paired = not stepped and random.Random(f"paired {seed}").random() < PAIRED
+    dated = not stepped and random.Random(f"dated {seed}").random() >= UNDATED
     kinds = [kind for kind in FAULTS if kind not in (CLOCK, FAILOVER)]
     dice.shuffle(kinds)
     if stepped or paired:
         kinds.insert(dice.randrange(EARLY), CLOCK if stepped else FAILOVER)
-    return Plan(seed, stepped, paired, tuple(kinds), tuple(dice.uniform(4.5, 7.5) for _ in kinds))
+    pauses = tuple(dice.uniform(4.5, 7.5) for _ in kinds)
+    return Plan(seed, stepped, dated, paired, tuple(kinds), pauses)

@@ -9,7 +9,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ctrecorder import uapi
 from tests.support.router import INSIDE, SERVER, Lab
@@ -68,10 +68,12 @@ def _make() -> socket.socket:
     return sock
 
 
-def udp_flows(lab: Lab, flows: int, rounds: int) -> list[int]:
+def udp_flows(
+    lab: Lab, flows: int, rounds: int, between: Callable[[], None] = lambda: None
+) -> list[int]:
     """`flows` UDP flows from INSIDE to SERVER, each with `rounds` datagrams each way.
 
-    Returns their source ports.
+    `between` is called after the first round.  Returns their source ports.
     """
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(lab.outside.socket(socket.SOCK_DGRAM, SERVER, 4000))
@@ -86,7 +88,9 @@ def udp_flows(lab: Lab, flows: int, rounds: int) -> list[int]:
             return made
 
         clients = lab.inside.call(make)
-        for _ in range(rounds):
+        for number in range(rounds):
+            if number == 1:
+                between()
             for client in clients:
                 client.sendto(b"ping", (SERVER, 4000))
                 server.sendto(*server.recvfrom(100))

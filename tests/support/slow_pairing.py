@@ -170,6 +170,7 @@ class Slow:
         if flow is not None and event == NEW and self.is_repeated_new(flow, each, start):
             self.repeats += 1
             flow.rows.append(each)
+            flow.bound = None
             return
         if flow is not None and self.is_another(flow, each, start):
             if flow.bound is None:
@@ -220,13 +221,15 @@ class Slow:
 
     def is_repeated_new(self, flow: Flow, each: Row, start: int | None) -> bool:
         before = flow.rows[-1]
-        if flow.bound is not None or not each["present"] & before["present"] & bit("id"):
+        if not each["present"] & before["present"] & bit("id"):
             return False
         if all(one["event"] != NEW for one in flow.rows):
             return False
         if start is not None and start > before["time"] + grouping.SKEW_NS:
             return False
         began = each["time"] if start is None else start
+        if flow.bound is not None and began > flow.bound + repeats.OVERTAKEN_NS:
+            return False
         return not self.is_gap(each["family"], before["time"], began)
 
     def is_gap(self, family: int, one: int, other: int) -> bool:

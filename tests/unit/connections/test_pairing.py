@@ -16,6 +16,7 @@ from ctrecorder.columns import BY_NAME, Source, Table, bit
 from ctrecorder.connections import flowkey, grouping, open_flows
 from ctrecorder.connections.open_flows import Memory
 from ctrecorder.connections.pairing import Pairer
+from ctrecorder.connections.repeats import OVERTAKEN_NS
 from tests.support.slow_pairing import (
     DESTROY,
     EXISTING,
@@ -407,8 +408,49 @@ def test_a_new_after_a_gap_is_another_flow(gap: Gap, repeats: int) -> None:
 
 
 def test_a_new_of_a_flow_that_a_dump_lacked_is_another_flow() -> None:
-    steps: list[Step] = [[row(NEW, T)], (T + 5, T + 6), [row(NEW, T + 9)]]
-    assert spans(steps) == [(T, 2, T + 6, 3), (T + 9, 2, 0, 0)]
+    late = T + 6 + OVERTAKEN_NS + 1
+    steps: list[Step] = [[row(NEW, T)], (T + 5, T + 6), [row(NEW, late)]]
+    assert spans(steps) == [(T, 2, T + 6, 3), (late, 2, 0, 0)]
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_new_that_came_again_and_that_a_dump_overtook_is_one_event(cut: bool) -> None:
+    """The flow ended while the dump ran; its later events were decoded after it.
+
+    `cut`: the DESTROY is not read together with the NEW.
+    """
+    again, end = T + 6 + OVERTAKEN_NS, T + 20 * SECOND
+    rows = [row(NEW, again), row(DESTROY, end)]
+    steps: list[Step] = [
+        [row(NEW, T)],
+        (T + 5, T + 6),
+        *([[each] for each in rows] if cut else [rows]),
+    ]
+    assert spans(steps, repeats=1) == [(T, 2, end, 2)]
+
+
+@pytest.mark.parametrize("dumped", [False, True])
+def test_a_new_after_a_restart_is_another_flow(dumped: bool) -> None:
+    """Nothing was received meanwhile: the first flow can have ended, and the tuple be another's."""
+    restart, again = T + SECOND, T + 2 * SECOND
+    pairer, done = Pairer(), []
+    done += pairer.feed(table([row(NEW, T)]))
+    pairer.add_restart(restart)
+    if dumped:
+        done += pairer.snapshot(restart, restart + 9)
+    done += pairer.feed(table([row(NEW, again), row(NEW, again + SECOND)]))
+    done += pairer.finish()
+    assert (sum(map(len, done)), pairer.repeats) == (2, 1)
+
+
+def test_a_new_after_a_dump_is_a_repeat_if_its_kernel_start_is_that_of_the_flow() -> None:
+    late = T + 60 * SECOND
+    steps: list[Step] = [[row(NEW, T, start=T - 5)], (T + 5, T + 6)]
+    end = row(DESTROY, late + 9, start=T - 5, stop=late + 8)
+    again = [row(NEW, late, start=T - 5), end]
+    assert spans([*steps, again], repeats=1) == [(T - 5, 1, late + 8, 1)]
+    another = [row(NEW, late, start=late - 4)]
+    assert spans([*steps, another]) == [(T - 5, 1, T + 6, 3), (late - 4, 1, 0, 0)]
 
 
 def test_a_new_with_a_later_kernel_start_is_another_flow() -> None:
@@ -664,19 +706,26 @@ def test_the_clock_was_set_back_while_a_flow_was_open(told: bool) -> None:
     assert spans(late)[0][:2] == (T, Source.RECEIPT)
 
 
-def test_a_new_after_a_dump_is_no_repeat_though_the_dump_comes_later() -> None:
-    """A squeezed segment has its dumps after its connections; their times are known before."""
+@pytest.mark.parametrize(("since", "count"), [(60 * SECOND, 2), (1, 2), (0, 1)])
+def test_a_new_after_a_dump_is_no_repeat_though_the_dump_comes_later(
+    since: int, count: int
+) -> None:
+    """A squeezed segment has its dumps after its connections; their times are known before.
+
+    `since`: ns from the end of the dump to the second NEW, which can have been rounded.
+    """
     minute = 60 * SECOND
-    dump = (T + minute, T + minute)
-    first, second = [row(NEW, T)], [row(NEW, T + 2 * minute), row(DESTROY, T + 3 * minute)]
+    dump = (T + minute, T + minute + 9)
+    again = dump[1] + OVERTAKEN_NS - SECOND + since
+    first, second = [row(NEW, T)], [row(NEW, again), row(DESTROY, T + 3 * minute)]
     apart, pairer = Pairer(), Pairer()
     pairer.feed(table(first))
-    pairer.add_dumps([dump[0]])
+    pairer.add_dumps([dump])
     done = [
         whole
         for part in [*apart.feed(table(second[:1])), *apart.finish()]
         for whole in pairer.feed(part)
     ]
     done += [*pairer.snapshot(*dump), *pairer.feed(table(second[1:])), *pairer.finish()]
-    assert pairer.repeats == 0
-    assert sum(map(len, done)) == 2
+    assert pairer.repeats == 2 - count
+    assert sum(map(len, done)) == count

@@ -158,15 +158,28 @@ def test_untranslated_is_never_called_translated(
 def test_who_is_listed_only_by_the_tolerance_comes_last(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """One had it from 60 to 90 s, another had it from 40 to 68 s, a third from 73 s on."""
+    """One had it from 60 to 90 s, another had it from 40 to 68 s, a third from 74 s on."""
     ends = (f"{SERVER} 443", f"{PUBLIC} 40000")
     first = connection("tcp", ("10.0.0.2 1", f"{SERVER} 443"), ends, number=2)
     third = connection("tcp", ("10.0.0.3 1", f"{SERVER} 443"), ends, number=3)
     first[0]["time"], first[1]["time"] = T + 40 * SECOND, T + 68 * SECOND
-    third[0]["time"] = T + 73 * SECOND
+    third[0]["time"] = T + 74 * SECOND
     log(folder, first, SNAT, third)
     found = ask(folder, capfd, f"{PUBLIC}:40000")
     assert (found["verdict"], hosts(found)) == ("ONE", ["10.0.0.1"])
     wide = ask(folder, capfd, f"{PUBLIC}:40000", "--tolerance", "5")
     assert (wide["verdict"], hosts(wide)) == ("SEVERAL", ["10.0.0.1", "10.0.0.2", "10.0.0.3"])
     assert [one["only_by_tolerance"] for one in wide["persons"]] == [False, True, True]
+
+
+@pytest.mark.parametrize(("begun", "only"), [(71.4, False), (72.6, True)])
+def test_a_start_by_receipt_may_be_late(
+    folder: Path, capfd: pytest.CaptureFixture[str], begun: float, only: bool
+) -> None:
+    """The second that is asked about ends at 71 s; a receipt may be 1.5 s late."""
+    late = connection("tcp", ("10.0.0.3 1", f"{SERVER} 443"), (f"{SERVER} 443", f"{PUBLIC} 40000"))
+    late[0]["time"] = T + int(begun * SECOND)
+    late[0].pop("start", None)
+    log(folder, late)
+    found = ask(folder, capfd, f"{PUBLIC}:40000", "--tolerance", "2")
+    assert [one["only_by_tolerance"] for one in found["persons"]] == [only]

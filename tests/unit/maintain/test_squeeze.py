@@ -23,11 +23,14 @@ from ctrecorder.connections.pairing import Pairer
 from ctrecorder.ctlog.frame import FRAME, INDEX, Gap, Kind, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.index import FORM_SMALL
+from ctrecorder.ctlog.predicate import Query
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.filelock import Holder
 from ctrecorder.maintain import ordering, squeeze_all, successor
 from ctrecorder.maintain import squeeze as squeezing
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
+from ctrecorder.query.connections import list_connections
+from ctrecorder.query.open import open_archive
 from ctrecorder.segment.pending import PendingBlock, mark_block, table_blocks
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
@@ -274,6 +277,38 @@ def test_flows_open_across_three_segments_join_again(tmp_path: Path) -> None:
                     done += pairer.snapshot(mark.begin, mark.end)
     done += pairer.finish()
     assert without_ids(rows_of(done)) == rounded(without_ids(slow(steps)), 1000)
+
+
+@pytest.mark.parametrize("squeezed", ["neither", "first", "second", "both"])
+@pytest.mark.parametrize("in_dump", [False, True])
+def test_a_new_that_came_again_in_the_next_segment_is_one_event(
+    tmp_path: Path, squeezed: str, in_dump: bool
+) -> None:
+    """`in_dump`: the dump of the next segment contains the flow, which else ended meanwhile."""
+    start, begin = T + 9000, T + 3600 * SECOND
+    dump, end = (begin, begin + SECOND), begin + 600 * SECOND
+    parts = [
+        [row(NEW, start, status=0x100)],
+        [row(EXISTING, begin, status=0x102)] if in_dump else [],
+        [row(NEW, dump[1] + SECOND // 3, status=0x102), row(DESTROY, end, status=0x306)],
+    ]
+    writer = SegmentWriter.create(str(tmp_path / "a"), Header(chain="c0"), time_ns=T)
+    writer.append(table(parts[0]))
+    writer.close()
+    header = Header(chain="c0", previous="a", sequence=2)
+    writer = SegmentWriter.create(str(tmp_path / "b"), header, writer.last_hash, time_ns=begin)
+    if in_dump:
+        writer.append(table(parts[1]))
+    writer.mark(Mark(*dump, "dump", {"rows": 1, "complete": True}))
+    writer.append(table(parts[2]))
+    writer.close()
+    for name, which in (("a", "first"), ("b", "second")):
+        if squeezed in (which, "both"):
+            squeeze(str(tmp_path / name), SqueezeOptions("us"))
+    archive = open_archive([str(tmp_path / name) for name in ("a", "b")], Query())
+    tables = [one for batch in list_connections(archive, ["id"]) for one in batch.tables]
+    archive.close()
+    assert [(each["start"][0], each["end"][0], len(each)) for each in tables] == [(start, end, 1)]
 
 
 def test_long_lived_connections_have_blocks_of_their_own(tmp_path: Path) -> None:

@@ -94,6 +94,8 @@ class Recording:
             path = str(folder / f"{name}-{number}.ctlog")
             header = Header(chain=name, sequence=number + 1, boot_id=self.boot, netns=self.netns)
             writer = SegmentWriter.create(path, header, previous, time_ns=begin)
+            if (number == first) or self.spans[number - first - 1][1] != begin:
+                writer.mark(Mark.at(begin, "start"))
             dump = [
                 self.event(flow, EXISTING, begin, {"start": flow.start} if stamped else {})
                 for flow in flows
@@ -255,6 +257,7 @@ def test_each_flow_is_listed_once(
 @example(seed=24604, stamped=False, resolution="us")
 @example(seed=160922248, stamped=False, resolution="us")
 @example(seed=2245999519, stamped=False, resolution="ms")
+@example(seed=2792084746, stamped=True, resolution="s")
 def test_as_one_recorder(seed: int, stamped: bool, resolution: str) -> None:
     """Recorders that heard all give the list of one, though tuples and ids come again at once."""
     chance = random.Random(seed)
@@ -336,6 +339,51 @@ def test_a_dump_ends_flows_of_the_segment_before(squeezed: str, again: str, stam
     first, second = listed([Recording(spans, [squeezed, again])], flows, stamped)
     assert first["start"] // SECOND == flows[0].start // SECOND
     assert second["start"] // SECOND == flows[1].start // SECOND
+
+
+@pytest.mark.parametrize("squeezed", [("s", ""), ("s", "s")])
+@pytest.mark.parametrize("first", [0, 1])
+def test_flows_of_one_second_that_both_know_to_be_open_are_one(
+    squeezed: tuple[str, str], first: int
+) -> None:
+    """An open one has its id; of those that ended it was dropped: it can seem to be the first, and
+    then one that is open has the end of another.
+    """
+    second = T + 5 * SECOND
+    flows = [
+        Flow(1, 7, second, second + 2 * MS),
+        Flow(1, 8, second + 6 * MS, second + 9 * MS),
+        Flow(1, 7, second + 12 * MS, T + LONG),
+    ]
+    # Two segments: the dump between them has the open flow, with its start.
+    spans = [(T - SECOND, T + 20 * SECOND), (T + 20 * SECOND, T + 30 * SECOND)]
+    recordings = [Recording([*spans], [*squeezed], lag=3 * MS), Recording([*spans])]
+    recordings[first].spans[0] = T - 2 * SECOND, T + 20 * SECOND
+    found = listed(recordings, flows)
+    assert sorted(one["end"] // SECOND * SECOND for one in found) == [0, second, second]
+
+
+@pytest.mark.parametrize("resolution", ["", "us", "ms", "s"])
+def test_receipts_that_differ_as_much_as_one_can_be_late(resolution: str) -> None:
+    """Squeezing drops the ids, which would tell."""
+    flows = [Flow(1, n, T + n * 20 * SECOND, T + n * 20 * SECOND + 9 * MS) for n in range(1, 9)]
+    late = Recording([(T - SECOND, T + LONG)], [resolution], lag=1499 * MS)
+    assert len(listed([whole(squeezed=[resolution]), late], flows, stamped=False)) == len(flows)
+
+
+def test_a_flow_that_lived_on_is_not_the_one_of_its_second_that_ended() -> None:
+    """Each recorder heard of another one of two flows of one second; the ids do not tell."""
+    second = T + 5 * SECOND
+    flows = [
+        Flow(1, 7, second, second + 2 * MS),
+        Flow(1, 8, second + 6 * MS, T + LONG),
+    ]
+    spans = [(T - SECOND, T + 20 * SECOND), (T + 20 * SECOND, T + 30 * SECOND)]
+    ended = Recording([*spans], ["s", "s"], deaf=(second + 5 * MS, T + LONG))
+    ended.spans = ended.spans[:1]
+    opened = Recording([*spans], ["s", "s"], deaf=(second, second + 5 * MS))
+    found = listed([ended, opened], flows)
+    assert sorted(one["end"] // SECOND * SECOND for one in found) == [0, second + SECOND]
 
 
 @pytest.mark.parametrize("resolution", ["", "us"])

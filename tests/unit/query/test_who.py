@@ -16,6 +16,7 @@ import pytest
 
 from ctrecorder.cli.ctwho import main
 from ctrecorder.columns import BY_NAME, Table, bits
+from ctrecorder.connections.parts import RECEIPT_LATE_NS
 from ctrecorder.ctlog.frame import Gap, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import UsageError
@@ -195,12 +196,17 @@ def found(folder: Path, asked: WhoQuery) -> tuple[set[tuple[Any, ...]], who.Answ
     return set(facts), answer
 
 
-def truth(network: list[Flow], asked: WhoQuery, last: int) -> set[tuple[Any, ...]]:
+def truth(
+    network: list[Flow], asked: WhoQuery, last: int, *, stamped: bool = False
+) -> set[tuple[Any, ...]]:
+    """The candidates; `stamped`: the log has the kernel's starts but for those of the last hour."""
     wanted = set()
     public, to = asked.public, asked.to
     for flow in network:
         holds = _is(flow.public, public) and (to is None or _is(flow.remote, to))
-        if holds and flow.start < asked.until and flow.end >= asked.since:
+        is_dated = stamped and (flow.end < last or flow.start < last - HOUR)
+        late = 0 if is_dated else RECEIPT_LATE_NS
+        if holds and flow.start - late < asked.until and flow.end >= asked.since:
             end = flow.end if flow.end < last else 0
             wanted.add((text_of(flow.inside), text_of(flow.remote), flow.inbound, flow.start, end))
     return wanted
@@ -234,7 +240,7 @@ def test_all_candidates_and_no_others(tmp_path: Path, stamped: bool, squeezed: A
         to = who.parse_end(text_of(target.remote)) if random.random() < 0.3 else None
         asked = WhoQuery(who.parse_end(text_of(target.public)), at, at + 2 * SECOND, to)
         got, answer = found(tmp_path, asked)
-        wanted = truth(network, asked, T + 6 * HOUR)
+        wanted = truth(network, asked, T + 6 * HOUR, stamped=stamped)
         assert _cut(got, unit) == _cut(wanted, unit)
         assert answer.verdict.proved
         several += len(wanted) > 1
@@ -279,6 +285,66 @@ def test_without_dumps_a_long_flow_is_found_by_its_start(tmp_path: Path) -> None
         tmp_path, WhoQuery(who.parse_end("192.0.2.1:40000"), T + 4 * HOUR, T + 4 * HOUR + 1)
     )
     assert got == {("10.0.0.1:1234", "203.0.113.1:443", False, flow.start, flow.end)}
+
+
+@pytest.mark.parametrize("squeezed", [False, True])
+@pytest.mark.parametrize("before", [0, SECOND])
+def test_a_start_that_was_dated_when_it_was_received_may_be_late(
+    tmp_path: Path, squeezed: bool, before: int
+) -> None:
+    """`before`: ns from the start to the end of its segment: the question can be of the one before.
+
+    A start of the kernel is never late.
+    """
+    begin = T + 2 * HOUR - before
+    ends = (0x0A000001, 1234), (PUBLIC[0], 40000), (0xCB007101, 443)
+    flow = Flow(*ends, False, begin, begin + HOUR // 2, 1)
+    for stamped in (False, True):
+        folder = tmp_path / str(stamped)
+        folder.mkdir()
+        paths = record(folder, [flow], hours=4, stamped=stamped)
+        for path in paths[1:3] if squeezed else []:
+            squeeze(path, SqueezeOptions("us"))
+        for until, named in (
+            (begin + 1, True),
+            (begin, not stamped),
+            (begin - RECEIPT_LATE_NS + 1, not stamped),
+            (begin - RECEIPT_LATE_NS, False),
+        ):
+            asked = WhoQuery(who.parse_end("192.0.2.1:40000"), until - SECOND, until)
+            got, answer = found(folder, asked)
+            assert len(got) == named, (stamped, until - begin)
+            assert answer.verdict.proved
+
+
+@pytest.mark.parametrize("resolution", ["", "us", "ms", "s"])
+def test_a_connection_that_was_open_at_a_nanosecond_is_found_after_squeezing(
+    tmp_path: Path, resolution: str
+) -> None:
+    """A squeezed end is cut to microseconds, as lists show it."""
+    ends = (0x0A000001, 1234), (PUBLIC[0], 40000), (0xCB007101, 443)
+    flow = Flow(*ends, False, T + HOUR // 4, T + HOUR // 2 + 1_700, 1)
+    paths = record(tmp_path, [flow], stamped=True)
+    for path in paths if resolution else []:
+        squeeze(path, SqueezeOptions(resolution))
+    asked = WhoQuery(who.parse_end("192.0.2.1:40000"), flow.end - 200, flow.end - 199)
+    assert len(found(tmp_path, asked)[0]) == 1
+
+
+def test_an_end_that_was_received_after_a_dump_can_be_before_it(tmp_path: Path) -> None:
+    """The start was lost in a GAP.  The dump lacks the flow because it had ended."""
+    ends = (0x0A000001, 1234), (PUBLIC[0], 40000), (0xCB007101, 443)
+    flow = Flow(*ends, False, T, T + 20 * SECOND, 1)
+    writer = SegmentWriter.create(str(tmp_path / "a"), Header(chain="c"), time_ns=T)
+    writer.mark(Mark(T + 1, T + 2, "dump", {"rows": 0, "complete": True}))
+    writer.gap(Gap(T + 5 * SECOND, T + 10 * SECOND, "overrun", 12))
+    dump = T + 19 * SECOND, T + 19 * SECOND + 9
+    writer.mark(Mark(*dump, "dump", {"rows": 0, "complete": True}))
+    writer.append(table([flow.row(DESTROY, flow.end)]))
+    writer.mark(Mark.at(T + HOUR, "heartbeat"))
+    writer.close()
+    asked = WhoQuery(who.parse_end("192.0.2.1:40000"), T + 12 * SECOND, T + 13 * SECOND)
+    assert len(found(tmp_path, asked)[0]) == 1
 
 
 def test_a_flow_whose_start_was_lost_may_have_begun_after_the_dump_that_lacks_it(

@@ -15,7 +15,7 @@ from ctrecorder.service.log import Log
 from ctrecorder.spool.queue import WriteQueue
 from ctrecorder.times import SECOND
 from ctrecorder.watch.conditions import EVENTS
-from tests.unit.watch.test_watcher import START, Kernel
+from tests.unit.watch.test_watcher import ON, START, UNKNOWN, Kernel, reading
 
 
 class Probe:
@@ -147,6 +147,20 @@ def test_a_dump_that_began_before_the_end_proves_nothing(scene: Scene) -> None:
     assert scene.dumps == ["events were off", "a hole has ended"]
     scene.guard.dumped(at(24), at(25), complete=True)
     assert len(scene.dumps) == 2
+
+
+def test_a_dump_follows_when_tracking_is_not_unknown_any_more(scene: Scene) -> None:
+    """What began meanwhile may be open, and no GAP asks for a dump."""
+    scene.look()
+    scene.kernel.found, scene.kernel.number = reading(ON, UNKNOWN), 8
+    scene.look()
+    scene.look()
+    assert scene.dumps == []
+    scene.kernel.found, scene.kernel.number = reading(ON, ON), 9
+    scene.look()
+    scene.look()
+    assert scene.dumps == ["it was unknown whether connections were tracked"]
+    assert [gap.reason for gap in scene.gaps if gap.reason != "no-events"] == []
 
 
 def test_rules_that_change_while_they_are_read_prove_nothing(scene: Scene) -> None:
