@@ -344,7 +344,8 @@ def _hashes(tables: list[Table]) -> NDArray[np.uint64]:
 
 def _rests_from(tables: list[Table], who_query: WhoQuery) -> int:
     """The first time of what the answer rests on: a candidate can have begun before the window."""
-    return min([who_query.since, *(int(_without_start(one)[1].min()) for one in tables)])
+    since = who_query.since
+    return min((int(_without_start(one)[1].min(initial=since)) for one in tables), default=since)
 
 
 def _scope(who_query: WhoQuery) -> Scope:
