@@ -364,6 +364,51 @@ MUTANTS = (
         (("    if failed:\n        detail", "    if False:\n        detail"),),
         test="unit/query/test_verdict.py::test_a_file_that_cannot_be_read",
     ),
+    Mutant(
+        "a start is never received late",
+        "query/who.py",
+        (("== Source.RECEIPT, parts.RECEIPT_LATE_NS, 0)", "== Source.RECEIPT, 0, 0)"),),
+        test="unit/query/test_who.py::test_a_start_that_was_dated_when_it_was_received_may_be_late",
+    ),
+    Mutant(
+        "no dump when tracking is not unknown any more",
+        "record/guard.py",
+        (("if was_unknown and not self._unknown:", "if False:"),),
+        test="unit/record/test_guard.py::test_a_dump_follows_when_tracking_is_not_unknown_any_more",
+    ),
+    Mutant(
+        "an open flow can be one with a flow that another recorder saw end",
+        "connections/same_flows.py",
+        (("self._take(here[together], there[together])", "self._take(here, there)"),),
+        test="unit/query/test_twins.py"
+        "::test_a_flow_that_lived_on_is_not_the_one_of_its_second_that_ended",
+    ),
+    Mutant(
+        "a NEW after a restart can have come again",
+        "connections/repeats.py",
+        (("same &= ~gaps.has_restart(last, start + _ROUNDED_NS)", "pass"),),
+        test="unit/connections/test_pairing.py::test_a_new_after_a_restart_is_another_flow",
+    ),
+    Mutant(
+        "a NEW that a dump overtook is another connection",
+        "connections/repeats.py",
+        (('start <= table["end"][before] + OVERTAKEN_NS', "start < 0"),),
+        test="unit/connections/test_pairing.py"
+        "::test_a_new_that_came_again_and_that_a_dump_overtook_is_one_event",
+    ),
+    Mutant(
+        "a NEW that came again in a later segment is another connection",
+        "maintain/paired.py",
+        (("ends[0] + RACE_NS", "times.BEGIN"),),
+        test="unit/maintain/test_squeeze.py"
+        "::test_a_new_that_came_again_in_the_next_segment_is_one_event",
+    ),
+    Mutant(
+        "a recorder does not start on a full disk",
+        "spool/queue.py",
+        (("if not (self.series.chain and is_full(error)):", "if error:"),),
+        test="faults/test_disk.py::test_started_on_a_full_disk",
+    ),
 )
 
 
