@@ -386,14 +386,18 @@ def test_a_hold_keeps_what_the_answer_rests_on(asker: Asker, tmp_path: Path) -> 
     ],
 )
 def test_bad_arguments(
-    words: list[str], tmp_path: Path, folder: Path, capfd: pytest.CaptureFixture[str]
+    words: list[str],
+    tmp_path: Path,
+    folder: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     box = tmp_path / "box"
     box.mkdir()
     acns(box, "1", "a.eml")
     acns(box, "2", "b.eml")
     paths: dict[str, Any] = {"LETTER": acns(tmp_path, "40002"), "BOTH": str(box)}
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     assert ctwho.main([*(paths.get(word, word) for word in words), "-d", str(folder)]) == 2
     out, err = capfd.readouterr()
     assert (out, err.count("\n")) == ("", 1)
