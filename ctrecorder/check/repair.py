@@ -120,6 +120,7 @@ def _write(
             time_ns=begun,
             key=key if old.sealed else b"",
             folder=folder,
+            owner=os.fstat(folder.descriptor) if os.geteuid() == 0 else None,
         )
         stack.callback(folder.remove, hidden)
         written = os.dup(writer.descriptor)

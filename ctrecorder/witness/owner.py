@@ -10,6 +10,7 @@ import ctypes
 import os
 import signal
 import socket
+import stat
 import sys
 from collections.abc import Sequence
 
@@ -32,14 +33,19 @@ def become_owner(command: str, folder: str, output: str | None = None) -> Send |
     before a file of the archive is opened, and after what only root can read was read.
 
     Returns what logs as root; None if nothing changes.  Raises GoneError or ArchiveError if the
-    folder cannot be opened, UsageError if its owner cannot work there, KernelError if this process
-    cannot become the owner.
+    folder cannot be opened, UsageError if its owner cannot work there or if everybody may write
+    there, KernelError if this process cannot become the owner.
     """
     if os.geteuid() != 0:
         return None
     with Folder(folder) as opened:
         owner = os.fstat(opened.descriptor)
     if owner.st_uid == 0:
+        if owner.st_mode & stat.S_IWOTH:
+            raise UsageError(
+                f"{folder}: belongs to root, but every user may write there: "
+                f"{command} does not work as root on what anybody put there; use another folder"
+            )
         return None
     if owner.st_gid == 0:
         raise UsageError(

@@ -38,6 +38,8 @@ MAX_BYTES = 1 << 16
 _ANSWER_SECONDS = 10.0
 # Clocks that are set meanwhile must not lose an entry.
 _SLACK_NS = 3600 * 10**9
+# Packets between two looks at the signals.
+_PACKETS = 100
 _TAKEN, _REFUSED = b"1", b"0"
 # From a terminal they reach all processes of a command, from elsewhere one.
 _TO_ALL, _TO_ONE = (signal.SIGINT, signal.SIGQUIT), (signal.SIGTERM, signal.SIGHUP)
@@ -82,7 +84,9 @@ class Scribe:
                 ended = pidfd in ready
                 for number in pipe.read():
                     self._pass_on(number)
-                while (packet := _received(link)) is not None:
+                for _ in range(_PACKETS):
+                    if (packet := _received(link)) is None:
+                        break
                     if not packet:  # the child has closed its end
                         with contextlib.suppress(KeyError):
                             poll.unregister(link.fileno())

@@ -462,6 +462,23 @@ def test_the_group_root_is_not_given(history: History) -> None:
     assert "the group root, which that user must not get" in done.stderr
 
 
+def test_what_anybody_put_into_a_folder_of_roots(history: History) -> None:
+    os.chown(history.folder, 0, 0)
+    history.folder.chmod(0o1777)
+    done = by_hand("cttest", "--repair", history.paths[0], "-o", history.folder / "new")
+    assert (done.returncode, (history.folder / "new").exists()) == (2, False)
+    assert "belongs to root, but every user may write there" in done.stderr
+
+
+def test_root_repairs_a_copy_of_its_own_for_the_folder(history: History, tmp_path: Path) -> None:
+    """The new segment belongs to whom the folder belongs."""
+    copy = tmp_path / "copy"
+    shutil.copy(history.paths[0], copy)
+    new = history.folder / "new"
+    assert by_hand("cttest", "--repair", copy, "-o", new).returncode == 0
+    assert (new.stat().st_uid, new.stat().st_gid) == (OWNER, GROUP)
+
+
 def test_a_key_that_only_root_can_read(place: Path, tmp_path: Path) -> None:
     """It is read before root is given up, and the seal stays."""
     key = tmp_path / "key"
