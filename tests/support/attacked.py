@@ -18,7 +18,7 @@ import pytest
 from ctrecorder.cli import cttest
 from ctrecorder.maintain.squeeze import SqueezeOptions
 from ctrecorder.maintain.squeeze_all import ArchiveSqueeze
-from ctrecorder.seals.keys import EPOCH_SECONDS, key_text
+from ctrecorder.seals.keys import key_text
 from ctrecorder.service.messages import Message, field_name
 from tests.support.claims import Claim, Who
 from tests.support.sealed import Recording
@@ -164,6 +164,3 @@ class Kept:
         subprocess.run(["cp", "-a", self._kept, self._root], check=True)
         vars(self._made.ours.clock).update(self._clock)
         return self._made
-
-
-EPOCH = EPOCH_SECONDS
