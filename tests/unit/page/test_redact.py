@@ -112,6 +112,12 @@ def test_a_field_of_a_letter_that_is_not_known_to_be_ours_is_not_copied() -> Non
     assert fields == ["address", "port", "time"]
 
 
+def test_what_was_only_seen_in_a_letter_is_not_copied() -> None:
+    whole = page_twins.unread_letter()
+    whole["letter"]["seen"][0]["text"] = "shop.example"
+    assert "shop" not in made_from(redact.redact(whole))
+
+
 def test_the_page_says_that_something_is_left_out() -> None:
     page = answer.html(redact.redact(page_twins.answer()))
     assert "This is a copy from which the remote ends are left out." in page

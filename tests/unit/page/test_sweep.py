@@ -42,6 +42,8 @@ def notations(address: Address) -> Iterator[str]:
     for before in ("", "a", "ab", "GET / "):
         yield b64encode(f"{before}{text} more".encode()).decode()
         yield urlsafe_b64encode(before.encode() + raw).decode()
+    for before in ("x", "id", "key"):  # what is encoded does not begin where the word does
+        yield before + b64encode(f"{text} more".encode()).decode()
 
 
 ADDRESSES = st.one_of(
