@@ -3,8 +3,6 @@
 Nothing is fetched, and nothing is written.
 """
 
-from __future__ import annotations
-
 # What other packages may use: module.name.
 SHOWN = (
     "bounds.Budget",

@@ -17,6 +17,7 @@ _LINE = re.compile(
 )
 _NAME = re.compile(r"[^a-z0-9]+")
 _QUOTED = re.compile(r"""(["'*])(.*)\1""")
+_NAME_BEHIND = re.compile(r"(?: {1,4}\([\w .-]*\))?")
 _COMMENT = re.compile(r"\s#.*")
 
 
@@ -33,7 +34,7 @@ class Label:
     def address(self) -> Field[str] | None:
         """The address that the value is; a name may follow in brackets."""
         word = self.value.partition(" ")[0]
-        found = endpoints.whole(word) if not self.value[len(word) :].strip(" ()").count(" ") else ""
+        found = endpoints.whole(word) if _NAME_BEHIND.fullmatch(self.value, len(word)) else ""
         return self.text.field(found, self.start, self.start + len(word)) if found else None
 
     def port(self) -> Field[int] | None:

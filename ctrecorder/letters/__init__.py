@@ -3,8 +3,6 @@
 A field that was not read is absent; each that was read has its place in the letter.
 """
 
-from __future__ import annotations
-
 # What other packages may use: module.name.
 SHOWN = (
     "read.read_path",

@@ -56,7 +56,8 @@ def read_accused(source: Source) -> Reading | None:
 def read_connected(source: Source) -> Reading | None:
     """Log lines that say who connected, without an accusation."""
     found = Reading("log lines")
-    found.add(*_connected(source.texts(), source.clock))
+    if not accusations(source):
+        found.add(*_connected(source.texts(), source.clock))
     return found if found.sightings else None
 
 

@@ -8,6 +8,7 @@ from ctrecorder.envelopes import endpoints
 from ctrecorder.envelopes.bounds import MAX_SEEN
 from ctrecorder.envelopes.endpoints import Endpoint
 from ctrecorder.envelopes.text import Field, Text
+from ctrecorder.letters import tables
 from ctrecorder.letters.forms import Reading, Source
 from ctrecorder.letters.sighting import Role, Sighting
 
@@ -27,6 +28,9 @@ def read(source: Source) -> Reading | None:
     found = Reading("list")
     for text in source.texts():
         for offset, line in text.lines():
+            if tables.names_columns(line):
+                # The addresses of an unknown table can be anybody's.
+                break
             sighting = _line(text, offset, _COMMENT.sub("", line), source)
             if sighting:
                 found.add(sighting)

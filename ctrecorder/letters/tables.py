@@ -20,6 +20,8 @@ from ctrecorder.moments.moment import Moment
 
 _DELIMITERS = ",;\t|"
 _NAME = re.compile(r"[^a-z0-9]+")
+_A_NAME = re.compile(r"[A-Za-z_][\w .()/-]{0,40}")
+_OF_ADDRESS = re.compile(r"ip|addr|src|source|dst|host", re.IGNORECASE)
 _MAX_COLUMNS = 300
 # Names of columns without their blanks and signs; the first that is there counts.
 _ADDRESS: tuple[str, ...] = (
@@ -168,6 +170,13 @@ def _records(text: str) -> Iterator[tuple[int, int]]:
                 end = position = stop.start()
         if match.start() < end:
             yield match.start(), end
+
+
+def names_columns(line: str) -> bool:
+    """Whether the cells of a line are names of columns with addresses, also of unknown ones."""
+    delimiter = max(_DELIMITERS, key=line.count)
+    cells = [cell.word for cell in _cells(line, 0, delimiter)] if delimiter in line else []
+    return any(_OF_ADDRESS.search(cell) for cell in cells) and all(map(_A_NAME.fullmatch, cells))
 
 
 def _header(line: str, start: int) -> _Table | None:
