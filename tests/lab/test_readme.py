@@ -60,7 +60,7 @@ def test_commands_run(log: Path, line: str) -> None:
     checks = "--verify" in arguments
     asks = name == "ctwho" and not checks
     where = [] if checks else ["-d", str(log)] if asks else [str(log)]
-    command = [CHECKOUT / "bin" / name, *arguments, *where]
+    command = [str(CHECKOUT / "bin" / name), *arguments, *where]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, cwd=log.parent)
     assert done.returncode == (3 if asks else 0), done.stderr
 
