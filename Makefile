@@ -9,12 +9,13 @@ SUITE ?= trixie
 # read from debian/control.  tests/package/test_commands.py fails for a command that no package of
 # its target brings.
 RUN = python3 python3-numpy python3-zstandard python3-systemd python3-cap-ng python3-argcomplete \
-	python3-pyroute2 python3-qrcode python3-tqdm
+	python3-pyroute2 python3-qrcode python3-tqdm tzdata python3-defusedxml
 DEMO = iproute2 nftables conntrack iputils-ping kmod procps
 CHECK = $(DEMO) conntrackd python3-venv python3-pytest python3-hypothesis iptables mandoc man-db \
 	bash-completion systemd-container e2fsprogs btrfs-progs faketime mmdebstrap zstd dbus git
 BENCH = $(DEMO) conntrackd gcc libc6-dev ulogd2 nfdump e2fsprogs faketime mount
 OTHER = mmdebstrap git mount
+BROWSER = chromium poppler-utils fonts-dejavu-core util-linux
 BUILD = $(shell sed -n '/^Build-Depends:/,/^[^ ]*:/s/^ \([a-z0-9.+-]*\).*/\1/p' debian/control)
 
 # What `make quick` and `make coverage` need besides.
@@ -39,10 +40,10 @@ install = $(SHELL) tests/install-packages.sh
 
 # What makes network namespaces.
 quick check check-unit check-lab check-faults check-model check-package: root
-check-other check-full coverage demo bench: root
+check-other check-browser check-full coverage demo bench: root
 
 .PHONY: root help deps quick check check-full coverage check-lint check-unit check-lab
-.PHONY: check-faults check-model check-package check-other faces format demo bench deb clean
+.PHONY: check-faults check-model check-package check-other check-browser faces format demo bench deb clean
 .NOTPARALLEL:
 
 help:
@@ -52,7 +53,7 @@ help:
 	@echo '  make check       lint, and the tests: unit, lab, faults, model, package'
 	@echo '  make check-unit  only these; also check-lab, check-faults, check-package, check-model'
 	@echo '  make bench       measure speed and memory on this machine'
-	@echo '  make check-full  check, and coverage: the share of executed lines'
+	@echo '  make check-full  check, the pages in a browser, and the share of executed lines'
 	@echo '  make deb         build the Debian package in build/'
 	@echo '  make deps        install the packages that the other targets need, with apt'
 	@echo '  make check-other SUITE=trixie  the unit and lab tests inside another Debian release'
@@ -83,7 +84,7 @@ quick: check-lint
 	$(PYTEST) tests/unit -m 'not slow' -q -n auto --hypothesis-profile=quick --durations=5
 
 # What takes too long for each commit.
-check-full: check coverage
+check-full: check check-browser coverage
 
 # With coverage's tracing each test takes longer; its own memory and time are not the commands', so
 # those tests are left out.
@@ -126,6 +127,11 @@ format: | $(VENV)/done
 check-other:
 	@$(install) $(OTHER)
 	tests/other-release.sh $(SUITE) make check-unit check-lab
+
+# The pages of ctwho, drawn and printed by a real browser.
+check-browser:
+	@$(install) $(RUN) $(CHECK) $(BROWSER)
+	$(PYTEST) tests/browser
 
 demo:
 	@$(install) $(RUN) $(DEMO)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from ctrecorder.archive import chain
 from ctrecorder.ctlog.frame import Kind
 from ctrecorder.segment.recording import Recording
+from ctrecorder.times import BEGIN
 
 
 class SegmentRead(NamedTuple):
     """A segment that was read.
 
-    `hash`: its last hash, hex.  `sealed`: its hashes are keyed, or it has a SEAL.  `imported`: it
-    is, or was made of, a file of the C ctrecorder.
+    `since`, `until`: ns UTC, the times of its records.  `hash`: its last hash, hex.  `sealed`: its
+    hashes are keyed, or it has a SEAL.  `imported`: it is, or was made of, a file of the C
+    ctrecorder.
     """
 
-    file: str
+    path: str
+    since: int
+    until: int
     host: str
     chain: str
     sequence: int
@@ -31,7 +34,8 @@ def segments_read(segments: Iterable[Recording]) -> tuple[SegmentRead, ...]:
     """The facts of open segments, in their order."""
     return tuple(
         SegmentRead(
-            os.path.basename(one.path),
+            one.path,
+            *(one.times if len(one.index) else (BEGIN, BEGIN)),
             one.header.host or "",
             one.header.chain or "",
             chain.sequence(one.header),

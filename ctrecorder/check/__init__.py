@@ -3,6 +3,7 @@
 # What other packages may use: module.name.
 SHOWN = (
     "anchors.against",
+    "collect.check_segment",
     "doctor.diagnose",
     "doctor.is_healthy",
     "doctor.report",

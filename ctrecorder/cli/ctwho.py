@@ -8,14 +8,15 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
-from ctrecorder.cli import common
+from ctrecorder.cli import common, letters, pages
 from ctrecorder.errors import UsageError
 
 if TYPE_CHECKING:
     from ctrecorder.inquiry.ask import Answered, Asking
+    from ctrecorder.names.directory import Directory
     from ctrecorder.service.audit import Audit
 
 SUMMARY = """\
@@ -31,11 +32,7 @@ EXAMPLES = (
         "the same, if the server that was reached is known",
     ),
 )
-FORMATS = ("text", "json", "csv")
-_VERSION_1_0 = (
-    "note: ctrecorder 1.0 recorded this time; it could not detect events that the kernel was set "
-    "not to report, untracked packets, and losses in the last second before a crash"
-)
+FORMATS = ("text", "json", "csv", "html")
 
 
 def build_parser() -> common.Parser:
@@ -46,7 +43,7 @@ def build_parser() -> common.Parser:
         "words",
         nargs="*",
         metavar="ADDRESS:PORT TIME",
-        help="public address and port; the time, of one or more words, with its zone",
+        help="public address and port; the time, with its zone",
     )
     what.add_argument(
         "--to", metavar="ADDRESS:PORT", help="only connections with this remote address"
@@ -57,14 +54,13 @@ def build_parser() -> common.Parser:
         action="append",
         default=[],
         metavar="PROTOCOL,...",
-        help="tcp, udp, ...; of icmp, the number after the address is the id",
+        help="tcp, udp, ...; of icmp, the id instead of a port",
     )
     what.add_argument(
         "--tolerance",
         metavar="SECONDS",
         type=float,
-        default=1.0,
-        help="possible error of the clock that TIME is from (default: 1)",
+        help="possible error of the clock that TIME is from (default: 1; of prose 60)",
     )
     what.add_argument(
         "--zone", metavar="ZONE", help="of a TIME without one: Europe/Berlin, CET, +01:00"
@@ -72,6 +68,17 @@ def build_parser() -> common.Parser:
     what.add_argument(
         "--utc", action="store_true", help="the same as --zone UTC; print times in UTC"
     )
+    mail = parser.add_argument_group("a letter that asks")
+    mail.add_argument(
+        "--letter", metavar="LETTER", help="mail, mailbox, folder or table; - is standard input"
+    )
+    mail.add_argument(
+        "--dry-run", action="store_true", help="show the questions of the letter, and ask none"
+    )
+    mail.add_argument(
+        "--state", metavar="FILE", help="answer each letter once: FILE knows the answered ones"
+    )
+    mail.add_argument("--reply", metavar="FILE", help="write the draft of a reply, a new .eml")
     where = parser.add_argument_group("what to search")
     where.add_argument(
         "-d",
@@ -79,27 +86,41 @@ def build_parser() -> common.Parser:
         action="append",
         default=[],
         metavar="PATH",
-        help="segment, or folder of segments (default: the one in the configuration)",
+        help="folder of segments, or segment (default: as configured)",
     )
     where.add_argument(
         "--wait",
         action="store_true",
-        help="if that time is not recorded yet, wait up to 90 seconds until it is",
+        help="wait up to 90 s for a time that is not recorded yet",
     )
     where.add_argument(
         "--trust-clock",
         action="store_true",
-        help="the clock of the router was right, although its kernel was never told so",
+        help="the router's clock was right, although not synchronised",
     )
     how = parser.add_argument_group("the answer")
+    how.add_argument(
+        "--names",
+        metavar="NAMES",
+        help="leases, accounting, list of customers, or |COMMAND",
+    )
     how.add_argument(
         "--connections", action="store_true", help="show each connection of each inside host"
     )
     how.add_argument(
         "--format", choices=FORMATS, default="text", help="%(choices)s (default: %(default)s)"
     )
+    how.add_argument("-o", "--output", metavar="FILE", help="write the answer to a new file")
     how.add_argument(
-        "-o", "--output", metavar="FILE", help="write the answer to FILE, which must not exist"
+        "--redact", action="store_true", help="leave the remote ends out of HTML, JSON and packs"
+    )
+    how.add_argument(
+        "--evidence-pack",
+        metavar="FILE",
+        help="write the answer and what proves it to a new tar file",
+    )
+    how.add_argument(
+        "--hold", action="store_true", help="keep what the answer rests on from ctexpire"
     )
     how.add_argument("--case", metavar="ID", help="the case, for the answer and the journal")
     how.add_argument("--reason", metavar="TEXT", help="the reason, for the answer and the journal")
@@ -108,6 +129,12 @@ def build_parser() -> common.Parser:
         "--verbose",
         action="store_true",
         help="report on stderr what was read and what was skipped",
+    )
+    check = parser.add_argument_group("check a page instead of asking")
+    check.add_argument(
+        "--verify",
+        metavar="FILE",
+        help="check a page; ask again in the archive behind FILE",
     )
     return parser
 
@@ -125,65 +152,98 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     from ctrecorder.service.audit import Audit
     from ctrecorder.service.config import read
 
+    pages.check_options(args)
+    letters.check_options(args)
+    if args.verify and not args.words:
+        return pages.verify(args)  # without an archive nobody's connections are asked for
+    if args.utc and args.zone:
+        raise UsageError("--zone and --utc: use one of them")
     common.check_local_time(utc=args.utc or bool(args.zone))
+    if args.dry_run:
+        return letters.dry_run(args)
     choice = read(None).choose("query")
     for notice in choice.notices:
         common.report("ctwho", notice)
+    if args.letter:
+        _check_files(args)
+        return letters.answer(args, _asking(args, time.time_ns()), choice.texts["audit"])
     audit = Audit(choice.texts["audit"], words, args.reason, "ctwho", args.case)
     try:
-        if args.utc and args.zone:
-            raise UsageError("--zone and --utc: use one of them")
-        if args.output and os.path.lexists(args.output):
-            raise UsageError(f"{args.output}: exists already, and is not overwritten")
-        code = _answer(args, audit)
+        _check_files(args)
+        code = pages.verify(args, audit) if args.verify else _answer(args, audit)
         audit.written = True
         return code
     finally:
         audit.record()
 
 
+def _check_files(args: argparse.Namespace) -> None:
+    """Raise UsageError if a file exists that would be written at the end."""
+    for path in filter(None, (args.output, args.evidence_pack, args.reply)):
+        if os.path.lexists(path):
+            raise UsageError(f"{path}: exists already, and is not overwritten")
+
+
 def _answer(args: argparse.Namespace, audit: Audit) -> int:
     from ctrecorder.inquiry import ask, typed, verdicts
+    from ctrecorder.inquiry.question import DEFAULT_TOLERANCE_SECONDS
 
-    asking = _asking(args)
+    now = time.time_ns()
     questions = typed.questions(
         args.words,
-        asking.now,
+        now,
         zone="UTC" if args.utc else args.zone or "",
         remote=args.to,
         protocols=args.protocol,
-        tolerance=args.tolerance,
+        tolerance=DEFAULT_TOLERANCE_SECONDS if args.tolerance is None else args.tolerance,
     )
-    answers = ask.answer_all(questions, asking, wait=args.wait)
+    answers = ask.answer_all(questions, _asking(args, now), wait=args.wait)
     audit.verdict = ", ".join(dict.fromkeys(one.judged.word.value for one in answers))
     audit.proved = all(one.judged.proved for one in answers)
     audit.rows = sum(one.connections for one in answers)
-    _write(args, _as_text(args, answers))
-    _report(args, answers)
-    return verdicts.code_of_letter([one.code for one in answers])
+    if args.evidence_pack:
+        pages.write_pack(args, answers)
+    pages.write(args, _as_text(args, answers))
+    pages.report(args, answers)
+    codes = [one.code for one in answers]
+    return verdicts.code_of_letter([*codes, *pages.hold(args, answers)])
 
 
-def _asking(args: argparse.Namespace) -> Asking:
+def _asking(args: argparse.Namespace, now: int) -> Asking:
     from ctrecorder.inquiry.ask import Asking
     from ctrecorder.service.login import login_user
 
     return Asking(
         tuple(args.archive or common.archive("ctwho")),
-        time.time_ns(),
+        now,
         login_user().name,
         args.case or "",
         args.reason or "",
         args.trust_clock,
+        _names(args, now) if args.names else None,
     )
+
+
+def _names(args: argparse.Namespace, now: int) -> Callable[[int, int, Collection[str]], Directory]:
+    """What reads the names of customers, once the inside hosts are known."""
+
+    def read(since: int, until: int, addresses: Collection[str]) -> Directory:
+        from ctrecorder.names import reader
+
+        zone = "UTC" if args.utc else args.zone or ""
+        return reader.read(
+            args.names, now, zone=zone, since=since, until=until, addresses=addresses
+        )
+
+    return read
 
 
 def _as_text(args: argparse.Namespace, answers: Sequence[Answered]) -> str:
     """The answers in the format that was chosen."""
     if args.format == "json":
-        from ctrecorder.inquiry.twin import twin
-
-        found = [twin(one, connections=args.connections) for one in answers]
-        return "".join(f"{json.dumps(one)}\n" for one in found)
+        return "".join(f"{json.dumps(one)}\n" for one in pages.twins(args, answers))
+    if args.format == "html":
+        return pages.html(args, answers)
     if args.format == "csv":
         from ctrecorder.inquiry import table
 
@@ -193,33 +253,6 @@ def _as_text(args: argparse.Namespace, answers: Sequence[Answered]) -> str:
     return "\n".join(
         screen.text(one, utc=args.utc, connections=args.connections) for one in answers
     )
-
-
-def _write(args: argparse.Namespace, text: str) -> None:
-    data = text.encode("utf-8", "backslashreplace")
-    if not args.output:
-        common.write_out(data)
-        return
-    from ctrecorder.inquiry import output
-
-    output.write_new(args.output, data)
-
-
-def _report(args: argparse.Namespace, answers: Sequence[Answered]) -> None:
-    """Report on stderr what could not be read, once each."""
-    from ctrecorder.query.verdict import Completeness
-
-    lines: dict[str, None] = {}
-    for found in (one.answer for one in answers if one.answer is not None):
-        for path, instead in found.copies:
-            lines[f"{path}: a copy of {instead}, which is read instead"] = None
-        lines |= dict.fromkeys(map(str, [*found.failed, *found.findings]))
-        if found.verdict.completeness is Completeness.VERSION_1_0:
-            lines[_VERSION_1_0] = None
-        if args.verbose:
-            lines[str(found.stats)] = None
-    for line in lines:
-        common.report("ctwho", line)
 
 
 def _with_times(words: Sequence[str]) -> list[str]:

@@ -2,7 +2,10 @@
 
 # What other packages may use: module.name.
 SHOWN = (
+    "flowkey.KEY",
     "flowkey.digits",
+    "flowkey.hashes",
+    "lookalikes.has_id",
     "open_flows.Memory",
     "pairing.Pairer",
     "parts.DESTROY",

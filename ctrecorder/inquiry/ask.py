@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from ctrecorder import times
 from ctrecorder.archive import retention
 from ctrecorder.archive.retention import Receipt
 from ctrecorder.errors import ArchiveError, ExitCode, NoSegmentsError
 from ctrecorder.folder import Folder
-from ctrecorder.inquiry.persons import Person, persons_of
-from ctrecorder.inquiry.question import Question
+from ctrecorder.inquiry.persons import Person, count_of, named, persons_of, shares_address
+from ctrecorder.inquiry.question import LISTENING, Question
 from ctrecorder.inquiry.verdicts import Judged, Proof, Word, judge
-from ctrecorder.query import who
-from ctrecorder.query.clock import clock_error_ns
+from ctrecorder.names.directory import Directory
+from ctrecorder.query import many, who
 from ctrecorder.query.coverage import NOT_RECORDED, NOT_RECORDING, Hole, Scope
 from ctrecorder.query.open import ScanStats
 from ctrecorder.query.verdict import Completeness, Verdict
@@ -34,6 +34,7 @@ class Asking:
 
     `archive`: the segments and folders.  `now`: ns UTC.  `login`: of the user.
     `trust_clock`: the clock of a recorder counts as right although its kernel was never told so.
+    `names`: reads who held inside addresses, from a time to a time (ns); None: nobody is asked.
     """
 
     archive: tuple[str, ...]
@@ -42,6 +43,7 @@ class Asking:
     case: str = ""
     reason: str = ""
     trust_clock: bool = False
+    names: Callable[[int, int, Collection[str]], Directory] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Answered:
 
     `asked`: with the span that was searched.  `answer`: None if it could not be asked.
     `receipts`: of deleted segments of that time.
+    `unread`: what could not be read of the names of customers, a line each.
     """
 
     question: Question
@@ -59,12 +62,19 @@ class Answered:
     judged: Judged
     persons: tuple[Person, ...] = ()
     receipts: tuple[Receipt, ...] = ()
+    unread: tuple[str, ...] = ()
 
     @property
     def code(self) -> ExitCode:
         """The exit code for it."""
         failed = self.answer is not None and self.answer.failed
         return ExitCode.FAILED if failed else self.judged.code
+
+    @property
+    def shares_address(self) -> bool:
+        """If the persons are all that used the address, and nothing tells them apart."""
+        flows = [flow for person in self.persons for flow in person.flows]
+        return self.answer is not None and shares_address(self.question, flows)
 
     @property
     def connections(self) -> int:
@@ -114,29 +124,36 @@ def _ask(questions: Sequence[Question], asking: Asking, now: int | None = None) 
     try:
         answers = _engine(list(asking.archive), queries, now)
     except NoSegmentsError:
-        if not all(_receipts(asking.archive, each) for each in queries) or not queries:
+        if not all(_receipts(asking.archive, each) for each in queries):
             raise
         answers = [_nothing_left(each) for each in queries]
-    again = [at for at, one in enumerate(answers) if one.added_ns < clock_error_ns(one.clocks)]
-    for at in again:  # an engine that does not add it by itself
-        error = clock_error_ns(answers[at].clocks)
-        (answers[at],) = _engine(list(asking.archive), [queries[at].widened(error)], now)
-        answers[at].added_ns = error
+    asked = [query.widened(answer.added_ns) for query, answer in zip(queries, answers, strict=True)]
+    persons = [persons_of(*each) for each in zip(questions, answers, asked, strict=True)]
+    unread: tuple[str, ...] = ()
+    if asking.names is not None and any(persons):
+        addresses = {one.address for each in persons for one in each}
+        span = min(one.since for one in asked), max(one.until for one in asked)
+        names = asking.names(*span, addresses)
+        persons = [named(each, names, one) for each, one in zip(persons, asked, strict=True)]
+        unread = names.problems
     return [
-        _judged(question, asking, query.widened(answer.added_ns), answer)
-        for question, query, answer in zip(questions, queries, answers, strict=True)
+        replace(_judged(question, asking, query, answer, found), unread=unread)
+        for question, query, answer, found in zip(questions, asked, answers, persons, strict=True)
     ]
 
 
 def _engine(paths: list[str], queries: list[who.WhoQuery], now: int) -> list[who.Answer]:
     """What the archive says to each of `queries`: the only place that asks it."""
-    return [who.answer(paths, each, now) for each in queries]
+    return many.answer_many(paths, queries, now) if queries else []
 
 
 def _judged(
-    question: Question, asking: Asking, asked: who.WhoQuery, answer: who.Answer
+    question: Question,
+    asking: Asking,
+    asked: who.WhoQuery,
+    answer: who.Answer,
+    persons: tuple[Person, ...],
 ) -> Answered:
-    persons = persons_of(question, answer, asked)
     receipts = () if answer.verdict.proved else _receipts(asking.archive, asked)
     proof = Proof(
         complete=answer.verdict.proved,
@@ -144,9 +161,9 @@ def _judged(
         recorded=answer.recorded,
         not_running=all(hole.reason in _NOTHING for hole in answer.verdict.holes),
         expired=bool(receipts),
-        doubts=tuple(_doubts(question, asking, answer)),
+        doubts=(*_doubts(question, asking, answer), *_listening(question, persons)),
     )
-    judged = judge(len(persons), proof)
+    judged = judge(count_of(persons), proof)
     return Answered(question, asking, asked, answer, judged, persons, receipts)
 
 
@@ -162,6 +179,13 @@ def _doubts(question: Question, asking: Asking, answer: who.Answer) -> Iterator[
     if answer.verdict.completeness is not Completeness.VERSION_1_0:
         for host in sorted(answer.hosts - {clock.host for clock in answer.clocks}):
             yield f"the state of the clock of {host or 'the router'} was not recorded"
+
+
+def _listening(question: Question, persons: Sequence[Person]) -> Iterator[str]:
+    flows = [flow for person in persons for flow in person.flows]
+    if question.role == LISTENING and shares_address(question, flows):
+        port = question.target.port
+        yield f"port {port} is a listening port, and nobody is known to have had it outside"
 
 
 def _receipts(archive: Sequence[str], asked: who.WhoQuery) -> tuple[Receipt, ...]:

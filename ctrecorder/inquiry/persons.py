@@ -10,7 +10,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ctrecorder.columns import Source
-from ctrecorder.inquiry.question import Question
+from ctrecorder.inquiry.question import LISTENING, SERVICE, Question
+from ctrecorder.names.directory import Directory
+from ctrecorder.names.directory import Holder as Holding
 from ctrecorder.query import who
 from ctrecorder.render import who as render_who
 from ctrecorder.render.who import Holder
@@ -23,6 +25,7 @@ class Person(NamedTuple):
     `only_by_tolerance`: each of them had ended before the time, or began after it.
     `start`, `end`: of all, ns UTC, and the source of each; 0 and UNKNOWN if one of them is not
     known.
+    `customers`: who held the inside address then; None: nobody was asked.
     """
 
     address: str
@@ -34,6 +37,7 @@ class Person(NamedTuple):
     start_source: int
     end: int
     end_source: int
+    customers: tuple[Holding, ...] | None = None
 
     @property
     def translated(self) -> bool:
@@ -58,7 +62,11 @@ def persons_of(question: Question, answer: who.Answer, asked: who.WhoQuery) -> t
 
 
 def flows_of(question: Question, answer: who.Answer, asked: who.WhoQuery) -> list[Holder]:
-    """The connections of an answer, by start; of ICMP those with the id that the question names."""
+    """The connections of an answer, by start.
+
+    Of ICMP those with the id that the question names.  Of a service those that called it.  A
+    listening port that nobody called outside is that of an inside host: then those of all.
+    """
     found: Iterable[Holder] = [
         one
         for router, table in zip(answer.routers, answer.tables, strict=True)
@@ -66,9 +74,52 @@ def flows_of(question: Question, answer: who.Answer, asked: who.WhoQuery) -> lis
     ]
     if len(answer.hosts) > 1:
         found = render_who.joined(found)
-    wanted = question.target.port if question.asks_icmp else None
-    kept = [flow for flow in found if wanted is None or flow.public.port == wanted]
-    return sorted(kept, key=lambda flow: flow.start or flow.end)
+    wanted = question.target.port
+    if question.asks_icmp and wanted is not None:
+        found = [flow for flow in found if flow.public.port == wanted]
+    if question.role == SERVICE:
+        found = [flow for flow in found if flow.inbound]
+    found = list(found)
+    if question.role == LISTENING:
+        found = [flow for flow in found if _is_listening(flow, question)] or found
+    return sorted(found, key=lambda flow: flow.start or flow.end)
+
+
+def shares_address(question: Question, flows: Iterable[Holder]) -> bool:
+    """If `flows` are those of all hosts that used the address, because no port and no remote end
+    tells them apart.
+    """
+    if question.remote is not None:
+        return False
+    if question.role == LISTENING:
+        return not any(_is_listening(flow, question) for flow in flows)
+    return question.target.port is None
+
+
+def _is_listening(flow: Holder, question: Question) -> bool:
+    """If a remote host called the listening port: then it is mapped to the inside host."""
+    return flow.inbound and flow.public.port == question.target.port
+
+
+def named(persons: Iterable[Person], names: Directory, asked: who.WhoQuery) -> tuple[Person, ...]:
+    """The persons with the customers that held their inside address while they had connections in
+    the asked span.  Raises CtrecorderError: that cannot be told.
+    """
+    return tuple(_named(person, names, asked) for person in persons)
+
+
+def _named(person: Person, names: Directory, asked: who.WhoQuery) -> Person:
+    exact = (Source.KERNEL, Source.RECEIPT)
+    begin = max(asked.since, person.start) if person.start_source in exact else asked.since
+    is_ended = person.end_source != Source.UNKNOWN
+    end = min(asked.until, person.end + 1) if is_ended else asked.until
+    found = names.holders(person.address, begin, max(end, begin + 1), person.zone, person.mark)
+    return person._replace(customers=found)
+
+
+def count_of(persons: Iterable[Person]) -> int:
+    """How many people the persons can be: an inside host that two customers had is two."""
+    return sum(max(1, len({one.name for one in person.customers or ()})) for person in persons)
 
 
 def is_only_by_tolerance(flow: Holder, begin: int, end: int) -> bool:

@@ -17,7 +17,7 @@ from ctrecorder.query import who
 
 DEFAULT_TOLERANCE_SECONDS = 1.0
 MAX_TOLERANCE_SECONDS = 7 * 86_400.0  # no clock is wrong by more than a week
-SOURCE, NO_PORT = "source", "none"
+SOURCE, SERVICE, LISTENING, NO_PORT = "source", "service", "listening", "none"
 _ICMP = frozenset((uapi.IPPROTO_ICMP, uapi.IPPROTO_ICMPV6))
 _MAX_PORT = 65_535
 
@@ -49,6 +49,27 @@ class Window(NamedTuple):
     readings: int = 1
 
 
+class LetterFacts(NamedTuple):
+    """A letter: `file`: its name; `reference`: the sender's number; `form`: "ACNS 2.1 XML"."""
+
+    file: str
+    sha256: str
+    message_id: str
+    sender: str
+    reference: str
+    form: str
+
+
+class ReadFrom(NamedTuple):
+    """The place of a field in a letter: `text`: the very bytes, shown as text."""
+
+    field: str
+    file: str
+    part: str
+    line: int
+    text: str
+
+
 @dataclass(frozen=True)
 class Question:
     """Who held `target` in `window`?
@@ -57,6 +78,8 @@ class Question:
     `protocols`: numbers; empty: any.  `remote`: the other end; None: any.
     `tolerance`: what the clock of who wrote the time may be off by, seconds.
     `why_not`: why it cannot be asked; "": it can.
+    `letter`, `sighting`, `read_from`: the letter that asks, the number of the sighting in it, from
+    1, and the places of the fields.
     """
 
     target: Target
@@ -66,6 +89,9 @@ class Question:
     remote: Target | None = None
     tolerance: float = DEFAULT_TOLERANCE_SECONDS
     why_not: str = ""
+    letter: LetterFacts | None = None
+    sighting: int = 0
+    read_from: tuple[ReadFrom, ...] = ()
 
     @property
     def asks_icmp(self) -> bool:
@@ -73,8 +99,12 @@ class Question:
         return bool(self.protocols) and self.protocols <= _ICMP
 
     def query(self) -> who.WhoQuery:
-        """What is asked of the archive.  An id of ICMP is not: see `persons.flows_of`."""
-        target = self.target._replace(port=None) if self.asks_icmp else self.target
+        """What is asked of the archive.
+
+        An id of ICMP and a listening port are not asked: see `persons.flows_of`.
+        """
+        is_asked = not self.asks_icmp and self.role != LISTENING
+        target = self.target if is_asked else self.target._replace(port=None)
         query = who.WhoQuery(
             who.parse_end(str(target)),
             self.window.begin,
@@ -136,6 +166,12 @@ def parse_target(text: str) -> Target:
     if not is_port or not 0 < int(tail) <= _MAX_PORT:
         raise UsageError(f"no port '{tail}' in '{text}': write a number from 1 to 65535")
     return Target(before, int(tail))
+
+
+def target_of(address: str, port: int | None) -> Target | None:
+    """The target with an address that stands alone; None: it is no address."""
+    known = _address(address)
+    return None if known is None else Target(known, port)
 
 
 def _address(text: str) -> str | None:

@@ -10,12 +10,13 @@ from datetime import UTC, tzinfo
 
 from ctrecorder.inquiry.ask import Answered
 from ctrecorder.inquiry.persons import Person
-from ctrecorder.inquiry.question import NO_PORT, Question, protocols_text
+from ctrecorder.inquiry.question import NO_PORT, Question, ReadFrom, protocols_text
 from ctrecorder.inquiry.shown import seconds, stamp, stamper, zone_of
 from ctrecorder.inquiry.verdicts import Word
 from ctrecorder.query.clock import ClockState
 from ctrecorder.query.coverage import Hole
 from ctrecorder.query.verdict import Completeness
+from ctrecorder.query.who import WhoQuery
 from ctrecorder.render import holes
 from ctrecorder.render import who as render_who
 from ctrecorder.terminal import count, printable
@@ -25,6 +26,8 @@ _LABEL_COLUMNS = 12
 # More inside ports than these are only counted.
 _MAX_PORTS = 4
 _MAX_ROUTERS = 8
+# More hosts that shared the address are only counted: any of them is as likely as the others.
+_MAX_SHARED = 10
 # Of a question that was read in a letter's form; a typed one needs no words.
 _ZONES = {
     "given": "as written",
@@ -42,11 +45,13 @@ def text(answered: Answered, *, utc: bool = False, connections: bool = False) ->
     Times are in the zone of the question, or in UTC if `utc`.
     """
     zone = UTC if utc else zone_of(answered.question.window.zone)
+    persons = answered.persons
     lines = [
-        *_wrapped(_headline(answered), "", "  "),
-        *(_wrapped(f"because {answered.judged.why}", "  ", "  ") if answered.judged.why else ()),
+        *wrapped(_headline(answered), "", "  "),
+        *(wrapped(f"because {answered.judged.why}", "  ", "  ") if answered.judged.why else ()),
     ]
-    for person in answered.persons:
+    is_listed = connections or not answered.shares_address or len(persons) <= _MAX_SHARED
+    for person in persons if is_listed else ():
         lines += _person(person, answered, zone, connections=connections)
     lines += ["", *_rows(answered, zone)]
     return "".join(f"{printable(line)}\n" for line in lines)
@@ -56,7 +61,10 @@ def _headline(answered: Answered) -> str:
     """The verdict, and whom it names."""
     word, persons = answered.judged.word, answered.persons
     if len(persons) == 1:
-        return f"{word.value}: {_host(persons[0])}"
+        customers = {one.name for one in persons[0].customers or ()}
+        more = f", {count(len(customers), 'customer')}" if len(customers) > 1 else ""
+        name = f", customer {customers.pop()}" if len(customers) == 1 else more
+        return f"{word.value}: {_host(persons[0])}{name}"
     if persons:
         return f"{word.value}: {len(persons):,} inside hosts"
     return f"{word.value}: no inside host held it" if word is Word.NOBODY else word.value
@@ -79,33 +87,72 @@ def _person(
     if not person.translated:
         held += ", not translated: it has this address itself"
     yield ""
-    yield from _wrapped(held, "", "  ")
+    yield from wrapped(held, "", "  ")
     if person.only_by_tolerance:
         yield "  only by the tolerance: it ended before the time, or began after it"
     yield f"  {render_who.began(person.start, person.start_source, stamps)}"
     yield f"  {render_who.ended(person.end, person.end_source, stamps)}"
+    yield from _customers(person, stamps)
     if connections:
         named = answered.answer is not None and len(answered.answer.hosts) > 1
         for flow in person.flows:
             yield from (f"    {line}" for line in render_who.lines(flow, stamps, named=named))
 
 
+def _customers(person: Person, stamps: Callable[[int], str]) -> Iterator[str]:
+    """Who held the inside address then."""
+    if person.customers is None:
+        return
+    if not person.customers:
+        yield "  the host is known, the customer is not"
+    for one in person.customers:
+        begun = "" if one.since is None else f" from {stamps(one.since)}"
+        ended = "" if one.until is None else f" to {stamps(one.until)}"
+        yield from wrapped(f"customer {one.name}{begun}{ended} ({one.source})", "  ", "    ")
+
+
 def _rows(answered: Answered, zone: tzinfo | None) -> Iterator[str]:
     """The question as it was understood, and what the answer rests on."""
     question, asking = answered.question, answered.asking
-    yield from _row("question", _asked(question))
-    yield from _row("time", _written(question))
-    if answered.asked is not None:
-        since, until = answered.asked.since, answered.asked.until
-        spans = dict.fromkeys(_span(stamp(since, one), stamp(until, one)) for one in (zone, UTC))
-        for number, span in enumerate(spans):
-            yield from _row("" if number else "searched", span)
-    error = 0.0 if answered.answer is None else answered.answer.added_ns / 1e9
-    yield from _row("tolerance", f"{seconds(question.tolerance)}, our clock {seconds(error)}")
+    if answered.shares_address:
+        yield from row("shared by", _shared(len(answered.persons)))
+    yield from question_rows(question, answered.asked, zone)
+    if answered.answer is not None:
+        error = answered.answer.added_ns / 1e9
+        yield from row("tolerance", f"{seconds(question.tolerance)}, our clock {seconds(error)}")
     yield from _log(answered, stamper(zone))
     who = f"{stamp(asking.now, zone)} by {asking.login}"
     who += f", case {asking.case}" if asking.case else ""
-    yield from _row("asked", who + (f": {asking.reason}" if asking.reason else ""))
+    yield from row("asked", who + (f": {asking.reason}" if asking.reason else ""))
+
+
+def _shared(persons: int) -> str:
+    return (
+        f"{count(persons, 'inside host')}: without the source port, nothing tells them apart; ask "
+        "for it (RFC 6302)"
+    )
+
+
+def question_rows(question: Question, asked: WhoQuery | None, zone: tzinfo | None) -> Iterator[str]:
+    """The question as it was understood, and the bytes that it was read from.
+
+    `asked`: with the span that is searched.
+    """
+    yield from row("question", _asked(question))
+    yield from row("time", _written(question))
+    if asked is not None:
+        since, until = asked.since, asked.until
+        spans = dict.fromkeys(_span(stamp(since, one), stamp(until, one)) for one in (zone, UTC))
+        for number, span in enumerate(spans):
+            yield from row("" if number else "searched", span)
+    for number, one in enumerate(question.read_from):
+        yield from row("" if number else "read from", place_text(one))
+
+
+def place_text(one: ReadFrom) -> str:
+    """ "address: part 1, line 2: 192.0.2.1"."""
+    part = f"part {one.part}, " if one.part else ""
+    return f"{one.field}: {part}line {one.line}: {one.text}"
 
 
 def _span(since: str, until: str) -> str:
@@ -128,6 +175,8 @@ def _written(question: Question) -> str:
     window = question.window
     zone = f"{window.zone}, " if window.zone else ""
     ways = f"; one of {window.readings} readings" if window.readings > 1 else ""
+    if not window.text:
+        return "not known"
     return f"{window.text} ({zone}{_ZONES.get(window.basis, window.basis)}){ways}"
 
 
@@ -145,13 +194,13 @@ def _log(answered: Answered, stamps: Callable[[int], str]) -> Iterator[str]:
     }[verdict.completeness]
     if verdict.until is not None:
         proof += f": recorded until {stamps(verdict.until)}; ask again, or use --wait"
-    yield from _row("log", f"{archive}: {proof}")
+    yield from row("log", f"{archive}: {proof}")
     for hole in verdict.accepted:
-        yield from _row("", f"accepted: {holes.describe(hole, stamp=stamps)}")
+        yield from row("", f"accepted: {holes.describe(hole, stamp=stamps)}")
     for hole in verdict.holes:
-        yield from _row("", _hole(hole, answered, stamps))
+        yield from row("", _hole(hole, answered, stamps))
     for receipt in answered.receipts[-1:]:
-        yield from _row(
+        yield from row(
             "receipt",
             f"{receipt.name}, {_span(stamps(receipt.since), stamps(receipt.until))}, deleted "
             f"{stamps(receipt.deleted)} ({receipt.reason}), one of "
@@ -159,9 +208,9 @@ def _log(answered: Answered, stamps: Callable[[int], str]) -> Iterator[str]:
         )
     if hosts:
         more = f" and {len(hosts) - _MAX_ROUTERS:,} more" if len(hosts) > _MAX_ROUTERS else ""
-        yield from _row("router", ", ".join(hosts[:_MAX_ROUTERS]) + more)
+        yield from row("router", ", ".join(hosts[:_MAX_ROUTERS]) + more)
     for clock in answer.clocks:
-        yield from _row("clock", _clock(clock, answered))
+        yield from row("clock", _clock(clock, answered))
 
 
 def _hole(hole: Hole, answered: Answered, stamps: Callable[[int], str]) -> str:
@@ -183,11 +232,12 @@ def _clock(clock: ClockState, answered: Answered) -> str:
     return f"{of}not synchronised: each time can be wrong by any amount"
 
 
-def _row(label: str, value: str) -> Iterator[str]:
-    yield from _wrapped(value, f"{label:<{_LABEL_COLUMNS}}", " " * _LABEL_COLUMNS)
+def row(label: str, value: str) -> Iterator[str]:
+    """A value with its label, wrapped."""
+    yield from wrapped(value, f"{label:<{_LABEL_COLUMNS}}", " " * _LABEL_COLUMNS)
 
 
-def _wrapped(line: str, first: str, rest: str) -> list[str]:
+def wrapped(line: str, first: str, rest: str) -> list[str]:
     """`line` on lines of COLUMNS characters, without its control characters."""
     return textwrap.wrap(
         printable(line),

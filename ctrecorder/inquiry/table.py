@@ -10,9 +10,10 @@ from ctrecorder.inquiry.ask import Answered
 from ctrecorder.inquiry.persons import Person
 from ctrecorder.inquiry.question import protocols_text
 from ctrecorder.render.who import rfc3339
+from ctrecorder.terminal import printable
 
 # A cell that begins with one of these is a formula to a spreadsheet.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@")
 QUESTION = (
     "address",
     "port",
@@ -30,6 +31,7 @@ ANSWER = (
     "why",
     "complete",
     "persons",
+    "customers",
     "connections",
     "start",
     "end",
@@ -40,7 +42,7 @@ ANSWER = (
 
 def text(answers: Iterable[Answered]) -> str:
     """The questions with their answers, after a line of names."""
-    return lines([(*QUESTION, *ANSWER), *((*_question(one), *answer(one)) for one in answers)])
+    return lines([(*QUESTION, *ANSWER), *((*question(one), *answer(one)) for one in answers)])
 
 
 def lines(rows: Iterable[Sequence[str]]) -> str:
@@ -51,22 +53,26 @@ def lines(rows: Iterable[Sequence[str]]) -> str:
 
 
 def safe(cell: str) -> str:
-    """`cell`, with an apostrophe before what a spreadsheet would compute."""
-    return f"'{cell}" if cell.lstrip(" ").startswith(_FORMULA) or cell[:1] in _FORMULA else cell
+    """`cell` without control characters, and with an apostrophe before what a spreadsheet would
+    compute.
+    """
+    is_formula = cell.lstrip().startswith(_FORMULA) or cell[:1].isspace()
+    return ("'" if is_formula else "") + printable(cell)
 
 
-def _question(one: Answered) -> tuple[str, ...]:
-    question = one.question
-    remote = question.remote
+def question(one: Answered) -> tuple[str, ...]:
+    """The cells of QUESTION."""
+    asked = one.question
+    remote = asked.remote
     return (
-        question.target.address,
-        _number(question.target.port),
-        question.role,
-        protocols_text(question.protocols),
+        asked.target.address,
+        _number(asked.target.port),
+        asked.role,
+        protocols_text(asked.protocols),
         remote.address if remote else "",
         _number(remote.port if remote else None),
-        question.window.text,
-        question.window.zone,
+        asked.window.text,
+        asked.window.zone,
     )
 
 
@@ -85,12 +91,17 @@ def answer(one: Answered) -> tuple[str, ...]:
         one.judged.why,
         "yes" if complete else "no",
         "|".join(map(_host, persons)),
+        "|".join(_customers(person) for person in persons),
         "|".join(str(len(person.flows)) for person in persons),
         "|".join(rfc3339(person.start) if person.start else "" for person in persons),
         "|".join(rfc3339(person.end) if person.end else "" for person in persons),
         "|".join("yes" if person.only_by_tolerance else "no" for person in persons),
         one.asking.case,
     )
+
+
+def _customers(person: Person) -> str:
+    return " or ".join(dict.fromkeys(one.name for one in person.customers or ()))
 
 
 def _host(person: Person) -> str:

@@ -5,13 +5,15 @@ The HTML page is made from it, so nothing that an answer says is in any other pl
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from ctrecorder import __version__, labels
+from ctrecorder.archive.segments_read import SegmentRead
 from ctrecorder.columns import Source
 from ctrecorder.inquiry.ask import Answered, Asking
 from ctrecorder.inquiry.persons import Person
-from ctrecorder.inquiry.question import Question, Target, protocols_text
+from ctrecorder.inquiry.question import LetterFacts, Question, Target, protocols_text
 from ctrecorder.query import who
 from ctrecorder.query.clock import ClockState
 from ctrecorder.query.verdict import Completeness
@@ -29,7 +31,7 @@ def twin(answered: Answered, *, connections: bool = False) -> dict[str, Any]:
         **_coverage(answered.answer),
         "persons": [_person(person, answered.answer, connections) for person in answered.persons],
     }
-    if answered.question.target.port is None and answered.question.remote is None:
+    if answered.shares_address:
         facts["shared_by"] = len(answered.persons)
     clocks = [] if answered.answer is None else answered.answer.clocks
     facts["clock"] = [_clock(one, answered.asking) for one in clocks]
@@ -37,8 +39,29 @@ def twin(answered: Answered, *, connections: bool = False) -> dict[str, Any]:
     return facts
 
 
+def letter_json(letter: LetterFacts) -> dict[str, str]:
+    """The facts of a letter that are known."""
+    return {name: value for name, value in letter._asdict().items() if value}
+
+
 def _question(answered: Answered) -> dict[str, Any]:
-    question, asking, asked = answered.question, answered.asking, answered.asked
+    question, asked = answered.question, answered.asked
+    facts = question_json(question, asked)
+    if answered.answer is not None:
+        facts["clock_error_seconds"] = answered.answer.added_ns / 1e9
+        facts["routers"] = sorted(answered.answer.hosts)
+    asking = answered.asking
+    return facts | {
+        "archive": list(asking.archive),
+        "asked": rfc3339(asking.now),
+        "asked_by": asking.login,
+        **_if_known("case", asking.case),
+        **_if_known("reason", asking.reason),
+    }
+
+
+def question_json(question: Question, asked: who.WhoQuery | None) -> dict[str, Any]:
+    """A question as it was understood.  `asked`: the span that is searched; None: none."""
     window = question.window
     facts: dict[str, Any] = {
         **_target(question.target, question),
@@ -48,21 +71,15 @@ def _question(answered: Answered) -> dict[str, Any]:
     }
     if asked is not None:
         facts |= {"since": rfc3339(asked.since), "until": rfc3339(asked.until)}
-    facts["tolerance_seconds"] = question.tolerance
-    if answered.answer is not None:
-        facts["clock_error_seconds"] = answered.answer.added_ns / 1e9
     facts |= {
+        "tolerance_seconds": question.tolerance,
         "written": window.text,
         "zone": window.zone,
         "basis": window.basis,
         "readings": window.readings,
-        "archive": list(asking.archive),
-        "routers": [] if answered.answer is None else sorted(answered.answer.hosts),
-        "asked": rfc3339(asking.now),
-        "asked_by": asking.login,
-        **_if_known("case", asking.case),
-        **_if_known("reason", asking.reason),
     }
+    if question.read_from:
+        facts["read_from"] = [one._asdict() for one in question.read_from]
     return facts
 
 
@@ -109,6 +126,16 @@ def _person(person: Person, answer: who.Answer | None, connections: bool) -> dic
         facts[name] = rfc3339(ns) if source != Source.UNKNOWN else None
         facts[f"{name}_source"] = labels.SOURCES.get(source, str(source))
     facts["only_by_tolerance"] = person.only_by_tolerance
+    if person.customers is not None:
+        facts["customers"] = [
+            {
+                "name": one.name,
+                **({} if one.since is None else {"from": rfc3339(one.since)}),
+                **({} if one.until is None else {"until": rfc3339(one.until)}),
+                "source": one.source,
+            }
+            for one in person.customers
+        ]
     if connections and answer is not None:
         named = len(answer.hosts) > 1
         facts["flows"] = [render_who.as_json(flow, named=named) for flow in person.flows]
@@ -124,9 +151,14 @@ def _clock(clock: ClockState, asking: Asking) -> dict[str, Any]:
     return facts | {"trusted": True} if asking.trust_clock and not clock.synchronised else facts
 
 
+def _segment(one: SegmentRead) -> dict[str, Any]:
+    names = ("host", "chain", "sequence", "hash", "sealed", "imported")
+    return {"file": os.path.basename(one.path), **{name: getattr(one, name) for name in names}}
+
+
 def _evidence(answered: Answered) -> dict[str, Any]:
     segments = () if answered.answer is None else answered.answer.segments
-    facts: dict[str, Any] = {"segments": [one._asdict() for one in segments]}
+    facts: dict[str, Any] = {"segments": [_segment(one) for one in segments]}
     if answered.receipts:
         facts["receipts"] = [
             {
@@ -140,4 +172,7 @@ def _evidence(answered: Answered) -> dict[str, Any]:
             }
             for one in answered.receipts
         ]
-    return facts | {"version": f"ctrecorder {__version__}"}
+    facts["version"] = f"ctrecorder {__version__}"
+    if answered.question.letter is not None:
+        facts["letter"] = letter_json(answered.question.letter)
+    return facts

@@ -81,7 +81,7 @@ def judge(persons: int, proof: Proof) -> Judged:
     if proof.proved:
         return Judged(Word.NOBODY, "", True)
     word = _nobody(proof)
-    return Judged(word, _NOTHING if word is Word.NOT_RECORDED else _why(proof))
+    return Judged(word, _why(proof, nothing=word is Word.NOT_RECORDED))
 
 
 def _nobody(proof: Proof) -> Word:
@@ -97,9 +97,11 @@ def _nobody(proof: Proof) -> Word:
     return Word.NOBODY_KNOWN
 
 
-def _why(proof: Proof) -> str:
+def _why(proof: Proof, *, nothing: bool = False) -> str:
     reasons = list(proof.doubts)
-    if proof.not_yet:
+    if nothing:
+        reasons.append(_NOTHING)
+    elif proof.not_yet:
         reasons.append("that time is not recorded yet, or not on the disk")
     elif proof.expired:
         reasons.append("ctexpire deleted a part of that time, and left a receipt")

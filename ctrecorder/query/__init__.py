@@ -3,7 +3,6 @@
 # What other packages may use: module.name.
 SHOWN = (
     "clock.ClockState",
-    "clock.clock_error_ns",
     "connections.list_connections",
     "coverage.Hole",
     "coverage.NOT_RECORDED",
@@ -15,6 +14,7 @@ SHOWN = (
     "evidence.live_states",
     "listing.shown_in_listing",
     "listing.verdict_of_listing",
+    "many.answer_many",
     "open.Archive",
     "open.ScanStats",
     "open.open_archive",
@@ -24,7 +24,6 @@ SHOWN = (
     "verdict.Verdict",
     "who.Answer",
     "who.WhoQuery",
-    "who.answer",
     "who.parse_end",
     "who.roles",
 )

@@ -3,12 +3,14 @@
 # What other packages may use: module.name.
 SHOWN = (
     "coverage.json_text",
+    "coverage.rfc3339",
     "coverage.text",
     "header.as_json",
     "header.classic",
     "header.text",
     "holes.as_json",
     "holes.describe",
+    "holes.reason",
     "holes.why",
     "renderer.Renderer",
     "timeline.Coverage",

@@ -37,18 +37,23 @@ def describe(
 
     `stamp`: a time as text, with its zone; None: as in a listing, in UTC if `utc`, else local.
     """
-    reason = REASONS.get(hole.reason, _WORDS.get(hole.reason, hole.reason))
+    words = reason(hole.reason)
     if hole.detail and hole.reason not in _KNOWN:
-        reason += f" ({hole.detail})"
+        words += f" ({hole.detail})"
     narrow = "".join(f", only {part}" for part in _narrow(hole))
     if hole.reason in _NOT_RECORDING:
-        return f"not recording {_span(hole, utc, stamp)}{narrow}: {reason}"
+        return f"not recording {_span(hole, utc, stamp)}{narrow}: {words}"
     if hole.reason in _UNCERTAIN:
-        return f"not proved {_span(hole, utc, stamp)}{narrow}: {reason}"
+        return f"not proved {_span(hole, utc, stamp)}{narrow}: {words}"
     lost = "events lost"
     if hole.lost is not None:
         lost = f"{'at least ' if hole.at_least else ''}{count(hole.lost, 'event')} lost"
-    return f"gap: {lost} {_span(hole, utc, stamp)}{narrow}: {reason}"
+    return f"gap: {lost} {_span(hole, utc, stamp)}{narrow}: {words}"
+
+
+def reason(name: str) -> str:
+    """The reason of a hole in words; a newer one is its name."""
+    return REASONS.get(name, _WORDS.get(name, name))
 
 
 def as_json(hole: CoverageHole, since: int, until: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ SHOWN = (
     "examine.SealCheck",
     "examine.imported",
     "examine.sealed_segment",
+    "ledgerfile.read_ledger",
     "live.LiveSeals",
     "locate.any_key",
     "locate.configured_state",

@@ -335,8 +335,32 @@ MUTANTS = (
         test="unit/query/test_verdict.py::test_zeros_behind_the_last_block_hide_nothing_before_them",
     ),
     Mutant(
+        "a clock that was not synchronised proves",
+        "inquiry/ask.py",
+        (("        if not clock.synchronised:", "        if False:"),),
+        test="unit/inquiry/test_ask.py::test_a_clock_that_can_be_off_by_any_amount_proves_nothing",
+    ),
+    Mutant(
+        "a time that can be read in two ways proves",
+        "inquiry/ask.py",
+        (("    if question.window.readings > 1:", "    if False:"),),
+        test="unit/inquiry/test_ask.py::test_a_time_that_can_be_read_in_two_ways_proves_nobody",
+    ),
+    Mutant(
+        "what the clock of the recorder was off by is not added",
+        "inquiry/question.py",
+        (("add_clock_error=True", "add_clock_error=False"),),
+        test="unit/inquiry/test_ask.py::test_what_the_clock_is_off_by_is_added",
+    ),
+    Mutant(
+        "a listening port is a source port",
+        "inquiry/question.py",
+        ((" and self.role != LISTENING", ""),),
+        test="unit/cases/test_letter.py::test_a_listening_port_is_never_a_source_port",
+    ),
+    Mutant(
         "a file that cannot be read is no hole",
-        "query/who.py",
+        "query/proved.py",
         (("    if failed:\n        detail", "    if False:\n        detail"),),
         test="unit/query/test_verdict.py::test_a_file_that_cannot_be_read",
     ),

@@ -22,6 +22,7 @@ from tests.support.booted import BOOT, CHECKOUT, SUITES, Builds, boot_sh
 MODULES = {
     "argcomplete": "python3-argcomplete",
     "capng": "python3-cap-ng",
+    "defusedxml": "python3-defusedxml",
     "numpy": "python3-numpy",
     "pyroute2": "python3-pyroute2",
     "qrcode": "python3-qrcode",

@@ -33,6 +33,7 @@ TARGETS = {
     "check-model": ("RUN", "CHECK"),
     "check-package": ("RUN", "CHECK", "BENCH", "BUILD"),
     "check-other": ("OTHER",),
+    "check-browser": ("RUN", "CHECK", "BROWSER"),
     "bench": ("RUN", "BENCH"),
     "deb": ("BUILD",),
 }

@@ -656,3 +656,23 @@ def test_listing_does_not_load_what_it_does_not_need(recording: Recording) -> No
         "ctrecorder.record.recorder",
         "ctrecorder.kernel.decoder",
     } & set(done.stdout.split())
+
+
+def test_an_unknown_local_zone_is_refused(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The C library takes it for UTC: times would be read and printed wrong by hours."""
+    monkeypatch.setenv("TZ", "Europe/Berlni")
+    wanted = [
+        "ctlist: the variable TZ: unknown time zone 'Europe/Berlni': "
+        "did you mean Europe/Berlin or Europe/Dublin?"
+    ]
+    assert run("--since", "-2h", tmp_path) == (2, [], wanted)
+    assert "TZ" not in run("--utc", "--since", "-2h", tmp_path)[2][0]
+
+
+def test_a_time_with_several_readings_is_refused(tmp_path: Path, run: Run) -> None:
+    code, out, err = run("--since", "09/10/2026 10:00", tmp_path)
+    assert (code, out) == (2, [])
+    assert "2026-10-09T10:00:00Z" in err[0]
+    assert "2026-09-10T10:00:00Z" in err[0]

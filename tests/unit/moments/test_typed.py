@@ -58,6 +58,24 @@ def utc(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second:
         ("2026-10-25", utc(2026, 10, 24, 22), 25 * 3600 * S),
         ("2026-10-25 02:30", utc(2026, 10, 25, 0, 30), 3660 * S),
         ("2026-03-29", utc(2026, 3, 28, 23), 23 * 3600 * S),
+        # Days by name, with a time of day.  The 23rd is a Monday.
+        ("today 20:52", utc(2026, 11, 23, 19, 52), 60 * S),
+        ("yesterday 12:00", utc(2026, 11, 22, 11), 60 * S),
+        ("Yesterday at 12:00:30 PM", utc(2026, 11, 22, 11, 0, 30), S),
+        ("today 20:52 UTC", utc(2026, 11, 23, 20, 52), 60 * S),
+        ("monday", utc(2026, 11, 22, 23), 86400 * S),
+        ("tue 20:52", utc(2026, 11, 17, 19, 52), 60 * S),
+        ("Sunday 00:00", utc(2026, 11, 21, 23), 60 * S),
+        ("12:00 AM", utc(2026, 11, 22, 23), 60 * S),
+        ("12:00PM", utc(2026, 11, 23, 11), 60 * S),
+        # A month is of the calendar.
+        ("1 month ago", utc(2026, 10, 23, 16, 37, 17), 0),
+        ("-9months", utc(2026, 2, 23, 17, 37, 17), 0),
+        ("11 months 2 days 1 hour ago", utc(2025, 12, 21, 16, 37, 17), 0),
+        # The forms of letters and logs too.
+        ("Mon, 23 Nov 2026 18:17:30 -0500", utc(2026, 11, 23, 23, 17, 30), S),
+        ("23.11.2026 18:17", utc(2026, 11, 23, 17, 17), 60 * S),
+        ("Nov 23 18:17:30", utc(2026, 11, 23, 17, 17, 30), S),
     ],
 )
 def test_what_a_text_spans(text: str, begin: int, length: int) -> None:
@@ -102,6 +120,16 @@ def test_utc_instead_of_local_time() -> None:
         "9999-12-31",
         "-99999999w",
         "-" + "9" * 5000 + "h",
+        "-999999 months",
+        "2026-11-23 18:17-18:20",
+        "18:17-18:20",
+        "2026-03-29 02:30",
+        "13:00 PM",
+        "2026-11-23 18:17 Europe/Berlni",
+        "fri 25:00",
+        "Tuesday 2026-11-23",
+        "09/10/2026 10:00",
+        "2026-11-23 10:00 CST",
     ],
 )
 def test_what_is_no_time_is_one_line(text: str) -> None:
@@ -124,3 +152,34 @@ def test_what_is_printed_is_found_again(ns: int) -> None:
     for in_utc in (True, False):
         begin, end = parse_span(times.text(ns, utc=in_utc), NOW, utc=in_utc)
         assert begin <= ns < end
+
+
+def test_an_ambiguous_limit_names_its_readings() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_span("09/10/2026 10:00 UTC", NOW)
+    assert "2026-10-09T10:00:00Z (UTC) or 2026-09-10T10:00:00Z (UTC)" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("now", "wanted"),
+    [
+        (utc(2026, 3, 31, 10), utc(2026, 2, 28, 11)),  # 12:00 in summer and in winter
+        (utc(2024, 3, 31, 10), utc(2024, 2, 29, 11)),
+        (utc(2026, 4, 29, 0, 30), utc(2026, 3, 29, 1, 30)),  # 02:30 was skipped: an hour later
+        (utc(2026, 11, 25, 1, 30), utc(2026, 10, 25, 0, 30)),  # came twice: the first
+        (utc(2026, 1, 15, 10), utc(2025, 12, 15, 10)),
+    ],
+)
+def test_a_month_ago_is_the_same_time_of_day(now: int, wanted: int) -> None:
+    assert parse_span("1 month ago", now) == (wanted, wanted)
+
+
+@given(st.integers(0, 6), st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1)))
+def test_a_day_of_the_week_is_the_last_one_today_included(number: int, now: datetime) -> None:
+    name = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")[number]
+    moment = utc(now.year, now.month, now.day, now.hour, now.minute)
+    begin, end = parse_span(name, moment, utc=True)
+    day = datetime.fromtimestamp(begin // S, UTC)
+    assert day.weekday() == number
+    assert day.date() <= now.date() < (day + timedelta(days=7)).date()
+    assert end - begin == 86400 * S

@@ -4,6 +4,7 @@ that is the test's own.
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -133,6 +134,30 @@ def test_who_held_an_address_is_a_question_too(log: Path, tmp_path: Path) -> Non
     assert (entry["CTRECORDER_ROWS"], entry["CTRECORDER_CASE"]) == ("0", "4711")
     assert entry["CTRECORDER_VERDICT"] == "NOBODY KNOWN (not proved)"
     assert entry["CTRECORDER_COMPLETE"] == "no", "all rows were written, and they may not be all"
+
+
+@pytest.mark.slow
+def test_each_question_of_a_letter_has_an_entry(log: Path, tmp_path: Path) -> None:
+    """With the case, and the hash of the letter; what could not be asked too.  --dry-run asks
+    nothing.
+    """
+    letter = log.parent / "list.txt"  # tmp_path is hidden there
+    letter.write_text("192.0.2.1:40000 2024-10-04 12:00:01Z\n192.0.2.1:40001 2024-10-04 12:00:02\n")
+    digest = hashlib.sha256(letter.read_bytes()).hexdigest()
+    words = f"ctwho --letter {letter} --case 4711"
+    _, sent = ask(tmp_path, "on", f"{words} -d {log}", code=2)
+    entries = [fields(one) for one in sent.split("\n--")]
+    assert [one["CTRECORDER_VERDICT"] for one in entries] == [
+        "NOBODY KNOWN (not proved)",
+        "CANNOT BE ASKED",
+    ]
+    assert {one["CTRECORDER_LETTER"] for one in entries} == {digest}
+    assert {one["CTRECORDER_CASE"] for one in entries} == {"4711"}
+    assert "192.0.2.1:40000 '2024-10-04 12:00:01Z'" in entries[0]["CTRECORDER_QUERY"]
+    assert ask(tmp_path, "on", f"{words} --dry-run", code=2)[1] == ""
+    refused, sent = ask(tmp_path, "require-reason", f"{words} -d {log}", code=2)
+    assert refused.startswith("ctwho: a reason is required")
+    assert sent == ""
 
 
 @pytest.mark.slow

@@ -1,0 +1,233 @@
+"""The questions of a letter, and what its sightings have in common.
+
+Every sighting is asked, in each way to read its time.  Several sightings of one letter are
+compared: the inside hosts that fit all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
+
+from ctrecorder import labels
+from ctrecorder.envelopes.text import Field
+from ctrecorder.errors import ExitCode, UsageError
+from ctrecorder.inquiry.ask import Answered, Asking, answer_all
+from ctrecorder.inquiry.question import (
+    DEFAULT_TOLERANCE_SECONDS,
+    NO_PORT,
+    LetterFacts,
+    Question,
+    ReadFrom,
+    Target,
+    Window,
+    checked,
+    target_of,
+    windows,
+)
+from ctrecorder.inquiry.verdicts import code_of_letter
+from ctrecorder.letters.sighting import Letter, Sighting
+from ctrecorder.moments.moment import Moment
+
+# What a person who writes down a time may be off by.
+PROSE_TOLERANCE_SECONDS = 60.0
+# Questions that are answered together: enough to read each segment once, and few to keep.
+_TOGETHER = 1000
+_NO_WINDOW = Window(0, 0, "", "", "unknown")
+
+
+class Common(NamedTuple):
+    """The inside hosts (address, zone, mark) that fit `sightings` sightings of a letter.
+
+    `proved`: each of the answers is.
+    """
+
+    sightings: int
+    persons: tuple[tuple[str, int, int], ...]
+    proved: bool
+
+
+@dataclass(frozen=True)
+class LetterAnswered:
+    """A letter, and the answers to its questions."""
+
+    letter: Letter
+    answers: tuple[Answered, ...]
+
+    @property
+    def code(self) -> ExitCode:
+        """The exit code for it."""
+        if not self.answers:
+            return ExitCode.FAILED
+        return code_of_letter([one.code for one in self.answers])
+
+    @property
+    def common(self) -> Common | None:
+        """What fits all sightings; None: there are not two that can be compared."""
+        fitting: dict[int, set[tuple[str, int, int]]] = {}
+        for one in self.answers:
+            if one.persons or one.judged.proved:
+                found = fitting.setdefault(one.question.sighting, set())
+                found |= {(each.address, each.zone, each.mark) for each in one.persons}
+        if len(fitting) < 2:
+            return None
+        proved = all(one.judged.proved for one in self.answers)
+        persons = tuple(sorted(set.intersection(*fitting.values())))
+        return Common(len(fitting), persons, proved)
+
+
+def facts_of(letter: Letter) -> LetterFacts:
+    """What names a letter."""
+    return LetterFacts(
+        letter.file,
+        letter.sha256,
+        letter.message_id,
+        letter.sender,
+        letter.reference,
+        letter.form,
+    )
+
+
+def answer_letters(
+    letters: Iterable[Letter], asking: Asking, tolerance: float | None, *, wait: bool
+) -> Iterator[LetterAnswered]:
+    """The letters with their answers, in order; many are asked together.
+
+    `tolerance`: seconds; None: by who wrote the time.  Raises as `answer_all`.
+    """
+    waiting: list[tuple[Letter, list[Question]]] = []
+    for letter in letters:
+        waiting.append((letter, questions_of(letter, tolerance)))
+        if sum(len(questions) for _, questions in waiting) >= _TOGETHER:
+            yield from _answered(waiting, asking, wait=wait)
+            waiting = []
+    yield from _answered(waiting, asking, wait=wait)
+
+
+def _answered(
+    waiting: list[tuple[Letter, list[Question]]], asking: Asking, *, wait: bool
+) -> Iterator[LetterAnswered]:
+    questions = [one for _, of_letter in waiting for one in of_letter]
+    answers = iter(answer_all(questions, asking, wait=wait))
+    for letter, of_letter in waiting:
+        yield LetterAnswered(letter, tuple(next(answers) for _ in of_letter))
+
+
+def questions_of(letter: Letter, tolerance: float | None) -> list[Question]:
+    """The questions of a letter; one that cannot be asked says why."""
+    return [
+        question
+        for number, sighting in enumerate(letter.sightings, 1)
+        for question in _questions(letter, number, sighting, tolerance)
+    ]
+
+
+def _questions(
+    letter: Letter, number: int, sighting: Sighting, tolerance: float | None
+) -> Iterator[Question]:
+    target = _end(sighting.address, sighting.port)
+    remote = _end(sighting.remote_address, sighting.remote_port)
+    by_writer = PROSE_TOLERANCE_SECONDS if sighting.prose else DEFAULT_TOLERANCE_SECONDS
+    found, why_not = _windows(sighting)
+    for window in found:
+        question = Question(
+            target or Target(sighting.address.value, None),
+            window,
+            sighting.role.value if sighting.port else NO_PORT,
+            _protocols(sighting),
+            remote,
+            by_writer if tolerance is None else tolerance,
+            why_not if target else "there is no address",
+            facts_of(letter),
+            number,
+            tuple(_places(sighting)),
+        )
+        try:
+            yield checked(question)
+        except UsageError as error:
+            yield Question(
+                question.target,
+                window,
+                question.role,
+                why_not=str(error),
+                letter=question.letter,
+                sighting=number,
+                read_from=question.read_from,
+            )
+
+
+def _end(address: Field[str] | None, port: Field[int] | None) -> Target | None:
+    if address is None:
+        return None
+    return target_of(address.value, None if port is None else port.value)
+
+
+def _windows(sighting: Sighting) -> tuple[list[Window], str]:
+    """The windows of a sighting, or one without a time, and why there is none."""
+    if sighting.first is None:
+        return [_NO_WINDOW], "the letter names no time"
+    first = windows(sighting.first.value)
+    if not first:
+        return [_unread(sighting.first.value)], _without_zone(sighting.first.value)
+    if sighting.last is None:
+        return first, ""
+    last = windows(sighting.last.value)
+    if not last:
+        return [_unread(sighting.last.value)], _without_zone(sighting.last.value)
+    zones = {one.zone for one in first} & {one.zone for one in last}
+    pairs = [
+        (one, other)
+        for one, other in product(first, last)
+        if one.begin <= other.end and (not zones or one.zone == other.zone)
+    ]
+    if not pairs:
+        return [_unread(sighting.first.value)], "the range ends before it begins"
+    return [
+        one._replace(
+            end=max(one.end, other.end), text=f"{one.text} to {other.text}", readings=len(pairs)
+        )
+        for one, other in pairs
+    ], ""
+
+
+def _unread(moment: Moment) -> Window:
+    return _NO_WINDOW._replace(text=moment.text)
+
+
+def _without_zone(moment: Moment) -> str:
+    return f"the zone of the time '{moment.text}' is not known: give it with --zone"
+
+
+def _protocols(sighting: Sighting) -> frozenset[int]:
+    """The protocol of layer 4 that the letter names, if it is known."""
+    if sighting.protocol is None:
+        return frozenset()
+    try:
+        return frozenset((labels.parse_protocol(sighting.protocol.value),))
+    except UsageError:
+        return frozenset()
+
+
+def _places(sighting: Sighting) -> Iterator[ReadFrom]:
+    """Where each field was read."""
+    fields: dict[str, Field[str] | Field[int] | Field[Moment] | None] = {
+        "address": sighting.address,
+        "port": sighting.port,
+        "time": sighting.first,
+        "time_until": sighting.last,
+        "remote_address": sighting.remote_address,
+        "remote_port": sighting.remote_port,
+        "protocol": sighting.protocol,
+    }
+    for name, field in fields.items():
+        if field is not None:
+            yield place_of(name, field)
+
+
+def place_of(name: str, field: Field[str] | Field[int] | Field[Moment]) -> ReadFrom:
+    """The place of a field, with its bytes as text."""
+    place = field.place
+    text = place.raw.decode("utf-8", "backslashreplace")
+    return ReadFrom(name, place.file, place.part, place.line, text)

@@ -1,0 +1,162 @@
+"""The text of notices: "Infringer's IP Address: ..", the twin of ACNS, and its like.
+
+Other reports with labels are read the same way, as far as it is clear which time belongs to which
+address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ctrecorder.envelopes import endpoints
+from ctrecorder.envelopes.clock import begin
+from ctrecorder.envelopes.labels import Label, paragraphs
+from ctrecorder.envelopes.text import Field
+from ctrecorder.letters.acns import role_of
+from ctrecorder.letters.forms import Reading, Source
+from ctrecorder.letters.sighting import Role, Sighting
+from ctrecorder.moments.moment import Moment
+
+# Labels without their blanks and signs.
+_ADDRESS = {"infringersipaddress", "infringeripaddress", "infringingipaddress", "infringersip"}
+_ADDRESS |= {"infringerip", "ipaddress", "ip", "sourceip", "sourceipaddress", "offendingip"}
+_ADDRESS |= {"attackerip", "attackingip", "attackersip", "abusiveip", "abuserip", "reportedip"}
+_ADDRESS |= {"srcip", "publicip", "sourceaddress", "ipv4", "ipv6", "ipv4address", "ipv6address"}
+_SOURCE_PORT = {"infringersport", "infringerport", "infringingport", "portid", "sourceport"}
+_SOURCE_PORT |= {"srcport", "publicport", "clientport"}
+_FIRST = {"initialinfringementtimestamp", "initialinfringementdate", "firstseen", "firstdetected"}
+_FIRST |= {"firstinfringementtimestamp", "starttime"}
+_LAST = {"recentinfringementtimestamp", "recentinfringementdate", "lastseen", "lastdetected"}
+_LAST |= {"lastinfringementtimestamp", "endtime"}
+_TIME = {"timestamp", "infringementtimestamp", "infringementdate", "infringementdatetime", "time"}
+_TIME |= {"datetime", "eventtime", "incidenttime", "attacktime", "testedon", "dateandtime"}
+_TIME |= {"incidentdate", "timeofincident", "timeofattack", "detectedat", "detectedon", "eventdate"}
+_TIME |= {"timestamputc", "timeutc", "utctime", "attackdate", "localtime", "date"}
+# Labels of copyright agents: "Port:" beside one of these is the infringer's.
+_COPYRIGHT = {"infringedwork", "infringingfilename", "infringingwork", "torrenthash", "infohash"}
+_COPYRIGHT |= {
+    "infringinghash",
+    "infringementtitle",
+    "bayid",
+    "title",
+    "filename",
+    "infringingfile",
+}
+_COPYRIGHT |= {"initialinfringementtimestamp", "recentinfringementtimestamp"}
+# The headers of a quoted mail have a date of their own.
+_MAIL = {"from", "subject", "to", "sent"}
+_REFERENCE = {"noticeid", "caseid", "referenceid", "reference", "ticketid", "incidentid", "caseno"}
+
+
+def read(source: Source) -> Reading | None:
+    """The labelled addresses of all parts, with their times."""
+    found = Reading("notice")
+    for text in source.texts():
+        before: Label | None = None
+        for paragraph in paragraphs(text):
+            names = {label.name for label in paragraph}
+            found.reference = found.reference or next(
+                (label.value for label in paragraph if label.name in _REFERENCE), ""
+            )
+            if names & _MAIL:
+                before = None
+                continue
+            addresses = [label for label in paragraph if label.name in _ADDRESS]
+            if addresses:
+                before = _addressed(paragraph, addresses, source, found)
+            elif before and not _others(paragraph, before):
+                # "IP: .." and then one paragraph for each event.
+                times = list(_times(paragraph, source))
+                found.add(*_sightings(before, None, times, prose=True))
+            else:
+                before = None
+    if any(not each.prose for each in found.sightings):
+        found.form = "ACNS text"
+    return found if found.sightings else None
+
+
+def _addressed(
+    paragraph: list[Label], addresses: list[Label], source: Source, found: Reading
+) -> Label | None:
+    """A paragraph with addresses; the label that the times of those that follow belong to."""
+    agents = bool({label.name for label in paragraph} & _COPYRIGHT)
+    if len({label.value for label in addresses}) > 1:
+        found.add(*_groups(paragraph, agents, source))
+        return None
+    times = list(_times(paragraph, source))
+    if len(times) > 1 and _others(paragraph, addresses[0]):
+        return None
+    port = _port(paragraph, agents)
+    found.add(*_sightings(addresses[0], port, times, prose=not agents))
+    return None if agents else addresses[0]
+
+
+def _others(paragraph: list[Label], label: Label) -> bool:
+    """Whether an address other than this one stands there, to which times could belong."""
+    address = label.address()
+    return any(
+        address is None or other.address != address.value
+        for each in paragraph
+        for other in endpoints.find(each.value)
+    )
+
+
+def _groups(paragraph: list[Label], agents: bool, source: Source) -> Iterator[Sighting]:
+    """Several addresses in one paragraph: each begins a group, if the first label is one."""
+    if paragraph[0].name not in _ADDRESS:
+        return
+    group: list[Label] = []
+    for label in [*paragraph, None]:
+        if group and (label is None or label.name in _ADDRESS):
+            times = list(_times(group, source))
+            yield from _sightings(group[0], _port(group, agents), times, prose=not agents)
+            group = []
+        if label:
+            group.append(label)
+
+
+def _port(labels: list[Label], agents: bool) -> Field[int] | None:
+    """The source port: the only one that is named."""
+    names = _SOURCE_PORT | ({"port"} if agents else set())
+    ports = [label.port() for label in labels if label.name in names and label.port()]
+    return ports[0] if len({port.value for port in ports if port}) == 1 else None
+
+
+def _times(
+    labels: list[Label], source: Source
+) -> Iterator[tuple[Field[Moment], Field[Moment] | None]]:
+    """(first, last) of each time or range."""
+    first = next((label for label in labels if label.name in _FIRST), None)
+    last = next((label for label in labels if label.name in _LAST), None)
+    start = _time(first, source) if first else None
+    end = _time(last, source) if last else None
+    if start or end:
+        starts, ends = begin(start), begin(end)
+        if start and end and starts is not None and ends is not None and starts < ends:
+            yield start, end
+        elif one := start or end:
+            yield one, None
+        return
+    for label in labels:
+        moment = _time(label, source) if label.name in _TIME else None
+        if moment:
+            yield moment, None
+
+
+def _time(label: Label, source: Source) -> Field[Moment] | None:
+    zones = {"noted": "UTC"} if label.name.endswith("utc") else {}
+    return label.time(source.clock, **zones)
+
+
+def _sightings(
+    address: Label,
+    port: Field[int] | None,
+    times: list[tuple[Field[Moment], Field[Moment] | None]],
+    *,
+    prose: bool,
+) -> Iterator[Sighting]:
+    field = address.address()
+    if field is not None:
+        role = role_of(port) if not prose else Role.SOURCE if port else Role.NONE
+        for first, last in times:
+            yield Sighting(field, port, role, first, last, prose=prose)

@@ -1,0 +1,192 @@
+"""A letter, read: the one place that decides of which form it is."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+
+from ctrecorder.envelopes.bounds import MAX_BYTES, MAX_SEEN, MAX_WORDS, MIB, Budget, Refused
+from ctrecorder.envelopes.clock import Clock, begin
+from ctrecorder.envelopes.mime import Mail, is_mail, parse_file, parse_mail
+from ctrecorder.envelopes.text import Field, as_utf8
+from ctrecorder.letters import acns, arf, loglines, notices, plain, prose, tables, xarf, xarf_json
+from ctrecorder.letters.forms import Reader, Reading, Source
+from ctrecorder.letters.sighting import Letter, Sighting
+from ctrecorder.moments.moment import Moment
+from ctrecorder.terminal import printable
+from ctrecorder.times import SECOND
+
+# The forms, in the order in which they are tried: from those that cannot be mistaken on.
+FORMS: tuple[Reader, ...] = (
+    arf.read,
+    acns.read,
+    xarf_json.read,
+    xarf.read,
+    tables.read,
+    notices.read,
+    loglines.read_accused,
+    plain.read,
+    loglines.read_connected,
+    prose.read,
+)
+_CASE = re.compile(
+    r"\b(?:case|notice|ticket|reference|issue|rid|incident)\b[ #:-]{0,3}(?:id|no|number)?\.?"
+    r"[ #:]{0,3}(?=[\w-]{0,40}\d)([\w-]{3,64})",
+    re.IGNORECASE,
+)
+_UNKNOWN = "of no known form: no question was read"
+
+
+def read_letter(data: bytes, name: str, now: int, zone: str) -> Letter:
+    """One letter, mail or file.  `now`: ns; `zone`: of times whose zone it does not tell."""
+    sha256 = hashlib.sha256(data).hexdigest()
+    try:
+        if len(data) > MAX_BYTES:
+            raise Refused(f"refused: it is larger than {MAX_BYTES // MIB} MiB")
+        budget = Budget()
+        text = as_utf8(data)
+        mail = parse_mail(text, name, budget) if is_mail(text) else parse_file(data, name, budget)
+        return _letter(mail, name, sha256, now, zone)
+    except Refused as error:
+        return Letter(name, sha256, problem=str(error))
+
+
+def _letter(mail: Mail, name: str, sha256: str, now: int, zone: str) -> Letter:
+    source = _source(mail, now, zone)
+    reading = _read(source)
+    enclosed = [part.mail for part in mail.parts if part.mail is not None]
+    if not reading.sightings and enclosed and not reading.problem:
+        # A letter that was forwarded as an attachment.
+        for inner in enclosed:
+            source = _source(inner, now, zone)
+            reading = _read(source)
+            if reading.sightings:
+                break
+    sightings = merged(reading.sightings)
+    problem, seen = "", list(reading.unread)
+    if not sightings:
+        broken = [part.broken for part in mail.parts if part.broken]
+        problem = reading.problem or (broken[0] if broken else _UNKNOWN)
+        seen = seen or [field for text in source.texts() for field in source.seen(text)]
+    return Letter(
+        name,
+        sha256,
+        _words(mail.words("message-id").strip("<> ")),
+        _words(mail.words("from")),
+        _words(reading.reference or _case(mail)),
+        reading.form,
+        tuple(sightings),
+        tuple(seen[:MAX_SEEN]),
+        problem,
+    )
+
+
+def _source(mail: Mail, now: int, zone: str) -> Source:
+    """The letter opened.  Its times are before its own date, if that is not in the future."""
+    texts = [part.text for part in mail.parts if part.kind != "text/html"] or [
+        part.text for part in mail.parts
+    ]
+    header = mail.header("date")
+    if header is not None:
+        date = begin(Clock([], now, "UTC").read(header.text, header.start, header.end))
+        now = min(now, date) if date else now
+    return Source(mail, Clock(texts, now, zone))
+
+
+def _read(source: Source) -> Reading:
+    """What the first form finds; without any, what the first form says why."""
+    first: Reading | None = None
+    for form in FORMS:
+        reading = form(source)
+        if reading and (reading.sightings or reading.problem.startswith("refused")):
+            return reading
+        first = first or reading
+    return first or Reading("")
+
+
+def merged(sightings: Iterable[Sighting]) -> list[Sighting]:
+    """Each sighting once: a letter tells the same in XML and in words, or twice in one mail.
+
+    Two are the same if they agree in all that both name; what one names more is kept.
+    """
+    order: list[Sighting | None] = []
+    places: dict[tuple[object, ...], list[int]] = {}
+    for each in sightings:
+        same = places.setdefault((each.address.value, _second(each.first), _second(each.last)), [])
+        for place in same:
+            other = order[place]
+            both = _both(other, each) if other else None
+            if both:
+                order[place] = both
+                break
+        else:
+            same.append(len(order))
+            order.append(each)
+    return [each for each in order if each]
+
+
+def _second(field: Field[Moment] | None) -> object:
+    """The second of a time, which all that tell it agree in; its text if it is unknown."""
+    first = begin(field)
+    return field.value.text if field and first is None else first and first // SECOND
+
+
+def _time(one: Field[Moment] | None, other: Field[Moment] | None) -> Field[Moment] | None:
+    """The rougher of two ways to tell one time: "13:19:53.000Z" and "13:19:53Z"."""
+    if one is None or other is None:
+        return one or other
+    return max(one, other, key=lambda each: sum(b - a for a, b in _spans(each)))
+
+
+def _spans(field: Field[Moment]) -> list[tuple[int, int]]:
+    return [span for reading in field.value.readings for span in reading.spans]
+
+
+def _contained(one: Field[Moment] | None, other: Field[Moment] | None) -> bool:
+    """Whether the readings of one lie in those of the other, or the other way round."""
+    if one is None or other is None:
+        return one is other
+    first, second = sorted(
+        (_spans(one), _spans(other)), key=lambda each: sum(b - a for a, b in each)
+    )
+    return len(first) == len(second) and all(
+        a >= c and b <= d for (a, b), (c, d) in zip(first, second, strict=True)
+    )
+
+
+def _both(one: Sighting, other: Sighting) -> Sighting | None:
+    """Both as one; None: they contradict each other."""
+    pairs = (
+        (one.port, other.port),
+        (one.remote_address, other.remote_address),
+        (one.remote_port, other.remote_port),
+        (one.protocol, other.protocol),
+    )
+    if any(a is not None and b is not None and a.value != b.value for a, b in pairs):
+        return None
+    if not (_contained(one.first, other.first) and _contained(one.last, other.last)):
+        return None
+    if one.port and other.port and one.role is not other.role:
+        return None
+    return Sighting(
+        one.address,
+        one.port or other.port,
+        one.role if one.port else other.role,
+        _time(one.first, other.first),
+        _time(one.last, other.last),
+        one.remote_address or other.remote_address,
+        one.remote_port or other.remote_port,
+        one.protocol or other.protocol,
+        one.prose and other.prose,
+    )
+
+
+def _case(mail: Mail) -> str:
+    """A case number in the subject."""
+    match = _CASE.search(mail.words("subject"))
+    return match[1] if match else ""
+
+
+def _words(text: str) -> str:
+    return printable(text[:MAX_WORDS])

@@ -1,0 +1,103 @@
+"""What a stranger's letter may do to the reader: nothing but be read, or said to be of no use.
+
+    python3 -m tests.faults.fuzz_letters COUNT [SEED]
+
+reads COUNT letters, each with one change: no crash, no hang, no question that the letter does not
+ask.  1,000,000 take some hours.  What fails is written to the file `letter-SEED-NUMBER`.
+
+    PYTHONPATH=.:.venv/atheris-3.0.0 python3 tests/faults/fuzz_letters.py --atheris FOLDER \\
+        -max_total_time=3600
+
+lets atheris look for one.  FOLDER keeps what it found interesting.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from pathlib import Path
+
+from tests.support.letter_mutations import MOST_SECONDS, Original, check, mutated
+from tests.support.letters import FORMS, PORT, PROTOCOL, REMOTE, UNTIL, Form, Question, Style
+
+TWINS = Path(__file__).resolve().parents[1] / "data" / "letters"
+
+
+def question(form: Form, source: random.Random) -> Question:
+    """A question that the form can ask."""
+    number = source.randrange(12_000, 51_000) if PORT in form.says else None
+    address = source.choice(
+        [f"198.51.100.{source.randrange(1, 255)}", f"2001:db8::{source.randrange(1, 9999)}:77"]
+    )
+    second = source.randrange(1_764_547_200, 1_795_564_800) // 60 * 60
+    return Question(
+        address,
+        number,
+        form.role if number else "none",
+        second,
+        second + 60 if UNTIL in form.says else None,
+        "192.0.2.80" if REMOTE in form.says else None,
+        443 if REMOTE in form.says else None,
+        "tcp" if PROTOCOL in form.says else None,
+    )
+
+
+def originals(source: random.Random) -> list[Original]:
+    """A letter of each form, and the invented ones."""
+    made = []
+    for form in FORMS.values():
+        count = 1 if form.one or form.same else source.randrange(1, 4)
+        questions = [question(form, source) for _ in range(count)]
+        for shuffle in (False, True):
+            style = Style(fold=shuffle, shuffle=shuffle, order=source)
+            made.append(form.make(questions, style))
+    made += [path.read_bytes() for path in sorted(TWINS.iterdir())]
+    return [Original.of(data) for data in made]
+
+
+def run(count: int, seed: int) -> None:
+    """Read `count` letters with one change each.  Raises what is wrong with one."""
+    source = random.Random(seed)
+    letters: list[Original] = []
+    for number in range(count):
+        if number % 5_000 == 0:
+            letters = originals(source)
+        original = letters[number % len(letters)]
+        data, start, end = mutated(original.data, source)
+        since = time.monotonic()
+        try:
+            check(original, data, start, end)
+            if time.monotonic() - since > MOST_SECONDS:
+                raise AssertionError(f"took {time.monotonic() - since:.0f} s")
+        except Exception:
+            Path(f"letter-{seed}-{number}").write_bytes(data)
+            raise
+        if number % 50_000 == 0:
+            print(f"{number:,}", file=sys.stderr, flush=True)
+
+
+def atheris_main(arguments: list[str]) -> None:
+    import atheris
+
+    with atheris.instrument_imports(include=["ctrecorder.letters", "ctrecorder.envelopes"]):
+        import ctrecorder.letters.read  # noqa: F401
+    folder = Path(arguments[0])
+    folder.mkdir(parents=True, exist_ok=True)
+    letters = originals(random.Random(1))
+    for number, original in enumerate(letters):
+        (folder / f"seed-{number}").write_bytes(original.data)
+    none = Original(b"", (), ((0, 2**60),))
+
+    def one(data: bytes) -> None:
+        check(none, data, 0, 1)
+
+    atheris.Setup([sys.argv[0], *arguments, "-max_len=20000"], one)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--atheris"]:
+        atheris_main(sys.argv[2:])
+    else:
+        run(int(sys.argv[1]), int(sys.argv[2]) if sys.argv[2:] else 1)

@@ -1,0 +1,145 @@
+"""What an answer needs to be proved, and what nobody means."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ctrecorder.archive.retention import Receipt, add_receipt
+from ctrecorder.cli import ctwho
+from ctrecorder.folder import Folder
+from tests.support.inquiries import CLOCK, Json, ask, connection, hosts, log
+from tests.support.slow_pairing import SECOND, T
+from tests.unit.query.test_verdict import HOUR, Recorder
+
+PUBLIC, SERVER = "198.51.100.1", "203.0.113.9"
+SNAT = connection("tcp", ("10.0.0.1 1234", f"{SERVER} 443"), (f"{SERVER} 443", f"{PUBLIC} 40000"))
+OFF: Json = {"state": {"clock": {"synchronised": False, "error_us": 16_000_000}}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [(OFF, "was not synchronised"), ({"state": None}, "was not recorded")],
+)
+def test_a_clock_that_can_be_off_by_any_amount_proves_nothing(
+    folder: Path, capfd: pytest.CaptureFixture[str], facts: Json, reason: str
+) -> None:
+    log(folder, SNAT, **facts)
+    found = ask(folder, capfd, f"{PUBLIC}:40000", code=3)
+    assert (found["verdict"], found["complete"]) == ("ONE KNOWN (not proved)", True)
+    assert reason in found["why"]
+    found = ask(folder, capfd, f"{PUBLIC}:40001", code=3)
+    assert found["verdict"] == "NOBODY KNOWN (not proved)"
+    trusted = ask(folder, capfd, f"{PUBLIC}:40000", "--trust-clock")
+    assert trusted["verdict"] == "ONE"
+    assert [one.get("trusted") for one in trusted["clock"]] == ([True] if facts is OFF else [])
+
+
+def test_what_the_clock_is_off_by_is_added(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Who had ended 1.5 s before is listed only if our clock can be 0.6 s off."""
+    for name, error_us, since, found in (
+        ("a", 400_000, "2023-11-14T22:14:50.100000000Z", []),
+        ("b", 600_000, "2023-11-14T22:14:49.900000000Z", ["10.0.0.1"]),
+    ):
+        state = {"clock": {"synchronised": True, "error_us": error_us}}
+        folder.mkdir(exist_ok=True)
+        path = log(folder / name, SNAT, state=state)
+        at = f"@{T // SECOND + 91}.500000000"
+        answer = ask(path, capfd, f"{PUBLIC}:40000", at, code=None)
+        assert hosts(answer) == found
+        question = answer["question"]
+        assert question["tolerance_seconds"] == 1.0
+        assert question["clock_error_seconds"] == error_us / 1e6
+        assert question["since"] == since
+
+
+def test_a_time_that_can_be_read_in_two_ways_proves_nobody(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each way is an answer of its own, and says that there are two."""
+    log(folder, SNAT)
+    words = [f"{PUBLIC}:40000", "14 Nov 2023 22:14:30 PST", "--format", "json", "-d", str(folder)]
+    assert ctwho.main(words) == 3
+    lines = capfd.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert all('"readings": 2' in line and "in 2 ways" in line for line in lines)
+
+
+def test_nobody_and_why(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = log(tmp_path / "log", SNAT)
+    begin = T // SECOND
+    for words, verdict, code in (
+        ((f"{PUBLIC}:40001",), "NOBODY", 1),
+        ((f"{PUBLIC}:40000", f"@{begin - 9000}"), "NOT RECORDED", 3),
+        ((f"{PUBLIC}:40000", f"@{begin}", "--tolerance", "3"), "NOBODY KNOWN (not proved)", 3),
+        ((f"{PUBLIC}:40000", f"@{begin + 9000}"), "NOT RECORDED", 3),
+    ):
+        assert ask(folder, capfd, *words, code=code)["verdict"] == verdict, words
+
+
+def test_a_protocol_that_is_not_recorded(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    log(folder, SNAT, protocols=("tcp",))
+    for protocol, verdict, code in (
+        ("tcp", "NOBODY", 1),
+        ("udp", "NOT RECORDED", 3),
+        ("tcp,udp", "NOBODY KNOWN (not proved)", 3),
+    ):
+        found = ask(folder, capfd, f"{PUBLIC}:9", "--protocol", protocol, code=code)
+        assert found["verdict"] == verdict, protocol
+
+
+def expired(folder: Path, since: int, until: int) -> None:
+    receipt = Receipt("c-001.ctlog", since, until, 2, 900, ["aa"], "", "", until + HOUR, "age")
+    with Folder(str(folder)) as opened:
+        add_receipt(opened, receipt)
+
+
+def test_what_expired_has_a_receipt(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder.mkdir()
+    recorder = Recorder(folder, facts={"host": "gw", **CLOCK})
+    first = recorder.segment()
+    recorder.segment()
+    os.unlink(first)
+    before = ask(folder, capfd, f"{PUBLIC}:40000", code=3)
+    assert before["verdict"] == "NOBODY KNOWN (not proved)", "a segment is missing"
+    expired(folder, T, T + HOUR)
+    found = ask(folder, capfd, f"{PUBLIC}:40000", code=3)
+    assert found["verdict"] == "NO LONGER KEPT"
+    (receipt,) = found["evidence"]["receipts"]
+    assert (receipt["file"], receipt["reason"]) == ("c-001.ctlog", "age")
+    later = ask(folder, capfd, f"{PUBLIC}:40000", f"@{T // SECOND + 3700}", code=1)
+    assert later["verdict"] == "NOBODY"
+
+
+def test_when_all_of_it_expired(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A folder without any segment: with a receipt of that time it is no failure."""
+    folder.mkdir()
+    words = [f"{PUBLIC}:40000", f"@{T // SECOND + 70}", "-d", str(folder)]
+    assert ctwho.main(words) == 2
+    assert "no segments here" in capfd.readouterr().err
+    expired(folder, T, T + HOUR)
+    assert ctwho.main(words) == 3
+    text = capfd.readouterr().out
+    assert text.startswith("NO LONGER KEPT\n")
+    assert "\nreceipt     c-001.ctlog, " in text
+    words[1] = f"@{T // SECOND + 9000}"
+    assert ctwho.main(words) == 2
+
+
+def test_the_segments_that_an_answer_rests_on(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log(folder, SNAT)
+    evidence = ask(folder, capfd, f"{PUBLIC}:40000")["evidence"]
+    first, second = evidence["segments"]
+    assert (first["file"], first["host"], first["sequence"]) == ("c-001.ctlog", "gw", 1)
+    assert len(first["hash"]) == len(second["hash"]) == 32
+    assert (first["sealed"], first["imported"]) == (False, False)
+    assert evidence["version"].startswith("ctrecorder ")

@@ -1,0 +1,94 @@
+"""Log lines: who is accused, and what a line says about it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.letter_cases import mail, ports, questions
+
+TIME = "2026-11-24T06:00:05Z"
+A = "198.51.100.1"
+
+
+@pytest.mark.parametrize(
+    ("line", "port", "remote", "protocol"),
+    [
+        (f"{TIME} h sshd[1]: Invalid user x from {A} port 40000", 40000, None, None),
+        (
+            f"{TIME} h sshd[1]: Connection from {A} port 40000 on 192.0.2.1 port 22 rdomain",
+            40000,
+            ("192.0.2.1", 22),
+            None,
+        ),
+        (
+            f"{TIME} kernel: SRC={A} DST=192.0.2.1 PROTO=TCP SPT=40000 DPT=22 SYN",
+            40000,
+            ("192.0.2.1", 22),
+            "tcp",
+        ),
+        (f"{TIME} dovecot: login failed: rip={A}, lip=192.0.2.1", None, ("192.0.2.1", None), None),
+        (f"{TIME} [1:1:1] x {{UDP}} {A}:40000 -> 192.0.2.1:53", 40000, ("192.0.2.1", 53), "udp"),
+        (f'{A} - - [24/Nov/2026:06:00:05 +0000] "GET /" 404 1', None, None, None),
+        (f'www.x.example {A} - - [24/Nov/2026:06:00:05 +0000] "GET /" 1', None, None, None),
+        (f"/var/log/auth.log:{TIME} h sshd[1]: from {A} port 40000", 40000, None, None),
+        (f"{TIME} postfix/smtpd[6]: lost connection from unknown[{A}]:40000", 40000, None, None),
+        (f"{TIME} named: client @0x7 {A}#40000 (x): denied", 40000, None, None),
+    ],
+)
+def test_lines(
+    line: str, port: int | None, remote: tuple[str, int | None] | None, protocol: str | None
+) -> None:
+    (found,) = questions(mail(f"Hello\n\n{line}\n", f"Abuse from {A}"))
+    assert (found.address, found.port) == (A, port)
+    assert (found.remote, found.remote_port) == (remote or (None, None))
+    assert (found.protocol, f"{found.time:%H:%M:%S}") == (protocol, "06:00:05")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"{TIME} h sshd[1]: Accepted publickey from 192.0.2.9 port 40000",
+        f"{TIME} fail2ban.actions [1]: NOTICE [sshd] Ban {A}",
+        f"the attack of {A} began at {TIME}, we think",
+        f"h sshd[1]: Invalid user x from {A} port 40000",
+    ],
+)
+def test_lines_that_ask_nothing(line: str) -> None:
+    assert not questions(mail(f"Hello\n\n{line}\n", f"Abuse from {A}"))
+
+
+def test_a_packet_to_the_address_has_no_port_of_it() -> None:
+    line = f"{TIME} kernel: SRC=192.0.2.1 DST={A} PROTO=TCP SPT=22 DPT=40000"
+    assert ports(mail(line, f"abuse {A}")) == [(A, None, "none")]
+
+
+@pytest.mark.parametrize(
+    "accusation",
+    [
+        f"The IP {A} has just been banned after 3 tries.",
+        f"Lines containing failures of {A} (max 1000)",
+        f"We saw abuse from the IP address {A}.",
+        f"your server with the IP: *{A}* was loud",
+    ],
+)
+def test_the_text_accuses(accusation: str) -> None:
+    """Lines of others are no question; without an accusation, all that connected are."""
+    lines = "".join(
+        f"{TIME} h sshd[1]: Invalid user x from {each} port 40000\n" for each in (A, "192.0.2.9")
+    )
+    assert ports(mail(f"{accusation}\n{lines}")) == [(A, 40000, "source")]
+    assert len(ports(mail(lines))) == 2
+
+
+def test_without_an_accusation_a_line_must_say_who_connected() -> None:
+    assert not questions(mail(f"{TIME} we ping 198.51.100.1 and it answers\n"))
+    assert not questions(mail(f"Received: from x ([{A}]) by y; {TIME}\n"))
+    assert ports(f'{A} - - [24/Nov/2026:06:00:05 +0000] "GET / HTTP/1.1" 200 1 "-"\n') == [
+        (A, None, "none")
+    ]
+
+
+def test_a_line_without_a_year_is_before_the_date_of_the_mail() -> None:
+    body = f"Local timezone is +0000\nDec 24 06:00:05 h sshd[1]: x from {A} port 40000\n"
+    (found,) = questions(mail(body, f"Abuse from {A}"))
+    assert f"{found.time:%Y-%m-%d}" == "2025-12-24"

@@ -1,0 +1,61 @@
+"""Notices in words: which time and port belong to which address."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.letter_cases import letter, mail, ports, questions
+
+TIME = "2026-11-24 06:00:05 +0000"
+
+
+def test_copyright() -> None:
+    """ "Port:" is the infringer's beside the name of a work, and of nobody elsewhere."""
+    text = f"Title: X\nTimestamp: {TIME}\nIP Address: 198.51.100.1\nPort: {{}}\nType: BitTorrent\n"
+    assert ports(mail(text.format(40000))) == [("198.51.100.1", 40000, "source")]
+    assert ports(mail(text.format(51413))) == [("198.51.100.1", 51413, "listening")]
+    assert letter(mail(text.format(1))).form == "ACNS text"
+    other = text.format(22).replace("Title: X\n", "")
+    assert ports(mail(other)) == [("198.51.100.1", None, "none")]
+    assert letter(mail(other)).sightings[0].prose
+
+
+@pytest.mark.parametrize("mark", ["'", "’", "´", ""])
+def test_apostrophes(mark: str) -> None:
+    text = f"Infringer{mark}s IP Address: 198.51.100.1\nRecent Infringement Timestamp: {TIME}\n"
+    assert len(questions(mail(text))) == 1
+
+
+def test_each_event_in_a_paragraph_of_its_own() -> None:
+    later = TIME.replace("06:00", "06:01")
+    text = f"Offending IP: 198.51.100.1\n\n- Time: {TIME}\n- Issue: x\n\n- Time: {later}\n"
+    assert len(questions(mail(text))) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"IP: 198.51.100.1\n\nOther: 198.51.100.2\n\nTime: {TIME}\n",
+        f"IP: 198.51.100.1\n\nFrom: x\nSubject: y\nDate: {TIME}\n",
+        f"Time: {TIME}\nIP: 198.51.100.1\nIP: 198.51.100.2\n",
+        f"IP: 198.51.100.1\nTime: {TIME}\nServer: 192.0.2.1\nTime: 2026-11-24 07:00:00Z\n",
+        f"Destination IP: 198.51.100.1\nTime: {TIME}\n",
+        f"IP: 198.51.100.0/24\nTime: {TIME}\n",
+    ],
+)
+def test_times_that_could_belong_to_another(text: str) -> None:
+    assert not questions(mail(text))
+
+
+def test_groups_in_one_paragraph() -> None:
+    text = f"IP: 198.51.100.1\nTime: {TIME}\nIP: 198.51.100.2\nTime: 2026-11-24 07:00:00Z\n"
+    found = questions(mail(text))
+    assert [(each.address, each.time.hour) for each in found] == [
+        ("198.51.100.1", 6),
+        ("198.51.100.2", 7),
+    ]
+
+
+def test_html_is_read_if_there_is_nothing_else() -> None:
+    html = f"<p>IP:&nbsp;198.51.100.1<br>Time: {TIME}</p>"
+    assert len(questions(mail(html, kind="text/html"))) == 1
