@@ -13,11 +13,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from ctrecorder.errors import CtrecorderError, UsageError, why
-from ctrecorder.moments.moment import Zones
 from ctrecorder.names.directory import Holder
-from ctrecorder.names.entry import Entry, Line
+from ctrecorder.names.entry import Addresses, Entry, Line
 from ctrecorder.names.rows import Rows
 from ctrecorder.names.store import Entries
+from ctrecorder.names.written import Times
 from ctrecorder.terminal import printable
 from ctrecorder.times import SECOND
 
@@ -37,10 +37,10 @@ class Command:
     It runs without a shell, with a small environment, and prints CSV as in `rows`.
     """
 
-    def __init__(self, path: str, now: int, zones: Zones) -> None:
+    def __init__(self, path: str, times: Times) -> None:
         """Raises UsageError: the path is no command, or one that anybody can change."""
         _check(path)
-        self._path, self._now, self._zones = path, now, zones
+        self._path, self._times = path, times
         self._problems: dict[str, None] = {}
         self._kept: dict[tuple[str, int, int], bytes] = {}
 
@@ -59,17 +59,17 @@ class Command:
                 self._kept.clear()
             self._kept[key] = self._run([address, _rfc3339(since), _rfc3339(until)])
         entries = Entries(since, max(until, since + 1))
-        for entry in self._parsed(self._kept[key]):
+        for entry in self._parsed(address, self._kept[key]):
             entries.add(entry)
         return entries.directory([self._path], ()).holders(address, since, until, zone, mark)
 
-    def _parsed(self, output: bytes) -> Iterator[Entry]:
-        form = Rows(self._now, self._zones)
+    def _parsed(self, address: str, output: bytes) -> Iterator[Entry]:
+        form = Rows(Addresses((address,)), self._times)
         lines = output.decode(errors="backslashreplace").splitlines()
         for number, text in enumerate(lines, 1):
             try:
                 yield from form.feed(Line(0, number, text))
-            except (ValueError, UsageError) as error:
+            except ValueError as error:
                 problem = f"{self._path}: line {number} of its output: {error}"
                 if len(self._problems) < MAX_PROBLEMS:
                     self._problems[printable(problem)] = None

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 
-from ctrecorder.moments.moment import Zones
-from ctrecorder.moments.reader import read
-from ctrecorder.names.entry import Entry, Line, checked_name, network
+from ctrecorder.names.entry import Addresses, Entry, Line, checked_name, network
 from ctrecorder.names.tenures import Tenures, client_name
+from ctrecorder.names.written import in_utc
 from ctrecorder.times import END, SECOND
 
 _BEGIN = re.compile(r"lease (?P<address>\S+) \{")
 _OTHER = re.compile(r"(?:ia-na|ia-ta|ia-pd|host|failover|group|subnet|class)\b.*\{")
 _EPOCH = re.compile(r"epoch (\d{1,11})")
-_UTC = Zones(format="UTC")
 
 
 def recognises(line: str) -> bool:
@@ -27,12 +25,13 @@ def recognises(line: str) -> bool:
 class Dhcpd:
     """Times are UTC, or `epoch SECONDS`.  Blocks of DHCPv6 are not read, and reported."""
 
-    def __init__(self) -> None:
-        self._tenures = Tenures()
+    def __init__(self, addresses: Addresses) -> None:
+        self._tenures = Tenures(addresses)
+        self._times = in_utc()
         self._facts: dict[str, str] = {}
         self._place: Line | None = None
 
-    def feed(self, line: Line) -> Iterator[Entry]:
+    def feed(self, line: Line) -> Sequence[Entry]:
         """Raises ValueError: the reason why a line cannot be read."""
         text = line.text.strip()
         begin = _BEGIN.fullmatch(text)
@@ -43,32 +42,32 @@ class Dhcpd:
         elif self._place is not None and text == "}":
             facts, place = self._facts, self._place
             self._facts, self._place = {}, None
-            yield from self._lease(facts, place)
+            return self._lease(facts, place)
         elif self._place is not None:
             for word in ("starts", "ends", "binding state", "hardware", "client-hostname", "uid"):
                 if text.startswith(f"{word} "):
                     self._facts[word] = text.removeprefix(word).partition(";")[0].strip()
+        return ()
 
-    def _lease(self, facts: dict[str, str], place: Line) -> Iterator[Entry]:
+    def _lease(self, facts: dict[str, str], place: Line) -> Sequence[Entry]:
         if facts.get("binding state") in ("abandoned", "backup") or "starts" not in facts:
-            return  # nobody has it
+            return ()  # nobody has it
         identity = facts.get("hardware", "").partition(" ")[2] or facts.get("uid", "").strip('"')
         if not identity:
-            return
+            return ()
         name = checked_name(client_name(identity, facts.get("client-hostname", "").strip('"')))
-        since, until = _time(facts["starts"], place), _time(facts.get("ends", "never"), place)
-        yield from self._tenures.add(Entry(network(facts["address"]), since, until, name, place))
+        since, until = self._time(facts["starts"]), self._time(facts.get("ends", "never"))
+        return self._tenures.add(Entry(network(facts["address"]), since, until, name, place))
 
-    def finish(self) -> Iterator[Entry]:
+    def _time(self, text: str) -> int:
+        """ "1 2026/11/23 18:17:30" (the day of the week first, 0 is Sunday), "epoch 1790000000"."""
+        if text == "never":
+            return END
+        epoch = _EPOCH.match(text)
+        if epoch:
+            return int(epoch[1]) * SECOND
+        return self._times.spans(text.partition(" ")[2])[0][0]
+
+    def finish(self) -> Sequence[Entry]:
         """The last lease of each address."""
-        yield from self._tenures.finish()
-
-
-def _time(text: str, place: Line) -> int:
-    """ "1 2026/11/23 18:17:30" (the day of the week first, 0 is Sunday), "epoch 1790000000"."""
-    if text == "never":
-        return END
-    epoch = _EPOCH.match(text)
-    if epoch:
-        return int(epoch[1]) * SECOND
-    return read(text.partition(" ")[2], 0, _UTC).readings[0].spans[0][0]
+        return self._tenures.finish()

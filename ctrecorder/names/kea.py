@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 
-from ctrecorder.names.entry import Entry, Line, checked_name, network, second
+from ctrecorder.names.entry import Addresses, Entry, Line, checked_name, network, second, seconds
 from ctrecorder.names.tenures import Tenures, client_name
 from ctrecorder.times import END, SECOND
 
@@ -22,40 +22,38 @@ def recognises(line: str) -> bool:
 class Kea:
     """A file begins with its header; later files have theirs."""
 
-    def __init__(self) -> None:
+    def __init__(self, addresses: Addresses) -> None:
         self._columns: list[str] = []
-        self._tenures = Tenures()
+        self._tenures = Tenures(addresses)
 
-    def feed(self, line: Line) -> Iterator[Entry]:
+    def feed(self, line: Line) -> Sequence[Entry]:
         """Raises ValueError: the reason why a line cannot be read."""
         if recognises(line.text):
             self._columns = line.text.split(",")
-            return
+            return ()
         if not line.text:
-            return
+            return ()
         values = line.text.split(",")  # commas of values are written as &#x2c
         if len(values) < min(len(self._columns), 10):
             raise ValueError(f"it has {len(values)} columns, its header {len(self._columns)}")
         row = dict(zip(self._columns, values, strict=False))
         if row.get("state") in (_DECLINED, _RECLAIMED):
-            return  # nobody's, or already over
+            return ()  # nobody's, or already over
         is_prefix = row.get("lease_type") == _PREFIX
-        held = network(f"{row['address']}/{row['prefix_len']}" if is_prefix else row["address"])
-        until, seconds = second(row["expire"]), row["valid_lifetime"]
-        if not (seconds.isascii() and seconds.isdigit() and len(seconds) <= 10):
-            raise ValueError(f"'{seconds}' is no length of time")
-        if seconds == "0":
+        held = network(f"{row['address']}/{row.get('prefix_len')}" if is_prefix else row["address"])
+        until, length = second(row.get("expire", "")), seconds(row.get("valid_lifetime", ""))
+        if not length:
             self._tenures.end(held, until)
-            return
-        since = max(until - int(seconds) * SECOND, 0)
+            return ()
+        since = max(until - length * SECOND, 0)
         identity = row.get("duid") or row.get("hwaddr") or row.get("client_id") or ""
         name = checked_name(client_name(identity, _unescaped(row.get("hostname", ""))))
-        until = END if int(seconds) == _FOR_EVER else until
-        yield from self._tenures.add(Entry(held, since, until, name, line))
+        until = END if length == _FOR_EVER else until
+        return self._tenures.add(Entry(held, since, until, name, line))
 
-    def finish(self) -> Iterator[Entry]:
+    def finish(self) -> Sequence[Entry]:
         """The last lease of each address."""
-        yield from self._tenures.finish()
+        return self._tenures.finish()
 
 
 def _unescaped(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Protocol, cast
 
@@ -14,8 +14,9 @@ from ctrecorder.moments.moment import Zones
 from ctrecorder.names import dhcpd, dnsmasq, kea, radius, rows
 from ctrecorder.names.command import Command
 from ctrecorder.names.directory import Directory
-from ctrecorder.names.entry import Entry, Line, TooManyError
+from ctrecorder.names.entry import Addresses, Entry, Line
 from ctrecorder.names.store import Entries
+from ctrecorder.names.written import Times
 from ctrecorder.terminal import printable
 from ctrecorder.times import BEGIN, END
 
@@ -31,33 +32,39 @@ _FORMS = "leases of dnsmasq, Kea or ISC dhcpd, a detail file of FreeRADIUS, or C
 class Form(Protocol):
     """A reader of one kind of file, over all files of this kind in their order."""
 
-    def feed(self, line: Line) -> Iterator[Entry]:
-        """Raises ValueError, UsageError: the reason why a line is no use."""
+    def feed(self, line: Line) -> Sequence[Entry]:
+        """What the line completes.  Raises ValueError: the reason why a line is no use."""
 
-    def finish(self) -> Iterator[Entry]:
+    def finish(self) -> Sequence[Entry]:
         """What is still open."""
 
 
 def read(
-    source: str, now: int, *, zone: str = "", since: int = BEGIN, until: int = END
+    source: str,
+    now: int,
+    *,
+    zone: str = "",
+    since: int = BEGIN,
+    until: int = END,
+    addresses: Collection[str] | None = None,
 ) -> Directory:
     """The directory that `source` names.
 
     "|/PATH" is a command.  Everything else is a file or a folder, never a command: an executable
     bit says little, because a copied file or a mounted disk of Windows has it everywhere.
 
-    `now`: ns.  `zone`: of times that name none.  `since`, `until`: ns, the time of all questions;
-    entries outside are left out, so that memory is enough for more.  What cannot be read is in
-    `problems`.
+    `now`: ns.  `zone`: of times that name none.  `since`, `until`: ns, the time of all questions.
+    `addresses`: those of all questions; None: any.  What is outside is left out: a large source
+    then takes little memory, and less time.  What cannot be read is in `problems`.
 
     Raises UsageError, ArchiveError.
     """
-    zones = Zones(option=zone)
+    times = Times(now, Zones(option=zone))
     if source.startswith("|"):
-        return Command(source[1:], now, zones)
+        return Command(source[1:], times)
     files = _files(source)
     entries = Entries(since, until)
-    reading = _Reading(entries, now, zones)
+    reading = _Reading(entries, Addresses(addresses), times)
     for number, path in enumerate(files):
         reading.file(number, path)
     reading.finish()
@@ -83,15 +90,17 @@ def _files(source: str) -> list[str]:
 class _Reading:
     """Reads files into `entries`."""
 
-    def __init__(self, entries: Entries, now: int, zones: Zones) -> None:
+    def __init__(self, entries: Entries, addresses: Addresses, times: Times) -> None:
         self._entries = entries
+        self._written: dict[int, int] = {}
         self._known: list[tuple[Callable[[str], bool], Form]] = [
-            (kea.recognises, kea.Kea()),
-            (dhcpd.recognises, dhcpd.Dhcpd()),
-            (dnsmasq.recognises, dnsmasq.Dnsmasq()),
-            (radius.recognises, radius.Radius()),
-            (rows.recognises, rows.Rows(now, zones)),
+            (kea.recognises, kea.Kea(addresses)),
+            (dhcpd.recognises, dhcpd.Dhcpd(addresses)),
+            (dnsmasq.recognises, dnsmasq.Dnsmasq(addresses, self._written)),
+            (radius.recognises, radius.Radius(addresses, times)),
+            (rows.recognises, rows.Rows(addresses, times)),
         ]
+        self._damaged: list[str] = []
         self._problems: list[str] = []
         self._count = 0
 
@@ -100,6 +109,7 @@ class _Reading:
         form: Form | None = None
         line = Line(number, 0, "")
         try:
+            self._written[number] = os.stat(path).st_mtime_ns
             with _opened(path) as file:
                 for text in _lines(file):
                     line = Line(number, line.number + 1, text)
@@ -109,7 +119,9 @@ class _Reading:
                     elif text.strip() and not text.startswith("#"):
                         raise UsageError(f"{path}: it is none of: {_FORMS}")
         except (EOFError, gzip.BadGzipFile, zlib.error):
-            self._problem(path, line.number + 1, "the file is damaged from here")
+            if len(self._damaged) < MAX_PROBLEMS:
+                where = f"{path}: damaged; it is not read from line {line.number + 1} on"
+                self._damaged.append(printable(where))
         except OSError as error:
             raise ArchiveError(f"{path}: {why(error)}") from None
         if form is not None:  # a record of RADIUS ends with an empty line
@@ -122,9 +134,13 @@ class _Reading:
                 self._entries.add(entry)
 
     def shown_problems(self) -> list[str]:
-        """The first problems, and how many more there are."""
+        """Damaged files, the first lines that cannot be read, and how many more there are."""
         more = self._count - len(self._problems)
-        return [*self._problems, *([f"{more:,} more lines cannot be read"] if more else [])]
+        return [
+            *self._damaged,
+            *self._problems,
+            *([f"{more:,} more lines cannot be read"] if more else []),
+        ]
 
     def _form_of(self, text: str) -> Form | None:
         """The reader of the kind of file that has this line."""
@@ -134,14 +150,10 @@ class _Reading:
         try:
             if len(line.text) >= MAX_LINE:
                 raise ValueError("it is too long")
-            found = list(form.feed(line))
-        except TooManyError:
-            raise
-        except (ValueError, UsageError) as error:
+            for entry in form.feed(line):
+                self._entries.add(entry)
+        except ValueError as error:
             self._problem(path, line.number, str(error))
-            return
-        for entry in found:
-            self._entries.add(entry)
 
     def _problem(self, path: str, number: int, reason: str) -> None:
         self._count += 1
@@ -157,8 +169,10 @@ def _opened(path: str) -> IO[bytes]:
 
 def _lines(file: IO[bytes]) -> Iterator[str]:
     """Lines without their ends; of one that is too long, the first part."""
+    mark = b"\xef\xbb\xbf"  # Windows begins files of UTF-8 so
     while raw := file.readline(MAX_LINE):
-        whole = raw
-        while not whole.endswith(b"\n") and len(whole) == MAX_LINE:
-            whole = file.readline(MAX_LINE)
-        yield raw.removeprefix(b"\xef\xbb\xbf").decode(errors="backslashreplace").rstrip("\r\n")
+        part = raw
+        while len(part) == MAX_LINE and not part.endswith(b"\n"):
+            part = file.readline(MAX_LINE)
+        yield raw.removeprefix(mark).decode(errors="backslashreplace").rstrip("\r\n")
+        mark = b""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Sequence
 
-from ctrecorder.moments.moment import Zones
-from ctrecorder.moments.reader import read
-from ctrecorder.names.entry import Entry, Line, checked_name, network
+from ctrecorder.names.entry import Addresses, Entry, Line, checked_name, network
+from ctrecorder.names.written import Times
 from ctrecorder.times import BEGIN, DAY, END
 
 COLUMNS = ("address", "prefix", "zone", "mark", "from", "until", "name")
@@ -17,67 +16,68 @@ _A_DAY = DAY // 2
 
 def recognises(line: str) -> bool:
     """Whether it is a header: the names of columns, in any order; others are ignored."""
-    names = {name.strip().lower() for name in _split(line, _separator(line))}
+    try:
+        names = {name.strip().lower() for name in _split(line, _separator(line))}
+    except ValueError:
+        return False
     return "name" in names and bool(names & {"address", "prefix"})
 
 
 class Rows:
     """A file begins with its header; its values are separated by commas, semicolons or tabs.
 
-    An empty value is not known.  `now`, `zones`: as in `moments.reader.read`.
+    An empty value is not known.
     """
 
-    def __init__(self, now: int, zones: Zones) -> None:
-        self._now, self._zones = now, zones
-        self._columns: list[str] = []
+    def __init__(self, addresses: Addresses, times: Times) -> None:
+        self._addresses, self._times = addresses, times
         self._separator = ","
         self._file = -1
+        self._width = 0
+        self._at: dict[str, int] = {}
 
-    def feed(self, line: Line) -> Iterator[Entry]:
-        """Raises ValueError, UsageError: the reason why a line cannot be read."""
-        if not line.text.strip():
-            return
+    def feed(self, line: Line) -> Sequence[Entry]:
+        """Raises ValueError: the reason why a line cannot be read."""
+        if not line.text or line.text.isspace():
+            return ()
         if line.file != self._file:
-            self._separator, self._file = _separator(line.text), line.file
-            self._columns = [one.strip().lower() for one in _split(line.text, self._separator)]
-            if not recognises(line.text):
-                raise ValueError(f"its first line does not name columns of {', '.join(COLUMNS)}")
-            return
+            self._header(line)
+            return ()
         values = _split(line.text, self._separator)
-        if len(values) != len(self._columns):
-            raise ValueError(f"it has {len(values)} values for {len(self._columns)} columns")
-        row = {name: value.strip() for name, value in zip(self._columns, values, strict=True)}
-        yield Entry(
-            network(row.get("address") or row.get("prefix") or ""),
-            self._since(row.get("from", "")),
-            self._until(row.get("until", "")),
-            checked_name(row["name"]),
-            line,
-            _number(row.get("zone", "")),
-            _number(row.get("mark", "")),
+        if len(values) != self._width:
+            raise ValueError(f"it has {len(values)} values for {self._width} columns")
+        address, prefix, zone, mark, since, until, name = (
+            values[self._at[column]].strip() if column in self._at else "" for column in COLUMNS
         )
+        held = network(address or prefix)
+        if not self._addresses.touch(held):
+            return ()
+        entry = Entry(
+            held,
+            self._times.spans(since)[0][0] if since else BEGIN,
+            self._until(until) if until else END,
+            checked_name(name),
+            line,
+            _number(zone),
+            _number(mark),
+        )
+        return (entry,)
 
-    def finish(self) -> Iterator[Entry]:
+    def finish(self) -> Sequence[Entry]:
         """Nothing is open."""
-        yield from ()
+        return ()
 
-    def _since(self, text: str) -> int:
-        return self._spans(text)[0][0] if text else BEGIN
+    def _header(self, line: Line) -> None:
+        self._file, self._separator = line.file, _separator(line.text)
+        columns = [one.strip().lower() for one in _split(line.text, self._separator)]
+        self._width, self._at = len(columns), {name: at for at, name in enumerate(columns)}
+        if not recognises(line.text):
+            raise ValueError(f"the first line does not name columns of {', '.join(COLUMNS)}")
 
     def _until(self, text: str) -> int:
         """A date: until its end; a time: until then."""
-        if not text:
-            return END
-        begin, end = self._spans(text)[-1]
+        begin, end = self._times.spans(text)[-1]
         return end if end - begin > _A_DAY else begin
-
-    def _spans(self, text: str) -> tuple[tuple[int, int], ...]:
-        readings = read(text, self._now, self._zones).readings
-        if len(readings) > 1:
-            raise ValueError(f"the time '{text}' can be read in several ways")
-        if not readings[0].spans:
-            raise ValueError(f"the time '{text}' names no zone")
-        return readings[0].spans
 
 
 def _separator(line: str) -> str:
@@ -85,6 +85,8 @@ def _separator(line: str) -> str:
 
 
 def _split(line: str, separator: str) -> list[str]:
+    if '"' not in line:
+        return line.split(separator)
     try:
         return next(csv.reader([line], delimiter=separator, strict=True), [])
     except csv.Error as error:

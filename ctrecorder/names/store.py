@@ -7,18 +7,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ctrecorder.names.directory import Holder
-from ctrecorder.names.entry import Entry, TooManyError, network
+from ctrecorder.names.entry import Entry, TooManyError, masked, network, shortest
 from ctrecorder.times import BEGIN, END
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# An entry takes some 70 bytes, and its name 150 the first time that it occurs.
+# An entry takes 50 bytes, and its name some 150 the first time that it occurs: 290 MiB if each
+# has another name, measured.
 MAX_ENTRIES = 1_000_000
-_ANY = -1  # of a zone or a mark
-# ::ffff:0:0/96, where IPv4 is.
-_IPV4, _MAPPED = 96, b"\0" * 10 + b"\xff\xff"
+_MAX_LINE = 2**31 - 1  # the number of a line, an int32
 
 
 class _Found(NamedTuple):
@@ -41,128 +40,145 @@ class Entries:
         self._since, self._until = since, until
         self._keys = bytearray()
         self._lengths = array("B")
-        # since, until, zone, mark, name, file, line
-        self._values = tuple(array("q") for _ in range(7))
+        self._times = array("q"), array("q")
+        # Numbers: of the name, of the pair of zone and mark, of the file, of the line.
+        self._numbers = tuple(array("i") for _ in range(4))
         self._names: dict[str, int] = {}
+        self._scopes: dict[tuple[int | None, int | None], int] = {}
 
     def add(self, entry: Entry) -> None:
         """Raises TooManyError: there are too many."""
-        if entry.since >= min(entry.until, self._until) or entry.until <= self._since:
+        held, since, until, name, place, zone, mark = entry
+        if since >= until or since >= self._until or until <= self._since:
             return
         if len(self._lengths) >= MAX_ENTRIES:
             raise TooManyError(
                 f"--names: more than {MAX_ENTRIES:,} leases and sessions in the time that is "
                 "asked: name a part of the files"
             )
-        self._keys += entry.network.key
-        self._lengths.append(entry.network.length)
-        values = (
-            entry.since,
-            entry.until,
-            _ANY if entry.zone is None else entry.zone,
-            _ANY if entry.mark is None else entry.mark,
-            self._names.setdefault(entry.name, len(self._names)),
-            entry.place.file,
-            entry.place.number,
-        )
-        for column, value in zip(self._values, values, strict=True):
-            column.append(value)
+        self._keys += held.key
+        self._lengths.append(held.length)
+        self._times[0].append(since)
+        self._times[1].append(until)
+        names, scopes, files, lines = self._numbers
+        names.append(self._names.setdefault(name, len(self._names)))
+        scopes.append(self._scopes.setdefault((zone, mark), len(self._scopes)))
+        files.append(place.file)
+        lines.append(min(place.number, _MAX_LINE))
 
     def directory(self, files: Sequence[str], problems: Sequence[str]) -> Stored:
         """All of them as a directory.  `files`: the names by number."""
         import numpy as np
 
-        keys = np.frombuffer(bytes(self._keys), "S16")
+        keys = np.frombuffer(self._keys, "S16")
         lengths = np.frombuffer(self._lengths, np.uint8)
         order = np.lexsort((keys, lengths))
-        values = np.array([np.frombuffer(one, np.int64) for one in self._values])[:, order]
         return Stored(
-            keys[order], lengths[order], values, tuple(self._names), tuple(files), tuple(problems)
+            _Columns(
+                keys[order],
+                lengths[order],
+                *(np.frombuffer(one, np.int64)[order] for one in self._times),
+                *(np.frombuffer(one, np.int32)[order] for one in self._numbers),
+            ),
+            _Words(list(self._names), list(self._scopes), list(files), tuple(problems)),
         )
 
 
+class _Columns(NamedTuple):
+    """Entries, (n,) each, in order of length and key: keys S16, lengths uint8, times int64 ns,
+    numbers int32."""
+
+    keys: NDArray[np.bytes_]
+    lengths: NDArray[np.uint8]
+    since: NDArray[np.int64]
+    until: NDArray[np.int64]
+    names: NDArray[np.int32]
+    scopes: NDArray[np.int32]
+    files: NDArray[np.int32]
+    lines: NDArray[np.int32]
+
+
+class _Words(NamedTuple):
+    """What the numbers mean, and the problems of the source."""
+
+    names: list[str]
+    scopes: list[tuple[int | None, int | None]]
+    files: list[str]
+    problems: tuple[str, ...]
+
+
 class Stored:
-    """A directory of entries.
+    """A directory of entries."""
 
-    `keys`: (n,) S16, `lengths`: (n,) uint8, in order of length and key.  `values`: (7, n) int64:
-    since, until, zone, mark, and the numbers of name, file and line.
-    """
-
-    def __init__(
-        self,
-        keys: NDArray[np.bytes_],
-        lengths: NDArray[np.uint8],
-        values: NDArray[np.int64],
-        names: tuple[str, ...],
-        files: tuple[str, ...],
-        problems: tuple[str, ...],
-    ) -> None:
+    def __init__(self, columns: _Columns, words: _Words) -> None:
         import numpy as np
 
-        self._keys, self._values, self._names, self._files = keys, values, names, files
-        self._problems = problems
+        self._columns, self._words = columns, words
         self._parts = [
             (
                 int(length),
-                int(np.searchsorted(lengths, length, "left")),
-                int(np.searchsorted(lengths, length, "right")),
+                int(np.searchsorted(columns.lengths, length, "left")),
+                int(np.searchsorted(columns.lengths, length, "right")),
             )
-            for length in np.unique(lengths)
+            for length in np.unique(columns.lengths)
         ]
 
     @property
     def problems(self) -> tuple[str, ...]:
         """What could not be read, one line each."""
-        return self._problems
+        return self._words.problems
 
     def holders(
         self, address: str, since: int, until: int, zone: int | None, mark: int | None
     ) -> tuple[Holder, ...]:
         """As in `Directory`."""
+        asked = network(address)
+        fits = [
+            number
+            for number, (zone_of, mark_of) in enumerate(self._words.scopes)
+            if None in (zone, zone_of) or zone == zone_of
+            if None in (mark, mark_of) or mark == mark_of
+        ]
         found: list[_Found] = []
-        shortest = _IPV4 if network(address).key[:12] == _MAPPED else 0
         for length, begin, end in self._parts:
-            if length < shortest:
-                continue
-            rows = self._rows(_masked(address, length), begin, end)
-            found += self._matching(rows, since, until, zone, mark)
+            if length >= shortest(asked):
+                rows = self._rows(masked(asked, length).key, begin, end)
+                found += self._matching(rows, since, max(until, since + 1), fits)
         return tuple(
             Holder(
-                self._names[name],
-                None if first == BEGIN else first,
-                None if last == END else last,
-                f"{self._files[file]}, line {line}",
+                self._words.names[one.name],
+                None if one.since == BEGIN else one.since,
+                None if one.until == END else one.until,
+                f"{self._words.files[one.file]}, line {one.line}",
             )
-            for first, last, name, file, line in _joined(found)
+            for one in _joined(found)
         )
 
     def _rows(self, key: bytes, begin: int, end: int) -> slice:
         import numpy as np
 
         wanted = np.array([key], "S16")
-        part = self._keys[begin:end]
+        part = self._columns.keys[begin:end]
         first = int(np.searchsorted(part, wanted, "left")[0])
         last = int(np.searchsorted(part, wanted, "right")[0])
         return slice(begin + first, begin + last)
 
-    def _matching(
-        self, rows: slice, since: int, until: int, zone: int | None, mark: int | None
-    ) -> list[_Found]:
-        values = self._values[:, rows]
-        fits = (values[0] < max(until, since + 1)) & (values[1] > since)
-        for column, wanted in ((values[2], zone), (values[3], mark)):
-            if wanted is not None:
-                fits &= (column == _ANY) | (column == wanted)
+    def _matching(self, rows: slice, since: int, until: int, scopes: list[int]) -> list[_Found]:
+        import numpy as np
+
+        of = self._columns
+        fits = (of.since[rows] < until) & (of.until[rows] > since)
+        fits &= np.isin(of.scopes[rows], scopes)
         return [
-            _Found(int(row[0]), int(row[1]), int(row[4]), int(row[5]), int(row[6]))
-            for row in values[:, fits].T
+            _Found(
+                int(of.since[row]),
+                int(of.until[row]),
+                int(of.names[row]),
+                int(of.files[row]),
+                int(of.lines[row]),
+            )
+            for row in np.flatnonzero(fits) + rows.start
         ]
-
-
-def _masked(address: str, length: int) -> bytes:
-    """The key of the network of this length that has the address."""
-    whole = int.from_bytes(network(address).key)
-    return (whole >> (128 - length) << (128 - length)).to_bytes(16)
 
 
 def _joined(found: list[_Found]) -> list[_Found]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
-from ctrecorder.names.entry import Entry, Network
+from ctrecorder.names.entry import Addresses, Entry, Network
 
 
 class Tenures:
@@ -14,21 +14,25 @@ class Tenures:
     address ends the lease of the client before: a server gives an address to one at a time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, addresses: Addresses) -> None:
+        self._addresses = addresses
         self._open: dict[Network, Entry] = {}
 
-    def add(self, lease: Entry) -> Iterator[Entry]:
+    def add(self, lease: Entry) -> Sequence[Entry]:
         """Add a lease; returns the one that it ends."""
+        if not self._addresses.touch(lease.network):
+            return ()
         before = self._open.get(lease.network)
+        if before is not None and lease.since < before.since:
+            return (lease,)  # not in order: it stands for itself
         if before is None:
             self._open[lease.network] = lease
-        elif lease.since < before.since:  # not in order: it stands for itself
-            yield lease
-        elif before.name == lease.name and lease.since <= before.until:
+            return ()
+        if before.name == lease.name and lease.since <= before.until:
             self._open[lease.network] = before._replace(until=lease.until)
-        else:
-            yield before._replace(until=min(before.until, lease.since))
-            self._open[lease.network] = lease
+            return ()
+        self._open[lease.network] = lease
+        return (before._replace(until=min(before.until, lease.since)),)
 
     def end(self, network: Network, moment: int) -> None:
         """The client of an address has released it."""
@@ -37,10 +41,11 @@ class Tenures:
             until = max(before.since, min(before.until, moment))
             self._open[network] = before._replace(until=until)
 
-    def finish(self) -> Iterator[Entry]:
+    def finish(self) -> Sequence[Entry]:
         """The last lease of each address."""
-        yield from self._open.values()
+        found = list(self._open.values())
         self._open.clear()
+        return found
 
 
 def client_name(identity: str, hostname: str) -> str:

@@ -256,3 +256,14 @@ def test_words_for_a_terminal() -> None:
         "1 event",
         "1,234 events",
     ]
+
+
+@pytest.mark.parametrize("command", [["ctlist"], ["ctexpire", "--holds"]])
+def test_an_unknown_zone_of_tz_stops_what_uses_local_time(command: list[str]) -> None:
+    settings = {**os.environ, "TZ": "Europe/Berlni"}
+    run = partial(subprocess.run, env=settings, capture_output=True, text=True, check=False)
+    done = run(command)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{command[0]}: the variable TZ: unknown time zone 'Europe/Ber")
+    assert len(done.stderr.splitlines()) == 1
+    assert "TZ" not in run([*command, "--utc"]).stderr
