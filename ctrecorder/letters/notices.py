@@ -23,7 +23,7 @@ _ADDRESS |= {"infringerip", "ipaddress", "ip", "sourceip", "sourceipaddress", "o
 _ADDRESS |= {"attackerip", "attackingip", "attackersip", "abusiveip", "abuserip", "reportedip"}
 _ADDRESS |= {"srcip", "publicip", "sourceaddress", "ipv4", "ipv6", "ipv4address", "ipv6address"}
 _SOURCE_PORT = {"infringersport", "infringerport", "infringingport", "portid", "sourceport"}
-_SOURCE_PORT |= {"srcport", "publicport", "clientport"}
+_SOURCE_PORT |= {"srcport", "publicport", "clientport", "ipport", "peerport"}
 _FIRST = {"initialinfringementtimestamp", "initialinfringementdate", "firstseen", "firstdetected"}
 _FIRST |= {"firstinfringementtimestamp", "starttime"}
 _LAST = {"recentinfringementtimestamp", "recentinfringementdate", "lastseen", "lastdetected"}
@@ -116,10 +116,12 @@ def _groups(paragraph: list[Label], agents: bool, source: Source) -> Iterator[Si
 
 
 def _port(labels: list[Label], agents: bool) -> Field[int] | None:
-    """The source port: the only one that is named."""
+    """The source port: the only one that is named, or that stands beside the address."""
     names = _SOURCE_PORT | ({"port"} if agents else set())
-    ports = [label.port() for label in labels if label.name in names and label.port()]
-    return ports[0] if len({port.value for port in ports if port}) == 1 else None
+    found = [label.port() for label in labels if label.name in names]
+    found += [label.port_beside() for label in labels if label.name in _ADDRESS]
+    ports = [port for port in found if port]
+    return ports[0] if len({port.value for port in ports}) == 1 else None
 
 
 def _times(
