@@ -192,7 +192,7 @@ def test_hostile_letters_are_refused_in_one_line(name: str) -> None:
         assert problem in letter.problem
         assert letter.problem.isprintable()
         assert not letter.sightings
-        assert len(letter.sha256) == 64
+        assert len(letter.sha256) == (0 if name == "too large" else 64)
     assert time.process_time() - since < 20
 
 
