@@ -34,6 +34,12 @@ def test_a_port_beside_the_address(value: str, port: int | None) -> None:
     assert ports(mail(f"Source IP: {value}\nTime: {TIME}\n")) == [expected]
 
 
+def test_the_protocol_is_one_of_layer_4() -> None:
+    text = f"Source IP: 198.51.100.1\nTime: {TIME}\nProtocol: {{}}\n"
+    assert [each.protocol for each in questions(mail(text.format("UDP")))] == ["udp"]
+    assert [each.protocol for each in questions(mail(text.format("BitTorrent")))] == [None]
+
+
 @pytest.mark.parametrize("mark", ["'", "’", "´", ""])
 def test_apostrophes(mark: str) -> None:
     text = f"Infringer{mark}s IP Address: 198.51.100.1\nRecent Infringement Timestamp: {TIME}\n"
