@@ -13,7 +13,7 @@ RUN = python3 python3-numpy python3-zstandard python3-systemd python3-cap-ng pyt
 DEMO = iproute2 nftables conntrack iputils-ping kmod procps
 CHECK = $(DEMO) conntrackd python3-venv python3-pytest python3-pytest-xdist python3-hypothesis \
 	iptables mandoc man-db bash-completion systemd-container e2fsprogs btrfs-progs faketime \
-	mmdebstrap zstd dbus git
+	mmdebstrap zstd dbus git fail2ban
 BENCH = $(DEMO) conntrackd gcc libc6-dev ulogd2 nfdump e2fsprogs faketime mount
 OTHER = mmdebstrap git mount
 BROWSER = chromium poppler-utils fonts-dejavu-core util-linux
@@ -45,7 +45,8 @@ quick check check-unit check-lab check-faults check-model check-package: root
 check-other check-browser check-full coverage demo bench: root
 
 .PHONY: root help deps quick check check-full coverage check-lint check-unit check-lab
-.PHONY: check-faults check-model check-package check-other check-browser faces format demo bench deb clean
+.PHONY: check-faults check-model check-package check-other check-browser faces format demo bench
+.PHONY: deb clean
 .NOTPARALLEL:
 
 help:

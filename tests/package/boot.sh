@@ -22,14 +22,14 @@ set -eu -o pipefail
 CACHE=/var/tmp/ctrecorder-roots RUN=${TMPDIR:-/tmp}/ctrecorder-boot
 # A small router: what ctrecorder depends on (no network inside), and what the tests do there.
 router=systemd,systemd-sysv,dbus,libpam-systemd,libnss-systemd,python3,python3-systemd
-router+=,python3-numpy,python3-zstandard,python3-defusedxml
+router+=,python3-numpy,python3-zstandard,python3-defusedxml,tzdata
 router+=,python3-cap-ng,python3-argcomplete,python3-tqdm,python3-pyroute2,python3-qrcode
 router+=,iproute2,nftables,conntrack,kmod,procps,bash-completion,zsh,fish
 # The packages that build and check a package there.
 build=dpkg-dev,debhelper,dh-python,pybuild-plugin-pyproject,python3-all,python3-setuptools
 build+=,python3-wheel,bash-completion
 build+=,mandoc,lintian,autopkgtest,apt-utils,gpgv,systemd,systemd-sysv,dbus,python3-systemd
-build+=,python3-numpy,python3-zstandard,python3-defusedxml
+build+=,python3-numpy,python3-zstandard,python3-defusedxml,tzdata
 build+=,python3-cap-ng,python3-argcomplete,python3-tqdm,python3-pyroute2,python3-qrcode,iproute2,nftables
 build+=,conntrack,procps
 # A fresh machine of a newcomer: apt, and make to type `make`.
