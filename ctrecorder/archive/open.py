@@ -38,3 +38,15 @@ def open_segment(path: str, key: bytes = b"", kind: Kind = Segment) -> Recording
         names = ", ".join(unknown)[:_MAX_NAMES]
         raise NewerError(f"requires {names}: made by a newer version of ctrecorder", path=path)
     return segment
+
+
+class Opener:
+    """Opens segments, and closes those that are not wanted."""
+
+    def open(self, path: str) -> Recording:
+        """The segment `path`.  Raises ArchiveError and FormatError."""
+        return open_segment(path)
+
+    def close(self, segment: Recording) -> None:
+        """Close a segment."""
+        segment.close()

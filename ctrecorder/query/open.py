@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ctrecorder.archive import chain
 from ctrecorder.archive.find import Span
-from ctrecorder.archive.open import open_segment
+from ctrecorder.archive.open import Opener
 from ctrecorder.columns import Table
 from ctrecorder.ctlog.decoder import LazyTable
 from ctrecorder.ctlog.frame import Kind
@@ -127,18 +127,6 @@ class Archive:
         """Close all segments."""
         for segment in self.segments:
             segment.close()
-
-
-class Opener:
-    """Opens segments, and closes those that are not wanted."""
-
-    def open(self, path: str) -> Recording:
-        """The segment `path`.  Raises ArchiveError and FormatError."""
-        return open_segment(path)
-
-    def close(self, segment: Recording) -> None:
-        """Close a segment."""
-        segment.close()
 
 
 def open_archive(paths: Iterable[str], query: Query, opener: Opener | None = None) -> Archive:

@@ -13,7 +13,6 @@ more are read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
@@ -22,9 +21,11 @@ from numpy.typing import NDArray
 
 from ctrecorder import times, uapi
 from ctrecorder.archive import find
+from ctrecorder.archive.follow import Followed, follow
 from ctrecorder.archive.segments_read import SegmentRead, segments_read
-from ctrecorder.columns import TUPLE, Source, Table
-from ctrecorder.connections import flowkey, lookalikes, parts
+from ctrecorder.archive.selection import Selection, Selector
+from ctrecorder.archive.shared import Pool
+from ctrecorder.columns import Table
 from ctrecorder.ctlog.predicate import (
     ORIG_DST,
     ORIG_SRC,
@@ -36,24 +37,17 @@ from ctrecorder.ctlog.predicate import (
 from ctrecorder.errors import ArchiveError, CtrecorderError, NoSegmentsError, UsageError
 from ctrecorder.findings import Finding
 from ctrecorder.query import evidence
+from ctrecorder.query.candidates import Candidates, Held, Uses, judge_answer, sides
 from ctrecorder.query.clock import ClockState, clock_error_ns, clocks
-from ctrecorder.query.connections import Losses, list_connections
 from ctrecorder.query.coverage import Scope
-from ctrecorder.query.dumps import Dumps
 from ctrecorder.query.evidence import Evidence
-from ctrecorder.query.follow import Followed, follow
 from ctrecorder.query.open import Archive, ScanStats, open_archive
 from ctrecorder.query.parse import parse_network, parse_ports
-from ctrecorder.query.proved import Uses, judge_answer
-from ctrecorder.query.selection import Selection, Selector
-from ctrecorder.query.shared import Pool
 from ctrecorder.query.verdict import Verdict, is_recorded, needs_earlier
-from ctrecorder.segment.recording import Recording
 
 # If the start or the end of a candidate is outside of the segments that were read, this many times
 # as many are read next.  Less: a connection of a week takes more rounds.  More: reads for nothing.
 _WIDENING_FACTOR = 4
-COLUMNS = (*TUPLE, *parts.SPAN, "present", "zone", "mark", "status")
 
 
 @dataclass(frozen=True)
@@ -75,6 +69,11 @@ class WhoQuery:
     protocols: frozenset[int] = frozenset()
     add_clock_error: bool = False
 
+    @property
+    def held(self) -> Held:
+        """What is asked for, without what only chooses rows."""
+        return Held(self.public, self.to, self.since, self.until)
+
     def widened(self, ns: int) -> WhoQuery:
         """The query with a span that is `ns` longer on both sides."""
         since, until = max(self.since - ns, times.BEGIN), min(self.until + ns, times.END)
@@ -85,7 +84,7 @@ class WhoQuery:
 class Answer:
     """The candidates, and whether the log proves that there are no others.
 
-    `tables`: the candidates with `COLUMNS`, each table in order of start; see `roles`.
+    `tables`: the candidates with `candidates.COLUMNS`, each table in order of start; see `roles`.
     `routers`: the host that recorded each table.  `hosts`: all that were asked.
     `verdict`: whether they are all.  `scope`: what it was judged by.
     `failed`: an error for each file that cannot be read.
@@ -213,7 +212,7 @@ class Asked:
                 reach = reach._replace(added=self._clock_error(who_query))
             who_query = who_query.widened(reach.added or 0)
         archive, selection = self._open(who_query, reach)
-        found = _Found(archive, who_query, self._now)
+        found = Candidates(archive, who_query.held, self._now)
         known = evidence.gather(
             archive.segments,
             self._selector.chains,
@@ -263,7 +262,7 @@ class Asked:
         reach: Reach,
         selection: Selection,
         archive: Archive,
-        found: _Found,
+        found: Candidates,
         scope: Scope,
         known: Evidence,
     ) -> Reach | None:
@@ -297,38 +296,6 @@ class Asked:
         return clock_error_ns(clocks(archive.segments, who_query.since, who_query.until))
 
 
-class _Found:
-    """The candidates in the segments that were opened.
-
-    `routers`, `tables`: as in `Answer`.
-    `losses`: as of `list_connections`.
-    `start_outside`: whether segments that were not opened may contain the start of a candidate.
-    `unended`: the hashes of the keys of the candidates that are open at the end of what was read.
-    `follows`: whether these keys distinguish them.
-    """
-
-    def __init__(self, archive: Archive, who_query: WhoQuery, now: int) -> None:
-        dumps = Dumps(archive)
-        self.losses: Losses = {}
-        routers, tables = _candidates_by_router(archive, who_query, dumps, self.losses)
-        if who_query.since > now:  # an open connection is no evidence for the future
-            tables = [one.take(np.flatnonzero(one["end"] != 0)) for one in tables]
-        self.routers, self.tables = routers, tables
-        self.start_outside = _start_outside(tables, dumps)
-        unended = [table.take(table["end_source"] == Source.UNKNOWN) for table in tables]
-        self.unended = _hashes(unended)
-        self.follows = all(lookalikes.has_id(table).all() for table in unended)
-
-    def keys(self) -> frozenset[int]:
-        """The hashes of the keys of all candidates."""
-        return frozenset(map(int, _hashes(self.tables)))
-
-
-def _hashes(tables: list[Table]) -> NDArray[np.uint64]:
-    """Hashes of the keys of all rows."""
-    return np.concatenate([np.zeros(0, np.uint64), *map(flowkey.hashes, tables)])
-
-
 def _scope(who_query: WhoQuery) -> Scope:
     """The coverage that the query needs."""
     public, to = who_query.public, who_query.to
@@ -360,81 +327,9 @@ def _needed(who_query: WhoQuery) -> Query:
     return Query(protocols=who_query.protocols, terms=tuple(terms))
 
 
-def _candidates_by_router(
-    archive: Archive, who_query: WhoQuery, dumps: Dumps, losses: Losses
-) -> tuple[list[str], list[Table]]:
-    """The candidates of each router by itself: its name for each table, and the tables.
-
-    `losses`: as of `list_connections`.
-    """
-    by_router: dict[str, list[Recording]] = {}
-    for segment in archive.segments:
-        by_router.setdefault(segment.header.host or "", []).append(segment)
-    routers, tables = [], []
-    for router, segments in by_router.items():
-        of_router = replace(archive, segments=segments)
-        for table in _candidates(of_router, who_query, dumps, losses):
-            routers.append(router)
-            tables.append(table)
-    return routers, tables
-
-
-def _candidates(
-    archive: Archive, who_query: WhoQuery, dumps: Dumps, losses: Losses
-) -> Iterator[Table]:
-    """The connections that held the public end in the window, with the wanted remote end."""
-    window = who_query.since, who_query.until
-    for batch in list_connections(archive, COLUMNS, losses=losses, window=window):
-        for table in batch.tables:
-            wanted = _overlaps(table, who_query, dumps) & _has_ends(table, who_query)
-            if wanted.any():
-                yield table.take(wanted)
-
-
-def _without_start(table: Table) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """(rows,): which connections have no recorded start, and their earliest recorded time, ns."""
-    unknown = table["start_source"] == Source.UNKNOWN
-    first_recorded = np.where(unknown, table["end"], table["start"])
-    return unknown | (table["start_source"] == Source.BOUND), first_recorded
-
-
-def _overlaps(table: Table, who_query: WhoQuery, dumps: Dumps) -> NDArray[np.bool_]:
-    """(rows,): which connections may have been open in the window.
-
-    One without a recorded start may have begun right after the last dump before it.
-    """
-    without_start, first_recorded = _without_start(table)
-    earliest_start = np.where(without_start, dumps.last_begin(first_recorded)[0], table["start"])
-    heard = without_start & ((table["seen"] & parts.NEW) != 0)
-    if heard.any():
-        last_step = dumps.last_step(first_recorded)
-        earliest_start = np.where(heard, np.maximum(earliest_start, last_step), earliest_start)
-    ends_before = (table["end"] != 0) & (table["end"] < who_query.since)
-    overlaps: NDArray[np.bool_] = (earliest_start < who_query.until) & ~ends_before
-    return overlaps
-
-
-def _sides(table: Table, who_query: WhoQuery) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """(rows,) each: where the public end is that of who opened the connection, and where it was
-    called; with the wanted remote end opposite to it.
-    """
-    outbound = _endpoint_is(table, REPLY_DST, who_query.public)
-    inbound = _endpoint_is(table, ORIG_DST, who_query.public)
-    if (to := who_query.to) is not None:
-        outbound &= _endpoint_is(table, ORIG_DST, to) | _endpoint_is(table, REPLY_SRC, to)
-        inbound &= _endpoint_is(table, ORIG_SRC, to)
-    return outbound, inbound
-
-
-def _has_ends(table: Table, who_query: WhoQuery) -> NDArray[np.bool_]:
-    """(rows,): which have the public end as a holder has it, and the remote end opposite to it."""
-    outbound, inbound = _sides(table, who_query)
-    return outbound | inbound
-
-
 def roles(table: Table, who_query: WhoQuery) -> Roles:
     """Who holds the public end in the candidates `table`."""
-    outbound, inbound = map(np.flatnonzero, _sides(table, who_query))
+    outbound, inbound = map(np.flatnonzero, sides(table, who_query.held))
     is_icmp = np.isin(table["l4proto"], (uapi.IPPROTO_ICMP, uapi.IPPROTO_ICMPV6))
     # Of ICMP the id can be translated: it is the source's port column of both tuples.
     answered = np.where(is_icmp, table["reply_sport"], table["reply_dport"])
@@ -449,26 +344,7 @@ def roles(table: Table, who_query: WhoQuery) -> Roles:
     )
 
 
-def _endpoint_is(table: Table, endpoint: tuple[str, str], term: Term) -> NDArray[np.bool_]:
-    """(rows,): whose address and port columns `endpoint` match the term."""
-    terms = (Term(term.networks, term.ports, (endpoint,)),)
-    return Query(terms=terms, connections=True).evaluate(table)
-
-
 def _differ(table: Table, first: str, second: str) -> NDArray[np.bool_]:
     """(rows,): where two columns differ."""
     differ: NDArray[np.bool_] = table[first] != table[second]
     return differ
-
-
-def _start_outside(tables: Iterable[Table], dumps: Dumps) -> bool:
-    """Whether segments that were not read may contain the start of a candidate.
-
-    It cannot be there if a dump that was read is before it.
-    """
-    for table in tables:
-        without_start, first_recorded = _without_start(table)
-        has_dump = dumps.last_begin(first_recorded)[1]
-        if (without_start & ~has_dump).any():
-            return True
-    return False

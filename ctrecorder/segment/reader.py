@@ -13,8 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder.columns import Source, Table
-from ctrecorder.connections.parts import DESTROY, NEW
+from ctrecorder.columns import Table
 from ctrecorder.ctlog.bloom import Bloom
 from ctrecorder.ctlog.compression import Buffer
 from ctrecorder.ctlog.decoder import LazyTable, decode_table
@@ -32,7 +31,6 @@ from ctrecorder.ctlog.frame import (
 )
 from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.index import (
-    FORM_COLUMNS,
     FORM_SMALL,
     Bound,
     Index,
@@ -59,7 +57,6 @@ _SEARCH = 1 << 20
 _KEPT_RECORDS = 1 << 12
 # Bytes that are read of a block for its index: most indexes are not larger.
 _INDEX_READ = 1 << 14
-_BOTH_ENDS = np.uint8(NEW | DESTROY)  # of the column `seen`
 
 
 class Bounds:
@@ -97,7 +94,6 @@ class Segment(Recording):
         self._marks: list[Mark] | None = None
         self._cost = 0  # of both
         self._noted: set[tuple[int, str]] = set()
-        self._received: dict[int, bool] = {}  # by the offset of the block
         try:
             self._read_header(key)
             if not self._read_footer():
@@ -364,23 +360,6 @@ class Segment(Recording):
             return self.file.read(begin + offset, length)
 
         return LazyTable(self.read_index(block), fetch)
-
-    def is_received(self, block: Block) -> bool:
-        """Whether the file shows that all rows of a block are connections whose start and end were
-        received, so that no other row belongs to them.
-        """
-        if block.kind != Kind.CONNECTIONS or block.form != FORM_COLUMNS:
-            return False
-        if block.offset not in self._received:
-            try:
-                rows = self.rows(block)
-                received = (rows["seen"] & _BOTH_ENDS) == _BOTH_ENDS
-                sources = rows["start_source"]
-                received &= (sources != Source.BOUND) & (sources != Source.UNKNOWN)
-                self._received[block.offset] = bool(received.all())
-            except FormatError:
-                return False
-        return self._received[block.offset]
 
     def read_index(self, block: Block) -> Index:
         """The index of a block in form COLUMNS, checked against the hash of the frame.

@@ -360,9 +360,28 @@ MUTANTS = (
     ),
     Mutant(
         "a file that cannot be read is no hole",
-        "query/proved.py",
+        "query/candidates.py",
         (("    if failed:\n        detail", "    if False:\n        detail"),),
         test="unit/query/test_verdict.py::test_a_file_that_cannot_be_read",
+    ),
+    Mutant(
+        "the way to the end of a connection leads over damage",
+        "archive/follow.py",
+        (("if segment.is_damaged:", "if False:"),),
+        test="unit/archive/test_follow.py::test_a_damaged_segment_on_the_way_is_not_passed_over",
+    ),
+    Mutant(
+        "a block without both ends is passed over",
+        "archive/shared.py",
+        (('(rows["seen"] & _BOTH_ENDS) == _BOTH_ENDS', 'rows["seen"] > 0'),),
+        test="unit/archive/test_shared.py::"
+        "test_which_blocks_have_both_ends_of_all_their_connections",
+    ),
+    Mutant(
+        "a question has the damage of the one before",
+        "archive/shared.py",
+        (("[*found.findings]", "found.findings"),),
+        test="unit/query/test_many.py::test_damage_is_met_by_the_question_that_reads_it",
     ),
 )
 

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from ctrecorder.archive import open as opening
+from ctrecorder.archive import shared
 from ctrecorder.ctlog.frame import Kind
 from ctrecorder.errors import NoSegmentsError
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
-from ctrecorder.query import shared, who
+from ctrecorder.query import who
 from ctrecorder.query.many import answer_each, answer_many
 from ctrecorder.query.verdict import Completeness
 from ctrecorder.query.who import Answer, WhoQuery
@@ -219,7 +221,7 @@ def test_damage_is_met_by_the_question_that_reads_it(tmp_path: Path) -> None:
 def test_each_segment_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, network = logged(tmp_path / "log", (0, 2, 3))
     opened = []
-    really = shared.open_segment
+    really = opening.open_segment
 
     def open_segment(path: str, **options: Any) -> Any:
         opened.append(path)

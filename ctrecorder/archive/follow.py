@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder.archive.near import Chains
+from ctrecorder.archive.shared import Pool
 from ctrecorder.columns import Event, Source, Table
 from ctrecorder.connections import flowkey
 from ctrecorder.connections.parts import DESTROY, NEW
 from ctrecorder.ctlog.frame import Kind
 from ctrecorder.errors import ArchiveError, FormatError
-from ctrecorder.query.shared import Pool
 from ctrecorder.segment.recording import Recording
 
 Hashes = NDArray[np.uint64]

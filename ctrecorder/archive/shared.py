@@ -10,12 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
-from ctrecorder.archive.open import open_segment
-from ctrecorder.columns import Table
+import numpy as np
+
+from ctrecorder.archive.open import Opener, open_segment
+from ctrecorder.columns import Source, Table
+from ctrecorder.connections.parts import DESTROY, NEW
 from ctrecorder.ctlog.bloom import Bloom
 from ctrecorder.ctlog.decoder import LazyTable
+from ctrecorder.ctlog.frame import Kind
+from ctrecorder.ctlog.index import FORM_COLUMNS
+from ctrecorder.errors import FormatError
 from ctrecorder.findings import Finding
-from ctrecorder.query.open import Opener
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.recording import Block, Recording
 
@@ -27,6 +32,7 @@ _MAX_OPEN = 32
 _MAX_ROWS_BYTES = 64 << 20
 # The same for the keys of open flows: 3,000,000 of them.
 _MAX_KEYS_BYTES = 32 << 20
+_BOTH_ENDS = np.uint8(NEW | DESTROY)  # of the column `seen`
 
 
 class _Opened(NamedTuple):
@@ -79,6 +85,7 @@ class _SharedSegment(Segment):
         self._kept = kept
         self._filters: dict[int, Bloom] = {}
         self._times: tuple[int, int] | None = None
+        self._received: dict[int, bool] = {}
         super().__init__(path, key)
 
     def close(self) -> None:
@@ -107,6 +114,21 @@ class _SharedSegment(Segment):
             found = super().rows(block)
             self._kept.put(key, found)
         return found
+
+    def is_received(self, block: Block) -> bool:
+        """Whether all rows of a block are connections whose start and end were received."""
+        if block.kind != Kind.CONNECTIONS or block.form != FORM_COLUMNS:
+            return False
+        if block.offset not in self._received:
+            try:
+                rows = self.rows(block)
+                received = (rows["seen"] & _BOTH_ENDS) == _BOTH_ENDS
+                sources = rows["start_source"]
+                received &= (sources != Source.BOUND) & (sources != Source.UNKNOWN)
+            except FormatError:
+                return False
+            self._received[block.offset] = bool(received.all())
+        return self._received[block.offset]
 
     def read_small(
         self, blocks: Iterable[Block], names: Iterable[str] | None = None

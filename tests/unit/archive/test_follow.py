@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from ctrecorder.ctlog.frame import Kind
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.query import who
 from ctrecorder.query.many import answer_many
 from ctrecorder.query.who import Answer, WhoQuery
 from ctrecorder.segment import live
+from ctrecorder.segment.reader import Segment
 from ctrecorder.times import HOUR, SECOND
 from ctrecorder.uapi import AF_INET
 from tests.support import holders
@@ -102,13 +104,18 @@ def test_a_segment_that_is_missing_ends_what_is_known(tmp_path: Path) -> None:
 
 
 def test_a_damaged_segment_on_the_way_is_not_passed_over(tmp_path: Path) -> None:
-    """It may have had the end."""
-    log = logged(tmp_path / "log", True, LONG)
+    """It may have had the end, although the dump in it is whole."""
+    other = replace(LONG, id=9, source=("10.0.0.2", 9), answered=("192.0.2.2", 9))
+    other = replace(other, start=T + 20 * HOUR + SECOND, end=T + 20 * HOUR + 9 * SECOND)
+    log = logged(tmp_path / "log", False, LONG, other)
+    with Segment(log.paths[20]) as segment:
+        _, events = segment.blocks_of(Kind.EVENTS)
     data = bytearray(Path(log.paths[20]).read_bytes())
-    data[600:1000] = bytes(400)
+    data[events.offset + 100] ^= 255
     Path(log.paths[20]).write_bytes(data)
     answer = who.answer([str(tmp_path / "log")], ASKED, NOW)
-    assert any(log.paths[20] in str(one) for one in answer.findings)
+    assert spans(answer) == [(LONG.start, LONG.end)]
+    assert [one.subject for one in answer.findings] == [log.paths[20]]
 
 
 @pytest.mark.parametrize("squeezed", [False, True])
