@@ -110,6 +110,10 @@ class TableDump:
     def change(self, protocols: Collection[int], nat_only: bool) -> None:
         """Record other rows.  A dump that is under way is not complete: it has rows of before."""
         self._protocols, self._nat_only = np.array(sorted(protocols), np.uint8), nat_only
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """The dump that is under way does not show what is open at its end."""
         if self._progress is not None:
             self._progress.interrupted = True
 
@@ -184,7 +188,7 @@ class TableDump:
     def _problem(self, progress: _Progress) -> str:
         """Why the dump that was read is not complete; "" if it is."""
         if progress.interrupted or sockets.sysctl(_BUCKETS) != progress.buckets:
-            return "the table was rebuilt meanwhile"
+            return "the table, the clock or the settings were changed meanwhile"
         if progress.unsound or self._decoder.rejected > progress.rejected_before:
             return "some entries could not be read"
         if self._queue.dropped_dump_rows > progress.dropped_before:

@@ -23,7 +23,7 @@ from ctrecorder.record.configured import Configured
 from ctrecorder.record.deadlines import Deadlines
 from ctrecorder.record.dump import RESYNC_DELAY_NS, TableDump
 from ctrecorder.record.guard import Guard, clock_facts
-from ctrecorder.record.loss import LossCounter
+from ctrecorder.record.loss import LossCounter, gaps_of_step
 from ctrecorder.record.options import RecorderOptions
 from ctrecorder.record.receiver import Receiver
 from ctrecorder.record.report import StatusLine
@@ -72,6 +72,7 @@ class Recorder:
         self._segments_seen = 0
         # All events that the kernel gave until then were received, or are in a GAP; ns UTC.
         self._received = 0
+        self._steady = 0  # the same, when the clock was seen to be as before
         # The same, and a look after it found what hid connections until then.
         self._watermark = 0
         self._written_watermark = 0  # the same, of what can be read in the segments
@@ -166,6 +167,7 @@ class Recorder:
         change = self._clock.look()
         if change is not None:
             self._record_clock_change(change)
+        self._steady = self._received
         if self._dump.active or 0 < self._dump.due <= self._clock.monotonic():
             self._dump.step()
             self._deadlines.flush_soon()
@@ -280,11 +282,9 @@ class Recorder:
             self.log.send(messages.CLOCK, text, step_seconds=f"{step / SECOND:.3f}")
             self._receiver.decode()  # events before the step are written before the MARK
             self._queue.mark(Mark.at(now, "clock", {"step_ns": step}))
-            which = (
-                "forward: these times were skipped" if step > 0 else "back: these times come twice"
-            )
-            start, end = min(before, now), max(before, now)
-            self._queue.gap(Gap(start, end, "clock", 0, f"the clock was set {which}"))
+            for gap in gaps_of_step(change, self._steady, dated=self._receiver.dated):
+                self._queue.gap(gap)
+            self._dump.interrupt()
             # Of the new clock nothing is proved yet.
             self._received = min(self._received, now)
             self._watermark = min(self._watermark, now)

@@ -67,6 +67,7 @@ class Rig:
         self.second: Tough | None = None
         self.beside: Tough | None = None
         self._drops, self._looked = 0, time.time_ns()
+        self.has_traffic = True  # an idle recorder waits for long
         self._waits: dict[int, tuple[int, int]] = {}  # of recorders: how often, and since when
         self._stopping = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="watcher")
@@ -151,7 +152,7 @@ class Rig:
                     self._born(self.folder / name, (looked, time.time_ns()))
             known |= names
             looked = now
-            if not self.clock.dated:
+            if self.has_traffic and not self.clock.dated:
                 self._look_for_starved(now)
 
     def _look_for_starved(self, now: int) -> None:
@@ -167,7 +168,7 @@ class Rig:
                 self._waits[pid] = before, since
                 continue
             self._waits[pid] = waits, now
-            if now - since > STARVED:
+            if self.has_traffic and now - since > STARVED:
                 begin, end = (since, since), (now + DUMPED, now + DUMPED)
                 self.oracle.add(Fault("no CPU", Effect.UNSURE, begin, end, recorder=name))
 

@@ -111,6 +111,7 @@ def run(seed: int, timeline: float, seconds: float, most: int = 1 << 30) -> Resu
                     applied[kind] += 1
                     _look(traffic.failure, askers.failure)
                 rig.pause(REST_SECONDS)
+                rig.has_traffic = False
             _look(traffic.failure, askers.failure)
             oracle.strays |= truth.late_reply
             table = Judge(truth, oracle, clock).table(askers.answers)
