@@ -25,11 +25,13 @@ class ExistsError(ArchiveError):
     """The name of the new segment is taken."""
 
 
-def first_free(path: str) -> str:
-    """`path`, or, while that name is taken, with -1, -2, ... before its suffix."""
+def first_free(path: str, but: str = "") -> str:
+    """`path`, or, while that name is taken or is that of the path `but`, with -1, -2, ... before
+    its suffix.
+    """
     stem, suffix = os.path.splitext(path)
     candidate, number = path, 0
-    while os.path.lexists(candidate):
+    while os.path.lexists(candidate) or os.path.basename(candidate) == os.path.basename(but):
         number += 1
         candidate = f"{stem}-{number}{suffix}"
     return candidate

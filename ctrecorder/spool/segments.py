@@ -5,14 +5,19 @@ The path of the open segment is checked at each flush.  If its file was moved (o
 over the folder), it is closed where it is now, and the next one is opened at the path.  If it was
 deleted, it is restored: the recorder still has it open.  While the folder is missing, the recorder
 writes to the file that is open, wherever it is.
+
+A segment whose disk failed is replaced, and what it holds behind its last sync is written again.
+It is cut there as soon as its path leads to it: its disk may be back only later.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 from ctrecorder import times
 from ctrecorder.ctlog.frame import FRAME, NO_HASH
@@ -24,6 +29,18 @@ from ctrecorder.segment.writer import FileLocation, SegmentWriter
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
 from ctrecorder.spool.target import Tail, Target, folder_locked, newest_segment
+
+# Replaced segments that wait for their disk.  The pause before each new one doubles, up to ten
+# minutes; of more than so many the oldest are given up.
+_MAX_UNCUT = 100
+
+
+class Uncut(NamedTuple):
+    """A replaced segment, to be cut to `size`; `first_frame` identifies it."""
+
+    path: str
+    first_frame: bytes
+    size: int
 
 
 class SegmentSeries:
@@ -52,6 +69,7 @@ class SegmentSeries:
         self._chain = ""
         self._opened_ns = self._closed_bytes = 0
         self._unreachable = False
+        self._uncut: deque[Uncut] = deque(maxlen=_MAX_UNCUT)
 
     @property
     def chain(self) -> str:
@@ -96,6 +114,7 @@ class SegmentSeries:
         """The open segment.  If there is none, one is opened, under the next free name."""
         if self.writer is None:
             self.writer = self._open(now_ns)
+            self._cut_again()
         return self.writer
 
     def close(self, now_ns: int) -> None:
@@ -164,7 +183,8 @@ class SegmentSeries:
             raise
         self._closed_bytes += old.synced.size
         old.abandon()
-        _cut(old)
+        self._uncut.append(Uncut(old.path, old.first_frame, old.synced.size))
+        self._cut_again()
 
     def check_location(self, now_ns: int) -> None:
         """Check that the path leads to the open segment; otherwise close or restore that one."""
@@ -213,7 +233,9 @@ class SegmentSeries:
         self.log.send(messages.WRITE_FAILED, text, path=self.path, error=why, held_bytes=0)
 
     def _open(self, now_ns: int) -> SegmentWriter:
-        tail, path = self._previous, files.first_free(self.target.path(now_ns))
+        tail = self._previous
+        # The one before may be hidden: two of one name could not be put together again.
+        path = files.first_free(self.target.path(now_ns), but=tail.path if tail else "")
         header = replace(
             self._header(),
             chain=self._chain,
@@ -235,6 +257,12 @@ class SegmentSeries:
         self.log.send(messages.SEGMENT_OPENED, text, path=path, previous=name, previous_hash=ended)
         return writer
 
+    def _cut_again(self) -> None:
+        """Cut the replaced segments that their paths lead to; the others wait for their disk."""
+        waiting = [one for one in self._uncut if not _cut(one)]
+        self._uncut.clear()
+        self._uncut.extend(waiting)
+
     def _ended(self, writer: SegmentWriter, last_hash: bytes, now_ns: int, closed: bool) -> None:
         self._previous = self._tail(writer, last_hash, now_ns, closed)
         self._closed_bytes += writer.size
@@ -245,24 +273,25 @@ class SegmentSeries:
         return Tail(writer.path, last_hash, self._chain, sequence, now_ns, closed)
 
 
-def _cut(old: SegmentWriter) -> None:
-    """Cut off the blocks that were not synced, by the segment's path too: its disk may be back,
-    mounted again.
+def _cut(old: Uncut) -> bool:
+    """Cut off the blocks that were not synced, by the segment's path: its disk may be back, mounted
+    again.  False if the path does not lead to it, or it cannot be cut.
 
     These blocks are written again, to the next segment.  If they stayed here they would be in the
     log twice.
     """
     try:
-        descriptor = os.open(old.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(old.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
-        return
+        return False
     try:
-        if (
-            os.pread(descriptor, FRAME.size, 0) == old.first_frame
-            and os.fstat(descriptor).st_size > old.synced.size
-        ):
-            os.ftruncate(descriptor, old.synced.size)
+        if os.pread(descriptor, FRAME.size, 0) != old.first_frame:
+            return False
+        if os.fstat(descriptor).st_size > old.size:
+            os.ftruncate(descriptor, old.size)
+            os.fsync(descriptor)
     except OSError:
-        pass
+        return False
     finally:
         os.close(descriptor)
+    return True

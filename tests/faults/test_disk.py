@@ -7,18 +7,21 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from ctrecorder.times import SECOND
 from tests.support.disks import ALL_TO_DISK, Ext4, fill, loop, mounted, run, tmpfs
 from tests.support.faulttable import Table
 from tests.support.folders import paths
 from tests.support.history import History
 from tests.support.router import Lab, wait_until
-from tests.support.traffic import Account, Tough, Traffic, cttest
+from tests.support.traffic import SLACK_NS, Account, Tough, Traffic, cttest
 
 
 def grown(folder: Path) -> int:
@@ -163,6 +166,47 @@ def test_disk_breaks(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table, h
     assert ("Input/output error" if how == "EIO" else "Read-only file system") in recorder.log
 
 
+def break_unsynced(recorder: Tough, traffic: Traffic, disk: Ext4) -> tuple[Path, int]:
+    """All that the recorder has written is on the disk when that breaks, and not all was synced.
+
+    The segment, and its size then.
+    """
+    recorder.wait("table recorded")
+    traffic.burst(10)
+    recorder.synced()
+    (segment,) = disk.folder.glob("*.ctlog")
+    size = segment.stat().st_size
+    recorder.process.send_signal(signal.SIGSTOP)
+    traffic.burst(20_000)  # more than is received at once: blocks are written before a flush,
+    recorder.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: segment.stat().st_size > size, "blocks")
+    recorder.process.send_signal(signal.SIGSTOP)  # and the flush, a second later, is too late
+    disk.cut_power(ALL_TO_DISK)
+    written = segment.stat().st_size
+    recorder.process.send_signal(signal.SIGCONT)
+    recorder.wait("cannot write")
+    return segment, written
+
+
+def whole_but_late(account: Account) -> None:
+    """All is there once.  Where the kernel does not date its events, those that waited for a
+    recorder that was stopped are in a GAP for that.
+    """
+    account.check()
+    assert account.missing == []
+    assert {gap.reason for gap in account.gaps if gap.lost != 0} <= {"late"}
+
+
+def hole(told: str) -> tuple[int, int]:
+    """The only hole that ctlist tells of, for a segment that is missing: from, until, ns UTC."""
+    (found,) = re.findall(r"not recording from (\S+ \S+) to (\S+ \S+): a segment is missing", told)
+    begin, end = (
+        int(datetime.strptime(f"{one}+0000", "%Y.%m.%d %H:%M:%S.%f%z").timestamp() * SECOND)
+        for one in found
+    )
+    return begin, end
+
+
 def test_disk_breaks_and_has_kept_all(
     lab: Lab, traffic: Traffic, tmp_path: Path, table: Table
 ) -> None:
@@ -171,25 +215,54 @@ def test_disk_breaks_and_has_kept_all(
     """
     with Ext4(tmp_path / "log") as disk:
         recorder = Tough(lab, disk.folder, "-B", 100)
-        traffic.burst(10)
-        recorder.synced()
-        (segment,) = disk.folder.glob("*.ctlog")
-        size = segment.stat().st_size
-        traffic.burst(
-            20_000
-        )  # more than is received at once: blocks are written before they are synced
-        wait_until(lambda: segment.stat().st_size > size, "blocks")
-        disk.cut_power(ALL_TO_DISK)
-        recorder.wait("cannot write")
+        segment, written = break_unsynced(recorder, traffic, disk)
         disk.replace()
         traffic.burst(10)
         recorder.wait("again after")
         recorder.synced()
         recorder.stop()
+        assert segment.stat().st_size < written
         account = Account(traffic, disk.folder)
-        account.whole()
+        whole_but_late(account)
         cttest(disk.folder)
         table.add("disk breaks, and has kept all", account)
+
+
+def test_disk_is_back_after_a_while(
+    lab: Lab, traffic: Traffic, tmp_path: Path, table: Table
+) -> None:
+    """The same, but the folder without the disk takes files meanwhile: they are hidden by the disk
+    when it is back.  Who has both sees each flow once; who has the disk alone is told of a hole.
+    """
+    both = tmp_path / "both"
+    with Ext4(tmp_path / "log", bare=True) as disk:
+        recorder = Tough(lab, disk.folder, "-B", 100)
+        segment, written = break_unsynced(recorder, traffic, disk)
+        disk.remove()
+        recorder.wait("again after")
+        traffic.burst(10)
+        recorder.synced()
+        disk.come_back()
+        recorder.wait("new segment", 3)
+        traffic.burst(10)
+        recorder.synced()
+        recorder.stop()
+        assert segment.stat().st_size < written
+        alone = Account(traffic, disk.folder)
+        begin, end = hole(alone.told)
+        assert all(
+            begin - SLACK_NS <= traffic.sent[number][1] and traffic.sent[number][0] <= end
+            for number in alone.missing
+        )
+        shutil.copytree(disk.folder, both)
+        disk.remove()
+        (hidden,) = disk.folder.glob("*.ctlog")
+        assert f"{hidden.name}, before it, is missing" in cttest(both, code=1)
+        shutil.copy(hidden, both)
+        account = Account(traffic, both)
+        whole_but_late(account)
+        cttest(both)
+        table.add("disk breaks, and is back after a while", account)
 
 
 def test_sync_fails(lab: Lab, traffic: Traffic, tmp_path: Path, table: Table) -> None:

@@ -76,6 +76,10 @@ class Ext4:
     `by_page`: the disk is asked for a page at a time.  Where what is under a loop device is full,
     this is a must: the device of Linux 6.18 takes a write that was cut short for a whole one and
     says nothing, to fsync(2) neither (measured); a page is never cut.
+
+    `bare`: while the disk is away, the folder under it takes files, as a mount point does by
+    default.  Else it is read-only: how long the disk is away depends on the machine's load, and
+    files there would be hidden when it is back.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class Ext4:
         options: str = "errors=remount-ro",
         journal: bool = True,
         by_page: bool = False,
+        bare: bool = False,
     ) -> None:
         self.folder = folder
         self.image = folder.with_suffix(".img")
@@ -103,6 +108,8 @@ class Ext4:
             "has_journal" if journal else "^has_journal",
             self.image,
         )
+        if not bare:
+            self._stack.enter_context(mounted(folder, "-t", "tmpfs", "-o", "ro", "tmpfs"))
         self.mount()
 
     def mount(self) -> None:
@@ -133,9 +140,17 @@ class Ext4:
         finally:
             os.close(folder)
 
+    def remove(self) -> None:
+        """The disk is gone from its folder."""
+        run("umount", "--lazy", self.folder)
+
     def replace(self) -> None:
         """The disk is checked and mounted again, as an operator or a reboot would do."""
-        run("umount", "--lazy", self.folder)
+        self.remove()
+        self.come_back()
+
+    def come_back(self) -> None:
+        """The disk that was removed is checked and mounted again."""
         done = subprocess.run(["e2fsck", "-p", "-f", self.image], capture_output=True, text=True)
         assert done.returncode in (0, 1), done.stdout + done.stderr
         self.mount()

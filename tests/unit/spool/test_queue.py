@@ -380,12 +380,43 @@ def test_a_moved_segment_is_closed_where_it_is(tmp_path: Path) -> None:
     ours.add(rows(2, 1))
     assert ours.flush(NOON)
     assert (ids_of(only(away)), ids_of(only(folder))) == ([[0], [1]], [[2]])
+    assert only(away).name != only(folder).name  # so that both fit in one folder again
     with Segment(str(only(away))) as old, Segment(str(only(folder))) as new:
         assert old.state == "closed"
         assert (new.previous_hash, new.header.sequence) == (
             old.last_hash,
             (old.header.sequence or 0) + 1,
         )
+
+
+def test_what_was_written_again_is_cut_off_when_its_disk_is_back(tmp_path: Path) -> None:
+    """The old segment is replaced while its disk is away, and is there again later with blocks that
+    it had not synced.
+    """
+    folder, away, beneath = tmp_path / "log", tmp_path / "away", tmp_path / "beneath"
+    folder.mkdir()
+    series = queue(folder).series
+    series.start(NOON)
+    old = Path(series.path)
+    writer = series.ready(NOON)
+    writer.append(rows(0, 10))
+    writer.sync()
+    writer.append(rows(10, 10))
+    kept = old.read_bytes()
+    folder.rename(away)
+    folder.mkdir()
+    series.replace(NOON)
+    # Another file of its name is not that segment.
+    old.write_bytes(b"of someone else" * 1000)
+    series.close(NOON)
+    series.ready(NOON)
+    assert old.read_bytes() == b"of someone else" * 1000
+    folder.rename(beneath)
+    away.rename(folder)
+    old.write_bytes(kept)
+    series.check_location(NOON)
+    series.ready(NOON)
+    assert ids_of(old) == [list(range(10))]
 
 
 def test_a_wrong_clock_does_not_fork_the_chain(tmp_path: Path) -> None:
