@@ -54,10 +54,15 @@ def segments(prefix: str, **_: object) -> list[str]:
     return found
 
 
+def files(prefix: str, **_: object) -> list[str]:
+    """Files and folders that begin with `prefix`."""
+    return list(_entries(prefix, suffix=""))
+
+
 def namespaces(prefix: str, **_: object) -> list[str]:
     """Names of network namespaces, or files once a slash was typed."""
     if "/" in prefix:
-        return list(_entries(prefix, suffix=""))
+        return files(prefix)
     return [name for name in netns.names() if name.startswith(prefix)]
 
 
@@ -93,6 +98,9 @@ BY_METAVAR: dict[str, Callable[..., list[str]]] = {
     "FILE": segments,
     "SEGMENT": segments,
     "DIR": segments,
+    "LETTER": files,
+    "NAMES": files,
+    "PAGE": files,
     "UNIT": resolutions,
     "NAME": namespaces,
 }

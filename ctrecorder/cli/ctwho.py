@@ -134,8 +134,8 @@ def build_parser() -> common.Parser:
     check = parser.add_argument_group("check a page instead of asking")
     check.add_argument(
         "--verify",
-        metavar="FILE",
-        help="check a page; ask again in the archive behind FILE",
+        metavar="PAGE",
+        help="check a page; ask again in the archive behind PAGE",
     )
     return parser
 
@@ -221,7 +221,7 @@ def _asking(args: argparse.Namespace, now: int) -> Asking:
     from ctrecorder.service.login import login_user
 
     return Asking(
-        tuple(args.archive or common.archive("ctwho")),
+        tuple(map(os.path.abspath, args.archive or common.archive("ctwho"))),
         now,
         login_user().name,
         args.case or "",

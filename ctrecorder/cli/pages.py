@@ -37,7 +37,7 @@ def check_options(args: argparse.Namespace) -> None:
     others = [name for name in _NOT_WITH_VERIFY if getattr(args, name)]
     if args.verify and (others or args.format != "text"):
         raise UsageError(
-            "--verify FILE can be followed by the archive, and combined with --trust-clock, "
+            "--verify PAGE can be followed by the archive, and combined with --trust-clock, "
             "--case, --reason and -v"
         )
     if args.hold and not args.case:
