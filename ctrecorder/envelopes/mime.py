@@ -34,7 +34,8 @@ _MAX_HEADER = 2_000
 # The headers of one entity, in bytes.
 _MAX_HEADERS = 2**20
 # Parts that hold no fields, and archives that are documents.
-_NO_TEXT = ("image/", "audio/", "video/", "font/", "application/pdf", "application/pgp-")
+_NO_TEXT: tuple[str, ...] = ("image/", "audio/", "video/", "font/", "application/pdf")
+_NO_TEXT += ("application/pgp-", "application/pkcs7-", "application/x-pkcs7-")
 _DOCUMENTS = (".docx", ".xlsx", ".pptx", ".odt", ".ods", ".odp", ".jar", ".apk", ".pdf", ".asc")
 # Two of these make a file a mail.
 _COMMON = {"from", "to", "subject", "received", "message-id", "mime-version", "content-type"}

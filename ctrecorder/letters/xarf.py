@@ -44,14 +44,16 @@ def _reports(text: Text) -> Iterator[list[Label]]:
     if "source" not in text.text.lower():
         return
     labels: list[Label] = []
+    names: set[str] = set()
     for paragraph in paragraphs(text):
-        names = {label.name for label in labels}
+        here = {label.name for label in paragraph}
         # The next report has the same labels again.
-        if names & {label.name for label in paragraph} & (_OTHERS | {"source"}):
+        if here & names & (_OTHERS | {"source"}):
             if _whole(labels):
                 yield labels
-            labels = []
-        labels = labels + paragraph
+            labels, names = [], set()
+        labels += paragraph
+        names |= here
     if _whole(labels):
         yield labels
 

@@ -24,7 +24,8 @@ NOW = 1_795_867_200 * 10**9
 MOST_SECONDS = 20.0
 # Lines that tell the zone of others, or the year.
 _CONTEXT = re.compile(
-    rb"[^\n]*(?:timezone|event time|^Date:|\nDate:)[^\n]*|[+-]\d\d:?\d\d|UTC", re.MULTILINE
+    rb"[^\n]*(?:timezone|event time|^Date:|\nDate:)[^\n]*|[+-]\d\d:?\d\d|UTC|source_port.: 0",
+    re.MULTILINE,
 )
 _PACKED = (b"base64", b"quoted-printable", b"pk\x03\x04", b"\x1f\x8b")
 

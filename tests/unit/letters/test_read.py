@@ -179,6 +179,7 @@ LONG: dict[str, Callable[[], bytes]] = {
     "folds": lambda: HEAD + b"X: y\n" + b" z\n" * 100_000,
     "parameters": lambda: HEAD + b"Content-Type: a/b" + b'; a="' * 100_000 + b"\n\nx",
     "escapes": lambda: b'{"a": "' + b"\\" * MIB,
+    "labels": lambda: b"source\n" + b"".join(b"x%d: y\n\n" % n for n in range(90_000)),
     "brackets": lambda: (b"[" * 4_000 + b"\n") * 200,
 }
 
