@@ -18,9 +18,10 @@ from ctrecorder.errors import ExitCode, UsageError
 if TYPE_CHECKING:
     from ctrecorder.cases.letter import LetterAnswered
     from ctrecorder.cases.state import State
-    from ctrecorder.inquiry.ask import Answered, Asking
+    from ctrecorder.inquiry.ask import Asking
     from ctrecorder.letters.sighting import Letter
     from ctrecorder.page.pack import Letter as PackedLetter
+    from ctrecorder.service.audit import Audit
 
 # A letter is at most this long: see envelopes.bounds.
 _MAX_TABLE_BYTES = 64 << 20
@@ -73,15 +74,19 @@ def answer(args: argparse.Namespace, asking: Asking, setting: str) -> int:
     from ctrecorder.cases.letter import answer_letters
     from ctrecorder.inquiry.verdicts import code_of_letter
 
-    _audit(args, setting, None)  # a reason may be required, before anything is read
+    failed = _audit_of(args, setting, [])  # a reason may be required, before anything is read
     with contextlib.ExitStack() as stack:
         state = stack.enter_context(_state(args.state)) if args.state else None
         letters = _letters(args, asking.now, state)
         found = []
-        answered = answer_letters(letters, asking, args.tolerance, wait=args.wait)
-        for one in _one_of(args, answered):
-            found.append(one)
-            _report(args, one)
+        try:
+            answered = answer_letters(letters, asking, args.tolerance, wait=args.wait)
+            for one in _one_of(args, answered):
+                found.append(one)
+                _report(args, one)
+        except BaseException:
+            failed.record()  # what fails was a question as well
+            raise
         if not found:
             common.report("ctwho", f"{args.letter}: no {'new ' if state else ''}letters")
         try:
@@ -212,27 +217,18 @@ def _audit_all(
 ) -> None:
     """An entry for each question."""
     for answered in one.answers:
-        _audit(args, setting, answered, letter=one.letter, written=written)
+        question = answered.question
+        words = [str(question.target), question.window.text]
+        words += ["--to", str(question.remote)] if question.remote else []
+        audit = _audit_of(args, setting, words)
+        audit.letter = one.letter.sha256
+        audit.rows, audit.written = answered.connections, written
+        audit.verdict, audit.proved = answered.judged.word.value, answered.judged.proved
+        audit.record()
 
 
-def _audit(
-    args: argparse.Namespace,
-    setting: str,
-    one: Answered | None,
-    *,
-    letter: Letter | None = None,
-    written: bool = False,
-) -> None:
+def _audit_of(args: argparse.Namespace, setting: str, words: list[str]) -> Audit:
+    """The entry for a question of the letter; raises UsageError if a reason is missing."""
     from ctrecorder.service.audit import Audit
 
-    words = ["--letter", args.letter]
-    if one is not None:
-        words += [str(one.question.target), one.question.window.text]
-        words += ["--to", str(one.question.remote)] if one.question.remote else []
-    audit = Audit(setting, words, args.reason, "ctwho", args.case)
-    if one is None or letter is None:
-        return
-    audit.letter = letter.sha256
-    audit.rows, audit.written = one.connections, written
-    audit.verdict, audit.proved = one.judged.word.value, one.judged.proved
-    audit.record()
+    return Audit(setting, ["--letter", args.letter, *words], args.reason, "ctwho", args.case)

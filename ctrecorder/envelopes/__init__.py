@@ -38,6 +38,7 @@ SHOWN = (
     "mime.parse_headers",
     "mime.parse_mail",
     "text.Field",
+    "text.Place",
     "text.Text",
     "text.as_utf8",
     "text.decode",

@@ -104,7 +104,8 @@ def find(line: str) -> Iterator[Endpoint]:
     for match in islice(_FREE.finditer(line), MAX_ADDRESSES):
         bracket = line[match.start() - 1 : match.start()] == "["
         found = address(match[0])
-        if not found or (match["v6"] and not bracket and _few_groups(match[0])):
+        alone = bracket or match[0] == line
+        if not found or (match["v6"] and not alone and _few_groups(match[0])):
             continue
         beside = _port_beside(line, match.end(), bracket=bracket, six=bool(match["v6"]))
         number = port(beside[1]) if beside else 0

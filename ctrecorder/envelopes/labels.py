@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ctrecorder.envelopes import endpoints
 from ctrecorder.envelopes.clock import Clock
+from ctrecorder.envelopes.endpoints import Endpoint
 from ctrecorder.envelopes.text import Field, Text
 from ctrecorder.moments.moment import Moment
 
@@ -31,11 +32,23 @@ class Label:
     start: int
     end: int
 
+    def endpoint(self) -> Endpoint | None:
+        """The address that the value is, with its port; a name may follow in brackets."""
+        for found in endpoints.find(self.value):
+            start = found.start - (self.value[:1] == "[")
+            stop = found.stop + (self.value[found.stop : found.stop + 1] == "]")
+            if start == 0 and _NAME_BEHIND.fullmatch(self.value, stop):
+                return found
+        return None
+
     def address(self) -> Field[str] | None:
-        """The address that the value is; a name may follow in brackets."""
-        word = self.value.partition(" ")[0]
-        found = endpoints.whole(word) if _NAME_BEHIND.fullmatch(self.value, len(word)) else ""
-        return self.text.field(found, self.start, self.start + len(word)) if found else None
+        found = self.endpoint()
+        return found.address_field(self.text, self.start) if found else None
+
+    def port_beside(self) -> Field[int] | None:
+        """The port that stands beside the address."""
+        found = self.endpoint()
+        return found.port_field(self.text, self.start) if found else None
 
     def port(self) -> Field[int] | None:
         number = endpoints.port(self.value)

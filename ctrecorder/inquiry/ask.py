@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from ctrecorder import times
 from ctrecorder.archive import retention
@@ -16,11 +17,13 @@ from ctrecorder.folder import Folder
 from ctrecorder.inquiry.persons import Person, count_of, named, persons_of, shares_address
 from ctrecorder.inquiry.question import LISTENING, Question
 from ctrecorder.inquiry.verdicts import Judged, Proof, Word, judge
-from ctrecorder.names.directory import Directory
 from ctrecorder.query import many, who
 from ctrecorder.query.coverage import NOT_RECORDED, NOT_RECORDING, Hole, Scope
 from ctrecorder.query.open import ScanStats
 from ctrecorder.query.verdict import Completeness, Verdict
+
+if TYPE_CHECKING:
+    from ctrecorder.names.directory import Directory
 
 WAIT_SECONDS = 90  # an idle recorder writes a watermark each minute
 # Holes in which nothing was recorded at all.

@@ -7,15 +7,17 @@ one inside address.  Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ctrecorder.columns import Source
 from ctrecorder.inquiry.question import LISTENING, SERVICE, Question
-from ctrecorder.names.directory import Directory
-from ctrecorder.names.directory import Holder as Holding
 from ctrecorder.query import who
 from ctrecorder.render import who as render_who
 from ctrecorder.render.who import Holder
+
+if TYPE_CHECKING:
+    from ctrecorder.names.directory import Directory
+    from ctrecorder.names.directory import Holder as Holding
 
 
 class Person(NamedTuple):

@@ -14,10 +14,8 @@ from ctrecorder.inquiry.question import NO_PORT, Question, ReadFrom, protocols_t
 from ctrecorder.inquiry.shown import seconds, stamp, stamper, zone_of
 from ctrecorder.inquiry.verdicts import Word
 from ctrecorder.query.clock import ClockState
-from ctrecorder.query.coverage import Hole
 from ctrecorder.query.verdict import Completeness
-from ctrecorder.query.who import WhoQuery
-from ctrecorder.render import holes
+from ctrecorder.query.who import Answer, WhoQuery
 from ctrecorder.render import who as render_who
 from ctrecorder.terminal import count, printable
 
@@ -195,10 +193,8 @@ def _log(answered: Answered, stamps: Callable[[int], str]) -> Iterator[str]:
     if verdict.until is not None:
         proof += f": recorded until {stamps(verdict.until)}; ask again, or use --wait"
     yield from row("log", f"{archive}: {proof}")
-    for hole in verdict.accepted:
-        yield from row("", f"accepted: {holes.describe(hole, stamp=stamps)}")
-    for hole in verdict.holes:
-        yield from row("", _hole(hole, answered, stamps))
+    if verdict.accepted or verdict.holes:
+        yield from _holes(answer, stamps)
     for receipt in answered.receipts[-1:]:
         yield from row(
             "receipt",
@@ -213,12 +209,14 @@ def _log(answered: Answered, stamps: Callable[[int], str]) -> Iterator[str]:
         yield from row("clock", _clock(clock, answered))
 
 
-def _hole(hole: Hole, answered: Answered, stamps: Callable[[int], str]) -> str:
-    described = holes.describe(hole, stamp=stamps)
-    if answered.answer is None:
-        return described
-    scope = answered.answer.scope
-    return f"{described}; {holes.why(hole, scope.since, scope.until)}"
+def _holes(answer: Answer, stamps: Callable[[int], str]) -> Iterator[str]:
+    from ctrecorder.render import holes  # most answers have no hole
+
+    for hole in answer.verdict.accepted:
+        yield from row("", f"accepted: {holes.describe(hole, stamp=stamps)}")
+    for hole in answer.verdict.holes:
+        why = holes.why(hole, answer.scope.since, answer.scope.until)
+        yield from row("", f"{holes.describe(hole, stamp=stamps)}; {why}")
 
 
 def _clock(clock: ClockState, answered: Answered) -> str:

@@ -23,7 +23,7 @@ _ADDRESS |= {"infringerip", "ipaddress", "ip", "sourceip", "sourceipaddress", "o
 _ADDRESS |= {"attackerip", "attackingip", "attackersip", "abusiveip", "abuserip", "reportedip"}
 _ADDRESS |= {"srcip", "publicip", "sourceaddress", "ipv4", "ipv6", "ipv4address", "ipv6address"}
 _SOURCE_PORT = {"infringersport", "infringerport", "infringingport", "portid", "sourceport"}
-_SOURCE_PORT |= {"srcport", "publicport", "clientport"}
+_SOURCE_PORT |= {"srcport", "publicport", "clientport", "ipport", "peerport"}
 _FIRST = {"initialinfringementtimestamp", "initialinfringementdate", "firstseen", "firstdetected"}
 _FIRST |= {"firstinfringementtimestamp", "starttime"}
 _LAST = {"recentinfringementtimestamp", "recentinfringementdate", "lastseen", "lastdetected"}
@@ -43,6 +43,7 @@ _COPYRIGHT |= {
     "infringingfile",
 }
 _COPYRIGHT |= {"initialinfringementtimestamp", "recentinfringementtimestamp"}
+_PROTOCOL = {"protocol", "transport", "transportprotocol"}
 # The headers of a quoted mail have a date of their own.
 _MAIL = {"from", "subject", "to", "sent"}
 _REFERENCE = {"noticeid", "caseid", "referenceid", "reference", "ticketid", "incidentid", "caseno"}
@@ -67,7 +68,7 @@ def read(source: Source) -> Reading | None:
             elif before and not _others(paragraph, before):
                 # "IP: .." and then one paragraph for each event.
                 times = list(_times(paragraph, source))
-                found.add(*_sightings(before, None, times, prose=True))
+                found.add(*_sightings(before, [], times, agents=False))
             else:
                 before = None
     if any(not each.prose for each in found.sightings):
@@ -86,8 +87,7 @@ def _addressed(
     times = list(_times(paragraph, source))
     if len(times) > 1 and _others(paragraph, addresses[0]):
         return None
-    port = _port(paragraph, agents)
-    found.add(*_sightings(addresses[0], port, times, prose=not agents))
+    found.add(*_sightings(addresses[0], paragraph, times, agents=agents))
     return None if agents else addresses[0]
 
 
@@ -109,17 +109,19 @@ def _groups(paragraph: list[Label], agents: bool, source: Source) -> Iterator[Si
     for label in [*paragraph, None]:
         if group and (label is None or label.name in _ADDRESS):
             times = list(_times(group, source))
-            yield from _sightings(group[0], _port(group, agents), times, prose=not agents)
+            yield from _sightings(group[0], group, times, agents=agents)
             group = []
         if label:
             group.append(label)
 
 
 def _port(labels: list[Label], agents: bool) -> Field[int] | None:
-    """The source port: the only one that is named."""
+    """The source port: the only one that is named, or that stands beside the address."""
     names = _SOURCE_PORT | ({"port"} if agents else set())
-    ports = [label.port() for label in labels if label.name in names and label.port()]
-    return ports[0] if len({port.value for port in ports if port}) == 1 else None
+    found = [label.port() for label in labels if label.name in names]
+    found += [label.port_beside() for label in labels if label.name in _ADDRESS]
+    ports = [port for port in found if port]
+    return ports[0] if len({port.value for port in ports}) == 1 else None
 
 
 def _times(
@@ -148,15 +150,25 @@ def _time(label: Label, source: Source) -> Field[Moment] | None:
     return label.time(source.clock, **zones)
 
 
+def _protocol(labels: list[Label]) -> Field[str] | None:
+    """The protocol of layer 4; BitTorrent is none."""
+    found = (label.protocol() for label in labels if label.name in _PROTOCOL)
+    return next((protocol for protocol in found if protocol), None)
+
+
 def _sightings(
     address: Label,
-    port: Field[int] | None,
+    labels: list[Label],
     times: list[tuple[Field[Moment], Field[Moment] | None]],
     *,
-    prose: bool,
+    agents: bool,
 ) -> Iterator[Sighting]:
+    """A sighting for each time.  `labels`: what stands beside the address, if anything."""
     field = address.address()
-    if field is not None:
-        role = role_of(port) if not prose else Role.SOURCE if port else Role.NONE
-        for first, last in times:
-            yield Sighting(field, port, role, first, last, prose=prose)
+    if field is None:
+        return
+    port = _port(labels, agents)
+    role = role_of(port) if agents else Role.SOURCE if port else Role.NONE
+    protocol = _protocol(labels)
+    for first, last in times:
+        yield Sighting(field, port, role, first, last, protocol=protocol, prose=not agents)

@@ -40,10 +40,11 @@ _UNKNOWN = "of no known form: no question was read"
 
 def read_letter(data: bytes, name: str, now: int, zone: str) -> Letter:
     """One letter, mail or file.  `now`: ns; `zone`: of times whose zone it does not tell."""
+    if len(data) > MAX_BYTES:
+        # It was not read to its end, so it has no hash.
+        return Letter(name, "", problem=f"refused: it is larger than {MAX_BYTES // MIB} MiB")
     sha256 = hashlib.sha256(data).hexdigest()
     try:
-        if len(data) > MAX_BYTES:
-            raise Refused(f"refused: it is larger than {MAX_BYTES // MIB} MiB")
         budget = Budget()
         text = as_utf8(data)
         mail = parse_mail(text, name, budget) if is_mail(text) else parse_file(data, name, budget)

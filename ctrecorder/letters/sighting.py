@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from ctrecorder.envelopes.text import Field
+from ctrecorder.envelopes.text import Field as Field
+from ctrecorder.envelopes.text import Place as Place
 from ctrecorder.moments.moment import Moment
 
 
@@ -42,7 +43,8 @@ class Sighting:
 class Letter:
     """A letter and its sightings.
 
-    `file`: its name; "box#2" is the second of a mailbox.  `reference`: the sender's case number.
+    `file`: its name; "box#2" is the second of a mailbox.  `sha256`: "" if it is too large or
+    cannot be read.  `reference`: the sender's case number.
     `form`: "ACNS 1.2 XML".  `seen`: addresses and times of a letter that nothing can be asked from.
     `problem`: "" or one line: why nothing can be asked.
     """

@@ -4,11 +4,6 @@
 
 reads COUNT letters, each with one change: no crash, no hang, no question that the letter does not
 ask.  1,000,000 take some hours.  What fails is written to the file `letter-SEED-NUMBER`.
-
-    PYTHONPATH=.:.venv/atheris-3.0.0 python3 tests/faults/fuzz_letters.py --atheris FOLDER \\
-        -max_total_time=3600
-
-lets atheris look for one.  FOLDER keeps what it found interesting.
 """
 
 from __future__ import annotations
@@ -77,27 +72,5 @@ def run(count: int, seed: int) -> None:
             print(f"{number:,}", file=sys.stderr, flush=True)
 
 
-def atheris_main(arguments: list[str]) -> None:
-    import atheris
-
-    with atheris.instrument_imports(include=["ctrecorder.letters", "ctrecorder.envelopes"]):
-        import ctrecorder.letters.read  # noqa: F401
-    folder = Path(arguments[0])
-    folder.mkdir(parents=True, exist_ok=True)
-    letters = originals(random.Random(1))
-    for number, original in enumerate(letters):
-        (folder / f"seed-{number}").write_bytes(original.data)
-    none = Original(b"", (), ((0, 2**60),))
-
-    def one(data: bytes) -> None:
-        check(none, data, 0, 1)
-
-    atheris.Setup([sys.argv[0], *arguments, "-max_len=20000"], one)
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--atheris"]:
-        atheris_main(sys.argv[2:])
-    else:
-        run(int(sys.argv[1]), int(sys.argv[2]) if sys.argv[2:] else 1)
+    run(int(sys.argv[1]), int(sys.argv[2]) if sys.argv[2:] else 1)

@@ -191,6 +191,20 @@ def test_a_listening_port_is_never_a_source_port(asker: Asker, tmp_path: Path) -
     assert (one["verdict"], persons(one)) == ("ONE", ["10.0.0.6"])
 
 
+def test_a_service_was_called(asker: Asker, tmp_path: Path) -> None:
+    """The port of a scan of Shadowserver: who sent from that port by chance is not named for it."""
+    table = f"timestamp,ip,port,protocol,asn,geo\n{AT},{PUBLIC},40002,tcp,64500,XX\n"
+    path = letter(tmp_path, table, "scan.csv")
+    (one,) = asker.json(path, code=1)["questions"]
+    assert (one["question"]["role"], one["verdict"]) == ("service", "NOBODY")
+    called = connection(
+        "tcp", (f"{SERVER} 5555", f"{PUBLIC} 40002"), ("10.0.0.7 80", f"{SERVER} 5555")
+    )
+    asker.folder = log(tmp_path / "called", flow(3, 40002), called)
+    (one,) = asker.json(path, code=0)["questions"]
+    assert (one["verdict"], persons(one)) == ("ONE", ["10.0.0.7"])
+
+
 def test_a_time_without_a_zone_cannot_be_asked(asker: Asker, tmp_path: Path) -> None:
     path = letter(tmp_path, f"{PUBLIC}:40002 {AT}\n")
     (one,) = asker.json(path, code=2)["questions"]

@@ -20,6 +20,26 @@ def test_copyright() -> None:
     assert letter(mail(other)).sightings[0].prose
 
 
+@pytest.mark.parametrize(
+    ("value", "port"),
+    [
+        ("198.51.100.1:40000", 40000),
+        ("198.51.100.1 Port: 40000", 40000),
+        ("[198.51.100.1]", None),
+        ("198.51.100.1 (a.example)", None),
+    ],
+)
+def test_a_port_beside_the_address(value: str, port: int | None) -> None:
+    expected = ("198.51.100.1", port, "source" if port else "none")
+    assert ports(mail(f"Source IP: {value}\nTime: {TIME}\n")) == [expected]
+
+
+def test_the_protocol_is_one_of_layer_4() -> None:
+    text = f"Source IP: 198.51.100.1\nTime: {TIME}\nProtocol: {{}}\n"
+    assert [each.protocol for each in questions(mail(text.format("UDP")))] == ["udp"]
+    assert [each.protocol for each in questions(mail(text.format("BitTorrent")))] == [None]
+
+
 @pytest.mark.parametrize("mark", ["'", "’", "´", ""])
 def test_apostrophes(mark: str) -> None:
     text = f"Infringer{mark}s IP Address: 198.51.100.1\nRecent Infringement Timestamp: {TIME}\n"

@@ -52,7 +52,7 @@ def snapshot(folder: Path) -> dict[str, tuple[bytes, int, int]]:
 def test_a_mailbox(tmp_path: Path) -> None:
     """A line "From " in a body is no mail of its own; nothing is locked or changed."""
     box = tmp_path / "box"
-    quoted = b"From now on it is quiet\n\nFrom here as well\n"
+    quoted = b"> His letter:\n" + FROM + b"From now on it is quiet\n\nFrom here as well\n"
     box.write_bytes(FROM + MAIL % (1, 1) + quoted + b"\n" + FROM + MAIL % (2, 2) + b"\n")
     before = snapshot(tmp_path)
     letters = list(read_path(str(box), NOW))
@@ -192,7 +192,7 @@ def test_hostile_letters_are_refused_in_one_line(name: str) -> None:
         assert problem in letter.problem
         assert letter.problem.isprintable()
         assert not letter.sightings
-        assert len(letter.sha256) == 64
+        assert len(letter.sha256) == (0 if name == "too large" else 64)
     assert time.process_time() - since < 20
 
 

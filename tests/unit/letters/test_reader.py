@@ -311,8 +311,9 @@ def test_what_is_told_twice_is_asked_once() -> None:
     (other,) = one(b"198.51.100.1:40001 2026-11-24T06:00:05Z\n").sightings
     assert [asked(each) for each in merged([rough, sighting, sighting])] == [asked(sighting)]
     assert len(merged([sighting, other])) == 2
-    (both,) = merged([fine, sighting])
-    assert both.first == sighting.first
+    for pair in ([fine, sighting], [sighting, fine]):
+        (both,) = merged(pair)
+        assert both.first == sighting.first
 
 
 def test_a_letter_in_a_letter() -> None:

@@ -155,6 +155,8 @@ def test_each_question_of_a_letter_has_an_entry(log: Path, tmp_path: Path) -> No
     assert {one["CTRECORDER_CASE"] for one in entries} == {"4711"}
     assert "192.0.2.1:40000 '2024-10-04 12:00:01Z'" in entries[0]["CTRECORDER_QUERY"]
     assert ask(tmp_path, "on", f"{words} --dry-run", code=2)[1] == ""
+    entry = fields(ask(tmp_path, "on", f"{words} -d /nonexistent", code=2)[1])
+    assert (entry["CTRECORDER_ROWS"], entry["CTRECORDER_COMPLETE"]) == ("0", "no")
     refused, sent = ask(tmp_path, "require-reason", f"{words} -d {log}", code=2)
     assert refused.startswith("ctwho: a reason is required")
     assert sent == ""
