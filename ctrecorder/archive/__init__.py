@@ -3,8 +3,10 @@
 # What other packages may use: module.name.
 SHOWN = (
     "chain.Link",
+    "chain.breaks",
     "chain.is_start",
     "chain.link",
+    "chain.run_begun",
     "chain.sequence",
     "chain.successor",
     "chain.trace",
