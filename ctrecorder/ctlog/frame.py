@@ -63,7 +63,7 @@ REASONS: Mapping[str, str] = {
     "damaged": "the log was damaged there, and its content is lost",
     "clock": "the clock was set",
     "not-recording": "nothing was recorded",
-    "late": "the recorder did not run, and the kernel did not date the events",
+    "late": "events were received late, and the kernel did not date them",
     "no-events": "the kernel reported no events, or not all",
     "not-tracked": "connection tracking was off",
     "notrack": "a rule kept packets from tracking",

@@ -271,14 +271,21 @@ MUTANTS = (
     ),
     Mutant(
         "a step of the clock is no GAP",
-        "record/recorder.py",
+        "record/loss.py",
         (
             (
-                'self._queue.gap(Gap(start, end, "clock", 0, f"the clock was set {which}"))',
-                "assert start <= end and which",
+                'gaps = [Gap(start, end, "clock", 0, f"the clock was set {which}")]',
+                "gaps: list[Gap] = []",
             ),
         ),
         test="unit/record/test_recorder.py::test_a_step_of_the_clock_is_a_mark_and_a_gap",
+    ),
+    Mutant(
+        "events of before a step are dated by the new clock, and no GAP",
+        "record/loss.py",
+        (("if not dated and since < start:", "if False:"),),
+        test="unit/record/test_recorder.py"
+        "::test_events_of_before_a_step_that_were_received_after_it_are_in_a_gap",
     ),
     Mutant(
         "the table of a standby need not be covered",
