@@ -276,6 +276,47 @@ def test_inserted(check: Callable[[Attack], str]) -> None:
     check(attack)
 
 
+@pytest.mark.claim("key-named")
+@pytest.mark.parametrize("place", ["at the end", "on the last one", "in old log"])
+@pytest.mark.parametrize("seal", [False, True])
+def test_key_named(
+    site: Attacked,
+    check: Callable[[Attack], str],
+    place: str,
+    seal: bool,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """With a seal of no key, or without one: it is not closed, as a crash leaves it."""
+
+    def attack(site: Attacked) -> None:
+        with Segment(str(site.paths[-1])) as segment:
+            header, last = segment.header, segment.last_hash
+            time_ns = int(segment.index["time_min"][0])
+        if place == "on the last one":
+            sequence = (header.sequence or 0) + 1
+            header = replace(header, sequence=sequence, previous=site.paths[-1].name)
+        else:
+            header = replace(header, chain="feed" * 8, sequence=1, template="other")
+        if place == "in old log" and site.sealed:
+            header = replace(header, seals={**(header.seals or {}), "epoch": 1})
+        new = SegmentWriter.create(
+            str(site.folder / "named.ctlog"),
+            header,
+            last if place == "on the last one" else bytes(16),
+            time_ns=time_ns,
+        )
+        new.append(site.ours.rows(ROWS))
+        if seal and site.sealed:
+            new.seal(bytes(32), 1, 1, site.ours.clock.wall)
+        new.sync()
+        new.abandon()
+
+    check(attack)
+    assert ctlist.main(["-s", str(site.folder)]) == 0
+    imported = "ctlist: imported: proves nothing: 1 file without a seal: "
+    assert (imported in capfd.readouterr().err) == site.sealed
+
+
 @pytest.mark.claim("made-anew")
 def test_made_anew(check: Callable[[Attack], str]) -> None:
     def attack(site: Attacked) -> None:
@@ -359,6 +400,23 @@ def test_ledger(check: Callable[[Attack], str]) -> None:
     def attack(site: Attacked) -> None:
         for path in site.folder.glob("*.ledger"):
             path.unlink()
+
+    check(attack)
+
+
+@pytest.mark.claim("ledger-emptied")
+@pytest.mark.parametrize("how", ["emptied", "a pipe", "a line that is cut", "another file"])
+def test_ledger_emptied(check: Callable[[Attack], str], how: str) -> None:
+    def attack(site: Attacked) -> None:
+        if not site.sealed:
+            return
+        path = site.ours.ledger
+        line = path.read_bytes()[:90]
+        path.unlink()
+        if how == "a pipe":
+            os.mkfifo(path)
+        else:
+            path.write_bytes({"emptied": b"", "another file": b"nonsense\n"}.get(how, line))
 
     check(attack)
 

@@ -187,6 +187,15 @@ CLAIMS = (
         UNPROVED,
     ),
     Claim(
+        "key-named",
+        Who.WRITER,
+        "do that, with the name of the key in its header, and do not close it. It is listed as "
+        "imported",
+        NEVER,
+        UNPROVED,
+        FOUND,
+    ),
+    Claim(
         "made-anew",
         Who.WRITER,
         "make the whole folder anew",
@@ -221,6 +230,14 @@ CLAIMS = (
     ),
     Claim("hold", Who.WRITER, "change or remove a hold", NEVER, NEVER, FOUND),
     Claim("ledger", Who.WRITER, "remove the ledger", NEVER, NEVER, UNPROVED),
+    Claim(
+        "ledger-emptied",
+        Who.WRITER,
+        "empty the ledger, or put a pipe or any other file in its place",
+        NEVER,
+        NEVER,
+        FOUND,
+    ),
     Claim("ledger-line", Who.WRITER, "remove a line of the ledger", NEVER, NEVER, FOUND),
     Claim(
         "root-by-hand",
