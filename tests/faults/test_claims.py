@@ -21,13 +21,15 @@ from ctrecorder.ctlog.header import Header
 from ctrecorder.filelock import LOCK_FILE
 from ctrecorder.maintain import holds
 from ctrecorder.maintain.expire import Expiry, Limits
+from ctrecorder.maintain.squeeze import SqueezeOptions
+from ctrecorder.maintain.squeeze_all import ArchiveSqueeze
 from ctrecorder.sealing.epoch import EPOCH_NS, exclusive
 from ctrecorder.seals.block import Seal, parse_seal
 from ctrecorder.seals.ledger import pack_line, parse_line
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.service import messages
-from tests.support.attacked import OWNER, READER, Attacked, Kept, as_user
+from tests.support.attacked import OWNER, READER, Attacked, Kept, as_user, give
 from tests.support.claims import BY_NAME, LEVELS
 from tests.support.faulttable import Table
 from tests.support.history import blocks_of
@@ -231,6 +233,24 @@ def test_changed_last(check: Callable[[Attack], str]) -> None:
         put(site, site.paths[-1], replaces=(), squeezed=None)
 
     check(attack)
+
+
+@pytest.mark.claim("before-squeeze")
+def test_before_squeeze(site: Attacked, check: Callable[[Attack], str], level: str) -> None:
+    def attack(site: Attacked) -> None:
+        put(site, site.paths[-1], replaces=(), squeezed=None)
+
+    def squeezed() -> None:
+        options = SqueezeOptions(seals=site.ours.keys())
+        log = site.log_as(OWNER, "ctsqueeze-sealed.service")
+        assert ArchiveSqueeze(options, 1, log).folder(str(site.folder)) == (2 if site.sealed else 0)
+
+    site.attack(BY_NAME["before-squeeze"], attack)
+    give(site.folder, OWNER)
+    as_user(OWNER, squeezed)
+    with Segment(str(site.paths[-1])) as segment:
+        assert segment.header.is_squeezed != site.sealed
+    check(lambda site: None)
 
 
 @pytest.mark.claim("replaced")

@@ -162,6 +162,14 @@ CLAIMS = (
         FOUND,
     ),
     Claim(
+        "before-squeeze",
+        Who.WRITER,
+        "do that on the recording machine before ctsqueeze seals it. It refuses, exit code 2",
+        NEVER,
+        FOUND,
+        FOUND,
+    ),
+    Claim(
         "replaced",
         Who.WRITER,
         "replace a segment by one that says to replace it, as a squeezed one does",
