@@ -94,10 +94,20 @@ def _unchecked_seals(reports: list[SegmentReport]) -> ChainReport:
     strangers = [
         one.path
         for one in reports
-        if imports.has(one.path, is_chained=one.is_chained, key=one.seals.key if one.seals else "")
+        if imports.has(one.path, is_chained=one.is_chained, claimed=_claimed(one))
     ]
     found.notes += imported.lines_of(strangers, "without a seal")
     return found
+
+
+def _claimed(one: SegmentReport) -> imported.Claimed:
+    """What a segment says of its seals."""
+    if one.seals is None:
+        return imported.Claimed()
+    seals = one.seals
+    return imported.Claimed(
+        seals.key, seals.begun, bool(seals.seals), seals.state == "closed", seals.last_hash
+    )
 
 
 def _check_seals(reports: list[SegmentReport], seals: SealCheck) -> ChainReport:
