@@ -399,7 +399,10 @@ def test_only_what_a_command_stores_is_sent(journald: Server, folder: Path) -> N
             for change in (
                 {"id": messages.COUNTERS.id},
                 {"id": "0" * 32},
+                {"id": {}},
                 {"command": "sshd"},
+                {"command": []},
+                {"command": {}},
                 {"text": 3},
                 {"time": -1},
                 {"time": True},
@@ -407,6 +410,7 @@ def test_only_what_a_command_stores_is_sent(journald: Server, folder: Path) -> N
                 {"fields": {"MESSAGE": "x"}},
                 {"fields": {"lost": 3}},
                 {"fields": 3},
+                {"fields": [["lost", "3"]]},
             )
         ),
         json.dumps({**facts, "text": "two\nlines"}).encode(),
@@ -415,7 +419,8 @@ def test_only_what_a_command_stores_is_sent(journald: Server, folder: Path) -> N
     (folder / unsent.UNSENT).write_bytes(b"\n".join(lines))
     detached(folder)
     assert [one["MESSAGE"] for one in journald.entries()] == [
-        "two\\nlines (at 1970-01-01T00:00:00.000000001Z, kept in ctrecorder.unsent)"
+        "two\\nlines (at 1970-01-01T00:00:00.000000001Z, kept in ctrecorder.unsent)",
+        f"{folder / unsent.UNSENT}: 20 lines that no command stored there: dropped, not logged",
     ]
     assert names(folder) == []
 
