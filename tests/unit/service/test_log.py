@@ -387,6 +387,22 @@ def test_only_what_a_command_stores_is_sent(journald: Server, folder: Path) -> N
     """The folder belongs to the recorder's user, and root sends the file."""
     good = unsent.Entry(messages.GAP, "ctrecord", "a gap", {"lost": "3"}, 1).to_line()
     facts = json.loads(good)
+    changes: list[dict[str, object]] = [
+        {"id": messages.COUNTERS.id},
+        {"id": "0" * 32},
+        {"id": {}},
+        {"command": "sshd"},
+        {"command": []},
+        {"command": {}},
+        {"text": 3},
+        {"time": -1},
+        {"time": True},
+        {"time": 1 << 70},
+        {"fields": {"MESSAGE": "x"}},
+        {"fields": {"lost": 3}},
+        {"fields": 3},
+        {"fields": [["lost", "3"]]},
+    ]
     lines = [
         b"",
         b"null",
@@ -394,25 +410,7 @@ def test_only_what_a_command_stores_is_sent(journald: Server, folder: Path) -> N
         b'{"id": []}',
         b"\xff\xfe",
         b"[" * 100_000,
-        *(
-            json.dumps({**facts, **change}).encode()
-            for change in (
-                {"id": messages.COUNTERS.id},
-                {"id": "0" * 32},
-                {"id": {}},
-                {"command": "sshd"},
-                {"command": []},
-                {"command": {}},
-                {"text": 3},
-                {"time": -1},
-                {"time": True},
-                {"time": 1 << 70},
-                {"fields": {"MESSAGE": "x"}},
-                {"fields": {"lost": 3}},
-                {"fields": 3},
-                {"fields": [["lost", "3"]]},
-            )
-        ),
+        *(json.dumps({**facts, **change}).encode() for change in changes),
         json.dumps({**facts, "text": "two\nlines"}).encode(),
         good[: len(good) // 2],
     ]
