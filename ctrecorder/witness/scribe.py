@@ -3,7 +3,7 @@
 The kernel stamps each entry of the journal with the uid of its sender, and anchors count from root.
 But who reads an archive must not be root.  So the process that root started becomes the scribe,
 which opens no file of an archive, and the command goes on in its child.  The child is in a session
-of its own, without a terminal that it could type into.  Neither outlives the other.
+of its own, and prints through pipes: it has no terminal.  Neither outlives the other.
 
 The child asks for one entry at a time.  The scribe takes only evidence of the kinds that this
 command logs, about the folders that it works on, and of this moment.
@@ -12,12 +12,13 @@ command logs, about the folders that it works on, and of this moment.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import signal
 import socket
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from ctrecorder.errors import ExitCode
@@ -26,6 +27,7 @@ from ctrecorder.service.daemon import SignalPipe
 from ctrecorder.service.log import Outlet
 from ctrecorder.service.messages import Message
 from ctrecorder.service.unsent import Entry
+from ctrecorder.witness.relay import Relay
 
 KINDS: dict[str, tuple[Message, ...]] = {
     "ctsqueeze": (messages.SQUEEZED,),
@@ -38,6 +40,10 @@ MAX_BYTES = 1 << 16
 _ANSWER_SECONDS = 10.0
 # Clocks that are set meanwhile must not lose an entry.
 _SLACK_NS = 3600 * 10**9
+# How long a child may take to end, or a terminal to take what it printed.
+_END_SECONDS = 10.0
+# A folder has fewer.
+MAX_SEGMENTS = 1 << 20
 # Packets between two looks at the signals.
 _PACKETS = 100
 _TAKEN, _REFUSED = b"1", b"0"
@@ -64,39 +70,59 @@ class ScribeClient:
 
 @dataclass(frozen=True)
 class Scribe:
-    """The scribe of `command`, which works on `folders` in the process `child`."""
+    """The scribe of `command`, which works on `folders` in the process `child`.
+
+    `segments`: that are there, at most MAX_SEGMENTS.
+    """
 
     command: str
     folders: Collection[str]
     child: int
+    segments: int = 0
 
-    def serve(self, link: socket.socket, outlet: Outlet) -> int:
-        """Log what the child asks for, and pass signals on, until it ends; its wait status."""
-        begun, pidfd = time.time_ns(), os.pidfd_open(self.child)
+    def serve(self, link: socket.socket, outlet: Outlet, printed: Collection[Relay] = ()) -> int:
+        """Log what the child asks for, copy what it prints, and pass signals on, until it ends.
+
+        Returns its wait status.  A child that does not end of a signal in time is killed.
+        """
+        begun, pidfd, deadline = time.time_ns(), os.pidfd_open(self.child), math.inf
         link.setblocking(False)
+        watched = {pidfd, link.fileno()}
         with SignalPipe((*_TO_ALL, *_TO_ONE, signal.SIGTSTP)) as pipe:
-            poll = select.poll()
-            for descriptor in (link.fileno(), pipe.fileno(), pidfd):
-                poll.register(descriptor, select.POLLIN)
-            ended = False
-            while not ended:
-                ready = {descriptor for descriptor, _ in poll.poll()}
-                ended = pidfd in ready
+            while True:
+                ready = _wait({*watched, pipe.fileno()}, printed, deadline)
                 for number in pipe.read():
                     self._pass_on(number)
-                for _ in range(_PACKETS):
-                    if (packet := _received(link)) is None:
-                        break
-                    if not packet:  # the child has closed its end
-                        with contextlib.suppress(KeyError):
-                            poll.unregister(link.fileno())
-                        break
-                    answer = _TAKEN if self._log(packet, begun, outlet) else _REFUSED
-                    with contextlib.suppress(OSError):
-                        link.send(answer)
+                    if number != signal.SIGTSTP:
+                        deadline = min(deadline, time.monotonic() + _END_SECONDS)
+                if link.fileno() in ready and not self._answer(link, begun, outlet):
+                    watched.discard(link.fileno())
+                for relay in printed:
+                    if relay.waits_for and relay.waits_for[0] in ready:
+                        relay.copy()
+                if pidfd in ready:
+                    break
+                if time.monotonic() >= deadline:
+                    self._send(signal.SIGKILL, to_all=True)
+        self._answer(link, begun, outlet)
+        self._send(signal.SIGKILL, to_all=True)  # what the child has left
+        status = os.waitpid(self.child, 0)[1]
         os.close(pidfd)
+        for relay in printed:
+            relay.finish(min(deadline, time.monotonic() + _END_SECONDS))
         outlet.close()
-        return os.waitpid(self.child, 0)[1]
+        return status
+
+    def _answer(self, link: socket.socket, begun: int, outlet: Outlet) -> bool:
+        """Answer the packets that are there, some at once; False at their end."""
+        for _ in range(_PACKETS):
+            packet = _received(link)
+            if not packet:
+                return packet is None
+            answer = _TAKEN if self._log(packet, begun, outlet) else _REFUSED
+            with contextlib.suppress(OSError):
+                link.send(answer)
+        return True
 
     def accepts(self, packet: bytes, begun: int) -> Entry | None:
         """The entry of a packet; None if it is not one to log."""
@@ -133,6 +159,20 @@ class Scribe:
             (os.killpg if to_all else os.kill)(self.child, number)
         except ProcessLookupError:  # its group is not made yet
             os.kill(self.child, number)
+
+
+def _wait(descriptors: Iterable[int], printed: Iterable[Relay], deadline: float) -> set[int]:
+    """Those descriptors that are ready, also of `printed`; none at the monotonic time `deadline`,
+    or a second later.
+    """
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    for relay in printed:
+        if waits := relay.waits_for:
+            poll.register(*waits)
+    left = None if deadline == math.inf else max(deadline - time.monotonic(), 1.0) * 1000
+    return {descriptor for descriptor, _ in poll.poll(left)}
 
 
 def _received(link: socket.socket) -> bytes | None:
