@@ -31,6 +31,7 @@ SHOWN = (
     "messages.COUNTERS",
     "messages.DAMAGED",
     "messages.DUMP",
+    "messages.ENTRIES_LOST",
     "messages.EXPIRED",
     "messages.FAILED",
     "messages.GAP",

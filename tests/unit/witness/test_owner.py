@@ -14,6 +14,7 @@ import pytest
 
 from ctrecorder.errors import ArchiveError
 from ctrecorder.folder import Folder
+from ctrecorder.service.privileges import status_of
 from ctrecorder.witness import scribe
 from ctrecorder.witness.owner import Workplace, become_owner
 from tests.support.router import wait_until
@@ -145,6 +146,8 @@ def test_a_signal_ends_both_in_time(
     monkeypatch.setattr(scribe, "_END_SECONDS", 0.3)
     child = start(folder, hostile(folder))
     wait_until((folder / "ready").exists, "the worker is ready")
+    catches = 1 << (number - 1)
+    wait_until(lambda: bool(int(status_of(child)["SigCgt"], 16) & catches), "the scribe waits")
     begun = time.monotonic()
     os.kill(child, number)
     assert code_of(child) == -signal.SIGKILL
