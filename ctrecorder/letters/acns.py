@@ -187,7 +187,8 @@ def _sightings(values: _Values, source: Source) -> Iterator[Sighting]:
             if found:
                 address = values.text.field(found, start, end)
                 for first in times or [None]:
-                    yield Sighting(address, port, role_of(port), first)
+                    role = role_of(port)
+                    yield Sighting(address, port, role, first, may_listen=role is Role.SOURCE)
 
 
 def _port(values: _Values, group: int) -> Field[int] | None:

@@ -13,8 +13,11 @@ from ctrecorder.envelopes.text import Field, Text
 from ctrecorder.letters.sighting import Sighting
 from ctrecorder.terminal import printable
 
-# Transmission's port for peers.  A tracker lists it; behind NAT nobody sent from it.
-LISTENING_PORTS = {51413}
+# Ports on which programs for sharing files listen unless they are told otherwise: what a tracker
+# lists, and behind NAT nobody sent from.  BitTorrent (BEP 3: 6881 to 6889; later clients, such as
+# rTorrent and aria2, go on to 6999), Transmission (51413), qBittorrent until 4.1 (8999), ports that
+# are often set by hand (16881, 49160), eMule (4662, 4672), Gnutella (6346, 6347).
+LISTENING_PORTS = frozenset((*range(6881, 7000), 51413, 8999, 16881, 49160, 4662, 4672, 6346, 6347))
 
 
 @dataclass(frozen=True)

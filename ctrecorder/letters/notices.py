@@ -171,4 +171,13 @@ def _sightings(
     role = role_of(port) if agents else Role.SOURCE if port else Role.NONE
     protocol = _protocol(labels)
     for first, last in times:
-        yield Sighting(field, port, role, first, last, protocol=protocol, prose=not agents)
+        yield Sighting(
+            field,
+            port,
+            role,
+            first,
+            last,
+            protocol=protocol,
+            prose=not agents,
+            may_listen=agents and role is Role.SOURCE,
+        )

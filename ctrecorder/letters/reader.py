@@ -180,6 +180,7 @@ def _both(one: Sighting, other: Sighting) -> Sighting | None:
         one.remote_port or other.remote_port,
         one.protocol or other.protocol,
         one.prose and other.prose,
+        one.may_listen or other.may_listen,
     )
 
 

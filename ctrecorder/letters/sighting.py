@@ -25,7 +25,9 @@ class Sighting:
 
     `last`: the end of a range; None: `first` is one time.  `first` None: the letter names no time.
     `protocol`: only if the letter names one of layer 4, in lower case.  `prose`: written by a
-    person, whose clock is rougher than a machine's.
+    person, whose clock is rougher than a machine's.  `may_listen`: the letter is of a copyright
+    agent, who may have the port from a tracker: then the peer listened there, and nobody need have
+    held it outside.
     """
 
     address: Field[str]
@@ -37,6 +39,7 @@ class Sighting:
     remote_port: Field[int] | None = None
     protocol: Field[str] | None = None
     prose: bool = False
+    may_listen: bool = False
 
 
 @dataclass(frozen=True)

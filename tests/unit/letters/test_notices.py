@@ -15,9 +15,13 @@ def test_copyright() -> None:
     assert ports(mail(text.format(40000))) == [("198.51.100.1", 40000, "source")]
     assert ports(mail(text.format(51413))) == [("198.51.100.1", 51413, "listening")]
     assert letter(mail(text.format(1))).form == "ACNS text"
+    assert letter(mail(text.format(40000))).sightings[0].may_listen
     other = text.format(22).replace("Title: X\n", "")
     assert ports(mail(other)) == [("198.51.100.1", None, "none")]
     assert letter(mail(other)).sightings[0].prose
+    sent = other.replace("Port:", "Source Port:")
+    assert ports(mail(sent)) == [("198.51.100.1", 22, "source")]
+    assert not letter(mail(sent)).sightings[0].may_listen
 
 
 @pytest.mark.parametrize(
