@@ -53,13 +53,19 @@ class Source:
 
 @dataclass
 class Reading:
-    """What a reader found.  `problem`: why there are no sightings, although it is this form."""
+    """What a reader found.  `problem`: why there are no sightings, although it is this form.
+
+    `twins`: the parts of a letter of this form can tell the same notice again.  `lines`: how many
+    sightings, the last ones, are of log lines beside the notice.
+    """
 
     form: str
     sightings: list[Sighting] = field(default_factory=list)
     reference: str = ""
     problem: str = ""
     unread: list[Field[str]] = field(default_factory=list)
+    twins: bool = False
+    lines: int = 0
 
     def add(self, *sightings: Sighting) -> None:
         """Raises Refused."""

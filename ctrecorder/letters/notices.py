@@ -51,7 +51,7 @@ _REFERENCE = {"noticeid", "caseid", "referenceid", "reference", "ticketid", "inc
 
 def read(source: Source) -> Reading | None:
     """The labelled addresses of all parts, with their times."""
-    found = Reading("notice")
+    found = Reading("notice", twins=True)
     for text in source.texts():
         before: Label | None = None
         for paragraph in paragraphs(text):

@@ -132,6 +132,7 @@ def read(source: Source) -> Reading | None:
         for table, rows in _tables(part):
             if found is None or (table.form == "AbuseHUB CSV" and found.form != table.form):
                 found = Reading(table.form, found.sightings if found else [])
+            found.twins = found.form == "AbuseHUB CSV"
             for row in rows:
                 _row(part.text, table, row, source, found)
     return found
