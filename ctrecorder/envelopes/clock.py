@@ -16,7 +16,7 @@ from ctrecorder.terminal import printable
 from ctrecorder.times import HOUR, MINUTE
 
 _ZONE = (
-    r"(?P<zone>(?-i:[+-]\d\d:?\d\d|(?:UTC|GMT)(?: ?[+-]\d{1,2}(?::?\d\d)?)?|[A-Z]{3,4}"
+    r"(?P<zone>(?-i:[+-]\d\d:?\d\d(?: \([A-Z]{3,4}\))?|(?:UTC|GMT)(?: ?[+-]\d{1,2}(?::?\d\d)?)?|[A-Z]{3,4}"
     r"|[A-Z][a-z]+/[A-Z][A-Za-z_]+))(?![\w/])"
 )
 # "Local timezone is +0100 (CET)", "Time zone: Europe/Berlin", "all times are in UTC".
@@ -116,7 +116,9 @@ class Clock:
                     if (first > 12) != (second > 12):
                         orders.add(first > 12)
         good = {note for note in notes if self._try("2001-02-03 04:05:06", Zones(note))}
-        self._noted = good.pop() if len(good) == 1 else ""
+        # "+0100" and "+0100 (CET)" note the same.
+        offsets = {note.split(" (")[0] for note in good}
+        self._noted = max(good, key=len) if len(offsets) == 1 else ""
         self._day_first = orders.pop() if len(orders) == 1 else None
 
     @cached_property

@@ -97,7 +97,8 @@ def _absolute(written: Written, now: int, zones: Zones) -> Iterator[Reading]:
     first = known.meanings[0].zone
     found = False
     for begin in _begins(written, now, first):
-        for zone, spans in known.at(begin, begin + written.length):
+        at = known.all_at if basis is Basis.NOTED else known.at
+        for zone, spans in at(begin, begin + written.length):
             if spans:
                 found = True
                 yield Reading(spans, basis, _label(zone, spans))
