@@ -90,10 +90,11 @@ def _source(mail: Mail, now: int, zone: str) -> Source:
         part.text for part in mail.parts
     ]
     header = mail.header("date")
+    date = None
     if header is not None:
         date = begin(Clock([], now, "UTC").read(header.text, header.start, header.end))
         now = min(now, date) if date else now
-    return Source(mail, Clock(texts, now, zone))
+    return Source(mail, Clock(texts, now, zone, dated=date is not None))
 
 
 def _read(source: Source) -> Reading:

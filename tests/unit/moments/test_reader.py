@@ -374,6 +374,14 @@ def test_a_time_without_a_year_is_the_last_one(text: str, now: int, begin: str) 
     assert spans_of(read(text, now, Zones(noted="UTC"))) == [[(begin, 1)]]
 
 
+def test_a_guessed_year_goes_with_the_day_of_the_week() -> None:
+    """14 November was a Tuesday in 2023 and 2017; without that day each year can be meant."""
+    for word, years in (("Tue Nov 14 06:00:05", [2017, 2023]), ("Nov 14 06:00:05", [2025, 2026])):
+        found = spans_of(read(f"{word} UTC", NOW, years=2))
+        assert sorted(int(spans[0][0][:4]) for spans in found) == years
+    assert len(read("2026-11-14 06:00:05 UTC", NOW, years=2).readings) == 1
+
+
 def test_the_last_year_by_the_clock_of_the_zone() -> None:
     # It is 11:00 on New Year's Day in Auckland already.
     found = read("Jan 1 10:30:00", NEW_YEAR - 2 * 3600 * S, Zones(noted="Pacific/Auckland"))
