@@ -56,7 +56,8 @@ class Reading:
     """What a reader found.  `problem`: why there are no sightings, although it is this form.
 
     `twins`: the parts of a letter of this form can tell the same notice again.  `lines`: how many
-    sightings, the last ones, are of log lines beside the notice.
+    sightings, the last ones, are of log lines beside the notice.  `rows`: those of a table that
+    were not read whole.
     """
 
     form: str
@@ -66,6 +67,7 @@ class Reading:
     unread: list[Field[str]] = field(default_factory=list)
     twins: bool = False
     lines: int = 0
+    rows: list[Sighting] = field(default_factory=list)
 
     def add(self, *sightings: Sighting) -> None:
         """Raises Refused."""
@@ -74,6 +76,12 @@ class Reading:
             raise Refused(
                 f"refused: it has more than {MAX_SIGHTINGS:,} sightings; split it into smaller ones"
             )
+
+    def refuse(self, row: Sighting) -> None:
+        """Keep a row that was not read whole.  Raises Refused."""
+        self.rows.append(row)
+        if len(self.rows) > MAX_SIGHTINGS:
+            raise Refused(f"refused: it has more than {MAX_SIGHTINGS:,} rows that cannot be read")
 
 
 # A reader of one form: None if the letter is not of it.

@@ -44,6 +44,27 @@ def test_the_protocol_is_one_of_layer_4() -> None:
     assert [each.protocol for each in questions(mail(text.format("BitTorrent")))] == [None]
 
 
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("Destination IP: 192.0.2.7\nDestination Port: 443", ("192.0.2.7", 443)),
+        ("Destination: 192.0.2.7:443", ("192.0.2.7", 443)),
+        ("Target: 192.0.2.7", ("192.0.2.7", None)),
+        ("Remote: [2001:db8::7]:443", ("2001:db8::7", 443)),
+        ("Destination Port: 443", (None, 443)),
+        ("Destination Port: 443\nTarget: 192.0.2.7:80", ("192.0.2.7", None)),
+        ("Destination: 192.0.2.7\nTarget: 192.0.2.8", (None, None)),
+        ("Remote IP: 198.51.100.1:443", (None, None)),
+        ("Destination: shop.example", (None, None)),
+    ],
+)
+def test_the_other_end(lines: str, expected: tuple[str | None, int | None]) -> None:
+    text = f"Source IP: 198.51.100.1\nSource Port: 40000\n{lines}\nTime: {TIME}\n"
+    (found,) = questions(mail(text))
+    assert (found.remote, found.remote_port) == expected
+    assert (found.address, found.port) == ("198.51.100.1", 40000)
+
+
 @pytest.mark.parametrize("mark", ["'", "’", "´", ""])
 def test_apostrophes(mark: str) -> None:
     text = f"Infringer{mark}s IP Address: 198.51.100.1\nRecent Infringement Timestamp: {TIME}\n"
