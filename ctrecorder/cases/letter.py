@@ -7,7 +7,7 @@ compared: the inside hosts that fit all of them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import NamedTuple
 
@@ -35,6 +35,7 @@ from ctrecorder.moments.moment import Moment
 PROSE_TOLERANCE_SECONDS = 60.0
 # Questions that are answered together: enough to read each segment once, and few to keep.
 _TOGETHER = 1000
+_ICMP = ("icmp", "icmpv6")
 _NO_WINDOW = Window(0, 0, "", "", "unknown")
 
 
@@ -119,7 +120,7 @@ def questions_of(letter: Letter, tolerance: float | None) -> list[Question]:
     """The questions of a letter; one that cannot be asked says why."""
     return [
         question
-        for number, sighting in enumerate(letter.sightings, 1)
+        for number, sighting in enumerate((*letter.sightings, *letter.unread), 1)
         for question in _questions(letter, number, sighting, tolerance)
     ]
 
@@ -127,35 +128,31 @@ def questions_of(letter: Letter, tolerance: float | None) -> list[Question]:
 def _questions(
     letter: Letter, number: int, sighting: Sighting, tolerance: float | None
 ) -> Iterator[Question]:
-    target = _end(sighting.address, sighting.port)
-    remote = _end(sighting.remote_address, sighting.remote_port)
+    # What a letter about ICMP calls a port can be a type, a code or an id: it is not asked.
+    is_icmp = sighting.protocol is not None and sighting.protocol.value in _ICMP
+    port = None if is_icmp else sighting.port
+    target = _end(sighting.address, port)
+    remote = _end(sighting.remote_address, None if is_icmp else sighting.remote_port)
     by_writer = PROSE_TOLERANCE_SECONDS if sighting.prose else DEFAULT_TOLERANCE_SECONDS
     found, why_not = _windows(sighting)
     for window in found:
         question = Question(
             target or Target(sighting.address.value, None),
             window,
-            sighting.role.value if sighting.port else NO_PORT,
+            sighting.role.value if port else NO_PORT,
             _protocols(sighting),
             remote,
             by_writer if tolerance is None else tolerance,
-            why_not if target else "there is no address",
+            sighting.problem or (why_not if target else "there is no address"),
             facts_of(letter),
             number,
             tuple(_places(sighting)),
         )
         try:
-            yield checked(question)
+            yield question if question.why_not else checked(question)
         except UsageError as error:
-            yield Question(
-                question.target,
-                window,
-                question.role,
-                why_not=str(error),
-                letter=question.letter,
-                sighting=number,
-                read_from=question.read_from,
-            )
+            # A letter has no options.
+            yield replace(question, why_not=str(error).removeprefix("--to: "))
 
 
 def _end(address: Field[str] | None, port: Field[int] | None) -> Target | None:
@@ -213,7 +210,7 @@ def _protocols(sighting: Sighting) -> frozenset[int]:
 def _places(sighting: Sighting) -> Iterator[ReadFrom]:
     """Where each field was read."""
     fields: dict[str, Field[str] | Field[int] | Field[Moment] | None] = {
-        "address": sighting.address,
+        "address" if sighting.address.value else "row": sighting.address,
         "port": sighting.port,
         "time": sighting.first,
         "time_until": sighting.last,

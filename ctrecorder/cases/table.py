@@ -47,7 +47,9 @@ def with_rows_of(one: LetterAnswered, text: str) -> str:
         answers.setdefault(_line(each), []).append(each)
     # As letters count their lines; str.splitlines() knows more ends than these.
     rows = _LINE_END.split(text)
-    first = rows[min(answers) - 1]
+    # A row that was not read can have another number of cells.
+    good = [_line(each) for each in one.answers if each.question.target.address]
+    first = rows[min(good) - 1]
     delimiter = max(_DELIMITERS, key=first.count)
     width = len(_cells(first, delimiter))
     known: dict[str, list[Answered]] = {}
@@ -72,4 +74,6 @@ def _cells(row: str, delimiter: str) -> list[str]:
 
 def _line(one: Answered) -> int:
     """The line of the letter in which the address stands."""
-    return next((each.line for each in one.question.read_from if each.field == "address"), 0)
+    return next(
+        (each.line for each in one.question.read_from if each.field in ("address", "row")), 0
+    )

@@ -16,7 +16,8 @@ from ctrecorder.terminal import printable
 from ctrecorder.times import HOUR, MINUTE
 
 _ZONE = (
-    r"(?P<zone>(?-i:[+-]\d\d:?\d\d|(?:UTC|GMT)(?: ?[+-]\d{1,2}(?::?\d\d)?)?|[A-Z]{3,4}"
+    r"(?P<zone>(?-i:[+-]\d\d:?\d\d(?: \([A-Z]{3,4}\))?"
+    r"|(?:UTC|GMT)(?: ?[+-]\d{1,2}(?::?\d\d)?)?|[A-Z]{3,4}"
     r"|[A-Z][a-z]+/[A-Z][A-Za-z_]+))(?![\w/])"
 )
 # "Local timezone is +0100 (CET)", "Time zone: Europe/Berlin", "all times are in UTC".
@@ -42,11 +43,13 @@ class Clock:
     """Reads the times of one letter.
 
     `now`: the date of the mail, or the present time, ns: a letter tells of the past.  `option`: the
-    zone that the operator gives.  `texts`: what may note a zone.
+    zone that the operator gives.  `texts`: what may note a zone.  `dated`: the letter has a date;
+    else a time without a year has two readings.
     """
 
-    def __init__(self, texts: Iterable[Text], now: int, option: str) -> None:
+    def __init__(self, texts: Iterable[Text], now: int, option: str, *, dated: bool = True) -> None:
         self._now, self._option = now, option
+        self._years = 1 if dated else 2
         self._texts = list(texts)
         self._day_first: bool | None = None
         self._noted = ""
@@ -84,7 +87,7 @@ class Clock:
 
     def _try(self, word: str, zones: Zones) -> Moment | None:
         try:
-            moment = read(word, self._now, zones, self._day_first)
+            moment = read(word, self._now, zones, self._day_first, years=self._years)
         except UsageError:
             return None
         if len(moment.readings) > 1:
@@ -116,7 +119,9 @@ class Clock:
                     if (first > 12) != (second > 12):
                         orders.add(first > 12)
         good = {note for note in notes if self._try("2001-02-03 04:05:06", Zones(note))}
-        self._noted = good.pop() if len(good) == 1 else ""
+        # "+0100" and "+0100 (CET)" note the same.
+        offsets = {note.split(" (")[0] for note in good}
+        self._noted = max(good, key=len) if len(offsets) == 1 else ""
         self._day_first = orders.pop() if len(orders) == 1 else None
 
     @cached_property

@@ -103,7 +103,7 @@ def read(source: Source) -> Reading | None:
         if (notices or not source.mail.headers) and _DECLARED.search(text.text):
             return Reading("XML", problem="refused: its XML declares a document type or entities")
         for start, end in notices:
-            found = found or Reading("ACNS XML")
+            found = found or Reading("ACNS XML", twins=True)
             problem = _read(text, start, end, source, found)
             if problem:
                 found.problem = found.problem or f"the XML at line {text.line(start)} {problem}"
@@ -187,7 +187,8 @@ def _sightings(values: _Values, source: Source) -> Iterator[Sighting]:
             if found:
                 address = values.text.field(found, start, end)
                 for first in times or [None]:
-                    yield Sighting(address, port, role_of(port), first)
+                    role = role_of(port)
+                    yield Sighting(address, port, role, first, may_listen=role is Role.SOURCE)
 
 
 def _port(values: _Values, group: int) -> Field[int] | None:

@@ -13,8 +13,11 @@ from ctrecorder.envelopes.text import Field, Text
 from ctrecorder.letters.sighting import Sighting
 from ctrecorder.terminal import printable
 
-# Transmission's port for peers.  A tracker lists it; behind NAT nobody sent from it.
-LISTENING_PORTS = {51413}
+# Ports on which programs for sharing files listen unless they are told otherwise: what a tracker
+# lists, and behind NAT nobody sent from.  BitTorrent (BEP 3: 6881 to 6889; later clients, such as
+# rTorrent and aria2, go on to 6999), Transmission (51413), qBittorrent until 4.1 (8999), ports that
+# are often set by hand (16881, 49160), eMule (4662, 4672), Gnutella (6346, 6347).
+LISTENING_PORTS = frozenset((*range(6881, 7000), 51413, 8999, 16881, 49160, 4662, 4672, 6346, 6347))
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,21 @@ class Source:
 
 @dataclass
 class Reading:
-    """What a reader found.  `problem`: why there are no sightings, although it is this form."""
+    """What a reader found.  `problem`: why there are no sightings, although it is this form.
+
+    `twins`: the parts of a letter of this form can tell the same notice again.  `lines`: how many
+    sightings, the last ones, are of log lines beside the notice.  `rows`: those of a table that
+    were not read whole.
+    """
 
     form: str
     sightings: list[Sighting] = field(default_factory=list)
     reference: str = ""
     problem: str = ""
     unread: list[Field[str]] = field(default_factory=list)
+    twins: bool = False
+    lines: int = 0
+    rows: list[Sighting] = field(default_factory=list)
 
     def add(self, *sightings: Sighting) -> None:
         """Raises Refused."""
@@ -65,6 +76,12 @@ class Reading:
             raise Refused(
                 f"refused: it has more than {MAX_SIGHTINGS:,} sightings; split it into smaller ones"
             )
+
+    def refuse(self, row: Sighting) -> None:
+        """Keep a row that was not read whole.  Raises Refused."""
+        self.rows.append(row)
+        if len(self.rows) > MAX_SIGHTINGS:
+            raise Refused(f"refused: it has more than {MAX_SIGHTINGS:,} rows that cannot be read")
 
 
 # A reader of one form: None if the letter is not of it.

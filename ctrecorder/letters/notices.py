@@ -24,6 +24,11 @@ _ADDRESS |= {"attackerip", "attackingip", "attackersip", "abusiveip", "abuserip"
 _ADDRESS |= {"srcip", "publicip", "sourceaddress", "ipv4", "ipv6", "ipv4address", "ipv6address"}
 _SOURCE_PORT = {"infringersport", "infringerport", "infringingport", "portid", "sourceport"}
 _SOURCE_PORT |= {"srcport", "publicport", "clientport", "ipport", "peerport"}
+# The other end, as long as it is not the address itself: some call that "Remote IP".
+_REMOTE = {"destination", "destinationip", "destinationaddress", "destinationipaddress", "dst"}
+_REMOTE |= {"dstip", "dstaddress", "target", "targetip", "targetaddress", "targetipaddress"}
+_REMOTE |= {"remote", "remoteip", "remoteaddress", "remoteipaddress", "victimip", "serverip"}
+_REMOTE_PORT = {"destinationport", "dstport", "targetport", "remoteport", "victimport"}
 _FIRST = {"initialinfringementtimestamp", "initialinfringementdate", "firstseen", "firstdetected"}
 _FIRST |= {"firstinfringementtimestamp", "starttime"}
 _LAST = {"recentinfringementtimestamp", "recentinfringementdate", "lastseen", "lastdetected"}
@@ -51,7 +56,7 @@ _REFERENCE = {"noticeid", "caseid", "referenceid", "reference", "ticketid", "inc
 
 def read(source: Source) -> Reading | None:
     """The labelled addresses of all parts, with their times."""
-    found = Reading("notice")
+    found = Reading("notice", twins=True)
     for text in source.texts():
         before: Label | None = None
         for paragraph in paragraphs(text):
@@ -124,6 +129,17 @@ def _port(labels: list[Label], agents: bool) -> Field[int] | None:
     return ports[0] if len({port.value for port in ports}) == 1 else None
 
 
+def _remote(labels: list[Label], ours: str) -> tuple[Field[str] | None, Field[int] | None]:
+    """The other end: the only address and the only port that are named as its."""
+    ends = [label for label in labels if label.name in _REMOTE]
+    fields = [field for label in ends if (field := label.address()) and field.value != ours]
+    address = fields[0] if len({field.value for field in fields}) == 1 else None
+    found = [label.port() for label in labels if label.name in _REMOTE_PORT]
+    found += [label.port_beside() for label in ends] if address else []
+    ports = [port for port in found if port]
+    return address, ports[0] if len({port.value for port in ports}) == 1 else None
+
+
 def _times(
     labels: list[Label], source: Source
 ) -> Iterator[tuple[Field[Moment], Field[Moment] | None]]:
@@ -170,5 +186,16 @@ def _sightings(
     port = _port(labels, agents)
     role = role_of(port) if agents else Role.SOURCE if port else Role.NONE
     protocol = _protocol(labels)
+    remote = _remote(labels, field.value)
     for first, last in times:
-        yield Sighting(field, port, role, first, last, protocol=protocol, prose=not agents)
+        yield Sighting(
+            field,
+            port,
+            role,
+            first,
+            last,
+            *remote,
+            protocol=protocol,
+            prose=not agents,
+            may_listen=agents and role is Role.SOURCE,
+        )

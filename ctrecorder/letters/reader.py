@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from ctrecorder.envelopes.bounds import MAX_BYTES, MAX_SEEN, MAX_WORDS, MIB, Budget, Refused
 from ctrecorder.envelopes.clock import Clock, begin
@@ -64,11 +65,13 @@ def _letter(mail: Mail, name: str, sha256: str, now: int, zone: str) -> Letter:
             reading = _read(source)
             if reading.sightings:
                 break
-    sightings = merged(reading.sightings)
+    sightings = merged(reading)
     problem, seen = "", list(reading.unread)
     if not sightings:
         broken = [part.broken for part in mail.parts if part.broken]
         problem = reading.problem or (broken[0] if broken else _UNKNOWN)
+        for row in reading.rows[:1]:
+            problem = f"line {row.address.place.line}: {row.problem}"
         seen = seen or [field for text in source.texts() for field in source.seen(text)]
     return Letter(
         name,
@@ -80,6 +83,7 @@ def _letter(mail: Mail, name: str, sha256: str, now: int, zone: str) -> Letter:
         tuple(sightings),
         tuple(seen[:MAX_SEEN]),
         problem,
+        tuple(reading.rows) if sightings else (),
     )
 
 
@@ -89,10 +93,11 @@ def _source(mail: Mail, now: int, zone: str) -> Source:
         part.text for part in mail.parts
     ]
     header = mail.header("date")
+    date = None
     if header is not None:
         date = begin(Clock([], now, "UTC").read(header.text, header.start, header.end))
         now = min(now, date) if date else now
-    return Source(mail, Clock(texts, now, zone))
+    return Source(mail, Clock(texts, now, zone, dated=date is not None))
 
 
 def _read(source: Source) -> Reading:
@@ -106,25 +111,70 @@ def _read(source: Source) -> Reading:
     return first or Reading("")
 
 
-def merged(sightings: Iterable[Sighting]) -> list[Sighting]:
-    """Each sighting once: a letter tells the same in XML and in words, or twice in one mail.
+def merged(reading: Reading) -> list[Sighting]:
+    """Each sighting once: the same again, and the same notice in another rendering.
 
-    Two are the same if they agree in all that both name; what one names more is kept.
+    A letter tells a notice in XML and in words: what one of them names more is kept, if each has
+    only this sighting of the address at that time.  Two lines of a list or of a log are two
+    sightings, unless they name the same: behind NAT they can be of two hosts.
     """
-    order: list[Sighting | None] = []
-    places: dict[tuple[object, ...], list[int]] = {}
-    for each in sightings:
+    order: list[_Told] = []
+    places: dict[tuple[object, ...], list[_Told]] = {}
+    for each, rendering in _renderings(reading):
         same = places.setdefault((each.address.value, _second(each.first), _second(each.last)), [])
-        for place in same:
-            other = order[place]
-            both = _both(other, each) if other else None
-            if both:
-                order[place] = both
+        for told in same:
+            both = _both(told.sighting, each)
+            if both and _equal(told.sighting, each):
+                told.sighting = both
+                told.renderings.add(rendering)
                 break
         else:
-            same.append(len(order))
-            order.append(each)
-    return [each for each in order if each]
+            same.append(_Told(each, {rendering}))
+            order.append(same[-1])
+    for same in places.values():
+        _join(same)
+    return [told.sighting for told in order if told.renderings]
+
+
+@dataclass
+class _Told:
+    """A sighting, and the renderings of the notice that tell it; none: another one has it."""
+
+    sighting: Sighting
+    renderings: set[str]
+
+
+def _renderings(reading: Reading) -> Iterator[tuple[Sighting, str]]:
+    """Each sighting, and the rendering that it is of: a part; all log lines are one."""
+    notices = len(reading.sightings) - reading.lines
+    for number, each in enumerate(reading.sightings):
+        is_of_part = reading.twins and number < notices
+        yield each, f"part {each.address.place.part}" if is_of_part else "lines"
+
+
+def _join(same: list[_Told]) -> None:
+    """One of all that tell one address and time, if each rendering tells one and they agree."""
+    names = [name for told in same for name in told.renderings]
+    if len(same) < 2 or len(set(names)) < len(names):
+        return
+    both: Sighting | None = same[0].sighting
+    for told in same[1:]:
+        both = both and _both(both, told.sighting)
+    if both:
+        same[0].sighting = both
+        for told in same[1:]:
+            told.renderings.clear()
+
+
+def _equal(one: Sighting, other: Sighting) -> bool:
+    """Whether both name the same fields; what these say is another question."""
+    pairs = (
+        (one.port, other.port),
+        (one.remote_address, other.remote_address),
+        (one.remote_port, other.remote_port),
+        (one.protocol, other.protocol),
+    )
+    return all((a is None) == (b is None) for a, b in pairs)
 
 
 def _second(field: Field[Moment] | None) -> object:
@@ -180,6 +230,7 @@ def _both(one: Sighting, other: Sighting) -> Sighting | None:
         one.remote_port or other.remote_port,
         one.protocol or other.protocol,
         one.prose and other.prose,
+        one.may_listen or other.may_listen,
     )
 
 

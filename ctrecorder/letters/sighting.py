@@ -25,7 +25,10 @@ class Sighting:
 
     `last`: the end of a range; None: `first` is one time.  `first` None: the letter names no time.
     `protocol`: only if the letter names one of layer 4, in lower case.  `prose`: written by a
-    person, whose clock is rougher than a machine's.
+    person, whose clock is rougher than a machine's.  `may_listen`: the letter is of a copyright
+    agent, who may have the port from a tracker: then the peer listened there, and nobody need have
+    held it outside.  `problem`: "" or why it must not be asked: then `address` can be "", with the
+    place of the whole row.
     """
 
     address: Field[str]
@@ -37,6 +40,8 @@ class Sighting:
     remote_port: Field[int] | None = None
     protocol: Field[str] | None = None
     prose: bool = False
+    may_listen: bool = False
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class Letter:
     `file`: its name; "box#2" is the second of a mailbox.  `sha256`: "" if it is too large or
     cannot be read.  `reference`: the sender's case number.
     `form`: "ACNS 1.2 XML".  `seen`: addresses and times of a letter that nothing can be asked from.
+    `unread`: rows of a table beside the sightings that were not read whole, each with its problem.
     `problem`: "" or one line: why nothing can be asked.
     """
 
@@ -58,3 +64,4 @@ class Letter:
     sightings: tuple[Sighting, ...] = ()
     seen: tuple[Field[str], ...] = ()
     problem: str = ""
+    unread: tuple[Sighting, ...] = ()

@@ -17,12 +17,16 @@ from ctrecorder.envelopes.text import Field, Text
 from ctrecorder.letters.forms import Reading, Source
 from ctrecorder.letters.sighting import Role, Sighting
 from ctrecorder.moments.moment import Moment
+from ctrecorder.terminal import printable
 
 _DELIMITERS = ",;\t|"
 _NAME = re.compile(r"[^a-z0-9]+")
 _A_NAME = re.compile(r"[A-Za-z_][\w .()/-]{0,40}")
 _OF_ADDRESS = re.compile(r"ip|addr|src|source|dst|host", re.IGNORECASE)
 _MAX_COLUMNS = 300
+_TOO_GREAT = re.compile(r"\d{5,20}", re.ASCII)
+# A cell is shown up to this length.
+_SHOWN = 60
 # Names of columns without their blanks and signs; the first that is there counts.
 _ADDRESS: tuple[str, ...] = (
     "srcip",
@@ -131,7 +135,9 @@ def read(source: Source) -> Reading | None:
             continue
         for table, rows in _tables(part):
             if found is None or (table.form == "AbuseHUB CSV" and found.form != table.form):
-                found = Reading(table.form, found.sightings if found else [])
+                before = found or Reading("")
+                found = Reading(table.form, before.sightings, rows=before.rows)
+            found.twins = found.form == "AbuseHUB CSV"
             for row in rows:
                 _row(part.text, table, row, source, found)
     return found
@@ -187,9 +193,14 @@ def _header(line: str, start: int) -> _Table | None:
     delimiter = max(_DELIMITERS, key=line.count)
     if not 1 <= line.count(delimiter) <= _MAX_COLUMNS:
         return None
-    cells = [cell.word for cell in _cells(line, start, delimiter)]
-    table = _Table(tuple(_NAME.sub("", cell.lower()) for cell in cells), delimiter)
+    cells = list(_cells(line, start, delimiter))
+    table = _Table(_names(cells), delimiter)
     return table if table.good else None
+
+
+def _names(cells: list[_Cell]) -> tuple[str, ...]:
+    """Names of columns without their blanks and signs."""
+    return tuple(_NAME.sub("", cell.word.lower()) for cell in cells)
 
 
 def _cells(line: str, start: int, delimiter: str) -> Iterator[_Cell]:
@@ -217,16 +228,30 @@ def _cells(line: str, start: int, delimiter: str) -> Iterator[_Cell]:
 
 def _row(text: Text, table: _Table, cells: list[_Cell], source: Source, found: Reading) -> None:
     """The sighting of a row; what cannot be read is kept as seen."""
+    seen = source.seen(text, cells[0].start, cells[-1].end)
     if len(cells) != len(table.names):
-        found.unread += source.seen(text, cells[0].start, cells[-1].end)
+        found.unread += seen
+        if seen:
+            why = f"the row has {len(cells)} cells, and the table {len(table.names)} names"
+            found.refuse(_unread(text, cells, why))
         return
     row = _Row(text, table, cells, source)
     address = row.address(_ADDRESS)
     if address is None:
+        is_file = not source.mail.headers or text.part == ""
+        if (seen or is_file) and table.names != _names(cells) and any(each.word for each in cells):
+            cell = row.cell(_ADDRESS)
+            word = printable(cell.word[:_SHOWN]) if cell else ""
+            why = f"'{word}' is no address that can be asked" if word else "the row has no address"
+            found.refuse(_unread(text, cells, why))
         return
     column, role = table.port()
     port = row.port(column)
     first, last = row.times()
+    word = "" if column is None else cells[column].word
+    if _TOO_GREAT.fullmatch(word) and int(word) >= 2**16:
+        found.refuse(Sighting(address, first=first, last=last, problem=f"'{word}' is no port"))
+        return
     found.add(
         Sighting(
             address,
@@ -239,6 +264,11 @@ def _row(text: Text, table: _Table, cells: list[_Cell], source: Source, found: R
             row.protocol(),
         )
     )
+
+
+def _unread(text: Text, cells: list[_Cell], why: str) -> Sighting:
+    """A row without an address, in its place."""
+    return Sighting(text.field("", cells[0].start, cells[-1].end), problem=why)
 
 
 @dataclass(frozen=True)

@@ -28,14 +28,16 @@ def read(source: Source) -> Reading | None:
     found: Reading | None = None
     for part in source.parts:
         for report in _reports(part.text):
-            found = found or Reading("X-ARF")
+            found = found or Reading("X-ARF", twins=True)
             _read(report, source, found)
     if found and found.sightings:
         addresses = {each.address.value for each in found.sightings}
         texts = [part.text for part in source.parts]
-        lines = loglines.about(addresses, texts, source.clock)
+        lines = list(loglines.about(addresses, texts, source.clock))
         # Lines whose zone nobody noted only repeat what the report says with its zone.
-        found.add(*(each for each in lines if known(each.first)))
+        lines = [each for each in lines if known(each.first)]
+        found.add(*lines)
+        found.lines = len(lines)
     return found
 
 

@@ -15,9 +15,12 @@ from ctrecorder.letters.sighting import Role, Sighting
 from ctrecorder.moments.moment import Moment
 
 _NAMES = re.compile(r'"(?:xarf_version|ReporterInfo)"', re.IGNORECASE)
-# Where answers come from, in attacks that are reflected and on machines that are scanned: a port of
-# a server, not one that a NAT chose.
+# Where the answers of a reflected attack come from: a port of a server, not one that a NAT chose.
+# In any other report it can be one that a NAT chose: 3389 and 11211 are in its usual range.
 _SERVICES = {17, 19, 53, 111, 123, 137, 161, 389, 1900, 3389, 5353, 11211}
+_REFLECTED = ("amplification", "reflection")
+# Class and type of reports about a peer.
+_COPYRIGHT = {"copyright", "p2p"}
 
 
 @dataclass(frozen=True)
@@ -128,17 +131,19 @@ def _report(value: Value, text: Text, clock: Clock) -> Reading | None:
     port = fields.port(paths.port)
     first, last = _range(fields.time(paths.time), fields.time(paths.first), fields.time(paths.last))
     remote = fields.address(paths.remote_address)
-    kinds = " ".join(fields.word(path).lower() for path in paths.kind)
+    kinds = [fields.word(path).lower() for path in paths.kind]
+    role = _role(port, kinds, remote)
     found.add(
         Sighting(
             address,
             port,
-            _role(port, kinds, remote),
+            role,
             first,
             last,
             remote,
             fields.port(paths.remote_port),
             fields.protocol(paths.protocol),
+            may_listen=role is Role.SOURCE and not _COPYRIGHT.isdisjoint(kinds),
         )
     )
     return found
@@ -156,12 +161,19 @@ def _range(
     return start, end
 
 
-def _role(port: Field[int] | None, kinds: str, remote: Field[str] | None) -> Role:
+def _role(port: Field[int] | None, kinds: list[str], remote: Field[str] | None) -> Role:
+    """What the port is: that of a source unless the report is surely of something else.
+
+    As a service or a listening port, it leaves out who sent from it.  "vulnerability" is a class:
+    the type "vulnerability_scan" is of an address that scans others.
+    """
     if port is None:
         return Role.NONE
-    if port.value in LISTENING_PORTS and ("copyright" in kinds or not remote):
+    if port.value in LISTENING_PORTS and not _COPYRIGHT.isdisjoint(kinds):
         return Role.LISTENING
-    if port.value in _SERVICES or "amplification" in kinds or "vulnerability" in kinds:
+    if "vulnerability" in kinds and remote is None:
+        return Role.SERVICE
+    if port.value in _SERVICES and any(kind.endswith(_REFLECTED) for kind in kinds):
         return Role.SERVICE
     return Role.SOURCE
 

@@ -9,7 +9,7 @@ from datetime import date
 from ctrecorder.errors import UsageError
 from ctrecorder.moments import grammar, relative, wall
 from ctrecorder.moments import zones as zone_texts
-from ctrecorder.moments.grammar import WEEKDAYS, Day, Written
+from ctrecorder.moments.grammar import WEEKDAYS, Written
 from ctrecorder.moments.moment import Basis, Moment, Reading, Zones
 from ctrecorder.moments.zones import LOCAL, UTC, Meaning, Zone, ZoneText
 from ctrecorder.terminal import printable
@@ -34,31 +34,42 @@ _HINT = (
 _NO_ZONES = Zones()
 
 
-def read(text: str, now: int, zones: Zones = _NO_ZONES, day_first: bool | None = None) -> Moment:
+def read(
+    text: str,
+    now: int,
+    zones: Zones = _NO_ZONES,
+    day_first: bool | None = None,
+    *,
+    years: int = 1,
+) -> Moment:
     """The readings of a time as it is written; at least one.
 
     A date is the whole day, a time without seconds the whole minute, and the last decimal place
     its own length: a reading spans all instants that would be written so.  `now`: ns; a time
     without a year is the last one that begins before an hour from `now`.  `day_first`: whether
-    2/3/2026 is of March; None: both.  A reading of a wall time that its zone skips is left out.
+    2/3/2026 is of March; None: both.  `years`: how many of the last years, of those that go with
+    its day of the week, one without a year can be of.  A reading of a wall time that its zone skips
+    is left out.
 
     Raises UsageError, one line: of no known form, no such day or time of day, another day of the
     week, an unknown zone, a wall time that no clock showed.
     """
     try:
-        return Moment(text, tuple(_readings(" ".join(text.split()), now, zones, day_first)))
+        return Moment(text, tuple(_readings(" ".join(text.split()), now, zones, day_first, years)))
     except UsageError as error:
         shown = text if zones.local or len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
         raise UsageError(f"cannot read the time '{printable(shown)}': {error}") from None
 
 
-def _readings(word: str, now: int, zones: Zones, day_first: bool | None) -> list[Reading]:
+def _readings(
+    word: str, now: int, zones: Zones, day_first: bool | None, years: int
+) -> list[Reading]:
     found = list(_relative(word, now, zones) if zones.local else ()) or list(_epoch(word))
     if not found:
         written = grammar.parse(word.replace("\u2212", "-"), typed=zones.local, day_first=day_first)
         if written is None:
             raise UsageError(_HINT if zones.local else "it is of no known form")
-        found = list(_absolute(written, now, zones))
+        found = list(_absolute(written, now, zones, years))
     if any(not BEGIN <= begin <= end <= END for each in found for begin, end in each.spans):
         raise UsageError("it is outside the years 1970 to 2262")
     return list({each.spans: each for each in reversed(found)}.values())[::-1]
@@ -86,18 +97,19 @@ def _epoch(word: str) -> Iterator[Reading]:
     yield Reading(((begin, begin + length),), Basis.FORMAT, UTC.label)
 
 
-def _absolute(written: Written, now: int, zones: Zones) -> Iterator[Reading]:
+def _absolute(written: Written, now: int, zones: Zones, years: int) -> Iterator[Reading]:
     known, basis = zone_texts.parse(written.zone), Basis.GIVEN
     if known is None:
         known, basis = _without_zone(zones)
     if known is None:
-        _of_weekday(written, _last_years(written.days, written.begin, now + DAY))
+        _of_weekday(written, _last_years(written, now + DAY, years))
         yield Reading((), Basis.UNKNOWN, "")
         return
     first = known.meanings[0].zone
     found = False
-    for begin in _begins(written, now, first):
-        for zone, spans in known.at(begin, begin + written.length):
+    for begin in _begins(written, now, first, years):
+        at = known.all_at if basis is Basis.NOTED else known.at
+        for zone, spans in at(begin, begin + written.length):
             if spans:
                 found = True
                 yield Reading(spans, basis, _label(zone, spans))
@@ -116,11 +128,11 @@ def _without_zone(zones: Zones) -> tuple[ZoneText | None, Basis]:
     return (ZoneText((Meaning(LOCAL),)), Basis.LOCAL) if zones.local else (None, Basis.UNKNOWN)
 
 
-def _begins(written: Written, now: int, zone: Zone) -> Iterator[int]:
+def _begins(written: Written, now: int, zone: Zone, years: int) -> Iterator[int]:
     """The wall times at which it can begin."""
     clock = wall.show(now, zone.offset)
     if written.days:
-        days = _last_years(written.days, written.begin, clock + _AHEAD)
+        days = _last_years(written, clock + _AHEAD, years)
         for day in _of_weekday(written, days):
             yield (day.toordinal() - _FIRST_DAY) * DAY + written.begin
         return
@@ -133,21 +145,31 @@ def _begins(written: Written, now: int, zone: Zone) -> Iterator[int]:
     yield today * DAY + written.begin
 
 
-def _last_years(days: tuple[Day, ...], begin: int, limit: int) -> list[date]:
-    """Each day, in the last year in which it begins before the wall time `limit` if it has none."""
+def _last_years(written: Written, limit: int, years: int) -> list[date]:
+    """Each day, in the last `years` in which it begins before the wall time `limit` if it has none.
+
+    Of several years only those that go with the day of the week.
+    """
     found = []
-    for year, month, day in days:
+    for year, month, day in written.days:
         if year is not None:
             found.append(date(year, month, day))
             continue
         latest = date.fromordinal(_FIRST_DAY + limit // DAY).year
-        for candidate in range(latest, latest - 9, -1):  # 8 years can pass between leap years
+        left = years
+        # 8 years can pass between leap years, and 40 until one has the same days of the week.
+        for candidate in range(latest, latest - (9 if years == 1 else 81), -1):
             try:
                 one = date(candidate, month, day)
             except ValueError:
                 continue
-            if (one.toordinal() - _FIRST_DAY) * DAY + begin <= limit:
-                found.append(one)
+            if (one.toordinal() - _FIRST_DAY) * DAY + written.begin > limit:
+                continue
+            if years > 1 and written.weekday not in (None, one.weekday()):
+                continue
+            found.append(one)
+            left -= 1
+            if not left:
                 break
     return found
 

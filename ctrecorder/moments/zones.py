@@ -66,12 +66,20 @@ class ZoneText:
     def at(self, begin: int, end: int) -> Iterator[tuple[Zone, tuple[tuple[int, int], ...]]]:
         """Each zone that the wall time [begin, end) may be of, with its spans, which can be ().
 
-        A comment decides between several meanings.  If it contradicts them, all are possible.
+        A comment decides between several meanings.  If it contradicts them, all are possible: CEST
+        beside +01:00 does, although the clocks of its region had that offset in winter.
         """
-        found = list(_expand(self.meanings, begin, end))
-        noted = list(_expand(self.comment, begin, end))
-        allowed = {spans for _, spans in noted}
-        yield from [one for one in found if one[1] in allowed] or [*found, *noted]
+        allowed = {each.zone.spans(begin, end) for each in self.comment}
+        strict = [(each.zone, each.zone.spans(begin, end)) for each in self.meanings]
+        yield from [one for one in strict if one[1] in allowed] or self.all_at(begin, end)
+
+    def all_at(self, begin: int, end: int) -> Iterator[tuple[Zone, tuple[tuple[int, int], ...]]]:
+        """Each zone of the text and of its comment.
+
+        A note about a letter is of the day on which it was written: "+0100 (CET)" is also that of a
+        line of the week before, when the clocks had summer time.
+        """
+        yield from _expand((*self.meanings, *self.comment), begin, end)
 
 
 def _expand(

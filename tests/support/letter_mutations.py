@@ -157,11 +157,16 @@ def _text(raw: bytes) -> str:
 
 
 def _weaker(question: Question, other: Question) -> bool:
-    """Whether it asks what the other asks, or less, at some time of the letter."""
+    """Whether it asks what the other asks, or less, at some time of the letter.
+
+    A source's port leaves out nobody whom a service's leaves in: it is what remains without the
+    field that says that the port is a service's.
+    """
+    roles = {other.role, "source"} if other.role == "service" else {other.role}
     return (
         question.address == other.address
         and question.port in (None, other.port)
-        and (question.port is None or question.role == other.role)
+        and (question.port is None or question.role in roles)
         and question.remote in (None, other.remote)
         and question.remote_port in (None, other.remote_port)
         and question.protocol in (None, other.protocol)

@@ -377,7 +377,7 @@ def make_fail2ban(questions: list[Question], style: Style) -> bytes:
         local = each.time.astimezone(CET)
         where = f"{each.address} port {each.port} ssh2" if each.port else f"{each.address}"
         lines.append(f"{local:%b %d %H:%M:%S} pebble sshd[7]: Failed password for x from {where}")
-    text = "Somebody is at our door.\nNote: Local timezone is +0100 (CET)\n\n" + "\n".join(lines)
+    text = "Somebody is at our door.\nNote: Local timezone is +0100 (WAT)\n\n" + "\n".join(lines)
     return mail(f"Abuse from {questions[0].address}", [("text/plain", "a.txt", text)], style)
 
 

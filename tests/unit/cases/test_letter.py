@@ -305,10 +305,10 @@ def test_a_table_keeps_its_rows_and_gets_columns(asker: Asker, tmp_path: Path) -
     assert head.startswith("src_ip,src_port,dst_ip,timestamp,since,until,verdict,")
     assert first.startswith(f"{PUBLIC},40002,,{AT}Z,2023-11-14T22:14:28")
     assert ",ONE," in first
-    assert second.startswith("not an address,1,,x,,,")
+    assert second.startswith("not an address,1,,x,,,CANNOT BE ASKED,'not an address' is no")
     assert ",SEVERAL," in third
     assert third.startswith(f"{PUBLIC},40000,'=cmd,")
-    assert code == 0
+    assert code == 2
 
 
 def test_rows_of_a_table_keep_their_answers(asker: Asker, tmp_path: Path) -> None:
@@ -415,3 +415,37 @@ def test_bad_arguments(
     out, err = capfd.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert not (tmp_path / "reply.eml").exists()
+
+
+def test_rows_that_were_not_read_are_answered_in_their_order(asker: Asker, tmp_path: Path) -> None:
+    rows = f"time;ip;port\n{AT}Z;bad;1\n{AT}Z;{PUBLIC};40002\n{AT}Z;{PUBLIC};99999\n"
+    path = letter(tmp_path, rows, "rows.csv")
+    code, out, _ = asker.run(path, "--format", "csv")
+    assert code == 2
+    _, *answers = [line.split(",") for line in out.splitlines()]
+    assert [line[5] for line in answers] == ["CANNOT BE ASKED", "ONE", "CANNOT BE ASKED"]
+    assert "is no address" in out
+    assert "'99999' is no port" in out
+    assert "'99999' is no port" in asker.run(path)[1]
+
+
+def test_a_letter_about_icmp_is_asked_without_its_ports(asker: Asker, tmp_path: Path) -> None:
+    report = {
+        "xarf_version": "4.0.0",
+        "timestamp": f"{AT.replace(' ', 'T')}Z",
+        "source_identifier": PUBLIC,
+        "source_port": 8,
+        "category": "connection",
+        "destination_ip": SERVER,
+        "destination_port": 22,
+        "protocol": "icmp",
+    }
+    (one,) = asker.json(letter(tmp_path, json.dumps(report), "a.json"), code=1)["questions"]
+    asked = one["question"]
+    assert (asked["address"], asked["remote"]) == (PUBLIC, {"address": SERVER})
+    assert not {"port", "id"} & set(asked)
+    report |= {"destination_ip": "2001:db8::7", "protocol": "tcp"}
+    (one,) = asker.json(letter(tmp_path, json.dumps(report), "b.json"), code=2)["questions"]
+    assert one["why"] == "one address is IPv4, the other one IPv6"
+    assert one["question"]["remote"] == {"address": "2001:db8::7", "port": 22}
+    assert one["question"]["protocol"] == "tcp"

@@ -46,6 +46,15 @@ def test_notes_of_zones(note: str) -> None:
     assert reads("2026-11-24 06:00:05", note) == [("NOTED", at("2026-11-24T05:00:05Z"))]
 
 
+def test_a_note_of_the_other_season() -> None:
+    """What fail2ban notes on the day of its mail, beside a line of the week before."""
+    readings = reads("2026-10-20 06:00:05", "Local timezone is +0100 (CET)\nTimezone: +0100")
+    assert sorted(readings) == [
+        ("NOTED", at("2026-10-20T04:00:05Z")),
+        ("NOTED", at("2026-10-20T05:00:05Z")),
+    ]
+
+
 @pytest.mark.parametrize(
     "note",
     [

@@ -26,6 +26,10 @@ def source(address: str, port: str = "", time: str = TIME) -> str:
         ("<Port>&#52;0000</Port>", (40000, "source")),
         ("<Port><![CDATA[40000]]></Port>", (40000, "source")),
         ("<Port>51413</Port>", (51413, "listening")),
+        ("<Port>6881</Port>", (6881, "listening")),
+        ("<Port>6969</Port>", (6969, "listening")),
+        ("<Port>6880</Port>", (6880, "source")),
+        ("<Port>49160</Port>", (49160, "listening")),
         ("<Port>0</Port>", (None, "none")),
         ("<Port>40000-40010</Port>", (None, "none")),
         ("<Port>1</Port><Port>2</Port>", (None, "none")),
@@ -35,6 +39,12 @@ def source(address: str, port: str = "", time: str = TIME) -> str:
 )
 def test_ports(port: str, expected: tuple[int | None, str]) -> None:
     assert ports(notice(source("198.51.100.1", port))) == [("198.51.100.1", *expected)]
+
+
+@pytest.mark.parametrize(("port", "may"), [("40000", True), ("6881", False), ("", False)])
+def test_a_port_that_is_not_known_may_still_be_a_listening_one(port: str, may: bool) -> None:
+    (one,) = letter(notice(source("198.51.100.1", f"<Port>{port}</Port>"))).sightings
+    assert one.may_listen is may
 
 
 def test_two_sources_keep_their_own_port_and_time() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.letter_cases import mail, ports, questions
+from tests.support.letter_cases import letter, mail, ports, questions
 
 TIME = "2026-11-24T06:00:05Z"
 A = "198.51.100.1"
@@ -92,3 +92,17 @@ def test_a_line_without_a_year_is_before_the_date_of_the_mail() -> None:
     body = f"Local timezone is +0000\nDec 24 06:00:05 h sshd[1]: x from {A} port 40000\n"
     (found,) = questions(mail(body, f"Abuse from {A}"))
     assert f"{found.time:%Y-%m-%d}" == "2025-12-24"
+
+
+def test_without_the_date_of_the_mail_a_year_is_a_guess() -> None:
+    """A list that was saved in 2023 is not of this year."""
+    line = f"Nov 14 06:00:05 h sshd[1]: x from {A} port 40000\n"
+    (one,) = letter(f"All times are UTC.\n{line}").sightings
+    assert one.first is not None
+    assert sorted(each.spans[0][0] for each in one.first.value.readings) == [
+        1_763_100_005 * 10**9,  # 2025-11-14 06:00:05 UTC
+        1_794_636_005 * 10**9,  # 2026-11-14
+    ]
+    (dated,) = letter(mail(f"All times are UTC.\n{line}")).sightings
+    assert dated.first is not None
+    assert len(dated.first.value.readings) == 1

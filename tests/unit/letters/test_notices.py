@@ -15,9 +15,13 @@ def test_copyright() -> None:
     assert ports(mail(text.format(40000))) == [("198.51.100.1", 40000, "source")]
     assert ports(mail(text.format(51413))) == [("198.51.100.1", 51413, "listening")]
     assert letter(mail(text.format(1))).form == "ACNS text"
+    assert letter(mail(text.format(40000))).sightings[0].may_listen
     other = text.format(22).replace("Title: X\n", "")
     assert ports(mail(other)) == [("198.51.100.1", None, "none")]
     assert letter(mail(other)).sightings[0].prose
+    sent = other.replace("Port:", "Source Port:")
+    assert ports(mail(sent)) == [("198.51.100.1", 22, "source")]
+    assert not letter(mail(sent)).sightings[0].may_listen
 
 
 @pytest.mark.parametrize(
@@ -38,6 +42,27 @@ def test_the_protocol_is_one_of_layer_4() -> None:
     text = f"Source IP: 198.51.100.1\nTime: {TIME}\nProtocol: {{}}\n"
     assert [each.protocol for each in questions(mail(text.format("UDP")))] == ["udp"]
     assert [each.protocol for each in questions(mail(text.format("BitTorrent")))] == [None]
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("Destination IP: 192.0.2.7\nDestination Port: 443", ("192.0.2.7", 443)),
+        ("Destination: 192.0.2.7:443", ("192.0.2.7", 443)),
+        ("Target: 192.0.2.7", ("192.0.2.7", None)),
+        ("Remote: [2001:db8::7]:443", ("2001:db8::7", 443)),
+        ("Destination Port: 443", (None, 443)),
+        ("Destination Port: 443\nTarget: 192.0.2.7:80", ("192.0.2.7", None)),
+        ("Destination: 192.0.2.7\nTarget: 192.0.2.8", (None, None)),
+        ("Remote IP: 198.51.100.1:443", (None, None)),
+        ("Destination: shop.example", (None, None)),
+    ],
+)
+def test_the_other_end(lines: str, expected: tuple[str | None, int | None]) -> None:
+    text = f"Source IP: 198.51.100.1\nSource Port: 40000\n{lines}\nTime: {TIME}\n"
+    (found,) = questions(mail(text))
+    assert (found.remote, found.remote_port) == expected
+    assert (found.address, found.port) == ("198.51.100.1", 40000)
 
 
 @pytest.mark.parametrize("mark", ["'", "’", "´", ""])

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctrecorder.envelopes.clock import begin
+from ctrecorder.letters.forms import Reading
 from ctrecorder.letters.read import read
 from ctrecorder.letters.reader import merged
-from ctrecorder.letters.sighting import Letter
+from ctrecorder.letters.sighting import Letter, Sighting
 from ctrecorder.moments.moment import Basis
 from tests.support.letter_mutations import Original, check, mutated
 from tests.support.letters import FORMS, Question, Style, asked
@@ -309,11 +310,55 @@ def test_what_is_told_twice_is_asked_once() -> None:
     (rough,) = one(b"198.51.100.1 2026-11-24 06:00:05 UTC\n").sightings
     (fine,) = one(b"198.51.100.1:40000 2026-11-24T06:00:05.000Z\n").sightings
     (other,) = one(b"198.51.100.1:40001 2026-11-24T06:00:05Z\n").sightings
-    assert [asked(each) for each in merged([rough, sighting, sighting])] == [asked(sighting)]
-    assert len(merged([sighting, other])) == 2
+    same = Reading("list", [rough, sighting, sighting])
+    assert [*map(asked, merged(same))] == [asked(rough), asked(sighting)]
+    assert len(merged(Reading("list", [sighting, other]))) == 2
     for pair in ([fine, sighting], [sighting, fine]):
-        (both,) = merged(pair)
+        (both,) = merged(Reading("list", pair))
         assert both.first == sighting.first
+
+
+def in_part(sighting: Sighting, part: str) -> Sighting:
+    place = replace(sighting.address.place, part=part)
+    return replace(sighting, address=replace(sighting.address, place=place))
+
+
+def test_renderings_of_a_notice_are_joined_only_if_they_tell_one_sighting_each() -> None:
+    (rough,) = one(b"198.51.100.1 2026-11-24 06:00:05 UTC\n").sightings
+    (port,) = one(b"198.51.100.1:40000 2026-11-24T06:00:05Z\n").sightings
+    (other,) = one(b"198.51.100.1:40001 2026-11-24T06:00:05Z\n").sightings
+    first, second, third = in_part(rough, "1"), in_part(port, "2"), in_part(other, "2")
+
+    def ports(*found: Sighting, twins: bool = True, lines: int = 0) -> list[int | None]:
+        return [
+            asked(each).port for each in merged(Reading("x", [*found], twins=twins, lines=lines))
+        ]
+
+    assert ports(first, second) == ports(second, first) == [40000]
+    assert ports(first, in_part(port, "1")) == [None, 40000]
+    assert ports(first, second, third) == [None, 40000, 40001]
+    assert ports(first, second, twins=False) == [None, 40000]
+    # A report and its only log line are one; two log lines are never one.
+    assert ports(first, second, lines=1) == [40000]
+    assert ports(first, in_part(rough, "2"), in_part(port, "3"), lines=2) == [None, 40000]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"198.51.100.1 2026-11-24 06:00:05 UTC\n198.51.100.1:40001 2026-11-24 06:00:05 UTC\n",
+        b"ip,port,time\n198.51.100.1,,2026-11-24T06:00:05Z\n"
+        b"198.51.100.1,40001,2026-11-24T06:00:05Z\n",
+        b'198.51.100.1 - - [24/Nov/2026:06:00:05 +0000] "GET / HTTP/1.1" 200 1\n'
+        b"2026-11-24T06:00:05Z fw kernel: DROP SRC=198.51.100.1 DST=192.0.2.7 SPT=40001 DPT=443\n",
+    ],
+    ids=["list", "table", "log"],
+)
+def test_two_lines_of_one_second_are_two_questions(text: bytes) -> None:
+    """Behind NAT they can be of two hosts."""
+    found = [asked(each) for each in one(text).sightings]
+    assert [each.port for each in found] == [None, 40001]
+    assert found[0].remote is None
 
 
 def test_a_letter_in_a_letter() -> None:

@@ -104,3 +104,28 @@ def test_the_protocol_is_one_of_layer_4() -> None:
 def test_a_table_between_prose() -> None:
     body = f"Hello,\nthis we saw:\n\nip,port,time\n198.51.100.1,40000,{TIME}Z\n\nBye, 192.0.2.1\n"
     assert ports(mail(body)) == [("198.51.100.1", 40000, "source")]
+
+
+def test_rows_that_were_not_read_are_told_in_their_places() -> None:
+    """A file of rows: whoever sent a row gets an answer to it."""
+    found = letter(
+        f"time;ip;port\n{TIME}Z;198.51.100.1;40001\n{TIME}Z;bad;40001\n"
+        f"{TIME}Z;198.51.100.1;99999\ngarbage;;\n{TIME}Z;198.51.100.1\ntime;ip;port\n;;\n"
+    )
+    assert [each.address.value for each in found.sightings] == ["198.51.100.1"]
+    assert [
+        (each.address.place.line, each.address.value, each.problem) for each in found.unread
+    ] == [
+        (3, "", "'bad' is no address that can be asked"),
+        (4, "198.51.100.1", "'99999' is no port"),
+        (5, "", "the row has no address"),
+        (6, "", "the row has 2 cells, and the table 3 names"),
+    ]
+    assert found.unread[0].address.place.raw == f"{TIME}Z;bad;40001".encode()
+    assert not letter(mail(f"ip,time\n198.51.100.1,{TIME}Z\n\nGreetings, Ann\n")).unread
+
+
+def test_a_table_without_a_good_row_says_why() -> None:
+    found = letter(f"time;ip;port\n{TIME}Z;198.51.100.1;99999\n")
+    assert not found.sightings
+    assert found.problem == "line 2: '99999' is no port"

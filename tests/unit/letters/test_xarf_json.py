@@ -27,12 +27,20 @@ def v4(**more: object) -> str:
         ({"source_port": 40000}, (40000, "source")),
         ({"source_port": "40000"}, (40000, "source")),
         ({"source_port": 0}, (None, "none")),
-        ({"source_port": 53}, (53, "service")),
-        ({"source_port": 3389}, (3389, "service")),
+        ({"source_port": 53}, (53, "source")),
+        ({"source_port": 123, "protocol": "udp"}, (123, "source")),
+        ({"source_port": 3389}, (3389, "source")),
+        ({"source_port": 40000, "type": "vulnerability_scan"}, (40000, "source")),
+        (
+            {"source_port": 443, "category": "vulnerability", "destination_ip": "192.0.2.1"},
+            (443, "source"),
+        ),
         ({"source_port": 40000, "category": "vulnerability"}, (40000, "service")),
-        ({"source_port": 40000, "attack_vector": "memcached_amplification"}, (40000, "service")),
+        ({"source_port": 40000, "attack_vector": "memcached_amplification"}, (40000, "source")),
+        ({"source_port": 11211, "attack_vector": "memcached_amplification"}, (11211, "service")),
         ({"source_port": 51413, "category": "copyright"}, (51413, "listening")),
-        ({"source_port": 51413}, (51413, "listening")),
+        ({"source_port": 6885, "category": "copyright"}, (6885, "listening")),
+        ({"source_port": 51413}, (51413, "source")),
         ({"source_port": 51413, "destination_ip": "192.0.2.1"}, (51413, "source")),
         ({"destination_port": 22}, (None, "none")),
     ],
@@ -40,6 +48,12 @@ def v4(**more: object) -> str:
 def test_roles_of_ports(more: dict[str, object], expected: tuple[int | None, str]) -> None:
     (found,) = questions(v4(**more))
     assert (found.port, found.role) == expected
+
+
+def test_a_port_of_a_copyright_report_may_be_a_listening_one() -> None:
+    """Of a login attack it is the one that it came from."""
+    reports = (v4(source_port=40000, category=kind) for kind in ("copyright", "connection"))
+    assert [letter(each).sightings[0].may_listen for each in reports] == [True, False]
 
 
 def test_the_other_end() -> None:
