@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ctrecorder import times
@@ -14,7 +14,15 @@ from ctrecorder.archive import retention
 from ctrecorder.archive.retention import Receipt
 from ctrecorder.errors import ArchiveError, ExitCode, NoSegmentsError
 from ctrecorder.folder import Folder
-from ctrecorder.inquiry.persons import Person, count_of, named, persons_of, shares_address
+from ctrecorder.inquiry.persons import (
+    Person,
+    count_of,
+    doubts_of_names,
+    named,
+    persons_of,
+    shares_address,
+    span_of_names,
+)
 from ctrecorder.inquiry.question import LISTENING, Question
 from ctrecorder.inquiry.verdicts import Judged, Proof, Word, judge
 from ctrecorder.query import many, who
@@ -136,12 +144,17 @@ def _ask(questions: Sequence[Question], asking: Asking, now: int | None = None) 
     unread: tuple[str, ...] = ()
     if asking.names is not None and any(persons):
         addresses = {one.address for each in persons for one in each}
-        span = min(one.since for one in asked), max(one.until for one in asked)
+        spans = [
+            span_of_names(person, one)
+            for each, one in zip(persons, asked, strict=True)
+            for person in each
+        ]
+        span = min(since for since, _ in spans), max(until for _, until in spans)
         names = asking.names(*span, addresses)
         persons = [named(each, names, one) for each, one in zip(persons, asked, strict=True)]
         unread = names.problems
     return [
-        replace(_judged(question, asking, query, answer, found), unread=unread)
+        _judged(question, asking, query, answer, found, unread)
         for question, query, answer, found in zip(questions, asked, answers, persons, strict=True)
     ]
 
@@ -157,6 +170,7 @@ def _judged(
     asked: who.WhoQuery,
     answer: who.Answer,
     persons: tuple[Person, ...],
+    unread: tuple[str, ...],
 ) -> Answered:
     receipts = () if answer.verdict.proved else _receipts(asking.archive, asked)
     proof = Proof(
@@ -165,10 +179,14 @@ def _judged(
         recorded=answer.recorded,
         not_running=all(hole.reason in _NOTHING for hole in answer.verdict.holes),
         expired=bool(receipts),
-        doubts=(*_doubts(question, asking, answer), *_listening(question, persons)),
+        doubts=(
+            *_doubts(question, asking, answer),
+            *_listening(question, persons),
+            *doubts_of_names(persons, asked, unread),
+        ),
     )
     judged = judge(count_of(persons), proof)
-    return Answered(question, asking, asked, answer, judged, persons, receipts)
+    return Answered(question, asking, asked, answer, judged, persons, receipts, unread)
 
 
 def _doubts(question: Question, asking: Asking, answer: who.Answer) -> Iterator[str]:

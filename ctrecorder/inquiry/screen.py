@@ -60,8 +60,9 @@ def _headline(answered: Answered) -> str:
     word, persons = answered.judged.word, answered.persons
     if len(persons) == 1:
         customers = {one.name for one in persons[0].customers or ()}
-        more = f", {count(len(customers), 'customer')}" if len(customers) > 1 else ""
-        name = f", customer {customers.pop()}" if len(customers) == 1 else more
+        name = f", {count(len(customers), 'customer')}" if len(customers) > 1 else ""
+        if len(customers) == 1 and answered.judged.proved:
+            name = f", customer {customers.pop()}"
         return f"{word.value}: {_host(persons[0])}{name}"
     if persons:
         return f"{word.value}: {len(persons):,} inside hosts"

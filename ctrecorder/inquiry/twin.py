@@ -35,6 +35,8 @@ def twin(answered: Answered, *, connections: bool = False) -> dict[str, Any]:
     if answered.shares_address:
         facts["shared_by"] = len(answered.persons)
     clocks = [] if answered.answer is None else answered.answer.clocks
+    if answered.unread:
+        facts["names_unread"] = list(answered.unread)
     facts["clock"] = [_clock(one, answered.asking) for one in clocks]
     facts["evidence"] = _evidence(answered)
     return facts

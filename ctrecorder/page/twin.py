@@ -174,6 +174,7 @@ _ANSWER = shape.members(
         "complete_until": shape.time,
         "persons": shape.many(_PERSON),
         "shared_by": shape.whole,
+        "names_unread": shape.many(shape.text),
         "clock": shape.many(_CLOCK),
         "evidence": _EVIDENCE,
         "redacted": shape.flag,
