@@ -187,7 +187,7 @@ def common(answers: Json) -> list[str]:
     known = answers["common"]
     hosts = [host(person) for person in known["persons"]]
     fits = count(len(hosts), "inside host") if hosts else "No inside host"
-    proof = "" if known.get("proved") else " Not each of the answers is proved."
+    proof = "" if known.get("proved") or not hosts else " Not each of the answers is proved."
     said = f"{fits} {'fits' if len(hosts) < 2 else 'fit'} all {known['sightings']:,} sightings."
     return [f"{said}{proof}", *hosts]
 

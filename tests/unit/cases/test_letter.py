@@ -122,13 +122,20 @@ def test_sightings_are_compared(asker: Asker, tmp_path: Path) -> None:
     assert found["common"] == {
         "sightings": 2,
         "persons": [{"address": "10.0.0.1"}],
-        "proved": True,
+        "proved": False,
     }
     _, out, _ = asker.run(path)
-    assert "together    10.0.0.1 fits all 2 sightings that can be compared\n" in out
+    assert "together    10.0.0.1 fits all 2 sightings that can be compared (not proved)\n" in out
     other = letter(tmp_path, f"{PUBLIC}:40000 {AT}Z\n{PUBLIC}:40002 {AT}Z\n", "other.txt")
     assert asker.json(other, code=0)["common"]["persons"] == []
     assert "no inside host fits all 2 sightings" in asker.run(other)[1]
+    ones = f"{PUBLIC}:40001 2023-11-14 22:17:30Z\n{PUBLIC}:40001 2023-11-14 22:17:40Z\n"
+    both = letter(tmp_path, ones, "ones.txt")
+    assert asker.json(both, code=0)["common"]["proved"] is True
+    assert "fits all 2 sightings that can be compared\n" in asker.run(both)[1]
+    ones = f"{PUBLIC}:40001 2023-11-14 22:17:30Z\n{PUBLIC}:40002 {AT}Z\n"
+    differ = asker.json(letter(tmp_path, ones, "differ.txt"), code=0)
+    assert differ["common"] == {"sightings": 2, "persons": [], "proved": False}
 
 
 def test_a_sighting_about_a_hole_says_nothing(asker: Asker, tmp_path: Path) -> None:
@@ -274,6 +281,17 @@ def test_what_failed_is_tried_again(asker: Asker, tmp_path: Path) -> None:
     bad.unlink()
     assert asker.run(path, *words)[0] == 0
     assert asker.run(path, *words)[1] == ""
+
+
+def test_what_could_not_be_asked_is_tried_again(asker: Asker, tmp_path: Path) -> None:
+    """The time has no zone: the operator finds out, and gives it."""
+    words = ("--state", str(tmp_path / "state"))
+    path = letter(tmp_path, TABLE + f"{PUBLIC},40002,{SERVER},{AT}\n", "rows.csv")
+    assert asker.json(path, *words, code=2)["questions"][0]["verdict"] == "CANNOT BE ASKED"
+    assert asker.json(path, *words, "--utc", code=1)["questions"][0]["verdict"] == "NOBODY"
+    assert asker.run(path, *words, "--utc")[1] == ""
+    prose = letter(tmp_path, "Please call me.\n", "prose.txt")
+    assert [asker.run(prose, *words)[0] for _ in range(2)] == [2, 2]
 
 
 @pytest.mark.parametrize("kind", ["other", "torn", "link", "folder"])
