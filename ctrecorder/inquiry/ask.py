@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ctrecorder import times
@@ -14,6 +14,7 @@ from ctrecorder.archive import retention
 from ctrecorder.archive.retention import Receipt
 from ctrecorder.errors import ArchiveError, ExitCode, NoSegmentsError
 from ctrecorder.folder import Folder
+from ctrecorder.inquiry import notes
 from ctrecorder.inquiry.persons import (
     Person,
     count_of,
@@ -65,6 +66,7 @@ class Answered:
     `asked`: with the span that was searched.  `answer`: None if it could not be asked.
     `receipts`: of deleted segments of that time.
     `unread`: what could not be read of the names of customers, a line each.
+    `notes`: what the answer hints at, a sentence each.
     """
 
     question: Question
@@ -75,6 +77,7 @@ class Answered:
     persons: tuple[Person, ...] = ()
     receipts: tuple[Receipt, ...] = ()
     unread: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def code(self) -> ExitCode:
@@ -153,9 +156,29 @@ def _ask(questions: Sequence[Question], asking: Asking, now: int | None = None) 
         names = asking.names(*span, addresses)
         persons = [named(each, names, one) for each, one in zip(persons, asked, strict=True)]
         unread = names.problems
-    return [
+    judged = [
         _judged(question, asking, query, answer, found, unread)
         for question, query, answer, found in zip(questions, asked, answers, persons, strict=True)
+    ]
+    return _with_notes(judged, now)
+
+
+def _with_notes(answers: list[Answered], now: int) -> list[Answered]:
+    """The answers; where nobody is known, with a note if the address occurs nowhere."""
+    wide = {
+        number: notes.of_address(one.asked, one.question.target.address)
+        for number, one in enumerate(answers)
+        if one.asked is not None and one.answer is not None
+        if one.answer.recorded and not one.persons and not len(one.answer)
+    }
+    to_ask = list(dict.fromkeys(wide.values()))
+    found = _engine(list(answers[0].asking.archive), to_ask, now) if to_ask else []
+    nowhere = {query for query, answer in zip(to_ask, found, strict=True) if not len(answer)}
+    return [
+        replace(one, notes=notes.of_nowhere(one.question.target.address))
+        if wide.get(number) in nowhere
+        else one
+        for number, one in enumerate(answers)
     ]
 
 

@@ -29,6 +29,7 @@ def twin(answered: Answered, *, connections: bool = False) -> dict[str, Any]:
         "question": _question(answered),
         "verdict": answered.judged.word.value,
         **_if_known("why", answered.judged.why),
+        **({"notes": list(answered.notes)} if answered.notes else {}),
         **_coverage(answered.answer),
         "persons": [_person(person, answered.answer, connections) for person in answered.persons],
     }

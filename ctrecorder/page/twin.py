@@ -168,6 +168,7 @@ _ANSWER = shape.members(
     {"question": _QUESTION, "verdict": shape.one_of(*VERDICTS)},
     {
         "why": shape.text,
+        "notes": shape.many(shape.text),
         "complete": shape.completeness,
         "holes": shape.many(_HOLE),
         "accepted": shape.many(_HOLE),

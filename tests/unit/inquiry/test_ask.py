@@ -129,6 +129,13 @@ def test_when_all_of_it_expired(folder: Path, capfd: pytest.CaptureFixture[str])
     text = capfd.readouterr().out
     assert text.startswith("NO LONGER KEPT\n")
     assert "\nreceipt     c-001.ctlog, " in text
+    assert "one of 1" not in text
+    said = " ".join(text.split())
+    assert "nothing was recorded" not in said, "it was, and is deleted"
+    assert "no longer kept " in said
+    assert "ctexpire deleted the segments" in said
+    assert "deleted a part" not in said
+    assert "our clock not known" in said
     words[1] = f"@{T // SECOND + 9000}"
     assert ctwho.main(words) == 2
 
