@@ -7,7 +7,7 @@ compared: the inside hosts that fit all of them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import NamedTuple
 
@@ -149,15 +149,8 @@ def _questions(
         try:
             yield checked(question)
         except UsageError as error:
-            yield Question(
-                question.target,
-                window,
-                question.role,
-                why_not=str(error),
-                letter=question.letter,
-                sighting=number,
-                read_from=question.read_from,
-            )
+            # Who wrote the letter knows no options.
+            yield replace(question, why_not=str(error).replace("--to: ", "the remote end: "))
 
 
 def _end(address: Field[str] | None, port: Field[int] | None) -> Target | None:
@@ -169,7 +162,7 @@ def _end(address: Field[str] | None, port: Field[int] | None) -> Target | None:
 def _windows(sighting: Sighting) -> tuple[list[Window], str]:
     """The windows of a sighting, or one without a time, and why there is none."""
     if sighting.first is None:
-        return [_NO_WINDOW], "the letter names no time"
+        return [_NO_WINDOW], "no time was read for it in the letter"
     first = windows(sighting.first.value)
     if not first:
         return [_unread(sighting.first.value)], _without_zone(sighting.first.value)

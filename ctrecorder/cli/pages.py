@@ -25,10 +25,12 @@ _VERSION_1_0 = (
     "note: ctrecorder 1.0 recorded this time; it could not detect events that the kernel was set "
     "not to report, untracked packets, and losses in the last second before a crash"
 )
+# -o: the standard output.
+STDOUT = "-"
 # What is asked and how it is written is in the page already.
 _NOT_WITH_VERIFY = (
     *("to", "protocol", "utc", "zone", "archive", "wait", "connections"),
-    *("output", "redact", "evidence_pack", "hold"),
+    *("output", "redact", "evidence_pack", "hold", "letter", "names"),
 )
 
 
@@ -108,7 +110,7 @@ def write_whole_pack(args: argparse.Namespace, whole: Json, letter: Letter | Non
 def write(args: argparse.Namespace, text: str) -> None:
     """Write the answer to stdout, or to the file that was named."""
     data = text.encode("utf-8", "backslashreplace")
-    if not args.output:
+    if args.output in (None, STDOUT):
         common.write_out(data)
         return
     from ctrecorder.inquiry import output

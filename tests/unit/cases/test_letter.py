@@ -233,7 +233,7 @@ def test_a_letter_of_an_unknown_form_is_shown_and_not_asked(asker: Asker, tmp_pa
     path = mail(tmp_path, "Hello,", f"something about {PUBLIC} and nothing else.")
     code, out, err = asker.run(path)
     assert code == 2
-    assert out.startswith("CANNOT BE ASKED\n  because ")
+    assert out.startswith("CANNOT BE ASKED\n  reason: ")
     assert PUBLIC in out
     assert err.startswith(f"ctwho: {path}: ")
     found = asker.json(path, code=2)
@@ -433,3 +433,40 @@ def test_bad_arguments(
     out, err = capfd.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert not (tmp_path / "reply.eml").exists()
+
+
+def test_a_reply_claims_no_more_than_is_known(asker: Asker, tmp_path: Path) -> None:
+    """No hole where the clock is the reason; and customers are those of --names alone."""
+    off = {"state": {"clock": {"synchronised": False, "error_us": 16_000_000}}}
+    log(tmp_path / "off", flow(1, 40000), flow(2, 40000), **off)
+    for folder, port, said in (
+        (asker.folder, "40002", "one host of our network"),
+        (asker.folder, "40000", "Several are possible in our network"),
+        (tmp_path / "off", "40002", "we cannot rule it out"),
+    ):
+        asker.folder = folder
+        draft = tmp_path / f"{folder.name}-{port}.eml"
+        asker.run(acns(tmp_path, port), "--reply", str(draft))
+        text = " ".join(str(email.message_from_bytes(draft.read_bytes()).get_payload()).split())
+        assert said in text
+        assert "customer" not in text
+        assert "not complete" not in text
+
+
+def test_parts_that_do_not_fit_are_named_without_options(asker: Asker, tmp_path: Path) -> None:
+    report = {
+        "xarf_version": "4.0.0",
+        "timestamp": "2023-11-14T22:14:30Z",
+        "source_identifier": PUBLIC,
+        "source_port": 40002,
+        "category": "connection",
+        "type": "ddos",
+        "destination_ip": "2001:db8::9",
+        "protocol": "tcp",
+    }
+    path = letter(tmp_path, json.dumps(report), "report.json")
+    (one,) = asker.json(path, code=2)["questions"]
+    assert one["verdict"] == "CANNOT BE ASKED"
+    assert "--" not in one["why"]
+    assert one["question"]["protocol"] == "tcp"
+    assert one["question"]["remote"] == {"address": "2001:db8::9"}
