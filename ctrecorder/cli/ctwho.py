@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+import socket
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -233,6 +234,7 @@ def _answer(args: argparse.Namespace, audit: Audit) -> int:
 
 
 def _asking(args: argparse.Namespace, now: int) -> Asking:
+    from ctrecorder.inquiry import here
     from ctrecorder.inquiry.ask import Asking
     from ctrecorder.service.login import login_user
 
@@ -244,6 +246,7 @@ def _asking(args: argparse.Namespace, now: int) -> Asking:
         args.reason or "",
         args.trust_clock,
         _names(args, now) if args.names else None,
+        (socket.gethostname(), tuple(here.own())),
     )
 
 

@@ -48,6 +48,7 @@ class Asking:
     `archive`: the segments and folders.  `now`: ns UTC.  `login`: of the user.
     `trust_clock`: the clock of a recorder counts as right although its kernel was never told so.
     `names`: reads who held inside addresses, from a time to a time (ns); None: nobody is asked.
+    `here`: the name of this host, and the addresses that it has now.
     """
 
     archive: tuple[str, ...]
@@ -57,6 +58,7 @@ class Asking:
     reason: str = ""
     trust_clock: bool = False
     names: Callable[[int, int, Collection[str]], Directory] | None = None
+    here: tuple[str, tuple[str, ...]] = ("", ())
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,12 @@ class Answered:
         """If the persons are all that used the address, and nothing tells them apart."""
         flows = [flow for person in self.persons for flow in person.flows]
         return self.answer is not None and shares_address(self.question, flows)
+
+    @property
+    def router_addresses(self) -> tuple[str, ...]:
+        """The addresses that the router has now, if it was asked there."""
+        host, addresses = self.asking.here
+        return addresses if self.answer is not None and host in self.answer.hosts else ()
 
     @property
     def connections(self) -> int:

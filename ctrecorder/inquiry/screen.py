@@ -219,6 +219,12 @@ def _log(answered: Answered, stamps: Callable[[int], str]) -> Iterator[str]:
     if hosts:
         more = f" and {len(hosts) - _MAX_ROUTERS:,} more" if len(hosts) > _MAX_ROUTERS else ""
         yield from row("router", ", ".join(hosts[:_MAX_ROUTERS]) + more)
+    if answered.router_addresses:
+        shown = ", ".join(answered.router_addresses[:_MAX_ROUTERS])
+        number = len(answered.router_addresses) - _MAX_ROUTERS
+        yield from row(
+            "", f"this one has now {shown}{f' and {number:,} more' if number > 0 else ''}"
+        )
     for clock in answer.clocks:
         yield from row("clock", _clock(clock, answered))
 

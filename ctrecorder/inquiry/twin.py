@@ -54,6 +54,8 @@ def _question(answered: Answered) -> dict[str, Any]:
     if answered.answer is not None:
         facts["clock_error_seconds"] = answered.answer.added_ns / 1e9
         facts["routers"] = sorted(answered.answer.hosts)
+    if answered.router_addresses:
+        facts["router_addresses"] = list(answered.router_addresses)
     asking = answered.asking
     return facts | {
         "archive": list(asking.archive),

@@ -97,6 +97,10 @@ def question(answer: Json) -> Markup:
                 ("Error of the clock of the router", _clock_error(answer)),
                 ("Ways to read the time", _readings(asked)),
                 ("Routers", _several(asked.get("routers", []))),
+                (
+                    "Addresses of the router when it was asked",
+                    _several(asked.get("router_addresses", [])),
+                ),
                 ("Archive", _several(asked.get("archive", []))),
                 ("Asked at", moment(asked["asked"], zone) if "asked" in asked else ""),
                 ("Asked by", name_of(asked["asked_by"]) if "asked_by" in asked else ""),

@@ -51,6 +51,7 @@ _QUESTION = shape.members(
         "read_from": shape.many(_READ_FROM),
         "archive": shape.many(shape.text),
         "routers": shape.many(shape.text),
+        "router_addresses": shape.many(shape.text),
         "asked": shape.time,
         "asked_by": shape.text,
         "case": shape.text,

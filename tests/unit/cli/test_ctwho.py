@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shlex
+import socket
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from ctrecorder.archive.retention import holds
 from ctrecorder.cli import ctlist, ctwho
 from ctrecorder.folder import Folder
+from ctrecorder.inquiry import here as this_machine
 from tests.support.inquiries import ask, connection, hosts, log
 from tests.support.slow_pairing import SECOND, T
 
@@ -231,3 +233,18 @@ def test_an_equal_hold_is_set_once(folder: Path, capfd: pytest.CaptureFixture[st
     assert "hold 1 is set already" in capfd.readouterr().err
     with Folder(str(folder)) as opened:
         assert [one.reason for one in holds(opened)] == ["case 1", "case 2"]
+
+
+def test_the_router_has_its_own_addresses_if_it_is_asked_itself(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert "router_addresses" not in ask(folder, capfd, f"{PUBLIC}:40000")["question"]
+    here = log(tmp_path / "here", ONE, host=socket.gethostname())
+    monkeypatch.setattr(this_machine, "own", lambda: [PUBLIC, "2001:db8::1"])
+    found = ask(here, capfd, f"{PUBLIC}:40000")["question"]
+    assert found["router_addresses"] == [PUBLIC, "2001:db8::1"]
+    words = [f"{PUBLIC}:40000", AT, "-d", str(here)]
+    assert ctwho.main(words) == 0
+    assert f"\n            this one has now {PUBLIC}, 2001:db8::1\n" in capfd.readouterr().out
+    assert ctwho.main([*words, "--format", "html"]) == 0
+    assert "Addresses of the router when it was asked" in capfd.readouterr().out
