@@ -167,6 +167,7 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
         raise UsageError("--zone and --utc: use one of them")
     common.check_local_time(utc=args.utc or bool(args.zone))
     if args.dry_run:
+        _check_files(args)
         return letters.dry_run(args)
     choice = read(None).choose("query")
     for notice in choice.notices:

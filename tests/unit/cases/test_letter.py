@@ -411,6 +411,8 @@ def test_a_hold_keeps_what_the_answer_rests_on(asker: Asker, tmp_path: Path) -> 
         ["--letter", "LETTER", "198.51.100.1:80", "now"],
         ["--letter", "LETTER", "--to", SERVER],
         ["--letter", "LETTER", "--dry-run", "--format", "csv"],
+        ["--letter", "LETTER", "--dry-run", "-o", "/nonexistent/x"],
+        ["--letter", "LETTER", "--verify", "page.html"],
         ["--letter", "LETTER", "--dry-run", "--hold", "--case", "1"],
         ["--letter", "/nonexistent"],
         ["--letter", "BOTH", "--reply", "reply.eml"],
