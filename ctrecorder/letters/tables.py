@@ -301,6 +301,9 @@ class _Row:
 
     def protocol(self) -> Field[str] | None:
         cell = self.cell(_PROTOCOL)
+        # A number in a column of another name can be of anything: "type" 1 is not ICMP.
+        if cell and cell.word.isdecimal() and cell is self.cell(("type",)):
+            return None
         found = endpoints.protocol(cell.word) if cell else ""
         return self.text.field(found, cell.start, cell.end) if cell and found else None
 

@@ -506,3 +506,15 @@ def test_parts_that_do_not_fit_are_named_without_options(asker: Asker, tmp_path:
     assert "--" not in one["why"]
     assert one["question"]["protocol"] == "tcp"
     assert one["question"]["remote"] == {"address": "2001:db8::9"}
+
+
+@pytest.mark.parametrize(("remote", "asked"), [("192.168.1.10", False), ("203.0.113.3", True)])
+def test_the_other_end_of_a_log_behind_nat_leaves_nobody_out(
+    asker: Asker, tmp_path: Path, remote: str, asked: bool
+) -> None:
+    """Their server has 192.168.1.10 in its own log; our router saw its public address."""
+    line = f"{AT.replace(' ', 'T')}Z fw kernel: DROP SRC={PUBLIC} DST={remote} SPT=40002 DPT=443"
+    (one,) = asker.json(mail(tmp_path, line), code=0)["questions"]
+    assert (one["verdict"], persons(one)) == ("ONE", ["10.0.0.3"])
+    assert ("remote" in one["question"]) is asked
+    assert remote in [each["text"] for each in one["question"]["read_from"]]

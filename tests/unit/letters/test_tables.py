@@ -129,3 +129,8 @@ def test_a_table_without_a_good_row_says_why() -> None:
     found = letter(f"time;ip;port\n{TIME}Z;198.51.100.1;99999\n")
     assert not found.sightings
     assert found.problem == "line 2: '99999' is no port"
+
+
+def test_a_number_of_a_type_is_no_protocol() -> None:
+    rows = (f"ip,time,{name}\n198.51.100.1,{TIME}Z,1\n" for name in ("type", "protocol"))
+    assert [questions(each)[0].protocol for each in rows] == [None, "icmp"]
