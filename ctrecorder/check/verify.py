@@ -22,6 +22,8 @@ Print = Callable[[str], None]
 Compare = Callable[[list[SegmentReport]], ChainReport]
 
 STATIC = "one static key: whoever has it can make all anew"
+# Receipts of a folder that are kept, 0.7 kB each: the last ones are those that segments follow on.
+_MAX_RECEIPTS = 1 << 17
 # Exit codes.
 WHOLE, DAMAGED, UNCHECKED = 0, 1, 2
 
@@ -163,11 +165,11 @@ def _check_together(
 
 def _receipts(paths: Iterable[str], unchecked: list[str]) -> list[Receipt]:
     """The receipts in the folders among `paths`; errors are appended to `unchecked`."""
-    found = []
+    found: list[Receipt] = []
     for folder in filter(os.path.isdir, paths):
         try:
             with Folder(folder) as opened:
-                found += retention.receipts(opened)
+                found += retention.receipts(opened, _MAX_RECEIPTS)
         except ArchiveError as error:
             unchecked.append(str(error))
     return found

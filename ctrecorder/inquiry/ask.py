@@ -249,8 +249,12 @@ def _receipts(archive: Sequence[str], asked: who.WhoQuery) -> tuple[Receipt, ...
     found: list[Receipt] = []
     for folder in sorted(folders):
         with contextlib.suppress(ArchiveError, OSError), Folder(folder) as opened:
-            found += retention.receipts(opened)
-    return tuple(one for one in found if one.since < asked.until and asked.since <= one.until)
+            found += (
+                one
+                for one, _ in retention.receipt_lines(opened)
+                if one.since < asked.until and asked.since <= one.until
+            )
+    return tuple(found)
 
 
 def _nothing_left(asked: who.WhoQuery) -> who.Answer:

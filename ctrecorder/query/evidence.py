@@ -321,7 +321,7 @@ class Receipts:
         if folder not in self._onward:
             found: dict[str, str] = {}
             with contextlib.suppress(ArchiveError, OSError), Folder(folder) as opened:
-                for receipt in retention.receipts(opened):
+                for receipt, _ in retention.receipt_lines(opened):
                     found |= dict.fromkeys(receipt.hashes, receipt.previous_hash)
             self._onward[folder] = found
         return self._onward[folder]

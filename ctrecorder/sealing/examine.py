@@ -79,6 +79,22 @@ class _Place:
     beside: Beside = field(default_factory=lambda: Beside((), {}))
 
 
+def _receipts(folder: Folder, ledger: CheckedLedger | None) -> list[tuple[str, str]]:
+    """The name of each segment whose receipt the ledger has, and the hash of the line; and one
+    receipt of each segment that it only has otherwise.
+    """
+    if ledger is None:
+        return []
+    sealed = {named.hash for named in ledger.receipts}
+    found: dict[str, tuple[str, str]] = {}
+    for one, line in retention.receipt_lines(folder):
+        if line in sealed:
+            found[line] = (one.name, line)
+        elif one.name in ledger.recorded:
+            found[f"not sealed: {one.name}"] = (one.name, line)
+    return list(found.values())
+
+
 class SealCheck:
     """A check with a verification key.  `now`: ns UTC.
 
@@ -101,7 +117,7 @@ class SealCheck:
                         place.blank = name
                     else:
                         place.ledger = ledger
-                receipts = [(one.name, line) for one, line in retention.receipt_lines(folder)]
+                receipts = _receipts(folder, place.ledger)
                 holds = {one.id: retention.hold_hash(one) for one in retention.holds(folder)}
                 place.beside = Beside(receipts, holds)
         except (ArchiveError, OSError) as error:
