@@ -34,10 +34,16 @@ def read(source: Source) -> Reading | None:
             sighting = _line(text, offset, _COMMENT.sub("", line), source)
             if sighting:
                 found.add(sighting)
-            elif _ambiguous(line):
-                where = f"line {text.line(offset)}"
-                found.problem = f"{where}: IPv6 with a port needs brackets: [2001:db8::1]:567"
-            if not sighting and len(found.unread) < MAX_SEEN:
+                continue
+            why = "the line is of no known form"
+            if _ambiguous(line):
+                why = "IPv6 with a port needs brackets: [2001:db8::1]:567"
+                found.problem = f"line {text.line(offset)}: {why}"
+            # In a mail it can be a sentence.
+            if not source.mail.headers and any(endpoints.find(line)) and source.clock.find(line):
+                place = text.field("", offset, offset + len(line))
+                found.refuse(Sighting(place, problem=why))
+            if len(found.unread) < MAX_SEEN:
                 found.unread += source.seen(text, offset, offset + len(line))
     return found if found.sightings or found.problem else None
 

@@ -70,7 +70,7 @@ def _letter(mail: Mail, name: str, sha256: str, now: int, zone: str) -> Letter:
     if not sightings:
         broken = [part.broken for part in mail.parts if part.broken]
         problem = reading.problem or (broken[0] if broken else _UNKNOWN)
-        for row in reading.rows[:1]:
+        for row in reading.rows[:1] if not reading.problem else ():
             problem = f"line {row.address.place.line}: {row.problem}"
         seen = seen or [field for text in source.texts() for field in source.seen(text)]
     return Letter(

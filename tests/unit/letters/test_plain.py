@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.letter_cases import letter, ports, questions
+from tests.support.letter_cases import letter, mail, ports, questions
 
 TIME = "2026-11-24 06:00:05Z"
 
@@ -70,3 +70,18 @@ def test_lines_that_are_not_read_are_shown() -> None:
     found = letter(f"198.51.100.1 {TIME}\n198.51.100.2 and friends {TIME}\n")
     assert len(found.sightings) == 1
     assert [each.value for each in found.seen] == ["198.51.100.2", TIME]
+
+
+def test_lines_of_a_list_that_were_not_read_are_told() -> None:
+    """In a file; in a mail they can be sentences."""
+    text = (
+        "198.51.100.1:40000 2026-11-24 06:00:05Z\n"
+        "198.51.100.2 did harm at 2026-11-24 06:00:05Z\n"
+        "2001:db8::1:443 2026-11-24 06:00:05Z\nabout 198.51.100.9\n"
+    )
+    assert [(each.address.place.line, each.problem) for each in letter(text).unread] == [
+        (2, "the line is of no known form"),
+        (3, "IPv6 with a port needs brackets: [2001:db8::1]:567"),
+    ]
+    assert not letter(mail(text)).unread
+    assert len(letter(text).sightings) == 1
