@@ -78,9 +78,17 @@ def logged(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("squeezed", [(), (0, 2, 3), range(HOURS)])
-@pytest.mark.parametrize("covered", [True, False])
-@pytest.mark.parametrize("stamped", [True, False])
+@pytest.mark.parametrize(
+    ("squeezed", "covered", "stamped"),
+    [
+        ((), True, True),
+        ((), False, False),
+        ((0, 2, 3), True, False),
+        ((0, 2, 3), False, True),
+        (range(HOURS), True, True),
+        (range(HOURS), False, False),
+    ],
+)
 def test_as_a_look_at_each_connection(
     tmp_path: Path, squeezed: Sequence[int], covered: bool, stamped: bool
 ) -> None:
@@ -121,8 +129,9 @@ def is_proved(question: Question, deaf: Sequence[tuple[int, int]]) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("squeezed", [(), (1, 2), range(HOURS)])
-@pytest.mark.parametrize("stamped", [True, False])
+@pytest.mark.parametrize(
+    ("squeezed", "stamped"), [((), False), ((1, 2), True), (range(HOURS), False)]
+)
 def test_holes_hide_nobody_without_a_word(
     tmp_path: Path, squeezed: Sequence[int], stamped: bool
 ) -> None:
