@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -362,7 +363,7 @@ def remove_with_receipt(site: Attacked, path: Path) -> str:
         receipt = Receipt(path.name, since, until, 1, size, hashes, before, ended, now, "too old")
     path.unlink()
     with (site.folder / RECEIPTS).open("a") as file:
-        file.write(json.dumps(receipt.__dict__) + "\n")
+        file.write(json.dumps(asdict(receipt)) + "\n")
     return hashes[0]
 
 
@@ -450,6 +451,30 @@ def test_ledger_line(check: Callable[[Attack], str], which: int) -> None:
             site.ours.ledger.write_bytes(b"".join(lines))
 
     check(attack)
+
+
+@pytest.mark.claim("cut-back")
+def test_cut_back(check: Callable[[Attack], str], level: str) -> None:
+    """To the stop before the last start."""
+    said = check(lambda site: cut_back(site, "stop", 1))
+    if level == "seals":
+        assert "sealed until" in said
+
+
+@pytest.mark.claim("cut-end")
+def test_cut_end(check: Callable[[Attack], str], level: str) -> None:
+    said = check(lambda site: cut_back(site, "start", 0))
+    if level == "seals":
+        assert "although the recorder was not stopped" in said
+
+
+def cut_back(site: Attacked, what: str, number: int) -> None:
+    """Remove the last segment, and all lines behind the last but `number` of `what`."""
+    site.paths[-1].unlink()
+    (site.folder / HOLDS).unlink()
+    if lines := ledger_lines(site):
+        ends = [at for at, line in enumerate(lines, 1) if parse_line(line).what == what]
+        site.ours.ledger.write_bytes(b"".join(lines[: ends[-1 - number]]))
 
 
 # The user of the recorder, who has the present key.
@@ -629,30 +654,6 @@ def test_no_journal(check: Callable[[Attack], str]) -> None:
     check(lambda site: os.truncate(site.journal, 0))
 
 
-@pytest.mark.claim("cut-back")
-def test_cut_back(check: Callable[[Attack], str], level: str) -> None:
-    """To the stop before the last start."""
-    said = check(lambda site: cut_back(site, "stop", 1))
-    if level == "seals":
-        assert "sealed until" in said
-
-
-@pytest.mark.claim("cut-end")
-def test_cut_end(check: Callable[[Attack], str], level: str) -> None:
-    said = check(lambda site: cut_back(site, "start", 0))
-    if level == "seals":
-        assert "although the recorder was not stopped" in said
-
-
-def cut_back(site: Attacked, what: str, number: int) -> None:
-    """Remove the last segment, and all lines behind the last but `number` of `what`."""
-    site.paths[-1].unlink()
-    (site.folder / HOLDS).unlink()
-    if lines := ledger_lines(site):
-        ends = [at for at, line in enumerate(lines, 1) if parse_line(line).what == what]
-        site.ours.ledger.write_bytes(b"".join(lines[: ends[-1 - number]]))
-
-
 @pytest.mark.claim("snapshot")
 def test_snapshot(site: Attacked, check: Callable[[Attack], str]) -> None:
     ours = site.ours
@@ -665,6 +666,24 @@ def test_snapshot(site: Attacked, check: Callable[[Attack], str]) -> None:
         if site.sealed:
             ours.ledger.write_bytes(ledger)
             (ours.state / "key").write_bytes(key)
+        ours.record(2, sealed=site.sealed)
+
+    check(attack)
+
+
+@pytest.mark.claim("machine-restored")
+def test_machine_restored(site: Attacked, check: Callable[[Attack], str], tmp_path: Path) -> None:
+    ours = site.ours
+    folders = (ours.folder, ours.state)
+    for path in folders:
+        shutil.copytree(path, tmp_path / path.name)
+    ours.log = site.log_as(OWNER, "ctrecord.service")
+    ours.record(2, sealed=site.sealed)
+
+    def attack(site: Attacked) -> None:
+        for path in folders:
+            shutil.rmtree(path)
+            shutil.copytree(tmp_path / path.name, path)
         ours.record(2, sealed=site.sealed)
 
     check(attack)

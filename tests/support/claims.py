@@ -248,6 +248,23 @@ CLAIMS = (
     ),
     Claim("ledger-line", Who.WRITER, "remove a line of the ledger", NEVER, NEVER, FOUND),
     Claim(
+        "cut-back",
+        Who.WRITER,
+        "cut segments, holds and ledger back to an earlier stop of the recorder, or to a line behind "
+        "it. The time until which all is sealed is printed",
+        NEVER,
+        FOUND,
+        NEVER,
+    ),
+    Claim(
+        "cut-end",
+        Who.WRITER,
+        "cut them back to another moment",
+        NEVER,
+        FOUND,
+        UNPROVED,
+    ),
+    Claim(
         "root-by-hand",
         Who.RECORDER,
         "become root while root runs a command by hand: exchange files for links meanwhile. No "
@@ -345,29 +362,21 @@ CLAIMS = (
     ),
     Claim("no-journal", Who.ROOT, "empty the journal of this machine", NEVER, UNPROVED, NEVER),
     Claim(
-        "cut-back",
-        Who.ROOT,
-        "cut segments and ledger back to an earlier stop of the recorder. The time until which all "
-        "is sealed is printed",
-        NEVER,
-        FOUND,
-        NEVER,
-    ),
-    Claim(
-        "cut-end",
-        Who.ROOT,
-        "cut them back to another moment",
-        NEVER,
-        FOUND,
-        UNPROVED,
-    ),
-    Claim(
         "snapshot",
         Who.ROOT,
-        "go on with a key and a ledger from a backup",
+        "go on with a key and a ledger from a backup, beside the segments of since",
         NEVER,
         NEVER,
         FOUND,
+    ),
+    Claim(
+        "machine-restored",
+        Who.ROOT,
+        "put all back, key, ledger and segments, and go on. Who has the key of a backup can forge "
+        "all since",
+        NEVER,
+        FOUND,
+        NEVER,
     ),
     Claim(
         "lies",
