@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -30,6 +31,8 @@ from ctrecorder.seals.ledger import pack_line, parse_line
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.service import messages
+from ctrecorder.service.unsent import Entry
+from ctrecorder.witness.scribe import Scribe
 from tests.support.attacked import OWNER, READER, Attacked, Kept, as_user, give
 from tests.support.claims import BY_NAME, LEVELS
 from tests.support.faulttable import Table
@@ -624,6 +627,25 @@ def delete_first(site: Attacked) -> None:
 def test_expired(site: Attacked, check: Callable[[Attack], str]) -> None:
     check(delete_first)
     assert site.paths[0].name in (site.folder / RECEIPTS).read_text()
+
+
+@pytest.mark.claim("expired-by-root")
+def test_expired_by_root(check: Callable[[Attack], str]) -> None:
+    """The scribe checks what it is asked for; it cannot know that it is false."""
+
+    def attack(site: Attacked) -> None:
+        path, folder = site.paths[0], str(site.folder)
+        with Segment(str(path)) as segment:
+            facts = {"path": str(path), "last_hash": segment.last_hash.hex(), "reason": "older"}
+        delete_first(site)
+        facts |= dict.fromkeys(("rows", "bytes"), "1") | dict.fromkeys(("since", "until"), "")
+        asked = Entry(messages.EXPIRED, "ctexpire", "", facts, time.time_ns())
+        packet = b"N" + asked.to_line()
+        said = Scribe("ctexpire", [folder], os.getpid()).accepts(packet, time.time_ns())
+        assert said is not None
+        site.log_as(0, "session-1.scope").send(said.kind, said.text, **said.fields)
+
+    check(attack)
 
 
 # Root, from now on.

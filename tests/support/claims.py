@@ -395,6 +395,15 @@ CLAIMS = (
     ),
     Claim("clock", Who.NOBODY, "the clock steps", effect="a gap"),
     Claim("full", Who.NOBODY, "the disk is full, or fails", effect="a gap"),
+    Claim(
+        "expired-by-root",
+        Who.RECORDER,
+        "break into a command that root runs by hand in the folder, delete with ctexpire, and have "
+        "that logged as root",
+        NEVER,
+        NEVER,
+        NEVER,
+    ),
 )
 
 BY_NAME = {claim.name: claim for claim in CLAIMS}
