@@ -112,7 +112,7 @@ def squeeze(
         marks = old.marks
         _refuse_damage(old)
         _refuse_unknown(old)
-        options.seals.refuse_changed(old)
+        options.seals.refuse_changed(old)  # before the work; all of it is compared at the end
         with (
             lock.locked(path, old.file.descriptor, Holder.SQUEEZE) as held,
             successor_of(held, path, output) as successor,

@@ -60,7 +60,7 @@ class KeyUser:
             writer.close(totals)
             return
         if what == "squeeze":
-            self.refuse_changed(old)
+            _refuse(old, self.doubt(old) or broken_link(old))
         writer.sync()  # all but the end, before the key is locked
         folder, name = os.path.split(old.path)
         with exclusive(self.find(key_id), folder, self.clocks) as key:
@@ -95,13 +95,8 @@ class KeyUser:
         """Raise SealError if `old` is sealed and is not what the recorder wrote: it would get a
         right seal.
         """
-        if not sealed_by(old) or not isinstance(old, Segment):
-            return
-        if why := self.doubt(old) or broken_link(old):
-            raise SealError(
-                f"{old.path}: {why}: it is not sealed anew, and stays as it is: check the folder "
-                "with cttest --seals"
-            )
+        if sealed_by(old) and isinstance(old, Segment):
+            _refuse(old, self.doubt(old))
 
     def refuse_unknown(self, old: Recording) -> None:
         """Raise SealError if `old` is sealed with a key whose folder a wrong setting hides."""
@@ -113,3 +108,12 @@ class KeyUser:
         """Note a use of the key in the ledger in `folder`."""
         with exclusive(self.find(key_id), folder, self.clocks) as key:
             key.note(what, facts)
+
+
+def _refuse(old: Segment, why: str) -> None:
+    """Raise SealError if there is a reason `why` not to seal what `old` holds."""
+    if why:
+        raise SealError(
+            f"{old.path}: {why}: it is not sealed anew, and stays as it is: check the folder with "
+            "cttest --seals"
+        )

@@ -250,8 +250,8 @@ CLAIMS = (
     Claim(
         "cut-back",
         Who.WRITER,
-        "cut segments, holds and ledger back to an earlier stop of the recorder, or to a line behind "
-        "it. The time until which all is sealed is printed",
+        "cut segments, holds and ledger back to an earlier stop of the recorder, or to a line "
+        "behind it. The time until which all is sealed is printed",
         NEVER,
         FOUND,
         NEVER,
