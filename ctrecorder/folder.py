@@ -16,6 +16,8 @@ from types import TracebackType
 from ctrecorder.errors import ArchiveError, GoneError
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+# Paths that lead to one folder or nowhere: device and inode.
+_pinned: dict[str, tuple[int, int]] = {}
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
@@ -47,6 +49,28 @@ class Folder:
                 else error.strerror
             )
             raise ArchiveError(f"{self.path}: {why}") from error
+        pinned = _pinned.get(self.path)
+        if pinned is not None and pinned != self._identity:
+            self.close()
+            raise ArchiveError(
+                f"{self.path}: was exchanged for another folder meanwhile: not worked on"
+            )
+
+    @property
+    def _identity(self) -> tuple[int, int]:
+        status = os.fstat(self.descriptor)
+        return status.st_dev, status.st_ino
+
+    def pin(self) -> str:
+        """Returns the real path of this folder.  From now on, this process and those that it starts
+        open no other folder by that path.
+
+        Raises ArchiveError if the folder has no path any more.
+        """
+        path = os.readlink(f"/proc/self/fd/{self.descriptor}")
+        _pinned[path] = self._identity
+        Folder(path).close()  # a removed folder has a path that is none
+        return path
 
     @classmethod
     def of(cls, path: str) -> Folder:

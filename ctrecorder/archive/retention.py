@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
@@ -24,8 +26,9 @@ from ctrecorder.seals.ledger import line_hash
 HOLDS = "ctexpire.holds"
 RECEIPTS = "ctexpire.receipts"
 _MODE = 0o640
-# Bytes of the two files.  A hold has 200 bytes, a receipt 400: a longer file is not ours.
-_MAX_HOLDS, _MAX_RECEIPTS = 1 << 20, 256 << 20
+# Bytes of the two files, and of a line.  A hold has 200 bytes, a receipt 400: longer ones are not
+# ours.
+_MAX_HOLDS, _MAX_RECEIPTS, _MAX_LINE = 1 << 20, 256 << 20, 1 << 16
 # Deleting from a large archive takes minutes.  A ctexpire that was stopped must not stop all others
 # for ever.
 _LOCK_SECONDS = 600.0
@@ -49,7 +52,7 @@ class Hold:
     login: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """A segment that was deleted.
 
@@ -130,22 +133,37 @@ def release_hold(folder: Folder, number: int) -> Hold:
     return released[0]
 
 
-def receipts(folder: Folder) -> list[Receipt]:
-    """All receipts of the archive, in the order of deletion.
+def receipts(folder: Folder, most: int | None = None) -> list[Receipt]:
+    """The receipts of the archive, in the order of deletion; the last ones if there are more than
+    `most`.
 
     Raises ArchiveError if their file cannot be read.
     """
-    return [receipt for receipt, _ in receipt_lines(folder)]
+    return list(deque((receipt for receipt, _ in receipt_lines(folder)), most))
 
 
-def receipt_lines(folder: Folder) -> list[tuple[Receipt, str]]:
-    """As `receipts`, each with the hash by which a ledger names it."""
-    data = _read(folder, RECEIPTS, _MAX_RECEIPTS)
-    found = []
-    for line in (data or b"").split(b"\n"):
-        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
-            found.append((_typed(Receipt, json.loads(line)), line_hash(line)))
-    return found
+def receipt_lines(folder: Folder) -> Iterator[tuple[Receipt, str]]:
+    """As `receipts`, one by one, each with the hash by which a ledger names it."""
+    path = _path(folder, RECEIPTS)
+    try:
+        descriptor = folder.open(RECEIPTS)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ArchiveError(f"{path}: {error.strerror}") from error
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ArchiveError(f"{path}: is not a file")
+        if status.st_size > _MAX_RECEIPTS:
+            raise _too_long(path, _MAX_RECEIPTS)
+        try:
+            for line in iter(lambda: file.readline(_MAX_LINE), b""):
+                data = line.removesuffix(b"\n")
+                with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+                    yield _typed(Receipt, json.loads(data)), line_hash(data)
+        except OSError as error:
+            raise ArchiveError(f"{path}: {error.strerror}") from error
 
 
 def hold_hash(hold: Hold) -> str:
@@ -214,10 +232,12 @@ def _read(folder: Folder, name: str, most: int) -> bytes | None:
     except OSError as error:
         raise ArchiveError(f"{_path(folder, name)}: {error.strerror}") from error
     if len(data) > most:
-        raise ArchiveError(
-            f"{_path(folder, name)}: is longer than {most} bytes: not a file of ctexpire"
-        )
+        raise _too_long(_path(folder, name), most)
     return data
+
+
+def _too_long(path: str, most: int) -> ArchiveError:
+    return ArchiveError(f"{path}: is longer than {most} bytes: not a file of ctexpire")
 
 
 def _json(facts: Json) -> bytes:
@@ -231,6 +251,8 @@ def _typed(kind: type[Entry], entry: Json) -> Entry:
     for field in fields(kind):
         value = entry[field.name]
         if type(value) is not types[str(field.type)]:
+            raise TypeError(field.name)
+        if isinstance(value, list) and not all(isinstance(one, str) for one in value):
             raise TypeError(field.name)
         values[field.name] = value
     return kind(**values)

@@ -28,7 +28,7 @@ from ctrecorder.inquiry.question import (
     target_of,
     windows,
 )
-from ctrecorder.inquiry.verdicts import code_of_letter
+from ctrecorder.inquiry.verdicts import Word, code_of_letter
 from ctrecorder.letters.sighting import Letter, Sighting
 from ctrecorder.moments.moment import Moment
 
@@ -49,7 +49,8 @@ _NO_WINDOW = Window(0, 0, "", "", "unknown")
 class Common(NamedTuple):
     """The inside hosts (address, zone, mark) that fit `sightings` sightings of a letter.
 
-    `proved`: each of the answers is.
+    `proved`: it is one, and each sighting alone names it, proved.  That several hosts of each
+    sighting have one in common is likely, and proves nothing.
     """
 
     sightings: int
@@ -81,8 +82,9 @@ class LetterAnswered:
                 found |= {(each.address, each.zone, each.mark) for each in one.persons}
         if len(fitting) < 2:
             return None
-        proved = all(one.judged.proved for one in self.answers)
         persons = tuple(sorted(set.intersection(*fitting.values())))
+        is_one = all(one.judged.word is Word.ONE for one in self.answers)
+        proved = is_one and len(persons) == 1
         return Common(len(fitting), persons, proved)
 
 
@@ -182,7 +184,7 @@ def _end(address: Field[str] | None, port: Field[int] | None) -> Target | None:
 def _windows(sighting: Sighting) -> tuple[list[Window], str]:
     """The windows of a sighting, or one without a time, and why there is none."""
     if sighting.first is None:
-        return [_NO_WINDOW], "the letter names no time"
+        return [_NO_WINDOW], "no time was read for it in the letter"
     first = windows(sighting.first.value)
     if not first:
         return [_unread(sighting.first.value)], _without_zone(sighting.first.value)

@@ -23,21 +23,24 @@ from ctrecorder.terminal import count, printable
 _COLUMNS = 72
 _ADDRESS = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}@[\w.-]{1,255}", re.ASCII)
 _PORT = (
-    "Many of our customers share this address at the same time (NAT), so we cannot tell whose "
+    "Several hosts of our network shared this address at that time (NAT), so we cannot tell whose "
     "connection it was. Please send us the source port of the connection, its time to the second "
     "with its time zone, and the address and port of the server that was reached. RFC 6302 "
     "recommends that servers log the source port and the time."
 )
 _LISTENING = (
-    "The port in your letter is one on which a program listens inside the network of our customer. "
+    "The port in your letter is one on which a program listens inside our network. "
     "It is not the port that our network showed to the outside."
 )
 _WORDS = {
-    Word.ONE: "We could assign this to one connection of our network.",
+    Word.ONE: "We could assign this to one host of our network.",
     Word.ONE_KNOWN: "We could not assign this with certainty.",
-    Word.SEVERAL: "Several of our customers are possible: we cannot tell which of them it was.",
+    Word.SEVERAL: "Several are possible in our network: we cannot tell which of them it was.",
     Word.NOBODY: "Nobody in our network used this address in that way at that time.",
-    Word.NOBODY_KNOWN: "We could not assign this: our records of that time are not complete.",
+    Word.NOBODY_KNOWN: (
+        "We know of nobody in our network who used this address in that way at that time, but we "
+        "cannot rule it out."
+    ),
     Word.NOT_RECORDED: "We have no records of that time.",
     Word.NOT_YET: "Our records of that time are not complete yet.",
     Word.NO_LONGER_KEPT: "We no longer keep records of that time.",
@@ -101,7 +104,7 @@ def _said(answer: Answered) -> Iterator[str]:
         yield _LISTENING
     if answer.judged.word is Word.CANNOT_BE_ASKED:
         yield f"We could not look this up: {question.why_not.partition(': give it')[0]}."
-    elif answer.shares_address and len(answer.persons) > 1:
+    elif answer.shares_address and len(answer.persons) > 1 and question.has_ports:
         yield _PORT
     else:
         yield _WORDS[answer.judged.word]

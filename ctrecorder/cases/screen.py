@@ -51,7 +51,7 @@ def _head(letter: Letter) -> Iterator[str]:
     if not letter.sightings:
         yield Word.CANNOT_BE_ASKED.value
         why = letter.problem or "nothing in it can be asked"
-        yield from screen.wrapped(f"because {why}", "  ", "  ")
+        yield from screen.wrapped(f"reason: {why}", "  ", "  ")
         yield ""
     yield from screen.row("letter", _named(facts_of(letter)))
     for number, field in enumerate(letter.seen[:_MAX_SEEN]):

@@ -9,7 +9,6 @@ is named.
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Collection, Iterable, Mapping
 
@@ -85,8 +84,9 @@ def compare(
     about.
 
     `folders`: folders that are checked as a whole, so that every logged segment must be there.
-    Anchors of other folders count only if the recorder logged none for these: then the segments may
-    be a copy, and their names decide.
+    Only anchors of these folders count, by the path that was logged: no path is resolved now, when
+    a link may lead elsewhere.  If the recorder logged none for them, the segments may be a copy:
+    then those of the folders count, too, in which the recorder logged these segments.
     """
     segments, anchors = list(segments), list(anchors)
     report = _Comparison(segments, anchors, folders).run()
@@ -108,20 +108,10 @@ class _Comparison:
         self, segments: list[SegmentReport], anchors: list[Anchor], folders: Collection[str]
     ) -> None:
         self._report = ChainReport()
-        named = (*folders, *(os.path.dirname(one.path) for one in segments))
-        real = functools.cache(os.path.realpath)
-        checked = {real(folder) for folder in named}
-        here = [anchor for anchor in anchors if real(os.path.dirname(anchor.path)) in checked]
-        # Who works on a copy logs that too: then all that was recorded counts.
-        is_here = any(anchor.kind in ("opened", "closed") for anchor in here)
-        self._anchors, self._whole = here if is_here else anchors, bool(folders)
         self._segments = [one for one in segments if one.is_chained]
         self._strangers = [one for one in segments if not one.is_chained]
-        if anchors and not is_here:
-            self._report.notes.append(
-                "the recorder has logged nothing for this folder; "
-                "using entries of other folders (is this a copy?)"
-            )
+        named = {*folders, *(os.path.dirname(one.path) for one in segments)}
+        self._anchors, self._whole = self._of_folders(anchors, named), bool(folders)
         self._by_hash = {known: one for one in self._segments for known in one.link.hashes}
         remade = [one for one in self._anchors if one.kind in ("squeezed", "repaired")]
         self._became = {anchor.before: anchor.hash for anchor in remade}
@@ -132,6 +122,36 @@ class _Comparison:
         self._reported: set[str] = set()
         self._deleted = {anchor.hash for anchor in self._anchors if anchor.kind == "deleted"}
         self._ends = {*self._by_hash, *self._deleted}
+
+    def _of_folders(self, anchors: list[Anchor], named: Collection[str]) -> list[Anchor]:
+        """The anchors that count for the folders `named`."""
+        checked = {path for one in named for path in (os.path.abspath(one), os.path.realpath(one))}
+        logged = _by_folder(anchors)
+        recorded = {
+            folder
+            for folder, found in logged.items()
+            if any(one.kind in ("opened", "closed") for one in found)
+        }
+        if anchors and not checked & recorded:
+            # Who works on a copy logs that too.
+            sources = self._sources({folder: logged[folder] for folder in recorded})
+            checked |= sources
+            what = "the recorder has logged nothing for this folder"
+            if sources:
+                places = ", ".join(sorted(sources)[:_NAMED])
+                what += f"; using the entries of {places} (is this a copy?)"
+            self._report.notes.append(what)
+        return [one for one in anchors if os.path.dirname(one.path) in checked]
+
+    def _sources(self, recorded: Mapping[str, list[Anchor]]) -> set[str]:
+        """The folders for which these segments were logged; all, if they were for none."""
+        hashes = {known for one in self._segments for known in one.link.hashes}
+        sources = {
+            folder
+            for folder, found in recorded.items()
+            if any({one.hash, one.before} & hashes for one in found if one.kind != "deleted")
+        }
+        return sources or set(recorded)
 
     def run(self) -> ChainReport:
         """Compare all."""
@@ -254,6 +274,14 @@ def _lines(texts: Mapping[str, str], groups: Mapping[str, list[SegmentReport]]) 
             more = f" and {len(named) - _NAMED:,} more" if len(named) > _NAMED else ""
             lines.append(f"{said}: {', '.join(one.path for one in named[:_NAMED])}{more}")
     return lines
+
+
+def _by_folder(anchors: Iterable[Anchor]) -> dict[str, list[Anchor]]:
+    """Anchors by the folder that was logged."""
+    groups: dict[str, list[Anchor]] = {}
+    for one in anchors:
+        groups.setdefault(os.path.dirname(one.path), []).append(one)
+    return groups
 
 
 def _firsts(segments: Iterable[SegmentReport]) -> dict[str, int]:

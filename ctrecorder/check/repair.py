@@ -55,8 +55,8 @@ def repair(path: str, output: str, key: bytes = b"", seals: KeyUser | None = Non
     """Write the whole blocks of `path` to `output`, which must not exist.
 
     `key`: of a segment with a static key, which the new one gets too.
-    `seals`: the keys of segments that are sealed forward; if that of `path` is not there, the new
-    one is not sealed.
+    `seals`: the keys of segments that are sealed forward; if that of `path` is not there, or the
+    ledger contradicts it, the new one is not sealed.
 
     Raises BusyError for a segment that is being written, FormatError for a file that is not a
     segment, ArchiveError if a file cannot be read or written.
@@ -67,7 +67,7 @@ def repair(path: str, output: str, key: bytes = b"", seals: KeyUser | None = Non
                 f"{path}: is sealed, and cannot be made anew without its key: give it with --key"
             )
         lock.refuse_live(old)
-        keys = seals if seals is not None and seals.has_key_of(old) else None
+        keys = seals if seals is not None and _may_seal(old, seals) else None
         salvage = _Salvage(old) if isinstance(old, Segment) else _Records(old)
         writer = _write(old, salvage, output, key, keys)
         return RepairResult(
@@ -78,6 +78,11 @@ def repair(path: str, output: str, key: bytes = b"", seals: KeyUser | None = Non
             writer.last_hash.hex(),
             old.last_hash.hex(),
         )
+
+
+def _may_seal(old: Recording, seals: KeyUser) -> bool:
+    """Whether what is saved of `old` can be sealed: the recorder wrote it, as far as is known."""
+    return seals.has_key_of(old) and isinstance(old, Segment) and not seals.doubt(old)
 
 
 def log_result(result: RepairResult, path: str, output: str, log: Log) -> None:

@@ -22,6 +22,8 @@ Print = Callable[[str], None]
 Compare = Callable[[list[SegmentReport]], ChainReport]
 
 STATIC = "one static key: whoever has it can make all anew"
+# Receipts of a folder that are kept, 0.7 kB each: the last ones are those that segments follow on.
+_MAX_RECEIPTS = 1 << 17
 # Exit codes.
 WHOLE, DAMAGED, UNCHECKED = 0, 1, 2
 
@@ -94,10 +96,20 @@ def _unchecked_seals(reports: list[SegmentReport]) -> ChainReport:
     strangers = [
         one.path
         for one in reports
-        if imports.has(one.path, is_chained=one.is_chained, key=one.seals.key if one.seals else "")
+        if imports.has(one.path, is_chained=one.is_chained, claimed=_claimed(one))
     ]
     found.notes += imported.lines_of(strangers, "without a seal")
     return found
+
+
+def _claimed(one: SegmentReport) -> imported.Claimed:
+    """What a segment says of its seals."""
+    if one.seals is None:
+        return imported.Claimed()
+    seals = one.seals
+    return imported.Claimed(
+        seals.key, seals.begun, bool(seals.seals), seals.state == "closed", seals.last_hash
+    )
 
 
 def _check_seals(reports: list[SegmentReport], seals: SealCheck) -> ChainReport:
@@ -153,11 +165,11 @@ def _check_together(
 
 def _receipts(paths: Iterable[str], unchecked: list[str]) -> list[Receipt]:
     """The receipts in the folders among `paths`; errors are appended to `unchecked`."""
-    found = []
+    found: list[Receipt] = []
     for folder in filter(os.path.isdir, paths):
         try:
             with Folder(folder) as opened:
-                found += retention.receipts(opened)
+                found += retention.receipts(opened, _MAX_RECEIPTS)
         except ArchiveError as error:
             unchecked.append(str(error))
     return found

@@ -30,6 +30,17 @@ INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 HELP_COLUMNS = 80
 
 
+# What argparse says in the words of Python.
+_PLAIN = (
+    (re.compile(r"argument (\S+): invalid float value: (.*)", re.DOTALL), r"\1: no number: \2"),
+    (re.compile(r"argument (\S+): invalid int value: (.*)", re.DOTALL), r"\1: no number: \2"),
+    (
+        re.compile(r"argument (\S+): invalid choice: (.*) \(choose from (.*)\)", re.DOTALL),
+        r"\1: no \2 here: choose from \3",
+    ),
+)
+
+
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     """Help that fits 80 columns, or a narrower terminal; the epilog's examples keep their lines."""
 
@@ -73,6 +84,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError."""
+        for pattern, plain in _PLAIN:
+            message = pattern.sub(plain, message)
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 

@@ -117,36 +117,34 @@ def expire(args: argparse.Namespace) -> int:
     else:  # a deletion cannot be undone: there is none while anything in the section is wrong
         merge(args, "expire", overrides=False)
 
+    from ctrecorder.sealing.locate import folder_for_use
     from ctrecorder.service.log import Log
     from ctrecorder.witness.owner import become_owner
 
-    args.folder = os.path.abspath(args.folder)
-    scribe = become_owner("ctexpire", args.folder)
+    state, wrong = folder_for_use(args.seal_state, args.config)
+    state = os.path.abspath(state) if state else None
+    args.folder, _, scribe = become_owner("ctexpire", os.path.abspath(args.folder))
+
+    from ctrecorder.sealing.successor import KeyUser
+
+    keys = KeyUser(state, wrong=wrong)
     with Log("ctexpire") as log:
         log.witness(scribe)
         log.keep_in(args.folder)
-        return _run(args, log)
+        return _run(args, log, keys)
 
 
-def _run(args: argparse.Namespace, log: Log) -> int:
+def _run(args: argparse.Namespace, log: Log, keys: KeyUser) -> int:
     if args.hold or args.release is not None or args.holds or args.held:
-        return _change_holds(args, log)
+        return _change_holds(args, log, keys)
 
     from ctrecorder.maintain.expire import Expiry, Limits
 
     limits = Limits(args.max_age, args.max_size, args.min_free, args.trust_clock)
-    return Expiry(args.folder, limits, time.time_ns(), log, args.dry_run, _keys(args)).run()
+    return Expiry(args.folder, limits, time.time_ns(), log, args.dry_run, keys).run()
 
 
-def _keys(args: argparse.Namespace) -> KeyUser:
-    from ctrecorder.sealing.locate import folder_for_use
-    from ctrecorder.sealing.successor import KeyUser
-
-    folder, wrong = folder_for_use(args.seal_state, args.config)
-    return KeyUser(folder, wrong=wrong)
-
-
-def _change_holds(args: argparse.Namespace, log: Log) -> int:
+def _change_holds(args: argparse.Namespace, log: Log, keys: KeyUser) -> int:
     from ctrecorder.maintain import holds as holding
 
     if args.hold:
@@ -155,12 +153,12 @@ def _change_holds(args: argparse.Namespace, log: Log) -> int:
             (args.since, args.until),
             args.reason,
             log,
-            _keys(args),
+            keys,
             utc=args.utc,
             trust_clock=args.trust_clock,
         )
     if args.release is not None:
-        return holding.release(args.folder, args.release, log, _keys(args))
+        return holding.release(args.folder, args.release, log, keys)
     if args.held:
         return holding.show_held(args.folder, trust_clock=args.trust_clock)
     return holding.show(args.folder, utc=args.utc, trust_clock=args.trust_clock)

@@ -125,9 +125,11 @@ def squeeze(args: argparse.Namespace) -> int:
 
     key = find_key(args.key, args.config)
     state, wrong = folder_for_use(args.seal_state, args.config)
+    state = os.path.abspath(state) if state else None
     path, output = (os.path.abspath(name) if name else None for name in (args.file, args.output))
     folder = os.path.dirname(path) if path else os.path.abspath(args.folder)
-    scribe = become_owner("ctsqueeze", folder, output)
+    folder, output, scribe = become_owner("ctsqueeze", folder, output)
+    path = os.path.join(folder, os.path.basename(path)) if path else None
 
     from ctrecorder.maintain.squeeze import SqueezeOptions
     from ctrecorder.maintain.squeeze_all import ArchiveSqueeze

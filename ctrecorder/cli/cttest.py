@@ -177,8 +177,10 @@ def save(args: argparse.Namespace) -> int:
 
     key = sealing.find_key(args.key, args.config)
     state, wrong = folder_for_use(args.seal_state, args.config)
+    state = os.path.abspath(state) if state else None
     path, output = os.path.abspath(args.repair), os.path.abspath(args.output)
-    scribe = become_owner("cttest", os.path.dirname(path), output)
+    folder, new, scribe = become_owner("cttest", os.path.dirname(path), output)
+    path, output = os.path.join(folder, os.path.basename(path)), new or output
 
     from ctrecorder.check import repair
     from ctrecorder.sealing.successor import KeyUser

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+import socket
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -111,7 +112,9 @@ def build_parser() -> common.Parser:
     how.add_argument(
         "--format", choices=FORMATS, default="text", help="%(choices)s (default: %(default)s)"
     )
-    how.add_argument("-o", "--output", metavar="FILE", help="write the answer to a new file")
+    how.add_argument(
+        "-o", "--output", metavar="FILE", help="write the answer to a new file; - is stdout"
+    )
     how.add_argument(
         "--redact", action="store_true", help="leave the remote ends out of HTML, JSON and packs"
     )
@@ -153,6 +156,9 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     from ctrecorder.service.audit import Audit
     from ctrecorder.service.config import read
 
+    for name in ("letter", "state", "reply", "output", "evidence_pack", "zone", "names", "to"):
+        if getattr(args, name) == "":
+            raise UsageError(f"--{name.replace('_', '-')}: it is empty")
     pages.check_options(args)
     letters.check_options(args)
     if args.verify and not args.words:
@@ -161,6 +167,7 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
         raise UsageError("--zone and --utc: use one of them")
     common.check_local_time(utc=args.utc or bool(args.zone))
     if args.dry_run:
+        _check_files(args)
         return letters.dry_run(args)
     choice = read(None).choose("query")
     for notice in choice.notices:
@@ -179,10 +186,21 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def _check_files(args: argparse.Namespace) -> None:
-    """Raise UsageError if a file exists that would be written at the end."""
-    for path in filter(None, (args.output, args.evidence_pack, args.reply)):
+    """Raise UsageError if a file exists that would be written at the end, or two are one."""
+    options = {"-o": args.output, "--evidence-pack": args.evidence_pack, "--reply": args.reply}
+    found: dict[str, str] = {}
+    for option, path in options.items():
+        if not path or (option == "-o" and path == pages.STDOUT):
+            continue
         if os.path.lexists(path):
-            raise UsageError(f"{path}: exists already, and is not overwritten")
+            raise UsageError(f"{option}: {path}: exists already, and is not overwritten")
+        folder = os.path.dirname(path) or "."
+        if not os.path.isdir(folder):
+            raise UsageError(f"{option}: {path}: there is no folder {folder}")
+        place = os.path.join(os.path.realpath(folder), os.path.basename(path))
+        if place in found:
+            raise UsageError(f"{option} and {found[place]}: {path}: name two files")
+        found[place] = option
 
 
 def questions(args: argparse.Namespace, now: int) -> list[Question]:
@@ -217,6 +235,7 @@ def _answer(args: argparse.Namespace, audit: Audit) -> int:
 
 
 def _asking(args: argparse.Namespace, now: int) -> Asking:
+    from ctrecorder.inquiry import here
     from ctrecorder.inquiry.ask import Asking
     from ctrecorder.service.login import login_user
 
@@ -228,6 +247,7 @@ def _asking(args: argparse.Namespace, now: int) -> Asking:
         args.reason or "",
         args.trust_clock,
         _names(args, now) if args.names else None,
+        (socket.gethostname(), tuple(here.own())),
     )
 
 

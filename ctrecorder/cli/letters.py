@@ -135,12 +135,13 @@ def _one_of(
 
 
 def _is_done(one: LetterAnswered) -> bool:
-    """If the letter need not be answered again: nothing failed, and nothing is to come."""
+    """If the letter need not be answered again: nothing failed or could not be asked, and nothing
+    is to come.
+    """
     from ctrecorder.inquiry.verdicts import Word
 
-    failed = any(each.answer is not None and each.answer.failed for each in one.answers)
     to_come = any(each.judged.word is Word.NOT_YET for each in one.answers)
-    return bool(one.letter.sha256) and not failed and not to_come
+    return bool(one.letter.sha256) and one.code is not ExitCode.FAILED and not to_come
 
 
 def _as_text(

@@ -25,10 +25,12 @@ _VERSION_1_0 = (
     "note: ctrecorder 1.0 recorded this time; it could not detect events that the kernel was set "
     "not to report, untracked packets, and losses in the last second before a crash"
 )
+# -o: the standard output.
+STDOUT = "-"
 # What is asked and how it is written is in the page already.
 _NOT_WITH_VERIFY = (
     *("to", "protocol", "utc", "zone", "archive", "wait", "connections"),
-    *("output", "redact", "evidence_pack", "hold"),
+    *("output", "redact", "evidence_pack", "hold", "letter", "names"),
 )
 
 
@@ -108,7 +110,7 @@ def write_whole_pack(args: argparse.Namespace, whole: Json, letter: Letter | Non
 def write(args: argparse.Namespace, text: str) -> None:
     """Write the answer to stdout, or to the file that was named."""
     data = text.encode("utf-8", "backslashreplace")
-    if not args.output:
+    if args.output in (None, STDOUT):
         common.write_out(data)
         return
     from ctrecorder.inquiry import output
@@ -220,21 +222,36 @@ def _ask_again(args: argparse.Namespace, old: list[Json], failed: list[str]) -> 
 def _names_of(old: list[Json]) -> Callable[[int, int, Collection[str]], Directory] | None:
     """What names the same customers again: where the page was made they were known."""
     from ctrecorder.names.directory import Holder
+    from ctrecorder.page.shape import nanoseconds
+    from ctrecorder.times import BEGIN, END
+
+    def ns(customer: Json, name: str) -> int | None:
+        return nanoseconds(customer[name]) if name in customer else None
 
     known: dict[tuple[str, int, int], tuple[Holder, ...]] = {}
     for person in (each for one in old for each in one.get("persons", [])):
         if "customers" in person:
             key = (person["address"], person.get("zone", 0), person.get("mark", 0))
-            found = [Holder(one["name"], None, None, "") for one in person["customers"]]
+            found = [
+                Holder(one["name"], ns(one, "from"), ns(one, "until"), "")
+                for one in person["customers"]
+            ]
             known[key] = (*known.get(key, ()), *found)
 
     class Named:
-        problems: tuple[str, ...] = ()
+        problems: tuple[str, ...] = tuple(
+            dict.fromkeys(line for one in old for line in one.get("names_unread", []))
+        )
 
         def holders(
             self, address: str, since: int, until: int, zone: int | None, mark: int | None
         ) -> tuple[Holder, ...]:
-            return known.get((address, zone or 0, mark or 0), ())
+            return tuple(
+                one
+                for one in known.get((address, zone or 0, mark or 0), ())
+                if (BEGIN if one.since is None else one.since) < until
+                and (END if one.until is None else one.until) > since
+            )
 
     return (lambda _since, _until, _addresses: Named()) if known else None
 

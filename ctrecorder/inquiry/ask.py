@@ -14,7 +14,16 @@ from ctrecorder.archive import retention
 from ctrecorder.archive.retention import Receipt
 from ctrecorder.errors import ArchiveError, ExitCode, NoSegmentsError
 from ctrecorder.folder import Folder
-from ctrecorder.inquiry.persons import Person, count_of, named, persons_of, shares_address
+from ctrecorder.inquiry import notes
+from ctrecorder.inquiry.persons import (
+    Person,
+    count_of,
+    doubts_of_names,
+    named,
+    persons_of,
+    shares_address,
+    span_of_names,
+)
 from ctrecorder.inquiry.question import LISTENING, Question
 from ctrecorder.inquiry.verdicts import Judged, Proof, Word, judge
 from ctrecorder.query import many, who
@@ -39,6 +48,7 @@ class Asking:
     `archive`: the segments and folders.  `now`: ns UTC.  `login`: of the user.
     `trust_clock`: the clock of a recorder counts as right although its kernel was never told so.
     `names`: reads who held inside addresses, from a time to a time (ns); None: nobody is asked.
+    `here`: the name of this host, and the addresses that it has now.
     """
 
     archive: tuple[str, ...]
@@ -48,6 +58,7 @@ class Asking:
     reason: str = ""
     trust_clock: bool = False
     names: Callable[[int, int, Collection[str]], Directory] | None = None
+    here: tuple[str, tuple[str, ...]] = ("", ())
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,7 @@ class Answered:
     `asked`: with the span that was searched.  `answer`: None if it could not be asked.
     `receipts`: of deleted segments of that time.
     `unread`: what could not be read of the names of customers, a line each.
+    `notes`: what the answer hints at, a sentence each.
     """
 
     question: Question
@@ -67,6 +79,7 @@ class Answered:
     persons: tuple[Person, ...] = ()
     receipts: tuple[Receipt, ...] = ()
     unread: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def code(self) -> ExitCode:
@@ -79,6 +92,12 @@ class Answered:
         """If the persons are all that used the address, and nothing tells them apart."""
         flows = [flow for person in self.persons for flow in person.flows]
         return self.answer is not None and shares_address(self.question, flows)
+
+    @property
+    def router_addresses(self) -> tuple[str, ...]:
+        """The addresses that the router has now, if it was asked there."""
+        host, addresses = self.asking.here
+        return addresses if self.answer is not None and host in self.answer.hosts else ()
 
     @property
     def connections(self) -> int:
@@ -136,13 +155,38 @@ def _ask(questions: Sequence[Question], asking: Asking, now: int | None = None) 
     unread: tuple[str, ...] = ()
     if asking.names is not None and any(persons):
         addresses = {one.address for each in persons for one in each}
-        span = min(one.since for one in asked), max(one.until for one in asked)
+        spans = [
+            span_of_names(person, one)
+            for each, one in zip(persons, asked, strict=True)
+            for person in each
+        ]
+        span = min(since for since, _ in spans), max(until for _, until in spans)
         names = asking.names(*span, addresses)
         persons = [named(each, names, one) for each, one in zip(persons, asked, strict=True)]
         unread = names.problems
-    return [
-        replace(_judged(question, asking, query, answer, found), unread=unread)
+    judged = [
+        _judged(question, asking, query, answer, found, unread)
         for question, query, answer, found in zip(questions, asked, answers, persons, strict=True)
+    ]
+    return _with_notes(judged, now)
+
+
+def _with_notes(answers: list[Answered], now: int) -> list[Answered]:
+    """The answers; where nobody is known, with a note if the address occurs nowhere."""
+    wide = {
+        number: notes.of_address(one.asked, one.question.target.address)
+        for number, one in enumerate(answers)
+        if one.asked is not None and one.answer is not None
+        if one.answer.recorded and not one.persons and not len(one.answer)
+    }
+    to_ask = list(dict.fromkeys(wide.values()))
+    found = _engine(list(answers[0].asking.archive), to_ask, now) if to_ask else []
+    nowhere = {query for query, answer in zip(to_ask, found, strict=True) if not len(answer)}
+    return [
+        replace(one, notes=notes.of_nowhere(one.question.target.address))
+        if wide.get(number) in nowhere
+        else one
+        for number, one in enumerate(answers)
     ]
 
 
@@ -157,6 +201,7 @@ def _judged(
     asked: who.WhoQuery,
     answer: who.Answer,
     persons: tuple[Person, ...],
+    unread: tuple[str, ...],
 ) -> Answered:
     receipts = () if answer.verdict.proved else _receipts(asking.archive, asked)
     proof = Proof(
@@ -165,10 +210,14 @@ def _judged(
         recorded=answer.recorded,
         not_running=all(hole.reason in _NOTHING for hole in answer.verdict.holes),
         expired=bool(receipts),
-        doubts=(*_doubts(question, asking, answer), *_listening(question, persons)),
+        doubts=(
+            *_doubts(question, asking, answer),
+            *_listening(question, persons),
+            *doubts_of_names(persons, asked, unread),
+        ),
     )
     judged = judge(count_of(persons), proof)
-    return Answered(question, asking, asked, answer, judged, persons, receipts)
+    return Answered(question, asking, asked, answer, judged, persons, receipts, unread)
 
 
 def _doubts(question: Question, asking: Asking, answer: who.Answer) -> Iterator[str]:
@@ -200,8 +249,12 @@ def _receipts(archive: Sequence[str], asked: who.WhoQuery) -> tuple[Receipt, ...
     found: list[Receipt] = []
     for folder in sorted(folders):
         with contextlib.suppress(ArchiveError, OSError), Folder(folder) as opened:
-            found += retention.receipts(opened)
-    return tuple(one for one in found if one.since < asked.until and asked.since <= one.until)
+            found += (
+                one
+                for one, _ in retention.receipt_lines(opened)
+                if one.since < asked.until and asked.since <= one.until
+            )
+    return tuple(found)
 
 
 def _nothing_left(asked: who.WhoQuery) -> who.Answer:

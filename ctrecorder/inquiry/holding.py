@@ -31,7 +31,9 @@ def hold(answers: Iterable[Answered], case: str, reason: str, log: Log, seals: K
         log.keep_in(folder)
         for since, until in joined(spans):
             period = _at(since), _at(until)
-            done = holds.hold(folder, period, text, log, seals, utc=True, trust_clock=False)
+            done = holds.hold(
+                folder, period, text, log, seals, utc=True, trust_clock=False, once=True
+            )
             code = max(code, ExitCode(done))
     return code
 

@@ -6,7 +6,7 @@ one inside address.  Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ctrecorder.columns import Source
@@ -15,7 +15,7 @@ from ctrecorder.inquiry.question import LISTENING, SERVICE, Question
 from ctrecorder.query import who
 from ctrecorder.render import who as render_who
 from ctrecorder.render.who import Holder
-from ctrecorder.times import MICROSECOND
+from ctrecorder.times import BEGIN, END, MICROSECOND
 
 if TYPE_CHECKING:
     from ctrecorder.names.directory import Directory
@@ -105,20 +105,57 @@ def _is_listening(flow: Holder, question: Question) -> bool:
     return flow.inbound and flow.public.port == question.target.port
 
 
-def named(persons: Iterable[Person], names: Directory, asked: who.WhoQuery) -> tuple[Person, ...]:
-    """The persons with the customers that held their inside address while they had connections in
-    the asked span.  Raises CtrecorderError: that cannot be told.
+def span_of_names(person: Person, asked: who.WhoQuery) -> tuple[int, int]:
+    """The time in which whoever held the inside address can be meant, ns: from the begin of its
+    first connection to the end of the asked span, and never less than that span.  A change at its
+    edge is in it.
     """
-    return tuple(_named(person, names, asked) for person in persons)
+    late = {Source.RECEIPT: RECEIPT_LATE_NS}
+    starts = [
+        flow.start - late.get(Source(flow.start_source), 0)
+        for flow in person.flows
+        if flow.start_source != Source.UNKNOWN
+    ]
+    return min([asked.since, *starts]) - 1, asked.until + 1
 
 
-def _named(person: Person, names: Directory, asked: who.WhoQuery) -> Person:
-    exact = (Source.KERNEL, Source.RECEIPT)
-    begin = max(asked.since, person.start) if person.start_source in exact else asked.since
-    is_ended = person.end_source != Source.UNKNOWN
-    end = min(asked.until, person.end + 1) if is_ended else asked.until
-    found = names.holders(person.address, begin, max(end, begin + 1), person.zone, person.mark)
-    return person._replace(customers=found)
+def named(persons: Iterable[Person], names: Directory, asked: who.WhoQuery) -> tuple[Person, ...]:
+    """The persons with the customers that can have held their inside address: all of the time of
+    `span_of_names`.  Raises CtrecorderError: that cannot be told.
+    """
+    return tuple(
+        person._replace(
+            customers=names.holders(
+                person.address, *span_of_names(person, asked), person.zone, person.mark
+            )
+        )
+        for person in persons
+    )
+
+
+def doubts_of_names(
+    persons: Iterable[Person], asked: who.WhoQuery, unread: Sequence[str]
+) -> Iterator[str]:
+    """Why the customers of the persons are not proved.  `unread`: what was not read of --names."""
+    known = [person for person in persons if person.customers]
+    if known and unread:
+        yield "not all of --names could be read: what is missing can name another customer"
+    for person in known:
+        if not _is_covered(person.customers or (), *span_of_names(person, asked)):
+            yield f"--names does not tell who had {person.address} in all of that time"
+
+
+def _is_covered(customers: Iterable[Holding], since: int, until: int) -> bool:
+    """If at each moment of [since, until) one of them held it."""
+    spans = [
+        (BEGIN if one.since is None else one.since, END if one.until is None else one.until)
+        for one in customers
+    ]
+    for begin, end in sorted(spans):
+        if begin > since:
+            return False
+        since = max(since, end)
+    return since >= until
 
 
 def count_of(persons: Iterable[Person]) -> int:

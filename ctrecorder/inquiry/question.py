@@ -19,6 +19,7 @@ DEFAULT_TOLERANCE_SECONDS = 1.0
 MAX_TOLERANCE_SECONDS = 7 * 86_400.0  # no clock is wrong by more than a week
 SOURCE, SERVICE, LISTENING, NO_PORT = "source", "service", "listening", "none"
 _ICMP = frozenset((uapi.IPPROTO_ICMP, uapi.IPPROTO_ICMPV6))
+_WITH_PORTS = frozenset(map(labels.parse_protocol, ("tcp", "udp", "dccp", "sctp", "udplite")))
 _MAX_PORT = 65_535
 
 
@@ -97,6 +98,11 @@ class Question:
     def asks_icmp(self) -> bool:
         """If the port is an id of ICMP."""
         return bool(self.protocols) and self.protocols <= _ICMP
+
+    @property
+    def has_ports(self) -> bool:
+        """If a connection of the protocols that are asked for can have ports."""
+        return not self.protocols or bool(self.protocols & _WITH_PORTS)
 
     def query(self) -> who.WhoQuery:
         """What is asked of the archive.

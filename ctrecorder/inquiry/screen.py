@@ -48,6 +48,8 @@ def text(answered: Answered, *, utc: bool = False, connections: bool = False) ->
         *wrapped(_headline(answered), "", "  "),
         *(wrapped(f"because {answered.judged.why}", "  ", "  ") if answered.judged.why else ()),
     ]
+    for note in answered.notes:
+        lines += wrapped(f"note: {note}", "  ", "  ")
     is_listed = connections or not answered.shares_address or len(persons) <= _MAX_SHARED
     for person in persons if is_listed else ():
         lines += _person(person, answered, zone, connections=connections)
@@ -60,12 +62,13 @@ def _headline(answered: Answered) -> str:
     word, persons = answered.judged.word, answered.persons
     if len(persons) == 1:
         customers = {one.name for one in persons[0].customers or ()}
-        more = f", {count(len(customers), 'customer')}" if len(customers) > 1 else ""
-        name = f", customer {customers.pop()}" if len(customers) == 1 else more
+        name = f", {count(len(customers), 'customer')}" if len(customers) > 1 else ""
+        if len(customers) == 1 and answered.judged.proved:
+            name = f", customer {customers.pop()}"
         return f"{word.value}: {_host(persons[0])}{name}"
     if persons:
         return f"{word.value}: {len(persons):,} inside hosts"
-    return f"{word.value}: no inside host held it" if word is Word.NOBODY else word.value
+    return f"{word.value}: no inside host was seen with it" if word is Word.NOBODY else word.value
 
 
 def _host(person: Person) -> str:
@@ -112,23 +115,34 @@ def _customers(person: Person, stamps: Callable[[int], str]) -> Iterator[str]:
 def _rows(answered: Answered, zone: tzinfo | None) -> Iterator[str]:
     """The question as it was understood, and what the answer rests on."""
     question, asking = answered.question, answered.asking
-    if answered.shares_address:
-        yield from row("shared by", _shared(len(answered.persons)))
+    if answered.shares_address and len(answered.persons) > 1:
+        yield from row("shared by", _shared(len(answered.persons), question))
     yield from question_rows(question, answered.asked, zone)
     if answered.answer is not None:
-        error = answered.answer.added_ns / 1e9
-        yield from row("tolerance", f"{seconds(question.tolerance)}, our clock {seconds(error)}")
+        clock = _our_clock(answered.answer, answered.asking.trust_clock)
+        yield from row("tolerance", f"{seconds(question.tolerance)}, our clock {clock}")
     yield from _log(answered, stamper(zone))
     who = f"{stamp(asking.now, zone)} by {asking.login}"
     who += f", case {asking.case}" if asking.case else ""
     yield from row("asked", who + (f": {asking.reason}" if asking.reason else ""))
 
 
-def _shared(persons: int) -> str:
-    return (
-        f"{count(persons, 'inside host')}: without the source port, nothing tells them apart; ask "
-        "for it (RFC 6302)"
-    )
+def _our_clock(answer: Answer, is_trusted: bool) -> str:
+    """What was added for the clocks of the recorders, or that nobody knows what to add."""
+    with_state = {clock.host for clock in answer.clocks}
+    is_known = all(clock.synchronised for clock in answer.clocks) and answer.hosts <= with_state
+    if not is_trusted and not (is_known and with_state):
+        return "not known"
+    return seconds(answer.added_ns / 1e9)
+
+
+def _shared(persons: int, question: Question) -> str:
+    hosts = count(persons, "inside host")
+    if question.asks_icmp:
+        return f"{hosts}: without the ICMP id, nothing tells them apart; ask for it"
+    if not question.has_ports:
+        return f"{hosts}: this protocol has no ports; ask for the remote end"
+    return f"{hosts}: without the source port, nothing tells them apart; ask for it (RFC 6302)"
 
 
 def question_rows(question: Question, asked: WhoQuery | None, zone: tzinfo | None) -> Iterator[str]:
@@ -195,16 +209,22 @@ def _log(answered: Answered, stamps: Callable[[int], str]) -> Iterator[str]:
     yield from row("log", f"{archive}: {proof}")
     if verdict.accepted or verdict.holes:
         yield from _holes(answer, stamps)
+    of = f", the last of {len(answered.receipts):,}" if len(answered.receipts) > 1 else ""
     for receipt in answered.receipts[-1:]:
         yield from row(
             "receipt",
             f"{receipt.name}, {_span(stamps(receipt.since), stamps(receipt.until))}, deleted "
-            f"{stamps(receipt.deleted)} ({receipt.reason}), one of "
-            f"{count(len(answered.receipts), 'receipt')}",
+            f"{stamps(receipt.deleted)} ({receipt.reason}){of}",
         )
     if hosts:
         more = f" and {len(hosts) - _MAX_ROUTERS:,} more" if len(hosts) > _MAX_ROUTERS else ""
         yield from row("router", ", ".join(hosts[:_MAX_ROUTERS]) + more)
+    if answered.router_addresses:
+        shown = ", ".join(answered.router_addresses[:_MAX_ROUTERS])
+        number = len(answered.router_addresses) - _MAX_ROUTERS
+        yield from row(
+            "", f"this one has now {shown}{f' and {number:,} more' if number > 0 else ''}"
+        )
     for clock in answer.clocks:
         yield from row("clock", _clock(clock, answered))
 

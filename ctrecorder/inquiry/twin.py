@@ -29,12 +29,15 @@ def twin(answered: Answered, *, connections: bool = False) -> dict[str, Any]:
         "question": _question(answered),
         "verdict": answered.judged.word.value,
         **_if_known("why", answered.judged.why),
+        **({"notes": list(answered.notes)} if answered.notes else {}),
         **_coverage(answered.answer),
         "persons": [_person(person, answered.answer, connections) for person in answered.persons],
     }
     if answered.shares_address:
         facts["shared_by"] = len(answered.persons)
     clocks = [] if answered.answer is None else answered.answer.clocks
+    if answered.unread:
+        facts["names_unread"] = list(answered.unread)
     facts["clock"] = [_clock(one, answered.asking) for one in clocks]
     facts["evidence"] = _evidence(answered)
     return facts
@@ -51,6 +54,8 @@ def _question(answered: Answered) -> dict[str, Any]:
     if answered.answer is not None:
         facts["clock_error_seconds"] = answered.answer.added_ns / 1e9
         facts["routers"] = sorted(answered.answer.hosts)
+    if answered.router_addresses:
+        facts["router_addresses"] = list(answered.router_addresses)
     asking = answered.asking
     return facts | {
         "archive": list(asking.archive),

@@ -104,7 +104,7 @@ def _why(proof: Proof, *, nothing: bool = False) -> str:
     elif proof.not_yet:
         reasons.append("that time is not recorded yet, or not on the disk")
     elif proof.expired:
-        reasons.append("ctexpire deleted a part of that time, and left a receipt")
+        reasons.append("ctexpire deleted segments of that time, and left a receipt")
     elif not proof.complete:
         reasons.append("the log does not prove that it has every connection of that time")
     return "; ".join(reasons)

@@ -30,11 +30,13 @@ def hold(
     *,
     utc: bool,
     trust_clock: bool,
+    once: bool = False,
 ) -> int:
     """Set a hold from the begin of the first to the end of the second time of `period`, as in
     `parse_span`.
 
     `seals`: the keys of the ledgers in `folder`, which note it.  `trust_clock`: as in Limits.
+    `once`: not if there is one with this time and reason.
 
     Returns the exit code: 2 if the hold is set, and a ledger could not note it.  Raises UsageError,
     ArchiveError.
@@ -46,6 +48,11 @@ def hold(
     if end <= begin:
         raise UsageError("the hold ends before or where it begins: see --since and --until")
     with retention.exclusive(folder) as archive:
+        before = [one for one in retention.holds(archive) if _is_same(one, begin, end, reason)]
+        if once and before:
+            said = f"hold {before[0].id} is set already: {_period(before[0], False)}: {reason}"
+            print(printable(said), file=sys.stderr)
+            return ExitCode.OK
         added = retention.add_hold(archive, begin, end, reason, now, login_user().name)
         is_sealed = True
         try:
@@ -60,6 +67,10 @@ def hold(
     for path, reason_unread in unreadable:
         log.send(messages.SKIPPED, reason_unread, path=path, error=reason_unread)
     return ExitCode.OK if is_sealed and not unreadable else ExitCode.FAILED
+
+
+def _is_same(one: Hold, since: int, until: int, reason: str) -> bool:
+    return (one.since, one.until, one.reason) == (since, until, reason)
 
 
 def release(folder: str, number: int, log: Log, seals: KeyUser) -> int:

@@ -112,6 +112,7 @@ def squeeze(
         marks = old.marks
         _refuse_damage(old)
         _refuse_unknown(old)
+        options.seals.refuse_changed(old)
         with (
             lock.locked(path, old.file.descriptor, Holder.SQUEEZE) as held,
             successor_of(held, path, output) as successor,

@@ -29,6 +29,7 @@ from ctrecorder.maintain.paired import Progress
 from ctrecorder.maintain.squeeze import Result, SqueezeOptions, squeeze
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
+from ctrecorder.service.privileges import die_with
 from ctrecorder.terminal import count
 
 # Signals that end a worker.  The pool itself sends SIGTERM when another worker was killed.
@@ -88,7 +89,7 @@ class ArchiveSqueeze:
                 yield path, _attempt(path, self.options, bar.update)
             return
         with ProcessPoolExecutor(
-            min(self.jobs, len(paths) or 1), initializer=_die_of_signals
+            min(self.jobs, len(paths) or 1), initializer=_start, initargs=(os.getpid(),)
         ) as pool:
             running: list[tuple[str, Future[Outcome]]] = []
             try:
@@ -200,6 +201,13 @@ def _sigterm_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _start(parent: int) -> None:
+    """The beginning of a worker process: without its parent, it would wait for ever."""
+    if not die_with(parent):
+        os._exit(ExitCode.FAILED)
+    _die_of_signals()
 
 
 def _die_of_signals() -> None:

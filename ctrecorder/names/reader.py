@@ -123,7 +123,7 @@ class _Reading:
                 where = f"{path}: damaged; it is not read from line {line.number + 1} on"
                 self._damaged.append(printable(where))
         except OSError as error:
-            raise ArchiveError(f"{path}: {why(error)}") from None
+            raise ArchiveError(f"--names: {path}: {why(error)}") from None
         if form is not None:  # a record of RADIUS ends with an empty line
             self._feed(form, Line(number, line.number + 1, ""), path)
 

@@ -120,7 +120,7 @@ def _deleted(archive: Sequence[str]) -> set[str]:
     found: set[str] = set()
     for path in _folders(archive):
         with Folder(path) as folder:
-            found |= {each for one in retention.receipts(folder) for each in one.hashes}
+            found |= {each for one, _ in retention.receipt_lines(folder) for each in one.hashes}
     return found
 
 

@@ -53,7 +53,7 @@ def _answer(answer: Json) -> Iterator[str]:
     yield from _span(asked, ("since", "until"), ("From", "Until"), zone)
     if "case" in asked:
         yield from _wrapped("Case", _quoted(asked["case"]))
-    for why in (answer.get("why", ""), words.shared(answer)):
+    for why in (answer.get("why", ""), *answer.get("notes", []), words.shared(answer)):
         yield from _wrapped("", why)
     for person in answer.get("persons", []):
         yield from _person(person, zone)

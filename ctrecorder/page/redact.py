@@ -90,6 +90,7 @@ def _ours(answers: Json) -> Iterator[Address]:
                 asked.get("address", ""),
                 *(one["address"] for one in [*persons, *ends]),
                 *asked.get("routers", []),
+                *asked.get("router_addresses", []),
                 *(one.get("host", "") for one in answer.get("clock", [])),
             ]
         )

@@ -24,9 +24,10 @@ def verdict(answer: Json) -> Markup:
         tag("p", answer["verdict"], class_="word"),
         tag("p", words.MEANINGS[answer["verdict"]]),
         tag("p", why) if why else NOTHING,
+        [tag("p", each) for each in answer.get("notes", [])],
         tag("ul", hosts) if hosts else NOTHING,
         _asked_window(answer["question"]),
-        tag("p", words.shared(answer)) if "shared_by" in answer else NOTHING,
+        tag("p", words.shared(answer)) if words.shared(answer) else NOTHING,
         class_="verdict",
     )
 
@@ -93,9 +94,13 @@ def question(answer: Json) -> Markup:
                 ("From", moment(asked["since"], zone) if "since" in asked else ""),
                 ("Until", moment(asked["until"], zone) if "until" in asked else ""),
                 ("Tolerance", _tolerance(asked)),
-                ("Error of the clock of the router", _clock_error(asked)),
+                ("Error of the clock of the router", _clock_error(answer)),
                 ("Ways to read the time", _readings(asked)),
                 ("Routers", _several(asked.get("routers", []))),
+                (
+                    "Addresses of the router when it was asked",
+                    _several(asked.get("router_addresses", [])),
+                ),
                 ("Archive", _several(asked.get("archive", []))),
                 ("Asked at", moment(asked["asked"], zone) if "asked" in asked else ""),
                 ("Asked by", name_of(asked["asked_by"]) if "asked_by" in asked else ""),
@@ -131,9 +136,15 @@ def _tolerance(asked: Json) -> str:
     return f"{asked['tolerance_seconds']:g} s, added at both ends"
 
 
-def _clock_error(asked: Json) -> str:
+def _clock_error(answer: Json) -> str:
+    asked = answer["question"]
     if "clock_error_seconds" not in asked:
         return ""
+    is_unknown = any(
+        not one["synchronised"] and not one.get("trusted") for one in answer.get("clock", [])
+    )
+    if is_unknown and not asked["clock_error_seconds"]:
+        return "not known, and nothing is added for it"
     return f"{asked['clock_error_seconds']:g} s, added at both ends"
 
 

@@ -120,8 +120,9 @@ def source(one: Json, name: str) -> str:
 
 def hole(one: Json) -> list[str]:
     """What a hole is: the reason, what it hides, and why that matters."""
-    known = [holes.reason(one["reason"])]
-    if one.get("detail"):
+    detail = one.get("detail", "")
+    known = [holes.expired(detail) or holes.reason(one["reason"])]
+    if detail and not holes.expired(detail):
         known[0] += f" ({one['detail']})"
     if "lost" in one:
         least = "at least " if one.get("at_least") else ""
@@ -171,8 +172,8 @@ def clock(one: Json) -> str:
 
 
 def shared(answer: Json) -> str:
-    """How many hosts shared the address, for a question without a port."""
-    if "shared_by" not in answer:
+    """How many hosts shared the address, for a question without a port; "" if not several did."""
+    if answer.get("shared_by", 0) < 2:
         return ""
     return (
         f"{count(answer['shared_by'], 'inside host')} shared this address at that time. "
@@ -187,7 +188,7 @@ def common(answers: Json) -> list[str]:
     known = answers["common"]
     hosts = [host(person) for person in known["persons"]]
     fits = count(len(hosts), "inside host") if hosts else "No inside host"
-    proof = "" if known.get("proved") else " Not each of the answers is proved."
+    proof = "" if known.get("proved") or not hosts else " Not each of the answers is proved."
     said = f"{fits} {'fits' if len(hosts) < 2 else 'fit'} all {known['sightings']:,} sightings."
     return [f"{said}{proof}", *hosts]
 

@@ -126,6 +126,9 @@ def _recording(
         restarted = chain.run_begun(segment) is not None
         if restarted:
             numbered.restart(started(segment))
+        elif len(segment.index):
+            numbers = {_number_of(gap.facts) for gap in segment.gaps}
+            numbered.go_on(int(segment.index["time_min"][0]), numbers)
         found, steps = list(_damage(segment, after)), []
         for gap in segment.gaps:
             if step := segment.step_of(gap):
@@ -193,6 +196,15 @@ class _Numbered:
             if hole.end == END:
                 self._holes[key] = replace(hole, end=max(hole.start, moment))
         self._run += 1
+
+    def go_on(self, moment: int, numbers: set[int | None]) -> None:
+        """A segment began at `moment`, and has GAPs with `numbers`: what lasts is in it again.
+
+        The GAP that ended another one can be lost, where the segment before was cut.
+        """
+        for (run, number), hole in self._holes.items():
+            if run == self._run and hole.end == END and number not in numbers:
+                self._holes[run, number] = replace(hole, end=max(hole.start, moment))
 
     def holes(self) -> list[Hole]:
         """The holes with a number."""
@@ -309,7 +321,7 @@ class Receipts:
         if folder not in self._onward:
             found: dict[str, str] = {}
             with contextlib.suppress(ArchiveError, OSError), Folder(folder) as opened:
-                for receipt in retention.receipts(opened):
+                for receipt, _ in retention.receipt_lines(opened):
                     found |= dict.fromkeys(receipt.hashes, receipt.previous_hash)
             self._onward[folder] = found
         return self._onward[folder]

@@ -10,6 +10,7 @@ SHOWN = (
     "header.text",
     "holes.as_json",
     "holes.describe",
+    "holes.expired",
     "holes.reason",
     "holes.why",
     "renderer.Renderer",

@@ -37,6 +37,8 @@ def describe(
 
     `stamp`: a time as text, with its zone; None: as in a listing, in UTC if `utc`, else local.
     """
+    if hole.reason == "not-recording" and expired(hole.detail):
+        return f"no longer kept {_span(hole, utc, stamp)}: {expired(hole.detail)}"
     words = reason(hole.reason)
     if hole.detail and hole.reason not in _KNOWN:
         words += f" ({hole.detail})"
@@ -49,6 +51,11 @@ def describe(
     if hole.lost is not None:
         lost = f"{'at least ' if hole.at_least else ''}{count(hole.lost, 'event')} lost"
     return f"gap: {lost} {_span(hole, utc, stamp)}{narrow}: {words}"
+
+
+def expired(detail: str) -> str:
+    """Why what was recorded is no longer there, from the detail of a hole; "": it is not that."""
+    return detail.removeprefix("expired: ") if detail.startswith("expired: ") else ""
 
 
 def reason(name: str) -> str:

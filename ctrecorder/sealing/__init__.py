@@ -5,6 +5,7 @@ SHOWN = (
     "examine.SealCheck",
     "examine.sealed_segment",
     "header.sealed_by",
+    "imported.Claimed",
     "imported.Imports",
     "imported.imported",
     "imported.line_of",

@@ -16,7 +16,14 @@ from ctrecorder.sealing.ledgerfile import read_ledger
 from ctrecorder.seals import check_segments
 from ctrecorder.seals.block import parse_seal
 from ctrecorder.seals.check_ledger import CheckedLedger
-from ctrecorder.seals.check_together import Beside, check_together
+from ctrecorder.seals.check_segments import Sealed
+from ctrecorder.seals.check_together import (
+    Beside,
+    check_ends,
+    check_strangers,
+    check_together,
+    strangers,
+)
 from ctrecorder.seals.evidence import SealAt, SealedSegment, SealFindings
 from ctrecorder.seals.keys import EPOCH_SECONDS, EpochKeys
 from ctrecorder.seals.ledger import file_name
@@ -54,6 +61,7 @@ def sealed_segment(segment: Segment, name: str) -> SealedSegment | None:
         ends_sealed=segment.state == "closed" and end == segment.footer_at,
         rewritten=header.is_squeezed or header.is_repaired,
         last_hash=segment.last_hash.hex(),
+        previous=segment.previous_hash.hex(),
         replaced=tuple(one.last_hash for one in header.replaces),
         names=tuple(one.name for one in header.replaces),
         chain=header.chain or "",
@@ -67,7 +75,24 @@ class _Place:
 
     path: str
     ledger: CheckedLedger | None = None
+    blank: str = ""  # the path of a ledger without one line
     beside: Beside = field(default_factory=lambda: Beside((), {}))
+
+
+def _receipts(folder: Folder, ledger: CheckedLedger | None) -> list[tuple[str, str]]:
+    """The name of each segment whose receipt the ledger has, and the hash of the line; and one
+    receipt of each segment that it only has otherwise.
+    """
+    if ledger is None:
+        return []
+    sealed = {named.hash for named in ledger.receipts}
+    found: dict[str, tuple[str, str]] = {}
+    for one, line in retention.receipt_lines(folder):
+        if line in sealed:
+            found[line] = (one.name, line)
+        elif one.name in ledger.recorded:
+            found[f"not sealed: {one.name}"] = (one.name, line)
+    return list(found.values())
 
 
 class SealCheck:
@@ -85,16 +110,27 @@ class SealCheck:
         place = _Place(path)
         try:
             with Folder(path) as folder:
-                ledger = f"{path.rstrip('/')}/{file_name(self.keys.id)}"
+                name = f"{path.rstrip('/')}/{file_name(self.keys.id)}"
                 if folder.exists(file_name(self.keys.id)):
-                    lines = read_ledger(ledger)
-                    place.ledger = CheckedLedger(ledger, lines, self.keys, self.found)
-                receipts = [(one.name, line) for one, line in retention.receipt_lines(folder)]
+                    ledger = self._ledger(name, self.found)
+                    if ledger.begins is None:
+                        place.blank = name
+                    else:
+                        place.ledger = ledger
+                receipts = _receipts(folder, place.ledger)
                 holds = {one.id: retention.hold_hash(one) for one in retention.holds(folder)}
                 place.beside = Beside(receipts, holds)
         except (ArchiveError, OSError) as error:
             self.found.unproved.append(str(error))
         return place
+
+    def _ledger(self, path: str, found: SealFindings) -> CheckedLedger:
+        """The ledger; a file that is none is found.  Raises ArchiveError."""
+        try:
+            return CheckedLedger(path, read_ledger(path), self.keys, found)
+        except FormatError as error:
+            found.find(path, error.reason)
+            return CheckedLedger(path, (), self.keys, found)
 
     def run(self, segments: Mapping[str, SealedSegment | None]) -> set[str]:
         """Check the segments, by path (None: it is not sealed forward).
@@ -104,41 +140,54 @@ class SealCheck:
         members = [one for one in segments.values() if one and one.key == self.keys.id]
         if not members and not any(place.ledger for place in self._places):
             self.found.unproved.append(f"no segment here is sealed with the key {self.keys.id}")
-        believed = check_segments.check_seals(members, self.keys, self.found)
+        sealed = check_segments.check_seals(members, self.keys, self.found)
         for place in self._places:
             inside = [one for one in members if one.path.startswith(f"{place.path.rstrip('/')}/")]
-            self._check_place(place, inside, believed)
+            self._check_place(place, inside, sealed)
         if not self._places:
             self.found.unproved.append(
                 "only single segments: missing ones cannot be seen (give their folder)"
             )
-        return believed
+        return sealed.believed
 
-    def _check_place(
-        self, place: _Place, segments: list[SealedSegment], believed: set[str]
-    ) -> None:
+    def _check_place(self, place: _Place, segments: list[SealedSegment], sealed: Sealed) -> None:
         ledger, found = place.ledger, self.found
         recorded = ledger.recorded if ledger else {}
         ends = check_segments.last_epochs(segments, recorded, found)
         check_segments.check_late(segments, ends, found)
         if ledger is None:
-            if segments:
+            if place.blank and segments:
+                what = "has no line that is right, although there are sealed segments"
+                found.find(place.blank, f"{what}: it was emptied or replaced")
+            elif place.blank:
+                found.unproved.append(f"{place.blank}: has no line that is right")
+            elif segments:
                 found.unproved.append(
                     f"{place.path}: its ledger {file_name(self.keys.id)} is not here: missing "
                     "segments and epochs cannot be seen"
                 )
             present = max(ends.values(), default=0)
         else:
-            check_together(segments, believed, ends, ledger, place.beside, found)
+            check_together(segments, sealed.believed, ends, ledger, place.beside, found)
+            self._check_members(segments, sealed, ledger)
             self._check_end(ledger)
             present = ledger.epoch
         found.notes += check_segments.window(segments, ends, present)
 
+    def _check_members(
+        self, segments: list[SealedSegment], sealed: Sealed, ledger: CheckedLedger
+    ) -> None:
+        """Check that the ledger knows each segment: also one that was begun since it was read."""
+        unknown = strangers(segments, sealed, ledger)
+        if unknown:
+            ledger = self._ledger(ledger.path, SealFindings())
+            unknown = strangers(unknown, sealed, ledger)
+        check_strangers(unknown, sealed, ledger, self.found)
+        check_ends(segments, sealed, ledger, self.found)
+
     def _check_end(self, ledger: CheckedLedger) -> None:
         """Say until when all is sealed, and whether a seal is overdue."""
         found = self.found
-        if ledger.begins is None:
-            return
         if ledger.begins:
             found.unproved.append(
                 f"{ledger.path}: begins with epoch {ledger.begins}: what was before is not in it"

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import json
 import os
+import re
+import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
 
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.folder import Folder
@@ -11,6 +18,13 @@ from ctrecorder.sealing.state import SealError
 from ctrecorder.seals.ledger import MAX_LINE_BYTES, NO_LINE, Json, Line, pack_line, parse_line
 
 _MODE = 0o640
+_TEXT = rb'"(?:[^"\\]|\\.)*"'
+# The members of a line are in alphabetical order.
+_RECORDED = re.compile(
+    rb'"segment":(%s),"time":-?\d+,(?:"was":%s,)?"what":"(?:open|next|close)"}\t' % (_TEXT, _TEXT)
+)
+_REWRITTEN = re.compile(rb'"last_hash":"([0-9a-f]{32})"[^\n]*,"what":"(?:squeeze|repair)"}\t')
+_BATCH, _MAX_HASHES = 1 << 11, 1 << 18
 
 
 class LedgerFile:
@@ -80,17 +94,70 @@ class LedgerFile:
         return SealError(f"{self.path}: cannot be written: {error.strerror}")
 
 
+@dataclass(frozen=True)
+class Names:
+    """The segments in the lines of a ledger, of which no seal was checked.
+
+    `begins`: the epoch of the first line.  `segments`: names of those that were recorded, as far as
+    files in the folder have them.  `hashes`: last hashes of squeezed and repaired ones, hex.
+    """
+
+    begins: int
+    segments: frozenset[str]
+    hashes: frozenset[str]
+
+
+def read_names(path: str) -> Names:
+    """The names in the ledger at `path`.
+
+    Lines are searched, not parsed: a ledger has some 50,000 in a year, and each answer needs the
+    names.  Raises ArchiveError; FormatError if it is no regular file, or its first line is
+    none.
+    """
+    try:
+        with _opened(path) as file:
+            first = parse_line(file.readline(MAX_LINE_BYTES))
+            file.seek(0)
+            here = set(os.listdir(os.path.dirname(path) or "."))
+            segments: set[str] = set()
+            hashes: set[str] = set()
+            lines = iter(lambda: file.readline(MAX_LINE_BYTES), b"")
+            while data := b"".join(itertools.islice(lines, _BATCH)):
+                segments |= here.intersection(map(_unquoted, _RECORDED.findall(data)))
+                if len(hashes) < _MAX_HASHES:
+                    hashes.update(one.decode("ascii") for one in _REWRITTEN.findall(data))
+    except OSError as error:
+        raise ArchiveError(f"{path}: {error.strerror}") from error
+    return Names(first.epoch, frozenset(segments), frozenset(hashes))
+
+
+def _unquoted(text: bytes) -> str:
+    try:
+        return str(json.loads(text))
+    except ValueError:
+        return ""
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[BinaryIO]:
+    """The file, open for reading.  Raises OSError, ArchiveError; FormatError if it is no file."""
+    with (
+        Folder.of(path) as folder,
+        os.fdopen(folder.open(os.path.basename(path)), "rb") as file,
+    ):
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise FormatError("is not a file", path=path)
+        yield file
+
+
 def read_ledger(path: str) -> Iterator[tuple[int, Line | FormatError]]:
     """Each line of a ledger with its number from 1; FormatError for one that is none.
 
     An end without a newline is a line that a crash cut, or that is being written: it is left out.
-    Raises ArchiveError.
+    Raises ArchiveError; FormatError if it is no regular file.
     """
     try:
-        with (
-            Folder.of(path) as folder,
-            os.fdopen(folder.open(os.path.basename(path)), "rb") as file,
-        ):
+        with _opened(path) as file:
             number = 0
             while data := file.readline(MAX_LINE_BYTES):
                 number += 1

@@ -12,9 +12,10 @@ from ctrecorder.sealing.epoch import Clocks, exclusive
 from ctrecorder.sealing.header import begun_in, sealed_by
 from ctrecorder.sealing.live import last_seal
 from ctrecorder.sealing.locate import find_state
+from ctrecorder.sealing.recorded import broken_link, doubt
 from ctrecorder.sealing.state import NoKeyError, SealError
 from ctrecorder.seals.block import is_right
-from ctrecorder.seals.ledger import Json
+from ctrecorder.seals.ledger import Json, file_name
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.recording import Recording
 from ctrecorder.segment.writer import SegmentWriter
@@ -58,6 +59,8 @@ class KeyUser:
         if not key_id or not isinstance(old, Segment):
             writer.close(totals)
             return
+        if what == "squeeze":
+            self.refuse_changed(old)
         writer.sync()  # all but the end, before the key is locked
         folder, name = os.path.split(old.path)
         with exclusive(self.find(key_id), folder, self.clocks) as key:
@@ -83,6 +86,22 @@ class KeyUser:
             return bool(sealed_by(old) and self.find(sealed_by(old)))
         except NoKeyError:
             return False
+
+    def doubt(self, old: Segment) -> str:
+        """Why the ledger contradicts `old`, which is sealed; "" if it does not."""
+        return doubt(old, os.path.join(os.path.dirname(old.path), file_name(sealed_by(old))))
+
+    def refuse_changed(self, old: Recording) -> None:
+        """Raise SealError if `old` is sealed and is not what the recorder wrote: it would get a
+        right seal.
+        """
+        if not sealed_by(old) or not isinstance(old, Segment):
+            return
+        if why := self.doubt(old) or broken_link(old):
+            raise SealError(
+                f"{old.path}: {why}: it is not sealed anew, and stays as it is: check the folder "
+                "with cttest --seals"
+            )
 
     def refuse_unknown(self, old: Recording) -> None:
         """Raise SealError if `old` is sealed with a key whose folder a wrong setting hides."""

@@ -23,8 +23,9 @@ class CheckedLedger:
     """The lines that are right, by what they note.
 
     `begins`, `epoch`: the first epoch, and the present one.
-    `opened`: the segments that were begun, with the epoch.  `recorded`: the last epoch in which
-    each can have been recorded.  `seals`: the SEALs that end epochs.
+    `opened`: the segments that were begun, with the epoch; `newest`: the last of them.
+    `recorded`: the last epoch in which each can have been recorded.  `kept`: those of them that
+    were not deleted.  `seals`: the SEALs that end epochs.
     `closed`, `rewritten`: last hashes.  `receipts`: hashes of lines.  `holds`: the hash of each
     hold by its number.  `time`: of the last line, ns UTC.  `stopped`: the recorder had stopped.
     """
@@ -40,6 +41,8 @@ class CheckedLedger:
         self.begins: int | None = None
         self.epoch, self.time, self.stopped = 0, 0, True
         self.opened: dict[str, int] = {}
+        self.newest = ""
+        self.kept: set[str] = set()
         self.recorded: dict[str, int] = {}
         self.seals: list[Named] = []
         self.closed: list[Named] = []
@@ -97,9 +100,12 @@ class CheckedLedger:
         segment = line.named("segment")
         if line.what in ("open", "next", "close") and segment:
             self.recorded[segment] = line.onward
+            self.kept.add(segment)
         if line.what == "open":
             self.opened.pop(line.named("was"), None)
+            self.kept.discard(line.named("was"))
             self.opened[segment] = line.epoch
+            self.newest = segment
         elif line.what == "start":
             self.stopped = False
         elif line.what == "stop":
@@ -113,6 +119,7 @@ class CheckedLedger:
             self.rewritten[line.named("last_hash")] = replaced
         elif line.what == "receipt":
             self.receipts.append(Named(segment, line.named("line"), line.epoch))
+            self.kept.discard(segment)
         elif line.what == "hold":
             number = line.facts.get("hold")
             if type(number) is int:

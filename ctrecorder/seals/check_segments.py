@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from ctrecorder.errors import FormatError
 from ctrecorder.seals.block import is_right
@@ -12,15 +13,20 @@ from ctrecorder.seals.keys import EpochKeys
 from ctrecorder.times import text
 
 
-def check_seals(
-    segments: Sequence[SealedSegment], keys: EpochKeys, found: SealFindings
-) -> set[str]:
-    """Check the seals of each segment.
+class Sealed(NamedTuple):
+    """Paths of segments that have a right seal.
 
-    Returns the paths of those whose `replaces` can be believed: squeezed or repaired, with a whole
-    footer and a right seal before it.
+    `believed`: of those their `replaces` can be believed: they are squeezed or repaired, and have a
+    whole footer and a right seal before it.
     """
-    believed = set()
+
+    paths: set[str]
+    believed: set[str]
+
+
+def check_seals(segments: Sequence[SealedSegment], keys: EpochKeys, found: SealFindings) -> Sealed:
+    """Check the seals of each segment."""
+    sealed = Sealed(set(), set())
     for one in segments:
         right = []
         for number, at in enumerate(one.seals):
@@ -34,9 +40,11 @@ def check_seals(
         if one.state == "closed" and not one.ends_sealed:
             what = "is squeezed" if one.rewritten else "was closed"
             found.find(one.path, f"{what} without a seal before its footer")
+        if right:
+            sealed.paths.add(one.path)
         if one.rewritten and ends:
-            believed.add(one.path)
-    return believed
+            sealed.believed.add(one.path)
+    return sealed
 
 
 def _check_seal(one: SealedSegment, at: SealAt, keys: EpochKeys, found: SealFindings) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ctrecorder.seals.check_ledger import CheckedLedger, Named
+from ctrecorder.seals.check_segments import Sealed
 from ctrecorder.seals.evidence import SealedSegment, SealFindings
 
 
@@ -94,3 +95,48 @@ def _check_holds(ledger: CheckedLedger, beside: Beside, found: SealFindings) -> 
     unknown = sorted(number for number in beside.holds if number not in ledger.holds)
     if unknown:
         found.notes.append(f"{ledger.path}: holds that it does not know: {unknown}")
+
+
+def strangers(
+    segments: Iterable[SealedSegment], sealed: Sealed, ledger: CheckedLedger
+) -> list[SealedSegment]:
+    """Segments of which the ledger says nothing: their header is all that names the key.
+
+    Without a right seal a name counts only until it was deleted: anybody can use it again.
+    """
+    found = []
+    for one in segments:
+        known = ledger.recorded if one.path in sealed.paths else ledger.kept
+        names = one.known_names if one.path in sealed.believed else (one.name,)
+        if not any(name in known for name in names):
+            found.append(one)
+    return found
+
+
+def check_strangers(
+    unknown: Iterable[SealedSegment], sealed: Sealed, ledger: CheckedLedger, found: SealFindings
+) -> None:
+    """Find the `strangers`.  Of what was begun before the ledger it cannot say anything."""
+    for one in unknown:
+        if ledger.knows(one.begun):
+            what = "names the key, and the ledger does not know it"
+            found.find(one.path, f"{what}: it is no part of the recording")
+        elif one.path not in sealed.paths:
+            found.unproved.append(f"{one.path}: has no right seal, and is older than the ledger")
+
+
+def check_ends(
+    segments: Sequence[SealedSegment], sealed: Sealed, ledger: CheckedLedger, found: SealFindings
+) -> None:
+    """Each end that no seal is before, as a crash leaves it, is proved by the segment behind it.
+
+    Nothing is due behind the one that is being recorded.
+    """
+    followed = {one.previous for one in segments if one.path in sealed.paths}
+    recording = "" if ledger.stopped else ledger.newest
+    for one in segments:
+        if one.state != "closed" and one.name != recording and one.last_hash not in followed:
+            found.unproved.append(
+                f"{one.path}: was not closed, and no sealed segment follows on it: what is behind "
+                "its last seal is not proved"
+            )

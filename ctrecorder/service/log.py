@@ -250,7 +250,12 @@ class Log:
     def _deliver(self) -> None:
         """Send what the folder's file has, unless root runs the command: its owner's units do."""
         if self._folder is not None and self.target != "stderr" and self._witness is None:
-            self._stored = unsent.deliver(self._folder, self._send_late)
+            self._stored, dropped = unsent.deliver(self._folder, self._send_late)
+            if dropped:
+                path = os.path.join(self._folder, unsent.UNSENT)
+                lines = count(dropped, "line")
+                text = f"{path}: {lines} that no command stored there: dropped, not logged"
+                self.send(messages.ENTRIES_LOST, text, entries=dropped)
 
     def _send_late(self, entry: Entry) -> bool:
         return self._send(entry, late=True)

@@ -270,7 +270,9 @@ ENTRIES_LOST = Message(
     "Log entries were dropped",
     "journald or syslog accepted no entries for a time, and more of them waited than a command "
     "keeps. {entries} were dropped: the oldest first, and entries about segments, gaps, holds and "
-    "queries last. The recording of connections did not wait, and has lost nothing.",
+    "queries last. Or a file of them, or a command that root runs in a folder of another user, had "
+    "entries that no command makes: then the text says so. The recording of connections did not "
+    "wait, and has lost nothing.",
 )
 SEAL_FAILED = Message(
     "2cd1f761981040948271ccde2ec43bc7",

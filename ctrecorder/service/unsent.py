@@ -91,12 +91,15 @@ class Entry:
         """
         try:
             facts = json.loads(line)
-            kind = _evidence().get(facts["id"])
+            identity, fields = facts["id"], facts["fields"]
             command, text, time = facts["command"], facts["text"], facts["time"]
-            fields = dict(facts["fields"])
         except (ValueError, TypeError, KeyError, RecursionError):
             return None
-        if kind is None or command not in _COMMANDS or not isinstance(text, str):
+        # Of wrong types, a set and a dict would raise.
+        if not all(isinstance(one, str) for one in (identity, command, text)):
+            return None
+        kind = _evidence().get(identity)
+        if kind is None or command not in _COMMANDS or not isinstance(fields, dict):
             return None
         # Years 1970 to 2261: what the format of the log has.
         if type(time) is not int or not 0 <= time < 1 << 63:
@@ -172,27 +175,29 @@ def store(path: str, entries: list[Entry]) -> int:
     return count
 
 
-def deliver(path: str, send: Callable[[Entry], bool]) -> int:
+def deliver(path: str, send: Callable[[Entry], bool]) -> tuple[int, int]:
     """Send the entries of the file in the folder `path`, and remove it when all were taken.
 
-    Returns how many remain; -1 if this user may not change the file, or if another command works on
-    it.  Never waits.  Root leaves what another user stored to that user: as root's, the entries
-    would prove more than that user can.
+    Returns how many remain, -1 if this user may not change the file, or if another command works on
+    it; and how many lines were dropped, because no command stored them.  Never waits.
+
+    Root leaves what another user stored to that user: as root's, the entries would prove more than
+    that user can.
     """
     try:
         with Folder(path) as folder:
             if not _exists(folder):
-                return 0
+                return 0, 0
             if os.geteuid() == 0 and os.fstat(folder.descriptor).st_uid != 0:
-                return -1
+                return -1, 0
             with _locked(folder, 0.0) as descriptor:
                 return _deliver(folder, descriptor, send)
     except (OSError, ArchiveError):
-        return -1
+        return -1, 0
 
 
-def _deliver(folder: Folder, descriptor: int, send: Callable[[Entry], bool]) -> int:
-    lines = os.pread(descriptor, MAX_FILE_BYTES, 0).split(b"\n")
+def _deliver(folder: Folder, descriptor: int, send: Callable[[Entry], bool]) -> tuple[int, int]:
+    lines = [line for line in os.pread(descriptor, MAX_FILE_BYTES, 0).split(b"\n") if line]
     entries = [entry for line in lines if (entry := Entry.parse(line)) is not None]
     sent = 0
     while sent < len(entries) and send(entries[sent]):
@@ -211,9 +216,9 @@ def _deliver(folder: Folder, descriptor: int, send: Callable[[Entry], bool]) -> 
             os.close(rest)
         folder.rename(new, UNSENT)
     else:
-        return len(entries)
+        return len(entries), 0
     folder.sync()
-    return len(entries) - sent
+    return len(entries) - sent, len(lines) - len(entries)
 
 
 def _exists(folder: Folder) -> bool:

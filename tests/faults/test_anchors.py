@@ -281,6 +281,51 @@ def test_root_by_hand(history: History, journald: Journald, table: Table) -> Non
     table.add_row("no forgery: root squeezes, repairs and expires by hand", tried=5)
 
 
+@pytest.mark.parametrize("where", ["a copy", "here"])
+def test_a_deletion_in_the_folder_of_another(
+    history: History, tmp_path: Path, journald: Journald, table: Table, where: str
+) -> None:
+    """A reader copies a segment, and root expires that copy by hand: it excuses nothing here, nor
+    in a copy of this folder; and not when the reader's folder is a link to this one later.
+    """
+    theirs, path = history.folder.with_name("theirs"), history.paths[2]
+    theirs.mkdir()
+    shutil.copy(path, theirs)
+    for one in (theirs, theirs / path.name):
+        os.chown(one, STRANGER, STRANGER)
+    done = journald.run(CHECKOUT / "bin/ctexpire", "--max-size", "1", theirs)
+    assert (done.returncode, list(theirs.glob("*.ctlog"))) == (0, []), done.stderr
+    journald.save(history.anchors)
+    entry = json.loads(history.anchors.read_text().splitlines()[-1])
+    assert (entry["CTRECORDER_PATH"], entry["_UID"]) == (str(theirs / path.name), "0")
+    removed_with_a_forged_receipt(history)
+    shutil.rmtree(theirs)
+    theirs.symlink_to(history.folder)
+    checked = history.folder
+    if where == "a copy":
+        checked = tmp_path / "copy"
+        shutil.copytree(history.folder, checked)
+    said = cttest("--anchors", history.anchors, checked, code=1)
+    assert "is not here, and its deletion was not logged" in said
+    assert (f"using the entries of {history.folder} " in said) == (where == "a copy")
+    table.add_row(f"{where}: root expires the copy of a reader by hand")
+
+
+def test_copies_of_two_recorders(history: History, place: Path, tmp_path: Path) -> None:
+    """Of each, the anchors of its own folder count."""
+    other = recorded(place / "other")
+    log = tmp_path / "both"
+    log.write_text(history.anchors.read_text() + other.anchors.read_text())
+    shutil.copytree(history.folder, tmp_path / "copy")
+    said = cttest("--anchors", log, tmp_path / "copy")
+    assert f"using the entries of {history.folder} (is this a copy?)" in said
+
+
+def test_a_folder_by_the_name_of_a_link(history: History, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(history.folder)
+    assert "5 whole" in cttest("--anchors", history.anchors, tmp_path / "link")
+
+
 def test_a_log_of_text_proves_what_its_keeper_proves(history: History, table: Table) -> None:
     """Any user's logger(1) writes what looks like the line of ctexpire: the report says so."""
     history.save()
@@ -497,7 +542,7 @@ def terminal_of(pid: int) -> str:
 
 
 def test_a_terminal_of_roots(history: History) -> None:
-    """What reads the archive can write to it, and neither read from it nor type into it."""
+    """What reads the archive has none: what it prints is copied."""
     master, slave = os.openpty()
     with Folder(str(history.folder)) as folder:
         lock = filelock.take(folder, Purpose.EXPIRE, Holder.EXPIRE)
@@ -517,10 +562,8 @@ def test_a_terminal_of_roots(history: History) -> None:
             assert terminal_of(worker) == "0" != terminal_of(process.pid)
             assert os.readlink(f"/proc/{worker}/fd/0") == "/dev/null"
             for descriptor in (1, 2):
-                assert os.readlink(f"/proc/{worker}/fd/{descriptor}").startswith("/dev/pts/")
-                info = Path(f"/proc/{worker}/fdinfo/{descriptor}").read_text()
-                flags = int(info.split("flags:")[1].split()[0], 8)
-                assert flags & os.O_ACCMODE == os.O_WRONLY
+                assert os.readlink(f"/proc/{worker}/fd/{descriptor}").startswith("pipe:")
+            assert os.readlink(f"/proc/{worker}/cwd") == "/"
         finally:
             lock.release()
             assert process.wait(20) == 0

@@ -21,13 +21,15 @@ from ctrecorder.ctlog.header import Header
 from ctrecorder.filelock import LOCK_FILE
 from ctrecorder.maintain import holds
 from ctrecorder.maintain.expire import Expiry, Limits
+from ctrecorder.maintain.squeeze import SqueezeOptions
+from ctrecorder.maintain.squeeze_all import ArchiveSqueeze
 from ctrecorder.sealing.epoch import EPOCH_NS, exclusive
 from ctrecorder.seals.block import Seal, parse_seal
 from ctrecorder.seals.ledger import pack_line, parse_line
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.service import messages
-from tests.support.attacked import OWNER, READER, Attacked, Kept, as_user
+from tests.support.attacked import OWNER, READER, Attacked, Kept, as_user, give
 from tests.support.claims import BY_NAME, LEVELS
 from tests.support.faulttable import Table
 from tests.support.history import blocks_of
@@ -233,6 +235,24 @@ def test_changed_last(check: Callable[[Attack], str]) -> None:
     check(attack)
 
 
+@pytest.mark.claim("before-squeeze")
+def test_before_squeeze(site: Attacked, check: Callable[[Attack], str], level: str) -> None:
+    def attack(site: Attacked) -> None:
+        put(site, site.paths[-1], replaces=(), squeezed=None)
+
+    def squeezed() -> None:
+        options = SqueezeOptions(seals=site.ours.keys())
+        log = site.log_as(OWNER, "ctsqueeze-sealed.service")
+        assert ArchiveSqueeze(options, 1, log).folder(str(site.folder)) == (2 if site.sealed else 0)
+
+    site.attack(BY_NAME["before-squeeze"], attack)
+    give(site.folder, OWNER)
+    as_user(OWNER, squeezed)
+    with Segment(str(site.paths[-1])) as segment:
+        assert segment.header.is_squeezed != site.sealed
+    check(lambda site: None)
+
+
 @pytest.mark.claim("replaced")
 @pytest.mark.parametrize("disguise", ["no seals", "no seal", "a wrong seal"])
 def test_replaced(check: Callable[[Attack], str], disguise: str) -> None:
@@ -274,6 +294,47 @@ def test_inserted(check: Callable[[Attack], str]) -> None:
         new.close()
 
     check(attack)
+
+
+@pytest.mark.claim("key-named")
+@pytest.mark.parametrize("place", ["at the end", "on the last one", "in old log"])
+@pytest.mark.parametrize("seal", [False, True])
+def test_key_named(
+    site: Attacked,
+    check: Callable[[Attack], str],
+    place: str,
+    seal: bool,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """With a seal of no key, or without one: it is not closed, as a crash leaves it."""
+
+    def attack(site: Attacked) -> None:
+        with Segment(str(site.paths[-1])) as segment:
+            header, last = segment.header, segment.last_hash
+            time_ns = int(segment.index["time_min"][0])
+        if place == "on the last one":
+            sequence = (header.sequence or 0) + 1
+            header = replace(header, sequence=sequence, previous=site.paths[-1].name)
+        else:
+            header = replace(header, chain="feed" * 8, sequence=1, template="other")
+        if place == "in old log" and site.sealed:
+            header = replace(header, seals={**(header.seals or {}), "epoch": 1})
+        new = SegmentWriter.create(
+            str(site.folder / "named.ctlog"),
+            header,
+            last if place == "on the last one" else bytes(16),
+            time_ns=time_ns,
+        )
+        new.append(site.ours.rows(ROWS))
+        if seal and site.sealed:
+            new.seal(bytes(32), 1, 1, site.ours.clock.wall)
+        new.sync()
+        new.abandon()
+
+    check(attack)
+    assert ctlist.main(["-s", str(site.folder)]) == 0
+    imported = "ctlist: imported: proves nothing: 1 file without a seal: "
+    assert (imported in capfd.readouterr().err) == site.sealed
 
 
 @pytest.mark.claim("made-anew")
@@ -359,6 +420,23 @@ def test_ledger(check: Callable[[Attack], str]) -> None:
     def attack(site: Attacked) -> None:
         for path in site.folder.glob("*.ledger"):
             path.unlink()
+
+    check(attack)
+
+
+@pytest.mark.claim("ledger-emptied")
+@pytest.mark.parametrize("how", ["emptied", "a pipe", "a line that is cut", "another file"])
+def test_ledger_emptied(check: Callable[[Attack], str], how: str) -> None:
+    def attack(site: Attacked) -> None:
+        if not site.sealed:
+            return
+        path = site.ours.ledger
+        line = path.read_bytes()[:90]
+        path.unlink()
+        if how == "a pipe":
+            os.mkfifo(path)
+        else:
+            path.write_bytes({"emptied": b"", "another file": b"nonsense\n"}.get(how, line))
 
     check(attack)
 

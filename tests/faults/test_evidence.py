@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -167,7 +168,7 @@ def removed_with_a_forged_receipt(history: History) -> None:
             "too old",
         )
     path.unlink()
-    (history.folder / RECEIPTS).write_text(json.dumps(receipt.__dict__) + "\n")
+    (history.folder / RECEIPTS).write_text(json.dumps(asdict(receipt)) + "\n")
 
 
 def replaced_under_the_name_of_squeezing(history: History) -> None:

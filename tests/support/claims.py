@@ -162,6 +162,14 @@ CLAIMS = (
         FOUND,
     ),
     Claim(
+        "before-squeeze",
+        Who.WRITER,
+        "do that on the recording machine before ctsqueeze seals it. It refuses, exit code 2",
+        NEVER,
+        FOUND,
+        FOUND,
+    ),
+    Claim(
         "replaced",
         Who.WRITER,
         "replace a segment by one that says to replace it, as a squeezed one does",
@@ -185,6 +193,15 @@ CLAIMS = (
         NEVER,
         FOUND,
         UNPROVED,
+    ),
+    Claim(
+        "key-named",
+        Who.WRITER,
+        "do that, with the name of the key in its header, and do not close it. It is listed as "
+        "imported",
+        NEVER,
+        UNPROVED,
+        FOUND,
     ),
     Claim(
         "made-anew",
@@ -221,6 +238,14 @@ CLAIMS = (
     ),
     Claim("hold", Who.WRITER, "change or remove a hold", NEVER, NEVER, FOUND),
     Claim("ledger", Who.WRITER, "remove the ledger", NEVER, NEVER, UNPROVED),
+    Claim(
+        "ledger-emptied",
+        Who.WRITER,
+        "empty the ledger, or put a pipe or any other file in its place",
+        NEVER,
+        NEVER,
+        FOUND,
+    ),
     Claim("ledger-line", Who.WRITER, "remove a line of the ledger", NEVER, NEVER, FOUND),
     Claim(
         "root-by-hand",

@@ -122,13 +122,20 @@ def test_sightings_are_compared(asker: Asker, tmp_path: Path) -> None:
     assert found["common"] == {
         "sightings": 2,
         "persons": [{"address": "10.0.0.1"}],
-        "proved": True,
+        "proved": False,
     }
     _, out, _ = asker.run(path)
-    assert "together    10.0.0.1 fits all 2 sightings that can be compared\n" in out
+    assert "together    10.0.0.1 fits all 2 sightings that can be compared (not proved)\n" in out
     other = letter(tmp_path, f"{PUBLIC}:40000 {AT}Z\n{PUBLIC}:40002 {AT}Z\n", "other.txt")
     assert asker.json(other, code=0)["common"]["persons"] == []
     assert "no inside host fits all 2 sightings" in asker.run(other)[1]
+    ones = f"{PUBLIC}:40001 2023-11-14 22:17:30Z\n{PUBLIC}:40001 2023-11-14 22:17:40Z\n"
+    both = letter(tmp_path, ones, "ones.txt")
+    assert asker.json(both, code=0)["common"]["proved"] is True
+    assert "fits all 2 sightings that can be compared\n" in asker.run(both)[1]
+    ones = f"{PUBLIC}:40001 2023-11-14 22:17:30Z\n{PUBLIC}:40002 {AT}Z\n"
+    differ = asker.json(letter(tmp_path, ones, "differ.txt"), code=0)
+    assert differ["common"] == {"sightings": 2, "persons": [], "proved": False}
 
 
 def test_a_sighting_about_a_hole_says_nothing(asker: Asker, tmp_path: Path) -> None:
@@ -226,7 +233,7 @@ def test_a_letter_of_an_unknown_form_is_shown_and_not_asked(asker: Asker, tmp_pa
     path = mail(tmp_path, "Hello,", f"something about {PUBLIC} and nothing else.")
     code, out, err = asker.run(path)
     assert code == 2
-    assert out.startswith("CANNOT BE ASKED\n  because ")
+    assert out.startswith("CANNOT BE ASKED\n  reason: ")
     assert PUBLIC in out
     assert err.startswith(f"ctwho: {path}: ")
     found = asker.json(path, code=2)
@@ -274,6 +281,17 @@ def test_what_failed_is_tried_again(asker: Asker, tmp_path: Path) -> None:
     bad.unlink()
     assert asker.run(path, *words)[0] == 0
     assert asker.run(path, *words)[1] == ""
+
+
+def test_what_could_not_be_asked_is_tried_again(asker: Asker, tmp_path: Path) -> None:
+    """The time has no zone: the operator finds out, and gives it."""
+    words = ("--state", str(tmp_path / "state"))
+    path = letter(tmp_path, TABLE + f"{PUBLIC},40002,{SERVER},{AT}\n", "rows.csv")
+    assert asker.json(path, *words, code=2)["questions"][0]["verdict"] == "CANNOT BE ASKED"
+    assert asker.json(path, *words, "--utc", code=1)["questions"][0]["verdict"] == "NOBODY"
+    assert asker.run(path, *words, "--utc")[1] == ""
+    prose = letter(tmp_path, "Please call me.\n", "prose.txt")
+    assert [asker.run(prose, *words)[0] for _ in range(2)] == [2, 2]
 
 
 @pytest.mark.parametrize("kind", ["other", "torn", "link", "folder"])
@@ -393,6 +411,8 @@ def test_a_hold_keeps_what_the_answer_rests_on(asker: Asker, tmp_path: Path) -> 
         ["--letter", "LETTER", "198.51.100.1:80", "now"],
         ["--letter", "LETTER", "--to", SERVER],
         ["--letter", "LETTER", "--dry-run", "--format", "csv"],
+        ["--letter", "LETTER", "--dry-run", "-o", "/nonexistent/x"],
+        ["--letter", "LETTER", "--verify", "page.html"],
         ["--letter", "LETTER", "--dry-run", "--hold", "--case", "1"],
         ["--letter", "/nonexistent"],
         ["--letter", "BOTH", "--reply", "reply.eml"],
@@ -449,6 +469,43 @@ def test_a_letter_about_icmp_is_asked_without_its_ports(asker: Asker, tmp_path: 
     assert one["why"] == "one address is IPv4, the other one IPv6"
     assert one["question"]["remote"] == {"address": "2001:db8::7", "port": 22}
     assert one["question"]["protocol"] == "tcp"
+
+
+def test_a_reply_claims_no_more_than_is_known(asker: Asker, tmp_path: Path) -> None:
+    """No hole where the clock is the reason; and customers are those of --names alone."""
+    off = {"state": {"clock": {"synchronised": False, "error_us": 16_000_000}}}
+    log(tmp_path / "off", flow(1, 40000), flow(2, 40000), **off)
+    for folder, port, said in (
+        (asker.folder, "40002", "one host of our network"),
+        (asker.folder, "40000", "Several are possible in our network"),
+        (tmp_path / "off", "40002", "we cannot rule it out"),
+    ):
+        asker.folder = folder
+        draft = tmp_path / f"{folder.name}-{port}.eml"
+        asker.run(acns(tmp_path, port), "--reply", str(draft))
+        text = " ".join(str(email.message_from_bytes(draft.read_bytes()).get_payload()).split())
+        assert said in text
+        assert "customer" not in text
+        assert "not complete" not in text
+
+
+def test_parts_that_do_not_fit_are_named_without_options(asker: Asker, tmp_path: Path) -> None:
+    report = {
+        "xarf_version": "4.0.0",
+        "timestamp": "2023-11-14T22:14:30Z",
+        "source_identifier": PUBLIC,
+        "source_port": 40002,
+        "category": "connection",
+        "type": "ddos",
+        "destination_ip": "2001:db8::9",
+        "protocol": "tcp",
+    }
+    path = letter(tmp_path, json.dumps(report), "report.json")
+    (one,) = asker.json(path, code=2)["questions"]
+    assert one["verdict"] == "CANNOT BE ASKED"
+    assert "--" not in one["why"]
+    assert one["question"]["protocol"] == "tcp"
+    assert one["question"]["remote"] == {"address": "2001:db8::9"}
 
 
 @pytest.mark.parametrize(("remote", "asked"), [("192.168.1.10", False), ("203.0.113.3", True)])

@@ -6,12 +6,16 @@ import csv
 import io
 import json
 import shlex
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from ctrecorder.archive.retention import holds
 from ctrecorder.cli import ctlist, ctwho
+from ctrecorder.folder import Folder
+from ctrecorder.inquiry import here as this_machine
 from tests.support.inquiries import ask, connection, hosts, log
 from tests.support.slow_pairing import SECOND, T
 
@@ -182,3 +186,65 @@ def test_ctlist_who_without_a_time(capfd: pytest.CaptureFixture[str]) -> None:
         out, err = capfd.readouterr()
         assert (out, err.count("\n")) == ("", 1)
         assert "ctwho" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--tolerance", "abc"], "--tolerance: no number: 'abc'"),
+        (["--format", "foo"], "no 'foo' here: choose from"),
+        (["--zone", ""], "--zone: it is empty"),
+        (["-o", ""], "--output: it is empty"),
+        (["-o", "/nonexistent/x"], "-o: /nonexistent/x: there is no folder /nonexistent"),
+        (["--names", "/nonexistent"], "--names: /nonexistent: No such file"),
+    ],
+)
+def test_what_is_wrong_is_said_in_plain_words(
+    folder: Path, capfd: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert ctwho.main([f"{PUBLIC}:40000", AT, "-d", str(folder), *words]) == 2
+    err = capfd.readouterr().err
+    assert said in err
+    assert "float" not in err
+    assert "invalid" not in err
+
+
+def test_two_files_that_are_one_are_refused_before_anything_is_written(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"{PUBLIC}:40000", AT, "-d", str(folder), "-o", str(tmp_path / "x")]
+    assert ctwho.main([*words, "--evidence-pack", f"{tmp_path}/./x"]) == 2
+    assert "--evidence-pack and -o: " in capfd.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_output_that_is_a_dash(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ctwho.main([f"{PUBLIC}:40000", AT, "-d", str(folder), "-o", "-"]) == 0
+    assert capfd.readouterr().out.startswith("SEVERAL")
+    assert not (tmp_path / "-").exists()
+
+
+def test_an_equal_hold_is_set_once(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = [f"{PUBLIC}:40000", AT, "-d", str(folder), "--hold", "--case"]
+    assert [ctwho.main([*words, case]) for case in ("1", "1", "2")] == [0, 0, 0]
+    assert "hold 1 is set already" in capfd.readouterr().err
+    with Folder(str(folder)) as opened:
+        assert [one.reason for one in holds(opened)] == ["case 1", "case 2"]
+
+
+def test_the_router_has_its_own_addresses_if_it_is_asked_itself(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert "router_addresses" not in ask(folder, capfd, f"{PUBLIC}:40000")["question"]
+    here = log(tmp_path / "here", ONE, host=socket.gethostname())
+    monkeypatch.setattr(this_machine, "own", lambda: [PUBLIC, "2001:db8::1"])
+    found = ask(here, capfd, f"{PUBLIC}:40000")["question"]
+    assert found["router_addresses"] == [PUBLIC, "2001:db8::1"]
+    words = [f"{PUBLIC}:40000", AT, "-d", str(here)]
+    assert ctwho.main(words) == 0
+    assert f"\n            this one has now {PUBLIC}, 2001:db8::1\n" in capfd.readouterr().out
+    assert ctwho.main([*words, "--format", "html"]) == 0
+    assert "Addresses of the router when it was asked" in capfd.readouterr().out

@@ -129,6 +129,13 @@ def test_when_all_of_it_expired(folder: Path, capfd: pytest.CaptureFixture[str])
     text = capfd.readouterr().out
     assert text.startswith("NO LONGER KEPT\n")
     assert "\nreceipt     c-001.ctlog, " in text
+    assert "one of 1" not in text
+    said = " ".join(text.split())
+    assert "nothing was recorded" not in said, "it was, and is deleted"
+    assert "no longer kept " in said
+    assert "ctexpire deleted the segments" in said
+    assert "deleted a part" not in said
+    assert "our clock not known" in said
     words[1] = f"@{T // SECOND + 9000}"
     assert ctwho.main(words) == 2
 
@@ -143,3 +150,73 @@ def test_the_segments_that_an_answer_rests_on(
     assert len(first["hash"]) == len(second["hash"]) == 32
     assert (first["sealed"], first["imported"]) == (False, False)
     assert evidence["version"].startswith("ctrecorder ")
+
+
+def _name_file(tmp_path: Path, *lines: str) -> tuple[str, str]:
+    path = tmp_path / "names.csv"
+    path.write_text("".join(f"{line}\n" for line in ("address,from,until,name", *lines)))
+    return "--names", str(path)
+
+
+@pytest.mark.parametrize(
+    ("lines", "verdict", "names"),
+    [
+        # It began at 22:14:20, which is up to 1.5 s late; 22:14:28.998 to 22:14:32.002 is asked.
+        (("2023-11-14 22:14:20Z,,Ann",), "ONE KNOWN (not proved)", ["Ann"]),
+        (("2023-11-14 22:14:18Z,,Ann",), "ONE", ["Ann"]),
+        (("2023-11-01 00:00Z,2023-11-14 22:14:33Z,Ann",), "ONE", ["Ann"]),
+        (("2023-11-01 00:00Z,2023-11-14 22:14:32Z,Ann",), "ONE KNOWN (not proved)", ["Ann"]),
+        (
+            ("2023-11-01 00:00Z,2023-11-14 22:14:25Z,Ann", "2023-11-14 22:14:31Z,,Bob"),
+            "SEVERAL",
+            ["Ann", "Bob"],
+        ),
+        (
+            ("2023-11-01 00:00Z,2023-11-14 22:14:32Z,Ann", "2023-11-14 22:14:32Z,,Bob"),
+            "SEVERAL",
+            ["Ann", "Bob"],
+        ),
+        (
+            ("2023-11-01 00:00Z,2023-11-14 22:14:25Z,Ann", "2023-11-14 22:14:28Z,,Ann"),
+            "ONE KNOWN (not proved)",
+            ["Ann", "Ann"],
+        ),
+        (("2023-11-01 00:00Z,2023-11-14 22:14:10Z,Ann",), "ONE", []),
+    ],
+)
+def test_a_customer_is_proved_only_if_nobody_else_can_have_held_the_address(
+    folder: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    lines: tuple[str, ...],
+    verdict: str,
+    names: list[str],
+) -> None:
+    """In all of the searched time, and from the begin of the connection."""
+    log(folder, SNAT)
+    words = _name_file(tmp_path, *(f"10.0.0.1,{line}" for line in lines))
+    found = ask(folder, capfd, f"{PUBLIC}:40000", *words, code=None)
+    (person,) = found["persons"]
+    assert (found["verdict"], [one["name"] for one in person["customers"]]) == (verdict, names)
+    is_unknown = "does not tell who had 10.0.0.1 in all of that time" in found.get("why", "")
+    assert is_unknown or verdict != "ONE KNOWN (not proved)"
+    at = f"@{T // SECOND + 70}"
+    ctwho.main([f"{PUBLIC}:40000", at, *words, "-d", str(folder)])
+    headline = capfd.readouterr().out.split("\n")[0]
+    assert ("customer Ann" in headline) is (verdict == "ONE" and bool(names))
+
+
+def test_what_was_not_read_of_the_names_can_name_another_customer(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log(folder, SNAT)
+    words = _name_file(tmp_path, "10.0.0.1,,,Ann", "10.0.0.1,notatime,,Eve")
+    found = ask(folder, capfd, f"{PUBLIC}:40000", *words, code=3)
+    assert found["verdict"] == "ONE KNOWN (not proved)"
+    assert "not all of --names could be read" in found["why"]
+    assert "line 3" in found["names_unread"][0]
+    page = tmp_path / "page.html"
+    at = f"@{T // SECOND + 70}"
+    asked = [f"{PUBLIC}:40000", at, *words, "-d", str(folder)]
+    assert ctwho.main([*asked, "--format", "html", "-o", str(page)]) == 3
+    assert ctwho.main(["--verify", str(page), str(folder)]) == 0, "it gives the same answer"

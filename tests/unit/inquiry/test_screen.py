@@ -65,3 +65,29 @@ def test_it_is_no_wider_than_a_terminal(tmp_path: Path, capfd: pytest.CaptureFix
     assert max(len(line) for line in text.splitlines() if folder not in line) < 80
     assert text.replace("\n", "").isprintable()
     assert text.splitlines()[0] == "ONE KNOWN (not proved): 10.0.0.1 in zone 7"
+
+
+def test_nothing_is_said_to_be_shared_by_one_or_nobody(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    at = f"@{T // SECOND + 70}"
+    gre = [
+        connection("gre", (f"10.0.0.{each}", SERVER), (SERVER, PUBLIC), number=each)
+        for each in (1, 2)
+    ]
+    folder = str(log(tmp_path / "log", SNAT, *gre))
+    assert "shared by" not in screen(capfd, "198.51.100.9", at, "-d", folder)
+    assert "shared by" not in screen(capfd, PUBLIC, at, "--proto", "tcp", "-d", folder)
+    text = screen(capfd, PUBLIC, at, "--proto", "gre", "-d", folder)
+    assert "shared by   2 inside hosts: this protocol has no ports; ask for the remote" in text
+    assert "source port, nothing" in screen(capfd, PUBLIC, at, "-d", folder)
+
+
+def test_a_clock_that_is_not_known_is_not_0_s_off(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = (f"{PUBLIC}:40000", f"@{T // SECOND + 70}")
+    off = {"state": {"clock": {"synchronised": False, "error_us": 16_000_000}}}
+    for name, facts in (("off", off), ("none", {"state": None})):
+        folder = str(log(tmp_path / name, SNAT, **facts))
+        assert "tolerance   1 s, our clock not known\n" in screen(capfd, *words, "-d", folder)

@@ -447,6 +447,15 @@ def test_numbered_gaps(recorder: Recorder) -> None:
     assert ask(recorder.folder, T + 2 * HOUR + 300 * SECOND).verdict.proved
 
 
+def test_an_open_hole_that_the_next_segment_does_not_repeat_has_ended(recorder: Recorder) -> None:
+    """The GAP that ended it was in a part of its segment that was cut off."""
+    opened = {"number": 7, "open": True, "family": 2}
+    recorder.segment(Gap(T + 60 * SECOND, T + 60 * SECOND, "no-events", facts=opened))
+    recorder.segment()
+    assert reasons(ask(recorder.folder, T + 300 * SECOND)) == {"no-events"}
+    assert ask(recorder.folder, T + HOUR + 300 * SECOND).verdict.proved
+
+
 def test_two_connection_tables(recorder: Recorder) -> None:
     other = Recorder(recorder.folder, "d", {"netns": "2"})
     recorder.facts["netns"] = "1"

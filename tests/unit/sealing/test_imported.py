@@ -5,6 +5,7 @@ rest on them.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from ctrecorder.cli import ctlist, ctwho
 from ctrecorder.columns import Event
 from ctrecorder.ctlog.header import Header
 from ctrecorder.query import who
-from ctrecorder.sealing.imported import Imports, line_of, lines_of
-from ctrecorder.seals.ledger import file_name
+from ctrecorder.sealing.imported import Claimed, Imports, line_of, lines_of
+from ctrecorder.seals.ledger import NO_LINE, file_name, pack_line
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.times import HOUR, SECOND
 from tests.support.rows import table
@@ -30,17 +31,83 @@ WARNED = "imported: proves nothing: 1 file without a seal: "
 
 def test_where_nothing_is_sealed_only_what_ctrecord_did_not_record(tmp_path: Path) -> None:
     path = str(tmp_path / "a.ctlog")
-    assert not Imports().has(path, is_chained=True, key="")
-    assert Imports().has(path, is_chained=False, key="")
+    assert not Imports().has(path, is_chained=True, claimed=Claimed())
+    assert Imports().has(path, is_chained=False, claimed=Claimed())
 
 
 def test_beside_a_ledger_all_that_its_key_did_not_seal(tmp_path: Path) -> None:
-    (tmp_path / file_name(OURS)).touch()
-    path, imports = str(tmp_path / "a.ctlog"), Imports()
-    assert imports.has(path, is_chained=True, key="")
-    assert imports.has(path, is_chained=True, key=OTHER)
-    assert not imports.has(path, is_chained=True, key=OURS)
-    assert not imports.has(str(tmp_path / "other" / "a.ctlog"), is_chained=True, key="")
+    path, other = str(tmp_path / 'a"1.ctlog'), str(tmp_path / "b.ctlog")
+    Path(path).touch()
+    ledger(tmp_path, ("begin", {}), ("open", {"segment": Path(path).name}))
+    imports = Imports()
+
+    def has(path: str, *claims: object) -> bool:
+        return imports.has(path, is_chained=True, claimed=Claimed(*claims))  # type: ignore[arg-type]
+
+    assert has(path)
+    assert has(path, OTHER)
+    assert not has(path, OURS)
+    assert not has(str(tmp_path / "other" / "a.ctlog"))
+    assert has(other, OURS), "the ledger does not name it"
+    assert has(other, OURS, 0, True)
+    assert has(path, OURS, 0, False, True), "closed without a SEAL"
+    assert not has(path, OURS, 0, True, True)
+
+
+def test_a_name_counts_only_where_it_was_recorded(tmp_path: Path) -> None:
+    """One that was squeezed to another name is known by its hash."""
+    for name in "abcdef":
+        (tmp_path / name).touch()
+    ledger(
+        tmp_path,
+        ("begin", {}),
+        ("open", {"segment": "b", "was": "a"}),
+        ("close", {"segment": "c", "last_hash": "1" * 32}),
+        ("next", {"segment": "d", "seal": "2" * 32, "next": 2}),
+        ("receipt", {"segment": "e", "line": "3" * 32}),
+        ("squeeze", {"segment": "c", "last_hash": "4" * 32, "replaced": "1" * 32}),
+    )
+    known = [
+        name
+        for name in "abcdef"
+        if not Imports().has(
+            str(tmp_path / name), is_chained=True, claimed=Claimed(OURS, has_seal=True)
+        )
+    ]
+    assert known == ["b", "c", "d"]
+    hashes = {"4" * 32: False, "1" * 32: True}
+    for last_hash, is_imported in hashes.items():
+        claims = Claimed(OURS, 0, True, True, last_hash)
+        assert Imports().has(str(tmp_path / "f"), is_chained=True, claimed=claims) == is_imported
+
+
+def test_what_is_older_than_the_ledger_needs_a_seal(tmp_path: Path) -> None:
+    ledger(tmp_path, ("begin", {}), epoch=5)
+    path = str(tmp_path / "a.ctlog")
+    for begun, has_seal, is_imported in ((4, True, False), (4, False, True), (5, True, True)):
+        claims = Claimed(OURS, begun, has_seal)
+        assert Imports().has(path, is_chained=True, claimed=claims) == is_imported
+
+
+@pytest.mark.parametrize("what", ["empty", "pipe", "folder", "link", "nonsense"])
+def test_a_ledger_that_is_none_names_nothing(tmp_path: Path, what: str) -> None:
+    path = tmp_path / file_name(OURS)
+    if what == "pipe":
+        os.mkfifo(path)
+    elif what == "folder":
+        path.mkdir()
+    elif what == "link":
+        path.symlink_to("/dev/zero")
+    else:
+        path.write_bytes(b"" if what == "empty" else b"[" * 9000 + b"\n")
+    claims = Claimed(OURS, 0, True)
+    assert Imports().has(str(tmp_path / "a.ctlog"), is_chained=True, claimed=claims)
+
+
+def ledger(folder: Path, *lines: tuple[str, dict[str, object]], epoch: int = 0) -> None:
+    """A ledger with lines that nobody sealed."""
+    made = [pack_line(bytes(32), epoch, NOON, what, NO_LINE, facts) for what, facts in lines]
+    (folder / file_name(OURS)).write_bytes(b"".join(made))
 
 
 def test_they_are_named_as_far_as_a_line_goes() -> None:

@@ -387,6 +387,22 @@ def test_only_what_a_command_stores_is_sent(journald: Server, folder: Path) -> N
     """The folder belongs to the recorder's user, and root sends the file."""
     good = unsent.Entry(messages.GAP, "ctrecord", "a gap", {"lost": "3"}, 1).to_line()
     facts = json.loads(good)
+    changes: list[dict[str, object]] = [
+        {"id": messages.COUNTERS.id},
+        {"id": "0" * 32},
+        {"id": {}},
+        {"command": "sshd"},
+        {"command": []},
+        {"command": {}},
+        {"text": 3},
+        {"time": -1},
+        {"time": True},
+        {"time": 1 << 70},
+        {"fields": {"MESSAGE": "x"}},
+        {"fields": {"lost": 3}},
+        {"fields": 3},
+        {"fields": [["lost", "3"]]},
+    ]
     lines = [
         b"",
         b"null",
@@ -394,28 +410,15 @@ def test_only_what_a_command_stores_is_sent(journald: Server, folder: Path) -> N
         b'{"id": []}',
         b"\xff\xfe",
         b"[" * 100_000,
-        *(
-            json.dumps({**facts, **change}).encode()
-            for change in (
-                {"id": messages.COUNTERS.id},
-                {"id": "0" * 32},
-                {"command": "sshd"},
-                {"text": 3},
-                {"time": -1},
-                {"time": True},
-                {"time": 1 << 70},
-                {"fields": {"MESSAGE": "x"}},
-                {"fields": {"lost": 3}},
-                {"fields": 3},
-            )
-        ),
+        *(json.dumps({**facts, **change}).encode() for change in changes),
         json.dumps({**facts, "text": "two\nlines"}).encode(),
         good[: len(good) // 2],
     ]
     (folder / unsent.UNSENT).write_bytes(b"\n".join(lines))
     detached(folder)
     assert [one["MESSAGE"] for one in journald.entries()] == [
-        "two\\nlines (at 1970-01-01T00:00:00.000000001Z, kept in ctrecorder.unsent)"
+        "two\\nlines (at 1970-01-01T00:00:00.000000001Z, kept in ctrecorder.unsent)",
+        f"{folder / unsent.UNSENT}: 20 lines that no command stored there: dropped, not logged",
     ]
     assert names(folder) == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -13,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from ctrecorder.service import journal, messages, syslog
+from ctrecorder.service.login import login_user
 from ctrecorder.service.privileges import status_of
 from ctrecorder.service.unsent import Entry
-from ctrecorder.witness import scribe
+from ctrecorder.witness import logged, scribe
 from ctrecorder.witness.scribe import MAX_BYTES, Scribe, ScribeClient
 from tests.unit.service.test_journal import fields_of
 
@@ -31,6 +33,9 @@ FIELDS = {
 }
 
 
+TEXT = f"squeezed /x/a: 1 rows to 1 connections, 9 to 8 bytes; last hash {HASH}, before {HASH}"
+
+
 def entry() -> Entry:
     return Entry(messages.SQUEEZED, "ctsqueeze", "squeezed /x/a", dict(FIELDS), time.time_ns())
 
@@ -41,9 +46,12 @@ def accepted(one: Entry) -> Entry | None:
 
 
 def test_what_is_logged() -> None:
-    one = entry()
-    assert accepted(one) == one
-    assert accepted(replace(one, stored=True)) == one
+    asked = entry()
+    one = replace(asked, text=TEXT)
+    assert accepted(asked) == one
+    assert accepted(replace(asked, stored=True)) == one
+    lie = f"ctrecord[1]: closed /y/a: 5 rows, 10 bytes, last hash {HASH}"
+    assert accepted(replace(asked, text=lie)) == one
 
 
 @pytest.mark.parametrize(
@@ -60,6 +68,18 @@ def test_what_is_logged() -> None:
         {"fields": {**FIELDS, "path": "/x/../y/a"}},
         {"fields": {**FIELDS, "path": "/x/y/a"}},
         {"fields": {**FIELDS, "path": "a"}},
+        {"fields": {**FIELDS, "path": "/x/.."}},
+        {"fields": {**FIELDS, "path": "/x/."}},
+        {"fields": {**FIELDS, "path": "/x/"}},
+        {"fields": {**FIELDS, "path": "/x/a\0"}},
+        {"fields": {**FIELDS, "path": "/x/a\nb"}},
+        {"fields": {**FIELDS, "path": "/x/ctexpire: deleted a"}},
+        {"fields": {**FIELDS, "path": "/x/" + "a" * 5000}},
+        {"fields": {**FIELDS, "rows": "many"}},
+        {"fields": {**FIELDS, "rows": "-1"}},
+        {"fields": {**FIELDS, "last_hash": ""}},
+        {"fields": {**FIELDS, "last_hash": HASH + "\n"}},
+        {"fields": {**FIELDS, "replaced_hash": HASH.upper()}},
         {"fields": {**FIELDS, "MESSAGE_ID": messages.SEGMENT_CLOSED.id}},
         {"fields": {name: FIELDS[name] for name in ("path", "last_hash")}},
         {"fields": {**FIELDS, "rows": "1" * MAX_BYTES}},
@@ -67,6 +87,66 @@ def test_what_is_logged() -> None:
 )
 def test_what_is_not(change: dict[str, object]) -> None:
     assert accepted(replace(entry(), **change)) is None  # type: ignore[arg-type]
+
+
+HOLD = {
+    "action": "set",
+    "since": "2026.11.27 06:00:00.000000",
+    "until": "",
+    "reason": f"ctexpire: deleted /y/a: old; last hash {HASH}",
+    "uid": "77",
+    "login": "somebody",
+}
+EXPIRED = {
+    "path": "/x/a",
+    "since": HOLD["since"],
+    "until": HOLD["since"],
+    "rows": "7",
+    "bytes": "9",
+    "last_hash": HASH,
+    "reason": "older than 86,400 s",
+}
+
+
+def expires(kind: messages.Message, fields: dict[str, str]) -> Entry | None:
+    one = Entry(kind, "ctexpire", "x", fields, time.time_ns())
+    return Scribe("ctexpire", ["/x"], 1).accepts(b"N" + one.to_line(), time.time_ns())
+
+
+def anchors_of(tmp_path: Path, one: Entry | None) -> list[logged.Anchor]:
+    """What the entry proves in a log of text."""
+    assert one is not None
+    (tmp_path / "log").write_text(f"Nov 28 06:00:00 r {one.command}[7]: {one.text}\n")
+    return logged.load(str(tmp_path / "log")).anchors
+
+
+def test_a_deletion_is_an_anchor_as_text(tmp_path: Path) -> None:
+    said = expires(messages.EXPIRED, EXPIRED)
+    assert anchors_of(tmp_path, said) == [logged.Anchor("deleted", "/x/a", HASH, "")]
+    assert expires(messages.EXPIRED, {**EXPIRED, "last_hash": ""}) is not None
+    for reason in (f"ctrecord: closed /y/a: 5 rows, 10 bytes, last hash {HASH}", "", "a\nb"):
+        assert expires(messages.EXPIRED, {**EXPIRED, "reason": reason}) is None
+    assert anchors_of(tmp_path, accepted(entry())) == [
+        logged.Anchor("squeezed", "/x/a", HASH, HASH)
+    ]
+
+
+def test_a_hold_names_the_user_of_root_and_is_no_anchor(tmp_path: Path) -> None:
+    """Its reason is free: it can have the words of an anchor."""
+    said = expires(messages.HOLD, HOLD)
+    assert anchors_of(tmp_path, said) == []
+    assert said is not None
+    user = login_user()
+    assert said.fields == {**HOLD, "uid": str(user.uid), "login": user.name}
+    assert expires(messages.HOLD, {**HOLD, "reason": "x" * 5000}) is None
+
+
+def test_what_is_not_of_a_wrong_type() -> None:
+    facts = json.loads(entry().to_line())
+    for name in facts:
+        for value in ("[]", "{}", "null", "1.5", "[[]]"):
+            packet = b"N" + json.dumps({**facts, name: json.loads(value)}).encode()
+            assert Scribe("ctsqueeze", ["/x"], 1).accepts(packet, time.time_ns()) is None
 
 
 @pytest.mark.parametrize("packet", [b"", b"N", b"N{", b"N" + b"[" * 60_000, b"Nnull", b"N\xff"])
@@ -108,14 +188,15 @@ def test_a_child_logs_and_ends(journald: socket.socket) -> None:
         return 3 if sent == (True, False, True) else 4
 
     assert os.waitstatus_to_exitcode(with_child(body)) == 3
-    first, second = (fields_of(journald.recv(1 << 16)) for _ in range(2))
+    first, second, refused = (fields_of(journald.recv(1 << 16)) for _ in range(3))
+    assert refused["MESSAGE"] == "refused to log as root: 1 entry of this command about /x"
     assert (first["MESSAGE_ID"], first["CTRECORDER_PATH"], first["MESSAGE"]) == (
         messages.SQUEEZED.id,
         "/x/a",
-        "squeezed /x/a",
+        TEXT,
     )
     assert "CTRECORDER_TIME" not in first
-    assert second["MESSAGE"].startswith("squeezed /x/a (at ")
+    assert second["MESSAGE"].startswith(f"{TEXT} (at ")
     journald.setblocking(False)
     with pytest.raises(BlockingIOError):
         journald.recv(1)
@@ -134,6 +215,25 @@ def test_a_child_that_sends_no_packets_of_ours(journald: socket.socket) -> None:
         return 5 if answers == b"00" else 6
 
     assert os.waitstatus_to_exitcode(with_child(body)) == 5
+
+
+def test_more_entries_than_segments(
+    journald: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flood ends; how many were refused is said once, by root."""
+    monkeypatch.setattr(scribe, "_MORE_ENTRIES", 2)
+    journald.setblocking(False)
+
+    def body(client: ScribeClient) -> int:
+        return sum(client.send(entry(), False) for _ in range(8))
+
+    assert os.waitstatus_to_exitcode(with_child(body)) == 2
+    *sent, said = (fields_of(journald.recv(1 << 16)) for _ in range(3))
+    assert [one["MESSAGE"] for one in sent] == [TEXT, TEXT]
+    assert said["MESSAGE"] == "refused to log as root: 6 entries of this command about /x"
+    assert (said["MESSAGE_ID"], said["CTRECORDER_ENTRIES"]) == (messages.ENTRIES_LOST.id, "6")
+    with pytest.raises(BlockingIOError):
+        journald.recv(1)
 
 
 def test_a_journal_that_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
