@@ -123,7 +123,7 @@ def read_names(path: str) -> Names:
             hashes: set[str] = set()
             lines = iter(lambda: file.readline(MAX_LINE_BYTES), b"")
             while data := b"".join(itertools.islice(lines, _BATCH)):
-                segments |= here.intersection(map(_unquoted, _RECORDED.findall(data)))
+                segments |= here.intersection(map(_unquoted, set(_RECORDED.findall(data))))
                 if len(hashes) < _MAX_HASHES:
                     hashes.update(one.decode("ascii") for one in _REWRITTEN.findall(data))
     except OSError as error:
