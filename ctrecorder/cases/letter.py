@@ -158,6 +158,7 @@ def _questions(
             facts_of(letter),
             number,
             tuple(_places(sighting)),
+            sighting.may_listen and port is not None,
         )
         try:
             yield question if question.why_not else checked(question)

@@ -94,7 +94,8 @@ def _asked(answer: Answered) -> str:
     if answer.asked is not None:
         zone = zone_of(question.window.zone or "UTC")
         at += f" (read as {stamp(question.window.begin, zone)})"
-    return f"{target.address}{port}{f', {protocol}' if protocol else ''}{to}{at}"
+    who = target.address or "a line in which we could not read an address"
+    return f"{who}{port}{f', {protocol}' if protocol else ''}{to}{at}"
 
 
 def _said(answer: Answered) -> Iterator[str]:

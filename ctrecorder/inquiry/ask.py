@@ -40,6 +40,11 @@ WAIT_SECONDS = 90  # an idle recorder writes a watermark each minute
 _NOTHING = (NOT_RECORDING, NOT_RECORDED, "stopped", "crashed")
 _EXPIRED = "expired: ctexpire deleted the segments"
 
+_MAY_LISTEN = (
+    "port {port} is from a copyright notice: if it is one on which a program listens inside, "
+    "nobody had it outside"
+)
+
 
 @dataclass(frozen=True)
 class Asking:
@@ -217,7 +222,18 @@ def _judged(
         ),
     )
     judged = judge(count_of(persons), proof)
-    return Answered(question, asking, asked, answer, judged, persons, receipts, unread)
+    hints = (_MAY_LISTEN.format(port=question.target.port),) if question.may_listen else ()
+    return Answered(
+        question,
+        asking,
+        asked,
+        answer,
+        judged,
+        persons,
+        receipts,
+        unread,
+        hints if persons else (),
+    )
 
 
 def _doubts(question: Question, asking: Asking, answer: who.Answer) -> Iterator[str]:
@@ -241,6 +257,8 @@ def _listening(question: Question, persons: Sequence[Person]) -> Iterator[str]:
     if question.role == LISTENING and shares_address(question, flows):
         port = question.target.port
         yield f"port {port} is a listening port, and nobody is known to have had it outside"
+    elif question.may_listen and not flows:
+        yield _MAY_LISTEN.format(port=question.target.port)
 
 
 def _receipts(archive: Sequence[str], asked: who.WhoQuery) -> tuple[Receipt, ...]:

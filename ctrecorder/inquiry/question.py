@@ -80,7 +80,8 @@ class Question:
     `tolerance`: what the clock of who wrote the time may be off by, seconds.
     `why_not`: why it cannot be asked; "": it can.
     `letter`, `sighting`, `read_from`: the letter that asks, the number of the sighting in it, from
-    1, and the places of the fields.
+    1, and the places of the fields.  `may_listen`: the letter is of a copyright agent, whose port
+    can be that on which a program listens inside.
     """
 
     target: Target
@@ -93,6 +94,7 @@ class Question:
     letter: LetterFacts | None = None
     sighting: int = 0
     read_from: tuple[ReadFrom, ...] = ()
+    may_listen: bool = False
 
     @property
     def asks_icmp(self) -> bool:

@@ -175,6 +175,8 @@ def _span(since: str, until: str) -> str:
 
 def _asked(question: Question) -> str:
     target, remote = question.target, question.remote
+    if not target.address:
+        return "no address was read"
     number = "ICMP id" if question.asks_icmp else "port"
     port = "any port" if target.port is None else f"{number} {target.port}"
     role = f" ({question.role})" if question.role not in ("source", NO_PORT) else ""
