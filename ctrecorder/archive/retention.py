@@ -151,10 +151,11 @@ def receipt_lines(folder: Folder) -> Iterator[tuple[Receipt, str]]:
         return
     except OSError as error:
         raise ArchiveError(f"{path}: {error.strerror}") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise ArchiveError(f"{path}: is not a file")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ArchiveError(f"{path}: is not a file")
         if status.st_size > _MAX_RECEIPTS:
             raise _too_long(path, _MAX_RECEIPTS)
         try:

@@ -98,3 +98,9 @@ def test_only_the_last_receipts_are_kept(tmp_path: Path) -> None:
     with Folder(str(tmp_path)) as folder:
         assert [one.rows for one in retention.receipts(folder, 3)] == [6, 7, 8]
         assert len(retention.receipts(folder)) == 9
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / RECEIPTS).mkdir()
+    with Folder(str(tmp_path)) as folder, pytest.raises(ArchiveError, match="is not a file"):
+        retention.receipts(folder)
