@@ -28,14 +28,14 @@ from ctrecorder.columns import Array, Table
 from ctrecorder.connections.agreement import EVENT, KERNEL, ROUNDING_NS, Places, Rows, Spans, latest
 from ctrecorder.connections.grouping import RACE_NS, SKEW_NS
 from ctrecorder.connections.merging import RANK
-from ctrecorder.connections.parts import RECEIPT_LATE_NS, Bools, Ints
+from ctrecorder.connections.parts import Bools, Ints
 
 # The greatest difference between times of receipt of one message, in the order in which they are
 # tried; the last one only for equal ids.  Less: rows are compared with too few others, and the one
 # of another flow seems to be the only one; and a flow is listed twice if one recorder was slow.
 # More: two flows that follow each other, of which each recorder has missed the other one, become
 # one.
-_SLACKS_NS = (RECEIPT_LATE_NS, RACE_NS)
+_SLACKS_NS = (SKEW_NS, RACE_NS)
 # Rows of one flow can differ this much in their start, if it was recorded.
 APART_NS = _SLACKS_NS[-1] + 2 * ROUNDING_NS[-1]
 
