@@ -414,7 +414,7 @@ END = '.\\" End of the tables.'
 def table(who: Who) -> str:
     """The heading and the table of an attacker, for the page."""
     heading, means = who.value
-    lines = [f".Ss {heading}", *_sentences(means), ".Pp", ".TS", "lw(38n) l l l."]
+    lines = [f".Ss {heading}", *_sentences(means), ".Pp", ".TS", "nokeep;", "lw(35n) l l l."]
     lines += ["\tcttest\t\\-\\-anchors\t\\-\\-seals", "_"]
     for claim in CLAIMS:
         if claim.who is not who:
