@@ -90,8 +90,8 @@ def test_a_changelog_that_differs_from_the_code_stops_the_build(builds: Builds) 
 @pytest.mark.parametrize("suite", SUITES)
 def test_lintian_has_nothing_to_say(suite: str, builds: Builds, packages: dict[str, Path]) -> None:
     command = (
-        f"cd /srv/{suite}; lintian --allow-root --display-info --show-overrides "
-        "--no-tag-display-limit *.changes"
+        f"cd /srv/{packages[suite].parent.name} && lintian --allow-root --display-info "
+        "--show-overrides --no-tag-display-limit *.changes"
     )
     said = boot_sh(
         "sh", suite, command, settings={"BIND": builds.folder}, check=False
