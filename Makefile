@@ -32,8 +32,6 @@ ATHERIS = atheris==3.0.0
 FUZZER = .venv/$(subst ==,-,$(ATHERIS))
 
 PYTEST = $(PYTHON) -B -m pytest
-# The quick ones first.
-TESTS = tests/unit tests/lab tests/faults tests/model
 # For tests/package: both releases at once, because a booted router waits most of the time.
 TWO_ROUTERS = -n 2 --dist loadgroup
 
@@ -72,13 +70,15 @@ root:
 deps:
 	@$(install) $(RUN) $(CHECK) $(BENCH) $(BUILD) $(COVERAGE)
 
-# Lint first, it is the quickest to say no.  The tests of the package run even if others failed: one
-# run shows all failures.  The Debian roots that they boot take minutes, once on a machine: they are
-# made meanwhile.
+# Lint first, it is the quickest to say no; then the quick tests.  All run even if some failed: one
+# run shows all failures.  The Debian roots that tests/package boots take minutes, once on a
+# machine: they are made meanwhile.
 check: deps check-lint $(FUZZER)/done
 	@for kind in router build bare; do for suite in bookworm trixie; do \
 		tests/package/boot.sh root $$kind $$suite; done; done >/dev/null 2>&1 & \
-	code=0; $(PYTEST) $(TESTS) || code=$$?; wait; \
+	code=0; $(PYTEST) tests/unit -m 'not slow' -n 2 || code=$$?; \
+	$(PYTEST) tests/unit -m slow || code=$$?; \
+	$(PYTEST) tests/lab tests/faults tests/model || code=$$?; wait; \
 	$(PYTEST) tests/package $(TWO_ROUTERS) || code=$$?; exit $$code
 
 # For each change: lint, and what is not marked slow, on all CPUs.  The slowest are printed, so that
