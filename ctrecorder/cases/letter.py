@@ -6,7 +6,6 @@ compared: the inside hosts that fit all of them.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
@@ -31,18 +30,13 @@ from ctrecorder.inquiry.question import (
 from ctrecorder.inquiry.verdicts import Word, code_of_letter
 from ctrecorder.letters.sighting import Letter, Sighting
 from ctrecorder.moments.moment import Moment
+from ctrecorder.query.parse import is_inside
 
 # What a person who writes down a time may be off by.
 PROSE_TOLERANCE_SECONDS = 60.0
 # Questions that are answered together: enough to read each segment once, and few to keep.
 _TOGETHER = 1000
 _ICMP = ("icmp", "icmpv6")
-_INSIDE = tuple(
-    map(
-        ipaddress.ip_network,
-        ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"),
-    )
-)
 _NO_WINDOW = Window(0, 0, "", "", "unknown")
 
 
@@ -142,7 +136,8 @@ def _questions(
     port = None if is_icmp else sighting.port
     target = _end(sighting.address, port)
     remote = _end(sighting.remote_address, None if is_icmp else sighting.remote_port)
-    if remote and target and _is_inside(remote.address) and not _is_inside(target.address):
+    # A server behind NAT writes its own address into its log: our router saw another.
+    if remote and target and is_inside(remote.address) and not is_inside(target.address):
         remote = None
     by_writer = PROSE_TOLERANCE_SECONDS if sighting.prose else DEFAULT_TOLERANCE_SECONDS
     found, why_not = _windows(sighting)
@@ -165,15 +160,6 @@ def _questions(
         except UsageError as error:
             # A letter has no options.
             yield replace(question, why_not=str(error).removeprefix("--to: "))
-
-
-def _is_inside(address: str) -> bool:
-    """Whether an address has no meaning outside of its network.
-
-    A server behind NAT writes its own one into its log: our router saw another.
-    """
-    found = ipaddress.ip_address(address)
-    return any(found.version == net.version and found in net for net in _INSIDE)
 
 
 def _end(address: Field[str] | None, port: Field[int] | None) -> Target | None:

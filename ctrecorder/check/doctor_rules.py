@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import re
@@ -14,22 +13,12 @@ from ctrecorder import uapi
 from ctrecorder.check.doctor_tools import Finding, Note, Result, run_tool
 from ctrecorder.errors import KernelError
 from ctrecorder.kernel import sockets, tracking
+from ctrecorder.query.parse import is_inside
 from ctrecorder.service import privileges
 
 _UNTRACKED = "connections that it matches are not tracked, so they are not recorded"
 _UNRECORDABLE = "connections that it translates cannot be recorded"
 _DECIDE = "nothing: it shows the rule. Decide yourself whether the rule stays"
-# RFC 1918, RFC 6598, RFC 4193; loopback and link-local.  Not ipaddress.is_private, which also has
-# the addresses for documentation.
-_INSIDE = tuple(
-    map(
-        ipaddress.ip_network,
-        (
-            *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"),
-            *("127.0.0.0/8", "169.254.0.0/16", "fc00::/7", "fe80::/10", "::1/128"),
-        ),
-    )
-)
 _MODULES_FOLDER = "/sys/module"
 # The modules of Jool: NAT64 with state, and SIIT, which translates addresses one to one.
 JOOL_MODULES = {"jool": "NAT64", "jool_siit": "SIIT"}
@@ -84,11 +73,7 @@ def look_at_addresses() -> Iterator[Note]:
     except KernelError as error:
         yield Note(str(error), "so it is not known which addresses letters can name")
         return
-    public = [
-        f"{address} ({link})"
-        for address, link in found
-        if not any(address in network for network in _INSIDE)
-    ]
+    public = [f"{address} ({link})" for address, link in found if not is_inside(str(address))]
     if public:
         yield Note(
             f"public addresses of this router: {', '.join(public)}",

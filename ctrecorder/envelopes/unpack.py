@@ -13,6 +13,11 @@ ZIP, GZIP = b"PK\x03\x04", b"\x1f\x8b"
 _CHUNK = 2**16
 # The flag of an encrypted member.
 _ENCRYPTED = 1
+# What zipfile raises of a file that is none, or that was made to be read wrongly.
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError),
+    *(ValueError, OverflowError, RuntimeError),
+)
 
 
 class Broken(Exception):
@@ -62,8 +67,6 @@ def unzip(data: bytes, budget: Budget, depth: int) -> list[tuple[str, bytes]]:
                         budget.unpacked(len(part), total, len(data))
                         parts.append(part)
                 found.append((info.filename, b"".join(parts)))
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError) as error:
-        raise Broken("the zip file is damaged") from error
-    except (ValueError, OverflowError, RuntimeError, NotImplementedError) as error:
+    except _DAMAGED as error:
         raise Broken("the zip file is damaged") from error
     return found

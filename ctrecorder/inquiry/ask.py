@@ -40,11 +40,6 @@ WAIT_SECONDS = 90  # an idle recorder writes a watermark each minute
 _NOTHING = (NOT_RECORDING, NOT_RECORDED, "stopped", "crashed")
 _EXPIRED = "expired: ctexpire deleted the segments"
 
-_MAY_LISTEN = (
-    "port {port} is from a copyright notice: if it is one on which a program listens inside, "
-    "nobody had it outside"
-)
-
 
 @dataclass(frozen=True)
 class Asking:
@@ -177,7 +172,9 @@ def _ask(questions: Sequence[Question], asking: Asking, now: int | None = None) 
 
 
 def _with_notes(answers: list[Answered], now: int) -> list[Answered]:
-    """The answers; where nobody is known, with a note if the address occurs nowhere."""
+    """The answers with their notes.  Where somebody is known, of a port that can be one that nobody
+    had outside; where nobody is, if the address occurs nowhere.
+    """
     wide = {
         number: notes.of_address(one.asked, one.question.target.address)
         for number, one in enumerate(answers)
@@ -190,7 +187,7 @@ def _with_notes(answers: list[Answered], now: int) -> list[Answered]:
     return [
         replace(one, notes=notes.of_nowhere(one.question.target.address))
         if wide.get(number) in nowhere
-        else one
+        else replace(one, notes=notes.of_listening(one.question) if one.persons else ())
         for number, one in enumerate(answers)
     ]
 
@@ -222,18 +219,7 @@ def _judged(
         ),
     )
     judged = judge(count_of(persons), proof)
-    hints = (_MAY_LISTEN.format(port=question.target.port),) if question.may_listen else ()
-    return Answered(
-        question,
-        asking,
-        asked,
-        answer,
-        judged,
-        persons,
-        receipts,
-        unread,
-        hints if persons else (),
-    )
+    return Answered(question, asking, asked, answer, judged, persons, receipts, unread)
 
 
 def _doubts(question: Question, asking: Asking, answer: who.Answer) -> Iterator[str]:
@@ -257,8 +243,8 @@ def _listening(question: Question, persons: Sequence[Person]) -> Iterator[str]:
     if question.role == LISTENING and shares_address(question, flows):
         port = question.target.port
         yield f"port {port} is a listening port, and nobody is known to have had it outside"
-    elif question.may_listen and not flows:
-        yield _MAY_LISTEN.format(port=question.target.port)
+    elif not flows:
+        yield from notes.of_listening(question)
 
 
 def _receipts(archive: Sequence[str], asked: who.WhoQuery) -> tuple[Receipt, ...]:

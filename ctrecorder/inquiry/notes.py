@@ -1,24 +1,20 @@
-"""What an answer without anybody hints at: an address that is mistyped, or that nobody outside saw.
+"""What an answer hints at: an address that is mistyped or of the inside, a port that nobody outside
+saw.
 
 Pure.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import replace
 
+from ctrecorder.inquiry.question import Question
 from ctrecorder.query import who
+from ctrecorder.query.parse import is_inside
 
-# Addresses of the inside: RFC 1918, 6598, 4193, and those of one link or host.
-_INSIDE = tuple(
-    map(
-        ipaddress.ip_network,
-        (
-            *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"),
-            *("127.0.0.0/8", "169.254.0.0/16", "fc00::/7", "fe80::/10", "::1/128"),
-        ),
-    )
+_MAY_LISTEN = (
+    "port {port} is from a copyright notice: if it is one on which a program listens inside, "
+    "nobody had it outside"
 )
 
 
@@ -30,6 +26,11 @@ def of_address(asked: who.WhoQuery, address: str) -> who.WhoQuery:
 def of_nowhere(address: str) -> tuple[str, ...]:
     """What is noted of an address that occurs nowhere as a public one."""
     nowhere = f"{address} occurs nowhere as a public address in what was searched"
-    if any(ipaddress.ip_address(address) in one for one in _INSIDE):
+    if is_inside(address):
         return (f"{nowhere}: it is one of the inside; ask for the one that the outside saw",)
     return (f"{nowhere}: is it mistyped?",)
+
+
+def of_listening(question: Question) -> tuple[str, ...]:
+    """What is noted of a port that can be one that nobody had outside."""
+    return (_MAY_LISTEN.format(port=question.target.port),) if question.may_listen else ()

@@ -43,9 +43,9 @@ def whole(value: object, where: str) -> int:
 
 def number(value: object, where: str) -> float:
     """A number that is not negative."""
-    if type(value) not in (int, float) or not 0 <= value < 1e15:  # type: ignore[operator]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e15:
         raise TwinError(f"{where}: must be a number")
-    return value  # type: ignore[return-value]
+    return value
 
 
 def flag(value: object, where: str) -> bool:

@@ -18,6 +18,7 @@ SHOWN = (
     "open.Archive",
     "open.ScanStats",
     "open.open_archive",
+    "parse.is_inside",
     "parse.parse_network",
     "parse.parse_ports",
     "verdict.Completeness",
