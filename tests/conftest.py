@@ -5,6 +5,8 @@ on every machine.
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,3 +40,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not item.path.is_relative_to(ROOT / "tests" / "unit"):
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that every user can reach; pytest's own is root's alone."""
+    with tempfile.TemporaryDirectory(prefix="ctrecorder-test-") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,14 +58,6 @@ sender.sendto("\\n".join([*sys.argv[1:], ""]).encode(), "/run/systemd/journal/so
 def journald() -> Iterator[Journald]:
     with Journald() as opened:
         yield opened
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    # The folders of pytest are root's alone.
-    with tempfile.TemporaryDirectory(prefix="ctrecorder-test-") as name:
-        os.chmod(name, 0o755)
-        yield Path(name)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,7 +109,7 @@ def present(site: Attacked) -> tuple[bytes, int]:
 
 
 def put(
-    site: Attacked, old: Path, seals: list[tuple[bytes, int, int]] | None = None, **members: object
+    site: Attacked, old: Path, seals: list[tuple[bytes, int, int]] | None = None, **members: Any
 ) -> SegmentWriter:
     """Put a segment with other rows in the place of `old`, as one that replaces it unless `members`
     says otherwise.
@@ -116,8 +117,8 @@ def put(
     `seals`: the key, epoch and `since` of each seal.
     """
     with Segment(str(old)) as segment:
-        claimed = {"replaces": chain.successor(segment), "squeezed": {}, **members}
-        header = replace(segment.header, **claimed)  # type: ignore[arg-type]
+        claimed: dict[str, Any] = {"replaces": chain.successor(segment), "squeezed": {}, **members}
+        header = replace(segment.header, **claimed)
         new = SegmentWriter.create(
             f"{old}.new", header, segment.previous_hash, time_ns=int(segment.index["time_min"][0])
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +11,9 @@ import pytest
 
 from ctrecorder.letters.read import read_path
 from tests.faults.fuzz_letters import run
-from tests.faults.test_segments import ATHERIS, FUZZ_SECONDS
 from tests.support.fail2ban_mail import ADDRESS, BANNED
 from tests.support.faulttable import Table
+from tests.support.fuzzing import fuzz
 from tests.support.letters import Question, asked
 from tests.support.router import CHECKOUT
 
@@ -64,25 +63,5 @@ def test_random_changes(table: Table) -> None:
 
 @pytest.mark.unmeasured
 def test_fuzzer(tmp_path: Path, table: Table) -> None:
-    done = subprocess.run(
-        [
-            *("sh", "-c", '"$@"; exit $?', "sh"),  # so that our memory is not taken for its own
-            sys.executable,
-            CHECKOUT / "tests/faults/atheris_letters.py",
-            tmp_path / "corpus",
-            f"-max_total_time={FUZZ_SECONDS}",
-            "-timeout=20",
-            f"-rss_limit_mb={MOST_MEMORY >> 20}",
-            f"-artifact_prefix={tmp_path}/",
-            "-print_final_stats=1",
-        ],
-        env={"PYTHONPATH": f"{CHECKOUT}:{ATHERIS}", "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        errors="replace",
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    runs = int(re.findall(r"number_of_executed_units: (\d+)", done.stderr)[0])
-    assert runs > 100
+    runs = fuzz("atheris_letters.py", tmp_path, MOST_MEMORY)
     table.add_row("letters by a fuzzer", tried=runs)

@@ -8,7 +8,6 @@ import contextlib
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,29 +60,21 @@ print(count)
 
 
 @pytest.fixture
-def public() -> Iterator[Path]:
-    """A folder that every user can reach; pytest's own is root's alone."""
-    with tempfile.TemporaryDirectory(prefix="ctrecorder-test-") as name:
-        os.chmod(name, 0o755)
-        yield Path(name)
-
-
-@pytest.fixture
-def folder(public: Path) -> Path:
+def folder(place: Path) -> Path:
     """The archive, which belongs to the attacker."""
-    made = public / "log"
+    made = place / "log"
     made.mkdir()
     os.chown(made, OWNER, GROUP)
     return made
 
 
 @pytest.fixture
-def secrets(public: Path) -> tuple[Path, Path]:
+def secrets(place: Path) -> tuple[Path, Path]:
     """Files of root's: one to link to by name, and one that the attacker can link.
 
     fs.protected_hardlinks lets others link only what they can write.
     """
-    paths = public / "link", public / "file"
+    paths = place / "link", place / "file"
     for path, mode in zip(paths, (0o600, 0o666), strict=True):
         path.write_bytes(b"secret")
         path.chmod(mode)
@@ -135,10 +126,10 @@ def record(path: Path) -> bytes:
 
 @pytest.mark.claim("root-by-hand")
 def test_names_are_exchanged_while_root_works(
-    folder: Path, public: Path, secrets: tuple[Path, Path], table: Faults
+    folder: Path, place: Path, secrets: tuple[Path, Path], table: Faults
 ) -> None:
     """Owner, mode and content of root's files never change, and no segment is lost."""
-    raw = record(public / "raw")
+    raw = record(place / "raw")
     path, refused = folder / "a.ctlog", []
     with attacker(folder, secrets):
         for number in range(ROUNDS):

@@ -31,11 +31,10 @@ from ctrecorder.segment.pending import (
 from tests.faults.fuzz import exercise
 from tests.support.faulttable import Table
 from tests.support.forge import NOON, kept, reseal, seeds, segment, table
+from tests.support.fuzzing import fuzz
 from tests.support.router import CHECKOUT
 from tests.support.traffic import cttest
 
-ATHERIS = CHECKOUT / ".venv/atheris-3.0.0"
-FUZZ_SECONDS = 20
 MOST_MEMORY = 300 << 20
 
 
@@ -294,33 +293,5 @@ def test_terminal_escapes(tmp_path: Path, hostile: str) -> None:
 @pytest.mark.unmeasured
 def test_fuzzer(tmp_path: Path, table: Table) -> None:
     """Some seconds of atheris; an hour by hand is better (see fuzz.py)."""
-    done = subprocess.run(
-        [
-            *(
-                "sh",
-                "-c",
-                '"$@"; exit $?',
-                "sh",
-            ),  # so that the fuzzer does not take our memory for its own
-            sys.executable,
-            CHECKOUT / "tests/faults/fuzz.py",
-            tmp_path / "corpus",
-            f"-max_total_time={FUZZ_SECONDS}",
-            "-timeout=20",
-            f"-rss_limit_mb={MOST_MEMORY >> 20}",
-            f"-artifact_prefix={tmp_path}/",
-            "-print_final_stats=1",
-        ],
-        env={"PYTHONPATH": f"{CHECKOUT}:{ATHERIS}", "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        errors="replace",
-    )
-    found = [
-        path for path in tmp_path.iterdir() if path.name.startswith(("crash-", "timeout-", "oom-"))
-    ]
-    assert done.returncode == 0, f"{found}: {done.stderr[-3000:]}"
-    runs = int(re.findall(r"number_of_executed_units: (\d+)", done.stderr)[0])
-    assert runs > 100
+    runs = fuzz("fuzz.py", tmp_path, MOST_MEMORY)
     table.add_row("segments by a fuzzer", tried=runs)

@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 from ctrecorder.envelopes.clock import begin
 from ctrecorder.letters.sighting import Sighting
@@ -420,8 +421,8 @@ class Form:
     charsets: bool = True
 
 
-def _form(make: Maker, name: str, *says: str, **more: object) -> Form:
-    return Form(make, name, frozenset(says), **more)  # type: ignore[arg-type]
+def _form(make: Maker, name: str, *says: str, **more: Any) -> Form:
+    return Form(make, name, frozenset(says), **more)
 
 
 FORMS = {

@@ -1,4 +1,4 @@
-"""The local time zone of a test."""
+"""The local time zone of a test; a moment in that of Warsaw."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+
+S = 10**9
+# UTC+1, in summer UTC+2; changes on 2026-03-29 and 2026-10-25.
+WARSAW = "Europe/Warsaw"
+NOW = 1795455437 * S  # Mon 23 Nov 2026 17:37:17 UTC, 18:37:17 in Warsaw
 
 
 @contextmanager
@@ -22,3 +28,9 @@ def local_zone(name: str) -> Iterator[None]:
         else:
             os.environ["TZ"] = before
         time.tzset()
+
+
+def utc(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0) -> int:
+    """ns since 1970."""
+    moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+    return int(moment.timestamp()) * S

@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +30,9 @@ NOBODY, NOGROUP = 65534, 65534
 
 
 @pytest.fixture
-def public() -> Iterator[Path]:
-    """A folder that every user can reach; pytest's own is root's alone."""
-    with tempfile.TemporaryDirectory(prefix="ctrecorder-test-") as name:
-        os.chmod(name, 0o755)
-        yield Path(name)
-
-
-@pytest.fixture
-def folder(public: Path) -> Path:
+def folder(place: Path) -> Path:
     """The archive, which belongs to `nobody`."""
-    made = public / "log"
+    made = place / "log"
     made.mkdir()
     os.chown(made, NOBODY, NOGROUP)
     return made
@@ -83,10 +73,10 @@ def expire(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("plant", ["a link", "a file"])
-def test_a_link_at_replaced_is_refused(folder: Path, public: Path, plant: str) -> None:
+def test_a_link_at_replaced_is_refused(folder: Path, place: Path, plant: str) -> None:
     path = record(folder / "a.ctlog")
     before = path.read_bytes()
-    elsewhere = public / "elsewhere"
+    elsewhere = place / "elsewhere"
     elsewhere.mkdir()
     if plant == "a link":
         (folder / "replaced").symlink_to(elsewhere)
@@ -107,12 +97,12 @@ def test_a_link_at_replaced_is_refused(folder: Path, public: Path, plant: str) -
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])
 def test_keep_keeps_the_file_that_was_opened(
-    folder: Path, public: Path, link: Any, monkeypatch: pytest.MonkeyPatch
+    folder: Path, place: Path, link: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The segment is exchanged for a link to a file of root's after it was checked, just before it
     gets its second name.
     """
-    path, other = record(folder / "a.ctlog"), secret(public / "other")
+    path, other = record(folder / "a.ctlog"), secret(place / "other")
     raw = path.read_bytes()
     mkdir = os.mkdir
 
@@ -154,9 +144,9 @@ def test_the_new_segment_is_private_until_it_has_its_owner(
 
 @pytest.mark.parametrize("plant", ["a hard link", "a file of root's"])
 def test_a_file_put_where_receipts_go_is_not_given_away(
-    folder: Path, public: Path, plant: str, capfd: pytest.CaptureFixture[str]
+    folder: Path, place: Path, plant: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    path, other = record(folder / "a.ctlog"), secret(public / "other")
+    path, other = record(folder / "a.ctlog"), secret(place / "other")
     receipts = folder / retention.RECEIPTS
     if plant == "a hard link":
         os.link(other, receipts)
@@ -172,39 +162,39 @@ def test_a_file_put_where_receipts_go_is_not_given_away(
 
 
 def test_a_folder_swapped_while_root_deletes(
-    folder: Path, public: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Receipt and deletion are in the folder that was opened, not in what has its name now."""
     record(folder / "a.ctlog")
-    other = public / "other"
+    other = place / "other"
     other.mkdir()
     record(other / "a.ctlog")
     lines = retention.receipt_lines
 
     def swap(opened: Any) -> Any:
         found = lines(opened)
-        folder.rename(public / "moved")
+        folder.rename(place / "moved")
         folder.symlink_to(other)
         return found
 
     monkeypatch.setattr(retention, "receipt_lines", swap)
     assert expire(folder) == 0
     assert names(other) == ["a.ctlog"]
-    assert names(public / "moved") == [retention.RECEIPTS]
+    assert names(place / "moved") == [retention.RECEIPTS]
 
 
 def test_a_folder_swapped_while_root_squeezes(
-    folder: Path, public: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The new segment is made and gets its place in the folder that was opened."""
     path = record(folder / "a.ctlog")
-    other = public / "other"
+    other = place / "other"
     other.mkdir()
     raw = record(other / "a.ctlog").read_bytes()
     close = SegmentWriter.close
 
     def swap(self: SegmentWriter, totals: Any) -> bytes:
-        folder.rename(public / "moved")
+        folder.rename(place / "moved")
         folder.symlink_to(other)
         return close(self, totals)
 
@@ -212,13 +202,13 @@ def test_a_folder_swapped_while_root_squeezes(
     assert squeeze(str(path), SqueezeOptions(keep=True)) is not None
     assert names(other) == ["a.ctlog"]
     assert path.read_bytes() == raw
-    with Segment(str(public / "moved" / "a.ctlog")) as segment:
+    with Segment(str(place / "moved" / "a.ctlog")) as segment:
         assert segment.header.is_squeezed
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])
-def test_a_link_where_the_pid_file_goes_is_refused(folder: Path, public: Path, link: Any) -> None:
-    other = public / "other"
+def test_a_link_where_the_pid_file_goes_is_refused(folder: Path, place: Path, link: Any) -> None:
+    other = place / "other"
     other.write_bytes(b"")  # as an old pid file may be
     link(other, folder / "pid")
     with pytest.raises(ArchiveError, match="pid file"):
@@ -227,31 +217,31 @@ def test_a_link_where_the_pid_file_goes_is_refused(folder: Path, public: Path, l
 
 
 def test_the_pid_file_is_removed_from_the_folder_that_it_was_made_in(
-    folder: Path, public: Path
+    folder: Path, place: Path
 ) -> None:
     pidfile = PidFile(str(folder / "pid"))
     pidfile.write()
-    other = public / "other"
+    other = place / "other"
     other.mkdir()
     secret(other / "pid")
-    folder.rename(public / "moved")
+    folder.rename(place / "moved")
     folder.symlink_to(other)
     pidfile.remove()
     assert names(other) == ["pid"]
-    assert names(public / "moved") == []
+    assert names(place / "moved") == []
 
 
 def test_repair_removes_only_what_it_made(
-    folder: Path, public: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It fails on the way, and the folder of its output is another one by then."""
-    path = record(public / "a.ctlog")
-    other = public / "other"
+    path = record(place / "a.ctlog")
+    other = place / "other"
     other.mkdir()
     secret(other / "new")
 
     def swap_and_fail(self: SegmentWriter) -> bytes:
-        folder.rename(public / "moved")
+        folder.rename(place / "moved")
         folder.symlink_to(other)
         raise WriteError("new", OSError(28, "No space left on device"))
 
@@ -259,4 +249,4 @@ def test_repair_removes_only_what_it_made(
     with pytest.raises(WriteError):
         repair(str(path), str(folder / "new"))
     assert names(other) == ["new"]
-    assert names(public / "moved") == []
+    assert names(place / "moved") == []

@@ -9,23 +9,14 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from ctrecorder import times
-from tests.support.local_zone import local_zone
-
-S = 10**9
-ZONE = "Europe/Warsaw"
-NOW = 1795455437 * S  # Mon 23 Nov 2026 17:37:17 UTC, 18:37:17 in Warsaw
+from tests.support.local_zone import NOW, WARSAW, S, local_zone, utc
 
 
 @pytest.fixture(autouse=True)
 def warsaw() -> Iterator[None]:
-    """Local time is Warsaw's: UTC+1, in summer UTC+2; changes on 2026-03-29 and 2026-10-25."""
-    with local_zone(ZONE):
+    """Local time is Warsaw's."""
+    with local_zone(WARSAW):
         yield
-
-
-def utc(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0) -> int:
-    moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
-    return int(moment.timestamp()) * S
 
 
 def test_units_of_time_against_datetime() -> None:
@@ -43,5 +34,5 @@ def test_units_of_time_against_datetime() -> None:
 def test_one_time_as_text(zone: bool) -> None:
     for ns in (0, 1, NOW, NOW + 123_456_789, utc(2026, 7, 1), 2**63 - 1, -1, -(2**63)):
         moment = datetime.fromtimestamp(ns // S, UTC)
-        wanted = f"{moment if zone else moment.astimezone(ZoneInfo(ZONE)):%Y.%m.%d %H:%M:%S}"
+        wanted = f"{moment if zone else moment.astimezone(ZoneInfo(WARSAW)):%Y.%m.%d %H:%M:%S}"
         assert times.text(ns, utc=zone) == f"{wanted}.{ns % S // 1000:06}"

@@ -49,8 +49,8 @@ def test_values() -> None:
         line = f"x: {word}"
         label = parse(Text("f", "", line.encode()), 0, line)
         assert label is not None
-        found = label.address(), label.port(), label.protocol()
-        return tuple(each.value if each else None for each in found)  # type: ignore[return-value]
+        address, port, protocol = label.address(), label.port(), label.protocol()
+        return address and address.value, port and port.value, protocol and protocol.value
 
     assert value("198.51.100.1") == ("198.51.100.1", None, None)
     assert value("[2001:db8::1]") == ("2001:db8::1", None, None)

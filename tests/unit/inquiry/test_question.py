@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ctrecorder.errors import UsageError
@@ -98,9 +100,9 @@ def test_what_is_no_address_is_refused(text: str) -> None:
         ({"remote": Target("2001:db8::9", None)}, "IPv6"),
     ],
 )
-def test_parts_that_do_not_fit(question: dict[str, object], words: str) -> None:
+def test_parts_that_do_not_fit(question: dict[str, Any], words: str) -> None:
     window = Window(0, 1, "", "", "given")
-    one = Question(Target("198.51.100.1", 40000), window, "source", **question)  # type: ignore[arg-type]
+    one = Question(Target("198.51.100.1", 40000), window, "source", **question)
     with pytest.raises(UsageError, match=words):
         checked(one)
 

@@ -6,6 +6,7 @@ import random
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -36,7 +37,7 @@ def twin(name: str) -> bytes:
 
 
 def ask(
-    address: str, port: int | None = None, when: str = "", role: str = "", **more: object
+    address: str, port: int | None = None, when: str = "", role: str = "", **more: Any
 ) -> Question:
     """A question as a person writes it down; the role is that of a source unless it is told."""
     second = int(datetime.fromisoformat(when).timestamp()) if when else None
@@ -44,7 +45,7 @@ def ask(
     found = Question(address, port, role or ("source" if port else "none"), second)
     if isinstance(until, str):
         found = replace(found, until=int(datetime.fromisoformat(until).timestamp()))
-    return replace(found, **more)  # type: ignore[arg-type]
+    return replace(found, **more)
 
 
 # What a person reads in each invented letter: form, case number, questions.

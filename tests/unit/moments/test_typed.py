@@ -13,23 +13,14 @@ from ctrecorder import times
 from ctrecorder.errors import UsageError
 from ctrecorder.moments.typed import parse_span
 from ctrecorder.service import values
-from tests.support.local_zone import local_zone
-
-S = 10**9
-ZONE = "Europe/Warsaw"
-NOW = 1795455437 * S  # Mon 23 Nov 2026 17:37:17 UTC, 18:37:17 in Warsaw
+from tests.support.local_zone import NOW, WARSAW, S, local_zone, utc
 
 
 @pytest.fixture(autouse=True)
 def warsaw() -> Iterator[None]:
-    """Local time is Warsaw's: UTC+1, in summer UTC+2; changes on 2026-03-29 and 2026-10-25."""
-    with local_zone(ZONE):
+    """Local time is Warsaw's."""
+    with local_zone(WARSAW):
         yield
-
-
-def utc(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0) -> int:
-    moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
-    return int(moment.timestamp()) * S
 
 
 @pytest.mark.parametrize(

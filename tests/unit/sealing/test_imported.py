@@ -8,6 +8,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,8 +42,8 @@ def test_beside_a_ledger_all_that_its_key_did_not_seal(tmp_path: Path) -> None:
     ledger(tmp_path, ("begin", {}), ("open", {"segment": Path(path).name}))
     imports = Imports()
 
-    def has(path: str, *claims: object) -> bool:
-        return imports.has(path, is_chained=True, claimed=Claimed(*claims))  # type: ignore[arg-type]
+    def has(path: str, *claims: Any) -> bool:
+        return imports.has(path, is_chained=True, claimed=Claimed(*claims))
 
     assert has(path)
     assert has(path, OTHER)
@@ -140,7 +141,7 @@ def ours(tmp_path: Path) -> Recording:
     return ours
 
 
-def slip_in(folder: Path, start: int, end: int | None = None, **facts: object) -> Path:
+def slip_in(folder: Path, start: int, end: int | None = None, **facts: Any) -> Path:
     """A file with a connection that never was; without an `end` it stays open."""
     path = folder / "0.ctlog"
     made = {
@@ -159,7 +160,7 @@ def slip_in(folder: Path, start: int, end: int | None = None, **facts: object) -
     rows = [{**made, "event": Event.NEW, "time": start}]
     if end is not None:
         rows.append({**made, "event": Event.DESTROY, "time": end, "stop": end})
-    header = replace(Header(), **facts)  # type: ignore[arg-type]
+    header = replace(Header(), **facts)
     writer = SegmentWriter.create(str(path), header, time_ns=start)
     writer.append(table(rows))
     writer.close()

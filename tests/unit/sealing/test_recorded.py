@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,10 +27,10 @@ def ours(tmp_path: Path) -> Recording:
     return ours
 
 
-def anew(old: Path, to: Path, *, closed: bool = False, seal: int = 0, **facts: object) -> None:
+def anew(old: Path, to: Path, *, closed: bool = False, seal: int = 0, **facts: Any) -> None:
     """Record a segment anew without the key."""
     with Segment(str(old)) as segment:
-        header = replace(segment.header, **facts)  # type: ignore[arg-type]
+        header = replace(segment.header, **facts)
         times = int(segment.index["time_min"][0])
         new = SegmentWriter.create(f"{to}.new", header, segment.previous_hash, time_ns=times)
     if seal:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,14 +19,6 @@ from ctrecorder.witness.owner import Workplace, become_owner
 from tests.support.router import wait_until
 
 OWNER, GROUP = 4000, 4001
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    # The folders of pytest are root's alone.
-    with tempfile.TemporaryDirectory(prefix="ctrecorder-test-") as name:
-        os.chmod(name, 0o755)
-        yield Path(name)
 
 
 @pytest.fixture
