@@ -22,7 +22,8 @@ def exercise(path: Path) -> None:
 
     Raises whatever is not a refusal in order.
     """
-    from ctrecorder.cli import ctlist, ctsqueeze, cttest
+    from ctrecorder.cli import ctsqueeze, cttest
+    from ctrecorder.listing import ctlist
 
     read_all(path)
     squeezed = path.with_name("squeezed")
@@ -87,9 +88,9 @@ def main() -> None:
     with atheris.instrument_imports(include=["ctrecorder"]):
         import ctrecorder.archive.open
         import ctrecorder.check.verify
-        import ctrecorder.cli.ctlist
         import ctrecorder.cli.ctsqueeze
         import ctrecorder.cli.cttest
+        import ctrecorder.listing.ctlist
         import ctrecorder.maintain.squeeze_all
         import ctrecorder.query.connections
         import ctrecorder.query.events

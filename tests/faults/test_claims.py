@@ -18,10 +18,10 @@ import pytest
 
 from ctrecorder.archive import chain
 from ctrecorder.archive.retention import HOLDS, RECEIPTS, Receipt
-from ctrecorder.cli import ctlist
 from ctrecorder.ctlog.frame import Kind
 from ctrecorder.ctlog.header import Header
 from ctrecorder.filelock import LOCK_FILE
+from ctrecorder.listing import ctlist
 from ctrecorder.maintain import holds
 from ctrecorder.maintain.expire import Expiry, Limits
 from ctrecorder.maintain.squeeze import SqueezeOptions

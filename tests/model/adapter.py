@@ -209,7 +209,7 @@ def serve() -> None:
 
 def _alone(words: list[str], output: int) -> Reply:
     """The command itself, in this process.  `output`: descriptor 1."""
-    from ctrecorder.cli import ctwho
+    from ctrecorder.asking import ctwho
 
     os.ftruncate(output, 0)
     os.lseek(output, 0, os.SEEK_SET)
@@ -221,7 +221,7 @@ def _alone(words: list[str], output: int) -> Reply:
 
 def _together(questions: list[list[str]]) -> list[Reply]:
     """Many questions to the same folders, as one run asks them; what the command would print."""
-    from ctrecorder.cli import ctwho
+    from ctrecorder.asking import ctwho
     from ctrecorder.inquiry.ask import Asking, answer_all
     from ctrecorder.inquiry.twin import twin
 

@@ -14,6 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "ctrecorder"
 FACE = "\n# What other packages may use: module.name.\nSHOWN = ("
+# What nothing else imports has no names to show.
+COMMANDS = {"(root)", "cli", "listing", "asking"}
 
 
 @cache
@@ -94,7 +96,7 @@ def reach(name: str) -> set[str]:
 
 def faces() -> dict[str, list[str]]:
     """For each package the names that other packages take from it, as "module.name", sorted."""
-    found: dict[str, set[str]] = {package: set() for package in table().keys() - {"(root)", "cli"}}
+    found: dict[str, set[str]] = {package: set() for package in table().keys() - COMMANDS}
     for name in modules():
         for module, taken in imports(name)[1]:
             package = package_of(module)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ctrecorder.cli import ctwho
+from ctrecorder.asking import ctwho
 from ctrecorder.columns import BY_NAME, Table, bits
 from tests.support.slow_pairing import DESTROY, NEW, SECOND, T
 from tests.unit.query.test_verdict import Recorder

@@ -14,7 +14,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "man").glob("*.[1-9]"))
-COMMANDS = sorted(path.stem for path in (ROOT / "ctrecorder" / "cli").glob("ct*.py"))
+HOMES = {path.stem: path.parent.name for path in (ROOT / "ctrecorder").glob("*/ct*.py")}
+COMMANDS = sorted(path.name for path in (ROOT / "bin").iterdir())
 # What is installed on the machine that runs the test, and which pages its index has, says nothing
 # about ours.
 _OTHERS = ("referenced manual not found", "outdated mandoc.db")
@@ -34,7 +35,7 @@ def page(command: str) -> Path:
 
 def parser_of(command: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = importlib.import_module(
-        f"ctrecorder.cli.{command}"
+        f"ctrecorder.{HOMES[command]}.{command}"
     ).build_parser()
     return parser
 

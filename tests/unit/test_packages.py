@@ -31,6 +31,8 @@ IMPURE = {"fcntl", "io", "mmap", "os", "pathlib", "select", "shutil", "socket", 
 IMPURE |= {"systemd", "tempfile", "threading"}
 CLOCK = {"time.time", "time.time_ns", "time.monotonic", "time.monotonic_ns"}
 CLOCK |= {"datetime.now", "datetime.today", "date.today"}
+# Parsers of commands with a package of their own.
+PARSERS = ["listing.ctlist", "asking.ctwho"]
 
 
 def test_the_table_names_every_package() -> None:
@@ -98,10 +100,12 @@ def test_no_numpy_at_the_bottom(name: str) -> None:
     assert "numpy" not in reach(name)
 
 
-@pytest.mark.parametrize("name", sorted(name for name in modules() if package_of(name) == "cli"))
+@pytest.mark.parametrize(
+    "name", [*sorted(name for name in modules() if package_of(name) == "cli"), *PARSERS]
+)
 def test_parsers_need_no_numpy(name: str) -> None:
     """Building the parser, as completion does, loads nothing that takes as long as numpy."""
-    code = f"import sys; from ctrecorder.cli import {name.partition('.')[2]} as m; "
+    code = f"import sys; import ctrecorder.{name} as m; "
     code += "getattr(m, 'build_parser', lambda: None)(); "
     code += "print(*{name.split('.')[0] for name in sys.modules})"
     done = subprocess.run(
@@ -111,7 +115,7 @@ def test_parsers_need_no_numpy(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["cli.ctlist", "cli.ctwho", "cli.ctrecord", "cli.ctsqueeze", "cli.ctexpire"]
+    "name", ["listing.ctlist", "asking.ctwho", "cli.ctrecord", "cli.ctsqueeze", "cli.ctexpire"]
 )
 def test_commands_do_not_reach_pyroute2(name: str) -> None:
     """It takes 0.1 to 0.7 s and 26 MB to import."""
@@ -135,6 +139,6 @@ def test_only_the_recorder_needs_its_own() -> None:
     """ctlist reads files: it reaches no socket, and nothing that writes segments."""
     theirs = {"record.recorder", "spool.queue", "segment.writer", "kernel.sockets"}
     assert theirs <= modules().keys()
-    assert not reach("cli.ctlist") & (theirs | {"maintain.squeeze", "capng"})
+    assert not reach("listing.ctlist") & (theirs | {"maintain.squeeze", "capng"})
     theirs -= {"segment.writer"}  # ctwho --hold uses the key of a recording, which can write SEALs
-    assert not reach("cli.ctwho") & (theirs | {"maintain.squeeze", "capng"})
+    assert not reach("asking.ctwho") & (theirs | {"maintain.squeeze", "capng"})

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrecorder.cli import ctwho
+from ctrecorder.asking import ctwho
 from tests.support.inquiries import log
 from tests.unit.cases.test_letter import AT, PUBLIC, flow
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ctrecorder.archive.retention import holds
-from ctrecorder.cli import ctwho
+from ctrecorder.asking import ctwho
 from ctrecorder.folder import Folder
 from tests.support.inquiries import Json, connection, log
 from tests.support.slow_pairing import SECOND, T

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from ctrecorder.cli import ctexpire, ctlist, ctrecord, ctsqueeze, cttest, ctwho
+from ctrecorder.asking import ctwho
+from ctrecorder.cli import ctexpire, ctrecord, ctsqueeze, cttest
 from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import UsageError
+from ctrecorder.listing import ctlist
 from ctrecorder.record.configured import Configured
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.service import config, settings

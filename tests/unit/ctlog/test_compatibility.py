@@ -11,9 +11,10 @@ import pytest
 
 from ctrecorder.archive import find
 from ctrecorder.archive.open import open_segment
+from ctrecorder.asking import ctwho
 from ctrecorder.check.collect import check_segment
 from ctrecorder.check.repair import repair
-from ctrecorder.cli import ctlist, ctsqueeze, cttest, ctwho
+from ctrecorder.cli import ctsqueeze, cttest
 from ctrecorder.columns import BY_NAME, Table
 from ctrecorder.ctlog.encoder import encode_columns
 from ctrecorder.ctlog.entry import ENTRY, body_hash
@@ -22,6 +23,7 @@ from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.index import FORM_COLUMNS, FORM_SMALL, HEAD
 from ctrecorder.ctlog.plans import LIVE
 from ctrecorder.errors import FormatError, NewerError
+from ctrecorder.listing import ctlist
 from ctrecorder.maintain import squeeze_all
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.pending import PendingBlock

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ctrecorder.archive.retention import Receipt, add_receipt
-from ctrecorder.cli import ctwho
+from ctrecorder.asking import ctwho
 from ctrecorder.folder import Folder
 from tests.support.inquiries import CLOCK, Json, ask, connection, hosts, log
 from tests.support.slow_pairing import SECOND, T

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrecorder.cli import ctwho
+from ctrecorder.asking import ctwho
 from tests.support.inquiries import ask, connection, log
 from tests.support.slow_pairing import SECOND, T
 

@@ -17,10 +17,11 @@ import zstandard
 
 from ctrecorder.archive.open import open_segment
 from ctrecorder.check.repair import repair
-from ctrecorder.cli import ctlist, ctsqueeze, cttest
+from ctrecorder.cli import ctsqueeze, cttest
 from ctrecorder.columns import concat
 from ctrecorder.ctlog.frame import Kind
 from ctrecorder.errors import FormatError
+from ctrecorder.listing import ctlist
 from ctrecorder.segment.recording import Recording
 from tests.support import c_ctrecorder as old
 

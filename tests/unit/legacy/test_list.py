@@ -17,7 +17,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ctrecorder.cli import ctlist, cttest, ctwho
+from ctrecorder.asking import ctwho
+from ctrecorder.cli import cttest
+from ctrecorder.listing import ctlist
 from ctrecorder.render import dates
 from tests.support import c_ctrecorder as old
 from tests.support.c_ctrecorder import RAW, SAMPLES, SQUEEZED

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from ctrecorder.archive.lock import BusyError
 from ctrecorder.check import verify
-from ctrecorder.cli import ctlist, ctsqueeze
+from ctrecorder.cli import ctsqueeze
 from ctrecorder.columns import ADDRESSES, Table, bits, concat
 from ctrecorder.ctlog.frame import Kind
 from ctrecorder.errors import FormatError
+from ctrecorder.listing import ctlist
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.reader import Segment
 from tests.support import c_ctrecorder as old

@@ -16,7 +16,6 @@ import pytest
 
 from ctrecorder.archive import chain, find, lock
 from ctrecorder.archive.lock import BusyError
-from ctrecorder.cli.ctlist import main as ctlist
 from ctrecorder.cli.ctsqueeze import main
 from ctrecorder.columns import Table, bit
 from ctrecorder.connections.pairing import Pairer
@@ -26,6 +25,7 @@ from ctrecorder.ctlog.index import FORM_SMALL
 from ctrecorder.ctlog.predicate import Query
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.filelock import Holder
+from ctrecorder.listing.ctlist import main as ctlist
 from ctrecorder.maintain import ordering, squeeze_all, successor
 from ctrecorder.maintain import squeeze as squeezing
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze

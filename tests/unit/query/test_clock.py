@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrecorder.cli import ctwho
+from ctrecorder.asking import ctwho
 from ctrecorder.ctlog.frame import Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ctrecorder import times
-from ctrecorder.cli import ctwho
-from ctrecorder.cli.ctlist import main
+from ctrecorder.asking import ctwho
+from ctrecorder.listing.ctlist import main
 from tests.support.slow_pairing import EXISTING, NEW, SECOND, T, row
 from tests.unit.archive.test_silent_loss import BEGAN, HOUR, Folder
 

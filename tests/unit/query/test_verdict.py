@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 from ctrecorder.archive.retention import Receipt, add_receipt
-from ctrecorder.cli import ctlist, ctwho
+from ctrecorder.asking import ctwho
 from ctrecorder.columns import BY_NAME, Table, bits
 from ctrecorder.ctlog.frame import NO_HASH, Gap, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.folder import Folder
+from ctrecorder.listing import ctlist
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.query import who
 from ctrecorder.query.verdict import Completeness

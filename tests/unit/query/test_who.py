@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ctrecorder.cli.ctwho import main
+from ctrecorder.asking.ctwho import main
 from ctrecorder.columns import BY_NAME, Table, bits
 from ctrecorder.connections.parts import RECEIPT_LATE_NS
 from ctrecorder.ctlog.frame import Gap, Mark

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ctrecorder.cli import ctwho
+from ctrecorder.asking import ctwho
 from tests.support.slow_pairing import DESTROY, NEW, SECOND, T
 from tests.unit.query.test_verdict import HOUR, INSIDE, Recorder, flow
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from ctrecorder.asking import ctwho
 from ctrecorder.check import verify
-from ctrecorder.cli import ctlist, ctwho
 from ctrecorder.columns import Event
 from ctrecorder.ctlog.header import Header
+from ctrecorder.listing import ctlist
 from ctrecorder.query import who
 from ctrecorder.sealing.imported import Claimed, Imports, line_of, lines_of
 from ctrecorder.seals.ledger import NO_LINE, file_name, pack_line

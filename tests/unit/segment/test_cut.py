@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from ctrecorder import uapi
+from ctrecorder.asking import ctwho
 from ctrecorder.check import verify
 from ctrecorder.check.repair import repair
-from ctrecorder.cli import ctlist, ctwho
 from ctrecorder.ctlog.frame import FRAME, Gap, Kind, Mark, parse_frame
 from ctrecorder.ctlog.header import Header
 from ctrecorder.filelock import Holder
+from ctrecorder.listing import ctlist
 from ctrecorder.maintain.squeeze import DamagedError, SqueezeOptions, squeeze
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter

@@ -161,11 +161,11 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     audit = Audit(choice.texts["audit"], words, args.reason)
     try:
         if args.coverage:
-            from ctrecorder.cli import coverage
+            from ctrecorder.listing import coverage
 
             code = coverage.show(args)
         elif args.who or args.at or args.to or args.tolerance is not None or args.wait:
-            from ctrecorder.cli import moved
+            from ctrecorder.listing import moved
 
             code = moved.show(args)
         else:

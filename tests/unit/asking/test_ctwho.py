@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from ctrecorder.archive.retention import holds
-from ctrecorder.cli import ctlist, ctwho
+from ctrecorder.asking import ctwho
 from ctrecorder.folder import Folder
 from ctrecorder.inquiry import here as this_machine
+from ctrecorder.listing import ctlist
 from tests.support.inquiries import ask, connection, hosts, log
 from tests.support.slow_pairing import SECOND, T
 

@@ -12,7 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctrecorder.cli import common, pages
+from ctrecorder.asking import pages
+from ctrecorder.cli import common
 from ctrecorder.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:

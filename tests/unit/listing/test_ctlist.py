@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from ctrecorder.archive import find as archive
-from ctrecorder.cli import ctlist
 from ctrecorder.connections.pairing import Pairer
 from ctrecorder.ctlog.frame import NO_HASH, Gap, Kind, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.predicate import EVERY_EVENT
 from ctrecorder.labels import EVENTS
+from ctrecorder.listing import ctlist
 from ctrecorder.render.renderer import FORMATS
 from ctrecorder.segment import live
 from ctrecorder.segment.live import LiveState
@@ -637,7 +637,7 @@ def test_the_parsers_words_are_the_modules_words() -> None:
 def test_listing_does_not_load_what_it_does_not_need(recording: Recording) -> None:
     recording.segment("a", [at(1)])
     line = (
-        "import sys; from ctrecorder.cli import ctlist; "
+        "import sys; from ctrecorder.listing import ctlist; "
         f"ctlist.main([{str(recording.folder)!r}]); print(*sorted(sys.modules))"
     )
     root = Path(ctlist.__file__).parents[2]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ctrecorder.archive.retention import Receipt, add_receipt
-from ctrecorder.cli import ctwho
+from ctrecorder.asking import ctwho
 from ctrecorder.folder import Folder
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.page import verify

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
-from ctrecorder.cli import common, letters, pages
+from ctrecorder.asking import letters, pages
+from ctrecorder.cli import common
 from ctrecorder.errors import UsageError
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""The command ctwho: its options, and what it prints."""

@@ -1,0 +1,1 @@
+"""The command ctlist: its options, and what it prints."""
