@@ -27,6 +27,8 @@ _CONTEXT = re.compile(
     rb"[^\n]*(?:timezone|event time|^Date:|\nDate:)[^\n]*|[+-]\d\d:?\d\d|UTC|source_port.: 0",
     re.MULTILINE,
 )
+# Of bytes behind a time: a change there can make AM, PM or a zone of what follows the time.
+_TAIL = 8
 _PACKED = (b"base64", b"quoted-printable", b"pk\x03\x04", b"\x1f\x8b")
 
 
@@ -58,7 +60,7 @@ class Original:
         text = data.decode("latin-1")
         for match in re.finditer(r"[^\n]+", text):
             for start, end in find(match[0]):
-                places.append((match.start() + start, match.start() + end))
+                places.append((match.start() + start, match.start() + end + _TAIL))
                 spans = moment(match[0][start:end], NOW).readings[0].spans
                 times |= {span[0] // SECOND for span in spans}
         return cls(data, questions, tuple(places), frozenset(times))
