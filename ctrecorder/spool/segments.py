@@ -129,7 +129,7 @@ class SegmentSeries:
         if self._seals is not None:
             self._seals.closed(writer.path, last_hash)
         self._ended(writer, last_hash, now_ns, closed=True)
-        since, until = (times.text(moment, utc=True) for moment in (self._opened_ns, now_ns))
+        since, until = (times.dated(moment, utc=True) for moment in (self._opened_ns, now_ns))
         self.log.send(
             messages.SEGMENT_CLOSED,
             f"closed {writer.path}: {writer.rows} rows, {writer.size} bytes, "
