@@ -183,6 +183,9 @@ class Recorder:
             else:
                 self._deadlines.flush_soon()
         if look_due:
+            if self._deadlines.repeated():
+                # The dump after the step is in the GAP: this one proves what is open behind it.
+                self._plan_dump("times that came twice are over")
             self.log.retry()
             if self._configured is not None:
                 self._configured.remind(self.log, self._clock.monotonic())
@@ -284,6 +287,8 @@ class Recorder:
             self._queue.mark(Mark.at(now, "clock", {"step_ns": step}))
             for gap in gaps_of_step(change, self._steady, dated=self._receiver.dated):
                 self._queue.gap(gap)
+            if step < 0:
+                self._deadlines.set_back(before)
             self._dump.interrupt()
             # Of the new clock nothing is proved yet.
             self._received = min(self._received, now)
