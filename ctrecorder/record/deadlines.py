@@ -83,9 +83,10 @@ class Deadlines:
         """A segment was opened at `now_ns`, ns UTC."""
         self._period = self._target.period(now_ns)
 
-    def set_back(self, before_ns: int) -> None:
-        """The clock was set back at `before_ns`, ns UTC: times until then come twice."""
-        self._repeated = max(self._repeated, before_ns)
+    def stepped(self, before_ns: int, step_ns: int) -> None:
+        """The clock was set, from `before_ns`, ns UTC; if back, times until then come twice."""
+        if step_ns < 0:
+            self._repeated = max(self._repeated, before_ns)
 
     def repeated(self) -> bool:
         """True once when the times that come twice are over."""
