@@ -127,11 +127,9 @@ class Recorder:
         self._queue.open(now)
         self._deadlines.rotated(now)
         self._queue.mark(Mark.at(now, "start", {"version": __version__, **clock_facts()}))
-        events = self._receiver.socket
-        counters.log_started(
-            self.log, self._queue.path, self.options.protocols, events.buffer_bytes
-        )
-        counters.log_obstacles(self.log, self.options, events)
+        size = self._receiver.socket.buffer_bytes
+        counters.log_started(self.log, self._queue.path, self.options.protocols, size)
+        counters.log_obstacles(self.log, self.options, self._receiver.socket)
         if self._configured is not None:
             self._configured.used(self.log, self._clock.monotonic())
         self._flush()
@@ -183,6 +181,8 @@ class Recorder:
             else:
                 self._deadlines.flush_soon()
         if look_due:
+            if self._deadlines.repeated():  # the dump after the step is in its GAP
+                self._plan_dump("times that came twice are over")
             self.log.retry()
             if self._configured is not None:
                 self._configured.remind(self.log, self._clock.monotonic())
@@ -207,8 +207,8 @@ class Recorder:
         self._receiver.receive()
         self._deadlines.flush_soon()
         events = self._receiver.socket
-        loss = self._loss.dropped(events.drops(), events.buffer_bytes, self._clock.wall())
-        self._lose(loss)
+        size, wall = events.buffer_bytes, self._clock.wall()
+        self._lose(loss := self._loss.dropped(events.drops(), size, wall))
         if loss is not None or self._receiver.emptied is None:
             return False
         now = self._clock.monotonic()
@@ -246,8 +246,7 @@ class Recorder:
         """Record unreadable messages as a loss, and log those that a process sent."""
         receiver, now = self._receiver, self._clock.wall()
         self._lose(self._loss.unreadable(receiver.unreadable, receiver.problem, now))
-        count = self._loss.foreign(receiver.socket.foreign + self._dump.foreign)
-        if count:
+        if count := self._loss.foreign(receiver.socket.foreign + self._dump.foreign):
             text = f"refused {count} messages that a process sent, not the kernel"
             self.log.send(messages.REFUSED, text, refused=count)
 
@@ -284,6 +283,7 @@ class Recorder:
             self._queue.mark(Mark.at(now, "clock", {"step_ns": step}))
             for gap in gaps_of_step(change, self._steady, dated=self._receiver.dated):
                 self._queue.gap(gap)
+            self._deadlines.stepped(before, step)
             self._dump.interrupt()
             # Of the new clock nothing is proved yet.
             self._received = min(self._received, now)
