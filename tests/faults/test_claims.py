@@ -18,7 +18,8 @@ import pytest
 
 from ctrecorder.archive import chain
 from ctrecorder.archive.retention import HOLDS, RECEIPTS, Receipt
-from ctrecorder.ctlog.frame import Kind
+from ctrecorder.check import repair
+from ctrecorder.ctlog.frame import FRAME, Kind
 from ctrecorder.ctlog.header import Header
 from ctrecorder.filelock import LOCK_FILE
 from ctrecorder.listing import ctlist
@@ -255,6 +256,37 @@ def test_before_squeeze(site: Attacked, check: Callable[[Attack], str], level: s
     as_user(OWNER, squeezed)
     with Segment(str(site.paths[-1])) as segment:
         assert segment.header.is_squeezed != site.sealed
+    check(lambda site: None)
+
+
+@pytest.mark.claim("repaired")
+def test_repaired(site: Attacked, check: Callable[[Attack], str]) -> None:
+    """The owner repairs what cttest reports; the repair is logged."""
+    path = site.paths[1]
+
+    def attack(site: Attacked) -> None:
+        with Segment(str(path)) as segment:
+            blocks = segment.blocks
+            other = SegmentWriter.create(f"{path}.x", segment.header, bytes(16))
+        other.append(site.ours.rows(ROWS))
+        other.close()
+        added = blocks_of(Path(other.path).read_bytes())[1]
+        os.unlink(other.path)
+        data = bytearray(path.read_bytes())
+        data[blocks[1].offset + FRAME.size + 1] ^= 1
+        path.write_bytes(data[: blocks[1].offset] + added + data[blocks[1].offset :])
+
+    def repaired() -> None:
+        new = f"{path}.new"
+        result = repair.repair(str(path), new, seals=site.ours.keys())
+        assert result.rows == ROWS
+        os.rename(new, path)
+        repair.log_result(result, str(path), str(path), site.log_as(0))
+
+    site.attack(BY_NAME["repaired"], attack)
+    give(site.folder, OWNER)
+    repaired()
+    os.chown(path, OWNER, -1)
     check(lambda site: None)
 
 

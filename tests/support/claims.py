@@ -170,6 +170,15 @@ CLAIMS = (
         FOUND,
     ),
     Claim(
+        "repaired",
+        Who.WRITER,
+        "add a block to a segment on the recording machine, and damage it, so that it is repaired: "
+        "after that. The repair says what was damaged, and leaves a gap",
+        NEVER,
+        NEVER,
+        UNPROVED,
+    ),
+    Claim(
         "replaced",
         Who.WRITER,
         "replace a segment by one that says to replace it, as a squeezed one does",
