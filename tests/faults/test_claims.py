@@ -30,6 +30,7 @@ from ctrecorder.maintain.squeeze_all import ArchiveSqueeze
 from ctrecorder.sealing.epoch import EPOCH_NS, exclusive
 from ctrecorder.seals.block import Seal, parse_seal
 from ctrecorder.seals.ledger import pack_line, parse_line
+from ctrecorder.segment.pending import table_blocks
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.service import messages
@@ -38,6 +39,7 @@ from ctrecorder.witness.scribe import Scribe
 from tests.support.attacked import OWNER, READER, Attacked, Kept, as_user, give
 from tests.support.claims import BY_NAME, LEVELS
 from tests.support.faulttable import Table
+from tests.support.forge import pack, reseal
 from tests.support.history import blocks_of
 from tests.support.sealed import Recording
 
@@ -211,7 +213,8 @@ def test_cut_last(check: Callable[[Attack], str]) -> None:
 
 
 @pytest.mark.claim("cut-crashed")
-def test_cut_crashed(site: Attacked, check: Callable[[Attack], str], level: str) -> None:
+@pytest.mark.parametrize("anew", [False, True])
+def test_cut_crashed(site: Attacked, check: Callable[[Attack], str], anew: bool) -> None:
     ours = site.ours
     log, ours.log = ours.log, site.log_as(OWNER, "ctrecord.service")
     queue = ours.start(sealed=site.sealed)
@@ -228,7 +231,9 @@ def test_cut_crashed(site: Attacked, check: Callable[[Attack], str], level: str)
     ours.log = log
 
     def attack(site: Attacked) -> None:
-        path.write_bytes(b"".join(blocks_of(path.read_bytes())[:-1]))
+        blocks = blocks_of(path.read_bytes())[:-1]
+        blocks += [pack(one, bytes(16)) for one in table_blocks(ours.rows(ROWS)) if anew]
+        path.write_bytes(reseal(b"".join(blocks)))
 
     check(attack)
 

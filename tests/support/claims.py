@@ -147,8 +147,8 @@ CLAIMS = (
     Claim(
         "cut-crashed",
         Who.WRITER,
-        "cut what a crash left, behind its last seal, before another segment follows. A note says "
-        "that its end is not proved",
+        "cut what a crash left, or record it anew, behind its last seal, before another segment "
+        "follows. A note says that its end is not proved",
         NEVER,
         NEVER,
         UNPROVED,
