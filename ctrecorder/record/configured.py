@@ -167,6 +167,7 @@ class Configured:
             buffer_bytes=values["buffer"] << 10,
             block_rows=values["rows"],
             memory_bytes=values["memory"] << 20,
+            sync_seconds=values["sync"],
             mode=values["mode"],
             key=key,
             namespace=self._namespace,

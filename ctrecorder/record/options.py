@@ -24,6 +24,7 @@ RELOADED = (
     "updates",
     "resync",
     "memory_bytes",
+    "sync_seconds",
     "mode",
 )
 
@@ -41,6 +42,7 @@ class RecorderOptions:
     buffer_bytes: int
     block_rows: int
     memory_bytes: int
+    sync_seconds: int
     mode: int
     key: bytes = field(default=b"", repr=False)  # a static one; b"": none
     seals: LiveSeals | None = None

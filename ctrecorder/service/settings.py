@@ -172,6 +172,17 @@ _RECORD = (
         values.number(1, 4096),
     ),
     Setting(
+        "sync",
+        "10",
+        "seconds",
+        "a whole number, 1 to 600",
+        "The maximum age of an event when it is safe from a power cut.",
+        "Events are in the log, and safe from a crash of the recorder, after a second. A power cut "
+        "takes what is not synced, and the log then has a gap of that time. Each sync writes 30 to "
+        "60 KB more to the disk: flash lasts ten times longer with 10 than with 1.",
+        values.number(1, 600),
+    ),
+    Setting(
         "nice",
         "0",
         "",

@@ -212,8 +212,9 @@ MUTANTS = (
         "record/recorder.py",
         (
             (
-                "            self._written_watermark,\n",
-                "            self._clock.wall(),\n",
+                "written, now = self._queue.written, self._clock.wall()",
+                "now = self._clock.wall()\n"
+                "            written = self._queue.written._replace(watermark=now)",
             ),
         ),
         faults=("disk full",),

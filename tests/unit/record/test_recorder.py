@@ -36,6 +36,7 @@ from ctrecorder.segment.reader import Segment
 from ctrecorder.service import daemon, messages
 from ctrecorder.service.daemon import SignalPipe
 from ctrecorder.service.log import Log
+from ctrecorder.spool.queue import Written
 from ctrecorder.times import DAY, MINUTE, SECOND
 from tests.support.conntrack_messages import (
     CREATE,
@@ -232,10 +233,8 @@ class Quiet(Guard):
     def heartbeat(self, now: int) -> Mark:
         return Mark.at(now, "heartbeat")
 
-    def publish(
-        self, chain: str, segment: str, watermark: int, counters: dict[str, Any], now: int
-    ) -> None:
-        self.published.append(watermark)
+    def publish(self, chain: str, written: Written, counters: dict[str, Any], now: int) -> None:
+        self.published.append(written.watermark)
 
 
 class Stage:
@@ -268,6 +267,7 @@ class Stage:
             buffer_bytes=buffer_bytes,
             block_rows=16384,
             memory_bytes=1 << 20,
+            sync_seconds=1,
             mode=0o640,
         )
         configured = None

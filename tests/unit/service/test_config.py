@@ -52,6 +52,7 @@ def test_without_a_file_every_setting_has_its_default(
         "buffer": 65536,
         "rows": 16384,
         "memory": 64,
+        "sync": 10,
         "nice": 0,
         "user": None,
         "group": None,
