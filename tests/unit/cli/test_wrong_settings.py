@@ -34,6 +34,7 @@ USES_DEFAULT = {
     "record.sync": "10",
     "record.nice": "0",
     "squeeze.resolution": "us",
+    "metrics.directory": "/run/ctrecorder",
 }
 USES_LAST_GOOD = {
     "record.template": "/srv/log/%s.ctlog",
