@@ -89,7 +89,7 @@ _RECORDER = (
     Family(
         "ctrecorder_kernel_refused_total",
         "counter",
-        "Connections that the kernel refused, by why; each heartbeat counts, once a minute.",
+        "Connections that the kernel refused, by why.",
         ("why",),
     ),
     Family("ctrecorder_clock_synchronised", "gauge", "1 if a time daemon keeps the clock, else 0."),
@@ -119,7 +119,7 @@ _FOLDER = (
     Family(
         "ctrecorder_archive_oldest_timestamp_seconds",
         "gauge",
-        "When the oldest segment begins, Unix time.",
+        "When the oldest segment ended, Unix time: max_age counts from it.",
     ),
     Family(
         "ctrecorder_archive_max_age_seconds",

@@ -39,11 +39,12 @@ def write(writer: str, samples: Iterable[Sample], folder: str) -> str:
     try:
         if not folder:
             return ""
+        text = text_of(samples)
         with Folder(folder) as opened:
             opened.remove(aside)
             descriptor = opened.create(aside, _MODE)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text_of(samples))
+                file.write(text)
             try:
                 opened.rename(aside, name)
             except OSError:

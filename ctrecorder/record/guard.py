@@ -27,6 +27,7 @@ from ctrecorder.record.sample import FlowSample
 from ctrecorder.segment.live import FOLDER, LiveState, Publisher
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
+from ctrecorder.spool.counters import Counters
 from ctrecorder.spool.queue import WriteQueue, Written
 from ctrecorder.times import MILLISECOND, MINUTE
 from ctrecorder.watch.conditions import Conditions
@@ -277,10 +278,11 @@ class Guard:
             text = f"{risen.insert_failed:,} refused: no free source port, or a collision"
             self._log.send(messages.REFUSED_CONNECTIONS, text)
 
-    def publish(self, chain: str, written: Written, counters: Json, now: int) -> None:
+    def publish(self, chain: str, written: Written, counted: Counters, now: int) -> None:
         """Publish the state; a failure is logged once."""
         if self._publisher is None:
             return
+        counters = {"events": counted.total, "lost": counted.lost, "unheard": self.unheard}
         try:
             status = os.stat(written.path, follow_symlinks=False)
             holes = tuple(_as_json(gap) for gap in self.open_gaps(now))
@@ -295,7 +297,7 @@ class Guard:
                     synced=written.synced,
                     holes=holes,
                     state=self.state,
-                    counters={**counters, "unheard": self.unheard},
+                    counters=counters,
                 )
             )
             self._publishing_fails = False

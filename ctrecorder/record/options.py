@@ -49,6 +49,8 @@ class RecorderOptions:
     accept_notrack: bool = False
     probe: bool = True
     namespace: Namespace | None = None  # that of --netns
+    recording: str = ""  # its name in the metrics
+    metrics: str = ""  # the directory of the metrics; "": none
 
     def reloaded(self, wanted: RecorderOptions) -> RecorderOptions:
         """These options with those of `wanted` that a running recorder can take over."""

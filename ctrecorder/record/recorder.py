@@ -24,6 +24,7 @@ from ctrecorder.record.deadlines import Deadlines
 from ctrecorder.record.dump import RESYNC_DELAY_NS, TableDump
 from ctrecorder.record.guard import Guard, clock_facts
 from ctrecorder.record.loss import LossCounter, gaps_of_step
+from ctrecorder.record.metrics import RecorderMetrics, Sources
 from ctrecorder.record.options import RecorderOptions
 from ctrecorder.record.receiver import Receiver
 from ctrecorder.record.report import StatusLine
@@ -67,13 +68,9 @@ class Recorder:
         target = Target(options.template, options.rotate_minutes, options.mode)
         self._deadlines = Deadlines(self._clock, target)
         self._series = SegmentSeries(target, self._header, log, options.key, options.seals)
+        timer = SyncTimer(options.sync_seconds, self._clock.monotonic)
         self._queue = WriteQueue(
-            self._series,
-            options.block_rows,
-            options.memory_bytes,
-            self.counters,
-            log,
-            SyncTimer(options.sync_seconds, self._clock.monotonic),
+            self._series, options.block_rows, options.memory_bytes, self.counters, log, timer
         )
         self._segments_seen = 0
         # All events that the kernel gave until then were received, or are in a GAP; ns UTC.
@@ -118,6 +115,9 @@ class Recorder:
             self._guard.take_existing,
             self._guard.dumped,
         )
+
+        sources = Sources(self._queue, self._receiver.socket, self._guard, self._dump)
+        self._metrics = RecorderMetrics(options, sources, self.log, self._clock.wall())
 
     def start(self) -> None:
         """Open the first segment; log what is recorded, and what makes the record incomplete.
@@ -169,8 +169,7 @@ class Recorder:
         self._do_what_is_due()
 
     def _do_what_is_due(self) -> None:
-        change = self._clock.look()
-        if change is not None:
+        if (change := self._clock.look()) is not None:
             self._record_clock_change(change)
         self._steady = self._received
         if self._dump.active or 0 < self._dump.due <= self._clock.monotonic():
@@ -229,11 +228,11 @@ class Recorder:
             self._guard.prove_loss(self._watermark)
 
     def _publish(self) -> None:
-        """Publish the state, with the watermarks of what was written and synced."""
-        counters = {"events": self.counters.total, "lost": self.counters.lost}
+        """Publish the state, with the watermarks of what is written and synced, and the metrics."""
+        written, now = self._queue.written, self._clock.wall()
         if self._series.writer is not None:
-            written, now = self._queue.written, self._clock.wall()
-            self._guard.publish(self._series.chain, written, counters, now)
+            self._guard.publish(self._series.chain, written, self.counters, now)
+        self._metrics.write(now, self._clock.monotonic())
         self._deadlines.looked()
 
     def _take(self, table: Table) -> None:
@@ -377,8 +376,7 @@ class Recorder:
         if self._stopping:
             # Everything that a full buffer holds, but not what a flood adds meanwhile.
             for _ in range(self._receiver.turns):
-                self._receive()
-                if not self._receiver.more:
+                if self._receive() or not self._receiver.more:
                     break
         self._flush(look=self._stopping)
         now, path = self._clock.wall(), self._queue.path
@@ -388,6 +386,7 @@ class Recorder:
         self._queue.mark(Mark.at(now, "stop", dict(facts)))
         closed = "is closed" if self._queue.close(now, self._watermark) else "could not be closed"
         self._guard.close()
+        self._metrics.stopped(gone=self.namespace_lost)
         self._log_counters()
         self.log.send(messages.STOPPED, f"stopped; {path} {closed}", path=path, **facts)
 

@@ -151,6 +151,7 @@ class WriteQueue:
 
         One with a number replaces an earlier one with that number.
         """
+        self.counters.add_gap(gap)
         key = (gap.reason, gap.facts.get("number"))
         known = self._gaps.get(key)
         merges = known is not None and key[1] is None
@@ -303,6 +304,7 @@ class WriteQueue:
             return
         try:
             writer.sync()
+            self.counters.syncs += 1
         except ArchiveError:
             writer.rollback()
             raise
@@ -341,7 +343,8 @@ class WriteQueue:
                 self.gap(Gap(*block.times, self._retry.reason, block.rows, detail))
 
     def _fail(self, error: CtrecorderError) -> None:
-        """Log the first failure of a fault."""
+        """Count a failure, and log the first one of a fault."""
+        self.counters.write_errors += 1
         if not self._retry.fail(error):
             return
         text = (
