@@ -73,7 +73,8 @@ def test_ctexpire(place: Path) -> None:
     assert run(place, ctexpire.main, "--max-age", "9000d") == 0
     found = samples(place, "ctexpire")
     assert found.pop("expire_last_success_timestamp_seconds") > 1.7e9
-    assert found.pop("archive_oldest_timestamp_seconds") == (T + 2 * SECOND) / SECOND
+    oldest = found.pop("archive_oldest_timestamp_seconds")
+    assert T <= oldest * SECOND <= T + 2 * SECOND
     size = sum(one.stat().st_size for one in (place / "log").glob("*.ctlog"))
     assert found == {
         "archive_bytes": size,
