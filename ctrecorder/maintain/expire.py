@@ -58,6 +58,7 @@ class ExpiryCandidate:
     `age`: when it was recorded.
     `bytes`: of the file.
     `blocks_bytes`: that it takes on the disk.
+    `state`: "squeezed", or that of the segment.
     """
 
     path: str
@@ -66,6 +67,7 @@ class ExpiryCandidate:
     age: Age
     bytes: int
     blocks_bytes: int
+    state: str = "closed"
 
     def held_by(self, holds: list[Hold]) -> Hold | None:
         """The first hold that covers what it can contain; None if no hold does.
@@ -77,10 +79,25 @@ class ExpiryCandidate:
 
 
 @dataclass
+class Summary:
+    """A run: the segments that it `found`, how many `holds`, what it `deleted`, and why."""
+
+    found: list[ExpiryCandidate] = field(default_factory=list)
+    holds: int = 0
+    deleted: list[tuple[ExpiryCandidate, str]] = field(default_factory=list)
+
+    @property
+    def left(self) -> list[ExpiryCandidate]:
+        """The segments that were not deleted."""
+        gone = {one.path for one, _ in self.deleted}
+        return [one for one in self.found if one.path not in gone]
+
+
+@dataclass
 class Expiry:
     """One run over the archive `folder`, at `now` (ns UTC); `dry_run`: only print.
 
-    `seals`: the keys that seal receipts.
+    `seals`: the keys that seal receipts.  `summary`: what the run did and left.
     """
 
     folder: str
@@ -89,6 +106,7 @@ class Expiry:
     log: Log
     dry_run: bool = False
     seals: KeyUser = field(default_factory=KeyUser)
+    summary: Summary = field(default_factory=Summary)
 
     def run(self) -> int:
         """Delete the segments that the limits require.
@@ -100,6 +118,7 @@ class Expiry:
             holds = retention.holds(folder)
             found, code = self._find(with_starts=bool(holds))
             self._log_undated(found)
+            self.summary = Summary(found, len(holds))
             kept = 0
             for candidate, reason in choose(
                 found, holds, self.limits, self.now, _space(self.folder)
@@ -109,6 +128,7 @@ class Expiry:
                     continue
                 try:
                     self._delete(folder, candidate, reason)
+                    self.summary.deleted.append((candidate, reason))
                 except (PassedError, GoneError):
                     continue  # live, or just replaced; the next run tries again
                 except CtrecorderError as error:
@@ -256,6 +276,7 @@ class _Examined(NamedTuple):
     live: bool
     bytes: int
     blocks_bytes: int
+    state: str
 
 
 def candidates(
@@ -283,6 +304,7 @@ def candidates(
             known[one.times.path],
             one.bytes,
             one.blocks_bytes,
+            one.state,
         )
         for one in examined
     ], unreadable
@@ -308,7 +330,8 @@ def _examine(path: str, *, with_starts: bool) -> _Examined:
         status = os.fstat(segment.file.descriptor)
         is_live = segment.state == "live"
         times = times_of(segment, with_starts=with_starts)
-        return _Examined(times, is_live, status.st_size, status.st_blocks * 512)
+        state = "squeezed" if segment.header.is_squeezed else segment.state
+        return _Examined(times, is_live, status.st_size, status.st_blocks * 512, state)
 
 
 def _unlink(path: str, held: Held) -> None:

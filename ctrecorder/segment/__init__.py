@@ -6,6 +6,7 @@ SHOWN = (
     "blockfile.Scan",
     "files.first_free",
     "files.open_file",
+    "files.settle",
     "live.FOLDER",
     "live.LiveState",
     "live.Publisher",

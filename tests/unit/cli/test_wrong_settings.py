@@ -31,8 +31,10 @@ USES_DEFAULT = {
     "record.buffer": "65536",
     "record.rows": "16384",
     "record.memory": "64",
+    "record.sync": "10",
     "record.nice": "0",
     "squeeze.resolution": "us",
+    "metrics.directory": "/run/ctrecorder",
 }
 USES_LAST_GOOD = {
     "record.template": "/srv/log/%s.ctlog",

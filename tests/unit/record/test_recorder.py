@@ -24,6 +24,7 @@ from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import KernelError
 from ctrecorder.kernel import bpf, sockets
 from ctrecorder.kernel.sockets import DumpSocket, EventSocket, SlotBuffer
+from ctrecorder.record import metrics
 from ctrecorder.record import report as counters
 from ctrecorder.record.clock import Clock
 from ctrecorder.record.configured import Configured
@@ -37,6 +38,8 @@ from ctrecorder.segment.reader import Segment
 from ctrecorder.service import daemon, messages
 from ctrecorder.service.daemon import SignalPipe
 from ctrecorder.service.log import Log
+from ctrecorder.spool.counters import Counters
+from ctrecorder.spool.queue import Written
 from ctrecorder.times import DAY, MINUTE, SECOND
 from tests.support.conntrack_messages import (
     CREATE,
@@ -233,10 +236,8 @@ class Quiet(Guard):
     def heartbeat(self, now: int) -> Mark:
         return Mark.at(now, "heartbeat")
 
-    def publish(
-        self, chain: str, segment: str, watermark: int, counters: dict[str, Any], now: int
-    ) -> None:
-        self.published.append(watermark)
+    def publish(self, chain: str, written: Written, counted: Counters, now: int) -> None:
+        self.published.append(written.watermark)
 
 
 class Stage:
@@ -253,6 +254,7 @@ class Stage:
         monkeypatch.setattr(counters, "log_obstacles", lambda *args: None)
         monkeypatch.setattr(sockets, "sysctl", lambda name: 1)
         self.reports: list[str] = []
+        monkeypatch.setattr(metrics, "write", lambda *args: "")  # /run is the machine's
         monkeypatch.setattr(daemon, "notify", lambda *lines: self.reports.extend(lines))
         self.folder, self.log = folder, Entries()
         self.machine, self.signals = Machine(), Signals()
@@ -269,6 +271,7 @@ class Stage:
             buffer_bytes=buffer_bytes,
             block_rows=16384,
             memory_bytes=1 << 20,
+            sync_seconds=1,
             mode=0o640,
         )
         configured = None
