@@ -37,6 +37,7 @@ SHOWN = (
     "retention.receipt_lines",
     "retention.receipts",
     "retention.release_hold",
+    "runs.Runs",
     "segments_read.SegmentRead",
     "segments_read.segments_read",
     "selection.Selection",

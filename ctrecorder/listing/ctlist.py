@@ -191,7 +191,7 @@ def listing(args: argparse.Namespace, audit: Audit) -> int:
     renderer = render.Renderer(args.format, connections=args.connections, utc=args.utc)
     paths = [*args.paths, *args.files] or common.archive("ctlist")
     states = live_states()  # before the folder and the segments
-    found = find.find(paths)
+    found = find.find(paths, spans=True)
     for path in found.foreign:
         common.report("ctlist", f"{path}: not a segment of ctrecorder")
     for _, why in found.unreadable:
@@ -202,7 +202,9 @@ def listing(args: argparse.Namespace, audit: Audit) -> int:
             f"{', '.join(paths)}: no segments here; is ctrecord running?",
         )
         return ExitCode.FAILED
-    opened = open_archive(found.segments, query)
+    # The classic format lists the connections of squeezed segments.
+    follow = args.connections or args.format == "classic"
+    opened = open_archive(found.segments, query, spans=found.spans, follow=follow)
     if args.format == "classic" and not args.connections and opened.only_connections:
         args.connections = True  # as the C ctrecorder lists its squeezed files
         renderer = render.Renderer(args.format, connections=True, utc=args.utc)
