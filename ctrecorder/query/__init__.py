@@ -18,7 +18,6 @@ SHOWN = (
     "open.Archive",
     "open.ScanStats",
     "open.open_archive",
-    "parse.is_inside",
     "parse.parse_network",
     "parse.parse_ports",
     "verdict.Completeness",
