@@ -3,12 +3,14 @@
 # What other packages may use: module.name.
 SHOWN = (
     "clock.ClockState",
+    "connections.Losses",
     "connections.list_connections",
     "coverage.Hole",
     "coverage.NOT_RECORDED",
     "coverage.NOT_RECORDING",
     "coverage.Recording",
     "coverage.Scope",
+    "events.by_shown_time",
     "events.list_events",
     "evidence.gather",
     "evidence.live_states",
