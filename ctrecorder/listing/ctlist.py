@@ -176,6 +176,10 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
             from ctrecorder.listing import moved
 
             code = moved.show(args)
+        elif args.follow:
+            from ctrecorder.listing import live
+
+            code = live.follow(args, ask(args, time.time_ns()), audit)
         else:
             code = listing(args, audit)
         audit.written = True
@@ -197,8 +201,8 @@ def listing(args: argparse.Namespace, audit: Audit) -> int:
 
     screen_options.check(args)
     query = ask(args, time.time_ns())
-    lines = output.lines_of(args)
     paths = [*args.paths, *args.files] or common.archive("ctlist")
+    lines = output.lines_of(args)
     states = live_states()  # before the folder and the segments
     found = find.find(paths)
     for path in found.foreign:

@@ -145,6 +145,10 @@ class Output:
         for text in self._lines.lines(tables, order):
             common.write_out(text)
 
+    def hole(self, hole: CoverageHole) -> None:
+        """A hole, now."""
+        self.end([hole], [])
+
     def end(self, holes: Sequence[CoverageHole], notes: Sequence[str]) -> None:
         """After the last line: the holes that the lines proved, and notes on the whole."""
         texts = [*(describe(hole, utc=self._utc) for hole in holes), *notes]

@@ -13,6 +13,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     screen = parser.add_argument_group("columns, order, and the screen")
     screen.add_argument(
+        "-F", "--follow", action="store_true", help="print events as they are recorded"
+    )
+    screen.add_argument(
         "--columns",
         metavar="COLUMN,...",
         help="time, ev, proto, inside, public, remote, server, duration, bytes, packets, or a key "
