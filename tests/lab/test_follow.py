@@ -214,3 +214,22 @@ def test_a_closed_pipe_ends_it(lab: Lab, recorder: Recorder) -> None:
     os.close(reading)
     assert process.communicate(timeout=10)[1] == b""
     assert process.returncode == 0
+
+
+def test_one_connection_one_end(lab: Lab, recorder: Recorder) -> None:
+    """The time of an E is the end that -s shows; --times heard is when it was heard of, later."""
+    for _ in range(5):
+        lab.tcp(INSIDE, (SERVER, 25))
+        lab.udp(INSIDE6, (SERVER6, 53))
+    lab.flush()
+    recorder.flush()
+    lines = ctlist("--utc", recorder.folder).stdout.splitlines()
+    assert [line[:26] for line in lines] == sorted(line[:26] for line in lines)
+    ends = sorted(line[:26] for line in lines if line[27] == "E")
+    spans = ctlist("--utc", "-s", recorder.folder).stdout.splitlines()
+    assert ends == sorted(line[27:53] for line in spans)
+    heard = ctlist("--utc", "--times", "heard", recorder.folder).stdout.splitlines()
+    later = sorted(line[:26] for line in heard if line[27] == "E")
+    assert all(one <= other for one, other in zip(ends, later, strict=True))
+    assert ends != later
+    assert sorted(line[26:] for line in heard) == sorted(line[26:] for line in lines)
