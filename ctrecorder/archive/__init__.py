@@ -12,6 +12,7 @@ SHOWN = (
     "chain.trace",
     "find.FolderListing",
     "find.Span",
+    "find.files_of",
     "find.find",
     "find.is_beside",
     "find.sniff",

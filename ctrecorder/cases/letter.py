@@ -12,6 +12,7 @@ from itertools import product
 from typing import NamedTuple
 
 from ctrecorder import labels
+from ctrecorder.ends import is_inside
 from ctrecorder.envelopes.text import Field
 from ctrecorder.errors import ExitCode, UsageError
 from ctrecorder.inquiry.ask import Answered, Asking, answer_all
@@ -31,7 +32,6 @@ from ctrecorder.inquiry.question import (
 from ctrecorder.inquiry.verdicts import Word, code_of_letter
 from ctrecorder.letters.sighting import Letter, Role, Sighting
 from ctrecorder.moments.moment import Moment
-from ctrecorder.query.parse import is_inside
 
 # What a person who writes down a time may be off by.
 PROSE_TOLERANCE_SECONDS = 60.0

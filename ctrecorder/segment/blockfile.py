@@ -100,6 +100,11 @@ class BlockFile:
         """Give up the bytes that were read ahead."""
         self._data, self._begin = memoryview(b""), 0
 
+    def look_again(self) -> None:
+        """Find out how long the file is now; what was read ahead is forgotten."""
+        self.size = os.fstat(self.descriptor).st_size
+        self._data, self._begin = memoryview(b""), 0
+
     def close(self) -> None:
         """Close the file."""
         openfiles.closed(self)
