@@ -2,6 +2,12 @@
 
 # What other packages may use: module.name.
 SHOWN = (
+    "acknowledged.Acknowledged",
+    "acknowledged.Shipment",
+    "acknowledged.add",
+    "acknowledged.read",
+    "acknowledged.rewrite",
+    "acknowledged.take_lock",
     "chain.Link",
     "chain.breaks",
     "chain.is_start",

@@ -23,9 +23,9 @@ _TAIL = 1 << 12
 # bytes, sorted by name.
 _HEAD = 1 << 11
 _CHAIN, _SEQUENCE, _SQUEEZED = b'"chain":"', b'"sequence":', b'"squeezed":'
-# Files in an archive (`retention`, `service.unsent`) that are neither segments nor foreign files,
-# and neither are ledgers.
-SIDE_FILES = frozenset(("ctexpire.holds", "ctexpire.receipts", UNSENT))
+# Files in an archive (`retention`, `acknowledged`, `service.unsent`) that are neither segments nor
+# foreign files, and neither are ledgers.
+SIDE_FILES = frozenset(("ctexpire.holds", "ctexpire.receipts", "ctship.shipped", UNSENT))
 
 
 def sniff(descriptor: int) -> Frame | None:

@@ -12,11 +12,11 @@ from ctrecorder.archive import find
 from ctrecorder.archive.find import Span
 from ctrecorder.check.doctor_service import RESTARTS, UNIT
 from ctrecorder.check.doctor_tools import Finding, Note, Result
+from ctrecorder.declared.values import Value
 from ctrecorder.maintain.expire import undated
 from ctrecorder.query.evidence import live_states
 from ctrecorder.record.deadlines import HEARTBEAT_NS
 from ctrecorder.service.settings import DEFAULT_FOLDER
-from ctrecorder.service.values import Value
 from ctrecorder.terminal import count
 from ctrecorder.times import BEGIN, END, SECOND
 
