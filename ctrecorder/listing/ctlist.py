@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ctrecorder import labels
@@ -15,6 +15,7 @@ from ctrecorder.errors import ExitCode, UsageError
 if TYPE_CHECKING:
     from ctrecorder.archive.silent_loss import SilentLoss
     from ctrecorder.ctlog.predicate import Query
+    from ctrecorder.order.batches import Batch
     from ctrecorder.query.open import Archive
     from ctrecorder.render.renderer import Renderer
     from ctrecorder.segment.live import LiveState
@@ -262,6 +263,8 @@ def show(
 
     `audit` counts the lines too.  `states`: of the recorders that run.
     """
+    from ctrecorder.ctlog.frame import Kind
+    from ctrecorder.listing import routers
     from ctrecorder.query.connections import list_connections
     from ctrecorder.query.events import list_events
     from ctrecorder.query.listing import shown_in_listing, verdict_of_listing
@@ -273,17 +276,26 @@ def show(
     shown = shown_in_listing(verdict, opened.query, strict=args.strict)
     for hole in shown:
         common.report("ctlist", describe(hole, utc=args.utc))
-    common.write_out(renderer.head)
     losses: dict[str, SilentLoss] = {}
-    if args.connections:
-        by_end = args.format == "classic"
-        batches = list_connections(opened, renderer.columns, by_end=by_end, losses=losses)
+
+    def listed(archive: Archive) -> Iterator[Batch]:
+        if args.connections:
+            by_end = args.format == "classic"
+            return list_connections(archive, renderer.columns, by_end=by_end, losses=losses)
+        return list_events(archive, renderer.columns)
+
+    if found := routers.by_router(opened):
+        common.write_out(routers.head(renderer.head, args.format))
+        kind = Kind.CONNECTIONS if args.connections else Kind.EVENTS
+        for piece in routers.lines(found, listed, renderer, args.format, kind):
+            audit.rows += piece.rows
+            common.write_out(piece.text)
     else:
-        batches = list_events(opened, renderer.columns)
-    for tables, order in batches:
-        audit.rows += sum(map(len, tables))
-        for text in renderer.lines(tables, order):
-            common.write_out(text)
+        common.write_out(renderer.head)
+        for tables, order in listed(opened):
+            audit.rows += sum(map(len, tables))
+            for text in renderer.lines(tables, order):
+                common.write_out(text)
     if any(loss.gaps() for loss in losses.values()):
         verdict = verdict_of_listing(opened, states, now, losses)
         for hole in shown_in_listing(verdict, opened.query, strict=args.strict):

@@ -305,7 +305,7 @@ def candidates(
 
     `now`: ns UTC.  `trust_clock`: as in Limits.  `with_starts`: for `held_by`, as in `times_of`.
     """
-    listed = find.find([folder])
+    listed = find.find([folder], routers=False)
     examined, unreadable = [], list(listed.unreadable)
     for path in listed.segments:
         try:

@@ -14,6 +14,7 @@ SHOWN = (
     "holes.reason",
     "holes.why",
     "renderer.Renderer",
+    "renderer.interleave",
     "timeline.Coverage",
     "timeline.CoverageHole",
     "timeline.CoveredSpan",

@@ -58,7 +58,7 @@ def examine(folder: str, *, raw: bool) -> Examined:
 
     What is damaged can be sent: only its hash and its place in the chain have to be known.
     """
-    found = find.find([folder])
+    found = find.find([folder], routers=False)
     examined = Examined(troubles=list(found.unreadable))
     for path in found.segments:
         try:
