@@ -277,7 +277,8 @@ def show(
 
     `audit` counts the lines too.  `states`: of the recorders that run.
     """
-    from ctrecorder.listing import output
+    from ctrecorder.ctlog.frame import Kind
+    from ctrecorder.listing import output, routers
     from ctrecorder.listing.sorting import in_order
     from ctrecorder.query.listing import shown_in_listing, verdict_of_listing
     from ctrecorder.sealing.imported import imported, line_of
@@ -286,13 +287,26 @@ def show(
     verdict = verdict_of_listing(opened, states, now)
     shown = shown_in_listing(verdict, opened.query, strict=args.strict)
     losses: dict[str, SilentLoss] = {}
+
+    def listed(archive: Archive) -> Iterator[Batch]:
+        batches = _batches(archive, args, lines.columns, losses)
+        return in_order(batches, args.sort, output.look_of(args))
+
     with output.paged(args):
-        out = output.Output(lines, utc=args.utc)
-        out.head(shown)
-        batches = _batches(opened, args, lines.columns, losses)
-        for tables, order in in_order(batches, args.sort, output.look_of(args)):
-            audit.rows += sum(map(len, tables))
-            out.rows(tables, order)
+        if found := routers.by_router(opened):
+            lines = output.lines_of_routers(args)
+            out = output.Output(lines, utc=args.utc)
+            out.head(shown, routers.head(lines.head, args.format))
+            kind = Kind.CONNECTIONS if args.connections else Kind.EVENTS
+            for piece in routers.lines(found, listed, lines, args.format, kind):
+                audit.rows += piece.rows
+                common.write_out(piece.text)
+        else:
+            out = output.Output(lines, utc=args.utc)
+            out.head(shown, lines.head)
+            for tables, order in listed(opened):
+                audit.rows += sum(map(len, tables))
+                out.rows(tables, order)
         late = []
         if any(loss.gaps() for loss in losses.values()):
             verdict = verdict_of_listing(opened, states, now, losses)

@@ -32,7 +32,7 @@ def follow(args: argparse.Namespace, query: Query, audit: Audit) -> int:
         query = replace(query, since=time.time_ns())
     follower = Follower(paths, query, lines.columns)
     out = output.Output(lines, utc=args.utc)
-    out.head([])
+    out.head([], lines.head)
     with contextlib.suppress(KeyboardInterrupt):
         first = follower.poll(time.time_ns())
         _write(out, first if before is None else last_rows(first, before), audit)

@@ -69,7 +69,7 @@ class ArchiveSqueeze:
         if not os.path.isdir(folder):
             raise ArchiveError(f"{folder}: no such folder")
         lock.clear_leavings(folder)
-        found = find.find([folder])
+        found = find.find([folder], routers=False)
         for path, why in found.unreadable:
             self.log.send(messages.SKIPPED, why, path=path, error=why)
         code = ExitCode.FAILED if found.unreadable else ExitCode.OK

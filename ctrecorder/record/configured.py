@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from ctrecorder.declared.setting import WhenWrong
 from ctrecorder.errors import ArchiveError, CtrecorderError, UsageError
 from ctrecorder.folder import Folder, open_file
 from ctrecorder.kernel.netns import Namespace
@@ -20,7 +21,7 @@ from ctrecorder.service import config, messages
 from ctrecorder.service.config import Choice
 from ctrecorder.service.key import read_key
 from ctrecorder.service.log import Log
-from ctrecorder.service.settings import SECTIONS, WhenWrong
+from ctrecorder.service.settings import SECTIONS
 from ctrecorder.times import HOUR
 
 SECTIONS_READ = ("record", "seal")

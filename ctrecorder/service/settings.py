@@ -7,54 +7,15 @@ numpy and no files here: the commands' parsers read it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Mapping
 
 from ctrecorder import uapi
-from ctrecorder.service import values
-from ctrecorder.service.values import Value
+from ctrecorder.declared import values
+from ctrecorder.declared.setting import Section, Setting, WhenWrong
+from ctrecorder.declared.shipping import SHIP
 
 DEFAULT_FOLDER = "/var/log/ctrecorder"
 RESOLUTIONS = ("us", "ms", "s")
-
-
-class WhenWrong(Enum):
-    """What happens if a setting is wrong."""
-
-    DEFAULT = "the default is used"
-    # For what must not be recorded, or not unsealed, or not by another user.
-    LAST_GOOD = "the last value that was right is used; without one the command does not start"
-    STRICTEST = "the strictest value is used"
-    REFUSE = "the command does nothing"
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting.
-
-    `default`: as it would stand in the file.
-    `parse`: converts the text to the value; raises ValueError if it is not `allowed`.
-    `strictest`: the text that WhenWrong.STRICTEST uses.
-    """
-
-    name: str
-    default: str
-    unit: str
-    allowed: str
-    meaning: str
-    reason: str
-    parse: Callable[[str], Value]
-    when_wrong: WhenWrong = WhenWrong.DEFAULT
-    strictest: str = ""
-
-
-@dataclass(frozen=True)
-class Section:
-    """One section: the command that reads it, and its settings in the order of the file."""
-
-    command: str
-    settings: tuple[Setting, ...]
 
 
 _RECORD = (
@@ -364,6 +325,7 @@ SECTIONS: Mapping[str, Section] = {
     "record": Section("ctrecord", _RECORD),
     "squeeze": Section("ctsqueeze", _SQUEEZE),
     "expire": Section("ctexpire", _EXPIRE),
+    "ship": Section("ctship and ctexpire", (_FOLDER, *SHIP)),
     "seal": Section("ctrecord, ctsqueeze and cttest", _SEAL),
     "query": Section("ctlist", _QUERY),
     "metrics": Section("ctrecord, ctsqueeze, ctexpire and cttest", _METRICS),

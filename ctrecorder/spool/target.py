@@ -115,7 +115,7 @@ def newest_segment(template: str, key: bytes = b"") -> Tail | None:
     """
     folder, pattern = split_template(template)
     found = []
-    for age, path in enumerate(find.find([folder]).segments):
+    for age, path in enumerate(find.find([folder], routers=False).segments):
         header, live = _glance(path)
         if header.template != pattern:
             continue

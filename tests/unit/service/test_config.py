@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from ctrecorder.declared import values
+from ctrecorder.declared.setting import WhenWrong
 from ctrecorder.errors import UsageError
 from ctrecorder.record import options, report
-from ctrecorder.service import config, settings, values
+from ctrecorder.service import config, settings
 from tests.support.example_conf import example
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -277,7 +279,7 @@ def test_ctrecorder_conf_5_says_what_a_wrong_setting_does() -> None:
         for line in re.findall(r"^\.It (.*)", body, re.MULTILINE)
     ]
     told = [{word for word in words if word not in ("Cm", "Bq")} for words in items]
-    kinds = settings.WhenWrong
+    kinds = WhenWrong
     expected = [
         {one.name for _, one in ALL if one.when_wrong is kinds.DEFAULT},
         {one.name for _, one in ALL if one.when_wrong is kinds.LAST_GOOD},
@@ -286,8 +288,13 @@ def test_ctrecorder_conf_5_says_what_a_wrong_setting_does() -> None:
                 section,
                 *(one.name for name, one in ALL if name == section and one.when_wrong is kind),
             }
-            for section, kind in (("squeeze", kinds.REFUSE), ("expire", kinds.REFUSE))
+            for section, kind in (
+                ("squeeze", kinds.REFUSE),
+                ("expire", kinds.REFUSE),
+                ("ship", kinds.REFUSE),
+            )
         ),
+        {"keep_until_shipped"},
         {"audit"},
     ]
     assert told == expected
