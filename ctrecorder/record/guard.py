@@ -284,6 +284,8 @@ class Guard:
         try:
             status = os.stat(segment, follow_symlinks=False)
             holes = tuple(_as_json(gap) for gap in self.open_gaps(now))
+            unwritten = self._queue.unwritten_losses if self._queue is not None else 0
+            mine = {"unheard": self.unheard, "unwritten": unwritten, "size": status.st_size}
             self._publisher.publish(
                 LiveState(
                     chain=chain,
@@ -293,7 +295,7 @@ class Guard:
                     watermark=watermark,
                     holes=holes,
                     state=self.state,
-                    counters={**counters, "unheard": self.unheard},
+                    counters={**counters, **mine},
                 )
             )
             self._publishing_fails = False

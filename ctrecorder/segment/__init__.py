@@ -11,6 +11,7 @@ SHOWN = (
     "live.Publisher",
     "live.make_folder",
     "live.read_live_state",
+    "live.unwritten_losses",
     "liveness.is_live",
     "pending.PendingBlock",
     "pending.addresses_block",
