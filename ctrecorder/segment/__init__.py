@@ -14,6 +14,7 @@ SHOWN = (
     "live.is_published",
     "live.make_folder",
     "live.read_live_state",
+    "live.unwritten_losses",
     "liveness.is_live",
     "pending.PendingBlock",
     "pending.addresses_block",

@@ -19,6 +19,7 @@ from ctrecorder import times
 from ctrecorder.columns import Table
 from ctrecorder.ctlog.frame import Gap, Kind, Mark
 from ctrecorder.errors import ArchiveError, CtrecorderError
+from ctrecorder.segment.live import unwritten_losses
 from ctrecorder.segment.pending import PendingBlock, gap_block, mark_block
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.service import messages
@@ -83,6 +84,7 @@ class WriteQueue:
         self._rotating = False
         self._watermark = 0  # the last one that a block was given, ns UTC
         self._readable = 0  # `Written.watermark`
+        self._lost_written = 0  # of `counters.lost`: what GAPs on the disk have
 
     @property
     def path(self) -> str:
@@ -112,6 +114,11 @@ class WriteQueue:
         return self.timer.due
 
     @property
+    def unwritten_losses(self) -> int:
+        """How many lost events are in no GAP on the disk yet."""
+        return self.counters.lost - self._lost_written
+
+    @property
     def held_bytes(self) -> int:
         """The memory that blocks take until they are synced."""
         return self._blocks.memory_bytes
@@ -132,7 +139,10 @@ class WriteQueue:
         if tail is not None:
             reason = "stopped" if tail.closed else "crashed"
             detail = f"no recorder ran after {os.path.basename(tail.path)}"
-            self.gap(Gap(min(tail.covered, now_ns), now_ns, reason, None, detail))
+            lost = 0 if tail.closed else unwritten_losses(tail.chain, tail.path)
+            since = min(tail.covered, now_ns)
+            facts = {"at_least": True} if lost else {}
+            self.gap(Gap(since, now_ns, reason, lost or None, detail, facts))
 
     def add(self, table: Table, existing: bool = False) -> None:
         """Take rows of events, or (`existing`) of a table dump.
@@ -360,7 +370,8 @@ class WriteQueue:
         )
 
     def _succeed(self) -> None:
-        """Log the end of a fault."""
+        """All is on the disk.  Log the end of a fault."""
+        self._lost_written = self.counters.lost
         seconds = self._retry.succeed()
         if seconds is None:
             return
