@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ctrecorder import uapi
 from ctrecorder.ctlog.frame import Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.metrics.text import Sample
@@ -24,7 +25,7 @@ from ctrecorder.segment.writer import SegmentWriter
 from tests.support.disks import fill, tmpfs
 from tests.support.faulttable import Table
 from tests.support.prometheus import promtool, unpacked
-from tests.support.router import CHECKOUT, INSIDE_2, Lab, wait_until
+from tests.support.router import CHECKOUT, INSIDE_2, Lab, event_sockets, wait_until
 from tests.support.scrapes import EVERY, RuleTest, Series, check, is_time, scrape
 from tests.support.traffic import Tough, Traffic, endpoint
 
@@ -119,6 +120,15 @@ def notrack(router: Router) -> None:
     router.lab.router.run("nft", rules + "add rule ip t c tcp dport 80 notrack")
 
 
+def forger(router: Router) -> None:
+    (target,) = event_sockets(router.recorder.process.pid)
+    with router.lab.router.call(
+        lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, uapi.NETLINK_NETFILTER)
+    ) as liar:
+        liar.bind((0, 0))
+        liar.sendto(bytes(64), (target.port, 0))
+
+
 FAULTS = (
     Fault("a quiet day", nothing, set()),
     Fault("overrun", overrun, {"CtrecorderEventsLost", "CtrecorderGap"}, {"buffer": 64}),
@@ -134,6 +144,7 @@ FAULTS = (
     Fault("events off", events_off, {"CtrecorderHidden"}),
     Fault("tracking off", tracking_off, {"CtrecorderHidden"}),
     Fault("a rule notrack", notrack, {"CtrecorderHidden"}),
+    Fault("a forger", forger, {"CtrecorderRefused"}),
 )
 
 
