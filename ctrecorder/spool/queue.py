@@ -30,10 +30,9 @@ from ctrecorder.spool.retry import Retry, is_full
 from ctrecorder.spool.segments import SegmentSeries
 from ctrecorder.spool.sync_timer import SyncTimer
 
-# Blocks that are written but not synced stay in memory.  More would take too much of the 50 MiB
-# that the recorder may use: ten seconds of a flood are 30 MiB.  Less would sync more often than
-# each second in a flood, and a sync may take a tenth of a second, in which the kernel's buffer
-# fills.
+# Blocks that are written but not synced stay in memory, of which the recorder may use 50 MiB: ten
+# seconds of a flood are 30.  Less would sync more often than each second in a flood; a sync may
+# take a tenth of a second, in which the kernel's buffer fills.
 MAX_UNSYNCED_BYTES = 4 << 20
 
 
@@ -178,9 +177,8 @@ class WriteQueue:
             self._push(blocks, existing)
 
     def reach(self, watermark: int) -> bool:
-        """Record that all events until `watermark`, ns UTC, were added or are in a gap.
-
-        False if some of this waits to be written.
+        """All events until `watermark`, ns UTC, were added or are in a gap: record it, if all of
+        this is written; False if not.
         """
         if self.idle:
             self._readable = watermark
