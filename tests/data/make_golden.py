@@ -3,8 +3,8 @@ version of the format:
 
     /usr/bin/python3 -m tests.data.make_golden
 
-It refuses to overwrite.  Beside each segment stands what is in it, taken from what was written, not
-from what was read.
+It makes those that are not there, and refuses to overwrite.  Beside each segment stands what is in
+it, taken from what was written, not from what was read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrecorder.columns import Array, Event, Table
+from ctrecorder.columns import Array, Event, Table, bits
 from ctrecorder.ctlog import bloom
 from ctrecorder.ctlog.encoder import encode_columns
 from ctrecorder.ctlog.frame import NO_HASH, VERSION, Gap, Kind, Mark, block_times
@@ -199,10 +199,43 @@ def squeezed(name: str, previous_hash: bytes) -> None:
     golden.describe(bytes.fromhex(result.last_hash), True)
 
 
+def with_masters(table: Table) -> Table:
+    """The table with helper, labels and master in some rows."""
+    rows = len(table)
+    has = np.arange(rows) % 3 == 0
+    master = {
+        f"master_{name}": np.where(
+            has, table[f"orig_{name}"], np.zeros((), table[f"orig_{name}"].dtype)
+        )
+        for name in ("src", "dst", "sport", "dport")
+    }
+    added = {
+        "helper": np.where(has, b"ftp", b"").astype("S16"),
+        "labels": np.where(np.arange(rows) % 5 == 1, bytes(range(1, 17)), b"").astype("S16"),
+        "master_l4proto": np.where(has, 6, 0).astype(np.uint8),
+    }
+    present = table["present"] | np.where(has, np.uint32(bits(("helper",))), np.uint32(0))
+    return Table(table.family, rows, {**table.columns, **added, **master, "present": present})
+
+
+def masters(name: str) -> None:
+    """The columns that version 1.2 added, in every form."""
+    golden = Golden(name, {"sequence": 1, "requires": [], "template": "v2-%s.ctlog"})
+    for family in FAMILIES:
+        golden.table(Kind.EVENTS, with_masters(tables.events(family, 5, seed=1)))
+        golden.table(Kind.EVENTS, with_masters(tables.events(family, 60, seed=2, kinds=5)), LIVE)
+        golden.table(Kind.EVENTS, tables.extremes(family, 3, EVENT_COLUMNS), {})
+        connections = tables.connections(family, 60, seed=4, kinds=5)
+        golden.table(Kind.CONNECTIONS, with_masters(connections), SQUEEZED)
+    golden.finish()
+
+
 def main() -> None:
+    GOLDEN.mkdir(exist_ok=True)
+    if not (GOLDEN / "v2-masters.ctlog").exists():
+        masters("v2-masters")
     if any(GOLDEN.glob(f"v{VERSION}-*")):
         sys.exit(f"{GOLDEN} has files of version {VERSION}: they are kept for ever")
-    GOLDEN.mkdir(exist_ok=True)
     closed = Golden(f"v{VERSION}-closed", {"sequence": 1})
     fill(closed)
     last_hash = closed.finish()
