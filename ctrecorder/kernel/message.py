@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
 from ctrecorder import uapi
-from ctrecorder.columns import ADDRESSES, BY_NAME, Event, bit, bits
+from ctrecorder.columns import ADDRESSES, BY_NAME, MASTER, Event, bit, bits
 from ctrecorder.errors import MessageError
 
 MESSAGE_TYPES = (uapi.CT_NEW, uapi.CT_DELETE)
@@ -80,6 +80,18 @@ def _tuple(direction: str, family: int) -> Spec:
     }
 
 
+def _master(family: int) -> Spec:
+    """The attributes of CTA_TUPLE_MASTER."""
+    return {
+        uapi.CTA_TUPLE_IP: _ip("master", family),
+        uapi.CTA_TUPLE_PROTO: {
+            uapi.CTA_PROTO_NUM: ("master_l4proto", 1),
+            uapi.CTA_PROTO_SRC_PORT: ("master_sport", 2),
+            uapi.CTA_PROTO_DST_PORT: ("master_dport", 2),
+        },
+    }
+
+
 def _counters(direction: str) -> Spec:
     return {
         uapi.CTA_COUNTERS_PACKETS: (f"{direction}_packets", 8),
@@ -91,6 +103,9 @@ def _message(family: int) -> Spec:
     return {
         uapi.CTA_TUPLE_ORIG: _tuple("orig", family),
         uapi.CTA_TUPLE_REPLY: _tuple("reply", family),
+        uapi.CTA_TUPLE_MASTER: _master(family),
+        uapi.CTA_HELP: {uapi.CTA_HELP_NAME: ("helper", 16)},
+        uapi.CTA_LABELS: ("labels", 16),
         uapi.CTA_STATUS: ("status", 4),
         uapi.CTA_PROTOINFO: {
             uapi.CTA_PROTOINFO_TCP: {uapi.CTA_PROTOINFO_TCP_STATE: ("tcp_state", 1)}
@@ -116,6 +131,8 @@ SPECS: Mapping[int, Spec] = {family: _message(family) for family in uapi.FAMILIE
 ICMP_FIELDS = ("icmp_type", "icmp_code")
 _NEW_FLAGS = uapi.NLM_F_CREATE | uapi.NLM_F_EXCL
 SIGNED = frozenset({"time", "start", "stop"})
+# Columns of bytes: an attribute can be shorter than these.
+TEXTS = frozenset({"helper", "labels"})
 
 
 def event_of(kind: int, flags: int, existing: bool) -> int:
@@ -182,6 +199,9 @@ def _collect(
             _collect(
                 message, first, last, entry, fields, headers, strict=strict and kind in _TUPLES
             )
+        elif entry[0] in TEXTS:
+            if last > first:
+                fields[entry[0]] = (first, min(last - first, entry[1]))
         elif last - first >= entry[1]:
             fields[entry[0]] = (first, entry[1])
         elif strict:
@@ -221,7 +241,7 @@ def survey(message: bytes | memoryview, existing: bool = False) -> Layout:
 
 def _present(fields: Fields) -> int:
     """The column `present` of a message with these fields."""
-    present = bit("event") | bits(name for name in fields if name in BY_NAME)
+    present = bit("event") | bits(name for name in fields if name in BY_NAME and name not in MASTER)
     for direction in ("orig", "reply"):
         if any(f"{direction}_{name}" in fields for name in ICMP_FIELDS):
             present |= bit(f"{direction}_dport")
@@ -229,7 +249,8 @@ def _present(fields: Fields) -> int:
 
 
 def walk(message: bytes | memoryview, existing: bool = False) -> dict[str, int | bytes]:
-    """The columns of one message: numbers and IPv4 addresses as int, IPv6 addresses as 16 bytes.
+    """The columns of one message: numbers and IPv4 addresses as int; IPv6 addresses, helper and
+    labels as 16 bytes.
 
     `family`, `event` and `present` are always returned, other columns if the message has them (so
     `time` only with CTA_TIMESTAMP_EVENT).  ICMP: the id is `sport`, type * 256 + code is `dport`.
@@ -244,7 +265,9 @@ def walk(message: bytes | memoryview, existing: bool = False) -> dict[str, int |
     for name, (offset, width) in layout.fields.items():
         payload = bytes(message[offset : offset + width])
         values[name] = (
-            payload if width == 16 else int.from_bytes(payload, "big", signed=name in SIGNED)
+            payload.ljust(16, b"\0")
+            if width == 16 or name in TEXTS
+            else int.from_bytes(payload, "big", signed=name in SIGNED)
         )
     for direction in ("orig", "reply"):
         parts = [values.pop(f"{direction}_{name}", None) for name in ICMP_FIELDS]

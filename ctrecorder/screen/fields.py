@@ -153,6 +153,8 @@ def length(ns: int) -> str:
 def _raw(name: str, connections: bool) -> Field:
     """A key of JSON and CSV."""
     need: tuple[str, ...] = (name,) if name in BY_NAME else ()
+    if name.startswith("master_"):
+        need += ("master_l4proto",)
     if "_icmp_" in name:
         side = name.partition("_")[0]
         need += (f"{side}_sport", f"{side}_dport")
@@ -162,7 +164,7 @@ def _raw(name: str, connections: bool) -> Field:
         lambda table, look: records.values(table, name, connections=look.connections),
         (*need, "l4proto"),
         right=name.endswith(("port", "_packets", "_bytes", "_id")) or name in ("id", "mark"),
-        is_address=name in ADDRESSES,
+        is_address=name in (*ADDRESSES, "master_src", "master_dst"),
         kind=records.kind_of(name),
     )
 

@@ -78,7 +78,8 @@ def walked(data: bytes, received: int, existing: bool = False) -> dict[str, int 
     nothing: int | bytes
     row: dict[str, int | bytes] = {"family": told["family"]}
     for column in COLUMNS:
-        nothing = bytes(16) if column.kind == "addr" and told["family"] == uapi.AF_INET6 else 0
+        wide = column.kind == "bytes" or (column.kind == "addr" and told["family"] == uapi.AF_INET6)
+        nothing = bytes(16) if wide else 0
         row[column.name] = told.get(column.name, received if column.name == "time" else nothing)
     return row
 

@@ -11,7 +11,7 @@ import pytest
 from pyroute2.netlink.nfnetlink.nfctsocket import nfct_msg
 
 from ctrecorder import uapi
-from ctrecorder.columns import BY_NAME, Event, bit, bits
+from ctrecorder.columns import BY_NAME, MASTER, Event, bit, bits
 from ctrecorder.errors import MessageError
 from ctrecorder.kernel import message as conntrack
 from tests.support.conntrack_messages import (
@@ -153,8 +153,24 @@ def test_a_message_whose_length_is_cut_too_tells_nothing_false() -> None:
             {"id": 7},
             id="of a longer payload the first bytes",
         ),
+        pytest.param([attribute(99, b"x")], {}, id="unknown ones"),
         pytest.param(
-            [attribute(99, b"x"), attribute(uapi.CTA_LABELS, bytes(16))], {}, id="unknown ones"
+            [attribute(uapi.CTA_LABELS, bytes(range(16)))],
+            {"labels": bytes(range(16))},
+            id="labels",
+        ),
+        pytest.param(
+            [nested(uapi.CTA_HELP, attribute(uapi.CTA_HELP_NAME, b"ftp\0"))],
+            {"helper": b"ftp".ljust(16, b"\0")},
+            id="helper",
+        ),
+        pytest.param(
+            [nested(uapi.CTA_HELP, attribute(uapi.CTA_HELP_NAME, b"abcdefghijklmnopqrst\0"))],
+            {"helper": b"abcdefghijklmnop"},
+            id="of a longer helper the first bytes",
+        ),
+        pytest.param(
+            [nested(uapi.CTA_HELP, attribute(uapi.CTA_HELP_NAME, b""))], {}, id="no helper"
         ),
         pytest.param(
             [number(uapi.CTA_TIMESTAMP_EVENT, 2**63 - 1, 8)], {"time": 2**63 - 1}, id="time"
@@ -187,7 +203,15 @@ def test_a_message_whose_length_is_cut_too_tells_nothing_false() -> None:
                 nested(uapi.CTA_TUPLE_MASTER, ip4(1, 2), ports(6, 3, 4)),
                 nested(uapi.CTA_TUPLE_REPLY, ip4(5, 6)),
             ],
-            {"reply_src": 5, "reply_dst": 6},
+            {
+                "reply_src": 5,
+                "reply_dst": 6,
+                "master_l4proto": 6,
+                "master_src": 1,
+                "master_dst": 2,
+                "master_sport": 3,
+                "master_dport": 4,
+            },
             id="the master's tuple is not ours",
         ),
         pytest.param(
@@ -258,7 +282,7 @@ def test_a_message_whose_length_is_cut_too_tells_nothing_false() -> None:
 )
 def test_what_is_told(attributes: list[bytes], told: dict[str, int]) -> None:
     walked = conntrack.walk(message(LEAST, *attributes))
-    known = bits({"event", "orig_src", "orig_dst", *told})
+    known = bits({"event", "orig_src", "orig_dst", *told} - set(MASTER))
     assert (
         walked
         == {

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import json
+import os
 import resource
 import shutil
 from collections.abc import Callable, Iterator
