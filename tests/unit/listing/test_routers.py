@@ -17,7 +17,7 @@ from ctrecorder.cli import cttest
 from ctrecorder.listing import ctlist, routers
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from tests.support import asked
-from tests.support.inquiries import connection, log
+from tests.support.inquiries import Json, connection, log
 from tests.support.slow_pairing import SECOND, T
 
 CHAIN = "0123456789abcdef"
