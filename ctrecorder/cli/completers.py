@@ -96,6 +96,7 @@ BY_METAVAR: dict[str, Callable[..., list[str]]] = {
     "EVENT,...": events,
     "PATH": segments,
     "FILE": segments,
+    "LIST": files,
     "SEGMENT": segments,
     "DIR": segments,
     "LETTER": files,

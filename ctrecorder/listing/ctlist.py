@@ -54,6 +54,9 @@ def build_parser() -> common.Parser:
         metavar="PATH",
         help="the same as PATH",
     )
+    where.add_argument(
+        "--fleet", metavar="LIST", help="each router of a list, by folder or ssh; times are UTC"
+    )
     what = parser.add_argument_group("what to list")
     what.add_argument(
         "-i",
@@ -167,6 +170,8 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     for notice in choice.notices:
         common.report("ctlist", notice)
     audit = Audit(choice.texts["audit"], words, args.reason)
+    if args.fleet and (args.coverage or args.who):
+        raise UsageError("--coverage and --who cannot be used with --fleet: ask that router alone")
     try:
         if args.coverage:
             from ctrecorder.listing import coverage
@@ -180,6 +185,10 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
             from ctrecorder.listing import live
 
             code = live.follow(args, ask(args, time.time_ns()), audit)
+        elif args.fleet:
+            from ctrecorder.listing import fleet
+
+            code = fleet.show(args, ask(args, time.time_ns()), audit)
         else:
             code = listing(args, audit)
         audit.written = True
