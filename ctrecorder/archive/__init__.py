@@ -37,10 +37,12 @@ SHOWN = (
     "retention.receipt_lines",
     "retention.receipts",
     "retention.release_hold",
+    "runs.Runs",
     "segments_read.SegmentRead",
     "segments_read.segments_read",
     "selection.Selection",
     "selection.Selector",
     "shared.Pool",
     "silent_loss.SilentLoss",
+    "whole.WholeBlocks",
 )

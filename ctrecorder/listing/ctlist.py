@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ctrecorder import labels
 from ctrecorder.cli import common
 from ctrecorder.errors import ExitCode, UsageError
+from ctrecorder.listing import top_options
 
 if TYPE_CHECKING:
     from ctrecorder.archive.silent_loss import SilentLoss
@@ -139,6 +140,8 @@ def build_parser() -> common.Parser:
         action="store_true",
         help="report on stderr what was read and what was skipped",
     )
+    how.add_argument("-n", "--lines", metavar="N", type=int, help="length of each --top (10)")
+    top_options.add(parser)
     return parser
 
 
@@ -160,6 +163,7 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
         common.report("ctlist", notice)
     audit = Audit(choice.texts["audit"], words, args.reason)
     try:
+        top_options.check(args)
         if args.coverage:
             from ctrecorder.listing import coverage
 
@@ -260,8 +264,13 @@ def show(
     that they are all.  What the lines themselves prove to be missing comes after them, and which
     imported files were read.
 
-    `audit` counts the lines too.  `states`: of the recorders that run.
+    `audit` counts the lines too.  `states`: of the recorders that run.  With --top, connections are
+    counted instead.
     """
+    if args.tops:
+        from ctrecorder.listing import tops
+
+        return tops.show(opened, args, audit, states)
     from ctrecorder.query.connections import list_connections
     from ctrecorder.query.events import list_events
     from ctrecorder.query.listing import shown_in_listing, verdict_of_listing

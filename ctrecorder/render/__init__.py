@@ -5,6 +5,7 @@ SHOWN = (
     "coverage.json_text",
     "coverage.rfc3339",
     "coverage.text",
+    "dates.utc_offset",
     "header.as_json",
     "header.classic",
     "header.text",

@@ -17,6 +17,7 @@ SHOWN = (
     "pending.gap_block",
     "pending.mark_block",
     "pending.table_blocks",
+    "reader.Bounds",
     "reader.Segment",
     "recording.Block",
     "recording.Recording",
