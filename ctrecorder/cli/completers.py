@@ -101,6 +101,7 @@ BY_METAVAR: dict[str, Callable[..., list[str]]] = {
     "LETTER": files,
     "NAMES": files,
     "PAGE": files,
+    "PICTURE": files,
     "UNIT": resolutions,
     "NAME": namespaces,
 }

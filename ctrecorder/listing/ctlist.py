@@ -264,13 +264,17 @@ def show(
     that they are all.  What the lines themselves prove to be missing comes after them, and which
     imported files were read.
 
-    `audit` counts the lines too.  `states`: of the recorders that run.  With --top, connections are
-    counted instead.
+    `audit` counts the lines too.  `states`: of the recorders that run.  With --top, --histogram and
+    --plot, connections are counted instead.
     """
     if args.tops:
         from ctrecorder.listing import tops
 
         return tops.show(opened, args, audit, states)
+    if args.histogram is not None or args.plot:
+        from ctrecorder.listing import pictures
+
+        return pictures.show(opened, args, audit, states)
     from ctrecorder.query.connections import list_connections
     from ctrecorder.query.events import list_events
     from ctrecorder.query.listing import shown_in_listing, verdict_of_listing

@@ -34,6 +34,11 @@ def show(
     connections that were counted, and if it is proved that they are all.
     """
     now = time.time_ns()
+    if args.plot:
+        from ctrecorder.pictures import plot
+
+        plot.format_of(args.plot)
+        plot.check()
     measure = fields.Measure(args.by or "connections")
     tops = Tops(
         [fields.parse(text) for text in args.tops],
@@ -51,6 +56,10 @@ def show(
     found = tops.best(args.lines or top_options.USUAL_LENGTH)
     for text in shown.lines(found, args.format, measure, tops.whole, utc=args.utc):
         common.write_out(text.encode())
+    if args.plot:
+        from ctrecorder.listing import pictures
+
+        pictures.draw_tops(args.plot, found, measure, tops.whole, utc=args.utc)
     if tops.open:
         common.report(
             "ctlist",

@@ -78,4 +78,5 @@ SHOWN = (
     "unsent.Entry",
     "unsent.UNSENT",
     "values.Value",
+    "values.duration",
 )

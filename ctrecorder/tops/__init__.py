@@ -2,8 +2,12 @@
 
 # What other packages may use: module.name.
 SHOWN = (
+    "count.Counted",
     "count.Tops",
     "fields.Measure",
     "fields.parse",
+    "shown.amount_text",
     "shown.lines",
+    "shown.texts",
+    "shown.title",
 )

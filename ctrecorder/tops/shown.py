@@ -19,17 +19,12 @@ _SIGN, _DAY = 1 << 63, 86_400
 
 def text(counted: Counted, measure: Measure, whole: int, *, utc: bool) -> str:
     """A top as a table of lines, with a line before it that says what it is of."""
-    shown = len(counted.rows)
-    missing = f"; {counted.without:,} connections without" if counted.without else ""
-    lines = [
-        f"{counted.top.text}: {shown:,} of {counted.distinct:,} by {measure.value}, "
-        f"{_amount_text(whole, measure)} in all{missing}"
-    ]
+    lines = [title(counted, measure, whole)]
     table = [
         [measure.value, "share", *(field.text for field in counted.top.fields)],
         *(
             [
-                _amount_text(row.amount, measure),
+                amount_text(row.amount, measure),
                 f"{percent(row.amount, whole)} %",
                 *_values(counted, row, utc=utc),
             ]
@@ -42,6 +37,20 @@ def text(counted: Counted, measure: Measure, whole: int, *, utc: bool) -> str:
         names = [cell.ljust(width) for cell, width in zip(line[2:], widths[2:], strict=True)]
         lines.append("  ".join([*numbers, *names]).rstrip())
     return "".join(f"{line}\n" for line in lines)
+
+
+def title(counted: Counted, measure: Measure, whole: int) -> str:
+    """What a top is of, and how much is in it and in all."""
+    missing = f"; {counted.without:,} connections without" if counted.without else ""
+    return (
+        f"{counted.top.text}: {len(counted.rows):,} of {counted.distinct:,} by {measure.value}, "
+        f"{amount_text(whole, measure)} in all{missing}"
+    )
+
+
+def texts(counted: Counted, *, utc: bool) -> list[list[str]]:
+    """The values of each row as text."""
+    return [_values(counted, row, utc=utc) for row in counted.rows]
 
 
 def json_lines(counted: Counted, measure: Measure, whole: int, *, utc: bool) -> str:
@@ -133,7 +142,8 @@ def offset(seconds: int) -> str:
     return "Z" if not seconds else f"{sign}{minutes // 60:02}:{minutes % 60:02}"
 
 
-def _amount_text(amount: int, measure: Measure) -> str:
+def amount_text(amount: int, measure: Measure) -> str:
+    """A sum as text for readers."""
     if measure != Measure.DURATION:
         return f"{amount:,}"
     seconds = amount // SECOND
