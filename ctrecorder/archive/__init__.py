@@ -54,4 +54,5 @@ SHOWN = (
     "selection.Selector",
     "shared.Pool",
     "silent_loss.SilentLoss",
+    "whole.WholeBlocks",
 )

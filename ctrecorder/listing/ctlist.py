@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ctrecorder import labels
 from ctrecorder.cli import common
 from ctrecorder.errors import ExitCode, UsageError
-from ctrecorder.listing import screen_options
+from ctrecorder.listing import screen_options, top_options
 
 if TYPE_CHECKING:
     from ctrecorder.archive.silent_loss import SilentLoss
@@ -150,6 +150,8 @@ def build_parser() -> common.Parser:
         help="report on stderr what was read and what was skipped",
     )
     screen_options.add(parser)
+    how.add_argument("-n", "--lines", metavar="N", type=int, help="length of each --top (10)")
+    top_options.add(parser)
     return parser
 
 
@@ -173,6 +175,7 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     if args.fleet and (args.coverage or args.who):
         raise UsageError("--coverage and --who cannot be used with --fleet: ask that router alone")
     try:
+        top_options.check(args)
         if args.coverage:
             from ctrecorder.listing import coverage
 
@@ -225,7 +228,8 @@ def listing(args: argparse.Namespace, audit: Audit) -> int:
         )
         return ExitCode.FAILED
     # The classic format lists the connections of squeezed segments.
-    follow = args.connections or args.format == "classic"
+    counts = args.tops or args.histogram is not None or args.plot
+    follow = bool(args.connections or counts) or args.format == "classic"
     opened = open_archive(found.segments, query, spans=found.spans, follow=follow)
     if args.format == "classic" and not args.connections and opened.only_connections:
         args.connections = True  # as the C ctrecorder lists its squeezed files
@@ -284,8 +288,17 @@ def show(
     are all.  What the lines themselves prove to be missing comes after them, and which imported
     files were read.
 
-    `audit` counts the lines too.  `states`: of the recorders that run.
+    `audit` counts the lines too.  `states`: of the recorders that run.  With --top, --histogram and
+    --plot, connections are counted instead.
     """
+    if args.tops:
+        from ctrecorder.listing import tops
+
+        return tops.show(opened, args, audit, states)
+    if args.histogram is not None or args.plot:
+        from ctrecorder.listing import pictures
+
+        return pictures.show(opened, args, audit, states)
     from ctrecorder.ctlog.frame import Kind
     from ctrecorder.listing import output, routers
     from ctrecorder.listing.sorting import in_order

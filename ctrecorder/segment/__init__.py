@@ -21,6 +21,7 @@ SHOWN = (
     "pending.gap_block",
     "pending.mark_block",
     "pending.table_blocks",
+    "reader.Bounds",
     "reader.Segment",
     "recording.Block",
     "recording.Recording",
