@@ -74,8 +74,8 @@ deps:
 # run shows all failures.  The Debian roots that tests/package boots take minutes, once on a
 # machine: they are made meanwhile.  A booted router waits most of the time: what needs nothing but
 # CPU runs beside tests/package.  The recorder under load has the machine for itself.
-# The units of the machine are listed before and after: no test installs or enables one.
 BESIDE = $(VENV)/beside.log
+# The units of the machine are listed before and after: no test installs or enables one.
 UNITS = find /etc/systemd/system /usr/lib/systemd/system /etc/rc?.d 2>/dev/null | sort
 check: deps check-lint $(FUZZER)/done
 	@mkdir -p build; $(UNITS) >build/units
