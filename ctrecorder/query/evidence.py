@@ -161,7 +161,7 @@ def _recording(
                 holes=tuple(found),
                 steps=tuple(steps),
                 dumps=_dumps(segment) if dumps else (),
-                on=_on(segment.header.state),
+                on=(*_on(segment.header.state), *_unrecordable(segment)),
                 host=segment.header.host or "",
                 boot_id=segment.header.boot_id or "",
                 netns=segment.header.netns or "",
@@ -265,6 +265,15 @@ def _on(state: Mapping[str, Any] | None) -> tuple[str, ...]:
         *(f"{name} {state[name]}" for name in ("events", "timestamps") if name in state),
         *(f"{name} tracking {families[name]}" for name in ("ipv4", "ipv6") if name in families),
     )
+
+
+def _unrecordable(segment: Segment) -> Iterator[str]:
+    """What translated without connection tracking, at some time of the segment, as phrases."""
+    noted = [segment.header.state or {}, *(mark.facts for mark in segment.marks)]
+    members = [facts.get("stateless") for facts in noted]
+    found = [one for each in members if isinstance(each, list) for one in each]
+    for what in dict.fromkeys(one for one in found if isinstance(one, str)):
+        yield f"not recordable: NAT by {what}"
 
 
 def _damage(segment: Segment, after: Segment | None) -> Iterator[Hole]:

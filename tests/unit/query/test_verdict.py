@@ -544,6 +544,20 @@ def test_coverage_as_text_and_json(recorder: Recorder, capfd: pytest.CaptureFixt
     assert one["recorded"][0]["basis"] == "watermarks"
 
 
+def test_coverage_names_nat_that_cannot_be_recorded(
+    recorder: Recorder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """At some time of a segment, also if it was not so when the segment began."""
+    by = "rules of nftables that write addresses"
+    recorder.segment()
+    recorder.segment(Mark.at(T + HOUR + SECOND, "state", {"stateless": [by, 3]}))
+    recorder.segment(Mark.at(T + 2 * HOUR + SECOND, "state", {"stateless": []}))
+    assert ctlist.main(["--coverage", "--format", "json", str(recorder.folder)]) == 0
+    (one,) = json.loads(capfd.readouterr().out)["recordings"]
+    on = [each["on"] for each in one["recorded"]]
+    assert [f"not recordable: NAT by {by}" in each for each in on] == [False, True, False], on
+
+
 def test_waiting_until_it_is_recorded(
     recorder: Recorder,
     run_folder: Path,
