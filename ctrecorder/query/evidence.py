@@ -327,7 +327,7 @@ class Receipts:
         return segment.previous_hash.hex() in self._read(segment)
 
     def _read(self, segment: Segment) -> dict[str, str]:
-        from ctrecorder.archive import retention  # few questions need it
+        from ctrecorder.kept import retention  # few questions need it
 
         folder = os.path.dirname(segment.path) or "."
         if folder not in self._onward:

@@ -12,10 +12,8 @@ do not fit are counted, and a GAP records their number.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import NamedTuple
 
-from ctrecorder import times
 from ctrecorder.columns import Table
 from ctrecorder.ctlog.frame import Gap, Kind, Mark
 from ctrecorder.errors import ArchiveError, CtrecorderError
@@ -24,6 +22,7 @@ from ctrecorder.segment.pending import PendingBlock, gap_block, mark_block
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
+from ctrecorder.spool import gaps
 from ctrecorder.spool.buffers import BlockBuffer, RowBuffer
 from ctrecorder.spool.counters import Counters
 from ctrecorder.spool.retry import Retry, is_full
@@ -164,7 +163,7 @@ class WriteQueue:
         key = (gap.reason, gap.facts.get("number"))
         known = self._gaps.get(key)
         merges = known is not None and key[1] is None
-        self._gaps[key] = _merged(known, gap) if known is not None and merges else gap
+        self._gaps[key] = gaps.merged(known, gap) if known is not None and merges else gap
 
     def mark(self, mark: Mark) -> None:
         """Queue a MARK behind all rows that came before it."""
@@ -279,7 +278,7 @@ class WriteQueue:
         self._write()
         for gap in self._gaps.values():
             self._blocks.append(gap_block(gap))
-            self._log_gap(gap)
+            gaps.log_gap(self.log, self.path, gap)
         self._gaps.clear()
         # Each GAP is written before the watermark that it limits.
         self._put_watermark(watermark)
@@ -385,27 +384,3 @@ class WriteQueue:
             wanted=wanted,
             reason=reason,
         )
-
-    def _log_gap(self, gap: Gap) -> None:
-        count = "an unknown number of" if gap.lost is None else f"{gap.lost}"
-        count = f"at least {count}" if gap.facts.get("at_least") is True else count
-        start, end = times.dated(gap.begin, utc=True), times.dated(gap.end, utc=True)
-        text = (
-            f"gap ({gap.reason}): {count} events from {start} to {end} are not in the log: "
-            f"{gap.detail}"
-        )
-        self.log.send(
-            messages.GAP,
-            text,
-            path=self.path,
-            reason=gap.reason,
-            lost="unknown" if gap.lost is None else gap.lost,
-            start=start,
-            end=end,
-        )
-
-
-def _merged(one: Gap, other: Gap) -> Gap:
-    """Both gaps as one, with the reason and the detail of the first."""
-    lost = None if one.lost is None or other.lost is None else one.lost + other.lost
-    return replace(one, begin=min(one.begin, other.begin), end=max(one.end, other.end), lost=lost)

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from ctrecorder.archive import chain
-from ctrecorder.archive.retention import HOLDS, RECEIPTS, Receipt
 from ctrecorder.check import repair
 from ctrecorder.ctlog.frame import FRAME, Kind
 from ctrecorder.ctlog.header import Header
 from ctrecorder.filelock import LOCK_FILE
+from ctrecorder.kept.retention import HOLDS, RECEIPTS, Receipt
 from ctrecorder.listing import ctlist
 from ctrecorder.maintain import holds
 from ctrecorder.maintain.expire import Expiry, Limits

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ctrecorder.archive.retention import Receipt, add_receipt
 from ctrecorder.asking import ctwho
 from ctrecorder.columns import BY_NAME, Table, bits
 from ctrecorder.ctlog.frame import NO_HASH, Gap, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.folder import Folder
+from ctrecorder.kept.retention import Receipt, add_receipt
 from ctrecorder.listing import ctlist
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.query import who
