@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ctrecorder import labels
 from ctrecorder.envelopes.text import Field
 from ctrecorder.errors import ExitCode, UsageError
+from ctrecorder.filters.values import is_inside
 from ctrecorder.inquiry.ask import Answered, Asking, answer_all
 from ctrecorder.inquiry.question import (
     DEFAULT_TOLERANCE_SECONDS,
@@ -30,7 +31,6 @@ from ctrecorder.inquiry.question import (
 from ctrecorder.inquiry.verdicts import Word, code_of_letter
 from ctrecorder.letters.sighting import Letter, Sighting
 from ctrecorder.moments.moment import Moment
-from ctrecorder.query.parse import is_inside
 
 # What a person who writes down a time may be off by.
 PROSE_TOLERANCE_SECONDS = 60.0

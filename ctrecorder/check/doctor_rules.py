@@ -12,8 +12,8 @@ from typing import Any
 from ctrecorder import uapi
 from ctrecorder.check.doctor_tools import Finding, Note, Result, run_tool
 from ctrecorder.errors import KernelError
+from ctrecorder.filters.values import is_inside
 from ctrecorder.kernel import sockets, tracking
-from ctrecorder.query.parse import is_inside
 from ctrecorder.service import privileges
 
 _UNTRACKED = "connections that it matches are not tracked, so they are not recorded"

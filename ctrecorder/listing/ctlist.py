@@ -230,8 +230,8 @@ def ask(args: argparse.Namespace, now: int) -> Query:
     """The query of the arguments.  Raises UsageError."""
     from ctrecorder import times
     from ctrecorder.ctlog.predicate import HAPPENED, Query, Term
+    from ctrecorder.filters.values import parse_network, parse_ports
     from ctrecorder.moments.typed import parse_span
-    from ctrecorder.query.parse import parse_network, parse_ports
 
     terms = []
     if args.ip:

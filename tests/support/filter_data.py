@@ -12,16 +12,25 @@ import ipaddress
 import json
 import random
 import re
+import socket
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ctrecorder.columns import Event, Source, Table, concat
 from ctrecorder.ctlog.frame import NO_HASH, Mark
 from ctrecorder.ctlog.header import Header
+from ctrecorder.ctlog.predicate import Query
+from ctrecorder.filters.compile import compile_filter
+from ctrecorder.filters.tree import Context
+from ctrecorder.filters.values import parse_network
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.writer import SegmentWriter
+from ctrecorder.times import BEGIN as EVER
+from ctrecorder.times import END
 from ctrecorder.uapi import AF_INET
 from tests.bench import archive_flows
 from tests.bench.made_archive import _events
@@ -133,15 +142,21 @@ def _ended(chance: random.Random, columns: Row, start: int, end: int) -> Row:
 
 
 def home_rows(connections: int = 700, seed: int = 13) -> list[Row]:
-    """The events, in order of time."""
+    """The events and the rows of dumps, in order of time."""
     chance = random.Random(seed)
     rows = []
     for number in range(connections):
         columns, start, end = _connection(chance, number)
         begun = {**columns, "event": Event.NEW, "time": start, "status": columns["status"] & 0x188}
         rows.append({**begun, **({"tcp_state": 1} if columns["l4proto"] == 6 else {})})
+        ended = _ended(chance, columns, start, end) if end is not None else {"start": start}
         if end is not None:
-            rows.append(_ended(chance, columns, start, end))
+            rows.append(ended)
+        for hour in range(1, HOURS):
+            begin = BEGIN + hour * HOUR
+            if start < begin and (end is None or end >= begin):
+                told = {"start": start} if "start" in ended else {}
+                rows.append({**columns, "event": Event.EXISTING, "time": begin, **told})
     return sorted(rows, key=lambda row: int(row["time"]))
 
 
@@ -173,6 +188,12 @@ def campus(folder: Path, form: str = "raw") -> Path:
         _events(numbers, Event.NEW, flows["start"]),
         _events(numbers, Event.DESTROY, flows["end"]),
     ]
+    for hour in range(1, HOURS):
+        begin = BEGIN + hour * HOUR
+        alive = (flows["start"] < begin) & (flows["end"] >= begin)
+        opened = {name: values[alive] for name, values in numbers.items()}
+        times = np.full(len(opened["start"]), begin)
+        tables.append(_events(opened, Event.EXISTING, times))
     return _archive(folder, [concat(tables)], form)
 
 
@@ -192,6 +213,12 @@ def _archive(folder: Path, tables: list[Table], form: str) -> Path:
         writer.mark(Mark.at(begin, "start", {}))
         chosen = whole.take((whole["time"] >= begin) & (whole["time"] < last))
         rows = chosen.take(chosen["time"].argsort(kind="stable"))
+        dumped = rows["event"] == Event.EXISTING
+        if dumped.any():
+            writer.append(rows.take(dumped))
+        facts = {"complete": True, "rows": int(dumped.sum())}
+        writer.mark(Mark(begin, begin + 1, "dump", facts))
+        rows = rows.take(~dumped)
         for first in range(0, len(rows), 900):
             writer.append(rows.slice(first, first + 900))
         previous, name = writer.close(), path.name
@@ -236,3 +263,26 @@ def lists(folder: Path, *, v6: bool = False) -> dict[str, str]:
     hosts.write_text("# of a block list\n" + "\n".join(found[:2]) + ", " + " ".join(found[2:]))
     ports.write_text("22 # ssh\n25, 8443\n")
     return {"hosts": str(hosts), "ports": str(ports)}
+
+
+def context(*, connections: bool, v6: bool = False) -> Context:
+    """What an expression is about."""
+    inside = map(as_v6, INSIDE) if v6 else INSIDE
+    return Context(
+        connections, NOW, True, tuple(map(parse_network, inside)), service,
+        lambda path: Path(path).read_text(),
+    )  # fmt: skip
+
+
+def service(name: str) -> int | None:
+    """The port of a name, as services(5) has it."""
+    try:
+        return socket.getservbyname(name)
+    except OSError:
+        return None
+
+
+def query(text: str, *, connections: bool, v6: bool = False) -> Query:
+    """The query of an expression alone."""
+    compiled = compile_filter(text, context(connections=connections, v6=v6))
+    return compiled.query(EVER, END, frozenset(), ())

@@ -1,0 +1,8 @@
+"""The language of ctfilter(7): expressions compiled to conditions on rows, and to skip tests."""
+
+# What other packages may use: module.name.
+SHOWN = (
+    "values.is_inside",
+    "values.parse_network",
+    "values.parse_ports",
+)
