@@ -72,14 +72,18 @@ deps:
 
 # Lint first, it is the quickest to say no; then the quick tests.  All run even if some failed: one
 # run shows all failures.  The Debian roots that tests/package boots take minutes, once on a
-# machine: they are made meanwhile.
+# machine: they are made meanwhile.  A booted router waits most of the time: what needs nothing but
+# CPU runs beside tests/package.  The recorder under load has the machine for itself.
+BESIDE = $(VENV)/beside.log
 check: deps check-lint $(FUZZER)/done
 	@for kind in router build bare; do for suite in bookworm trixie; do \
 		tests/package/boot.sh root $$kind $$suite; done; done >/dev/null 2>&1 & \
 	code=0; $(PYTEST) tests/unit -m 'not slow' -n 2 || code=$$?; \
-	$(PYTEST) tests/unit -m slow || code=$$?; \
-	$(PYTEST) tests/lab tests/faults tests/model || code=$$?; wait; \
-	$(PYTEST) tests/package $(TWO_ROUTERS) || code=$$?; exit $$code
+	$(PYTEST) tests/unit -m slow -n 2 || code=$$?; \
+	$(PYTEST) tests/lab tests/faults tests/model -m 'not slow' || code=$$?; wait; \
+	$(PYTEST) tests/faults -m slow >$(BESIDE) 2>&1 & beside=$$!; \
+	$(PYTEST) tests/package $(TWO_ROUTERS) || code=$$?; \
+	wait $$beside || code=$$?; cat $(BESIDE); exit $$code
 
 # For each change: lint, and what is not marked slow, on all CPUs.  The slowest are printed, so that
 # one that grew is seen.

@@ -148,7 +148,7 @@ class Expiry:
     def _delete(self, folder: Folder, candidate: ExpiryCandidate, reason: str) -> None:
         """Delete a segment and log it.  Raises BusyError, GoneError, ArchiveError."""
         if self.dry_run:
-            last = times.text(candidate.age.ends, utc=False)
+            last = times.dated(candidate.age.ends, utc=False)
             what = f"{candidate.path}, {candidate.bytes:,} bytes, up to {last}"
             print(printable(f"would delete {what}: {reason}"))
             return
@@ -189,7 +189,7 @@ class Expiry:
             self._trouble(segment.path, f"{error}: its receipt is not sealed")
 
     def _log_result(self, path: str, receipt: Receipt) -> None:
-        since, until = times.text(receipt.since, utc=True), times.text(receipt.until, utc=True)
+        since, until = times.dated(receipt.since, utc=True), times.dated(receipt.until, utc=True)
         last_hash = receipt.hashes[0] if receipt.hashes else ""
         what = f"{count(receipt.rows, 'row')} from {since} to {until}, {receipt.bytes:,} bytes"
         self.log.send(

@@ -362,9 +362,10 @@ def _of_live(facts: Mapping[str, Any]) -> Hole | None:
     reason, lost, detail = facts.get("reason"), facts.get("lost"), facts.get("detail")
     if type(start) is not int or not isinstance(reason, str):
         return None
+    start = min(max(start, BEGIN), END)
     return _of_facts(
         start,
-        max(start, end) if type(end) is int else END,
+        min(max(start, end), END) if type(end) is int else END,
         reason,
         lost if type(lost) is int else None,
         detail if isinstance(detail, str) else "",

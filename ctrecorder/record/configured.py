@@ -10,11 +10,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ctrecorder.errors import ArchiveError, CtrecorderError, UsageError
-from ctrecorder.folder import Folder
+from ctrecorder.folder import Folder, open_file
 from ctrecorder.kernel.netns import Namespace
 from ctrecorder.record.options import RecorderOptions
 from ctrecorder.service import config, messages
@@ -192,7 +191,7 @@ class Store:
         if not self._folder:
             return {}
         try:
-            with Path(self.path).open("rb") as file:
+            with os.fdopen(open_file(self.path), "rb") as file:
                 data = file.read(_MAX_BYTES + 1)
             found = json.loads(data) if len(data) <= _MAX_BYTES else {}
             return {

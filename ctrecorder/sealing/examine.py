@@ -192,12 +192,12 @@ class SealCheck:
             found.unproved.append(
                 f"{ledger.path}: begins with epoch {ledger.begins}: what was before is not in it"
             )
-        until = times.text(ledger.time, utc=True)
+        until = times.dated(ledger.time, utc=True)
         epochs = f"epochs {ledger.begins} to {ledger.epoch}"
-        found.notes.append(f"{ledger.path}: {epochs}, sealed until {until} UTC")
+        found.notes.append(f"{ledger.path}: {epochs}, sealed until {until}")
         overdue = not ledger.stopped and self.now > ledger.time + _OVERDUE_NS
         if overdue:
             found.unproved.append(
-                f"{ledger.path}: ends at {until} UTC, although the recorder was not stopped: what "
+                f"{ledger.path}: ends at {until}, although the recorder was not stopped: what "
                 "it recorded since is missing or not sealed, if this is no older copy"
             )

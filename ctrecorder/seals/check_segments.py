@@ -10,7 +10,7 @@ from ctrecorder.errors import FormatError
 from ctrecorder.seals.block import is_right
 from ctrecorder.seals.evidence import MAX_WRONG, SealAt, SealedSegment, SealFindings
 from ctrecorder.seals.keys import EpochKeys
-from ctrecorder.times import text
+from ctrecorder.times import dated
 
 
 class Sealed(NamedTuple):
@@ -72,7 +72,7 @@ def _check_order(one: SealedSegment, found: SealFindings) -> None:
             what = f"no seal in epochs {before + 1} to {after - 1}"
             found.unproved.append(
                 f"{one.path}: sealed late: {what}: what was recorded then is proved only from "
-                f"{text(at.time, utc=True)} UTC on"
+                f"{dated(at.time, utc=True)} on"
             )
 
 
@@ -118,7 +118,7 @@ def check_late(
             last = one.seals[-1]
             found.unproved.append(
                 f"{one.path}: sealed late: recorded until epoch {ends[one.path]}, squeezed in "
-                f"epoch {last.seal.epoch}: proved only from {text(last.time, utc=True)} UTC on"
+                f"epoch {last.seal.epoch}: proved only from {dated(last.time, utc=True)} on"
             )
 
 

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ctrecorder.errors import ArchiveError, why
-from ctrecorder.folder import Folder
+from ctrecorder.folder import Folder, open_file
+from ctrecorder.times import BEGIN, END
 
 FOLDER = "/run/ctrecorder"
 # A recorder renews its file each second.  One that has missed two is stopped or hangs.
@@ -146,7 +147,7 @@ def _read(chain: str, folder: str) -> LiveState | None:
     if not _CHAIN.fullmatch(chain):
         return None
     try:
-        with (Path(folder) / f"{chain}.json").open("rb") as file:
+        with os.fdopen(open_file(os.path.join(folder, f"{chain}.json")), "rb") as file:
             content = file.read(_MAX_BYTES + 1)
     except OSError:
         return None
@@ -177,4 +178,5 @@ def _valid(facts: Json, chain: str) -> LiveState | None:
     # Not by the boot id: in a container, a unit with a /proc of its own sees another one.
     fresh = 0 <= age <= VALID_NS
     runs = ticks is not None and ticks == facts.get("start_ticks")
-    return state if fresh and runs and state.chain == chain else None
+    is_time = BEGIN <= state.watermark <= END
+    return state if fresh and runs and is_time and state.chain == chain else None

@@ -64,6 +64,7 @@ SHOWN = (
     "messages.WRONG_SETTING",
     "messages.field_name",
     "privileges.CAP_NET_ADMIN",
+    "privileges.adopt_orphans",
     "privileges.become",
     "privileges.die_with",
     "privileges.drop_privileges",

@@ -15,7 +15,7 @@ DEFAULT_USER = "ctrecorder"
 CAP_NET_ADMIN = 12  # linux/capability.h
 # linux/prctl.h, linux/capability.h
 PR_SET_NO_NEW_PRIVS, PR_CAPBSET_DROP = 38, 24
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _CAPABILITY_VERSION = 0x20080522
 _MAX_CAPABILITIES = 64
@@ -83,6 +83,11 @@ def die_with(parent: int) -> bool:
     """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     return os.getppid() == parent
+
+
+def adopt_orphans() -> None:
+    """Have those that descend from this process become its children when their parents end."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def ids_of(user: str | None, group: str | None) -> tuple[int, int]:

@@ -307,7 +307,7 @@ class WriteQueue:
     def _log_gap(self, gap: Gap) -> None:
         count = "an unknown number of" if gap.lost is None else f"{gap.lost}"
         count = f"at least {count}" if gap.facts.get("at_least") is True else count
-        start, end = times.text(gap.begin, utc=True), times.text(gap.end, utc=True)
+        start, end = times.dated(gap.begin, utc=True), times.dated(gap.end, utc=True)
         text = (
             f"gap ({gap.reason}): {count} events from {start} to {end} are not in the log: "
             f"{gap.detail}"

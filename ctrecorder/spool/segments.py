@@ -23,6 +23,7 @@ from ctrecorder import times
 from ctrecorder.ctlog.frame import FRAME, NO_HASH
 from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError, CtrecorderError
+from ctrecorder.folder import open_file
 from ctrecorder.sealing.live import LiveSeals
 from ctrecorder.segment import files
 from ctrecorder.segment.writer import FileLocation, SegmentWriter
@@ -129,7 +130,7 @@ class SegmentSeries:
         if self._seals is not None:
             self._seals.closed(writer.path, last_hash)
         self._ended(writer, last_hash, now_ns, closed=True)
-        since, until = (times.text(moment, utc=True) for moment in (self._opened_ns, now_ns))
+        since, until = (times.dated(moment, utc=True) for moment in (self._opened_ns, now_ns))
         self.log.send(
             messages.SEGMENT_CLOSED,
             f"closed {writer.path}: {writer.rows} rows, {writer.size} bytes, "
@@ -281,7 +282,7 @@ def _cut(old: Uncut) -> bool:
     log twice.
     """
     try:
-        descriptor = os.open(old.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = open_file(old.path, os.O_RDWR)
     except OSError:
         return False
     try:
