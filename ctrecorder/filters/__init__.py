@@ -2,7 +2,11 @@
 
 # What other packages may use: module.name.
 SHOWN = (
+    "compile.compile_filter",
+    "compile.merged",
+    "tree.Context",
     "values.is_inside",
     "values.parse_network",
     "values.parse_ports",
+    "words.begins_expression",
 )

@@ -50,25 +50,29 @@ class Filter:
     since: int = BEGIN
     until: int = END
 
-    def query(
-        self, since: int, until: int, protocols: frozenset[int], terms: tuple[Condition, ...]
-    ) -> Query:
-        """The query for what matches, is in a window, of `protocols` and matches `terms`.
 
-        A window that was asked for beside the expression is the query's; else the expression's.
-        """
+def merged(
+    filters: Iterable[Filter],
+    since: int = BEGIN,
+    until: int = END,
+    protocols: frozenset[int] = frozenset(),
+    events: frozenset[int] = frozenset(),
+) -> Query:
+    """The query for what all `filters` match, in a window, of `protocols` and `events`.
+
+    Without a window, it is that of the first filter which has one.
+    """
+    terms: list[Condition] = []
+    for each in filters:
+        terms += each.conditions
+        if each.protocols and protocols:
+            terms.append(conditions.Protocols(_ranges(each.protocols)))
+        protocols = protocols or each.protocols
         if (since, until) == (BEGIN, END):
-            since, until = self.since, self.until
-        kept = self.conditions
-        if protocols and self.protocols:
-            kept = (*kept, conditions.Protocols(_ranges(self.protocols)))
-        return Query(
-            since,
-            until,
-            protocols=protocols or self.protocols,
-            events=self.events,
-            terms=(*terms, *kept),
-        )
+            since, until = each.since, each.until
+        if not events and each.events != HAPPENED:
+            events = each.events
+    return Query(since, until, protocols, events or HAPPENED, tuple(terms))
 
 
 def compile_filter(text: str, context: Context) -> Filter:

@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping
 from ctrecorder import uapi
 from ctrecorder.ctlog.predicate import Network
 from ctrecorder.errors import UsageError
+from ctrecorder.service.inside import PRIVATE
 
-# RFC 1918, RFC 6598, RFC 4193.
-INSIDE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 # Loopback and link-local.  Not ipaddress.is_private, which also has the addresses for
 # documentation.
 _LOCAL = ("127.0.0.0/8", "169.254.0.0/16", "fe80::/10", "::1/128")
@@ -51,7 +50,7 @@ def is_inside(address: str) -> bool:
     import ipaddress
 
     found = ipaddress.ip_address(address)
-    return any(found in network for network in map(ipaddress.ip_network, (*INSIDE, *_LOCAL)))
+    return any(found in network for network in map(ipaddress.ip_network, (*PRIVATE, *_LOCAL)))
 
 
 def parse_network(text: str) -> Network:

@@ -5,147 +5,29 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ctrecorder import labels
 from ctrecorder.cli import common
-from ctrecorder.errors import ExitCode, UsageError
+from ctrecorder.errors import ExitCode
+from ctrecorder.listing.options import asks, sort_words
+from ctrecorder.listing.options import build_parser as build_parser
 
 if TYPE_CHECKING:
     from ctrecorder.archive.silent_loss import SilentLoss
-    from ctrecorder.ctlog.predicate import Query
     from ctrecorder.query.open import Archive
     from ctrecorder.render.renderer import Renderer
     from ctrecorder.segment.live import LiveState
     from ctrecorder.service.audit import Audit
 
-SUMMARY = """\
-List or search recorded connections, in order of time over all log files (segments).
-Repeat an option, or separate values by commas: one match is enough."""
-EXAMPLES = (
-    (
-        "ctlist -i 192.0.2.7 -p 25 --since yesterday",
-        "events with the address 192.0.2.7 and port 25, since yesterday 0:00",
-    ),
-    ("ctlist -s --format json /var/log/ctrecorder | jq .", "connections, one JSON object per line"),
-)
-FORMATS = ("text", "classic", "conntrack", "json", "csv")
-
-
-def build_parser() -> common.Parser:
-    """The parser; `listing` interprets the values, with numpy."""
-    parser = common.Parser("ctlist", SUMMARY, EXAMPLES, 1)
-    where = parser.add_argument_group("what to read")
-    where.add_argument(
-        "paths",
-        nargs="*",
-        metavar="PATH",
-        help="segment, or folder of segments (default: the one in the configuration)",
-    )
-    where.add_argument(
-        "-f",
-        "--file",
-        dest="files",
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="the same as PATH",
-    )
-    what = parser.add_argument_group("what to list")
-    what.add_argument(
-        "-i",
-        "--ip",
-        action="append",
-        default=[],
-        metavar="IP/MASK",
-        help="address or network, at any of the four endpoints",
-    )
-    what.add_argument(
-        "-p",
-        "--port",
-        action="append",
-        default=[],
-        metavar="PORT",
-        help="port or range of ports, at any of the four endpoints",
-    )
-    what.add_argument(
-        "--protocol",
-        "--proto",
-        action="append",
-        default=[],
-        metavar="PROTOCOL,...",
-        help="tcp, udp, icmp, ..., or a number",
-    )
-    what.add_argument(
-        "--event",
-        action="append",
-        default=[],
-        metavar="EVENT,...",
-        help="new, update, destroy, existing (default: the first three)",
-    )
-    what.add_argument(
-        "--since",
-        metavar="TIME",
-        help="from TIME: 2026-11-23, '2026-11-23 18:17', 18:17, -2h, yesterday",
-    )
-    what.add_argument(
-        "--until", metavar="TIME", help="up to the end of TIME: 2026-11-23 is the whole day"
-    )
-    who = parser.add_argument_group("who had an address: a command of its own, ctwho(1)")
-    who.add_argument(
-        "--who", metavar="ADDRESS:PORT", help="print the ctwho command that asks the same"
-    )
-    for name in ("--at", "--to"):
-        who.add_argument(name, metavar="VALUE", help=argparse.SUPPRESS)
-    who.add_argument("--tolerance", metavar="VALUE", type=float, help=argparse.SUPPRESS)
-    who.add_argument("--wait", action="store_true", help=argparse.SUPPRESS)
-    covered = parser.add_argument_group("what the log covers")
-    covered.add_argument(
-        "--coverage",
-        action="store_true",
-        help="show which times the log covers, and what is missing",
-    )
-    covered.add_argument(
-        "--strict",
-        action="store_true",
-        help="exit with 3 if the list may be incomplete",
-    )
-    how = parser.add_argument_group("how to list")
-    how.add_argument(
-        "-s",
-        "--connections",
-        "--squeeze",
-        action="store_true",
-        help="one line for each connection instead of each event",
-    )
-    how.add_argument(
-        "-H", "--headers", action="store_true", help="show only the headers of the segments"
-    )
-    how.add_argument(
-        "--format", choices=FORMATS, default="text", help="%(choices)s (default: %(default)s)"
-    )
-    how.add_argument(
-        "--utc",
-        action="store_true",
-        help="read and print times in UTC instead of local time",
-    )
-    how.add_argument(
-        "--reason", metavar="TEXT", help="reason for the query, for its entry in the journal"
-    )
-    how.add_argument(
-        "-v",
-        "--verbose",
-        action="store_true",
-        help="report on stderr what was read and what was skipped",
-    )
-    return parser
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ctlist; returns its exit code."""
     return common.run(
-        build_parser(), lambda args: answer(args, sys.argv[1:] if argv is None else argv), argv
+        build_parser(),
+        lambda args: answer(args, sys.argv[1:] if argv is None else argv),
+        argv,
+        intermixed=True,
     )
 
 
@@ -154,6 +36,7 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     from ctrecorder.service.audit import Audit
     from ctrecorder.service.config import read
 
+    sort_words(args)
     common.check_local_time(utc=args.utc)
     choice = read(None).choose("query")
     for notice in choice.notices:
@@ -168,35 +51,45 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
             from ctrecorder.listing import moved
 
             code = moved.show(args)
+        elif args.disk_usage:
+            from ctrecorder.listing import usage
+
+            code = usage.show(args)
         else:
-            code = listing(args, audit)
+            from ctrecorder.listing.stdin import as_file
+
+            with as_file([*args.paths, *args.files]) as paths:
+                code = listing(args, paths, audit)
         audit.written = True
         return code
     finally:
         audit.record()
 
 
-def listing(args: argparse.Namespace, audit: Audit) -> int:
-    """List.
+def listing(args: argparse.Namespace, named: list[str], audit: Audit) -> int:
+    """List the segments of the paths `named`, or else those of the configuration.
 
     Returns the exit code: NO if nothing matches, FAILED if not everything could be read.  With
     --strict, UNPROVED if something may be missing.
     """
     from ctrecorder.archive import find
+    from ctrecorder.listing.ask import ask
     from ctrecorder.query.evidence import live_states
     from ctrecorder.query.open import open_archive
     from ctrecorder.render import renderer as render
 
     query = ask(args, time.time_ns())
     renderer = render.Renderer(args.format, connections=args.connections, utc=args.utc)
-    paths = [*args.paths, *args.files] or common.archive("ctlist")
+    paths = named or common.archive("ctlist")
     states = live_states()  # before the folder and the segments
     found = find.find(paths)
+    foreign = [path for path in found.foreign if path in paths]
     for path in found.foreign:
-        common.report("ctlist", f"{path}: not a segment of ctrecorder")
+        passed_over = "" if path in foreign else "; passed over"
+        common.report("ctlist", f"{path}: not a segment of ctrecorder{passed_over}")
     for _, why in found.unreadable:
         common.report("ctlist", why)
-    if not (found.segments or found.foreign or found.unreadable):
+    if not (found.segments or foreign or found.unreadable):
         common.report(
             "ctlist",
             f"{', '.join(paths)}: no segments here; is ctrecord running?",
@@ -218,35 +111,11 @@ def listing(args: argparse.Namespace, audit: Audit) -> int:
         common.report("ctlist", str(finding))
     if args.verbose:
         common.report("ctlist", str(opened.query.stats))
-    if found.foreign or found.unreadable or opened.findings:
+    if foreign or found.unreadable or opened.findings:
         return ExitCode.FAILED
     if args.strict and not proved:
         return ExitCode.UNPROVED
-    asked = args.ip or args.port or args.protocol or args.event or args.since or args.until
-    return ExitCode.NO if asked and not rows else ExitCode.OK
-
-
-def ask(args: argparse.Namespace, now: int) -> Query:
-    """The query of the arguments.  Raises UsageError."""
-    from ctrecorder import times
-    from ctrecorder.ctlog.predicate import HAPPENED, Query, Term
-    from ctrecorder.filters.values import parse_network, parse_ports
-    from ctrecorder.moments.typed import parse_span
-
-    terms = []
-    if args.ip:
-        terms.append(Term(networks=tuple(parse_network(word) for word in _words(args.ip))))
-    if args.port:
-        terms.append(Term(ports=tuple(parse_ports(word) for word in _words(args.port))))
-    if args.event and args.connections:
-        raise UsageError("--event selects events, -s lists connections: use one of them")
-    return Query(
-        since=parse_span(args.since, now, utc=args.utc)[0] if args.since else times.BEGIN,
-        until=parse_span(args.until, now, utc=args.utc)[1] if args.until else times.END,
-        protocols=frozenset(labels.parse_protocol(word) for word in _words(args.protocol)),
-        events=frozenset(labels.parse_event(word) for word in _words(args.event)) or HAPPENED,
-        terms=tuple(terms),
-    )
+    return ExitCode.NO if asks(args) and not rows else ExitCode.OK
 
 
 def show(
@@ -262,6 +131,7 @@ def show(
 
     `audit` counts the lines too.  `states`: of the recorders that run.
     """
+    from ctrecorder.listing.lines import lines_of
     from ctrecorder.query.connections import list_connections
     from ctrecorder.query.events import list_events
     from ctrecorder.query.listing import shown_in_listing, verdict_of_listing
@@ -273,17 +143,18 @@ def show(
     shown = shown_in_listing(verdict, opened.query, strict=args.strict)
     for hole in shown:
         common.report("ctlist", describe(hole, utc=args.utc))
-    common.write_out(renderer.head)
+    lines = lines_of(args, renderer)
+    lines.begin()
     losses: dict[str, SilentLoss] = {}
     if args.connections:
         by_end = args.format == "classic"
         batches = list_connections(opened, renderer.columns, by_end=by_end, losses=losses)
     else:
         batches = list_events(opened, renderer.columns)
-    for tables, order in batches:
-        audit.rows += sum(map(len, tables))
-        for text in renderer.lines(tables, order):
-            common.write_out(text)
+    for batch in batches:
+        audit.rows += sum(map(len, batch.tables))
+        lines.add(batch)
+    lines.finish()
     if any(loss.gaps() for loss in losses.values()):
         verdict = verdict_of_listing(opened, states, now, losses)
         for hole in shown_in_listing(verdict, opened.query, strict=args.strict):
@@ -291,6 +162,8 @@ def show(
                 common.report("ctlist", describe(hole, utc=args.utc))
     if rests_on := imported(opened.segments, opened.query.since, opened.query.until):
         common.report("ctlist", line_of(rests_on))
+    if not audit.rows:
+        common.report("ctlist", _why_empty(args, verdict.proved))
     audit.verdict, audit.proved = verdict.completeness.value, verdict.proved
     return audit.rows, verdict.proved
 
@@ -314,6 +187,10 @@ def show_headers(opened: Archive, form: str) -> int:
     return len(opened.segments)
 
 
-def _words(options: Iterable[str]) -> list[str]:
-    """The items of all lists with commas."""
-    return [word.strip() for option in options for word in option.split(",")]
+def _why_empty(args: argparse.Namespace, proved: bool) -> str:
+    """What no row at all means."""
+    if not asks(args):
+        return "the archive is empty: nothing was recorded yet"
+    if proved:
+        return "no match: the log covers the whole time that was asked"
+    return "no match, and the log does not prove that there was none: see ctlist --coverage"

@@ -17,6 +17,8 @@ SHOWN = (
     "daemon.notify",
     "daemon.set_nice",
     "daemon.watchdog_seconds",
+    "inside.PRIVATE",
+    "inside.networks",
     "journal.SOCKET",
     "key.find_key",
     "key.find_key_for_reading",

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from ctrecorder import times, uapi
 
-Value = str | int | float | bool | tuple[int, ...] | None
+Value = str | int | float | bool | tuple[int, ...] | tuple[str, ...] | None
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -64,6 +64,14 @@ def protocols(text: str) -> tuple[int, ...]:
         return tuple(sorted({numbers[label.strip()] for label in text.split(",")}))
     except KeyError:
         raise ValueError from None
+
+
+def networks(text: str) -> tuple[str, ...]:
+    """Networks with their masks; () for an empty list."""
+    import ipaddress
+
+    found = [each for each in text.replace(",", " ").split() if each]
+    return tuple(str(ipaddress.ip_network(each, strict=False)) for each in found)
 
 
 def path(text: str) -> str:

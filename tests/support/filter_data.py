@@ -24,13 +24,11 @@ from ctrecorder.columns import Event, Source, Table, concat
 from ctrecorder.ctlog.frame import NO_HASH, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.predicate import Query
-from ctrecorder.filters.compile import compile_filter
+from ctrecorder.filters.compile import compile_filter, merged
 from ctrecorder.filters.tree import Context
 from ctrecorder.filters.values import parse_network
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.writer import SegmentWriter
-from ctrecorder.times import BEGIN as EVER
-from ctrecorder.times import END
 from ctrecorder.uapi import AF_INET
 from tests.bench import archive_flows
 from tests.bench.made_archive import _events
@@ -284,5 +282,4 @@ def service(name: str) -> int | None:
 
 def query(text: str, *, connections: bool, v6: bool = False) -> Query:
     """The query of an expression alone."""
-    compiled = compile_filter(text, context(connections=connections, v6=v6))
-    return compiled.query(EVER, END, frozenset(), ())
+    return merged([compile_filter(text, context(connections=connections, v6=v6))])
