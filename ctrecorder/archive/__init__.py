@@ -2,6 +2,12 @@
 
 # What other packages may use: module.name.
 SHOWN = (
+    "acknowledged.Acknowledged",
+    "acknowledged.Shipment",
+    "acknowledged.add",
+    "acknowledged.read",
+    "acknowledged.rewrite",
+    "acknowledged.take_lock",
     "chain.Link",
     "chain.breaks",
     "chain.is_start",
@@ -12,6 +18,7 @@ SHOWN = (
     "chain.trace",
     "find.FolderListing",
     "find.Span",
+    "find.files_of",
     "find.find",
     "find.is_beside",
     "find.sniff",
@@ -26,6 +33,7 @@ SHOWN = (
     "lock.successor_path",
     "near.Chains",
     "open.Opener",
+    "open.open_placed",
     "open.open_segment",
     "retention.Hold",
     "retention.Receipt",
@@ -37,6 +45,9 @@ SHOWN = (
     "retention.receipt_lines",
     "retention.receipts",
     "retention.release_hold",
+    "routers.folders_below",
+    "routers.router_of",
+    "runs.Runs",
     "segments_read.SegmentRead",
     "segments_read.segments_read",
     "selection.Selection",

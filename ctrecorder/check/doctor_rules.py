@@ -11,8 +11,8 @@ from typing import Any
 
 from ctrecorder import uapi
 from ctrecorder.check.doctor_tools import Finding, Note, Result, run_tool
+from ctrecorder.ends import is_inside
 from ctrecorder.errors import KernelError
-from ctrecorder.filters.values import is_inside
 from ctrecorder.kernel import sockets, tracking
 from ctrecorder.service import privileges
 

@@ -37,6 +37,7 @@ def check(
     keyless: str = "",
     seals: SealCheck | None = None,
     compare: Compare | None = None,
+    counted: Callable[[int], None] | None = None,
 ) -> int:
     """Check the segments among `paths` (files, or folders of them) and print the findings, one line
     each; returns the exit code.
@@ -49,6 +50,7 @@ def check(
     should be sealed.
     `seals`: the check of seals with a verification key.
     `compare`: a further comparison, as with anchors.
+    `counted`: is told the number of findings.
     """
     found = find.find(list(paths))
     unchecked = [why for _, why in found.unreadable]
@@ -80,7 +82,10 @@ def check(
         total = report.total(reports, together, len(unchecked))
         for line in (*together.notes, *passed_over, total):
             print_line(line)
-    if together.findings or any(one.findings for one in reports):
+    findings = len(together.findings) + sum(len(one.findings) for one in reports)
+    if counted is not None:
+        counted(findings)
+    if findings:
         return DAMAGED
     return UNCHECKED if unchecked or unproved or not reports else WHOLE
 

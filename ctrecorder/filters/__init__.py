@@ -5,7 +5,6 @@ SHOWN = (
     "compile.compile_filter",
     "compile.merged",
     "tree.Context",
-    "values.is_inside",
     "values.parse_network",
     "values.parse_ports",
     "words.begins_expression",

@@ -21,8 +21,7 @@ from ctrecorder.ctlog.predicate import (
 )
 from ctrecorder.filters import conditions
 from ctrecorder.filters.conditions import Every, Not, Some
-from ctrecorder.filters.ends import Endpoint
-from ctrecorder.filters.ends import Ends as Places
+from ctrecorder.filters.ends import AtEnd, Endpoint
 from ctrecorder.filters.lexer import refuse
 from ctrecorder.filters.parser import parse
 from ctrecorder.filters.tree import Context, Ends, Host, Joined, Primitive, Range, Time, Tree
@@ -115,7 +114,6 @@ def _window(lives: Iterable[conditions.Life]) -> tuple[int, int]:
 class _Compiler:
     def __init__(self, text: str, context: Context) -> None:
         self._text, self._context = text, context
-        self._places = Places(context.inside)
         self.names_existing = False
 
     def compiled(self, tree: Tree, negated: bool = False) -> Condition:
@@ -178,7 +176,7 @@ class _Compiler:
             if word in (name, "nat"):
                 condition: Condition = conditions.Nat(snat=name == "snat")
                 found.append(
-                    _every([self._hosts(hosts, (end,)), condition]) if hosts else condition
+                    _every([_some(self._hosts(hosts, (end,))), condition]) if hosts else condition
                 )
         return _some(found)
 
@@ -200,31 +198,28 @@ class _Compiler:
         if tree.end in ("inside", "public", "remote"):
             direction = "" if tree.direction == "or" else tree.direction
             return _some(
-                [
-                    _every([self._values(tree, (end,)), condition])
-                    for condition, end in self._places.places(tree.end, direction)
-                ]
+                AtEnd(tree.end, direction, value, self._context.inside) if value else Not(Every())
+                for value in self._values(tree, ())
             )
         direction = "" if tree.direction == "or" and tree.end else tree.direction
         endpoints = _TUPLES[tree.end].get(direction, ALL_ENDPOINTS)
-        return self._values(tree, endpoints)
+        return _some(value or Not(Every()) for value in self._values(tree, endpoints))
 
-    def _values(self, tree: Ends, endpoints: tuple[Endpoint, ...]) -> Condition:
+    def _values(self, tree: Ends, endpoints: tuple[Endpoint, ...]) -> list[Term | None]:
+        """Terms of which one must match, at `endpoints`; None: nothing matches."""
         if tree.kind == "port":
-            ports = tuple(
-                (each.low, min(each.high, 65535)) for each in tree.ports if each.low <= 65535
-            )
-            ports = tuple(each for each in ports if each[0] <= each[1])
-            return Term(ports=ports, endpoints=endpoints) if ports else Not(Every())
-        return self._hosts(tree.hosts, endpoints)
+            ports = [(each.low, min(each.high, 65535)) for each in tree.ports]
+            ports = [(low, high) for low, high in ports if low <= high]
+            return [Term(ports=tuple(ports), endpoints=endpoints) if ports else None]
+        return [*self._hosts(tree.hosts, endpoints)]
 
     @staticmethod
-    def _hosts(hosts: tuple[Host, ...], endpoints: tuple[Endpoint, ...]) -> Condition:
+    def _hosts(hosts: tuple[Host, ...], endpoints: tuple[Endpoint, ...]) -> list[Term]:
         """One of `hosts` is at one of the endpoints: all that have no port are one term."""
         networks = tuple(one for host in hosts if host.ports is None for one in host.networks)
         found = [Term(networks, endpoints=endpoints)] if networks else []
         found += [Term(host.networks, (host.ports,), endpoints) for host in hosts if host.ports]
-        return _some(found)
+        return found
 
 
 def _every(parts: Iterable[Condition]) -> Condition:

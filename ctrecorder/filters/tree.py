@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ctrecorder.ctlog.predicate import Network
+from ctrecorder.ends import Inside
 from ctrecorder.errors import UsageError
 
 
@@ -78,7 +79,7 @@ class Context:
 
     `connections`: of connections, not of events.
     `now`: ns.  `utc`: a time without a zone is UTC.
-    `inside`: the networks that are inside.
+    `inside`: the addresses that are inside.
     `service`: the port of a name, such as "http".
     `read_file`: the text of a file; raises CtrecorderError.
     """
@@ -86,7 +87,7 @@ class Context:
     connections: bool
     now: int
     utc: bool
-    inside: tuple[Network, ...]
+    inside: Inside
     service: Callable[[str], int | None]
     read_file: Callable[[str], str]
 

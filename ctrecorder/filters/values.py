@@ -1,6 +1,4 @@
-"""Values of the language and of the command line: addresses, networks, ports, amounts, durations;
-and which addresses are inside ones.
-"""
+"""Values of the language and of options: addresses, networks, ports, amounts, durations."""
 
 from __future__ import annotations
 
@@ -10,11 +8,7 @@ from collections.abc import Callable, Mapping
 from ctrecorder import uapi
 from ctrecorder.ctlog.predicate import Network
 from ctrecorder.errors import UsageError
-from ctrecorder.service.inside import PRIVATE
 
-# Loopback and link-local.  Not ipaddress.is_private, which also has the addresses for
-# documentation.
-_LOCAL = ("127.0.0.0/8", "169.254.0.0/16", "fe80::/10", "::1/128")
 Service = Callable[[str], int | None]
 
 _IPV4 = re.compile(r"(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})", re.ASCII)
@@ -43,14 +37,6 @@ _UNITS: Mapping[str, int] = {
     "d": 86400 * 10**9,
     "w": 7 * 86400 * 10**9,
 }
-
-
-def is_inside(address: str) -> bool:
-    """Whether `address` has no meaning outside of its network."""
-    import ipaddress
-
-    found = ipaddress.ip_address(address)
-    return any(found in network for network in map(ipaddress.ip_network, (*PRIVATE, *_LOCAL)))
 
 
 def parse_network(text: str) -> Network:

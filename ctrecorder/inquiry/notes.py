@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ctrecorder.filters.values import is_inside
+from ctrecorder.ends import is_inside
 from ctrecorder.inquiry.question import Question
 from ctrecorder.query import who
 

@@ -37,6 +37,7 @@ ANSWER = (
     "end",
     "only_by_tolerance",
     "case",
+    "routers",
 )
 
 
@@ -97,6 +98,7 @@ def answer(one: Answered) -> tuple[str, ...]:
         "|".join(rfc3339(person.end) if person.end else "" for person in persons),
         "|".join("yes" if person.only_by_tolerance else "no" for person in persons),
         one.asking.case,
+        "|".join(" ".join(person.routers) for person in persons),
     )
 
 

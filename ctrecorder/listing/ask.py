@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ctrecorder import labels, times
-from ctrecorder.ctlog.predicate import Condition, Network, Query, Term
+from ctrecorder.ctlog.predicate import Condition, Query, Term
+from ctrecorder.ends import Inside
 from ctrecorder.errors import UsageError, why
 from ctrecorder.filters.compile import compile_filter, merged
 from ctrecorder.filters.tree import Context
@@ -48,12 +49,12 @@ def ask(args: argparse.Namespace, now: int) -> Query:
 
 def context_of(args: argparse.Namespace, now: int) -> Context:
     """What an expression of the arguments is about; `now`: ns."""
-    return Context(args.connections, now, args.utc, inside_networks(), service_port, read_text)
+    return Context(args.connections, now, args.utc, inside_addresses(), service_port, read_text)
 
 
-def inside_networks() -> tuple[Network, ...]:
-    """The networks that are inside."""
-    return tuple(parse_network(each) for each in inside.networks(read(None)))
+def inside_addresses() -> Inside:
+    """The addresses that are inside, as the configuration has it."""
+    return Inside(inside.networks(read(None)))
 
 
 def service_port(name: str) -> int | None:

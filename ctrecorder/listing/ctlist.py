@@ -5,18 +5,21 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ctrecorder.cli import common
-from ctrecorder.errors import ExitCode
+from ctrecorder.errors import ExitCode, UsageError
+from ctrecorder.listing import screen_options
 from ctrecorder.listing.options import asks, sort_words
 from ctrecorder.listing.options import build_parser as build_parser
 
 if TYPE_CHECKING:
     from ctrecorder.archive.silent_loss import SilentLoss
+    from ctrecorder.listing.output import Lines
+    from ctrecorder.order.batches import Batch
+    from ctrecorder.query.connections import Losses
     from ctrecorder.query.open import Archive
-    from ctrecorder.render.renderer import Renderer
     from ctrecorder.segment.live import LiveState
     from ctrecorder.service.audit import Audit
 
@@ -55,11 +58,15 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
             from ctrecorder.listing import usage
 
             code = usage.show(args)
+        elif args.follow:
+            from ctrecorder.listing import ask, live
+
+            code = live.follow(args, ask.ask(args, time.time_ns()), audit)
         else:
             from ctrecorder.listing.stdin import as_file
 
-            with as_file([*args.paths, *args.files]) as paths:
-                code = listing(args, paths, audit)
+            with as_file([*args.paths, *args.files]) as named:
+                code = listing(args, named, audit)
         audit.written = True
         return code
     finally:
@@ -67,22 +74,23 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def listing(args: argparse.Namespace, named: list[str], audit: Audit) -> int:
-    """List the segments of the paths `named`, or else those of the configuration.
+    """List the segments of the paths `named`; without any, those of the configuration.
 
     Returns the exit code: NO if nothing matches, FAILED if not everything could be read.  With
     --strict, UNPROVED if something may be missing.
     """
     from ctrecorder.archive import find
+    from ctrecorder.listing import output
     from ctrecorder.listing.ask import ask
     from ctrecorder.query.evidence import live_states
     from ctrecorder.query.open import open_archive
-    from ctrecorder.render import renderer as render
 
+    screen_options.check(args)
     query = ask(args, time.time_ns())
-    renderer = render.Renderer(args.format, connections=args.connections, utc=args.utc)
     paths = named or common.archive("ctlist")
+    lines = output.lines_of(args)
     states = live_states()  # before the folder and the segments
-    found = find.find(paths)
+    found = find.find(paths, spans=True)
     foreign = [path for path in found.foreign if path in paths]
     for path in found.foreign:
         passed_over = "" if path in foreign else "; passed over"
@@ -95,10 +103,12 @@ def listing(args: argparse.Namespace, named: list[str], audit: Audit) -> int:
             f"{', '.join(paths)}: no segments here; is ctrecord running?",
         )
         return ExitCode.FAILED
-    opened = open_archive(found.segments, query)
+    # The classic format lists the connections of squeezed segments.
+    follow = args.connections or args.format == "classic"
+    opened = open_archive(found.segments, query, spans=found.spans, follow=follow)
     if args.format == "classic" and not args.connections and opened.only_connections:
         args.connections = True  # as the C ctrecorder lists its squeezed files
-        renderer = render.Renderer(args.format, connections=True, utc=args.utc)
+        lines = output.lines_of(args)
     for path, instead in opened.copies:
         common.report("ctlist", f"{path}: a copy of {instead}, which is read instead")
     if args.headers:
@@ -106,7 +116,7 @@ def listing(args: argparse.Namespace, named: list[str], audit: Audit) -> int:
     elif not found.segments:  # each file that could not be read was reported
         rows, proved = 0, False
     else:
-        rows, proved = show(opened, renderer, args, audit, states)
+        rows, proved = show(opened, lines, args, audit, states)
     for finding in opened.findings:
         common.report("ctlist", str(finding))
     if args.verbose:
@@ -120,52 +130,107 @@ def listing(args: argparse.Namespace, named: list[str], audit: Audit) -> int:
 
 def show(
     opened: Archive,
-    renderer: Renderer,
+    lines: Lines,
     args: argparse.Namespace,
     audit: Audit,
     states: Mapping[str, LiveState],
 ) -> tuple[int, bool]:
-    """Write the lines, and on stderr the holes; returns the number of lines, and if it is proved
-    that they are all.  What the lines themselves prove to be missing comes after them, and which
-    imported files were read.
+    """Write the lines, and the holes; returns the number of lines, and if it is proved that they
+    are all.  What the lines themselves prove to be missing comes after them, and which imported
+    files were read.
 
     `audit` counts the lines too.  `states`: of the recorders that run.
     """
-    from ctrecorder.listing.lines import lines_of
-    from ctrecorder.query.connections import list_connections
-    from ctrecorder.query.events import list_events
+    from ctrecorder.ctlog.frame import Kind
+    from ctrecorder.listing import output, routers
+    from ctrecorder.listing.lines import last, rows_of
+    from ctrecorder.listing.sorting import in_order
     from ctrecorder.query.listing import shown_in_listing, verdict_of_listing
-    from ctrecorder.render.holes import describe
     from ctrecorder.sealing.imported import imported, line_of
 
     now = time.time_ns()
     verdict = verdict_of_listing(opened, states, now)
     shown = shown_in_listing(verdict, opened.query, strict=args.strict)
-    for hole in shown:
-        common.report("ctlist", describe(hole, utc=args.utc))
-    lines = lines_of(args, renderer)
-    lines.begin()
     losses: dict[str, SilentLoss] = {}
-    if args.connections:
-        by_end = args.format == "classic"
-        batches = list_connections(opened, renderer.columns, by_end=by_end, losses=losses)
-    else:
-        batches = list_events(opened, renderer.columns)
-    for batch in batches:
-        audit.rows += sum(map(len, batch.tables))
-        lines.add(batch)
-    lines.finish()
-    if any(loss.gaps() for loss in losses.values()):
-        verdict = verdict_of_listing(opened, states, now, losses)
-        for hole in shown_in_listing(verdict, opened.query, strict=args.strict):
-            if hole not in shown:
-                common.report("ctlist", describe(hole, utc=args.utc))
-    if rests_on := imported(opened.segments, opened.query.since, opened.query.until):
-        common.report("ctlist", line_of(rests_on))
-    if not audit.rows:
-        common.report("ctlist", _why_empty(args, verdict.proved))
+
+    kind = Kind.CONNECTIONS if args.connections else Kind.EVENTS
+
+    def listed(archive: Archive) -> Iterator[Batch]:
+        batches = _batches(archive, args, lines.columns, losses)
+        batches = in_order(batches, args.sort, output.look_of(args))
+        if args.lines is not None:
+            batches = last(batches, args.lines, kind)
+        return in_order(batches, _reversed(args), output.look_of(args))
+
+    with output.paged(args):
+        if args.count:
+            out = output.Output(lines, utc=args.utc)
+            out.head(shown, b"")
+            audit.rows = sum(rows_of(batch) for batch in listed(opened))
+            common.write_out(f"{audit.rows}\n".encode())
+        elif found := routers.by_router(opened):
+            if args.reverse or args.lines is not None:
+                raise UsageError("-n and -r: not for a folder of many routers; name one of them")
+            lines = output.lines_of_routers(args)
+            out = output.Output(lines, utc=args.utc)
+            out.head(shown, routers.head(lines.head, args.format))
+            for piece in routers.lines(found, listed, lines, args.format, kind):
+                audit.rows += piece.rows
+                common.write_out(piece.text)
+        else:
+            out = output.Output(lines, utc=args.utc)
+            out.head(shown, lines.head)
+            for tables, order in listed(opened):
+                audit.rows += sum(map(len, tables))
+                out.rows(tables, order)
+        late = []
+        if any(loss.gaps() for loss in losses.values()):
+            verdict = verdict_of_listing(opened, states, now, losses)
+            late = shown_in_listing(verdict, opened.query, strict=args.strict)
+        rests_on = imported(opened.segments, opened.query.since, opened.query.until)
+        notes = [line_of(rests_on)] if rests_on else []
+        if not audit.rows:
+            notes.append(_why_empty(args, verdict.proved))
+        out.end([hole for hole in late if hole not in shown], notes)
     audit.verdict, audit.proved = verdict.completeness.value, verdict.proved
     return audit.rows, verdict.proved
+
+
+def _reversed(args: argparse.Namespace) -> str | None:
+    """The value of --sort that puts the last line first; None without -r."""
+    if not args.reverse:
+        return None
+    sort: str = args.sort or "time"
+    return sort[1:] if sort.startswith("-") else f"-{sort}"
+
+
+def _why_empty(args: argparse.Namespace, proved: bool) -> str:
+    """What it means that there is no row."""
+    if not asks(args):
+        return "the archive is empty: nothing was recorded yet"
+    if proved:
+        return "no match: the log covers the whole time that was asked"
+    return "no match, but the log does not prove that there was none: see ctlist --coverage"
+
+
+def _batches(
+    opened: Archive, args: argparse.Namespace, columns: Iterable[str], losses: Losses
+) -> Iterator[Batch]:
+    """The rows, with at least `columns`.  `losses`: as of `list_connections`."""
+    from ctrecorder.listing import output
+    from ctrecorder.listing.sorting import columns_of
+    from ctrecorder.query.connections import list_connections
+    from ctrecorder.query.events import by_shown_time, list_events
+
+    sorts = (args.sort, _reversed(args))
+    names = dict.fromkeys(
+        [*columns, *(n for sort in sorts for n in columns_of(sort, connections=args.connections))]
+    )
+    if args.connections:
+        by_end = args.format == "classic"
+        return list_connections(opened, names, by_end=by_end, losses=losses)
+    events = list_events(opened, names)
+    return by_shown_time(events) if output.shows_stops(args) else events
 
 
 def show_headers(opened: Archive, form: str) -> int:
@@ -185,12 +250,3 @@ def show_headers(opened: Archive, form: str) -> int:
             ).encode()
         )
     return len(opened.segments)
-
-
-def _why_empty(args: argparse.Namespace, proved: bool) -> str:
-    """What no row at all means."""
-    if not asks(args):
-        return "the archive is empty: nothing was recorded yet"
-    if proved:
-        return "no match: the log covers the whole time that was asked"
-    return "no match, and the log does not prove that there was none: see ctlist --coverage"

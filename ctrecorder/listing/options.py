@@ -8,6 +8,7 @@ import os
 from ctrecorder.cli import common
 from ctrecorder.errors import UsageError
 from ctrecorder.filters.words import begins_expression
+from ctrecorder.listing import screen_options
 
 SUMMARY = """\
 List or search recorded connections, in order of time over all log files (segments).
@@ -23,7 +24,6 @@ EXAMPLES = (
     ),
     ("ctlist -s -o json /var/log/ctrecorder | jq .", "connections, one JSON object per line"),
 )
-FORMATS = ("text", "classic", "conntrack", "json", "csv")
 STDIN = "-"
 
 
@@ -35,6 +35,7 @@ def build_parser() -> common.Parser:
     _add_who(parser)
     _add_coverage(parser)
     _add_output(parser)
+    screen_options.add(parser)
     return parser
 
 
@@ -67,9 +68,14 @@ def _add_filters(parser: common.Parser) -> None:
     )
 
     def add(*names: str, metavar: str, text: str, dest: str | None = None) -> None:
-        keywords = {"dest": dest} if dest else {}
+        name = dest or names[-2 if len(names) > 1 and names[0].startswith("--") else -1]
         what.add_argument(
-            *names, action="append", default=[], metavar=metavar, help=text, **keywords
+            *names,
+            action="append",
+            default=[],
+            metavar=metavar,
+            help=text,
+            dest=name.lstrip("-"),
         )
 
     add(
@@ -159,9 +165,11 @@ def _add_output(parser: common.Parser) -> None:
     how.add_argument(
         "-o",
         "--format",
-        choices=FORMATS,
+        type=screen_options.form,
         default="text",
-        help="%(choices)s (default: %(default)s)",
+        metavar="FORMAT|TEMPLATE",
+        help=f"{', '.join(screen_options.FORMATS)}, or a template such as '{{time}} {{remote}}' "
+        "(default: %(default)s; on a terminal that is screen)",
     )
     how.add_argument(
         "--utc",

@@ -3,14 +3,18 @@
 # What other packages may use: module.name.
 SHOWN = (
     "clock.ClockState",
+    "connections.Losses",
     "connections.list_connections",
     "coverage.Hole",
+    "coverage.MISSING",
     "coverage.NOT_RECORDED",
     "coverage.NOT_RECORDING",
     "coverage.Recording",
     "coverage.Scope",
+    "events.by_shown_time",
     "events.list_events",
     "evidence.gather",
+    "evidence.hole_of",
     "evidence.live_states",
     "listing.shown_in_listing",
     "listing.verdict_of_listing",

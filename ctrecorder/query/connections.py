@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder import spill, times
 from ctrecorder.archive import chain
+from ctrecorder.archive.runs import Runs
 from ctrecorder.archive.silent_loss import SilentLoss
 from ctrecorder.columns import Table
 from ctrecorder.connections import parts
@@ -60,7 +60,11 @@ def list_connections(
     key = _end_times if by_end else _start_times
     names = dict.fromkeys((*names, *archive.query.of_connections().columns_needed()))
     losses = {} if losses is None else losses
-    runs = _Runs.of(archive.segments)
+    runs = Runs.of(archive.segments)
+    if runs.has_twins:
+        while archive.later:
+            archive.open_later()
+        runs = Runs.of(archive.segments)
     with Sorter(key) as sorter:
         if runs.has_twins:
             for tables in _join_twins(archive, names, runs, losses):
@@ -82,7 +86,7 @@ def list_connections(
 
 
 def _join_twins(
-    archive: Archive, names: Iterable[str], runs: _Runs, losses: Losses
+    archive: Archive, names: Iterable[str], runs: Runs, losses: Losses
 ) -> Iterator[list[Table]]:
     """The wanted connections, by start: each list has a table for each family.
 
@@ -106,83 +110,10 @@ def _wanted(tables: Iterable[Table], wanted: Query) -> list[Table]:
     return [table for table in chosen if len(table)]
 
 
-@dataclass
-class _Runs:
-    """A run is what is paired by itself: the segments of a recording.
-
-    A recording whose connection table has recordings beside it has a run for each of its tables.
-
-    `of_segment`: the number of the run of each segment.
-    `recordings`: of each run the pairing key.
-    `tables`: of each run the number of its connection table.  Runs of one boot and one network
-    namespace have the same; where these are not known, no other run has it.
-    """
-
-    of_segment: list[int]
-    recordings: list[str]
-    tables: list[int]
-
-    @property
-    def has_twins(self) -> bool:
-        """Whether two runs have one connection table."""
-        return len(set(self.tables)) < len(self.tables)
-
-    @classmethod
-    def of(cls, segments: Iterable[Recording]) -> _Runs:
-        """The runs of segments, of which those of a recording are in order."""
-        split = cls._split(segments)
-        if split.has_twins:
-            return split
-        numbers: dict[str, int] = {}
-        of_segment = [
-            numbers.setdefault(split.recordings[run], len(numbers)) for run in split.of_segment
-        ]
-        return cls(of_segment, list(numbers), list(range(len(numbers))))
-
-    @classmethod
-    def _split(cls, segments: Iterable[Recording]) -> _Runs:
-        """The recordings cut where the connection table changes."""
-        runs: list[_Run] = []
-        last: dict[str, int] = {}
-        of_segment = []
-        for segment in segments:
-            header, recording = segment.header, segment.pairing_key
-            table = header.boot_id or "", header.netns or ""
-            if recording not in last or not runs[last[recording]].continues(table):
-                last[recording] = len(runs)
-                runs.append(_Run(recording))
-            of_segment.append(last[recording])
-            runs[last[recording]].learn(table)
-        numbers: dict[object, int] = {}
-        tables = [
-            numbers.setdefault(run.table if all(run.table) else number, len(numbers))
-            for number, run in enumerate(runs)
-        ]
-        return cls(of_segment, [run.recording for run in runs], tables)
-
-
-@dataclass
-class _Run:
-    """Segments of a recording; `table`: boot id and network namespace, "" while unknown."""
-
-    recording: str
-    table: tuple[str, str] = ("", "")
-
-    def continues(self, table: tuple[str, str]) -> bool:
-        """Whether nothing shows that `table` is another one."""
-        return all(
-            not mine or not theirs or mine == theirs
-            for mine, theirs in zip(self.table, table, strict=True)
-        )
-
-    def learn(self, table: tuple[str, str]) -> None:
-        self.table = self.table[0] or table[0], self.table[1] or table[1]
-
-
 def _pair(
     archive: Archive,
     names: Iterable[str],
-    runs: _Runs,
+    runs: Runs,
     losses: Losses,
     add: Callable[[int, Table], None],
     window: Span | None = None,
@@ -196,12 +127,7 @@ def _pair(
     missing = [(start, end, None) for start, end in chain.breaks(archive.segments)]
     pairers = _Pairers(runs, losses, missing, add)
     has_events = False
-    firsts = [_first_time(segment) for segment in archive.segments]
-    for segment, run, next_segments in zip(
-        archive.segments, runs.of_segment, _least_after(firsts), strict=True
-    ):
-        if _first_time(segment) >= query.until and pairers.earliest() >= query.until:
-            break
+    for segment, run, next_segments in _segments(archive, runs, pairers):
         has_events = has_events or bool((segment.index["kind"] == Kind.EVENTS).any())
         pairer = pairers.of(run)
         pairers.loss_of(run).add_segment(segment)
@@ -224,12 +150,35 @@ def _pair(
     pairers.finish()
 
 
+def _segments(
+    archive: Archive, runs: Runs, pairers: _Pairers
+) -> Iterator[tuple[Recording, int, int]]:
+    """The segments to pair, each with its run and the earliest time of the segments after it, ns.
+
+    Those after the window are opened while connections of the window are open.
+    """
+    until = archive.query.until
+    begins = [_first_time(segment) for segment in archive.segments]
+    least = iter(_least_after([*begins, *(span.begin for span in archive.later)]))
+    for segment, run, begin in zip([*archive.segments], runs.of_segment, begins, strict=True):
+        if begin >= until and pairers.earliest() >= until:
+            return
+        yield segment, run, next(least)
+    while archive.later and pairers.earliest() < until:
+        before, after = archive.segments[-1:], archive.open_later()
+        next_segments = next(least)
+        if after is not None:
+            for start, end in chain.breaks([*before, after]):
+                pairers.add_gap(start, end)
+            yield after, runs.of_segment[-1], next_segments
+
+
 class _Pairers:
     """A Pairer for each run: a dump of one recorder says nothing about the flows of another."""
 
     def __init__(
         self,
-        runs: _Runs,
+        runs: Runs,
         losses: Losses,
         missing: list[tuple[int, int, None]],
         add: Callable[[int, Table], None],
@@ -246,6 +195,12 @@ class _Pairers:
             self._pairers[run] = Pairer(self.loss_of(run).add_repeats, self._memory)
             self._pairers[run].add_gaps(self._missing)
         return self._pairers[run]
+
+    def add_gap(self, begin: int, end: int) -> None:
+        """Add a gap of all runs."""
+        self._missing.append((begin, end, None))
+        for pairer in self._pairers.values():
+            pairer.add_gaps([(begin, end, None)])
 
     def loss_of(self, run: int) -> SilentLoss:
         """What the recording of a run proves about silent loss."""

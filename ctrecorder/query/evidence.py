@@ -218,16 +218,19 @@ def _live(
 
     The state was read before the folder, so the recorder may have begun another segment since.
     """
-    here = state is not None and any(_is_file(one, state) for one in members[-2:])
+    open_one = next((one for one in members[-2:] if state and _is_file(one, state)), None)
     number, last = chains.place(members[-1].path)
-    if state is None or not here or number != last:
+    if state is None or open_one is None or number != last:
         return None
+    # Blocks that could not be synced are cut off and written again: until then, the events of what
+    # was written since the last sync are missing.
+    whole = open_one.size >= state.size
     found = []
     for facts in state.holes:
         hole = _of_live(facts)
         if hole is not None:
             found += numbered.take(hole, _number_of(facts))
-    return LiveWatermark(state.watermark, tuple(found))
+    return LiveWatermark(state.watermark if whole else state.synced, tuple(found))
 
 
 def _is_file(segment: Segment, state: LiveState) -> bool:

@@ -9,7 +9,7 @@ names from `labels`.  Pure; see `words`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ctrecorder import labels
 from ctrecorder.columns import ADDRESSES, PORTS, Source, Table
@@ -64,9 +64,23 @@ def csv_connections(table: Table) -> bytearray:
     return _csv(table, CONNECTION_KEYS)
 
 
-def csv_head(keys: tuple[str, ...]) -> bytes:
+def kind_of(key: str) -> str:
+    """What a key's value is in JSON: "text", "number" or "list"."""
+    if key in _LISTS:
+        return "list"
+    return "text" if _is_text(key) else "number"
+
+
+def csv_head(keys: Sequence[str]) -> bytes:
     """The header line."""
     return f"{','.join(keys)}\n".encode()
+
+
+def values(table: Table, key: str, *, connections: bool) -> list[str]:
+    """The value of one key in each row, as in CSV; "" where it is not known."""
+    where = _where(table, key, connections)
+    pieces = [] if where is False else words.only(where, _words(table, key, "|".join))
+    return words.lines_of(len(table), pieces)
 
 
 def _json(table: Table, keys: tuple[str, ...]) -> bytearray:

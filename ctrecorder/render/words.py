@@ -46,6 +46,11 @@ def assemble(rows: int, pieces: Sequence[bytes | Words]) -> bytearray:
     return text.translate(None, b"\0")
 
 
+def lines_of(rows: int, pieces: Sequence[bytes | Words]) -> list[str]:
+    """The text of each of `rows` rows, as `assemble` makes it."""
+    return assemble(rows, [*pieces, b"\n"]).decode().split("\n")[:-1]
+
+
 def only(where: Mask, words: bytes | Words) -> list[Words]:
     """Pieces for `assemble` that have `words` in the rows `where`, and nothing in the others.
 

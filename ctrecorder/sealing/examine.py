@@ -60,6 +60,7 @@ def sealed_segment(segment: Segment, name: str) -> SealedSegment | None:
         state=segment.state,
         ends_sealed=segment.state == "closed" and end == segment.footer_at,
         rewritten=header.is_squeezed or header.is_repaired,
+        repaired=header.is_repaired,
         last_hash=segment.last_hash.hex(),
         previous=segment.previous_hash.hex(),
         replaced=tuple(one.last_hash for one in header.replaces),

@@ -38,7 +38,9 @@ class LiveState:
     """The state of one recorder.
 
     `segment`: path of the open segment, with its `device` and `inode`.  `watermark`: ns UTC; all
-    events that the kernel gave until then can be read there.  `holes`: GAPs that are not on disk
+    events that the kernel gave until then can be read there, if it has `size` bytes: after a failed
+    sync, blocks are cut off and written again.  `synced`: ns UTC; the watermark that is on the
+    disk, so that a power cut cannot take it; 0: none is.  `holes`: GAPs that are not in the segment
     yet, or are still open, each as the members of a GAP with `start` and `end` (ns UTC, `end` None
     while it lasts).  `state`: what is on, as in ctlog(5).  `counters`: since the recorder started.
     """
@@ -51,6 +53,8 @@ class LiveState:
     holes: tuple[Json, ...] = ()
     state: Json = field(default_factory=dict)
     counters: Json = field(default_factory=dict)
+    size: int = 0
+    synced: int = 0
 
 
 def boottime_ns() -> int:
@@ -171,6 +175,8 @@ def _valid(facts: Json, chain: str) -> LiveState | None:
             holes=tuple(hole for hole in facts["holes"] if isinstance(hole, dict)),
             state=dict(facts["state"]),
             counters=dict(facts["counters"]),
+            size=int(facts["size"]),
+            synced=int(facts["synced"]),
         )
         ticks = start_ticks(int(facts["pid"]))
     except (KeyError, TypeError, ValueError, OverflowError):

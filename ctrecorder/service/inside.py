@@ -6,11 +6,10 @@ import ipaddress
 from collections.abc import Iterator
 from pathlib import Path
 
+from ctrecorder.declared.values import networks as parse_networks
+from ctrecorder.ends import NETWORKS
 from ctrecorder.service.config import Configuration
-from ctrecorder.service.values import networks as parse_networks
 
-# RFC 1918, RFC 6598, RFC 4193.
-PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 _IPV4, _IPV6 = "/proc/net/route", "/proc/net/ipv6_route"
 # Flags of a route in the kernel's tables: it is up; it leads to another router.
 _UP, _GATEWAY = 0x1, 0x2
@@ -21,7 +20,7 @@ Route = tuple[str, "ipaddress.IPv4Network | ipaddress.IPv6Network", bool]  # int
 def networks(config: Configuration) -> tuple[str, ...]:
     """The networks that are inside."""
     written = config.written["record"].get("inside", "")
-    return parse_networks(written) or (*PRIVATE, *own_networks())
+    return parse_networks(written) or (*NETWORKS, *own_networks())
 
 
 def own_networks() -> list[str]:

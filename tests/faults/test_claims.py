@@ -18,7 +18,8 @@ import pytest
 
 from ctrecorder.archive import chain
 from ctrecorder.archive.retention import HOLDS, RECEIPTS, Receipt
-from ctrecorder.ctlog.frame import Kind
+from ctrecorder.check import repair
+from ctrecorder.ctlog.frame import FRAME, Kind
 from ctrecorder.ctlog.header import Header
 from ctrecorder.filelock import LOCK_FILE
 from ctrecorder.listing import ctlist
@@ -29,6 +30,7 @@ from ctrecorder.maintain.squeeze_all import ArchiveSqueeze
 from ctrecorder.sealing.epoch import EPOCH_NS, exclusive
 from ctrecorder.seals.block import Seal, parse_seal
 from ctrecorder.seals.ledger import pack_line, parse_line
+from ctrecorder.segment.pending import table_blocks
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.service import messages
@@ -37,6 +39,7 @@ from ctrecorder.witness.scribe import Scribe
 from tests.support.attacked import OWNER, READER, Attacked, Kept, as_user, give
 from tests.support.claims import BY_NAME, LEVELS
 from tests.support.faulttable import Table
+from tests.support.forge import pack, reseal
 from tests.support.history import blocks_of
 from tests.support.sealed import Recording
 
@@ -210,7 +213,8 @@ def test_cut_last(check: Callable[[Attack], str]) -> None:
 
 
 @pytest.mark.claim("cut-crashed")
-def test_cut_crashed(site: Attacked, check: Callable[[Attack], str], level: str) -> None:
+@pytest.mark.parametrize("anew", [False, True])
+def test_cut_crashed(site: Attacked, check: Callable[[Attack], str], anew: bool) -> None:
     ours = site.ours
     log, ours.log = ours.log, site.log_as(OWNER, "ctrecord.service")
     queue = ours.start(sealed=site.sealed)
@@ -227,7 +231,9 @@ def test_cut_crashed(site: Attacked, check: Callable[[Attack], str], level: str)
     ours.log = log
 
     def attack(site: Attacked) -> None:
-        path.write_bytes(b"".join(blocks_of(path.read_bytes())[:-1]))
+        blocks = blocks_of(path.read_bytes())[:-1]
+        blocks += [pack(one, bytes(16)) for one in table_blocks(ours.rows(ROWS)) if anew]
+        path.write_bytes(reseal(b"".join(blocks)))
 
     check(attack)
 
@@ -255,6 +261,37 @@ def test_before_squeeze(site: Attacked, check: Callable[[Attack], str], level: s
     as_user(OWNER, squeezed)
     with Segment(str(site.paths[-1])) as segment:
         assert segment.header.is_squeezed != site.sealed
+    check(lambda site: None)
+
+
+@pytest.mark.claim("repaired")
+def test_repaired(site: Attacked, check: Callable[[Attack], str]) -> None:
+    """The owner repairs what cttest reports; the repair is logged."""
+    path = site.paths[1]
+
+    def attack(site: Attacked) -> None:
+        with Segment(str(path)) as segment:
+            blocks = segment.blocks
+            other = SegmentWriter.create(f"{path}.x", segment.header, bytes(16))
+        other.append(site.ours.rows(ROWS))
+        other.close()
+        added = blocks_of(Path(other.path).read_bytes())[1]
+        os.unlink(other.path)
+        data = bytearray(path.read_bytes())
+        data[blocks[1].offset + FRAME.size + 1] ^= 1
+        path.write_bytes(data[: blocks[1].offset] + added + data[blocks[1].offset :])
+
+    def repaired() -> None:
+        new = f"{path}.new"
+        result = repair.repair(str(path), new, seals=site.ours.keys())
+        assert result.rows == ROWS
+        os.rename(new, path)
+        repair.log_result(result, str(path), str(path), site.log_as(0))
+
+    site.attack(BY_NAME["repaired"], attack)
+    give(site.folder, OWNER)
+    repaired()
+    os.chown(path, OWNER, -1)
     check(lambda site: None)
 
 

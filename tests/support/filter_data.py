@@ -24,9 +24,9 @@ from ctrecorder.columns import Event, Source, Table, concat
 from ctrecorder.ctlog.frame import NO_HASH, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.predicate import Query
+from ctrecorder.ends import Inside
 from ctrecorder.filters.compile import compile_filter, merged
 from ctrecorder.filters.tree import Context
-from ctrecorder.filters.values import parse_network
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.uapi import AF_INET
@@ -265,9 +265,9 @@ def lists(folder: Path, *, v6: bool = False) -> dict[str, str]:
 
 def context(*, connections: bool, v6: bool = False) -> Context:
     """What an expression is about."""
-    inside = map(as_v6, INSIDE) if v6 else INSIDE
+    inside = Inside(map(as_v6, INSIDE) if v6 else INSIDE)
     return Context(
-        connections, NOW, True, tuple(map(parse_network, inside)), service,
+        connections, NOW, True, inside, service,
         lambda path: Path(path).read_text(),
     )  # fmt: skip
 

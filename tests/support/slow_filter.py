@@ -46,6 +46,7 @@ COMPARED: dict[str, Callable[[Any, Any], bool]] = {
 }
 FACTORS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 FACTORS |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -321,9 +322,12 @@ class Slow:
         if end == "inside":
             sides = {"src": [a] if source else [], "dst": [c] if target else []}
         elif end == "public":
-            sides = {"src": [d] if out else [], "dst": [b] if in_ else []}
+            seen = translated(row, "source") or (out and not is_private(d[0]))
+            called = translated(row, "target") or not is_private(b[0])
+            sides = {"src": [d] if seen and not in_ else [], "dst": [b] if called and in_ else []}
         elif end == "remote":
-            sides = {"src": [a] if in_ else [], "dst": [c] if out else []}
+            far = c if self.is_inside(b[0]) else b
+            sides = {"src": [a] if in_ else [], "dst": [far] if out else []}
         elif end == "reply":
             sides = {"src": [c], "dst": [d]}
         elif end == "orig" or direction:
@@ -498,6 +502,11 @@ def translated(row: Row, side: str) -> bool:
     if row["protocol"] in ("icmp", "icmpv6"):
         ports = ("orig_icmp_id", "reply_icmp_id") if side == "source" else ("", "")
     return bool(row[one] != row[other] or row.get(ports[0]) != row.get(ports[1]))
+
+
+def is_private(text: str) -> bool:
+    """Whether an address has no meaning outside of its network."""
+    return any(parsed(text) in parsed_network(each) for each in PRIVATE)
 
 
 def is_address(text: str) -> bool:

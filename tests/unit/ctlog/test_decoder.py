@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from ctrecorder.columns import ADDRESSES, Table
-from ctrecorder.ctlog.decoder import Bools, LazyTable, address_within, decode_columns
+from ctrecorder.ctlog.codecs import Grouped
+from ctrecorder.ctlog.decoder import LazyTable, address_within, decode_columns
 from ctrecorder.ctlog.encoder import encode_columns
 from ctrecorder.ctlog.index import Index
-from ctrecorder.ctlog.plans import LIVE, SQUEEZED, ColumnEncoding, EncodingPlan
+from ctrecorder.ctlog.plans import GROUPS, LIVE, SQUEEZED, ColumnEncoding, EncodingPlan
 from tests.support import tables
 from tests.support.tables import FAMILIES, same
 
 PLANS = {
     "live": LIVE,
     "squeezed": SQUEEZED,
+    "grouped": {**GROUPS, "start": replace(GROUPS["start"], ranges=1)},
     "plain": {},
     "sparse": {name: ColumnEncoding(sparse=True, dictionary=1) for name in ADDRESSES},
 }
 
 
-def mask(lazy: LazyTable, name: str, low: bytes, high: bytes) -> Bools:
+def mask(lazy: LazyTable, name: str, low: bytes, high: bytes) -> NDArray[np.bool_]:
     """The rows whose address is from `low` to `high`."""
     return lazy.mask_of_addresses(name, lambda values: address_within(values, low, high))
 
@@ -48,11 +52,12 @@ class Body:
 
 @cache
 def made(family: int, kind: str, rows: int = 3000) -> Table:
-    return (
-        tables.connections(family, rows, seed=3, kinds=50)
-        if kind == "squeezed"
-        else tables.events(family, rows, seed=3, kinds=50)
-    )
+    if kind == "squeezed":
+        return tables.connections(family, rows, seed=3, kinds=50)
+    if kind == "grouped":
+        found = tables.connections(family, rows, seed=3, kinds=50)
+        return found.take(np.lexsort([found[name] for name in ("start", *reversed(Grouped.BY))]))
+    return tables.events(family, rows, seed=3, kinds=50)
 
 
 @cache

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +218,33 @@ def test_what_is_not_on_disk_yet(recorder: Recorder, run_folder: Path) -> None:
     assert reasons(ask(copy, T + 605 * SECOND, now)) == {"not-recording"}
     publisher.close()
     assert reasons(ask(recorder.folder, T + 605 * SECOND, now)) == {"not-recording"}
+
+
+def test_what_a_failed_sync_took_back(recorder: Recorder, run_folder: Path) -> None:
+    """The state was read before the disk refused, the segment after: what was published since the
+    last sync is not there any more.
+    """
+    path = recorder.segment(watermark=T + 600 * SECOND, close=False)
+    status = os.stat(path)
+    publisher = live.Publisher(str(run_folder))
+    state = LiveState(
+        "c",
+        path,
+        status.st_dev,
+        status.st_ino,
+        watermark=T + 607 * SECOND,
+        size=status.st_size,
+        synced=T + 603 * SECOND,
+    )
+    now = T + 610 * SECOND
+    publisher.publish(state)
+    assert ask(recorder.folder, T + 605 * SECOND, now).verdict.proved
+    publisher.publish(replace(state, size=status.st_size + 1))
+    found = ask(recorder.folder, T + 605 * SECOND, now)
+    assert found.verdict.completeness is Completeness.NOT_YET
+    assert found.verdict.until == T + 603 * SECOND
+    assert ask(recorder.folder, T + 602 * SECOND, now).verdict.proved
+    publisher.close()
 
 
 def test_holes_of_a_running_recorder(recorder: Recorder, run_folder: Path) -> None:

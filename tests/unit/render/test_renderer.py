@@ -77,7 +77,8 @@ def slow_tuples(row: Mapping[str, Any]) -> str:
 
 def slow_text(row: Mapping[str, Any]) -> str:
     letter = {1: "S", 2: "U", 3: "E", 4: "R"}[row["event"]]
-    head = f"{clock(row['time'])} {letter}{'+' if row['status'] & 2 else ' '}"
+    heard_or_ended = row.get("stop") or row["time"] if row["event"] == 3 else row["time"]
+    head = f"{clock(heard_or_ended)} {letter}{'+' if row['status'] & 2 else ' '}"
     return f"{head} {labels.protocol(row['l4proto'])} {slow_tuples(row)}\n"
 
 

@@ -1,0 +1,11 @@
+"""Segments sent to other machines: where to, what waits, and what was acknowledged."""
+
+# What other packages may use: module.name.
+SHOWN = (
+    "ship.Options",
+    "ship.Shipping",
+    "ship.dry_run",
+    "ship.status",
+    "target.parse",
+    "target.router_of",
+)
