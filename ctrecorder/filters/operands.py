@@ -71,11 +71,14 @@ class Operands:
         hint = f"did you mean {one_of(like)}?" if like else f"write for example {one_of(words[:5])}"
         self.refuse(token, f"no word '{token.text}' here: {hint}")
 
-    def is_value(self) -> bool:
-        """Whether the next token can be a value."""
-        return self.next.word == "in" or (
-            self.next.text not in ("", *")]},") and self.next.word not in WORDS
-        )
+    def is_value(self, kind: str) -> bool:
+        """Whether the next token can be a value of `kind`, "host" or "port", and is no word."""
+        word = self.next.word
+        if word == "in" or word[:1].isdigit():
+            return True
+        if kind == "port":
+            return word not in WORDS and self.context.service(word) is not None
+        return self.has_address()
 
     def has_address(self) -> bool:
         """Whether an address, or a list of values, is next."""

@@ -122,7 +122,7 @@ class _Parser(Operands):
             elif self.next.at > begun.at:  # `tcp`
                 self._last = None
                 return found
-            elif self._last is not None and self.is_value():
+            elif self._last is not None and self.is_value(self._last.kind):
                 found = self._last
             elif self.has_address():
                 found = Ends(kind="host")

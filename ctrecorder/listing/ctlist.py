@@ -55,15 +55,15 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
 
             code = moved.show(args)
         elif args.disk_usage:
-            from ctrecorder.listing import usage
+            from ctrecorder.listing import files
 
-            code = usage.show(args)
+            code = files.show_usage(args)
         elif args.follow:
             from ctrecorder.listing import ask, live
 
             code = live.follow(args, ask.ask(args, time.time_ns()), audit)
         else:
-            from ctrecorder.listing.stdin import as_file
+            from ctrecorder.listing.files import as_file
 
             with as_file([*args.paths, *args.files]) as named:
                 code = listing(args, named, audit)
@@ -143,8 +143,8 @@ def show(
     """
     from ctrecorder.ctlog.frame import Kind
     from ctrecorder.listing import output, routers
-    from ctrecorder.listing.lines import last, rows_of
     from ctrecorder.listing.sorting import in_order
+    from ctrecorder.order.last import last, rows_of
     from ctrecorder.query.listing import shown_in_listing, verdict_of_listing
     from ctrecorder.sealing.imported import imported, line_of
 

@@ -1,20 +1,44 @@
-"""ctlist --disk-usage: the space that the segments take."""
+"""The files of a listing: standard input as the path `-`, and the space that segments take."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
 
+from ctrecorder import spill
 from ctrecorder.archive import find
 from ctrecorder.cli import common
-from ctrecorder.errors import ArchiveError, ExitCode
+from ctrecorder.errors import ArchiveError, ExitCode, UsageError
+from ctrecorder.listing.options import STDIN
 from ctrecorder.terminal import count
 
 _BLOCK = 512  # the unit of st_blocks, whatever the file system's
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
-def show(args: argparse.Namespace) -> int:
+@contextlib.contextmanager
+def as_file(paths: list[str]) -> Iterator[list[str]]:
+    """The paths with that of a file in the place of `-`: what standard input has, copied."""
+    if STDIN not in paths:
+        yield paths
+        return
+    if sys.stdin is None or os.isatty(0):
+        raise UsageError("-: standard input is no segment: write for example ctlist - < FILE")
+    with tempfile.NamedTemporaryFile(prefix="ctrecorder-", dir=spill.folder()) as file:
+        try:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+            file.flush()
+        except OSError as error:
+            raise spill.full(error) from None
+        yield [file.name if path == STDIN else path for path in paths]
+
+
+def show_usage(args: argparse.Namespace) -> int:
     """Print it.  Returns FAILED if a file could not be read."""
     paths = [*args.paths, *args.files] or common.archive("ctlist")
     found = find.find(paths)
