@@ -120,7 +120,7 @@ def test_an_error_has_a_caret_and_the_nearest_word(run: Run) -> None:
         [
             "ctlist: host 192.0.2.7 and prot 443",
             "ctlist:                    ^",
-            "ctlist: character 20: no word 'prot' here: did you mean port or proto?",
+            "ctlist: character 20: no word 'prot' here: did you mean proto, port or sport?",
         ],
     )
 
