@@ -278,8 +278,23 @@ def _complete(parser: Parser) -> None:
 
     from ctrecorder.cli import completers
 
+    finder = argcomplete.CompletionFinder()
+    quote = finder.quote_completions
+
+    def with_meanings(completions: list[str], *rest: object) -> list[str]:
+        """Quoted completions; zsh and fish show what they mean."""
+        plain = list(completions)
+        quoted: list[str] = quote(completions, *rest)
+        for one, shown in zip(plain, quoted, strict=False):
+            if meaning := completers.MEANINGS.get(one):
+                # The keys are tuples in argcomplete 2, and texts in argcomplete 3.
+                key = shown if hasattr(argcomplete, "finders") else (shown,)
+                finder._display_completions[key] = meaning
+        return quoted
+
+    finder.quote_completions = with_meanings
     completers.attach(parser)
-    argcomplete.autocomplete(parser)
+    finder(parser)
 
 
 def _discard_stdout() -> None:

@@ -4,6 +4,7 @@
 SHOWN = (
     "compile.compile_filter",
     "compile.merged",
+    "complete.completions",
     "tree.Context",
     "values.parse_network",
     "values.parse_ports",
