@@ -190,8 +190,8 @@ class _Parser(Operands):
         if word == "between":
             if not self.took("and", "&&"):
                 self.unexpected(("and",))
-            end = self.span()[1]
-            if end < begin:
+            last, end = self.span()
+            if last < begin:
                 self.refuse(token, "the second time is before the first one")
         return Time(word, begin, max(end, begin + 1))
 
