@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 FORMATS = ("text", "json", "csv")
 
 
-def show(args: argparse.Namespace, query: Query, audit: Audit) -> int:
+def show(args: argparse.Namespace, audit: Audit) -> int:
     """Write the lines; on stderr, what each router lacks.  Returns the exit code."""
     from ctrecorder.fleet import routers
     from ctrecorder.fleet.listing import RemoteList, merged
+    from ctrecorder.listing.ask import ask
+    from ctrecorder.listing.options import asks
     from ctrecorder.listing.routers import head
     from ctrecorder.render.renderer import Renderer
     from ctrecorder.service.login import login_user
@@ -32,6 +34,7 @@ def show(args: argparse.Namespace, query: Query, audit: Audit) -> int:
     _check(args)
     listed = routers.read(args.fleet)
     args.utc = True  # the zones of routers differ, and lines are merged by their times
+    query = ask(args, time.time_ns(), read_files=False)
     renderer = Renderer(args.format, connections=args.connections, utc=True)
     by = f"asked by {login_user().name} at {socket.gethostname()}"
     reason = f"{by}: {args.reason}" if args.reason else by
@@ -61,8 +64,7 @@ def show(args: argparse.Namespace, query: Query, audit: Audit) -> int:
         return ExitCode.FAILED
     if args.strict and not audit.proved:
         return ExitCode.UNPROVED
-    asked = args.ip or args.port or args.protocol or args.event or args.since or args.until
-    return ExitCode.NO if asked and not audit.rows else ExitCode.OK
+    return ExitCode.NO if asks(args) and not audit.rows else ExitCode.OK
 
 
 # Lines that are written at once.
@@ -75,6 +77,15 @@ def _check(args: argparse.Namespace) -> None:
         ("PATH", args.paths or args.files),
         ("--headers", args.headers),
         ("--verbose", args.verbose),
+        ("--follow", args.follow),
+        ("--columns", args.columns is not None),
+        ("--sort", args.sort),
+        ("-n", args.lines is not None),
+        ("-r", args.reverse),
+        ("-c", args.count),
+        ("--top", args.tops),
+        ("--histogram", args.histogram is not None),
+        ("--plot", args.plot),
     ):
         if given:
             raise UsageError(f"{option} cannot be used with --fleet: ask that router alone")
@@ -85,11 +96,14 @@ def _check(args: argparse.Namespace) -> None:
 def _words(args: argparse.Namespace, query: Query) -> list[str]:
     """The options of the list there: times as instants, so that all read them alike."""
     from ctrecorder import times
+    from ctrecorder.listing.ask import texts_of
+    from ctrecorder.listing.options import SHORT_FORMS
 
     words = ["--utc", "--strict", "--format", args.format]
     words += ["-s"] if args.connections else []
-    for option, given in (("-i", args.ip), ("-p", args.port), ("--protocol", args.protocol)):
-        words += [word for value in given for word in (option, value)]
+    words += [word for text in texts_of(args) for word in ("-e", text)]
+    for name in SHORT_FORMS:
+        words += [word for value in getattr(args, name) for word in (f"--{name}", value)]
     words += [word for value in args.event for word in ("--event", value)]
     if query.since != times.BEGIN:
         words += ["--since", _instant(query.since)]

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from ctrecorder.cli import common
 from ctrecorder.columns import Table
-from ctrecorder.ends import Inside
 from ctrecorder.errors import UsageError
+from ctrecorder.listing.ask import inside_addresses
 from ctrecorder.render.holes import describe
 from ctrecorder.render.renderer import Renderer
 from ctrecorder.render.timeline import CoverageHole
@@ -88,7 +88,7 @@ def look_of(args: argparse.Namespace) -> fields.Look:
     return fields.Look(
         connections=args.connections,
         utc=args.utc,
-        inside=Inside(),
+        inside=inside_addresses(),
         heard=not shows_stops(args),
         dated=bool(args.sort),
         exact="{" in args.format or args.format in ("csv", "json"),

@@ -41,14 +41,15 @@ def add(parser: argparse.ArgumentParser) -> None:
     tops.add_argument("--ascii", action="store_true", help="draw with ASCII alone")
 
 
-def check(args: argparse.Namespace) -> None:
-    """Raise UsageError for what does not go together.
-
-    The word after --histogram can be a path: it becomes one, if it is no length of time.
-    """
+def give_back(args: argparse.Namespace) -> None:
+    """The word after --histogram can be a path or an expression: if it is no length of time."""
     if args.histogram and bin_of(args.histogram) is None:
-        args.paths.insert(0, args.histogram)
+        args.words.insert(0, args.histogram)
         args.histogram = ""
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raise UsageError for what does not go together."""
     if args.by and not args.tops:
         raise UsageError("--by ranks a --top: which one?")
     used = [

@@ -6,5 +6,7 @@ SHOWN = (
     "batches.SortedRows",
     "batches.batches_of",
     "external_sort.Sorter",
+    "last.last",
+    "last.rows_of",
     "merge.merge",
 )
