@@ -276,7 +276,7 @@ def show(
     `audit` counts the lines too.  `states`: of the recorders that run.
     """
     from ctrecorder.listing import output
-    from ctrecorder.listing.sorting import in_order
+    from ctrecorder.order.by_column import in_order
     from ctrecorder.query.listing import shown_in_listing, verdict_of_listing
     from ctrecorder.sealing.imported import imported, line_of
 
@@ -307,7 +307,7 @@ def _batches(
 ) -> Iterator[Batch]:
     """The rows, with at least `columns`.  `losses`: as of `list_connections`."""
     from ctrecorder.listing import output
-    from ctrecorder.listing.sorting import columns_of
+    from ctrecorder.order.by_column import columns_of
     from ctrecorder.query.connections import list_connections
     from ctrecorder.query.events import by_shown_time, list_events
 

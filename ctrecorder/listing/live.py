@@ -12,8 +12,8 @@ from dataclasses import replace
 from ctrecorder.cli import common
 from ctrecorder.ctlog.predicate import Query
 from ctrecorder.errors import ExitCode, UsageError
+from ctrecorder.follow.follower import Follower, Item, last_rows
 from ctrecorder.listing import output, screen_options
-from ctrecorder.listing.following import Follower, Item, last_rows
 from ctrecorder.order.batches import Batch
 from ctrecorder.service.audit import Audit
 

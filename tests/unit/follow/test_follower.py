@@ -13,8 +13,8 @@ from ctrecorder.columns import Table
 from ctrecorder.ctlog.frame import NO_HASH, Gap
 from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.predicate import Query
+from ctrecorder.follow.follower import Follower, Item, last_rows
 from ctrecorder.listing import ctlist
-from ctrecorder.listing.following import Follower, Item, last_rows
 from ctrecorder.order.batches import Batch
 from ctrecorder.query.coverage import Hole
 from ctrecorder.screen.fields import items
