@@ -18,7 +18,7 @@ from ctrecorder.archive.find import Span
 from ctrecorder.columns import Table, concat
 from ctrecorder.ctlog.frame import Gap, Kind
 from ctrecorder.ctlog.predicate import Query
-from ctrecorder.errors import ArchiveError, FormatError
+from ctrecorder.errors import ArchiveError, FormatError, why
 from ctrecorder.order.batches import Batch
 from ctrecorder.query.coverage import MISSING, NOT_RECORDING, Hole, Scope
 from ctrecorder.query.events import list_events
@@ -84,7 +84,10 @@ class Follower:
         return any(chain.seen_live for chain in self._chains.values())
 
     def poll(self, now: int) -> Iterator[Item]:
-        """What is new, at the time `now`, ns: rows in order of time, and holes."""
+        """What is new, at the time `now`, ns: rows in order of time, and holes.
+
+        Raises ArchiveError if a path cannot be read.
+        """
         is_first = not self._looked
         if now - self._looked >= _LOOK_NS or now < self._looked:
             self._looked = now
@@ -95,7 +98,9 @@ class Follower:
 
     def _look(self, is_first: bool) -> None:
         """Find new segments.  At first only those that can have wanted rows, and the last ones."""
-        spans = [span for span in find.find(self._new_files(), spans=True).spans if span.chain]
+        spans = [
+            span for span in find.find(self._new_files(is_first), spans=True).spans if span.chain
+        ]
         last = {
             name: max(span.sequence for span in spans if span.chain == name)
             for name in {span.chain for span in spans}
@@ -108,7 +113,7 @@ class Follower:
             if span.sequence > chain.done:
                 chain.waiting.setdefault(span.sequence, span)
 
-    def _new_files(self) -> list[str]:
+    def _new_files(self, is_first: bool) -> list[str]:
         """The files that were not seen before.
 
         One that is no segment, or not yet one, is looked at again.
@@ -118,8 +123,10 @@ class Follower:
             for name in find.files_of(path):
                 try:
                     status = os.stat(name)
-                except OSError:
-                    continue
+                except OSError as error:
+                    if name == path and is_first:
+                        raise ArchiveError(f"{path}: {why(error)}") from error
+                    continue  # it was deleted meanwhile
                 place = status.st_dev, status.st_ino
                 if place not in self._known:
                     found.append(name)
