@@ -7,6 +7,7 @@ is that with the next sequence number.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -59,10 +60,18 @@ class _Chain:
 class Follower:
     """The rows and the holes of the segments and folders `paths`, from `query.since` on.
 
-    `names`: the columns that are wanted.  `problems`: what could not be read, in words.
+    `names`: the columns that are wanted.  `most_before`: how many segments before the last one of
+    a recording are read at most.  `problems`: what could not be read, in words.
     """
 
-    def __init__(self, paths: Iterable[str], query: Query, names: Iterable[str]) -> None:
+    def __init__(
+        self,
+        paths: Iterable[str],
+        query: Query,
+        names: Iterable[str],
+        most_before: float = math.inf,
+    ) -> None:
+        self._most_before = most_before
         self._paths, self._query = list(paths), query
         self._names = [*dict.fromkeys(["time", *names])]
         self._scope = Scope(query.since, query.until, protocols=query.protocols)
@@ -98,16 +107,16 @@ class Follower:
 
     def _look(self, is_first: bool) -> None:
         """Find new segments.  At first only those that can have wanted rows, and the last ones."""
-        spans = [
-            span for span in find.find(self._new_files(is_first), spans=True).spans if span.chain
-        ]
+        found = find.find(self._new_files(is_first), spans=True)
+        spans = [span for span in found.spans if span.chain]
         last = {
             name: max(span.sequence for span in spans if span.chain == name)
             for name in {span.chain for span in spans}
         }
         for span in spans:
             chain = self._chains.setdefault(span.chain, _Chain())
-            if is_first and span.end < self._query.since and span.sequence < last[span.chain]:
+            before = last[span.chain] - span.sequence
+            if is_first and before and (span.end < self._query.since or before > self._most_before):
                 continue
             # A squeezed segment has the sequence of the one that it replaces.
             if span.sequence > chain.done:

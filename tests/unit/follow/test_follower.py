@@ -94,6 +94,19 @@ def test_a_file_that_is_deleted_is_read_to_its_end(tmp_path: Path) -> None:
     follower.close()
 
 
+def test_only_the_last_segments_are_read_for_the_last_rows(tmp_path: Path) -> None:
+    before = NO_HASH
+    for sequence in (1, 2, 3):
+        writer = _segment(tmp_path / str(sequence), sequence, before)
+        writer.append(of(sequence))
+        before = writer.close()
+    for most, expected in ((0, [3]), (1, [2, 3]), (9, [1, 2, 3])):
+        follower = Follower([str(tmp_path)], Query(), ["id"], most)
+        found = [row for batch in ids_of(list(follower.poll(S))) for row in batch]
+        assert found == expected
+        follower.close()
+
+
 def _segment(path: Path, sequence: int, before: bytes = NO_HASH) -> SegmentWriter:
     header = Header.from_json({"host": "r", "chain": "c1", "sequence": sequence})
     return SegmentWriter.create(str(path), header, before, time_ns=BEGIN)
