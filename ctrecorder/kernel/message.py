@@ -3,6 +3,8 @@
 `survey` returns the positions of the values in one netlink message; `walk` reads the values.
 `decoder` surveys only the first message of each layout, and reads all other messages of that layout
 with numpy.  No I/O.  No length is trusted: a message whose lengths do not fit raises MessageError.
+But counters, times and the state of TCP are nested, and say nothing about who talks to whom: as in
+the kernel, of these what is sound is kept.
 
 Messages are accepted as by the kernel's nla_parse(): attributes come in any order, and all are
 optional except the addresses of the original tuple.  Unknown attributes are skipped.  Of an
@@ -121,6 +123,10 @@ def _message(family: int) -> Spec:
     }
 
 
+# The nested attributes that must be sound, in a message and in these themselves.
+_TUPLES = frozenset(
+    (uapi.CTA_TUPLE_ORIG, uapi.CTA_TUPLE_REPLY, uapi.CTA_TUPLE_IP, uapi.CTA_TUPLE_PROTO)
+)
 SPECS: Mapping[int, Spec] = {family: _message(family) for family in uapi.FAMILIES}
 ICMP_FIELDS = ("icmp_type", "icmp_code")
 _NEW_FLAGS = uapi.NLM_F_CREATE | uapi.NLM_F_EXCL
@@ -165,30 +171,43 @@ def _collect(
     spec: Spec,
     fields: Fields,
     headers: list[int],
+    *,
+    strict: bool = True,
 ) -> None:
     """Add the attributes in message[start:end] that are in `spec` to `fields`.
 
-    Adds the offsets of all attributes to `headers`.
+    Adds the offsets of all attributes to `headers`, also of one that is unsound.  `strict`: raises
+    MessageError for that; else it is left out, and what is behind it.
     """
     found: dict[int, tuple[int, int]] = {}
-    for kind, first, last in attributes(message, start, end):
-        headers.append(first - uapi.NLA_HDRLEN)
-        found[kind] = first, last
+    after = start
+    try:
+        for kind, first, last in attributes(message, start, end):
+            headers.append(first - uapi.NLA_HDRLEN)
+            found[kind] = first, last
+            after = (last + 3) & ~3
+    except MessageError:
+        if strict:
+            raise
+        if end - after >= uapi.NLA_HDRLEN:
+            headers.append(after)
     for kind, (first, last) in found.items():
         entry = spec.get(kind)
         if entry is None:
             continue
         if not isinstance(entry, tuple):
-            _collect(message, first, last, entry, fields, headers)
+            _collect(
+                message, first, last, entry, fields, headers, strict=strict and kind in _TUPLES
+            )
         elif entry[0] in TEXTS:
             if last > first:
                 fields[entry[0]] = (first, min(last - first, entry[1]))
-        elif last - first < entry[1]:
+        elif last - first >= entry[1]:
+            fields[entry[0]] = (first, entry[1])
+        elif strict:
             raise MessageError(
                 f"{entry[0]} at byte {first} has {last - first} bytes instead of {entry[1]}"
             )
-        else:
-            fields[entry[0]] = (first, entry[1])
 
 
 def survey(message: bytes | memoryview, existing: bool = False) -> Layout:

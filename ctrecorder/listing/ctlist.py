@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ctrecorder import labels
 from ctrecorder.cli import common
 from ctrecorder.errors import ExitCode, UsageError
-from ctrecorder.listing import screen_options
+from ctrecorder.listing import screen_options, top_options
 
 if TYPE_CHECKING:
     from ctrecorder.archive.silent_loss import SilentLoss
@@ -53,6 +53,9 @@ def build_parser() -> common.Parser:
         default=[],
         metavar="PATH",
         help="the same as PATH",
+    )
+    where.add_argument(
+        "--fleet", metavar="LIST", help="each router of a list, by folder or ssh; times are UTC"
     )
     what = parser.add_argument_group("what to list")
     what.add_argument(
@@ -147,6 +150,8 @@ def build_parser() -> common.Parser:
         help="report on stderr what was read and what was skipped",
     )
     screen_options.add(parser)
+    how.add_argument("-n", "--lines", metavar="N", type=int, help="length of each --top (10)")
+    top_options.add(parser)
     return parser
 
 
@@ -167,7 +172,10 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     for notice in choice.notices:
         common.report("ctlist", notice)
     audit = Audit(choice.texts["audit"], words, args.reason)
+    if args.fleet and (args.coverage or args.who):
+        raise UsageError("--coverage and --who cannot be used with --fleet: ask that router alone")
     try:
+        top_options.check(args)
         if args.coverage:
             from ctrecorder.listing import coverage
 
@@ -180,6 +188,10 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
             from ctrecorder.listing import live
 
             code = live.follow(args, ask(args, time.time_ns()), audit)
+        elif args.fleet:
+            from ctrecorder.listing import fleet
+
+            code = fleet.show(args, ask(args, time.time_ns()), audit)
         else:
             code = listing(args, audit)
         audit.written = True
@@ -204,7 +216,7 @@ def listing(args: argparse.Namespace, audit: Audit) -> int:
     paths = [*args.paths, *args.files] or common.archive("ctlist")
     lines = output.lines_of(args)
     states = live_states()  # before the folder and the segments
-    found = find.find(paths)
+    found = find.find(paths, spans=True)
     for path in found.foreign:
         common.report("ctlist", f"{path}: not a segment of ctrecorder")
     for _, why in found.unreadable:
@@ -215,7 +227,10 @@ def listing(args: argparse.Namespace, audit: Audit) -> int:
             f"{', '.join(paths)}: no segments here; is ctrecord running?",
         )
         return ExitCode.FAILED
-    opened = open_archive(found.segments, query)
+    # The classic format lists the connections of squeezed segments.
+    counts = args.tops or args.histogram is not None or args.plot
+    follow = bool(args.connections or counts) or args.format == "classic"
+    opened = open_archive(found.segments, query, spans=found.spans, follow=follow)
     if args.format == "classic" and not args.connections and opened.only_connections:
         args.connections = True  # as the C ctrecorder lists its squeezed files
         lines = output.lines_of(args)
@@ -273,9 +288,19 @@ def show(
     are all.  What the lines themselves prove to be missing comes after them, and which imported
     files were read.
 
-    `audit` counts the lines too.  `states`: of the recorders that run.
+    `audit` counts the lines too.  `states`: of the recorders that run.  With --top, --histogram and
+    --plot, connections are counted instead.
     """
-    from ctrecorder.listing import output
+    if args.tops:
+        from ctrecorder.listing import tops
+
+        return tops.show(opened, args, audit, states)
+    if args.histogram is not None or args.plot:
+        from ctrecorder.listing import pictures
+
+        return pictures.show(opened, args, audit, states)
+    from ctrecorder.ctlog.frame import Kind
+    from ctrecorder.listing import output, routers
     from ctrecorder.order.by_column import in_order
     from ctrecorder.query.listing import shown_in_listing, verdict_of_listing
     from ctrecorder.sealing.imported import imported, line_of
@@ -284,13 +309,26 @@ def show(
     verdict = verdict_of_listing(opened, states, now)
     shown = shown_in_listing(verdict, opened.query, strict=args.strict)
     losses: dict[str, SilentLoss] = {}
+
+    def listed(archive: Archive) -> Iterator[Batch]:
+        batches = _batches(archive, args, lines.columns, losses)
+        return in_order(batches, args.sort, output.look_of(args))
+
     with output.paged(args):
-        out = output.Output(lines, utc=args.utc)
-        out.head(shown)
-        batches = _batches(opened, args, lines.columns, losses)
-        for tables, order in in_order(batches, args.sort, output.look_of(args)):
-            audit.rows += sum(map(len, tables))
-            out.rows(tables, order)
+        if found := routers.by_router(opened):
+            lines = output.lines_of_routers(args)
+            out = output.Output(lines, utc=args.utc)
+            out.head(shown, routers.head(lines.head, args.format))
+            kind = Kind.CONNECTIONS if args.connections else Kind.EVENTS
+            for piece in routers.lines(found, listed, lines, args.format, kind):
+                audit.rows += piece.rows
+                common.write_out(piece.text)
+        else:
+            out = output.Output(lines, utc=args.utc)
+            out.head(shown, lines.head)
+            for tables, order in listed(opened):
+                audit.rows += sum(map(len, tables))
+                out.rows(tables, order)
         late = []
         if any(loss.gaps() for loss in losses.values()):
             verdict = verdict_of_listing(opened, states, now, losses)

@@ -35,7 +35,7 @@ def follow(args: argparse.Namespace, query: Query, audit: Audit) -> int:
     most_before = math.inf if args.since else 1
     follower = Follower(paths, query, lines.columns, most_before)
     out = output.Output(lines, utc=args.utc)
-    out.head([])
+    out.head([], lines.head)
     with contextlib.suppress(KeyboardInterrupt):
         first = follower.poll(time.time_ns())
         _write(out, first if before is None else last_rows(first, before), audit)

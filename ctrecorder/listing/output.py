@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ctrecorder.cli import common
 from ctrecorder.columns import Table
 from ctrecorder.ends import Inside
+from ctrecorder.errors import UsageError
 from ctrecorder.order.by_column import columns_of
 from ctrecorder.render.holes import describe
 from ctrecorder.render.renderer import Renderer
@@ -72,6 +73,16 @@ def lines_of(args: argparse.Namespace) -> Lines:
     return Renderer(
         args.format, connections=args.connections, utc=args.utc, heard=not shows_stops(args)
     )
+
+
+def lines_of_routers(args: argparse.Namespace) -> Renderer:
+    """What renders the rows of many routers: plain lines.  Raises UsageError."""
+    if args.columns is not None or args.sort or "{" in args.format:
+        raise UsageError(
+            "--columns, --sort and templates: not for a folder of many routers; name one of them"
+        )
+    form = "text" if args.format == "screen" else args.format
+    return Renderer(form, connections=args.connections, utc=args.utc, heard=not shows_stops(args))
 
 
 def look_of(args: argparse.Namespace) -> fields.Look:
@@ -130,8 +141,8 @@ class Output:
         self._lines, self._utc = lines, utc
         self._view = lines if isinstance(lines, View) else None
 
-    def head(self, holes: Sequence[CoverageHole]) -> None:
-        """Begin, with the holes that are known before the lines."""
+    def head(self, holes: Sequence[CoverageHole], text: bytes) -> None:
+        """Begin, with the holes that are known before the lines, and `text` before all lines."""
         if self._view is None:
             for hole in holes:
                 self._report(describe(hole, utc=self._utc))
@@ -140,7 +151,7 @@ class Output:
                 (hole.start, describe(hole, utc=self._utc))
                 for hole in sorted(holes, key=lambda one: one.start)
             ]
-        common.write_out(self._lines.head)
+        common.write_out(text)
 
     def rows(self, tables: Sequence[Table], order: NDArray[np.intp] | None) -> None:
         """Write the lines of rows."""

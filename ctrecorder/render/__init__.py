@@ -27,6 +27,7 @@ SHOWN = (
     "records.kind_of",
     "records.values",
     "renderer.Renderer",
+    "renderer.interleave",
     "timeline.Coverage",
     "timeline.CoverageHole",
     "timeline.CoveredSpan",

@@ -134,10 +134,10 @@ def _in_order(full: Sequence[Table], order: NDArray[np.intp], made: _Lines) -> I
             for table, begin, end in runs
         ]
         begins = ends
-        yield _interleave(texts, cut)
+        yield interleave(texts, cut)
 
 
-def _interleave(texts: list[bytearray], owner: NDArray[np.int64]) -> bytes:
+def interleave(texts: list[bytearray], owner: NDArray[np.int64]) -> bytes:
     """The lines of `texts`, merged.  `owner`: (n,) the text of which each line is the next."""
     ends = [np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n")) + 1 for text in texts]
     last = np.flatnonzero(np.diff(owner, append=-1))  # of each run of lines from one text

@@ -112,9 +112,17 @@ def last_epochs(
 def check_late(
     segments: Sequence[SealedSegment], ends: Mapping[str, int], found: SealFindings
 ) -> None:
-    """A squeezed segment is only as old as its squeeze: that must be within an epoch of its end."""
+    """A squeezed segment is only as old as its squeeze: that must be within an epoch of its end.
+
+    One that was repaired is only as old as its repair: what was damaged names no block before it.
+    """
     for one in segments:
-        if one.rewritten and one.seals and one.seals[-1].seal.epoch > ends[one.path] + 1:
+        if one.repaired and one.seals:
+            found.unproved.append(
+                f"{one.path}: was repaired in epoch {one.seals[-1].seal.epoch} or before: proved "
+                f"only from {dated(one.seals[-1].time, utc=True)} on"
+            )
+        elif one.rewritten and one.seals and one.seals[-1].seal.epoch > ends[one.path] + 1:
             last = one.seals[-1]
             found.unproved.append(
                 f"{one.path}: sealed late: recorded until epoch {ends[one.path]}, squeezed in "

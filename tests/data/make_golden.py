@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ import numpy as np
 
 from ctrecorder.columns import Array, Event, Table, bits
 from ctrecorder.ctlog import bloom
+from ctrecorder.ctlog.codecs import Grouped
 from ctrecorder.ctlog.encoder import encode_columns
 from ctrecorder.ctlog.frame import NO_HASH, VERSION, Gap, Kind, Mark, block_times
 from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.index import FORM_COLUMNS
-from ctrecorder.ctlog.plans import LIVE, SQUEEZED, EncodingPlan
+from ctrecorder.ctlog.plans import GROUPS, LIVE, SQUEEZED, EncodingPlan
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.pending import PendingBlock
 from ctrecorder.segment.writer import SegmentWriter
@@ -218,9 +220,9 @@ def with_masters(table: Table) -> Table:
     return Table(table.family, rows, {**table.columns, **added, **master, "present": present})
 
 
-def masters(name: str) -> None:
+def masters() -> None:
     """The columns that version 1.2 added, in every form."""
-    golden = Golden(name, {"sequence": 1, "requires": [], "template": "v2-%s.ctlog"})
+    golden = Golden("v2-masters", {"sequence": 1, "requires": [], "template": "v2-%s.ctlog"})
     for family in FAMILIES:
         golden.table(Kind.EVENTS, with_masters(tables.events(family, 5, seed=1)))
         golden.table(Kind.EVENTS, with_masters(tables.events(family, 60, seed=2, kinds=5)), LIVE)
@@ -230,12 +232,36 @@ def masters(name: str) -> None:
     golden.finish()
 
 
+def version_2() -> None:
+    """A segment of version 2, with starts in groups."""
+    golden = Golden("v2-grouped", {"sequence": 1, "requires": ["coverage", "grouped"]})
+    small = replace(GROUPS["start"], ranges=1)
+    for family in FAMILIES:
+        golden.table(Kind.EVENTS, tables.events(family, 5, seed=8))
+        for kinds, step in ((1, 1), (3, 1000), (5, SECOND), (40, 1000)):
+            made = tables.connections(family, 60, seed=9, kinds=kinds, step=step)
+            order = np.lexsort([made[each] for each in ("start", *reversed(Grouped.BY))])
+            golden.table(Kind.CONNECTIONS, made.take(order), {**GROUPS, "start": small})
+    golden.finish()
+
+
 def main() -> None:
+    """Make the files that are not there: those that are, are kept for ever."""
     GOLDEN.mkdir(exist_ok=True)
-    if not (GOLDEN / "v2-masters.ctlog").exists():
-        masters("v2-masters")
-    if any(GOLDEN.glob(f"v{VERSION}-*")):
-        sys.exit(f"{GOLDEN} has files of version {VERSION}: they are kept for ever")
+    names: dict[str, Callable[[], None]] = {
+        "v1-closed": version_1,
+        "v2-grouped": version_2,
+        "v2-masters": masters,
+    }
+    missing = [make for name, make in names.items() if not (GOLDEN / f"{name}.ctlog").exists()]
+    if not missing:
+        sys.exit(f"{GOLDEN} has all files: they are kept for ever")
+    for make in missing:
+        make()
+
+
+def version_1() -> None:
+    """The files of version 1."""
     closed = Golden(f"v{VERSION}-closed", {"sequence": 1})
     fill(closed)
     last_hash = closed.finish()

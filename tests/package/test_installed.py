@@ -104,7 +104,7 @@ RECORDERS = ("ctrecord", "ctrecord@x", "ctrecord-netns@x")
 @pytest.mark.parametrize(
     ("unit", "most"),
     [*((unit, 1.6) for unit in RECORDERS), ("ctsqueeze", 1.0), ("ctexpire", 1.0)]
-    + [("ctsqueeze-sealed", 1.0)],
+    + [("ctsqueeze-sealed", 1.0), ("ctship", 1.5)],
 )
 def test_the_sandbox_is_tight(router: Router, unit: str, most: float) -> None:
     said = router.run("systemd-analyze", "security", "--no-pager", f"{unit}.service").stdout
@@ -117,11 +117,12 @@ def test_systemd_finds_nothing_wrong_with_the_units(router: Router) -> None:
     units = ["ctrecord-netns@x.path", *(f"{unit}.service" for unit in RECORDERS)]
     units += ["ctsqueeze.service", "ctsqueeze.timer", "ctexpire.service", "ctexpire.timer"]
     units += ["ctsqueeze-sealed.service", "ctsqueeze-sealed.timer"]
+    units += ["ctship.service", "ctship.timer"]
     done = router.run("systemd-analyze", "verify", "--man=no", *units)
     assert [
         line
         for line in (done.stdout + done.stderr).splitlines()
-        if "ctrec" in line or "ctsq" in line or "ctex" in line
+        if "ctrec" in line or "ctsq" in line or "ctex" in line or "ctsh" in line
     ] == []
 
 

@@ -32,6 +32,7 @@ NAMES = {
     for number, name, kind in (entry.split() for entry in COLUMNS.replace("\n", " ").split(","))
 }
 SPARSE, DIFFERENCE, SAME, DICTIONARY, DELTA, CONSTANT, PLANES, RANGES = 1, 2, 4, 8, 16, 32, 64, 128
+GROUPED = 256
 
 Value = int | bytes
 
@@ -277,7 +278,7 @@ class Columns:
         _, encoding, _, partner, _, entries, _, _, low, high, digest, stored_dictionary, body = (
             self.entries[number]
         )
-        assert encoding < 256, f"encoding {encoding} is not known"
+        assert encoding < 512, f"encoding {encoding} is not known"
         if body:
             assert hashlib.blake2b(body, digest_size=16).digest() == digest
         rows = list(range(self.rows))
@@ -314,6 +315,16 @@ class Columns:
             column[row] = value
         return column
 
+    def grouped(self, items: list[int], step: int, low: int, high: int, bits: int) -> list[int]:
+        """Numbers in groups of equal l4proto, orig_src, orig_dst and orig_dport."""
+        keys = list(zip(*map(self.column, (3, 4, 5, 9)), strict=True))
+        found: list[int] = []
+        for row, item in enumerate(items):
+            begins = not row or keys[row] != keys[row - 1]
+            number = item * step + (high if begins else low + found[-1])
+            found.append(number % 2**bits)
+        return found
+
     def numbers(self, number: int, count: int, bits: int) -> list[int]:
         _, encoding, width, _, scale, _, _, _, low, high, _, _, body = self.entries[number]
         if encoding & CONSTANT:
@@ -327,6 +338,8 @@ class Columns:
                 else split(run(body, count * width), width)
             )
             items = [int.from_bytes(part, "little") for part in parts]
+        if encoding & GROUPED:
+            return self.grouped(items, 10**scale, low, high, bits)
         numbers = [(item * 10**scale + low) % 2**bits for item in items]
         if encoding & DELTA and numbers:
             numbers[0] = high % 2**bits

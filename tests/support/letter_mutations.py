@@ -20,7 +20,7 @@ from tests.support.letters import Question, asked
 
 # 2026-11-28 12:00 UTC.
 NOW = 1_795_867_200 * 10**9
-# More than any of the made letters takes on a busy machine.
+# Of CPU: more than any of the made letters takes.
 MOST_SECONDS = 20.0
 # Lines that tell the zone of others, or the year.
 _CONTEXT = re.compile(

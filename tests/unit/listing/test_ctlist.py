@@ -484,8 +484,8 @@ def test_a_segment_that_goes_meanwhile_is_named(
     recording.segment("b", [at(2, 2)])
     find = archive.find
 
-    def find_and_expire(paths: list[str]) -> archive.FolderListing:
-        found = find(paths)
+    def find_and_expire(paths: list[str], *, spans: bool) -> archive.FolderListing:
+        found = find(paths, spans=spans)
         first.unlink()
         return found
 
