@@ -191,8 +191,12 @@ def is_beside(name: str) -> bool:
 
 
 def files_of(path: str) -> list[str]:
-    """The files that `find` looks at for `path`; none if it cannot be read."""
-    return _files(path, FolderListing(), routers=True)
+    """The files that `find` looks at for `path`.  Raises ArchiveError if that cannot be read."""
+    found = FolderListing()
+    names = _files(path, found, routers=True)
+    if found.unreadable:
+        raise ArchiveError(found.unreadable[0][1])
+    return names
 
 
 def _files(path: str, found: FolderListing, routers: bool) -> list[str]:

@@ -361,29 +361,6 @@ def _sums_of_ranges(entry: Entry, ranges: Ranges, rows: Rows, dtype: np.dtype[An
     return numbers
 
 
-def address_within(addresses: Array, low: bytes, high: bytes) -> Bools:
-    """Whether each of `addresses`, (n,), is from `low` to `high`.
-
-    `low` and `high`: one address twice, or the first and the last address of a prefix; 4 or 16
-    bytes in network order.
-    """
-    if addresses.dtype.kind != "S":
-        first_number, last_number = int.from_bytes(low, "big"), int.from_bytes(high, "big")
-        inside: Bools = (
-            addresses == first_number
-            if low == high
-            else (addresses >= first_number) & (addresses <= last_number)
-        )
-        return inside
-    # The bits of a prefix can be compared in any byte order, so the halves are read as they are.
-    halves = np.ascontiguousarray(addresses).view(np.uint64).reshape(len(addresses), 2)
-    first, last = np.frombuffer(low, np.uint64), np.frombuffer(high, np.uint64)
-    prefix = ~(first ^ last)
-    same = (halves & prefix) == (first & prefix)
-    both: Bools = same[:, 0] & same[:, 1]
-    return both
-
-
 def decode_columns(
     index: Index, fetch: Fetch, names: Iterable[str] | None = None, verify: bool = True
 ) -> Table:

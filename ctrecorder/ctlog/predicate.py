@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder import uapi
-from ctrecorder.columns import Array, Event, Table, bits
-from ctrecorder.ctlog.decoder import LazyTable, address_within
+from ctrecorder.columns import Array, Event, Table, address_within, bits
+from ctrecorder.ctlog.decoder import LazyTable
 from ctrecorder.ctlog.index import Bound, may_be_in
 from ctrecorder.errors import UsageError
 from ctrecorder.times import BEGIN, END

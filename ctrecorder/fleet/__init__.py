@@ -3,6 +3,9 @@
 # What other packages may use: module.name.
 SHOWN = (
     "asking.ask",
+    "by_router.by_router",
+    "by_router.head",
+    "by_router.lines",
     "listing.RemoteList",
     "listing.merged",
     "routers.Router",

@@ -160,8 +160,9 @@ def show(
 
         return pictures.show(opened, args, audit, states)
     from ctrecorder.ctlog.frame import Kind
-    from ctrecorder.listing import output, routers
-    from ctrecorder.listing.sorting import in_order
+    from ctrecorder.fleet import by_router
+    from ctrecorder.listing import output
+    from ctrecorder.order.by_column import in_order
     from ctrecorder.order.last import last, rows_of
     from ctrecorder.query.listing import shown_in_listing, verdict_of_listing
     from ctrecorder.sealing.imported import imported, line_of
@@ -186,13 +187,13 @@ def show(
             out.head(shown, b"")
             audit.rows = sum(rows_of(batch) for batch in listed(opened))
             common.write_out(f"{audit.rows}\n".encode())
-        elif found := routers.by_router(opened):
+        elif found := by_router.by_router(opened):
             if args.reverse or args.lines is not None:
                 raise UsageError("-n and -r: not for a folder of many routers; name one of them")
             lines = output.lines_of_routers(args)
             out = output.Output(lines, utc=args.utc)
-            out.head(shown, routers.head(lines.head, args.format))
-            for piece in routers.lines(found, listed, lines, args.format, kind):
+            out.head(shown, by_router.head(lines.head, args.format))
+            for piece in by_router.lines(found, listed, lines, args.format, kind):
                 audit.rows += piece.rows
                 common.write_out(piece.text)
         else:
@@ -236,7 +237,7 @@ def _batches(
 ) -> Iterator[Batch]:
     """The rows, with at least `columns`.  `losses`: as of `list_connections`."""
     from ctrecorder.listing import output
-    from ctrecorder.listing.sorting import columns_of
+    from ctrecorder.order.by_column import columns_of
     from ctrecorder.query.connections import list_connections
     from ctrecorder.query.events import by_shown_time, list_events
 

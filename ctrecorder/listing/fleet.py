@@ -24,10 +24,11 @@ FORMATS = ("text", "json", "csv")
 def show(args: argparse.Namespace, audit: Audit) -> int:
     """Write the lines; on stderr, what each router lacks.  Returns the exit code."""
     from ctrecorder.fleet import routers
+    from ctrecorder.fleet.by_router import head
     from ctrecorder.fleet.listing import RemoteList, merged
     from ctrecorder.listing.ask import ask
     from ctrecorder.listing.options import asks
-    from ctrecorder.listing.routers import head
+    from ctrecorder.listing.output import shows_stops
     from ctrecorder.render.renderer import Renderer
     from ctrecorder.service.login import login_user
 
@@ -35,7 +36,8 @@ def show(args: argparse.Namespace, audit: Audit) -> int:
     listed = routers.read(args.fleet)
     args.utc = True  # the zones of routers differ, and lines are merged by their times
     query = ask(args, time.time_ns(), read_files=False)
-    renderer = Renderer(args.format, connections=args.connections, utc=True)
+    heard = not shows_stops(args)
+    renderer = Renderer(args.format, connections=args.connections, utc=True, heard=heard)
     by = f"asked by {login_user().name} at {socket.gethostname()}"
     reason = f"{by}: {args.reason}" if args.reason else by
     words = _words(args, query)
@@ -101,6 +103,7 @@ def _words(args: argparse.Namespace, query: Query) -> list[str]:
 
     words = ["--utc", "--strict", "--format", args.format]
     words += ["-s"] if args.connections else []
+    words += ["--times", args.times] if args.times == "heard" else []
     words += [word for text in texts_of(args) for word in ("-e", text)]
     for name in SHORT_FORMS:
         words += [word for value in getattr(args, name) for word in (f"--{name}", value)]
@@ -141,8 +144,9 @@ class _Here:
         from ctrecorder.archive import find
         from ctrecorder.archive.silent_loss import SilentLoss
         from ctrecorder.errors import NoSegmentsError
+        from ctrecorder.listing.output import shows_stops
         from ctrecorder.query.connections import list_connections
-        from ctrecorder.query.events import list_events
+        from ctrecorder.query.events import by_shown_time, list_events
         from ctrecorder.query.evidence import live_states
         from ctrecorder.query.listing import shown_in_listing, verdict_of_listing
         from ctrecorder.query.open import open_archive
@@ -158,6 +162,8 @@ class _Here:
             batches = list_connections(opened, self._renderer.columns, losses=losses)
         else:
             batches = list_events(opened, self._renderer.columns)
+            if shows_stops(self._args):
+                batches = by_shown_time(batches)
         for tables, order in batches:
             for text in self._renderer.lines(tables, order):
                 yield from bytes(text).splitlines()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import select
 import time
 from collections.abc import Iterable
@@ -12,8 +13,8 @@ from dataclasses import replace
 from ctrecorder.cli import common
 from ctrecorder.ctlog.predicate import Query
 from ctrecorder.errors import ExitCode, UsageError
+from ctrecorder.follow.follower import Follower, Item, last_rows
 from ctrecorder.listing import output, screen_options
-from ctrecorder.listing.following import Follower, Item, last_rows
 from ctrecorder.order.batches import Batch
 from ctrecorder.service.audit import Audit
 
@@ -30,7 +31,9 @@ def follow(args: argparse.Namespace, query: Query, audit: Audit) -> int:
     before: int | None = getattr(args, "lines", None)  # -n
     if not args.since and before is None:
         query = replace(query, since=time.time_ns())
-    follower = Follower(paths, query, lines.columns)
+    # The last rows are looked for in the last two segments of each recording.
+    most_before = math.inf if args.since else 1
+    follower = Follower(paths, query, lines.columns, most_before)
     out = output.Output(lines, utc=args.utc)
     out.head([], lines.head)
     with contextlib.suppress(KeyboardInterrupt):

@@ -20,6 +20,7 @@ from ctrecorder.cli import common
 from ctrecorder.columns import Table
 from ctrecorder.errors import UsageError
 from ctrecorder.listing.ask import inside_addresses
+from ctrecorder.order.by_column import columns_of
 from ctrecorder.render.holes import describe
 from ctrecorder.render.renderer import Renderer
 from ctrecorder.render.timeline import CoverageHole
@@ -51,6 +52,7 @@ class Lines(Protocol):
 def lines_of(args: argparse.Namespace) -> Lines:
     """What renders the rows.  Raises UsageError."""
     look = look_of(args)
+    columns_of(args.sort, connections=args.connections)  # a wrong one is refused before any reading
     columns = None
     if args.columns is not None:
         columns = fields.fields_of(args.columns, connections=args.connections)

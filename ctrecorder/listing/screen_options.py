@@ -6,6 +6,10 @@ import argparse
 
 from ctrecorder.errors import UsageError
 
+COLUMNS = (
+    *("time", "ev", "proto", "inside", "public", "remote", "server", "duration"),
+    *("bytes", "packets"),
+)
 FORMATS = ("text", "screen", "classic", "conntrack", "json", "csv")
 
 
@@ -41,6 +45,22 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="auto (on a terminal, without NO_COLOR), always or never",
     )
     screen.add_argument("--no-pager", action="store_true", help="use no pager on a terminal")
+    completers = {"--columns": columns, "--sort": columns, "--format": formats}
+    for action in parser._actions:
+        for name in action.option_strings:
+            if name in completers:
+                vars(action)["completer"] = completers[name]
+
+
+def columns(prefix: str, **_: object) -> list[str]:
+    """Columns for the shell's completion, as a list with commas."""
+    before, comma, _last = prefix.rpartition(",")
+    return [f"{before}{comma}{name}" for name in COLUMNS if name not in before.split(",")]
+
+
+def formats(prefix: str, **_: object) -> list[str]:
+    """Formats for the shell's completion."""
+    return list(FORMATS)
 
 
 def form(text: str) -> str:

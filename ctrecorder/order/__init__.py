@@ -5,6 +5,8 @@ SHOWN = (
     "batches.Batch",
     "batches.SortedRows",
     "batches.batches_of",
+    "by_column.columns_of",
+    "by_column.in_order",
     "external_sort.Sorter",
     "last.last",
     "last.rows_of",

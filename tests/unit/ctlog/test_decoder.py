@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ctrecorder.columns import ADDRESSES, Table
+from ctrecorder.columns import ADDRESSES, Table, address_within
 from ctrecorder.ctlog.codecs import Grouped
-from ctrecorder.ctlog.decoder import LazyTable, address_within, decode_columns
+from ctrecorder.ctlog.decoder import LazyTable, decode_columns
 from ctrecorder.ctlog.encoder import encode_columns
 from ctrecorder.ctlog.index import Index
 from ctrecorder.ctlog.plans import GROUPS, LIVE, SQUEEZED, ColumnEncoding, EncodingPlan

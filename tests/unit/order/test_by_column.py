@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ctrecorder.errors import UsageError
-from ctrecorder.listing.sorting import columns_of, in_order
 from ctrecorder.order.batches import Batch
+from ctrecorder.order.by_column import columns_of, in_order
 from ctrecorder.order.external_sort import Sorter
 from ctrecorder.screen.fields import Look, items
 from ctrecorder.uapi import AF_INET, AF_INET6

@@ -14,7 +14,8 @@ import pytest
 
 from ctrecorder.asking import ctwho
 from ctrecorder.cli import cttest
-from ctrecorder.listing import ctlist, routers
+from ctrecorder.fleet import by_router
+from ctrecorder.listing import ctlist
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from tests.support import asked
 from tests.support.inquiries import Json, connection, log
@@ -76,9 +77,9 @@ def test_small_pieces_keep_the_order(
 ) -> None:
     """Whatever the batches are: each router's rows come one by one here."""
     whole = run(capfd, "-s", "--format", "json", root)
-    lines = routers.lines
+    lines = by_router.lines
 
-    def one_by_one(found: object, listed: routers.List, *rest: object) -> object:
+    def one_by_one(found: object, listed: by_router.List, *rest: object) -> object:
         def small(archive: object) -> object:
             for batch in listed(archive):  # type: ignore[arg-type]
                 for table in batch.tables:
@@ -87,7 +88,7 @@ def test_small_pieces_keep_the_order(
 
         return lines(found, small, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(routers, "lines", one_by_one)
+    monkeypatch.setattr(by_router, "lines", one_by_one)
     assert run(capfd, "-s", "--format", "json", root) == whole
 
 

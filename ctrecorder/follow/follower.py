@@ -7,6 +7,7 @@ is that with the next sequence number.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from ctrecorder.archive.find import Span
 from ctrecorder.columns import Table, concat
 from ctrecorder.ctlog.frame import Gap, Kind
 from ctrecorder.ctlog.predicate import Query
-from ctrecorder.errors import ArchiveError, FormatError
+from ctrecorder.errors import ArchiveError, FormatError, why
 from ctrecorder.order.batches import Batch
 from ctrecorder.query.coverage import MISSING, NOT_RECORDING, Hole, Scope
 from ctrecorder.query.events import list_events
@@ -59,10 +60,18 @@ class _Chain:
 class Follower:
     """The rows and the holes of the segments and folders `paths`, from `query.since` on.
 
-    `names`: the columns that are wanted.  `problems`: what could not be read, in words.
+    `names`: the columns that are wanted.  `most_before`: how many segments before the last one of
+    a recording are read at most.  `problems`: what could not be read, in words.
     """
 
-    def __init__(self, paths: Iterable[str], query: Query, names: Iterable[str]) -> None:
+    def __init__(
+        self,
+        paths: Iterable[str],
+        query: Query,
+        names: Iterable[str],
+        most_before: float = math.inf,
+    ) -> None:
+        self._most_before = most_before
         self._paths, self._query = list(paths), query
         self._names = [*dict.fromkeys(["time", *names])]
         self._scope = Scope(query.since, query.until, protocols=query.protocols)
@@ -84,7 +93,10 @@ class Follower:
         return any(chain.seen_live for chain in self._chains.values())
 
     def poll(self, now: int) -> Iterator[Item]:
-        """What is new, at the time `now`, ns: rows in order of time, and holes."""
+        """What is new, at the time `now`, ns: rows in order of time, and holes.
+
+        Raises ArchiveError if a path cannot be read.
+        """
         is_first = not self._looked
         if now - self._looked >= _LOOK_NS or now < self._looked:
             self._looked = now
@@ -95,20 +107,22 @@ class Follower:
 
     def _look(self, is_first: bool) -> None:
         """Find new segments.  At first only those that can have wanted rows, and the last ones."""
-        spans = [span for span in find.find(self._new_files(), spans=True).spans if span.chain]
+        found = find.find(self._new_files(is_first), spans=True)
+        spans = [span for span in found.spans if span.chain]
         last = {
             name: max(span.sequence for span in spans if span.chain == name)
             for name in {span.chain for span in spans}
         }
         for span in spans:
             chain = self._chains.setdefault(span.chain, _Chain())
-            if is_first and span.end < self._query.since and span.sequence < last[span.chain]:
+            before = last[span.chain] - span.sequence
+            if is_first and before and (span.end < self._query.since or before > self._most_before):
                 continue
             # A squeezed segment has the sequence of the one that it replaces.
             if span.sequence > chain.done:
                 chain.waiting.setdefault(span.sequence, span)
 
-    def _new_files(self) -> list[str]:
+    def _new_files(self, is_first: bool) -> list[str]:
         """The files that were not seen before.
 
         One that is no segment, or not yet one, is looked at again.
@@ -118,8 +132,10 @@ class Follower:
             for name in find.files_of(path):
                 try:
                     status = os.stat(name)
-                except OSError:
-                    continue
+                except OSError as error:
+                    if name == path and is_first:
+                        raise ArchiveError(f"{path}: {why(error)}") from error
+                    continue  # it was deleted meanwhile
                 place = status.st_dev, status.st_ino
                 if place not in self._known:
                     found.append(name)

@@ -13,8 +13,8 @@ from ctrecorder.columns import Table
 from ctrecorder.ctlog.frame import NO_HASH, Gap
 from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.predicate import Query
+from ctrecorder.follow.follower import Follower, Item, last_rows
 from ctrecorder.listing import ctlist
-from ctrecorder.listing.following import Follower, Item, last_rows
 from ctrecorder.order.batches import Batch
 from ctrecorder.query.coverage import Hole
 from ctrecorder.screen.fields import items
@@ -81,6 +81,32 @@ def test_a_folder_that_grows(tmp_path: Path) -> None:
     follower.close()
 
 
+def test_a_file_that_is_deleted_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    writer = _segment(path, 1)
+    follower = Follower([str(path)], Query(since=BEGIN), ["id"])
+    assert list(follower.poll(S)) == []
+    path.unlink()
+    writer.append(of(1))
+    writer.sync()
+    assert ids_of(list(follower.poll(3 * S))) == [[1]]
+    writer.abandon()
+    follower.close()
+
+
+def test_only_the_last_segments_are_read_for_the_last_rows(tmp_path: Path) -> None:
+    before = NO_HASH
+    for sequence in (1, 2, 3):
+        writer = _segment(tmp_path / str(sequence), sequence, before)
+        writer.append(of(sequence))
+        before = writer.close()
+    for most, expected in ((0, [3]), (1, [2, 3]), (9, [1, 2, 3])):
+        follower = Follower([str(tmp_path)], Query(), ["id"], most)
+        found = [row for batch in ids_of(list(follower.poll(S))) for row in batch]
+        assert found == expected
+        follower.close()
+
+
 def _segment(path: Path, sequence: int, before: bytes = NO_HASH) -> SegmentWriter:
     header = Header.from_json({"host": "r", "chain": "c1", "sequence": sequence})
     return SegmentWriter.create(str(path), header, before, time_ns=BEGIN)
@@ -92,3 +118,11 @@ def test_what_does_not_go_together(
 ) -> None:
     assert ctlist.main(["-F", option, str(tmp_path)]) == 2
     assert f"leave out {option.partition('=')[0]}" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("options", [[], ["--since", "-1h"]])
+def test_a_path_that_is_not_there_is_refused(
+    options: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert ctlist.main(["-F", *options, str(tmp_path / "none")]) == 2
+    assert capfd.readouterr().err == f"ctlist: {tmp_path}/none: No such file or directory\n"
