@@ -27,6 +27,7 @@ SHOWN = (
     "near.Chains",
     "open.Opener",
     "open.open_segment",
+    "readers.Readers",
     "retention.Hold",
     "retention.Receipt",
     "retention.add_hold",

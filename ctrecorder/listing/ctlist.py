@@ -134,6 +134,13 @@ def build_parser() -> common.Parser:
         "--reason", metavar="TEXT", help="reason for the query, for its entry in the journal"
     )
     how.add_argument(
+        "-j",
+        "--jobs",
+        metavar="N",
+        type=int,
+        help="processes that read for -s (default: at a terminal 2, else 1)",
+    )
+    how.add_argument(
         "-v",
         "--verbose",
         action="store_true",
@@ -279,7 +286,10 @@ def show(
     losses: dict[str, SilentLoss] = {}
     if args.connections:
         by_end = args.format == "classic"
-        batches = list_connections(opened, renderer.columns, by_end=by_end, losses=losses)
+        jobs = common.jobs(args.jobs)
+        batches = list_connections(
+            opened, renderer.columns, by_end=by_end, losses=losses, jobs=jobs
+        )
     else:
         batches = list_events(opened, renderer.columns)
     for tables, order in batches:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder import spill, times
 from ctrecorder.archive import chain
+from ctrecorder.archive.readers import Readers
 from ctrecorder.archive.runs import Runs
 from ctrecorder.archive.silent_loss import SilentLoss
 from ctrecorder.columns import Table
@@ -23,7 +25,7 @@ from ctrecorder.findings import damage
 from ctrecorder.order.batches import Batch, SortedRows, batches_of
 from ctrecorder.order.external_sort import Sorter
 from ctrecorder.query.events import is_event_time
-from ctrecorder.query.open import Archive
+from ctrecorder.query.open import Archive, ScanStats
 from ctrecorder.segment.recording import Block, Recording
 from ctrecorder.spans import Span
 
@@ -40,6 +42,7 @@ def list_connections(
     by_end: bool = False,
     losses: Losses | None = None,
     window: Span | None = None,
+    jobs: int = 1,
 ) -> Iterator[Batch]:
     """The connections that match the archive's query, with at least columns `names`, by start.
 
@@ -56,6 +59,8 @@ def list_connections(
 
     `window`: only connections that can have existed then are wanted, ns.  Blocks of others are not
     read, if no other row could join them.
+
+    `jobs`: the processes that read segments.
     """
     key = _end_times if by_end else _start_times
     losses = {} if losses is None else losses
@@ -66,7 +71,7 @@ def list_connections(
         runs = Runs.of(archive.segments)
     with Sorter(key) as sorter:
         if runs.has_twins:
-            for tables in _join_twins(archive, names, runs, losses):
+            for tables in _join_twins(archive, names, runs, losses, jobs):
                 if by_end:
                     for table in tables:
                         sorter.add(table)
@@ -75,7 +80,7 @@ def list_connections(
         else:
             wanted = archive.query.of_connections()
             for before in _pair(
-                archive, names, runs, losses, lambda _, one: _add(sorter, one, wanted), window
+                archive, names, runs, losses, lambda _, one: _add(sorter, one, wanted), window, jobs
             ):
                 if not by_end:
                     for tables in sorter.ready(before):
@@ -85,7 +90,7 @@ def list_connections(
 
 
 def _join_twins(
-    archive: Archive, names: Iterable[str], runs: Runs, losses: Losses
+    archive: Archive, names: Iterable[str], runs: Runs, losses: Losses, jobs: int
 ) -> Iterator[list[Table]]:
     """The wanted connections, by start: each list has a table for each family.
 
@@ -94,7 +99,12 @@ def _join_twins(
     wanted, twins = archive.query.of_connections(), Twins(runs.tables)
     with Sorter(_start_times) as sorter:
         for _ in _pair(
-            archive, names, runs, losses, lambda run, table: sorter.add(twins.add(run, table))
+            archive,
+            names,
+            runs,
+            losses,
+            lambda run, table: sorter.add(twins.add(run, table)),
+            jobs=jobs,
         ):
             pass
         for tables in sorter.ready(times.END):
@@ -116,6 +126,7 @@ def _pair(
     losses: Losses,
     add: Callable[[int, Table], None],
     window: Span | None = None,
+    jobs: int = 1,
 ) -> Iterator[int]:
     """Call `add` with the number of a run and connections of it, until all are added.
 
@@ -126,26 +137,43 @@ def _pair(
     missing = [(start, end, None) for start, end in chain.breaks(archive.segments)]
     pairers = _Pairers(runs, losses, missing, add)
     has_events = False
-    for segment, run, next_segments in _segments(archive, runs, pairers):
-        has_events = has_events or bool((segment.index["kind"] == Kind.EVENTS).any())
-        pairer = pairers.of(run)
-        pairers.loss_of(run).add_segment(segment)
-        pairer.add_gaps(segment.spans_of_gaps)
-        damaged = segment.is_damaged
-        if segment.header.is_squeezed:
-            pairer.add_dumps((one.begin, one.end) for one in segment.marks if one.is_complete_dump)
-        may_contain = segment.may_contain(query)
-        if not may_contain and pairers.earliest(runs.recordings[run]) == times.END:
-            continue  # there is no open flow that its dumps could end
-        if (begun := chain.run_begun(segment)) is not None:
-            pairer.add_restart(begun)
-        for item, next_blocks in _read(segment, needed, query.of_flows(), may_contain, window):
-            if not damaged and segment.is_damaged:
-                damaged = True
-                pairer.add_gaps(segment.spans_of_gaps)
-            pairers.feed(run, item)
-            if not has_events:
-                yield min(next_segments, next_blocks, pairers.earliest())
+
+    def read(segment: Recording) -> Iterator[bool | tuple[Table | Mark, int] | ScanStats]:
+        """Whether a row can match; what `_read` returns; what was read."""
+        own = replace(query, stats=ScanStats())
+        may_contain = segment.may_contain(own)
+        yield may_contain
+        yield from _read(segment, needed, own.of_flows(), may_contain, window)
+        yield own.stats
+
+    with Readers(archive.segments, jobs, read) as readers:
+        for segment, run, next_segments in _segments(archive, runs, pairers):
+            has_events = has_events or bool((segment.index["kind"] == Kind.EVENTS).any())
+            pairer = pairers.of(run)
+            pairers.loss_of(run).add_segment(segment)
+            pairer.add_gaps(segment.spans_of_gaps)
+            damaged = segment.is_damaged
+            if segment.header.is_squeezed:
+                pairer.add_dumps(
+                    (one.begin, one.end) for one in segment.marks if one.is_complete_dump
+                )
+            is_wanted = False
+            for found in readers.read(segment):
+                if isinstance(found, ScanStats):
+                    query.stats.add(found)
+                elif isinstance(found, bool):
+                    # Without a match, its dumps can only end flows that are open.
+                    is_wanted = found or pairers.earliest(runs.recordings[run]) != times.END
+                    if is_wanted and (begun := chain.run_begun(segment)) is not None:
+                        pairer.add_restart(begun)
+                elif is_wanted:
+                    if not damaged and segment.is_damaged:
+                        damaged = True
+                        pairer.add_gaps(segment.spans_of_gaps)
+                    item, next_blocks = found
+                    pairers.feed(run, item)
+                    if not has_events:
+                        yield min(next_segments, next_blocks, pairers.earliest())
     pairers.finish()
 
 
