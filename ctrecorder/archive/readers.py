@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Self
 
 from ctrecorder.errors import ArchiveError, CtrecorderError, ExitCode
 from ctrecorder.findings import Finding
+from ctrecorder.orphans import die_with
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.recording import Recording
 
@@ -132,8 +133,6 @@ def _received(pipe: BinaryIO) -> bytes:
 
 def _work(parent: int, pipe: int, segments: list[Recording], read: Read) -> None:
     """Read the segments and send what is found.  Never returns: nothing of the parent runs."""
-    from ctrecorder.service.privileges import die_with  # only these processes need it
-
     code = ExitCode.FAILED
     try:
         for number in _ENDING:

@@ -65,7 +65,6 @@ SHOWN = (
     "messages.field_name",
     "privileges.CAP_NET_ADMIN",
     "privileges.become",
-    "privileges.die_with",
     "privileges.drop_privileges",
     "privileges.has_net_admin",
     "privileges.ids_of",
