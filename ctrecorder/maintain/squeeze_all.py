@@ -25,9 +25,9 @@ from ctrecorder.errors import (
     GoneError,
     NewerError,
 )
+from ctrecorder.forked import die_with
 from ctrecorder.maintain.paired import Progress
 from ctrecorder.maintain.squeeze import Result, SqueezeOptions, squeeze
-from ctrecorder.orphans import die_with
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
 from ctrecorder.terminal import count
