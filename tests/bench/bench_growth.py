@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctrecorder.columns import TUPLE, Event, Table, bits
+from ctrecorder.columns import TUPLE, Array, Event, Table, bits
 from ctrecorder.ctlog.frame import COVERAGE, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.segment.writer import SegmentWriter
@@ -75,7 +75,7 @@ def cpu(command: list[object], path: Path) -> float:
 
 def _events(event: Event, first: int, count: int, time: int) -> Table:
     ids = np.arange(first, first + count, dtype="<u4")
-    columns = {
+    columns: dict[str, Array] = {
         "time": time + np.arange(count, dtype=np.int64),
         "event": np.full(count, event, "u1"),
         "l4proto": np.full(count, 17, "u1"),
