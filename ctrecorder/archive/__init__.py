@@ -31,12 +31,10 @@ SHOWN = (
     "open.open_segment",
     "routers.folders_below",
     "routers.router_of",
-    "runs.Runs",
     "segments_read.SegmentRead",
     "segments_read.segments_read",
     "selection.Selection",
     "selection.Selector",
     "shared.Pool",
     "silent_loss.SilentLoss",
-    "whole.WholeBlocks",
 )

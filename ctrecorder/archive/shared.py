@@ -48,9 +48,10 @@ class Pool(Opener):
     `keys`: what `follow` has found in segments, by their paths.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, jobs: int = 1) -> None:
+        """`jobs`: so many processes share the memory for what was decoded."""
         self._opened: dict[str, _Opened] = {}
-        self._rows, self.keys = Kept(_MAX_ROWS_BYTES), Kept(_MAX_KEYS_BYTES)
+        self._rows, self.keys = Kept(_MAX_ROWS_BYTES // jobs), Kept(_MAX_KEYS_BYTES // jobs)
 
     def open(self, path: str) -> Recording:
         """The segment `path`, with no damage found yet but that of its header, index and notes.

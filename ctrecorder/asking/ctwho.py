@@ -133,6 +133,13 @@ def build_parser() -> common.Parser:
     how.add_argument("--case", metavar="ID", help="the case, for the answer and the journal")
     how.add_argument("--reason", metavar="TEXT", help="the reason, for the answer and the journal")
     how.add_argument(
+        "-j",
+        "--jobs",
+        metavar="N",
+        type=int,
+        help="processes that share many questions (default: at a terminal 2, else 1)",
+    )
+    how.add_argument(
         "-v",
         "--verbose",
         action="store_true",
@@ -271,6 +278,7 @@ def _asking(args: argparse.Namespace, now: int) -> Asking:
         args.trust_clock,
         _names(args, now) if args.names else None,
         (socket.gethostname(), tuple(here.own())),
+        common.jobs(args.jobs),
     )
 
 

@@ -186,6 +186,18 @@ def archive(name: str, config: str | None = None) -> list[str]:
     return [folder]
 
 
+def jobs(chosen: int | None) -> int:
+    """How many processes read: as many as were chosen, else 2 at a terminal with 2 CPUs, and 1 in a
+    unit or a script.  Raises UsageError.
+    """
+    if chosen is not None and chosen < 1:
+        raise UsageError("-j: must be at least 1")
+    if chosen is not None:
+        return chosen
+    is_at_terminal = any(os.isatty(descriptor) for descriptor in range(3))
+    return min(2, len(os.sched_getaffinity(0))) if is_at_terminal else 1
+
+
 def check_local_time(*, utc: bool) -> None:
     """Raise UsageError if local time is used, and the variable TZ names a zone that is unknown.
 

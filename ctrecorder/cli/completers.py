@@ -40,8 +40,10 @@ _PORTS = ("domain", "http", "https", "imaps", "ntp", "smtp", "ssh", "submission"
 
 
 def attach(parser: argparse.ArgumentParser) -> None:
-    """Give each option and argument of `parser` the completer of its metavar."""
+    """Give each option and argument of `parser` the completer of its metavar, if it has none."""
     for action in parser._actions:
+        if "completer" in vars(action):
+            continue
         completer = BY_METAVAR.get(str(action.metavar), None if action.choices else nothing)
         if completer is not None:
             vars(action)["completer"] = completer
@@ -66,11 +68,6 @@ def nat(prefix: str, **_: object) -> list[str]:
 def ports(prefix: str, **_: object) -> list[str]:
     """Names of ports, as a list with commas."""
     return _listed(prefix, _PORTS)
-
-
-def formats(prefix: str, **_: object) -> list[str]:
-    """Formats of ctlist."""
-    return ["text", "screen", "classic", "conntrack", "json", "csv"]
 
 
 def expressions(prefix: str, **_: object) -> list[str]:
@@ -167,7 +164,6 @@ BY_METAVAR: dict[str, Callable[..., list[str]]] = {
     "TIME": times,
     "PORT": ports,
     "NAT,...": nat,
-    "FORMAT|TEMPLATE": formats,
     "PROTOCOL,...": protocols,
     "EVENT,...": events,
     "PATH": segments,

@@ -20,7 +20,7 @@ from functools import partial
 from ctrecorder import __version__
 from ctrecorder.errors import ExitCode
 from ctrecorder.fleet.routers import Router
-from ctrecorder.lifetime import die_with
+from ctrecorder.forked import die_with
 from ctrecorder.shipping import program
 from ctrecorder.terminal import printable
 

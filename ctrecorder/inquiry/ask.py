@@ -50,6 +50,7 @@ class Asking:
     `trust_clock`: the clock of a recorder counts as right although its kernel was never told so.
     `names`: reads who held inside addresses, from a time to a time (ns); None: nobody is asked.
     `here`: the name of this host, and the addresses that it has now.
+    `jobs`: the processes that share many questions.
     """
 
     archive: tuple[str, ...]
@@ -60,6 +61,7 @@ class Asking:
     trust_clock: bool = False
     names: Callable[[int, int, Collection[str]], Directory] | None = None
     here: tuple[str, tuple[str, ...]] = ("", ())
+    jobs: int = 1
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def _ask(questions: Sequence[Question], asking: Asking, now: int | None = None) 
     queries = [one.query() for one in questions]
     now = asking.now if now is None else now
     try:
-        answers = _engine(list(asking.archive), queries, now)
+        answers = _engine(asking, queries, now)
     except NoSegmentsError:
         if not all(_receipts(asking.archive, each) for each in queries):
             raise
@@ -183,7 +185,7 @@ def _with_notes(answers: list[Answered], now: int) -> list[Answered]:
         if one.answer.recorded and not one.persons and not len(one.answer)
     }
     to_ask = list(dict.fromkeys(wide.values()))
-    found = _engine(list(answers[0].asking.archive), to_ask, now) if to_ask else []
+    found = _engine(answers[0].asking, to_ask, now) if to_ask else []
     nowhere = {query for query, answer in zip(to_ask, found, strict=True) if not len(answer)}
     return [
         replace(one, notes=notes.of_nowhere(one.question.target.address))
@@ -193,9 +195,10 @@ def _with_notes(answers: list[Answered], now: int) -> list[Answered]:
     ]
 
 
-def _engine(paths: list[str], queries: list[who.WhoQuery], now: int) -> list[who.Answer]:
+def _engine(asking: Asking, queries: list[who.WhoQuery], now: int) -> list[who.Answer]:
     """What the archive says to each of `queries`: the only place that asks it."""
-    return many.answer_many(paths, queries, now) if queries else []
+    paths, jobs = list(asking.archive), asking.jobs
+    return many.answer_many(paths, queries, now, jobs=jobs) if queries else []
 
 
 def _judged(

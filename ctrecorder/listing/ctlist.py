@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ctrecorder.archive.silent_loss import SilentLoss
     from ctrecorder.listing.output import Lines
     from ctrecorder.order.batches import Batch
-    from ctrecorder.query.connections import Losses
+    from ctrecorder.pairs.pairers import Losses
     from ctrecorder.query.open import Archive
     from ctrecorder.segment.live import LiveState
     from ctrecorder.service.audit import Audit
@@ -247,7 +247,8 @@ def _batches(
     )
     if args.connections:
         by_end = args.format == "classic"
-        return list_connections(opened, names, by_end=by_end, losses=losses)
+        jobs = common.jobs(args.jobs)
+        return list_connections(opened, names, by_end=by_end, losses=losses, jobs=jobs)
     events = list_events(opened, names)
     return by_shown_time(events) if output.shows_stops(args) else events
 

@@ -190,6 +190,13 @@ def _add_output(parser: common.Parser) -> None:
         "--reason", metavar="TEXT", help="reason for the query, for its entry in the journal"
     )
     how.add_argument(
+        "-j",
+        "--jobs",
+        metavar="N",
+        type=int,
+        help="processes that read for -s (default: at a terminal 2, else 1)",
+    )
+    how.add_argument(
         "-v",
         "--verbose",
         action="store_true",

@@ -25,7 +25,7 @@ from ctrecorder.errors import (
     GoneError,
     NewerError,
 )
-from ctrecorder.lifetime import die_with
+from ctrecorder.forked import die_with
 from ctrecorder.maintain.paired import Progress
 from ctrecorder.maintain.squeeze import Result, SqueezeOptions, squeeze
 from ctrecorder.service import messages

@@ -30,7 +30,8 @@ from ctrecorder.ctlog.predicate import (
 from ctrecorder.errors import CtrecorderError
 from ctrecorder.findings import Finding
 from ctrecorder.order.merge import merge
-from ctrecorder.query.connections import Losses, list_connections
+from ctrecorder.pairs.pairers import Losses
+from ctrecorder.query.connections import list_connections
 from ctrecorder.query.coverage import MIN_ONCE_NS, UNPROVED, Hole, Scope
 from ctrecorder.query.evidence import Evidence
 from ctrecorder.query.open import Archive

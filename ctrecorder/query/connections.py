@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder import spill, times
+from ctrecorder import times
 from ctrecorder.archive import chain
-from ctrecorder.archive.runs import Runs
-from ctrecorder.archive.silent_loss import SilentLoss
-from ctrecorder.archive.whole import WholeBlocks
 from ctrecorder.columns import Table
 from ctrecorder.connections import parts
-from ctrecorder.connections.open_flows import Memory
-from ctrecorder.connections.pairing import Pairer
 from ctrecorder.connections.twins import Twins
 from ctrecorder.ctlog.decoder import LazyTable
 from ctrecorder.ctlog.frame import Kind, Mark, row_times
@@ -24,15 +20,17 @@ from ctrecorder.errors import FormatError
 from ctrecorder.findings import damage
 from ctrecorder.order.batches import Batch, SortedRows, batches_of
 from ctrecorder.order.external_sort import Sorter
+from ctrecorder.pairs.pairers import Losses, Pairers
+from ctrecorder.pairs.readers import Readers
+from ctrecorder.pairs.runs import Runs
+from ctrecorder.pairs.whole import WholeBlocks
 from ctrecorder.query.events import is_event_time
-from ctrecorder.query.open import Archive
+from ctrecorder.query.open import Archive, ScanStats
 from ctrecorder.segment.recording import Block, Recording
 from ctrecorder.spans import Span
 
 # Added to a time, the sum is later than all times of 32-bit seconds.
 _AFTER_ALL_ENDS_NS = 1 << 62
-# Of recordings, by their pairing key.
-Losses = dict[str, SilentLoss]
 # Takes all rows of a block, or returns False.
 Take = Callable[[Recording, Block], bool]
 
@@ -44,6 +42,7 @@ def list_connections(
     by_end: bool = False,
     losses: Losses | None = None,
     window: Span | None = None,
+    jobs: int = 1,
 ) -> Iterator[Batch]:
     """The connections that match the archive's query, with at least columns `names`, by start.
 
@@ -60,6 +59,8 @@ def list_connections(
 
     `window`: only connections that can have existed then are wanted, ns.  Blocks of others are not
     read, if no other row could join them.
+
+    `jobs`: the processes that read segments.
     """
     key = _end_times if by_end else _start_times
     names = dict.fromkeys((*names, *archive.query.of_connections().columns_needed()))
@@ -67,7 +68,7 @@ def list_connections(
     runs = _runs(archive)
     with Sorter(key) as sorter:
         if runs.has_twins:
-            for tables in _join_twins(archive, names, runs, losses):
+            for tables in _join_twins(archive, names, runs, losses, jobs):
                 if by_end:
                     for table in tables:
                         sorter.add(table)
@@ -76,7 +77,13 @@ def list_connections(
         else:
             wanted = archive.query.of_connections()
             for before in _pair(
-                archive, names, runs, losses, lambda _, one: _add(sorter, one, wanted), window
+                archive,
+                names,
+                runs,
+                losses,
+                lambda _, one: _add(sorter, one, wanted),
+                window,
+                jobs=jobs,
             ):
                 if not by_end:
                     for tables in sorter.ready(before):
@@ -101,7 +108,7 @@ def count_connections(
     runs = _runs(archive)
     wanted = archive.query.of_connections()
     if runs.has_twins:
-        for tables in _join_twins(archive, names, runs, losses):
+        for tables in _join_twins(archive, names, runs, losses, 1):
             for table in tables:
                 add(table)
         return
@@ -126,7 +133,7 @@ def _runs(archive: Archive) -> Runs:
 
 
 def _join_twins(
-    archive: Archive, names: Iterable[str], runs: Runs, losses: Losses
+    archive: Archive, names: Iterable[str], runs: Runs, losses: Losses, jobs: int
 ) -> Iterator[list[Table]]:
     """The wanted connections, by start: each list has a table for each family.
 
@@ -135,7 +142,12 @@ def _join_twins(
     wanted, twins = archive.query.of_connections(), Twins(runs.tables)
     with Sorter(_start_times) as sorter:
         for _ in _pair(
-            archive, names, runs, losses, lambda run, table: sorter.add(twins.add(run, table))
+            archive,
+            names,
+            runs,
+            losses,
+            lambda run, table: sorter.add(twins.add(run, table)),
+            jobs=jobs,
         ):
             pass
         for tables in sorter.ready(times.END):
@@ -158,6 +170,7 @@ def _pair(
     add: Callable[[int, Table], None],
     window: Span | None = None,
     take: Take | None = None,
+    jobs: int = 1,
 ) -> Iterator[int]:
     """Call `add` with the number of a run and connections of it, until all are added.
 
@@ -167,35 +180,50 @@ def _pair(
     query = archive.query
     needed = dict.fromkeys((*names, *sorted(parts.NEEDS)))
     missing = [(start, end, None) for start, end in chain.breaks(archive.segments)]
-    pairers = _Pairers(runs, losses, missing, add)
+    pairers = Pairers(runs, losses, missing, add)
     has_events = False
-    for segment, run, next_segments in _segments(archive, runs, pairers):
-        has_events = has_events or bool((segment.index["kind"] == Kind.EVENTS).any())
-        pairer = pairers.of(run)
-        pairers.loss_of(run).add_segment(segment)
-        pairer.add_gaps(segment.spans_of_gaps)
-        damaged = segment.is_damaged
-        if segment.header.is_squeezed:
-            pairer.add_dumps((one.begin, one.end) for one in segment.marks if one.is_complete_dump)
-        may_contain = segment.may_contain(query)
-        if not may_contain and pairers.earliest(runs.recordings[run]) == times.END:
-            continue  # there is no open flow that its dumps could end
-        if (begun := chain.run_begun(segment)) is not None:
-            pairer.add_restart(begun)
-        for item, next_blocks in _read(
-            segment, needed, query.of_flows(), may_contain, window, take
-        ):
-            if not damaged and segment.is_damaged:
-                damaged = True
-                pairer.add_gaps(segment.spans_of_gaps)
-            pairers.feed(run, item)
-            if not has_events:
-                yield min(next_segments, next_blocks, pairers.earliest())
+
+    def read(segment: Recording) -> Iterator[bool | tuple[Table | Mark, int] | ScanStats]:
+        """Whether a row can match; what `_read` returns; what was read."""
+        own = replace(query, stats=ScanStats())
+        may_contain = segment.may_contain(own)
+        yield may_contain
+        yield from _read(segment, needed, own.of_flows(), may_contain, window, take)
+        yield own.stats
+
+    with Readers(archive.segments, jobs, read) as readers:
+        for segment, run, next_segments in _segments(archive, runs, pairers):
+            has_events = has_events or bool((segment.index["kind"] == Kind.EVENTS).any())
+            pairer = pairers.of(run)
+            pairers.loss_of(run).add_segment(segment)
+            pairer.add_gaps(segment.spans_of_gaps)
+            damaged = segment.is_damaged
+            if segment.header.is_squeezed:
+                pairer.add_dumps(
+                    (one.begin, one.end) for one in segment.marks if one.is_complete_dump
+                )
+            is_wanted = False
+            for found in readers.read(segment):
+                if isinstance(found, ScanStats):
+                    query.stats.add(found)
+                elif isinstance(found, bool):
+                    # Without a match, its dumps can only end flows that are open.
+                    is_wanted = found or pairers.earliest(runs.recordings[run]) != times.END
+                    if is_wanted and (begun := chain.run_begun(segment)) is not None:
+                        pairer.add_restart(begun)
+                elif is_wanted:
+                    if not damaged and segment.is_damaged:
+                        damaged = True
+                        pairer.add_gaps(segment.spans_of_gaps)
+                    item, next_blocks = found
+                    pairers.feed(run, item)
+                    if not has_events:
+                        yield min(next_segments, next_blocks, pairers.earliest())
     pairers.finish()
 
 
 def _segments(
-    archive: Archive, runs: Runs, pairers: _Pairers
+    archive: Archive, runs: Runs, pairers: Pairers
 ) -> Iterator[tuple[Recording, int, int]]:
     """The segments to pair, each with its run and the earliest time of the segments after it, ns.
 
@@ -215,76 +243,6 @@ def _segments(
             for start, end in chain.breaks([*before, after]):
                 pairers.add_gap(start, end)
             yield after, runs.of_segment[-1], next_segments
-
-
-class _Pairers:
-    """A Pairer for each run: a dump of one recorder says nothing about the flows of another."""
-
-    def __init__(
-        self,
-        runs: Runs,
-        losses: Losses,
-        missing: list[tuple[int, int, None]],
-        add: Callable[[int, Table], None],
-    ) -> None:
-        """`missing`: gaps of all runs.  `add`: is called with the number of a run and connections
-        of it.
-        """
-        self._runs, self._losses, self._missing, self._given = runs, losses, missing, add
-        self._pairers: dict[int, Pairer] = {}
-        self._memory = Memory(spill.Store)
-
-    def of(self, run: int) -> Pairer:
-        if run not in self._pairers:
-            self._pairers[run] = Pairer(self.loss_of(run).add_repeats, self._memory)
-            self._pairers[run].add_gaps(self._missing)
-        return self._pairers[run]
-
-    def add_gap(self, begin: int, end: int) -> None:
-        """Add a gap of all runs."""
-        self._missing.append((begin, end, None))
-        for pairer in self._pairers.values():
-            pairer.add_gaps([(begin, end, None)])
-
-    def loss_of(self, run: int) -> SilentLoss:
-        """What the recording of a run proves about silent loss."""
-        return self._losses.setdefault(self._runs.recordings[run], SilentLoss())
-
-    def _add(self, run: int, table: Table) -> None:
-        self.loss_of(run).add_connections(table)
-        self._given(run, table)
-
-    def feed(self, run: int, item: Table | Mark) -> None:
-        """Take the next rows of a run, or a complete dump, which also ends the flows of the earlier
-        runs of its recording.
-        """
-        if isinstance(item, Mark):
-            for number, pairer in self._related(self._runs.recordings[run]):
-                for table in pairer.snapshot(item.begin, item.end):
-                    self._add(number, table)
-        else:
-            self.loss_of(run).add_events(item)
-            for table in self._pairers[run].feed(item):
-                self._add(run, table)
-
-    def finish(self) -> None:
-        """Add the connections that remain."""
-        for number, pairer in self._pairers.items():
-            for table in pairer.finish():
-                self._add(number, table)
-
-    def earliest(self, recording: str | None = None) -> int:
-        """The earliest start, ns, of an open flow of a recording or of all; else END."""
-        starts = [pairer.earliest() for _, pairer in self._related(recording)]
-        return min((start for start in starts if start is not None), default=times.END)
-
-    def _related(self, recording: str | None) -> list[tuple[int, Pairer]]:
-        """The runs of a recording; None: all."""
-        return [
-            (number, pairer)
-            for number, pairer in self._pairers.items()
-            if recording in (None, self._runs.recordings[number])
-        ]
 
 
 def _least_after(values: list[int]) -> list[int]:

@@ -8,27 +8,79 @@ answered, and again share what they read.
 
 from __future__ import annotations
 
+import selectors
 from collections.abc import Iterator, Sequence
+from functools import partial
 
+from ctrecorder.forked import Worker
 from ctrecorder.query.who import Answer, Asked, Reach, WhoQuery
+
+# With fewer questions for a process, to fork costs more than it saves.
+_LEAST_QUESTIONS = 8
 
 
 def answer_many(
-    paths: list[str], questions: Sequence[WhoQuery], now: int, live_folder: str | None = None
+    paths: list[str],
+    questions: Sequence[WhoQuery],
+    now: int,
+    live_folder: str | None = None,
+    jobs: int = 1,
 ) -> list[Answer]:
-    """The answer to each of `questions`.  Arguments and errors as of `who.answer`."""
-    found = dict(answer_each(paths, questions, now, live_folder))
+    """The answer to each of `questions`.  Arguments and errors as of `answer_each`."""
+    found = dict(answer_each(paths, questions, now, live_folder, jobs))
     return [found[number] for number in range(len(questions))]
 
 
 def answer_each(
-    paths: list[str], questions: Sequence[WhoQuery], now: int, live_folder: str | None = None
+    paths: list[str],
+    questions: Sequence[WhoQuery],
+    now: int,
+    live_folder: str | None = None,
+    jobs: int = 1,
 ) -> Iterator[tuple[int, Answer]]:
     """The number of each of `questions`, from 0, and its answer, in an order that reads least.
 
     A caller that does not keep the answers needs memory for one at a time.
+
+    `jobs`: the processes that share the questions.  Each takes those of a part of the time, and has
+    its share of the memory.  Other arguments as of `who.answer`.  Raises ArchiveError if one was
+    killed.
     """
-    with Asked(paths, now, live_folder) as asked:
+    jobs = min(jobs, len(questions) // _LEAST_QUESTIONS)
+    if jobs <= 1:
+        yield from _answer_here(paths, questions, now, live_folder)
+        return
+    order = sorted(range(len(questions)), key=lambda number: questions[number].since)
+    shares = [order[len(order) * n // jobs : len(order) * (n + 1) // jobs] for n in range(jobs)]
+    workers: list[Worker] = []
+    try:
+        with selectors.DefaultSelector() as ready:
+            for share, numbers in enumerate(shares):
+                mine = [questions[number] for number in numbers]
+                workers.append(Worker(partial(_answer_here, paths, mine, now, live_folder, jobs)))
+                ready.register(workers[-1], selectors.EVENT_READ, share)
+            waiting = list(map(len, shares))
+            while any(waiting):
+                for key, _ in ready.select():
+                    number, answer = workers[key.data].receive()
+                    yield shares[key.data][number], answer
+                    waiting[key.data] -= 1
+                    if not waiting[key.data]:
+                        ready.unregister(key.fileobj)
+    finally:
+        for worker in workers:
+            worker.close()
+
+
+def _answer_here(
+    paths: list[str],
+    questions: Sequence[WhoQuery],
+    now: int,
+    live_folder: str | None = None,
+    jobs: int = 1,
+) -> Iterator[tuple[int, Answer]]:
+    """`answer_each` in one process, one of `jobs`."""
+    with Asked(paths, now, live_folder, jobs) as asked:
         waiting = [(number, Reach()) for number in range(len(questions))]
         while waiting:
             waiting.sort(key=lambda one: (one[1][:2], questions[one[0]].since, one[0]))

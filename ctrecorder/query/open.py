@@ -43,6 +43,11 @@ class ScanStats:
     rows_read: int = 0
     rows_wanted: int = 0
 
+    def add(self, other: ScanStats) -> None:
+        """Add what was read elsewhere."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
     def __str__(self) -> str:
         return (
             f"{count(self.segments, 'segment')} read, "

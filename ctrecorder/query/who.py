@@ -186,15 +186,17 @@ class Asked:
     An answer does not depend on the questions before it.
     """
 
-    def __init__(self, paths: list[str], now: int, live_folder: str | None = None) -> None:
-        """As `answer`."""
+    def __init__(
+        self, paths: list[str], now: int, live_folder: str | None = None, jobs: int = 1
+    ) -> None:
+        """As `answer`.  `jobs`: so many processes share the memory for what was decoded."""
         # The states are read before the folder, and that before the segments.
         self._states, self._now = evidence.live_states(live_folder), now
         listing = find.find(paths, spans=True)
         if not listing.segments:
             raise NoSegmentsError(f"{', '.join(paths)}: no segments here; is ctrecord running?")
         self._unreadable = _unreadable(listing)
-        self._selector, self._pool = Selector(listing.spans), Pool()
+        self._selector, self._pool = Selector(listing.spans), Pool(jobs)
         self._receipts = evidence.Receipts()
         self._uses: Uses = {}
 

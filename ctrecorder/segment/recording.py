@@ -81,6 +81,7 @@ class Recording(ABC):
         self.findings: list[Finding] = []
         self.torn: Finding | None = None
         self.unknown_columns: set[int] = set()
+        self._times: tuple[int, int] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -257,8 +258,13 @@ class Recording(ABC):
     @property
     def times(self) -> tuple[int, int]:
         """The least time_min and the greatest time_max of all blocks but SEALs, ns UTC."""
+        if self._times is not None:
+            return self._times
         index = self.index[self.index["kind"] != Kind.SEAL]
-        return int(index["time_min"].min()), int(index["time_max"].max())
+        times = int(index["time_min"].min()), int(index["time_max"].max())
+        if self.state == "closed":
+            self._times = times
+        return times
 
     @property
     def unknown_parts(self) -> str:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import IO, NamedTuple
 
 from ctrecorder.errors import CtrecorderError
-from ctrecorder.lifetime import die_with
+from ctrecorder.forked import die_with
 from ctrecorder.terminal import printable
 
 # Shorter, a far machine on a bad line does not answer in time; longer, one that is away keeps the

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from ctrecorder.errors import UsageError
 from ctrecorder.folder import Folder
-from ctrecorder.lifetime import die_with
+from ctrecorder.forked import die_with
 from ctrecorder.service import privileges
 from ctrecorder.service.log import Send
 from ctrecorder.service.login import user_name

@@ -65,13 +65,17 @@ def measure(report: Report, connections: int) -> None:
         ):
             file = Path(name) / "questions"
             file.write_bytes(pickle.dumps(asked))
-            command = ["/usr/bin/python3", "-B", "-c", _ASK, folder, file]
-            cost = timed(command, out)
-            found, begun = out.read_text().split()
-            report.figure(f"{QUESTIONS:,} questions {what}", cost.wall, "s", most=20)
-            report.figure("CPU of it", cost.cpu, "s")
-            report.figure("peak memory of it", cost.peak_kbytes / 1024, "MiB", most=200)
-            report.note(f"{found} candidates; {begun} s until the first answer")
+            for jobs in ("1", "2"):
+                command = ["/usr/bin/python3", "-B", "-c", _ASK, folder, file, jobs]
+                cost = timed(command, out)
+                found, begun = out.read_text().split()
+                most = 20 if jobs == "2" else None
+                report.figure(
+                    f"{QUESTIONS:,} questions {what}, -j {jobs}", cost.wall, "s", most=most
+                )
+                report.figure("CPU of it", cost.cpu, "s")
+                report.figure("most memory of a process", cost.peak_kbytes / 1024, "MiB", most=200)
+                report.note(f"{found} candidates; {begun} s until the first answer")
         one_alone(report, folder, asked, out)
 
 
@@ -93,13 +97,13 @@ def one_alone(report: Report, folder: Path, asked: list[WhoQuery], out: Path) ->
     report.figure("CPU of it", statistics.median(cpu), "s")
 
 
-def ask(folder: str, file: str) -> None:
+def ask(folder: str, file: str, jobs: str) -> None:
     """Asks the questions in a file; prints how many candidates there are, and when the first
     answer came.
     """
     asked = pickle.loads(Path(file).read_bytes())
     begin, first, found = time.monotonic(), 0.0, 0
-    for _, answer in answer_each([folder], asked, time.time_ns()):
+    for _, answer in answer_each([folder], asked, time.time_ns(), jobs=int(jobs)):
         first = first or time.monotonic() - begin
         found += len(answer)
     print(found, f"{first:.2f}")

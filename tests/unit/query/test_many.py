@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from ctrecorder.archive import open as opening
 from ctrecorder.archive import shared
 from ctrecorder.ctlog.frame import Kind
-from ctrecorder.errors import NoSegmentsError
+from ctrecorder.errors import ArchiveError, NoSegmentsError
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.query import who
 from ctrecorder.query.many import answer_each, answer_many
@@ -199,6 +200,8 @@ def test_each_answer_is_that_of_the_question_alone(tmp_path: Path, seed: int) ->
         for number, one in enumerate(holders.questions(seed, network, 80, HOURS))
     ]
     together = answer_many([str(folder)], asked, NOW)
+    shared_out = answer_many([str(folder)], asked, NOW, jobs=2)
+    assert list(map(told, shared_out)) == list(map(told, together))
     for one, answer in zip(asked, together, strict=True):
         assert told(answer) == told(who.answer([str(folder)], one, NOW)), one
     assert sum(map(len, together)) > 100
@@ -253,3 +256,27 @@ def test_the_answers_are_in_the_order_of_the_questions(tmp_path: Path) -> None:
     assert answer_many(folder, [], NOW) == []
     with pytest.raises(NoSegmentsError, match="no segments here"):
         answer_many([str(tmp_path)], asked, NOW)
+
+
+def test_a_killed_process_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not an answer less; and the others end."""
+    network = holders.flows(4, 40, HOURS)
+    (tmp_path / "log").mkdir()
+    (tmp_path / "empty").mkdir()
+    Log(tmp_path / "log").write(network, HOURS)
+    asked = list(map(who_query, holders.questions(4, network, 32, HOURS)))
+    parent, attempt, killed = os.getpid(), who.Asked.attempt, max(asked, key=lambda one: one.since)
+
+    def or_die(self: who.Asked, query: WhoQuery, reach: who.Reach) -> Answer | who.Reach:
+        if query == killed and os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return attempt(self, query, reach)
+
+    monkeypatch.setattr(who.Asked, "attempt", or_die)
+    with pytest.raises(ArchiveError, match=r"was killed, .*fewer at once"):
+        answer_many([str(tmp_path / "log")], asked, NOW, jobs=2)
+    children = Path(f"/proc/self/task/{parent}/children").read_text()
+    assert not children.split()
+    monkeypatch.undo()
+    with pytest.raises(NoSegmentsError):
+        answer_many([str(tmp_path / "empty")], asked, NOW, jobs=2)
