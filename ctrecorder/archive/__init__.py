@@ -2,12 +2,6 @@
 
 # What other packages may use: module.name.
 SHOWN = (
-    "acknowledged.Acknowledged",
-    "acknowledged.Shipment",
-    "acknowledged.add",
-    "acknowledged.read",
-    "acknowledged.rewrite",
-    "acknowledged.take_lock",
     "chain.Link",
     "chain.breaks",
     "chain.is_start",
@@ -35,16 +29,6 @@ SHOWN = (
     "open.Opener",
     "open.open_placed",
     "open.open_segment",
-    "retention.Hold",
-    "retention.Receipt",
-    "retention.add_hold",
-    "retention.add_receipt",
-    "retention.exclusive",
-    "retention.hold_hash",
-    "retention.holds",
-    "retention.receipt_lines",
-    "retention.receipts",
-    "retention.release_hold",
     "routers.folders_below",
     "routers.router_of",
     "runs.Runs",
@@ -54,4 +38,5 @@ SHOWN = (
     "selection.Selector",
     "shared.Pool",
     "silent_loss.SilentLoss",
+    "whole.WholeBlocks",
 )

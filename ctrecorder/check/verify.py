@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 
-from ctrecorder.archive import find, retention
-from ctrecorder.archive.retention import Receipt
+from ctrecorder.archive import find
 from ctrecorder.check import chains, report
 from ctrecorder.check.collect import check_segment
 from ctrecorder.check.report import ChainReport, SegmentReport
 from ctrecorder.errors import ArchiveError, CtrecorderError
 from ctrecorder.findings import Finding, FindingKind
 from ctrecorder.folder import Folder
+from ctrecorder.kept import retention
+from ctrecorder.kept.retention import Receipt
 from ctrecorder.sealing import imported
 from ctrecorder.sealing.examine import SealCheck
 

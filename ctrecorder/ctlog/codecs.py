@@ -67,14 +67,19 @@ class Dictionary:
         return found[0], indexes
 
     @staticmethod
+    def check(indexes: Array, count: int, offset: int) -> None:
+        """Raise FormatError at `offset` if an index is not below `count`."""
+        if len(indexes) and int(indexes.max()) >= count:
+            raise FormatError(
+                f"index {int(indexes.max())} is outside the dictionary: it ends with {count - 1}",
+                offset=offset,
+            )
+
+    @staticmethod
     def decode(indexes: Array, entries: Array, partner: Array | None, offset: int) -> Array:
         """The values of `indexes`; FormatError at `offset` if an index has no entry."""
         first = 0 if partner is None else 1  # the index of the first entry
-        if len(indexes) and int(indexes.max()) >= len(entries) + first:
-            raise FormatError(
-                f"index {int(indexes.max())} is outside the dictionary of {len(entries)} entries",
-                offset=offset,
-            )
+        Dictionary.check(indexes, len(entries) + first, offset)
         if partner is None:
             return entries[indexes]
         others = np.flatnonzero(indexes)

@@ -180,6 +180,38 @@ class LazyTable:
             found = found | (partner & (indexes == 0))
         return found
 
+    def coded(self, name: str) -> tuple[Array, Array] | None:
+        """Column `name` as indexes, (rows,), and the distinct values that they count; None if it
+        is not stored so.
+
+        Of a column that leans on a partner, a value can be there twice.
+        """
+        entry = self.index.columns.get(name)
+        if entry is None or not entry.encoding & DICTIONARY or entry.encoding & SPARSE:
+            return None
+        if self._block is not None:
+            found = self._block.coded(name)
+            return None if found is None else (found[0][self._rows], found[1])
+        dictionary = self.index.dictionary(name)
+        if not entry.encoding & SAME:
+            indexes = self._indexes(entry)
+            Dictionary.check(indexes, len(dictionary), entry.body_offset)
+            return indexes, dictionary
+        self._begin(entry, name)
+        try:
+            partner = self.coded(BY_ID[entry.partner].name)
+        finally:
+            self._in_progress.discard(name)
+        if partner is None:
+            return None
+        indexes = self._indexes(entry)
+        Dictionary.check(indexes, len(dictionary) + 1, entry.body_offset)
+        own = indexes + np.uint32(len(partner[1])) - np.uint32(1)
+        return (
+            np.where(indexes == 0, partner[0].astype(_INDEX), own),
+            np.concatenate((partner[1], dictionary)),
+        )
+
     def _begin(self, entry: Entry, name: str) -> None:
         """Note that column `name` is being decoded; FormatError if that needs the column itself."""
         if name in self._in_progress:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from ctrecorder.columns import MASTER
+
 
 @dataclass(frozen=True)
 class ColumnEncoding:
@@ -47,6 +49,8 @@ class ColumnEncoding:
 EncodingPlan = Mapping[str, ColumnEncoding]
 PLAIN = ColumnEncoding()  # for a column that a plan does not name
 _FEW_VALUES = ColumnEncoding(dictionary=16)
+# Few connections have them.
+_RARE: EncodingPlan = dict.fromkeys(("helper", "labels", *MASTER), _FEW_VALUES)
 
 # In a block of a scan of many addresses, sorting them would take a third of the time of encoding,
 # and a dictionary as long as the column excludes nothing in a search.
@@ -78,6 +82,7 @@ LIVE: EncodingPlan = {
     "reply_packets": _LIVE_COUNTER,
     "reply_bytes": _LIVE_COUNTER,
     "tcp_state": _LIVE_COUNTER,
+    **_RARE,
 }
 
 # With fewer values, the table of the ranges (about 40 of 9 bytes) costs more than the ranges save.
@@ -108,6 +113,7 @@ SQUEEZED: EncodingPlan = {
     "reply_packets": _COUNTER,
     "reply_bytes": _COUNTER,
     "tcp_state": ColumnEncoding(sparse=True),
+    **_RARE,
 }
 # The same for segments whose readers know GROUPED: a row of `start` is read from its group alone.
 GROUPS: EncodingPlan = {**SQUEEZED, "start": replace(SQUEEZED["start"], grouped=True)}

@@ -6,6 +6,7 @@ SHOWN = (
     "setting.Setting",
     "setting.WhenWrong",
     "shipping.SHIP",
+    "values.ASKED",
     "values.RSYNC",
     "values.SSH",
     "values.Value",

@@ -20,6 +20,8 @@ _HOST = rf"(?:{_NAME}@)?(?:{_NAME}|\[[0-9A-Fa-f:.]{{2,45}}\])"
 _BELOW = r"[A-Za-z0-9_./+@%=][A-Za-z0-9_./+@%=-]{0,1023}"
 SSH = re.compile(rf"(ssh|rsync\+ssh)://({_HOST}):({_BELOW})")
 RSYNC = re.compile(rf"(rsync)://({_HOST}(?::[0-9]{{1,5}})?)/({_BELOW})")
+# Where a router's archive is that is asked by ssh: in DIR, or as it is configured there.
+ASKED = re.compile(rf"(ssh)://({_HOST})(?::({_BELOW}))?")
 _ROUTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 

@@ -9,10 +9,11 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 
+from ctrecorder.arguments import screen_options
 from ctrecorder.cli import common
 from ctrecorder.ctlog.predicate import Query
 from ctrecorder.errors import ExitCode, UsageError
-from ctrecorder.listing import output, screen_options
+from ctrecorder.listing import output
 from ctrecorder.listing.following import Follower, Item, last_rows
 from ctrecorder.order.batches import Batch
 from ctrecorder.service.audit import Audit

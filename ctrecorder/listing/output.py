@@ -16,14 +16,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrecorder.arguments.ask import inside_addresses
 from ctrecorder.cli import common
 from ctrecorder.columns import Table
 from ctrecorder.errors import UsageError
-from ctrecorder.listing.ask import inside_addresses
 from ctrecorder.render.holes import describe
 from ctrecorder.render.renderer import Renderer
 from ctrecorder.render.timeline import CoverageHole
-from ctrecorder.screen import fields, pager
+from ctrecorder.screen import fields
 from ctrecorder.screen.colour import Paint, wanted
 from ctrecorder.screen.layout import ASCII, UNICODE
 from ctrecorder.screen.selected import Selected
@@ -178,6 +178,10 @@ class Output:
 def paged(args: argparse.Namespace) -> Iterator[None]:
     """With a pager if standard output is a terminal and rows are for people."""
     is_text = args.format in ("text", "screen") or args.columns is not None
-    uses = is_text and is_terminal() and not args.no_pager
-    with pager.paged(pager.command(os.environ) if uses else []):
+    if not is_text or not is_terminal() or args.no_pager:
+        yield
+        return
+    from ctrecorder.screen import pager  # subprocess takes time to import
+
+    with pager.paged(pager.command(os.environ)):
         yield

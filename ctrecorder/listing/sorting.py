@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder import uapi
-from ctrecorder.columns import PORTS, Array, Source, Table, bit
+from ctrecorder.columns import MASTER, PORTS, Array, Source, Table, bit
 from ctrecorder.ends import ends_of
 from ctrecorder.errors import UsageError
 from ctrecorder.order.batches import Batch
@@ -26,6 +26,7 @@ _NO_VALUE = 2**63 - 2
 # An address of 16 bytes has its upper bits in one key, beyond all addresses of 4 bytes.
 _UPPER_BITS = 61
 _COLUMN_OF = {"proto": "l4proto", "protocol": "l4proto", "ev": "event"}
+_COLUMN_OF |= {"master_protocol": "master_l4proto"}
 _ALWAYS = ("l4proto", "event", "seen", "start_source", "end_source")
 
 
@@ -42,7 +43,7 @@ def in_order(batches: Iterator[Batch], text: str | None, look: Look) -> Iterator
     if text:
         field, descending = _parse(text, look.connections)
         for key in _keys(field, descending, look):
-            batches = _sorted(batches, key, None if field.is_address else look)
+            batches = _sorted(batches, key, None if _is_wide(field) else look)
     return batches
 
 
@@ -75,16 +76,22 @@ def _sorted(batches: Iterator[Batch], key: Key, look: Look | None) -> Iterator[B
 
 def _keys(field: Field, descending: bool, look: Look) -> list[Key]:
     """The keys of a column's values, one for each pass, that of the last bits first."""
+    passes = 3 if _is_wide(field) else 1
 
     def key(part: int) -> Key:
         def of(table: Table) -> NDArray[np.int64]:
             values, known = _values(field.name, table, look)
-            number = _parts(values)[part] if field.is_address else _number(values)
+            number = _parts(values)[part] if passes > 1 else _number(values)
             return np.where(known, -number if descending else number, _NO_VALUE)
 
         return of
 
-    return [key(part) for part in range(3 if field.is_address else 1)]
+    return [key(part) for part in range(passes)]
+
+
+def _is_wide(field: Field) -> bool:
+    """Whether values can have 16 bytes."""
+    return field.is_address or field.name in ("helper", "labels")
 
 
 def _number(values: Array) -> NDArray[np.int64]:
@@ -143,4 +150,6 @@ def _values(name: str, table: Table, look: Look) -> tuple[Array, NDArray[np.bool
         return values, is_icmp if part else ~is_icmp
     if column in _ALWAYS:
         return values, every
+    if column in MASTER:
+        return values, table["master_l4proto"] != 0
     return values, (table["present"] & np.uint32(bit(column))) != 0

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ctrecorder import times
-from ctrecorder.archive import acknowledged, chain, find, lock, retention
+from ctrecorder.archive import chain, find, lock
 from ctrecorder.archive.lock import Held, PassedError
 from ctrecorder.archive.open import open_segment
-from ctrecorder.archive.retention import Hold, Receipt
 from ctrecorder.errors import ArchiveError, CtrecorderError, ExitCode, GoneError
 from ctrecorder.filelock import Holder
 from ctrecorder.folder import Folder
+from ctrecorder.kept import acknowledged, retention
+from ctrecorder.kept.retention import Hold, Receipt
 from ctrecorder.maintain.ages import Age, SegmentTimes, ages, times_of
 from ctrecorder.sealing.header import sealed_by
 from ctrecorder.sealing.state import NoKeyError

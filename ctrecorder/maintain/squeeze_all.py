@@ -25,11 +25,11 @@ from ctrecorder.errors import (
     GoneError,
     NewerError,
 )
+from ctrecorder.lifetime import die_with
 from ctrecorder.maintain.paired import Progress
 from ctrecorder.maintain.squeeze import Result, SqueezeOptions, squeeze
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
-from ctrecorder.service.privileges import die_with
 from ctrecorder.terminal import count
 
 # Signals that end a worker.  The pool itself sends SIGTERM when another worker was killed.

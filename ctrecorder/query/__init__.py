@@ -4,6 +4,7 @@
 SHOWN = (
     "clock.ClockState",
     "connections.Losses",
+    "connections.count_connections",
     "connections.list_connections",
     "coverage.Hole",
     "coverage.MISSING",

@@ -11,11 +11,13 @@ from ctrecorder import spill, times
 from ctrecorder.archive import chain
 from ctrecorder.archive.runs import Runs
 from ctrecorder.archive.silent_loss import SilentLoss
+from ctrecorder.archive.whole import WholeBlocks
 from ctrecorder.columns import Table
 from ctrecorder.connections import parts
 from ctrecorder.connections.open_flows import Memory
 from ctrecorder.connections.pairing import Pairer
 from ctrecorder.connections.twins import Twins
+from ctrecorder.ctlog.decoder import LazyTable
 from ctrecorder.ctlog.frame import Kind, Mark, row_times
 from ctrecorder.ctlog.predicate import Query
 from ctrecorder.errors import FormatError
@@ -31,6 +33,8 @@ from ctrecorder.spans import Span
 _AFTER_ALL_ENDS_NS = 1 << 62
 # Of recordings, by their pairing key.
 Losses = dict[str, SilentLoss]
+# Takes all rows of a block, or returns False.
+Take = Callable[[Recording, Block], bool]
 
 
 def list_connections(
@@ -60,11 +64,7 @@ def list_connections(
     key = _end_times if by_end else _start_times
     names = dict.fromkeys((*names, *archive.query.of_connections().columns_needed()))
     losses = {} if losses is None else losses
-    runs = Runs.of(archive.segments)
-    if runs.has_twins:
-        while archive.later:
-            archive.open_later()
-        runs = Runs.of(archive.segments)
+    runs = _runs(archive)
     with Sorter(key) as sorter:
         if runs.has_twins:
             for tables in _join_twins(archive, names, runs, losses):
@@ -83,6 +83,46 @@ def list_connections(
                         yield Batch(tables, None)
         for tables in sorter.ready(times.END):
             yield _batch(tables, key)
+
+
+def count_connections(
+    archive: Archive,
+    names: Iterable[str],
+    add: Callable[[Table | LazyTable], None],
+    losses: Losses | None = None,
+) -> None:
+    """Call `add` with all connections that match the archive's query, with at least columns `names`
+    or with all, in no order.
+
+    Blocks of connections that nothing can join are given as they are stored, so that only what is
+    read of them is decoded.  `losses`: as for `list_connections`.
+    """
+    losses = {} if losses is None else losses
+    runs = _runs(archive)
+    wanted = archive.query.of_connections()
+    if runs.has_twins:
+        for tables in _join_twins(archive, names, runs, losses):
+            for table in tables:
+                add(table)
+        return
+    whole = WholeBlocks(wanted, add)
+
+    def add_wanted(_: int, table: Table) -> None:
+        add(table.take(wanted.evaluate(table)))
+
+    for _ in _pair(archive, names, runs, losses, add_wanted, take=whole.take):
+        pass
+    whole.tell(losses)
+
+
+def _runs(archive: Archive) -> Runs:
+    """The runs.  If recorders ran side by side, the segments after the window are opened too."""
+    runs = Runs.of(archive.segments)
+    if not runs.has_twins:
+        return runs
+    while archive.later:
+        archive.open_later()
+    return Runs.of(archive.segments)
 
 
 def _join_twins(
@@ -117,10 +157,12 @@ def _pair(
     losses: Losses,
     add: Callable[[int, Table], None],
     window: Span | None = None,
+    take: Take | None = None,
 ) -> Iterator[int]:
     """Call `add` with the number of a run and connections of it, until all are added.
 
-    Yields times, ns: no connection that is added later starts before them.
+    Yields times, ns: no connection that is added later starts before them.  `take`: is asked first
+    for each block of CONNECTIONS, and returns whether it took all its rows.
     """
     query = archive.query
     needed = dict.fromkeys((*names, *sorted(parts.NEEDS)))
@@ -140,7 +182,9 @@ def _pair(
             continue  # there is no open flow that its dumps could end
         if (begun := chain.run_begun(segment)) is not None:
             pairer.add_restart(begun)
-        for item, next_blocks in _read(segment, needed, query.of_flows(), may_contain, window):
+        for item, next_blocks in _read(
+            segment, needed, query.of_flows(), may_contain, window, take
+        ):
             if not damaged and segment.is_damaged:
                 damaged = True
                 pairer.add_gaps(segment.spans_of_gaps)
@@ -260,12 +304,13 @@ def _read(
     query: Query,
     may_contain: bool,
     window: Span | None,
+    take: Take | None,
 ) -> Iterator[tuple[Table | Mark, int]]:
     """The matching rows and the complete dumps of a segment, in the order of recording.
 
     Each with the earliest time of the blocks after it, ns; 0 with rows of small blocks, which are
     joined.  `may_contain`: False if no row matches: then only dumps are returned.  `window`: see
-    `list_connections`.
+    `list_connections`, `take`: `_pair`.
     """
     kinds = (Kind.EVENTS, Kind.CONNECTIONS, Kind.MARK) if may_contain else (Kind.MARK,)
     dumps = {(mark.begin, mark.end): mark for mark in segment.marks if mark.is_complete_dump}
@@ -285,6 +330,8 @@ def _read(
         least = next_blocks.get(group[0].offset, 0)
         if group[0].kind == Kind.MARK:
             yield dumps[group[0].time_min, group[0].time_max], least
+        elif take is not None and group[0].kind == Kind.CONNECTIONS and take(segment, group[0]):
+            continue
         elif window is None or not segment.is_outside(group[0], *window):
             for table in _matching_rows(segment, group, names, query):
                 yield table, least

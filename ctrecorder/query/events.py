@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from ctrecorder import times, uapi
-from ctrecorder.columns import Array, Event, Source, Table, bit, bits
+from ctrecorder.columns import MASTER, Array, Event, Source, Table, bit, bits
 from ctrecorder.connections import parts
 from ctrecorder.ctlog.frame import Kind, row_times
 from ctrecorder.ctlog.predicate import Query
@@ -26,6 +26,8 @@ _CONNECTION_ONLY = ("start", "end", "start_source", "end_source", "seen", "stop"
 # The kernel looks for expired connections at least every two minutes, and dates their end back.  An
 # end that is heard of later stands later in the list.
 _LATE_NS = 2 * times.MINUTE + 5 * times.SECOND
+# Columns that a DESTROY does not have.
+_BEGIN_VALUES = ("helper", "labels", *MASTER)
 # Columns that are known at the end of a connection only.
 _END_VALUES = ("orig_packets", "orig_bytes", "reply_packets", "reply_bytes", "tcp_state")
 
@@ -134,7 +136,7 @@ def _ends(table: Table) -> Table:
     rows = table.take(received & is_event_time(table["end_source"]))
     has_start = rows["start_source"] == Source.KERNEL
     has_stop = rows["end_source"] == Source.KERNEL
-    present = _present(rows, rows["end_source"]) & ~np.uint32(bit("start"))
+    present = _present(rows, rows["end_source"]) & ~np.uint32(bits(("start", "helper", "labels")))
     present = np.where(has_stop, present | np.uint32(bit("stop")), present)
     present = np.where(has_start, present | np.uint32(bit("start")), present)
     columns = {
@@ -142,7 +144,7 @@ def _ends(table: Table) -> Table:
         "start": np.where(has_start, rows["start"], 0),
         "stop": np.where(has_stop, rows["end"], 0),
     }
-    return _events(rows, Event.DESTROY, present, columns)
+    return _events(rows, Event.DESTROY, present, columns, omitted=_BEGIN_VALUES)
 
 
 def _present(rows: Table, source: Array) -> Array:

@@ -161,7 +161,7 @@ def _recording(
                 holes=tuple(found),
                 steps=tuple(steps),
                 dumps=_dumps(segment) if dumps else (),
-                on=_on(segment.header.state),
+                on=(*_on(segment.header.state), *_unrecordable(segment)),
                 host=segment.header.host or "",
                 boot_id=segment.header.boot_id or "",
                 netns=segment.header.netns or "",
@@ -267,6 +267,15 @@ def _on(state: Mapping[str, Any] | None) -> tuple[str, ...]:
     )
 
 
+def _unrecordable(segment: Segment) -> Iterator[str]:
+    """What translated without connection tracking, at some time of the segment, as phrases."""
+    noted = [segment.header.state or {}, *(mark.facts for mark in segment.marks)]
+    members = [facts.get("stateless") for facts in noted]
+    found = [one for each in members if isinstance(each, list) for one in each]
+    for what in dict.fromkeys(one for one in found if isinstance(one, str)):
+        yield f"not recordable: NAT by {what}"
+
+
 def _damage(segment: Segment, after: Segment | None) -> Iterator[Hole]:
     """The holes of the damage met so far: of the damaged block, or of the whole segment.
 
@@ -318,7 +327,7 @@ class Receipts:
         return segment.previous_hash.hex() in self._read(segment)
 
     def _read(self, segment: Segment) -> dict[str, str]:
-        from ctrecorder.archive import retention  # few questions need it
+        from ctrecorder.kept import retention  # few questions need it
 
         folder = os.path.dirname(segment.path) or "."
         if folder not in self._onward:

@@ -283,8 +283,10 @@ class Guard:
         if self._publisher is None:
             return
         counters = {"events": counted.total, "lost": counted.lost, "unheard": self.unheard}
+        counters["unwritten"] = self._queue.unwritten_losses if self._queue is not None else 0
         try:
             status = os.stat(written.path, follow_symlinks=False)
+            counters["size"] = status.st_size
             holes = tuple(_as_json(gap) for gap in self.open_gaps(now))
             self._publisher.publish(
                 LiveState(

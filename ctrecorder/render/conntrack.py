@@ -50,6 +50,9 @@ def events(table: Table) -> bytearray:
     for label, column in ((b" mark=", "mark"), (b" zone=", "zone")):
         pieces += _number(table, cells.present_in(table, column), label, column)
     pieces += _lifetime(table)
+    if (helped := cells.present_in(table, "helper")) is not False:
+        name = words.by_bytes(table["helper"], labels.helper)
+        pieces += [*words.only(helped, b" helper="), *words.only(helped, name)]
     return words.assemble(len(table), [*pieces, b"\n"])
 
 

@@ -93,6 +93,13 @@ def by_value(values: Array, text: Callable[[int], str]) -> Words:
     return found
 
 
+def by_bytes(values: Array, text: Callable[[bytes], str]) -> Words:
+    """As `by_value`, of (n,) S16 with few distinct values, filled up with NUL."""
+    unique, which = np.unique(values, return_inverse=True)
+    texts = [text(one.tobytes()) for one in unique.reshape(-1, 1)]
+    return by_value(which.reshape(-1), lambda number: texts[number])
+
+
 def decimal(values: Array) -> Words:
     """Unsigned integers of any width, (n,), as decimal numbers, (n, k)."""
     if values.dtype == np.uint16 or int(values.max(initial=0)) < 1 << 16:

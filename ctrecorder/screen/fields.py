@@ -50,7 +50,8 @@ class Field:
     """A column.
 
     `texts(table, look)`: the text of each row.  `needs`: columns of the table.  `right`: aligned
-    to the right.  `is_address`: it can be shortened.  `kind`: its value in JSON is a text, a number
+    to the right.  `is_address`: it can be shortened.  `optional`: it is left out while no row has a
+    text.  `kind`: its value in JSON is a text, a number
     or a list.
     """
 
@@ -60,6 +61,7 @@ class Field:
     needs: tuple[str, ...]
     right: bool = False
     is_address: bool = False
+    optional: bool = False
     kind: str = "text"
 
 
@@ -93,6 +95,14 @@ def row_times(table: Table, look: Look) -> NDArray[np.int64]:
         known = table["start_source"] != Source.UNKNOWN
         return np.where(known, table["start"], table["end"]).astype(np.int64)
     return cells.event_times(table, heard=look.heard)
+
+
+def optional_fields() -> list[Field]:
+    """Zone and mark: few routers have them."""
+    return [
+        Field("zone", "ZONE", _zone, ("zone", "orig_zone", "reply_zone"), optional=True),
+        Field("mark", "MARK", _mark, ("mark",), optional=True),
+    ]
 
 
 def needs(fields: Iterable[Field]) -> tuple[str, ...]:
@@ -153,6 +163,8 @@ def length(ns: int) -> str:
 def _raw(name: str, connections: bool) -> Field:
     """A key of JSON and CSV."""
     need: tuple[str, ...] = (name,) if name in BY_NAME else ()
+    if name.startswith("master_"):
+        need += ("master_l4proto",)
     if "_icmp_" in name:
         side = name.partition("_")[0]
         need += (f"{side}_sport", f"{side}_dport")
@@ -162,7 +174,7 @@ def _raw(name: str, connections: bool) -> Field:
         lambda table, look: records.values(table, name, connections=look.connections),
         (*need, "l4proto"),
         right=name.endswith(("port", "_packets", "_bytes", "_id")) or name in ("id", "mark"),
-        is_address=name in ADDRESSES,
+        is_address=name in (*ADDRESSES, "master_src", "master_dst"),
         kind=records.kind_of(name),
     )
 
@@ -231,6 +243,21 @@ def offset_text(seconds: int) -> str:
     """An offset from UTC: +01:00."""
     minutes = abs(seconds) // 60
     return f"{'-' if seconds < 0 else '+'}{minutes // 60:02d}:{minutes % 60:02d}"
+
+
+def _zone(table: Table, look: Look) -> list[str]:
+    """7; 7/- and -/8: of the original, of the reply direction alone; "" for none."""
+    rows = zip(
+        items(table["zone"]), items(table["orig_zone"]), items(table["reply_zone"]), strict=True
+    )
+    return [
+        str(both or "") or (f"{orig or '-'}/{reply or '-'}" if orig or reply else "")
+        for both, orig, reply in rows
+    ]
+
+
+def _mark(table: Table, look: Look) -> list[str]:
+    return [f"0x{value:x}" if value else "" for value in items(table["mark"])]
 
 
 def _event(table: Table, look: Look) -> list[str]:

@@ -49,11 +49,17 @@ class Grid:
     def fit(self, cells: Cells, families: set[int]) -> bool:
         """Choose the widths for these rows, unless those of earlier rows do; whether they changed.
 
-        They change for another family, and for the first public end: a column that was not there.
+        They change for another family, and for the first text of a column that was not there: the
+        public end, zone and mark.
         """
-        lacks_public = self._first_end is not None and not self._widths.get("public")
-        needs_public = lacks_public and any(cells["public"])
-        if self._widths and families <= self._families and not needs_public:
+        empty = {
+            one.name
+            for one in self._fields
+            if (one.optional or (one.name == "public" and self._first_end is not None))
+            and not self._widths.get(one.name)
+        }
+        needed = {name for name in empty if any(cells[name])}
+        if self._widths and families <= self._families and not needed:
             return False
         self._families |= families
         natural = {
@@ -64,8 +70,7 @@ class Grid:
             )
             for one in self._fields
         }
-        if lacks_public and not needs_public:
-            natural["public"] = 0
+        natural |= dict.fromkeys(empty - needed, 0)
         before, self._widths = self._widths, self._shares(natural)
         return self._widths != before
 
@@ -86,7 +91,9 @@ class Grid:
                 columns.append(self._joined(cells, inbound, paint))
                 number += 3
                 continue
-            columns.append(self._column(self._fields[number], cells, paint))
+            one = self._fields[number]
+            if self._widths[one.name] or not one.optional:
+                columns.append(self._column(one, cells, paint))
             number += 1
         return [" ".join(row).rstrip() for row in zip(*columns, strict=True)]
 
@@ -157,10 +164,11 @@ class Grid:
 
     def _between(self, natural: dict[str, int]) -> int:
         """The width of what stands between the columns."""
+        shown = sum(bool(natural[one.name]) or not one.optional for one in self._fields)
         if self._first_end is None:
-            return len(natural) - 1
+            return shown - 1
         arrows = 2 if natural["public"] else 1
-        return len(natural) - 3 + arrows * len(self._signs.out[self._short])
+        return shown - 3 + arrows * len(self._signs.out[self._short])
 
 
 def _role(name: str, text: str) -> str:

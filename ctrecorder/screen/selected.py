@@ -61,4 +61,6 @@ def _member(one: Field, text: str) -> str:
     """The value of a member.  No text of a column needs an escape."""
     if one.kind == "list":
         return "[" + ",".join(f'"{item}"' for item in text.split("|")) + "]"
+    if one.kind == "numbers":
+        return f"[{text.replace('|', ',')}]"
     return text if one.kind == "number" else f'"{text}"'

@@ -94,7 +94,8 @@ class View:
                 names.remove("duration")
         if self._width is None or self._width >= _WIDER:
             names.append("packets")
-        return [fields.field_of(name, connections=self.look.connections) for name in names]
+        usual = [fields.field_of(name, connections=self.look.connections) for name in names]
+        return [*usual, *fields.optional_fields()]
 
     def _chunk(self, parts: list[Table], order: list[int] | None) -> bytes:
         cells = {

@@ -42,7 +42,9 @@ class LiveState:
     sync, blocks are cut off and written again.  `synced`: ns UTC; the watermark that is on the
     disk, so that a power cut cannot take it; 0: none is.  `holes`: GAPs that are not in the segment
     yet, or are still open, each as the members of a GAP with `start` and `end` (ns UTC, `end` None
-    while it lasts).  `state`: what is on, as in ctlog(5).  `counters`: since the recorder started.
+    while it lasts).  `state`: what is on, as in ctlog(5).  `counters`: since the recorder started;
+    of them `unwritten`: lost events that no GAP in the segment has yet, as long as it has `size`
+    bytes.
     """
 
     chain: str
@@ -146,8 +148,31 @@ def is_published(chain: str, status: os.stat_result, folder: str | None = None) 
     return state is not None and (status.st_dev, status.st_ino) == (state.device, state.inode)
 
 
+def unwritten_losses(chain: str, segment: str, folder: str | None = None) -> int:
+    """How many events the recorder of `chain` had lost, and did not write, when it crashed; 0: none
+    or not known.  `segment`: its last one, which must be as it was when the state was published.
+    """
+    facts = _facts(chain, folder or FOLDER) or {}
+    counters = facts.get("counters")
+    known = counters if isinstance(counters, dict) else {}
+    unwritten, size = known.get("unwritten"), known.get("size")
+    try:
+        status = os.stat(segment, follow_symlinks=False)
+    except OSError:
+        return 0
+    here = status.st_dev, status.st_ino, status.st_size
+    same = here == (facts.get("device"), facts.get("inode"), size)
+    return unwritten if same and type(unwritten) is int and unwritten > 0 else 0
+
+
 def _read(chain: str, folder: str) -> LiveState | None:
     """The state of `chain`, if its process runs and it is fresh."""
+    facts = _facts(chain, folder)
+    return None if facts is None else _valid(facts, chain)
+
+
+def _facts(chain: str, folder: str) -> Json | None:
+    """What was published last for `chain`."""
     if not _CHAIN.fullmatch(chain):
         return None
     try:
@@ -159,7 +184,7 @@ def _read(chain: str, folder: str) -> LiveState | None:
         facts = json.loads(content) if len(content) <= _MAX_BYTES else None
     except (ValueError, RecursionError):
         return None
-    return _valid(facts, chain) if isinstance(facts, dict) else None
+    return facts if isinstance(facts, dict) else None
 
 
 def _valid(facts: Json, chain: str) -> LiveState | None:

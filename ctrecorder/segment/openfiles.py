@@ -31,12 +31,14 @@ _windows: dict[Parkable, None] = {}
 
 
 def opened(file: Parkable) -> None:
-    """Note that `file` is open.  Parks the file that has been open for longest, if it is one too
+    """Note that `file` is open.  Parks those that have been open for longest, if they are too
     many.
     """
     _open[file] = None
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit != resource.RLIM_INFINITY and len(_open) > max(limit - _RESERVED, _LEAST_OPEN):
+    if limit == resource.RLIM_INFINITY:
+        return
+    while len(_open) > max(limit - _RESERVED, _LEAST_OPEN):
         oldest = next(iter(_open))
         del _open[oldest]
         oldest.park()

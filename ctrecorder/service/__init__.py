@@ -70,7 +70,6 @@ SHOWN = (
     "privileges.CAP_NET_ADMIN",
     "privileges.adopt_orphans",
     "privileges.become",
-    "privileges.die_with",
     "privileges.drop_privileges",
     "privileges.has_net_admin",
     "privileges.ids_of",

@@ -2,6 +2,10 @@
 
 # What other packages may use: module.name.
 SHOWN = (
+    "program.MAX_WHY",
+    "program.bare",
+    "program.run",
+    "program.ssh",
     "ship.Options",
     "ship.Shipping",
     "ship.dry_run",

@@ -10,19 +10,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import resource
 import shlex
-import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import IO
 
 from ctrecorder.errors import CtrecorderError
 from ctrecorder.segment.files import open_file
-from ctrecorder.service.privileges import die_with
+from ctrecorder.shipping import program
 from ctrecorder.shipping.target import Target
 from ctrecorder.shipping.waiting import Waiting
 from ctrecorder.terminal import printable
@@ -30,12 +26,10 @@ from ctrecorder.terminal import printable
 # A line that is cut: shorter, a stalled transfer on a bad line ends too early; longer, a target
 # that is away keeps the segments behind it waiting.
 _IDLE_SECONDS = 60
-_CONNECT_SECONDS = 20
 # cttest reads some 100 MB/s on a small machine: a batch has at most 256 MiB.
 _CHECK_SECONDS = 1800
 # Bytes of an answer that are read: 64 segments with a reason each are 40 kB.
 _MAX_ANSWER = 1 << 20
-_MAX_WHY = 300
 # rsync(1): all files were sent, or some were not because of an error with these.
 _SENT = (0, 23, 24)
 _CHECKED, _COPIED = "checked", "copied"
@@ -110,32 +104,33 @@ class Sender:
         if code not in _SENT:
             raise TargetError(why)
         options = ("--checksum", "--dry-run", "--out-format=%i %n")
-        compared, out, said = self._run(self._rsync_command(files, self.router, *options))
-        if compared:
-            raise TargetError(f"{self.target.text}: cannot be compared: {said or compared}")
-        differ = {line[12:] for line in out.splitlines() if line[1:2] == "f"}
+        compared = self._run(self._rsync_command(files, self.router, *options))
+        if compared.code:
+            said = compared.why or compared.code
+            raise TargetError(f"{self.target.text}: cannot be compared: {said}")
+        differ = {line[12:] for line in compared.out.splitlines() if line[1:2] == "f"}
         refused = f"did not arrive: {why}" if code else "the target has another file with this name"
         return {name: Result("", refused) if name in differ else Result(_COPIED) for name in files}
 
     def _take_over(self, files: dict[str, _File]) -> dict[str, Result]:
         """What the target has of `files`; what is new there was examined and moved to its place."""
         script = _script(self.target.folder, self.router, files)
-        code, out, why = self._run([*self._ssh(), _bare(self.target.host), "sh -s"], script)
-        if code:
-            raise TargetError(f"{self.target.text}: {why or out.strip()[-_MAX_WHY:] or code}")
-        return dict(_results(out, files))
+        ran = self._run([*program.ssh(self.key), program.bare(self.target.host), "sh -s"], script)
+        if ran.code:
+            raise TargetError(f"{self.target.text}: {ran.why or f'ssh ended with {ran.code}'}")
+        return dict(_results(ran.out, files))
 
     def _rsync(self, files: dict[str, _File], below: str, *options: str) -> tuple[int, str]:
         """Send files; returns rsync's exit code, and what went wrong."""
-        code, _, why = self._run(self._rsync_command(files, below, *options))
-        return code, f"{self.target.text}: rsync ended with {code}: {why}"
+        ran = self._run(self._rsync_command(files, below, *options))
+        return ran.code, f"{self.target.text}: rsync ended with {ran.code}: {ran.why}"
 
     def _rsync_command(self, files: dict[str, _File], below: str, *options: str) -> list[str]:
         stage = next(iter(files.values())).stage
         limit = (
             [f"--bwlimit={max(self.bytes_per_second >> 10, 1)}"] if self.bytes_per_second else []
         )
-        shell = [] if self.target.kind == "rsync" else ["-e", shlex.join(self._ssh())]
+        shell = [] if self.target.kind == "rsync" else ["-e", shlex.join(program.ssh(self.key))]
         listed = os.path.join(stage, ".names")
         Path(listed).write_text("".join(f"{name}\n" for name in files))
         return [
@@ -144,36 +139,18 @@ class Sender:
             *(f"{stage}/", self.target.destination(below)),
         ]
 
-    def _ssh(self) -> list[str]:
-        options = ["BatchMode=yes", f"ConnectTimeout={_CONNECT_SECONDS}", "ServerAliveInterval=15"]
-        options += ["ServerAliveCountMax=3", "ClearAllForwardings=yes", "RequestTTY=no"]
-        options += [f"IdentityFile={self.key}", "IdentitiesOnly=yes"] if self.key else []
-        return ["ssh", *(word for each in options for word in ("-o", each))]
+    def _run(self, command: list[str], text: str = "") -> program.Ran:
+        """Run ssh with a script, or rsync, which ends by itself if nothing moves.
 
-    def _run(self, command: list[str], text: str = "") -> tuple[int, str, str]:
-        """The exit code, the answer, and the last line on stderr.  Raises TargetError."""
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
-            try:
-                done = subprocess.run(
-                    command,
-                    input=text.encode(),
-                    stdout=out,
-                    stderr=errors,
-                    timeout=_CHECK_SECONDS if text else None,
-                    check=False,
-                    preexec_fn=partial(_limit, os.getpid()),
-                )
-            except FileNotFoundError as error:
-                what = f"{command[0]} is not installed: apt install {_PACKAGES[command[0]]}"
-                raise TargetError(what) from error
-            except subprocess.TimeoutExpired as error:
-                what = f"{self.target.text}: no answer in {_CHECK_SECONDS} s"
-                raise TargetError(what) from error
-            lines = _read(errors).strip().splitlines()
-            return done.returncode, _read(out), _most_telling(lines)
+        Raises TargetError.
+        """
+        try:
+            seconds = _CHECK_SECONDS if text else None
+            return program.run(command, text=text, seconds=seconds, most_bytes=_MAX_ANSWER)
+        except program.ProgramError as error:
+            raise TargetError(f"{self.target.text}: {error}") from error
 
 
-_PACKAGES = {"rsync": "rsync", "ssh": "openssh-client"}
 # Segments that are not examined yet, in the folder of the router: hidden, so no question reads it.
 _INCOMING = ".ctship"
 
@@ -247,7 +224,7 @@ take() {{
         said=$(cttest -q -- "$new" 2>&1)
         code=$?
         if [ $code -ne 0 ] && [ $code$keyed != 21 ]; then
-            echo "refused $name $(echo "$said" | head -n 1 | cut -c 1-{_MAX_WHY})"
+            echo "refused $name $(echo "$said" | head -n 1 | cut -c 1-{program.MAX_WHY})"
             rm -f -- "$new"
             return
         fi
@@ -273,29 +250,4 @@ def _results(answer: str, files: dict[str, _File]) -> Iterator[tuple[str, Result
         elif word == "differs":
             yield name, Result("", "the target has another file with this name")
         elif word == "refused":
-            yield name, Result("", f"cttest there: {printable(why[:_MAX_WHY])}")
-
-
-def _bare(host: str) -> str:
-    """The host as ssh wants it: an IPv6 address without its brackets."""
-    return host.replace("[", "").replace("]", "")
-
-
-def _limit(parent: int) -> None:
-    """In the new process: it ends with ctship, and writes no more than is read."""
-    if not die_with(parent):
-        os._exit(1)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_ANSWER, _MAX_ANSWER))
-
-
-def _read(file: IO[bytes]) -> str:
-    """What a program wrote."""
-    file.seek(0)
-    return file.read(_MAX_ANSWER).decode("utf-8", "replace")
-
-
-def _most_telling(lines: list[str]) -> str:
-    """The line of stderr that tells most: the last lines of rsync only say that it ended."""
-    ends = ("rsync error: ", "rsync: connection unexpectedly closed", "rsync: [sender] write error")
-    told = [line for line in lines if not line.startswith(ends)] or lines
-    return printable(told[-1][:_MAX_WHY]) if told else ""
+            yield name, Result("", f"cttest there: {printable(why[: program.MAX_WHY])}")

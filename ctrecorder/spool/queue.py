@@ -12,27 +12,26 @@ do not fit are counted, and a GAP records their number.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from typing import NamedTuple
 
-from ctrecorder import times
 from ctrecorder.columns import Table
 from ctrecorder.ctlog.frame import Gap, Kind, Mark
 from ctrecorder.errors import ArchiveError, CtrecorderError
+from ctrecorder.segment.live import unwritten_losses
 from ctrecorder.segment.pending import PendingBlock, gap_block, mark_block
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
+from ctrecorder.spool import gaps
 from ctrecorder.spool.buffers import BlockBuffer, RowBuffer
 from ctrecorder.spool.counters import Counters
 from ctrecorder.spool.retry import Retry, is_full
 from ctrecorder.spool.segments import SegmentSeries
 from ctrecorder.spool.sync_timer import SyncTimer
 
-# Blocks that are written but not synced stay in memory.  More would take too much of the 50 MiB
-# that the recorder may use: ten seconds of a flood are 30 MiB.  Less would sync more often than
-# each second in a flood, and a sync may take a tenth of a second, in which the kernel's buffer
-# fills.
+# Blocks that are written but not synced stay in memory, of which the recorder may use 50 MiB: ten
+# seconds of a flood are 30.  Less would sync more often than each second in a flood; a sync may
+# take a tenth of a second, in which the kernel's buffer fills.
 MAX_UNSYNCED_BYTES = 4 << 20
 
 
@@ -83,6 +82,7 @@ class WriteQueue:
         self._rotating = False
         self._watermark = 0  # the last one that a block was given, ns UTC
         self._readable = 0  # `Written.watermark`
+        self._lost_written = 0  # of `counters.lost`: what GAPs on the disk have
 
     @property
     def path(self) -> str:
@@ -112,6 +112,11 @@ class WriteQueue:
         return self.timer.due
 
     @property
+    def unwritten_losses(self) -> int:
+        """How many lost events are in no GAP on the disk yet."""
+        return self.counters.lost - self._lost_written
+
+    @property
     def held_bytes(self) -> int:
         """The memory that blocks take until they are synced."""
         return self._blocks.memory_bytes
@@ -132,7 +137,10 @@ class WriteQueue:
         if tail is not None:
             reason = "stopped" if tail.closed else "crashed"
             detail = f"no recorder ran after {os.path.basename(tail.path)}"
-            self.gap(Gap(min(tail.covered, now_ns), now_ns, reason, None, detail))
+            lost = 0 if tail.closed else unwritten_losses(tail.chain, tail.path)
+            since = min(tail.covered, now_ns)
+            facts = {"at_least": True} if lost else {}
+            self.gap(Gap(since, now_ns, reason, lost or None, detail, facts))
 
     def add(self, table: Table, existing: bool = False) -> None:
         """Take rows of events, or (`existing`) of a table dump.
@@ -155,7 +163,7 @@ class WriteQueue:
         key = (gap.reason, gap.facts.get("number"))
         known = self._gaps.get(key)
         merges = known is not None and key[1] is None
-        self._gaps[key] = _merged(known, gap) if known is not None and merges else gap
+        self._gaps[key] = gaps.merged(known, gap) if known is not None and merges else gap
 
     def mark(self, mark: Mark) -> None:
         """Queue a MARK behind all rows that came before it."""
@@ -168,9 +176,8 @@ class WriteQueue:
             self._push(blocks, existing)
 
     def reach(self, watermark: int) -> bool:
-        """Record that all events until `watermark`, ns UTC, were added or are in a gap.
-
-        False if some of this waits to be written.
+        """All events until `watermark`, ns UTC, were added or are in a gap: record it, if all of
+        this is written; False if not.
         """
         if self.idle:
             self._readable = watermark
@@ -271,7 +278,7 @@ class WriteQueue:
         self._write()
         for gap in self._gaps.values():
             self._blocks.append(gap_block(gap))
-            self._log_gap(gap)
+            gaps.log_gap(self.log, self.path, gap)
         self._gaps.clear()
         # Each GAP is written before the watermark that it limits.
         self._put_watermark(watermark)
@@ -360,7 +367,8 @@ class WriteQueue:
         )
 
     def _succeed(self) -> None:
-        """Log the end of a fault."""
+        """All is on the disk.  Log the end of a fault."""
+        self._lost_written = self.counters.lost
         seconds = self._retry.succeed()
         if seconds is None:
             return
@@ -376,27 +384,3 @@ class WriteQueue:
             wanted=wanted,
             reason=reason,
         )
-
-    def _log_gap(self, gap: Gap) -> None:
-        count = "an unknown number of" if gap.lost is None else f"{gap.lost}"
-        count = f"at least {count}" if gap.facts.get("at_least") is True else count
-        start, end = times.dated(gap.begin, utc=True), times.dated(gap.end, utc=True)
-        text = (
-            f"gap ({gap.reason}): {count} events from {start} to {end} are not in the log: "
-            f"{gap.detail}"
-        )
-        self.log.send(
-            messages.GAP,
-            text,
-            path=self.path,
-            reason=gap.reason,
-            lost="unknown" if gap.lost is None else gap.lost,
-            start=start,
-            end=end,
-        )
-
-
-def _merged(one: Gap, other: Gap) -> Gap:
-    """Both gaps as one, with the reason and the detail of the first."""
-    lost = None if one.lost is None or other.lost is None else one.lost + other.lost
-    return replace(one, begin=min(one.begin, other.begin), end=max(one.end, other.end), lost=lost)

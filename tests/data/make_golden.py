@@ -3,8 +3,8 @@ version of the format:
 
     /usr/bin/python3 -m tests.data.make_golden
 
-It refuses to overwrite.  Beside each segment stands what is in it, taken from what was written, not
-from what was read.
+It makes those that are not there, and refuses to overwrite.  Beside each segment stands what is in
+it, taken from what was written, not from what was read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrecorder.columns import Array, Event, Table
+from ctrecorder.columns import Array, Event, Table, bits
 from ctrecorder.ctlog import bloom
 from ctrecorder.ctlog.codecs import Grouped
 from ctrecorder.ctlog.encoder import encode_columns
@@ -201,6 +201,37 @@ def squeezed(name: str, previous_hash: bytes) -> None:
     golden.describe(bytes.fromhex(result.last_hash), True)
 
 
+def with_masters(table: Table) -> Table:
+    """The table with helper, labels and master in some rows."""
+    rows = len(table)
+    has = np.arange(rows) % 3 == 0
+    master = {
+        f"master_{name}": np.where(
+            has, table[f"orig_{name}"], np.zeros((), table[f"orig_{name}"].dtype)
+        )
+        for name in ("src", "dst", "sport", "dport")
+    }
+    added = {
+        "helper": np.where(has, b"ftp", b"").astype("S16"),
+        "labels": np.where(np.arange(rows) % 5 == 1, bytes(range(1, 17)), b"").astype("S16"),
+        "master_l4proto": np.where(has, 6, 0).astype(np.uint8),
+    }
+    present = table["present"] | np.where(has, np.uint32(bits(("helper",))), np.uint32(0))
+    return Table(table.family, rows, {**table.columns, **added, **master, "present": present})
+
+
+def masters() -> None:
+    """The columns that version 1.2 added, in every form."""
+    golden = Golden("v2-masters", {"sequence": 1, "requires": [], "template": "v2-%s.ctlog"})
+    for family in FAMILIES:
+        golden.table(Kind.EVENTS, with_masters(tables.events(family, 5, seed=1)))
+        golden.table(Kind.EVENTS, with_masters(tables.events(family, 60, seed=2, kinds=5)), LIVE)
+        golden.table(Kind.EVENTS, tables.extremes(family, 3, EVENT_COLUMNS), {})
+        connections = tables.connections(family, 60, seed=4, kinds=5)
+        golden.table(Kind.CONNECTIONS, with_masters(connections), SQUEEZED)
+    golden.finish()
+
+
 def version_2() -> None:
     """A segment of version 2, with starts in groups."""
     golden = Golden("v2-grouped", {"sequence": 1, "requires": ["coverage", "grouped"]})
@@ -217,7 +248,11 @@ def version_2() -> None:
 def main() -> None:
     """Make the files that are not there: those that are, are kept for ever."""
     GOLDEN.mkdir(exist_ok=True)
-    names: dict[str, Callable[[], None]] = {"v1-closed": version_1, "v2-grouped": version_2}
+    names: dict[str, Callable[[], None]] = {
+        "v1-closed": version_1,
+        "v2-grouped": version_2,
+        "v2-masters": masters,
+    }
     missing = [make for name, make in names.items() if not (GOLDEN / f"{name}.ctlog").exists()]
     if not missing:
         sys.exit(f"{GOLDEN} has all files: they are kept for ever")

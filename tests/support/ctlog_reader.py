@@ -23,7 +23,9 @@ COLUMNS = """
 12 id u32, 13 status u32, 14 zone u16, 15 mark u32, 16 start i64, 17 stop i64,
 18 orig_packets u64, 19 orig_bytes u64, 20 reply_packets u64, 21 reply_bytes u64,
 22 tcp_state u8, 23 present u32, 24 orig_zone u16, 25 reply_zone u16,
-26 end i64, 27 start_source u8, 28 end_source u8, 29 seen u8
+26 end i64, 27 start_source u8, 28 end_source u8, 29 seen u8,
+30 helper bytes, 31 labels bytes, 32 master_l4proto u8, 33 master_src address,
+34 master_dst address, 35 master_sport u16, 36 master_dport u16
 """
 NAMES = {
     int(number): (name, kind)
@@ -212,7 +214,7 @@ def split(plain: bytes, width: int) -> list[bytes]:
 
 
 def typed(values: list[bytes], kind: str) -> list[Value]:
-    if kind == "address" and values and len(values[0]) == 16:
+    if kind in ("address", "bytes") and values and len(values[0]) == 16:
         return list(values)
     return [int.from_bytes(value, "little", signed=kind == "i64") for value in values]
 
@@ -260,7 +262,8 @@ class Columns:
     def kind(self, number: int) -> tuple[str, int]:
         """Type and bytes of a column."""
         kind = NAMES[number][1]
-        return kind, SIZES[kind] if kind != "address" else 4 if self.family == 2 else 16
+        wide = kind == "bytes" or (kind == "address" and self.family != 2)
+        return kind, SIZES.get(kind, 16 if wide else 4)
 
     def column(self, number: int) -> list[Value]:
         if number not in self.done:

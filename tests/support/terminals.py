@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shlex
 import subprocess
@@ -16,11 +17,15 @@ from tests.support.router import CHECKOUT, wait_until
 _ENVIRONMENT = {"PATH": os.environ["PATH"], "TZ": "Europe/Berlin", "TERM": "tmux-256color"}
 
 
+_NUMBERS = itertools.count()
+
+
 class Terminal:
     """A terminal of `columns` and `rows` in which a command runs."""
 
     def __init__(self, folder: Path) -> None:
-        self._socket = folder / "tmux"
+        # A server that was told to end still has its socket for a moment.
+        self._socket = folder / f"tmux{next(_NUMBERS)}"
 
     def tmux(self, *words: object) -> str:
         done = subprocess.run(

@@ -219,7 +219,7 @@ def recorder(site: Site, setting: str, said: str, how: str) -> None:
     else:
         configured.read()
         uses = USES_DEFAULT.get(setting)
-        if section == "record":
+        if section in ("record", "metrics"):
             (notice,) = configured.notices
             assert said in notice
             assert notice.endswith(f"; using {name} = {uses}".rstrip())

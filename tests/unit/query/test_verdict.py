@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ctrecorder.archive.retention import Receipt, add_receipt
 from ctrecorder.asking import ctwho
 from ctrecorder.columns import BY_NAME, Table, bits
 from ctrecorder.ctlog.frame import NO_HASH, Gap, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.folder import Folder
+from ctrecorder.kept.retention import Receipt, add_receipt
 from ctrecorder.listing import ctlist
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.query import who
@@ -542,6 +542,20 @@ def test_coverage_as_text_and_json(recorder: Recorder, capfd: pytest.CaptureFixt
     (one,) = json.loads(capfd.readouterr().out)["recordings"]
     assert [hole["reason"] for hole in one["holes"]] == ["overrun"]
     assert one["recorded"][0]["basis"] == "watermarks"
+
+
+def test_coverage_names_nat_that_cannot_be_recorded(
+    recorder: Recorder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """At some time of a segment, also if it was not so when the segment began."""
+    by = "rules of nftables that write addresses"
+    recorder.segment()
+    recorder.segment(Mark.at(T + HOUR + SECOND, "state", {"stateless": [by, 3]}))
+    recorder.segment(Mark.at(T + 2 * HOUR + SECOND, "state", {"stateless": []}))
+    assert ctlist.main(["--coverage", "--format", "json", str(recorder.folder)]) == 0
+    (one,) = json.loads(capfd.readouterr().out)["recordings"]
+    on = [each["on"] for each in one["recorded"]]
+    assert [f"not recordable: NAT by {by}" in each for each in on] == [False, True, False], on
 
 
 def test_waiting_until_it_is_recorded(

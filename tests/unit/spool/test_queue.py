@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import resource
 import shutil
@@ -20,6 +21,8 @@ from ctrecorder.columns import Array, Event, Table
 from ctrecorder.ctlog.frame import COVERAGE, Gap, Kind, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError
+from ctrecorder.segment import live
+from ctrecorder.segment.live import LiveState, Publisher
 from ctrecorder.segment.pending import table_blocks
 from ctrecorder.segment.reader import Segment
 from ctrecorder.spool import target
@@ -285,6 +288,41 @@ def test_what_did_not_fit_in_memory_is_counted_in_a_gap(tmp_path: Path) -> None:
         found = [(gap.begin - NOON, gap.end - NOON, gap.reason, gap.lost) for gap in segment.gaps]
     assert found == [(2700, 4499, "write-error", 1800)]
     assert ours.counters.lost == 1800
+
+
+def test_the_gap_of_a_crash_has_the_losses_that_were_counted_and_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, folder = tmp_path / "run", tmp_path / "log"
+    run.mkdir()
+    folder.mkdir()
+    monkeypatch.setattr(live, "FOLDER", str(run))
+    ours = queue(folder)
+    ours.open(NOON)
+    ours.counters.lost = 3
+    ours.gap(Gap(NOON, NOON + 1, "overrun", 3))
+    assert ours.flush(NOON + SECOND, NOON)
+    assert ours.unwritten_losses == 0
+    ours.counters.lost += 1800
+    ours.gap(Gap(NOON + 2, NOON + 3, "overrun", 1800))
+    status, (chain, path) = Path(ours.path).stat(), (ours.series.chain, ours.path)
+    with files_at_most(status.st_size):
+        assert not ours.flush(NOON + 2 * SECOND, NOON)
+    assert ours.unwritten_losses == 1800
+    counters = {"unwritten": ours.unwritten_losses, "size": status.st_size}
+    place = status.st_dev, status.st_ino, NOON
+    Publisher(str(run)).publish(LiveState(chain, path, *place, counters=counters))
+    published = run / f"{chain}.json"  # by a process that has ended
+    published.write_text(json.dumps({**json.loads(published.read_text()), "start_ticks": 1}))
+    writer = ours.series.writer
+    assert writer is not None
+    writer.abandon()
+    again = queue(folder)
+    again.open(NOON + 90 * MINUTE)
+    assert again.close(NOON + 91 * MINUTE)
+    with Segment(again.path) as segment:
+        found = [(gap.reason, gap.lost, gap.facts) for gap in segment.gaps]
+    assert found == [("crashed", 1800, {"at_least": True})]
 
 
 def test_rows_of_a_dump_that_do_not_fit_are_no_lost_events(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ctrecorder import labels, times
+from ctrecorder.arguments.options import SHORT_FORMS
 from ctrecorder.ctlog.predicate import Condition, Query, Term
 from ctrecorder.ends import Inside
 from ctrecorder.errors import UsageError, why
 from ctrecorder.filters.compile import compile_filter, merged
 from ctrecorder.filters.tree import Context
 from ctrecorder.filters.values import parse_network, parse_ports
-from ctrecorder.listing.options import SHORT_FORMS
 from ctrecorder.moments.typed import parse_span
 from ctrecorder.service import inside
 from ctrecorder.service.config import read
@@ -34,8 +34,7 @@ def ask(args: argparse.Namespace, now: int) -> Query:
     if args.event and args.connections:
         raise UsageError("--event selects events, -s lists connections: use one of them")
     context = context_of(args, now)
-    texts = [*_short_forms(args), *_texts(args)]
-    compiled = [compile_filter(text, context) for text in texts]
+    compiled = [compile_filter(text, context) for text in texts_of(args)]
     events = frozenset(labels.parse_event(word) for word in _words(args.event))
     found = merged(
         compiled,
@@ -49,7 +48,10 @@ def ask(args: argparse.Namespace, now: int) -> Query:
 
 def context_of(args: argparse.Namespace, now: int) -> Context:
     """What an expression of the arguments is about; `now`: ns."""
-    return Context(args.connections, now, args.utc, inside_addresses(), service_port, read_text)
+    counts = args.tops or args.histogram is not None or args.plot  # connections
+    return Context(
+        bool(args.connections or counts), now, args.utc, inside_addresses(), service_port, read_text
+    )
 
 
 def inside_addresses() -> Inside:
@@ -79,10 +81,10 @@ def read_text(path: str) -> str:
         raise UsageError(f"{path}: this is no text") from None
 
 
-def _texts(args: argparse.Namespace) -> list[str]:
-    """The expressions."""
+def texts_of(args: argparse.Namespace) -> list[str]:
+    """The expressions, and those that options stand for.  Raises UsageError."""
     texts = [*args.expressions, *map(read_text, args.expression_files)]
-    return [args.text, *texts] if args.text else texts
+    return [*_short_forms(args), *([args.text] if args.text else []), *texts]
 
 
 def _short_forms(args: argparse.Namespace) -> list[str]:

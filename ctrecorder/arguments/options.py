@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 
+from ctrecorder.arguments import screen_options, top_options
 from ctrecorder.cli import common
 from ctrecorder.errors import UsageError
 from ctrecorder.filters.words import begins_expression
-from ctrecorder.listing import screen_options
 
 SUMMARY = """\
 List or search recorded connections, in order of time over all log files (segments).
@@ -36,6 +36,7 @@ def build_parser() -> common.Parser:
     _add_coverage(parser)
     _add_output(parser)
     screen_options.add(parser)
+    top_options.add(parser)
     return parser
 
 
@@ -56,6 +57,9 @@ def _add_input(parser: common.Parser) -> None:
         default=[],
         metavar="PATH",
         help="the same as PATH",
+    )
+    where.add_argument(
+        "--fleet", metavar="LIST", help="each router of a list, by folder or ssh; times are UTC"
     )
     where.add_argument(
         "--disk-usage", action="store_true", help="show the space that the segments take, and exit"
@@ -156,7 +160,13 @@ def _add_output(parser: common.Parser) -> None:
         action="store_true",
         help="one line for each connection instead of each event",
     )
-    how.add_argument("-n", "--lines", type=_count, metavar="N", help="only the last N lines")
+    how.add_argument(
+        "-n",
+        "--lines",
+        type=_count,
+        metavar="N",
+        help="only the last N lines; with --top its length",
+    )
     how.add_argument("-r", "--reverse", action="store_true", help="the newest line first")
     how.add_argument("-c", "--count", action="store_true", help="only the number of lines")
     how.add_argument(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import stat
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
@@ -84,8 +83,7 @@ def read(folder: Folder) -> Acknowledged:
         return found
     except OSError as error:
         raise _failed(folder, "cannot be read", error) from error
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_FILE:
+    if os.fstat(descriptor).st_size > _MAX_FILE:
         os.close(descriptor)
         path = os.path.join(folder.path, SHIPPED)
         raise ArchiveError(f"{path}: is not a file of ctship: move it away")
