@@ -29,7 +29,12 @@ class CtrecorderError(Exception):
 
 
 class UsageError(CtrecorderError):
-    """A bad option, argument or setting."""
+    """A bad option, argument or setting.
+
+    `context`: lines to show before the error: an expression, and a caret below the mistake.
+    """
+
+    context: tuple[str, ...] = ()
 
 
 class KernelError(CtrecorderError):

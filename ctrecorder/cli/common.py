@@ -62,11 +62,17 @@ class Parser(argparse.ArgumentParser):
 
     `summary`: one or two lines.  `examples`: pairs of a command line and its purpose.  `section`:
     that of the manual page.  A bad argument raises UsageError, so that it ends as one line like any
-    other error.  Options have no abbreviations: a script with one would break with the next option.
+    other error.  `abbreviated`: the beginning of a long option is enough, as for journalctl.
     """
 
     def __init__(
-        self, name: str, summary: str, examples: Sequence[tuple[str, str]], section: int
+        self,
+        name: str,
+        summary: str,
+        examples: Sequence[tuple[str, str]],
+        section: int,
+        *,
+        abbreviated: bool = False,
     ) -> None:
         lines = ["examples:"]
         for command, purpose in examples:
@@ -77,7 +83,7 @@ class Parser(argparse.ArgumentParser):
             description=_wrapped(summary),
             epilog="\n".join(lines),
             formatter_class=_Formatter,
-            allow_abbrev=False,
+            allow_abbrev=abbreviated,
             add_help=False,
         )
         self.general = self.add_argument_group("general")
@@ -91,7 +97,22 @@ class Parser(argparse.ArgumentParser):
         """Raise UsageError."""
         for pattern, plain in _PLAIN:
             message = pattern.sub(plain, message)
+        unknown = re.fullmatch(r"unrecognized arguments: (-\S+).*", message, re.DOTALL)
+        if unknown:
+            message = f"no option {unknown[1]}{self._meant(unknown[1])}"
         raise UsageError(f"{message} (see {self.prog} --help)")
+
+    def _meant(self, option: str) -> str:
+        """What may have been meant by an option that does not exist: ": did you mean ...?"."""
+        import difflib
+
+        name = option.partition("=")[0]
+        known = [each for action in self._actions for each in action.option_strings]
+        near = difflib.get_close_matches(name, known, 2, 0.6)
+        for action in self._actions:
+            if name.removeprefix("--") in (action.choices or ()):
+                near = [f"{action.option_strings[-1]} {name.removeprefix('--')}"]
+        return f": did you mean {' or '.join(near)}?" if near else ""
 
 
 def run(
@@ -127,6 +148,8 @@ def run(
             if sys.stdout is not None:  # None: closed by the caller
                 sys.stdout.flush()
     except CtrecorderError as error:
+        for line in getattr(error, "context", ()):
+            report(parser.prog, line)
         fail(parser.prog, str(error))
         return error.code
     except BrokenPipeError:
@@ -255,8 +278,23 @@ def _complete(parser: Parser) -> None:
 
     from ctrecorder.cli import completers
 
+    finder = argcomplete.CompletionFinder()
+    quote = finder.quote_completions
+
+    def with_meanings(completions: list[str], *rest: object) -> list[str]:
+        """Quoted completions; zsh and fish show what they mean."""
+        plain = list(completions)
+        quoted: list[str] = quote(completions, *rest)
+        for one, shown in zip(plain, quoted, strict=False):
+            if meaning := completers.MEANINGS.get(one):
+                # The keys are tuples in argcomplete 2, and texts in argcomplete 3.
+                key = shown if hasattr(argcomplete, "finders") else (shown,)
+                finder._display_completions[key] = meaning
+        return quoted
+
+    finder.quote_completions = with_meanings
     completers.attach(parser)
-    argcomplete.autocomplete(parser)
+    finder(parser)
 
 
 def _discard_stdout() -> None:

@@ -10,6 +10,7 @@ import argparse
 import os
 from collections.abc import Callable, Iterable, Iterator
 
+from ctrecorder.filters.complete import completions
 from ctrecorder.kernel import netns
 from ctrecorder.labels import EVENTS
 from ctrecorder.service.config import read
@@ -21,12 +22,80 @@ SUFFIX = ".ctlog"
 MAX_ENTRIES = 5000
 
 
+# What completions mean, for the shells that show it.
+MEANINGS: dict[str, str] = {}
+_TIMES = {
+    "now": "this moment",
+    "today": "since midnight",
+    "yesterday": "the day before",
+    "-1h": "an hour ago",
+    "-1d": "a day ago",
+}
+_NAT = {
+    "snat": "the source was translated",
+    "dnat": "the destination was translated",
+    "any": "one of them",
+}
+_PORTS = ("domain", "http", "https", "imaps", "ntp", "smtp", "ssh", "submission")
+
+
 def attach(parser: argparse.ArgumentParser) -> None:
     """Give each option and argument of `parser` the completer of its metavar."""
     for action in parser._actions:
-        completer = BY_METAVAR.get(str(action.metavar))
+        completer = BY_METAVAR.get(str(action.metavar), None if action.choices else nothing)
         if completer is not None:
             vars(action)["completer"] = completer
+
+
+def nothing(prefix: str, **_: object) -> list[str]:
+    """No choices, and no files either."""
+    return []
+
+
+def times(prefix: str, **_: object) -> list[str]:
+    """Times."""
+    return _with_meanings(_TIMES)
+
+
+def nat(prefix: str, **_: object) -> list[str]:
+    """Kinds of NAT, as a list with commas."""
+    MEANINGS.update(_NAT)
+    return _listed(prefix, _NAT)
+
+
+def ports(prefix: str, **_: object) -> list[str]:
+    """Names of ports, as a list with commas."""
+    return _listed(prefix, _PORTS)
+
+
+def formats(prefix: str, **_: object) -> list[str]:
+    """Formats of ctlist."""
+    return ["text", "screen", "classic", "conntrack", "json", "csv"]
+
+
+def expressions(prefix: str, **_: object) -> list[str]:
+    """Words of ctfilter(7), inside quotes."""
+    return _with_meanings(completions(prefix))
+
+
+def words(prefix: str, parsed_args: argparse.Namespace | None = None, **_: object) -> list[str]:
+    """Segments and folders; and words of ctfilter(7), inside quotes or without."""
+    if " " in prefix:
+        return expressions(prefix)
+    before = [
+        word
+        for word in getattr(parsed_args, "words", None) or []
+        if "/" not in word and not os.path.lexists(word)
+    ]
+    text = " ".join([*before, prefix])
+    begun = len(text) - len(prefix)
+    found = {each[begun:]: meaning for each, meaning in completions(text).items()}
+    return [*segments(prefix), *_with_meanings(found)]
+
+
+def _with_meanings(found: dict[str, str]) -> list[str]:
+    MEANINGS.update(found)
+    return list(found)
 
 
 def protocols(prefix: str, **_: object) -> list[str]:
@@ -92,6 +161,13 @@ def _entries(prefix: str, suffix: str = SUFFIX) -> Iterator[str]:
 
 
 BY_METAVAR: dict[str, Callable[..., list[str]]] = {
+    "PATH|EXPRESSION": words,
+    "EXPRESSION": expressions,
+    "TEXTFILE": files,
+    "TIME": times,
+    "PORT": ports,
+    "NAT,...": nat,
+    "FORMAT|TEMPLATE": formats,
     "PROTOCOL,...": protocols,
     "EVENT,...": events,
     "PATH": segments,

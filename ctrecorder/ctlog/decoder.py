@@ -143,10 +143,9 @@ class LazyTable:
             self._columns[name] = found
         return found
 
-    def address_mask(self, name: str, low: bytes, high: bytes) -> Bools:
-        """The rows, (rows,), whose address in column `name` is from `low` to `high`.
-
-        `low` and `high`: as in `address_within`.
+    def mask_of_addresses(self, name: str, holds: Callable[[Array], Bools]) -> Bools:
+        """The rows, (rows,), whose address in column `name` is one that `holds` finds in an
+        array: it is asked of the dictionary, if there is one.
         """
         entry = self.index.columns.get(name)
         if (
@@ -155,21 +154,28 @@ class LazyTable:
             or not entry.encoding & DICTIONARY
             or entry.encoding & SPARSE
         ):
-            return address_within(self[name], low, high)
-        inside = np.flatnonzero(address_within(self.index.dictionary(name), low, high))
+            return holds(self[name])
+        inside = np.flatnonzero(holds(self.index.dictionary(name)))
         same = bool(entry.encoding & SAME)
         self._begin(entry, name)
         try:
-            partner = self.address_mask(BY_ID[entry.partner].name, low, high) if same else None
+            partner = self.mask_of_addresses(BY_ID[entry.partner].name, holds) if same else None
             if not len(inside) and (partner is None or not partner.any()):
                 return np.zeros(len(self), np.bool_)
             indexes = self._indexes(entry)
         finally:
             self._in_progress.discard(name)
         found: Bools = np.zeros(len(self), np.bool_)
-        if len(inside):  # the dictionary is sorted, so the entries are neighbours
+        if len(inside):  # the dictionary is sorted, so the entries of a prefix are neighbours
             first, last = int(inside[0]) + same, int(inside[-1]) + same
-            found = indexes == first if first == last else (indexes >= first) & (indexes <= last)
+            if first == last:
+                found = indexes == first
+            elif last - first < len(inside):
+                found = (indexes >= first) & (indexes <= last)
+            else:
+                chosen = np.zeros(last + 2, np.bool_)  # one more, for all indexes after the last
+                chosen[inside + same] = True
+                found = chosen[np.minimum(indexes, last + 1)]
         if partner is not None:
             found = found | (partner & (indexes == 0))
         return found

@@ -59,6 +59,41 @@ class Bound(NamedTuple):
     parts: tuple[Array, ...] = ()
 
 
+def may_be_in(bound: Bound | None, ranges: Iterable[tuple[int | bytes, int | bytes]]) -> bool:
+    """Whether a value within `bound` can be in one of the inclusive `ranges`."""
+    if bound is None:
+        return True
+    return any(
+        _overlap(bound.low, bound.high, low, high)
+        and (not bound.parts or _any_part(bound.parts, low, high))
+        for low, high in ranges
+    )
+
+
+def _overlap(first: int | bytes, last: int | bytes, low: int | bytes, high: int | bytes) -> bool:
+    """Whether first..last and low..high overlap.
+
+    All four are numbers, or addresses of 16 bytes, of which numpy may have cut trailing NULs.
+    """
+    if (
+        isinstance(first, bytes)
+        and isinstance(last, bytes)
+        and isinstance(low, bytes)
+        and isinstance(high, bytes)
+    ):
+        return first.ljust(16, b"\0") <= high and last.ljust(16, b"\0") >= low
+    return int(first) <= int(high) and int(last) >= int(low)
+
+
+def _any_part(parts: tuple[Array, ...], low: int | bytes, high: int | bytes) -> bool:
+    """Whether a value of the sorted `parts` is in low..high."""
+    return any(
+        np.searchsorted(part, part.dtype.type(low))
+        < np.searchsorted(part, part.dtype.type(high), side="right")
+        for part in parts
+    )
+
+
 class Index:
     """The index of a payload in form COLUMNS.
 

@@ -1,14 +1,15 @@
 """Queries: which rows of a table match, and which blocks cannot contain a match.
 
-A query is a time window, protocols, events and terms; a row matches if all of them match.  A term
-matches if one of its endpoints, an address and a port column each, is in its networks and ports.
-Pure.
+A query is a time window, protocols, events and conditions; a row matches if all of them match.  A
+`Term` is the condition that one of its endpoints, an address and a port column each, is in its
+networks and ports; `filters` has others.  Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol, overload
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from ctrecorder import uapi
 from ctrecorder.columns import Array, Event, Table, bits
 from ctrecorder.ctlog.decoder import LazyTable, address_within
-from ctrecorder.ctlog.index import Bound
+from ctrecorder.ctlog.index import Bound, may_be_in
 from ctrecorder.errors import UsageError
 from ctrecorder.times import BEGIN, END
 
@@ -29,6 +30,8 @@ ALL_ENDPOINTS = (ORIG_SRC, ORIG_DST, REPLY_SRC, REPLY_DST)
 _ICMP = (uapi.IPPROTO_ICMP, uapi.IPPROTO_ICMPV6)
 HAPPENED = frozenset((Event.NEW, Event.UPDATE, Event.DESTROY))
 EVERY_EVENT = frozenset(Event)
+_FEW_NETWORKS = 4  # of more, bisection is faster than to compare a column with each of them
+_MOST_LOOKED_UP = 64  # of more addresses, the filter of a segment contains one by chance
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,86 @@ class Network:
     family: int
     low: bytes
     high: bytes
+
+
+class Bounds(Protocol):
+    """Bounds of the columns of a block, from its index; `family`: AF_INET or AF_INET6."""
+
+    @property
+    def family(self) -> int: ...
+
+    def get(self, name: str) -> Bound | None:
+        """Bounds of the column's values; None: unknown."""
+
+
+class Addresses(Protocol):
+    """The addresses of a segment: a `bloom.Bloom`."""
+
+    def may_hold(self, address: bytes) -> bool:
+        """Whether `address`, 4 or 16 bytes in network order, can be one of them."""
+
+
+class Condition(Protocol):
+    """What rows are selected by, and what is skipped for it."""
+
+    @property
+    def names_addresses(self) -> bool:
+        """Whether it has single addresses, so `may_hold` can be False."""
+
+    def may_hold(self, addresses: Addresses) -> bool:
+        """Whether a segment with these addresses can contain a match."""
+
+    def may_contain(self, bounds: Bounds) -> bool:
+        """Whether a block of these bounds can contain a match."""
+
+    def columns(self) -> Iterable[str]:
+        """The columns that `mask` reads."""
+
+    def mask(self, table: Table | LazyTable) -> Bools:
+        """(rows,): which rows match."""
+
+    def of_flow(self) -> Condition | None:
+        """What all events of a flow have if its connection matches; None: nothing is known."""
+
+
+class AddressRanges:
+    """Many networks of a family as ascending ranges that do not touch.
+
+    `lows`, `highs`: (n,) the first and last addresses, of the type of an address column.
+    """
+
+    def __init__(self, networks: Iterable[Network], family: int) -> None:
+        found = sorted((each.low, each.high) for each in networks if each.family == family)
+        merged: list[list[bytes]] = []
+        for low, high in found:
+            if merged and low <= merged[-1][1]:
+                merged[-1][1] = max(merged[-1][1], high)
+            else:
+                merged.append([low, high])
+        kind = ">u4" if family == uapi.AF_INET else "S16"
+        values = b"".join(low + high for low, high in merged)
+        ranges: Array = np.frombuffer(values, kind).reshape(-1, 2)
+        ranges = ranges.astype("<u4") if family == uapi.AF_INET else ranges
+        self.lows, self.highs = ranges[:, 0].copy(), ranges[:, 1].copy()
+
+    def hold(self, addresses: Array) -> Bools:
+        """(n,): which of `addresses`, (n,), are in one of them."""
+        index = np.searchsorted(self.lows, addresses, side="right") - 1
+        found: Bools = (index >= 0) & (addresses <= self.highs[index])
+        return found
+
+    def may_be_in(self, bound: Bound | None) -> bool:
+        """Whether a value within `bound` can be in one of them."""
+        if bound is None:
+            return True
+        ends: Array = np.array([bound.low, bound.high], self.lows.dtype)
+        first = np.searchsorted(self.lows, ends[1:], side="right")[0]
+        if not first or not (self.highs[first - 1 : first] >= ends[:1])[0]:
+            return False
+        return not bound.parts or any(
+            (np.searchsorted(part, self.lows) < np.searchsorted(part, self.highs, "right")).any()
+            for part in bound.parts
+        )
 
 
 @dataclass(frozen=True)
@@ -51,23 +134,42 @@ class Term:
     ports: tuple[tuple[int, int], ...] = ()
     endpoints: tuple[tuple[str, str], ...] = ALL_ENDPOINTS
 
+    @cached_property
+    def ranges(self) -> dict[int, AddressRanges]:
+        """The networks of each family as ranges."""
+        return {family: AddressRanges(self.networks, family) for family in uapi.FAMILIES}
 
-class Bounds(Protocol):
-    """Bounds of the columns of a block, from its index."""
+    @cached_property
+    def names_addresses(self) -> bool:
+        """As of Condition."""
+        return 0 < len(self.networks) <= _MOST_LOOKED_UP and all(
+            network.low == network.high for network in self.networks
+        )
 
-    @property
-    def family(self) -> int:
-        """AF_INET or AF_INET6."""
+    def may_hold(self, addresses: Addresses) -> bool:
+        """As of Condition."""
+        return not self.names_addresses or any(
+            addresses.may_hold(network.low) for network in self.networks
+        )
 
-    def get(self, name: str) -> Bound | None:
-        """Bounds of the column's values; None: unknown."""
+    def may_contain(self, bounds: Bounds) -> bool:
+        """As of Condition."""
+        return any(_endpoint_may_contain(bounds, self, endpoint) for endpoint in self.endpoints)
 
+    def columns(self) -> Iterable[str]:
+        """As of Condition."""
+        names = ["l4proto"] if self.ports else []
+        names += [address for address, _ in self.endpoints] if self.networks else []
+        names += [port for _, port in self.endpoints] if self.ports else []
+        return [*names, "present"] if _with_port_0(self) else names
 
-class Addresses(Protocol):
-    """The addresses of a segment: a `bloom.Bloom`."""
+    def mask(self, table: Table | LazyTable) -> Bools:
+        """As of Condition."""
+        return _matches_term(table, self)
 
-    def may_hold(self, address: bytes) -> bool:
-        """Whether `address`, 4 or 16 bytes in network order, can be one of them."""
+    def of_flow(self) -> Condition:
+        """As of Condition: the tuples of a flow do not change."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -85,7 +187,7 @@ class Query:
     until: int = END
     protocols: frozenset[int] = frozenset()
     events: frozenset[int] = HAPPENED
-    terms: tuple[Term, ...] = ()
+    terms: tuple[Condition, ...] = ()
     connections: bool = False
 
     def __post_init__(self) -> None:
@@ -103,20 +205,24 @@ class Query:
 
     def of_flows(self) -> Query:
         """This query without window and events: all rows of the flows, which pairing needs."""
-        return replace(self, since=BEGIN, until=END, events=EVERY_EVENT)
+        return replace(self, since=BEGIN, until=END, events=EVERY_EVENT, terms=self._of_flow())
+
+    def of_events_in_connections(self) -> Query:
+        """This query of events for the connections that can contain them."""
+        return replace(self, connections=True, terms=self._of_flow())
+
+    def _of_flow(self) -> tuple[Condition, ...]:
+        found = (term.of_flow() for term in self.terms)
+        return tuple(each for each in found if each is not None)
 
     @property
     def names_addresses(self) -> bool:
         """Whether a term has only single addresses, so `may_contain_addresses` can be False."""
-        return any(_single(term) for term in self.terms)
+        return any(term.names_addresses for term in self.terms)
 
     def may_contain_addresses(self, addresses: Addresses) -> bool:
         """Whether a segment with these addresses can contain a match."""
-        return all(
-            any(addresses.may_hold(network.low) for network in term.networks)
-            for term in self.terms
-            if _single(term)
-        )
+        return all(term.may_hold(addresses) for term in self.terms)
 
     def may_contain_time(self, time_min: int, time_max: int) -> bool:
         """Whether a block of these times can contain a match.
@@ -127,39 +233,33 @@ class Query:
 
     def may_contain(self, bounds: Bounds) -> bool:
         """Whether a block of these bounds can contain a match."""
-        if self.protocols and not _may_be_in(
+        if self.protocols and not may_be_in(
             bounds.get("l4proto"), [(number, number) for number in self.protocols]
         ):
             return False
         if self.connections:
             end = bounds.get("end") if self.since > BEGIN else None
-            if end is not None and not _may_be_in(end, [(0, 0), (self.since, END)]):
+            if end is not None and not may_be_in(end, [(0, 0), (self.since, END)]):
                 return False
-        elif not _may_be_in(bounds.get("event"), [(number, number) for number in self.events]):
+        elif not may_be_in(bounds.get("event"), [(number, number) for number in self.events]):
             return False
-        return all(
-            any(_endpoint_may_contain(bounds, term, endpoint) for endpoint in term.endpoints)
-            for term in self.terms
-        )
+        return all(term.may_contain(bounds) for term in self.terms)
 
     def columns_needed(self) -> Iterable[str]:
         """The columns that `evaluate` reads."""
         names = [] if self.connections else ["event"]
         if self.since > BEGIN or self.until < END:
             names += ["start", "end"] if self.connections else ["time"]
-        if self.protocols or any(term.ports for term in self.terms):
-            names.append("l4proto")
+        names += ["l4proto"] if self.protocols else []
         for term in self.terms:
-            names += [address for address, _ in term.endpoints] if term.networks else []
-            names += [port for _, port in term.endpoints] if term.ports else []
-            names += ["present"] if _with_port_0(term) else []
+            names += term.columns()
         return dict.fromkeys(names)
 
     def evaluate(self, table: Table | LazyTable) -> Bools:
         """(rows,): which rows match."""
         matches: Bools | None = None
         for term in self.terms:
-            matches = _and(matches, _matches_term(table, term))
+            matches = _and(matches, term.mask(table))
         if matches is not None and isinstance(table, LazyTable):
             # The rest of the query reads its columns only in the rows that match the terms.
             rows = np.flatnonzero(matches)
@@ -167,7 +267,7 @@ class Query:
                 matches[rows] = replace(self, terms=()).evaluate(table.take(rows))
             return matches
         if self.protocols:
-            matches = _and(matches, _is_in(table["l4proto"], self.protocols))
+            matches = _and(matches, is_in(table["l4proto"], self.protocols))
         matches = _and(matches, self._existed(table) if self.connections else self._happened(table))
         return np.ones(len(table), np.bool_) if matches is None else matches
 
@@ -178,7 +278,7 @@ class Query:
             time = table["time"]
             matches = (time >= self.since) & (time < self.until)
         if self.events != EVERY_EVENT:
-            matches = _and(matches, _is_in(table["event"], self.events))
+            matches = _and(matches, is_in(table["event"], self.events))
         return matches
 
     def _existed(self, table: Table | LazyTable) -> Bools | None:
@@ -194,11 +294,6 @@ class Query:
         return matches
 
 
-def _single(term: Term) -> bool:
-    """Whether its networks are single addresses."""
-    return bool(term.networks) and all(network.low == network.high for network in term.networks)
-
-
 @overload
 def _and(first: Bools | None, second: Bools) -> Bools: ...
 @overload
@@ -208,7 +303,7 @@ def _and(first: Bools | None, second: Bools | None) -> Bools | None:
     return second if first is None else first if second is None else first & second
 
 
-def _is_in(values: Array, wanted: Iterable[int]) -> Bools:
+def is_in(values: Array, wanted: Iterable[int]) -> Bools:
     """(n,): which of `values`, (n,) of u8, are in `wanted`."""
     chosen = np.zeros(256, np.bool_)
     chosen[list(wanted)] = True
@@ -223,23 +318,22 @@ def _with_port_0(term: Term) -> bool:
 
 def _matches_term(table: Table | LazyTable, term: Term) -> Bools:
     """(rows,): which rows match the term."""
-    networks = [network for network in term.networks if network.family == table.family]
     found = np.zeros(len(table), np.bool_)
-    if term.networks and not networks:
+    if term.networks and not len(term.ranges[table.family].lows):
         return found
     for address, port in term.endpoints:
         if not term.ports:
-            found |= _in_networks(table, address, networks) if networks else True
+            found |= _in_networks(table, address, term) if term.networks else True
             continue
         # Few rows have a port: addresses are read only there.
         rows = np.flatnonzero(_in_ports(table, port, term))
-        if networks and len(rows):
-            rows = rows[_in_networks(_part(table, address, rows), address, networks)]
+        if term.networks and len(rows):
+            rows = rows[_in_networks(_part(table, address, rows), address, term)]
         found[rows] = True
     if term.ports:  # the port columns of ICMP hold other numbers
         rows = np.flatnonzero(found)
         if len(rows):
-            found[rows] = ~_is_in(table["l4proto"][rows], _ICMP)
+            found[rows] = ~is_in(table["l4proto"][rows], _ICMP)
     return found
 
 
@@ -262,9 +356,18 @@ def _in_ports(table: Table | LazyTable, name: str, term: Term) -> Bools:
     return found
 
 
-def _in_networks(table: Table | LazyTable, name: str, networks: Iterable[Network]) -> Bools:
-    """(rows,): whether the address in column `name` is in one of `networks`."""
-    return _any(_in_network(table, name, network) for network in networks)
+def _in_networks(table: Table | LazyTable, name: str, term: Term) -> Bools:
+    """(rows,): whether the address in column `name` is in one of the term's networks."""
+    networks = [network for network in term.networks if network.family == table.family]
+
+    def holds(addresses: Array) -> Bools:
+        if len(networks) > _FEW_NETWORKS:
+            return term.ranges[table.family].hold(addresses)
+        return _any(address_within(addresses, each.low, each.high) for each in networks)
+
+    if isinstance(table, LazyTable):
+        return table.mask_of_addresses(name, holds)
+    return holds(table[name])
 
 
 def _any(masks: Iterable[Bools]) -> Bools:
@@ -275,21 +378,18 @@ def _any(masks: Iterable[Bools]) -> Bools:
     return first
 
 
-def _in_network(table: Table | LazyTable, name: str, network: Network) -> Bools:
-    """(rows,): whether the address in column `name` is in `network`, of the table's family."""
-    if isinstance(table, LazyTable):
-        return table.address_mask(name, network.low, network.high)
-    return address_within(table[name], network.low, network.high)
-
-
 def _endpoint_may_contain(bounds: Bounds, term: Term, endpoint: tuple[str, str]) -> bool:
     """Whether one endpoint of a term can match in a block."""
     address, port = endpoint
-    if term.networks:
-        ranges = [_as_values(each) for each in term.networks if each.family == bounds.family]
-        if not ranges or not _may_be_in(bounds.get(address), ranges):
+    if len(term.networks) > _FEW_NETWORKS:
+        ranges = term.ranges[bounds.family]
+        if not len(ranges.lows) or not ranges.may_be_in(bounds.get(address)):
             return False
-    return not term.ports or _may_be_in(bounds.get(port), term.ports)
+    elif term.networks:
+        values = [_as_values(each) for each in term.networks if each.family == bounds.family]
+        if not values or not may_be_in(bounds.get(address), values):
+            return False
+    return not term.ports or may_be_in(bounds.get(port), term.ports)
 
 
 def _as_values(network: Network) -> tuple[int | bytes, int | bytes]:
@@ -297,38 +397,3 @@ def _as_values(network: Network) -> tuple[int | bytes, int | bytes]:
     if network.family == uapi.AF_INET:
         return int.from_bytes(network.low, "big"), int.from_bytes(network.high, "big")
     return network.low, network.high
-
-
-def _may_be_in(bound: Bound | None, ranges: Iterable[tuple[int | bytes, int | bytes]]) -> bool:
-    """Whether a value within `bound` can be in one of the inclusive `ranges`."""
-    if bound is None:
-        return True
-    return any(
-        _overlap(bound.low, bound.high, low, high)
-        and (not bound.parts or _any_part(bound.parts, low, high))
-        for low, high in ranges
-    )
-
-
-def _overlap(first: int | bytes, last: int | bytes, low: int | bytes, high: int | bytes) -> bool:
-    """Whether first..last and low..high overlap.
-
-    All four are numbers, or addresses of 16 bytes, of which numpy may have cut trailing NULs.
-    """
-    if (
-        isinstance(first, bytes)
-        and isinstance(last, bytes)
-        and isinstance(low, bytes)
-        and isinstance(high, bytes)
-    ):
-        return first.ljust(16, b"\0") <= high and last.ljust(16, b"\0") >= low
-    return int(first) <= int(high) and int(last) >= int(low)
-
-
-def _any_part(parts: tuple[Array, ...], low: int | bytes, high: int | bytes) -> bool:
-    """Whether a value of the sorted `parts` is in low..high."""
-    return any(
-        np.searchsorted(part, part.dtype.type(low))
-        < np.searchsorted(part, part.dtype.type(high), side="right")
-        for part in parts
-    )

@@ -15,6 +15,7 @@ SHOWN = (
     "values.key",
     "values.mode",
     "values.name",
+    "values.networks",
     "values.number",
     "values.or_none",
     "values.path",

@@ -76,6 +76,14 @@ def protocols(text: str) -> tuple[int, ...]:
         raise ValueError from None
 
 
+def networks(text: str) -> tuple[str, ...]:
+    """Networks with their masks; () for an empty list."""
+    import ipaddress
+
+    found = [each for each in text.replace(",", " ").split() if each]
+    return tuple(str(ipaddress.ip_network(each, strict=False)) for each in found)
+
+
 def path(text: str) -> str:
     """A full path."""
     if not text.startswith("/") or "\0" in text:

@@ -40,7 +40,7 @@ def show(args: argparse.Namespace) -> int:
     listing = find.find(paths, spans=True)
     if not listing.segments:
         raise ArchiveError(f"{', '.join(paths)}: no segments here; is ctrecord running?")
-    problems = [f"{path}: not a segment of ctrecorder" for path in listing.foreign]
+    problems = [f"{path}: not a segment of ctrecorder" for path in listing.foreign if path in paths]
     problems += [why for _, why in listing.unreadable]
     if until <= since:
         raise UsageError("the time window ends before it begins: see --since and --until")

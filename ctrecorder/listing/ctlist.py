@@ -6,16 +6,17 @@ import argparse
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ctrecorder import labels
+from ctrecorder.arguments import screen_options, top_options
+from ctrecorder.arguments.options import asks, sort_words
+from ctrecorder.arguments.options import build_parser as build_parser
 from ctrecorder.cli import common
 from ctrecorder.errors import ExitCode, UsageError
-from ctrecorder.listing import screen_options, top_options
 
 if TYPE_CHECKING:
     from ctrecorder.archive.silent_loss import SilentLoss
-    from ctrecorder.ctlog.predicate import Query
     from ctrecorder.listing.output import Lines
     from ctrecorder.order.batches import Batch
     from ctrecorder.query.connections import Losses
@@ -23,142 +24,14 @@ if TYPE_CHECKING:
     from ctrecorder.segment.live import LiveState
     from ctrecorder.service.audit import Audit
 
-SUMMARY = """\
-List or search recorded connections, in order of time over all log files (segments).
-Repeat an option, or separate values by commas: one match is enough."""
-EXAMPLES = (
-    (
-        "ctlist -i 192.0.2.7 -p 25 --since yesterday",
-        "events with the address 192.0.2.7 and port 25, since yesterday 0:00",
-    ),
-    ("ctlist -s --format json /var/log/ctrecorder | jq .", "connections, one JSON object per line"),
-)
-
-
-def build_parser() -> common.Parser:
-    """The parser; `listing` interprets the values, with numpy."""
-    parser = common.Parser("ctlist", SUMMARY, EXAMPLES, 1)
-    where = parser.add_argument_group("what to read")
-    where.add_argument(
-        "paths",
-        nargs="*",
-        metavar="PATH",
-        help="segment, or folder of segments (default: the one in the configuration)",
-    )
-    where.add_argument(
-        "-f",
-        "--file",
-        dest="files",
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="the same as PATH",
-    )
-    where.add_argument(
-        "--fleet", metavar="LIST", help="each router of a list, by folder or ssh; times are UTC"
-    )
-    what = parser.add_argument_group("what to list")
-    what.add_argument(
-        "-i",
-        "--ip",
-        action="append",
-        default=[],
-        metavar="IP/MASK",
-        help="address or network, at any of the four endpoints",
-    )
-    what.add_argument(
-        "-p",
-        "--port",
-        action="append",
-        default=[],
-        metavar="PORT",
-        help="port or range of ports, at any of the four endpoints",
-    )
-    what.add_argument(
-        "--protocol",
-        "--proto",
-        action="append",
-        default=[],
-        metavar="PROTOCOL,...",
-        help="tcp, udp, icmp, ..., or a number",
-    )
-    what.add_argument(
-        "--event",
-        action="append",
-        default=[],
-        metavar="EVENT,...",
-        help="new, update, destroy, existing (default: the first three)",
-    )
-    what.add_argument(
-        "--since",
-        metavar="TIME",
-        help="from TIME: 2026-11-23, '2026-11-23 18:17', 18:17, -2h, yesterday",
-    )
-    what.add_argument(
-        "--until", metavar="TIME", help="up to the end of TIME: 2026-11-23 is the whole day"
-    )
-    who = parser.add_argument_group("who had an address: a command of its own, ctwho(1)")
-    who.add_argument(
-        "--who", metavar="ADDRESS:PORT", help="print the ctwho command that asks the same"
-    )
-    for name in ("--at", "--to"):
-        who.add_argument(name, metavar="VALUE", help=argparse.SUPPRESS)
-    who.add_argument("--tolerance", metavar="VALUE", type=float, help=argparse.SUPPRESS)
-    who.add_argument("--wait", action="store_true", help=argparse.SUPPRESS)
-    covered = parser.add_argument_group("what the log covers")
-    covered.add_argument(
-        "--coverage",
-        action="store_true",
-        help="show which times the log covers, and what is missing",
-    )
-    covered.add_argument(
-        "--strict",
-        action="store_true",
-        help="exit with 3 if the list may be incomplete",
-    )
-    how = parser.add_argument_group("how to list")
-    how.add_argument(
-        "-s",
-        "--connections",
-        "--squeeze",
-        action="store_true",
-        help="one line for each connection instead of each event",
-    )
-    how.add_argument(
-        "-H", "--headers", action="store_true", help="show only the headers of the segments"
-    )
-    how.add_argument(
-        "--format",
-        type=screen_options.form,
-        default="text",
-        metavar="FORMAT|TEMPLATE",
-        help=f"{', '.join(screen_options.FORMATS)}, or a template such as '{{time}} {{remote}}' "
-        "(default: %(default)s; on a terminal that is screen)",
-    )
-    how.add_argument(
-        "--utc",
-        action="store_true",
-        help="read and print times in UTC instead of local time",
-    )
-    how.add_argument(
-        "--reason", metavar="TEXT", help="reason for the query, for its entry in the journal"
-    )
-    how.add_argument(
-        "-v",
-        "--verbose",
-        action="store_true",
-        help="report on stderr what was read and what was skipped",
-    )
-    screen_options.add(parser)
-    how.add_argument("-n", "--lines", metavar="N", type=int, help="length of each --top (10)")
-    top_options.add(parser)
-    return parser
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ctlist; returns its exit code."""
     return common.run(
-        build_parser(), lambda args: answer(args, sys.argv[1:] if argv is None else argv), argv
+        build_parser(),
+        lambda args: answer(args, sys.argv[1:] if argv is None else argv),
+        argv,
+        intermixed=True,
     )
 
 
@@ -167,6 +40,8 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     from ctrecorder.service.audit import Audit
     from ctrecorder.service.config import read
 
+    top_options.check(args)
+    sort_words(args)
     common.check_local_time(utc=args.utc)
     choice = read(None).choose("query")
     for notice in choice.notices:
@@ -175,7 +50,6 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     if args.fleet and (args.coverage or args.who):
         raise UsageError("--coverage and --who cannot be used with --fleet: ask that router alone")
     try:
-        top_options.check(args)
         if args.coverage:
             from ctrecorder.listing import coverage
 
@@ -184,44 +58,57 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
             from ctrecorder.listing import moved
 
             code = moved.show(args)
+        elif args.disk_usage:
+            from ctrecorder.arguments import files
+
+            code = files.show_usage(args)
         elif args.follow:
+            from ctrecorder.arguments import ask
             from ctrecorder.listing import live
 
-            code = live.follow(args, ask(args, time.time_ns()), audit)
+            code = live.follow(args, ask.ask(args, time.time_ns()), audit)
         elif args.fleet:
+            from ctrecorder.arguments import ask
             from ctrecorder.listing import fleet
 
-            code = fleet.show(args, ask(args, time.time_ns()), audit)
+            code = fleet.show(args, ask.ask(args, time.time_ns()), audit)
         else:
-            code = listing(args, audit)
+            from ctrecorder.arguments.files import as_file
+
+            with as_file([*args.paths, *args.files]) as named:
+                code = listing(args, named, audit)
         audit.written = True
         return code
     finally:
         audit.record()
 
 
-def listing(args: argparse.Namespace, audit: Audit) -> int:
-    """List.
+def listing(args: argparse.Namespace, named: list[str], audit: Audit) -> int:
+    """List the segments of the paths `named`; without any, those of the configuration.
 
     Returns the exit code: NO if nothing matches, FAILED if not everything could be read.  With
     --strict, UNPROVED if something may be missing.
     """
     from ctrecorder.archive import find
+    from ctrecorder.arguments.ask import ask
     from ctrecorder.listing import output
     from ctrecorder.query.evidence import live_states
     from ctrecorder.query.open import open_archive
 
     screen_options.check(args)
-    query = ask(args, time.time_ns())
-    paths = [*args.paths, *args.files] or common.archive("ctlist")
+    now = time.time_ns()
+    query = ask(args, now)
+    paths = named or common.archive("ctlist")
     lines = output.lines_of(args)
     states = live_states()  # before the folder and the segments
     found = find.find(paths, spans=True)
+    foreign = [path for path in found.foreign if path in paths]
     for path in found.foreign:
-        common.report("ctlist", f"{path}: not a segment of ctrecorder")
+        passed_over = "" if path in foreign else "; passed over"
+        common.report("ctlist", f"{path}: not a segment of ctrecorder{passed_over}")
     for _, why in found.unreadable:
         common.report("ctlist", why)
-    if not (found.segments or found.foreign or found.unreadable):
+    if not (found.segments or foreign or found.unreadable):
         common.report(
             "ctlist",
             f"{', '.join(paths)}: no segments here; is ctrecord running?",
@@ -233,6 +120,7 @@ def listing(args: argparse.Namespace, audit: Audit) -> int:
     opened = open_archive(found.segments, query, spans=found.spans, follow=follow)
     if args.format == "classic" and not args.connections and opened.only_connections:
         args.connections = True  # as the C ctrecorder lists its squeezed files
+        opened.query = replace(opened.query, terms=ask(args, now).terms)
         lines = output.lines_of(args)
     for path, instead in opened.copies:
         common.report("ctlist", f"{path}: a copy of {instead}, which is read instead")
@@ -246,35 +134,11 @@ def listing(args: argparse.Namespace, audit: Audit) -> int:
         common.report("ctlist", str(finding))
     if args.verbose:
         common.report("ctlist", str(opened.query.stats))
-    if found.foreign or found.unreadable or opened.findings:
+    if foreign or found.unreadable or opened.findings:
         return ExitCode.FAILED
     if args.strict and not proved:
         return ExitCode.UNPROVED
-    asked = args.ip or args.port or args.protocol or args.event or args.since or args.until
-    return ExitCode.NO if asked and not rows else ExitCode.OK
-
-
-def ask(args: argparse.Namespace, now: int) -> Query:
-    """The query of the arguments.  Raises UsageError."""
-    from ctrecorder import times
-    from ctrecorder.ctlog.predicate import HAPPENED, Query, Term
-    from ctrecorder.moments.typed import parse_span
-    from ctrecorder.query.parse import parse_network, parse_ports
-
-    terms = []
-    if args.ip:
-        terms.append(Term(networks=tuple(parse_network(word) for word in _words(args.ip))))
-    if args.port:
-        terms.append(Term(ports=tuple(parse_ports(word) for word in _words(args.port))))
-    if args.event and args.connections:
-        raise UsageError("--event selects events, -s lists connections: use one of them")
-    return Query(
-        since=parse_span(args.since, now, utc=args.utc)[0] if args.since else times.BEGIN,
-        until=parse_span(args.until, now, utc=args.utc)[1] if args.until else times.END,
-        protocols=frozenset(labels.parse_protocol(word) for word in _words(args.protocol)),
-        events=frozenset(labels.parse_event(word) for word in _words(args.event)) or HAPPENED,
-        terms=tuple(terms),
-    )
+    return ExitCode.NO if asks(args) and not rows else ExitCode.OK
 
 
 def show(
@@ -302,6 +166,7 @@ def show(
     from ctrecorder.ctlog.frame import Kind
     from ctrecorder.listing import output, routers
     from ctrecorder.order.by_column import in_order
+    from ctrecorder.order.last import last, rows_of
     from ctrecorder.query.listing import shown_in_listing, verdict_of_listing
     from ctrecorder.sealing.imported import imported, line_of
 
@@ -310,16 +175,27 @@ def show(
     shown = shown_in_listing(verdict, opened.query, strict=args.strict)
     losses: dict[str, SilentLoss] = {}
 
+    kind = Kind.CONNECTIONS if args.connections else Kind.EVENTS
+
     def listed(archive: Archive) -> Iterator[Batch]:
         batches = _batches(archive, args, lines.columns, losses)
-        return in_order(batches, args.sort, output.look_of(args))
+        batches = in_order(batches, args.sort, output.look_of(args))
+        if args.lines is not None:
+            batches = last(batches, args.lines, kind)
+        return in_order(batches, _reversed(args), output.look_of(args))
 
     with output.paged(args):
-        if found := routers.by_router(opened):
+        if args.count:
+            out = output.Output(lines, utc=args.utc)
+            out.head(shown, b"")
+            audit.rows = sum(rows_of(batch) for batch in listed(opened))
+            common.write_out(f"{audit.rows}\n".encode())
+        elif found := routers.by_router(opened):
+            if args.reverse or args.lines is not None:
+                raise UsageError("-n and -r: not for a folder of many routers; name one of them")
             lines = output.lines_of_routers(args)
             out = output.Output(lines, utc=args.utc)
             out.head(shown, routers.head(lines.head, args.format))
-            kind = Kind.CONNECTIONS if args.connections else Kind.EVENTS
             for piece in routers.lines(found, listed, lines, args.format, kind):
                 audit.rows += piece.rows
                 common.write_out(piece.text)
@@ -335,9 +211,28 @@ def show(
             late = shown_in_listing(verdict, opened.query, strict=args.strict)
         rests_on = imported(opened.segments, opened.query.since, opened.query.until)
         notes = [line_of(rests_on)] if rests_on else []
+        if not audit.rows:
+            notes.append(_why_empty(args, verdict.proved))
         out.end([hole for hole in late if hole not in shown], notes)
     audit.verdict, audit.proved = verdict.completeness.value, verdict.proved
     return audit.rows, verdict.proved
+
+
+def _reversed(args: argparse.Namespace) -> str | None:
+    """The value of --sort that puts the last line first; None without -r."""
+    if not args.reverse:
+        return None
+    sort: str = args.sort or "time"
+    return sort[1:] if sort.startswith("-") else f"-{sort}"
+
+
+def _why_empty(args: argparse.Namespace, proved: bool) -> str:
+    """What it means that there is no row."""
+    if not asks(args):
+        return "the archive is empty: nothing was recorded yet"
+    if proved:
+        return "no match: the log covers the whole time that was asked"
+    return "no match, but the log does not prove that there was none: see ctlist --coverage"
 
 
 def _batches(
@@ -349,7 +244,10 @@ def _batches(
     from ctrecorder.query.connections import list_connections
     from ctrecorder.query.events import by_shown_time, list_events
 
-    names = dict.fromkeys([*columns, *columns_of(args.sort, connections=args.connections)])
+    sorts = (args.sort, _reversed(args))
+    names = dict.fromkeys(
+        [*columns, *(n for sort in sorts for n in columns_of(sort, connections=args.connections))]
+    )
     if args.connections:
         by_end = args.format == "classic"
         return list_connections(opened, names, by_end=by_end, losses=losses)
@@ -374,8 +272,3 @@ def show_headers(opened: Archive, form: str) -> int:
             ).encode()
         )
     return len(opened.segments)
-
-
-def _words(options: Iterable[str]) -> list[str]:
-    """The items of all lists with commas."""
-    return [word.strip() for option in options for word in option.split(",")]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ctrecorder.arguments.options import asks
 from ctrecorder.cli import common
 from ctrecorder.errors import CtrecorderError, ExitCode, UsageError
 
@@ -63,8 +64,7 @@ def show(args: argparse.Namespace, query: Query, audit: Audit) -> int:
         return ExitCode.FAILED
     if args.strict and not audit.proved:
         return ExitCode.UNPROVED
-    asked = args.ip or args.port or args.protocol or args.event or args.since or args.until
-    return ExitCode.NO if asked and not audit.rows else ExitCode.OK
+    return ExitCode.NO if asks(args) and not audit.rows else ExitCode.OK
 
 
 # Lines that are written at once.
@@ -87,12 +87,14 @@ def _check(args: argparse.Namespace) -> None:
 def _words(args: argparse.Namespace, query: Query) -> list[str]:
     """The options of the list there: times as instants, so that all read them alike."""
     from ctrecorder import times
+    from ctrecorder.arguments.ask import texts_of
 
     words = ["--utc", "--strict", "--format", args.format]
     words += ["-s"] if args.connections else []
     words += ["--times", args.times] if args.times == "heard" else []
     for option, given in (("-i", args.ip), ("-p", args.port), ("--protocol", args.protocol)):
         words += [word for value in given for word in (option, value)]
+    words += [word for text in texts_of(args) for word in ("-e", text)]
     words += [word for value in args.event for word in ("--event", value)]
     if query.since != times.BEGIN:
         words += ["--since", _instant(query.since)]

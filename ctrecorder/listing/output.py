@@ -16,9 +16,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrecorder.arguments.ask import inside_addresses
 from ctrecorder.cli import common
 from ctrecorder.columns import Table
-from ctrecorder.ends import Inside
 from ctrecorder.errors import UsageError
 from ctrecorder.order.by_column import columns_of
 from ctrecorder.render.holes import describe
@@ -90,7 +90,7 @@ def look_of(args: argparse.Namespace) -> fields.Look:
     return fields.Look(
         connections=args.connections,
         utc=args.utc,
-        inside=Inside(),
+        inside=inside_addresses(),
         heard=not shows_stops(args),
         dated=bool(args.sort),
         exact="{" in args.format or args.format in ("csv", "json"),

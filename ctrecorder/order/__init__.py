@@ -8,5 +8,7 @@ SHOWN = (
     "by_column.columns_of",
     "by_column.in_order",
     "external_sort.Sorter",
+    "last.last",
+    "last.rows_of",
     "merge.merge",
 )

@@ -23,8 +23,6 @@ SHOWN = (
     "open.Archive",
     "open.ScanStats",
     "open.open_archive",
-    "parse.parse_network",
-    "parse.parse_ports",
     "verdict.Completeness",
     "verdict.Verdict",
     "who.Answer",

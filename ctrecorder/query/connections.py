@@ -62,6 +62,7 @@ def list_connections(
     read, if no other row could join them.
     """
     key = _end_times if by_end else _start_times
+    names = dict.fromkeys((*names, *archive.query.of_connections().columns_needed()))
     losses = {} if losses is None else losses
     runs = _runs(archive)
     with Sorter(key) as sorter:

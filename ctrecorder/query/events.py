@@ -41,8 +41,8 @@ def list_events(archive: Archive, names: Iterable[str]) -> Iterator[Batch]:
         return
     squeezed = merge(
         segments,
-        dict.fromkeys((*names, *parts.SPAN, "present")),
-        query.of_connections(),
+        dict.fromkeys((*names, *query.columns_needed(), *parts.SPAN, "present")),
+        query.of_events_in_connections(),
         Kind.CONNECTIONS,
     )
     with Sorter(lambda table: row_times(Kind.EVENTS, table)) as sorter:

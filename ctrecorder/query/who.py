@@ -36,6 +36,7 @@ from ctrecorder.ctlog.predicate import (
     Term,
 )
 from ctrecorder.errors import ArchiveError, CtrecorderError, NoSegmentsError, UsageError
+from ctrecorder.filters.values import parse_network, parse_ports
 from ctrecorder.findings import Finding
 from ctrecorder.query import evidence
 from ctrecorder.query.candidates import Candidates, Held, Uses, judge_answer, sides
@@ -43,7 +44,6 @@ from ctrecorder.query.clock import ClockState, clock_error_ns, clocks
 from ctrecorder.query.coverage import Scope
 from ctrecorder.query.evidence import Evidence
 from ctrecorder.query.open import Archive, ScanStats, open_archive
-from ctrecorder.query.parse import parse_network, parse_ports
 from ctrecorder.query.verdict import Verdict, is_recorded, needs_earlier
 from ctrecorder.sealing.imported import imported
 

@@ -17,6 +17,7 @@ SHOWN = (
     "daemon.notify",
     "daemon.set_nice",
     "daemon.watchdog_seconds",
+    "inside.networks",
     "journal.SOCKET",
     "key.find_key",
     "key.find_key_for_reading",

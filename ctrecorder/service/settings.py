@@ -63,6 +63,17 @@ _RECORD = (
         WhenWrong.LAST_GOOD,
     ),
     Setting(
+        "inside",
+        "",
+        "",
+        "a list of networks, or empty (10/8, 172.16/12, 192.168/16, 100.64/10, fc00::/7, and the "
+        "networks of the interfaces of this router that have no default route)",
+        "The networks that are inside, as ctfilter(7) means it.",
+        "It changes nothing of what is recorded. Name the networks where ctlist runs on another "
+        "machine, or if other networks are behind this router.",
+        values.networks,
+    ),
+    Setting(
         "updates",
         "no",
         "",

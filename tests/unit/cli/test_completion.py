@@ -94,6 +94,27 @@ def test_bash_offers_formats_and_events(home: Path) -> None:
     assert {"icmp", "tcp", "udp"} <= set(tab(home, "ctlist --protocol "))
 
 
+@pytest.mark.slow
+def test_bash_completes_an_expression_inside_quotes(home: Path, tmp_path: Path) -> None:
+    assert tab(home, "ctlist 'src 192.0.2.7 an", tmp_path)[-1].startswith("and")
+    assert {"assured", "at", "after"} <= set(tab(home, "ctlist tcp and a", tmp_path))
+
+
+@pytest.mark.parametrize(
+    "line", ["ctlist --since ", "ctlist -p ", "ctlist --zone ", "ctlist -i ", "ctlist --reason "]
+)
+def test_no_paths_where_times_ports_and_addresses_are_wanted(line: str) -> None:
+    answers = ask(line).stdout.decode().split("\n")
+    assert not [answer for answer in answers if "/" in answer or answer in ("man", "tests")]
+
+
+def test_descriptions_for_zsh_and_fish() -> None:
+    answer = ask("ctlist 'sn", _ARGCOMPLETE_SHELL="fish", _ARGCOMPLETE_DFS="\t")
+    assert answer.stdout.decode() == "snat\tthe source was translated"
+    answer = ask("ctlist --rev", _ARGCOMPLETE_SHELL="fish", _ARGCOMPLETE_DFS="\t")
+    assert answer.stdout.decode().strip() == "--reverse\tthe newest line first"
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_numpy_is_not_loaded_for_an_answer(command: str, tmp_path: Path) -> None:
     (tmp_path / "numpy.py").write_text("import os\nos._exit(99)\n")

@@ -24,6 +24,7 @@ from tests.support.slow_pairing import DESTROY, NEW, SECOND, T, row, table
 # What becomes of a wrong setting: written here by hand, to compare with the declarations.
 USES_DEFAULT = {
     "record.rotate": "60",
+    "record.inside": "",
     "record.updates": "no",
     "record.resync": "yes",
     "record.accept_notrack": "no",
@@ -221,7 +222,7 @@ def recorder(site: Site, setting: str, said: str, how: str) -> None:
         if section in ("record", "metrics"):
             (notice,) = configured.notices
             assert said in notice
-            assert notice.endswith(f"; using {name} = {uses}")
+            assert notice.endswith(f"; using {name} = {uses}".rstrip())
         else:
             assert configured.notices == []
     if setting not in USES_LAST_GOOD:

@@ -18,10 +18,10 @@ from ctrecorder.ctlog.frame import Kind
 from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.predicate import Query, Term
 from ctrecorder.errors import FormatError
+from ctrecorder.filters.values import parse_network
 from ctrecorder.order.merge import merge
 from ctrecorder.query.connections import list_connections
 from ctrecorder.query.open import open_archive
-from ctrecorder.query.parse import parse_network
 from ctrecorder.segment.pending import addresses_block
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter

@@ -23,8 +23,8 @@ from ctrecorder.ctlog.predicate import (
     Term,
 )
 from ctrecorder.errors import UsageError
+from ctrecorder.filters.values import parse_network, parse_ports
 from ctrecorder.labels import parse_event, parse_protocol
-from ctrecorder.query.parse import parse_network, parse_ports
 from ctrecorder.segment.reader import Bounds
 from ctrecorder.times import BEGIN, END
 from ctrecorder.uapi import AF_INET, AF_INET6

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 from ctrecorder.archive import find as archive
+from ctrecorder.arguments import screen_options
 from ctrecorder.connections.pairing import Pairer
 from ctrecorder.ctlog.frame import NO_HASH, Gap, Kind, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.predicate import EVERY_EVENT
 from ctrecorder.labels import EVENTS
-from ctrecorder.listing import ctlist, screen_options
+from ctrecorder.listing import ctlist
 from ctrecorder.render.renderer import FORMATS
 from ctrecorder.segment import live
 from ctrecorder.segment.live import LiveState
@@ -359,6 +360,8 @@ def test_a_window_of_connections_has_all_that_lived_in_it(run: Run, recording: R
     assert [(row["orig_sport"], "end" in row) for row in rows] == [(1001, True), (1002, True)]
 
 
+NO_MATCH = "no match: the log covers the whole time that was asked"
+UNPROVED = "no match, but the log does not prove that there was none: see ctlist --coverage"
 ASKED = [
     (["-i", "192.168.1.0/24"], {1, 2, 3}),
     (["-i", "192.168.1.100", "-p", "25"], {1, 2, 3}),
@@ -385,7 +388,8 @@ def test_questions(run: Run, recording: Recording, arguments: list[str], numbers
     )
     code, out, err = run(*arguments, "--format", "json", recording.folder)
     assert {json.loads(line)["id"] for line in out} == numbers
-    assert (code, err) == (0 if numbers else 1, [])
+    said = [] if numbers else [f"ctlist: {NO_MATCH}"]
+    assert (code, err) == (0 if numbers else 1, said)
 
 
 def test_gaps_of_the_window_and_no_others(run: Run, recording: Recording) -> None:
@@ -405,13 +409,12 @@ def test_gaps_of_the_window_and_no_others(run: Run, recording: Recording) -> Non
         "2026.11.23 17:38:17.000000 +00:00: the disk was full",
     ]
     assert run(recording.folder) == (0, run(recording.folder)[1], said)
-    assert (
-        run("--since", f"@{BEGIN // S + 25}", "--until", f"@{BEGIN // S + 41}", recording.folder)[2]
-        == said[1:2]
-    )
+    assert run(
+        "--since", f"@{BEGIN // S + 25}", "--until", f"@{BEGIN // S + 41}", recording.folder
+    )[2] == [said[1], f"ctlist: {UNPROVED}"]
     assert run("-i", "203.0.113.1", recording.folder)[::2] == (
         1,
-        said,
+        [*said, f"ctlist: {UNPROVED}"],
     )  # an empty answer says most of all
 
 
@@ -427,7 +430,7 @@ def test_a_window_that_was_not_recorded_says_so(run: Run, recording: Recording) 
         "2026.11.23 17:45:38.000000 +00:00: nothing was recorded "
         "(the recorder does not run, or cannot prove that it does)",
     ]
-    assert len(run("--since", after, recording.folder)[2]) == 1
+    assert run("--since", after, recording.folder)[2][1:] == [f"ctlist: {UNPROVED}"]
 
 
 def test_a_recorder_that_is_alive_is_recording_now(
@@ -469,8 +472,11 @@ def test_files_that_are_none_are_named_and_the_rest_is_listed(
     (recording.folder / "notes.txt").write_text("no segment")
     (recording.folder / "empty").touch()
     code, out, err = run(recording.folder)
-    assert (code, len(out), len(err)) == (2, 1, 2)
+    assert (code, len(out), len(err)) == (0, 1, 2)
     assert all(f"{recording.folder}/{name}" in " ".join(err) for name in ("notes.txt", "empty"))
+    assert all(line.endswith("not a segment of ctrecorder; passed over") for line in err)
+    code, out, err = run(good, recording.folder / "notes.txt")
+    assert (code, len(out), len(err)) == (2, 1, 1)
     code, out, err = run(good, recording.folder / "missing")
     assert (code, len(out)) == (2, 1)
     assert err == [f"ctlist: {recording.folder}/missing: No such file or directory"]
@@ -563,12 +569,12 @@ def test_verbose_tells_what_was_skipped(run: Run, recording: Recording) -> None:
     assert blocks == "blocks: 1 skipped by time, 0 by their index, 1 read"
     assert rows == "2,000 rows read, 2,000 wanted"
     err = run("-v", "-i", "10.0.0.0/8", recording.folder)[2]
-    assert "2 by their index" in err[0]
+    assert "2 by their index" in err[-1]
 
 
 WRONG = [
     ["-i", "10.0.0.300"],
-    ["-p", "http"],
+    ["-p", "nosuchservice"],
     ["--proto", "tcpp"],
     ["--event", "start"],
     ["--since", "noon"],

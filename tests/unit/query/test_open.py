@@ -9,11 +9,11 @@ import pytest
 from ctrecorder.archive import find
 from ctrecorder.archive.open import Opener
 from ctrecorder.ctlog.predicate import Query, Term
+from ctrecorder.filters.values import parse_network
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.query.connections import list_connections
 from ctrecorder.query.events import list_events
 from ctrecorder.query.open import open_archive
-from ctrecorder.query.parse import parse_network
 from ctrecorder.segment.recording import Recording
 from ctrecorder.times import HOUR
 from tests.support.holders import Log, T, flows

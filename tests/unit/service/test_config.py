@@ -48,6 +48,7 @@ def test_without_a_file_every_setting_has_its_default(
         "rotate": 60,
         "protocols": (),
         "nat_only": False,
+        "inside": (),
         "updates": False,
         "resync": True,
         "accept_notrack": False,

@@ -47,7 +47,7 @@ def check(args: argparse.Namespace) -> None:
     The word after --histogram can be a path: it becomes one, if it is no length of time.
     """
     if args.histogram and bin_of(args.histogram) is None:
-        args.paths.insert(0, args.histogram)
+        args.words.insert(0, args.histogram)
         args.histogram = ""
     if args.by and not args.tops:
         raise UsageError("--by ranks a --top: which one?")
