@@ -6,13 +6,14 @@ import argparse
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ctrecorder.arguments import screen_options, top_options
+from ctrecorder.arguments.options import asks, sort_words
+from ctrecorder.arguments.options import build_parser as build_parser
 from ctrecorder.cli import common
 from ctrecorder.errors import ExitCode, UsageError
-from ctrecorder.listing import screen_options, top_options
-from ctrecorder.listing.options import asks, sort_words
-from ctrecorder.listing.options import build_parser as build_parser
 
 if TYPE_CHECKING:
     from ctrecorder.archive.silent_loss import SilentLoss
@@ -49,7 +50,6 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     if args.fleet and (args.coverage or args.who):
         raise UsageError("--coverage and --who cannot be used with --fleet: ask that router alone")
     try:
-        top_options.check(args)
         if args.coverage:
             from ctrecorder.listing import coverage
 
@@ -59,7 +59,7 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
 
             code = moved.show(args)
         elif args.disk_usage:
-            from ctrecorder.listing import files
+            from ctrecorder.arguments import files
 
             code = files.show_usage(args)
         elif args.fleet:
@@ -67,11 +67,12 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
 
             code = fleet.show(args, audit)
         elif args.follow:
-            from ctrecorder.listing import ask, live
+            from ctrecorder.arguments import ask
+            from ctrecorder.listing import live
 
             code = live.follow(args, ask.ask(args, time.time_ns()), audit)
         else:
-            from ctrecorder.listing.files import as_file
+            from ctrecorder.arguments.files import as_file
 
             with as_file([*args.paths, *args.files]) as named:
                 code = listing(args, named, audit)
@@ -88,13 +89,14 @@ def listing(args: argparse.Namespace, named: list[str], audit: Audit) -> int:
     --strict, UNPROVED if something may be missing.
     """
     from ctrecorder.archive import find
+    from ctrecorder.arguments.ask import ask
     from ctrecorder.listing import output
-    from ctrecorder.listing.ask import ask
     from ctrecorder.query.evidence import live_states
     from ctrecorder.query.open import open_archive
 
     screen_options.check(args)
-    query = ask(args, time.time_ns())
+    now = time.time_ns()
+    query = ask(args, now)
     paths = named or common.archive("ctlist")
     lines = output.lines_of(args)
     states = live_states()  # before the folder and the segments
@@ -117,6 +119,7 @@ def listing(args: argparse.Namespace, named: list[str], audit: Audit) -> int:
     opened = open_archive(found.segments, query, spans=found.spans, follow=follow)
     if args.format == "classic" and not args.connections and opened.only_connections:
         args.connections = True  # as the C ctrecorder lists its squeezed files
+        opened.query = replace(opened.query, terms=ask(args, now).terms)
         lines = output.lines_of(args)
     for path, instead in opened.copies:
         common.report("ctlist", f"{path}: a copy of {instead}, which is read instead")

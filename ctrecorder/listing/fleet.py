@@ -23,11 +23,11 @@ FORMATS = ("text", "json", "csv")
 
 def show(args: argparse.Namespace, audit: Audit) -> int:
     """Write the lines; on stderr, what each router lacks.  Returns the exit code."""
+    from ctrecorder.arguments.ask import ask
+    from ctrecorder.arguments.options import asks
     from ctrecorder.fleet import routers
     from ctrecorder.fleet.by_router import head
     from ctrecorder.fleet.listing import RemoteList, merged
-    from ctrecorder.listing.ask import ask
-    from ctrecorder.listing.options import asks
     from ctrecorder.listing.output import shows_stops
     from ctrecorder.render.renderer import Renderer
     from ctrecorder.service.login import login_user
@@ -98,15 +98,14 @@ def _check(args: argparse.Namespace) -> None:
 def _words(args: argparse.Namespace, query: Query) -> list[str]:
     """The options of the list there: times as instants, so that all read them alike."""
     from ctrecorder import times
-    from ctrecorder.listing.ask import texts_of
-    from ctrecorder.listing.options import SHORT_FORMS
+    from ctrecorder.arguments.ask import texts_of
 
     words = ["--utc", "--strict", "--format", args.format]
     words += ["-s"] if args.connections else []
     words += ["--times", args.times] if args.times == "heard" else []
+    for option, given in (("-i", args.ip), ("-p", args.port), ("--protocol", args.protocol)):
+        words += [word for value in given for word in (option, value)]
     words += [word for text in texts_of(args) for word in ("-e", text)]
-    for name in SHORT_FORMS:
-        words += [word for value in getattr(args, name) for word in (f"--{name}", value)]
     words += [word for value in args.event for word in ("--event", value)]
     if query.since != times.BEGIN:
         words += ["--since", _instant(query.since)]

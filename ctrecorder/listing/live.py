@@ -10,11 +10,12 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 
+from ctrecorder.arguments import screen_options
 from ctrecorder.cli import common
 from ctrecorder.ctlog.predicate import Query
 from ctrecorder.errors import ExitCode, UsageError
 from ctrecorder.follow.follower import Follower, Item, last_rows
-from ctrecorder.listing import output, screen_options
+from ctrecorder.listing import output
 from ctrecorder.order.batches import Batch
 from ctrecorder.service.audit import Audit
 
@@ -28,7 +29,7 @@ def follow(args: argparse.Namespace, query: Query, audit: Audit) -> int:
     screen_options.check(args)
     paths = [*args.paths, *args.files] or common.archive("ctlist")
     lines = output.lines_of(args)
-    before: int | None = getattr(args, "lines", None)  # -n
+    before: int | None = args.lines
     if not args.since and before is None:
         query = replace(query, since=time.time_ns())
     # The last rows are looked for in the last two segments of each recording.

@@ -16,10 +16,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrecorder.arguments.ask import inside_addresses
 from ctrecorder.cli import common
 from ctrecorder.columns import Table
 from ctrecorder.errors import UsageError
-from ctrecorder.listing.ask import inside_addresses
 from ctrecorder.order.by_column import columns_of
 from ctrecorder.render.holes import describe
 from ctrecorder.render.renderer import Renderer

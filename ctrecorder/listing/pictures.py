@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctrecorder import times
+from ctrecorder.arguments import top_options
 from ctrecorder.cli import common
 from ctrecorder.columns import Table
 from ctrecorder.ctlog.decoder import LazyTable
 from ctrecorder.errors import UsageError
-from ctrecorder.listing import top_options
 from ctrecorder.pictures import histogram, plot
 from ctrecorder.pictures.rates import (
     COLUMNS,

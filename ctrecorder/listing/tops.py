@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ctrecorder import spill
+from ctrecorder.arguments import top_options
+from ctrecorder.arguments.ask import inside_addresses
 from ctrecorder.cli import common
-from ctrecorder.ends import Inside
-from ctrecorder.listing import top_options
 from ctrecorder.query.connections import count_connections
 from ctrecorder.query.listing import shown_in_listing, verdict_of_listing
 from ctrecorder.render.dates import utc_offset
@@ -43,7 +43,7 @@ def show(
     tops = Tops(
         [fields.parse(text) for text in args.tops],
         measure,
-        Inside(),
+        inside_addresses(),
         lambda seconds: seconds * 0 if args.utc else utc_offset(seconds),
         now,
         spill.Store,

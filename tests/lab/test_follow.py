@@ -147,6 +147,23 @@ def test_since_a_time_and_on(lab: Lab, recorder: Recorder) -> None:
     assert one.stop() == 0
 
 
+def test_the_last_rows_and_on(lab: Lab, recorder: Recorder) -> None:
+    """As tail -n 2 -f; with an expression."""
+    for _ in range(3):
+        lab.tcp(INSIDE, (SERVER, 25))
+        lab.udp(INSIDE, (SERVER, 53))
+    recorder.flush()
+    one = Follower(recorder.folder, "--utc", "-n", "2", "tcp")
+    one.wait(2)
+    lab.udp(INSIDE, (SERVER, 53))
+    lab.tcp(INSIDE, (SERVER, 25))
+    one.wait(3)
+    recorder.flush()
+    time.sleep(0.5)
+    assert one.lines == [line for line in listed_without(recorder.folder) if " tcp " in line][-3:]
+    assert one.stop() == 0
+
+
 def test_squeezed_and_deleted_files(lab: Lab, recorder: Recorder, follower: Follower) -> None:
     """The file that is followed is deleted, earlier ones are squeezed: nothing is lost, nor
     printed twice.

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 from ctrecorder.archive import find as archive
+from ctrecorder.arguments import screen_options
 from ctrecorder.connections.pairing import Pairer
 from ctrecorder.ctlog.frame import NO_HASH, Gap, Kind, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.predicate import EVERY_EVENT
 from ctrecorder.labels import EVENTS
-from ctrecorder.listing import ctlist, screen_options
+from ctrecorder.listing import ctlist
 from ctrecorder.render.renderer import FORMATS
 from ctrecorder.segment import live
 from ctrecorder.segment.live import LiveState

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from ctrecorder import labels, times
+from ctrecorder.arguments.options import SHORT_FORMS
 from ctrecorder.ctlog.predicate import Condition, Query, Term
 from ctrecorder.ends import Inside
 from ctrecorder.errors import UsageError, why
 from ctrecorder.filters.compile import compile_filter, merged
 from ctrecorder.filters.tree import Context
 from ctrecorder.filters.values import parse_network, parse_ports
-from ctrecorder.listing.options import SHORT_FORMS
 from ctrecorder.moments.typed import parse_span
 from ctrecorder.service import inside
 from ctrecorder.service.config import read
@@ -40,8 +40,7 @@ def ask(args: argparse.Namespace, now: int, *, read_files: bool = True) -> Query
     context = context_of(args, now)
     if not read_files:
         context = replace(context, read_file=_refuse)
-    texts = [*_short_forms(args), *texts_of(args)]
-    compiled = [compile_filter(text, context) for text in texts]
+    compiled = [compile_filter(text, context) for text in texts_of(args)]
     events = frozenset(labels.parse_event(word) for word in _words(args.event))
     found = merged(
         compiled,
@@ -55,7 +54,10 @@ def ask(args: argparse.Namespace, now: int, *, read_files: bool = True) -> Query
 
 def context_of(args: argparse.Namespace, now: int) -> Context:
     """What an expression of the arguments is about; `now`: ns."""
-    return Context(args.connections, now, args.utc, inside_addresses(), service_port, read_text)
+    counts = args.tops or args.histogram is not None or args.plot  # connections
+    return Context(
+        bool(args.connections or counts), now, args.utc, inside_addresses(), service_port, read_text
+    )
 
 
 def inside_addresses() -> Inside:
@@ -86,9 +88,9 @@ def read_text(path: str) -> str:
 
 
 def texts_of(args: argparse.Namespace) -> list[str]:
-    """The expressions."""
+    """The expressions, and those that options stand for.  Raises UsageError."""
     texts = [*args.expressions, *map(read_text, args.expression_files)]
-    return [args.text, *texts] if args.text else texts
+    return [*_short_forms(args), *([args.text] if args.text else []), *texts]
 
 
 def _refuse(path: str) -> str:

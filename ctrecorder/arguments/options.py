@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 
+from ctrecorder.arguments import screen_options, top_options
 from ctrecorder.cli import common
 from ctrecorder.errors import UsageError
 from ctrecorder.filters.words import begins_expression
-from ctrecorder.listing import screen_options, top_options
 
 SUMMARY = """\
 List or search recorded connections, in order of time over all log files (segments).

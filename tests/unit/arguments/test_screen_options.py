@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ctrecorder.listing import ctlist, screen_options
+from ctrecorder.arguments import options, screen_options
+from ctrecorder.listing import ctlist
 from ctrecorder.screen.fields import field_of
 
 
@@ -22,7 +23,7 @@ def test_completion() -> None:
     assert screen_options.formats("") == list(screen_options.FORMATS)
     found = {
         name: vars(action)["completer"]
-        for action in ctlist.build_parser()._actions
+        for action in options.build_parser()._actions
         for name in action.option_strings
         if getattr(vars(action).get("completer"), "__module__", "") == screen_options.__name__
     }

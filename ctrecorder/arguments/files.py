@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 from ctrecorder import spill
 from ctrecorder.archive import find
+from ctrecorder.arguments.options import STDIN
 from ctrecorder.cli import common
 from ctrecorder.errors import ArchiveError, ExitCode, UsageError
-from ctrecorder.listing.options import STDIN
 from ctrecorder.terminal import count
 
 _BLOCK = 512  # the unit of st_blocks, whatever the file system's
