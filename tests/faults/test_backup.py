@@ -126,7 +126,7 @@ def test_a_restored_archive_goes_on(
     for level in LEVELS:
         code, said = site.check(level, monkeypatch, capfd)
         assert code == 0, f"{level}: {said}"
-    assert "5 segments checked: 5 whole" in said
+        assert "5 segments checked: 5 whole" in said
 
 
 def _record_one(site: Attacked) -> None:
