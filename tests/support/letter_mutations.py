@@ -12,8 +12,8 @@ import re
 from dataclasses import dataclass
 
 from ctrecorder.letters.read import read
-from ctrecorder.letters.tables import names_columns
 from ctrecorder.letters.sighting import Sighting
+from ctrecorder.letters.tables import names_columns
 from ctrecorder.moments.find import find
 from ctrecorder.moments.reader import read as moment
 from ctrecorder.times import SECOND
