@@ -47,6 +47,7 @@ class Holder(IntEnum):
     LOG = 4
     DAEMON = 5
     KEY = 6
+    SHIP = 7
 
 
 class Purpose(IntEnum):
@@ -57,6 +58,7 @@ class Purpose(IntEnum):
     UNSENT = 2
     KEY = 3
     SEALING = 4
+    SHIP = 5
 
 
 class Lock:

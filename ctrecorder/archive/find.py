@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ctrecorder.archive.routers import chain_of, folders_below, router_of
 from ctrecorder.ctlog.frame import FRAME, MAGIC, TRAILER, Frame, Kind, parse_frame, parse_trailer
 from ctrecorder.errors import ArchiveError, FormatError, GoneError, why
 from ctrecorder.filelock import LOCK_FILE
@@ -23,9 +24,9 @@ _TAIL = 1 << 12
 # bytes, sorted by name.
 _HEAD = 1 << 11
 _CHAIN, _SEQUENCE, _SQUEEZED = b'"chain":"', b'"sequence":', b'"squeezed":'
-# Files in an archive (`retention`, `service.unsent`) that are neither segments nor foreign files,
-# and neither are ledgers.
-SIDE_FILES = frozenset(("ctexpire.holds", "ctexpire.receipts", UNSENT))
+# Files in an archive (`retention`, `acknowledged`, `service.unsent`) that are neither segments nor
+# foreign files, and neither are ledgers.
+SIDE_FILES = frozenset(("ctexpire.holds", "ctexpire.receipts", "ctship.shipped", UNSENT))
 
 
 def sniff(descriptor: int) -> Frame | None:
@@ -107,9 +108,9 @@ class FolderListing:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
 
-def find(paths: list[str], *, spans: bool = False) -> FolderListing:
-    """The segments among `paths`: each a file, or a folder whose files are meant (not those in
-    folders below).
+def find(paths: list[str], *, spans: bool = False, routers: bool = True) -> FolderListing:
+    """The segments among `paths`: each a file, or a folder whose files are meant, and not those in
+    folders below.  `routers`: but for a folder of many routers (`routers.folders_below`).
 
     A file that is deleted from a folder before it is opened is left out, as if it had been deleted
     before the folder was read.
@@ -120,7 +121,7 @@ def find(paths: list[str], *, spans: bool = False) -> FolderListing:
     found = FolderListing()
     timed: list[tuple[int, str]] = []
     for path in paths:
-        for name in _files(path, found):
+        for name in _files(path, found, routers):
             try:
                 descriptor = open_file(name)
             except ArchiveError as error:
@@ -153,6 +154,7 @@ def _span(path: str, descriptor: int, head: bytes, header: Frame | None) -> Span
         return Span(path, BEGIN, END)
     facts = head[FRAME.size : FRAME.size + header.length]
     chain, sequence = _place(facts)
+    chain = chain_of(router_of(path), chain)
     size, recorded = os.fstat(descriptor).st_size, header.time_min
     first = max(size - _TAIL, 0)
     tail = os.pread(descriptor, _TAIL, first)
@@ -188,12 +190,27 @@ def is_beside(name: str) -> bool:
     return name in SIDE_FILES or name == LOCK_FILE or bool(key_of(name))
 
 
-def _files(path: str, found: FolderListing) -> list[str]:
-    """`path` itself, or the regular files in the folder `path`, by name, without hidden ones:
-    ctsqueeze writes such.
-    """
+def files_of(path: str) -> list[str]:
+    """The files that `find` looks at for `path`; none if it cannot be read."""
+    return _files(path, FolderListing(), routers=True)
+
+
+def _files(path: str, found: FolderListing, routers: bool) -> list[str]:
+    """`path` itself, or the regular files in the folder `path`, and in those of `routers`."""
     if not os.path.isdir(path):
         return [path]
+    try:
+        below = list(folders_below(path)) if routers else []
+    except OSError as error:
+        found.unreadable.append((path, f"{path}: {why(error)}"))
+        return []
+    return [name for folder in (path, *below) for name in _in_folder(folder, found)]
+
+
+def _in_folder(path: str, found: FolderListing) -> list[str]:
+    """The regular files in the folder `path`, by name, without hidden ones: ctsqueeze writes
+    such.
+    """
     try:
         with os.scandir(path) as entries:
             names = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from ctrecorder.archive import find
+from ctrecorder.archive import find, routers
 from ctrecorder.errors import NewerError
 from ctrecorder.segment import files
 from ctrecorder.segment.reader import Segment
@@ -40,12 +40,19 @@ def open_segment(path: str, key: bytes = b"", kind: Kind = Segment) -> Recording
     return segment
 
 
+def open_placed(path: str, key: bytes = b"", kind: Kind = Segment) -> Recording:
+    """As `open_segment`; a segment in a folder of many routers says of which one it is."""
+    segment = open_segment(path, key, kind)
+    routers.place(segment)
+    return segment
+
+
 class Opener:
     """Opens segments, and closes those that are not wanted."""
 
     def open(self, path: str) -> Recording:
         """The segment `path`.  Raises ArchiveError and FormatError."""
-        return open_segment(path)
+        return open_placed(path)
 
     def close(self, segment: Recording) -> None:
         """Close a segment."""

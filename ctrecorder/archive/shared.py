@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ctrecorder.archive.open import Opener, open_segment
+from ctrecorder.archive.open import Opener, open_placed
 from ctrecorder.columns import Source, Table
 from ctrecorder.connections.parts import DESTROY, NEW
 from ctrecorder.ctlog.bloom import Bloom
@@ -59,7 +59,7 @@ class Pool(Opener):
         """
         found = self._opened.pop(path, None)
         if found is None:
-            segment = open_segment(path, kind=self._segment)
+            segment = open_placed(path, kind=self._segment)
             _ = segment.marks, segment.gaps
             found = _Opened(segment, segment.findings)
         self._opened[path] = found

@@ -92,6 +92,9 @@ def build_parser() -> common.Parser:
         help="folder of segments, or segment (default: as configured)",
     )
     where.add_argument(
+        "--fleet", metavar="LIST", help="ask each router of a list, and give one verdict"
+    )
+    where.add_argument(
         "--wait",
         action="store_true",
         help="wait up to 90 s for a time that is not recorded yet",
@@ -160,6 +163,7 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     for name in ("letter", "state", "reply", "output", "evidence_pack", "zone", "names", "to"):
         if getattr(args, name) == "":
             raise UsageError(f"--{name.replace('_', '-')}: it is empty")
+    _check_fleet(args)
     pages.check_options(args)
     letters.check_options(args)
     if args.verify and not args.words:
@@ -179,11 +183,29 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     audit = Audit(choice.texts["audit"], words, args.reason, "ctwho", args.case)
     try:
         _check_files(args)
-        code = pages.verify(args, audit) if args.verify else _answer(args, audit)
+        if args.fleet:
+            from ctrecorder.asking import fleet
+
+            code = fleet.answer(args, questions(args, time.time_ns()), _asking, audit)
+        else:
+            code = pages.verify(args, audit) if args.verify else _answer(args, audit)
         audit.written = True
         return code
     finally:
         audit.record()
+
+
+def _check_fleet(args: argparse.Namespace) -> None:
+    """Raise UsageError for what cannot be asked of many routers at once."""
+    if not args.fleet:
+        return
+    names = ("letter", "verify", "archive", "wait", "names", "connections", "redact")
+    for name in (*names, "evidence_pack", "hold", "verbose"):
+        if getattr(args, name):
+            option = "-d" if name == "archive" else f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} cannot be used with --fleet: ask that router alone")
+    if args.format == "html":
+        raise UsageError("--format html cannot be used with --fleet: use text, json or csv")
 
 
 def _check_files(args: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from itertools import product
 from typing import NamedTuple
 
 from ctrecorder import labels
+from ctrecorder.ends import is_inside
 from ctrecorder.envelopes.text import Field
 from ctrecorder.errors import ExitCode, UsageError
 from ctrecorder.inquiry.ask import Answered, Asking, answer_all
@@ -31,7 +32,6 @@ from ctrecorder.inquiry.question import (
 from ctrecorder.inquiry.verdicts import Word, code_of_letter
 from ctrecorder.letters.sighting import Letter, Role, Sighting
 from ctrecorder.moments.moment import Moment
-from ctrecorder.query.parse import is_inside
 
 # What a person who writes down a time may be off by.
 PROSE_TOLERANCE_SECONDS = 60.0
@@ -41,15 +41,24 @@ _ICMP = ("icmp", "icmpv6")
 _NO_WINDOW = Window(0, 0, "", "", "unknown")
 
 
+class Host(NamedTuple):
+    """An inside host, without what it did; `routers`: as of a Person."""
+
+    address: str
+    zone: int = 0
+    mark: int = 0
+    routers: tuple[str, ...] = ()
+
+
 class Common(NamedTuple):
-    """The inside hosts (address, zone, mark) that fit `sightings` sightings of a letter.
+    """The inside hosts that fit `sightings` sightings of a letter.
 
     `proved`: it is one, and each sighting alone names it, proved.  That several hosts of each
     sighting have one in common is likely, and proves nothing.
     """
 
     sightings: int
-    persons: tuple[tuple[str, int, int], ...]
+    persons: tuple[Host, ...]
     proved: bool
 
 
@@ -70,11 +79,13 @@ class LetterAnswered:
     @property
     def common(self) -> Common | None:
         """What fits all sightings; None: there are not two that can be compared."""
-        fitting: dict[int, set[tuple[str, int, int]]] = {}
+        fitting: dict[int, set[Host]] = {}
         for one in self.answers:
             if one.persons or one.judged.proved:
                 found = fitting.setdefault(one.question.sighting, set())
-                found |= {(each.address, each.zone, each.mark) for each in one.persons}
+                found |= {
+                    Host(each.address, each.zone, each.mark, each.routers) for each in one.persons
+                }
         if len(fitting) < 2:
             return None
         persons = tuple(sorted(set.intersection(*fitting.values())))

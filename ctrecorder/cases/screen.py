@@ -79,7 +79,8 @@ def _common(common: Common) -> str:
     all_of = f"all {count(common.sightings, 'sighting')} that can be compared"
     hosts = [
         f"{address}{f' in zone {zone}' if zone else ''}{f' with mark {mark:#x}' if mark else ''}"
-        for address, zone, mark in common.persons
+        + (f" behind {' and '.join(routers)}" if routers else "")
+        for address, zone, mark, routers in common.persons
     ]
     proved = "" if common.proved else " (not proved)"
     if not hosts:

@@ -21,7 +21,8 @@ def letter_twin(one: LetterAnswered, *, connections: bool = False) -> dict[str, 
             "persons": [
                 {"address": address, **({"zone": zone} if zone else {})}
                 | ({"mark": mark} if mark else {})
-                for address, zone, mark in one.common.persons
+                | ({"routers": list(routers)} if routers else {})
+                for address, zone, mark, routers in one.common.persons
             ],
             "proved": one.common.proved,
         }

@@ -12,7 +12,7 @@ import contextlib
 import numpy as np
 
 from ctrecorder.archive import chain
-from ctrecorder.archive.open import open_segment
+from ctrecorder.archive.open import open_placed
 from ctrecorder.check.chains import PREVIOUS_AT
 from ctrecorder.check.report import SegmentReport
 from ctrecorder.columns import Table
@@ -32,7 +32,7 @@ def check_segment(path: str, key: bytes = b"") -> SegmentReport:
 
     Raises ArchiveError if it cannot be read, FormatError if it is not a segment.
     """
-    with open_segment(path, key) as recording:
+    with open_placed(path, key) as recording:
         header = recording.header
         one = SegmentReport(
             path,

@@ -9,6 +9,7 @@ from pathlib import Path
 from ctrecorder import labels, uapi
 from ctrecorder.check import doctor_tools
 from ctrecorder.check.doctor_tools import Finding, Note, Result
+from ctrecorder.declared.values import Value
 from ctrecorder.errors import KernelError, MessageError
 from ctrecorder.kernel import bpf, sockets, timex, tracking
 from ctrecorder.kernel.decoder import Decoder
@@ -16,7 +17,6 @@ from ctrecorder.kernel.probe import Probe
 from ctrecorder.kernel.statistics import Statistics, read_statistics
 from ctrecorder.record.report import WANTED_SYSCTLS
 from ctrecorder.service import privileges
-from ctrecorder.service.values import Value
 from ctrecorder.terminal import count
 
 _TABLES = {uapi.AF_INET: "ip", uapi.AF_INET6: "ip6"}  # the names of nft(8)

@@ -12,11 +12,11 @@ from ctrecorder.archive import find
 from ctrecorder.archive.find import Span
 from ctrecorder.check.doctor_service import RESTARTS, UNIT
 from ctrecorder.check.doctor_tools import Finding, Note, Result
+from ctrecorder.declared.values import Value
 from ctrecorder.maintain.expire import undated
 from ctrecorder.query.evidence import live_states
 from ctrecorder.record.deadlines import HEARTBEAT_NS
 from ctrecorder.service.settings import DEFAULT_FOLDER
-from ctrecorder.service.values import Value
 from ctrecorder.terminal import count
 from ctrecorder.times import BEGIN, END, SECOND
 
@@ -94,7 +94,7 @@ _UNHEARD = (
 def _of_open_folder(folder: str) -> Finding:
     """The finding about a folder of segments that every user can read."""
     what = f"every user can read {folder}, which contains personal data"
-    listed = find.find([folder])
+    listed = find.find([folder], routers=False)
     ours = {os.path.basename(path) for path in listed.segments} | {_OWN_FOLDER}
     others = sorted(name for name in set(os.listdir(folder)) - ours if not find.is_beside(name))
     if others:
@@ -126,7 +126,11 @@ def look_at_segments(folder: str, expire: dict[str, Value]) -> Iterator[Result]:
     `expire`: the settings of [expire].
     """
     now = time.time_ns()
-    spans = find.find([folder], spans=True).spans if os.access(folder, os.R_OK | os.X_OK) else []
+    spans = (
+        find.find([folder], spans=True, routers=False).spans
+        if os.access(folder, os.R_OK | os.X_OK)
+        else []
+    )
     sound = [span for span in spans if _has_sound_dates(span, now)]
     yield from _look_at_dates(spans, now)
     if spans and expire.get("max_age") is not None:

@@ -9,12 +9,12 @@ from pathlib import Path
 from ctrecorder import times, uapi
 from ctrecorder.check import doctor_tools
 from ctrecorder.check.doctor_tools import Finding
+from ctrecorder.declared.values import Value
 from ctrecorder.kernel.netns import Namespace
 from ctrecorder.sealing import locate
 from ctrecorder.service import privileges
 from ctrecorder.service.config import CHECK, DEFAULT_PATH, Configuration
 from ctrecorder.service.settings import SECTIONS
-from ctrecorder.service.values import Value
 
 UNIT, INSTANCES = "ctrecord.service", "ctrecord@*.service"
 # For --netns: the path unit starts the service whenever the namespace exists.

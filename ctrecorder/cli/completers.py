@@ -96,11 +96,13 @@ BY_METAVAR: dict[str, Callable[..., list[str]]] = {
     "EVENT,...": events,
     "PATH": segments,
     "FILE": segments,
+    "LIST": files,
     "SEGMENT": segments,
     "DIR": segments,
     "LETTER": files,
     "NAMES": files,
     "PAGE": files,
+    "PICTURE": files,
     "UNIT": resolutions,
     "NAME": namespaces,
 }

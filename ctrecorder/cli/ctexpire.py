@@ -6,10 +6,10 @@ import argparse
 import os
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ctrecorder.cli import common
-from ctrecorder.errors import UsageError
+from ctrecorder.errors import ExitCode, UsageError
 from ctrecorder.service.config import argument, merge, read
 
 if TYPE_CHECKING:
@@ -114,8 +114,15 @@ def expire(args: argparse.Namespace) -> int:
         merge(args, "expire", ["folder"])
         trust = read(args.config).choose("expire", needed=["trust_clock"]).values
         args.trust_clock = args.trust_clock or trust.get("trust_clock", False)
+        shipped_to = None
     else:  # a deletion cannot be undone: there is none while anything in the section is wrong
         merge(args, "expire", overrides=False)
+        shipping = read(args.config).choose("ship", needed=["to", "keep_until_shipped"])
+        shipped_to = None
+        if shipping.values["keep_until_shipped"]:
+            for notice in (*shipping.notices, *shipping.refusals):
+                common.report("ctexpire", notice)
+            shipped_to = shipping.values.get("to", ())
 
     from ctrecorder.sealing.locate import folder_for_use
     from ctrecorder.service.log import Log
@@ -131,17 +138,29 @@ def expire(args: argparse.Namespace) -> int:
     with Log("ctexpire") as log:
         log.witness(scribe)
         log.keep_in(args.folder)
-        return _run(args, log, keys)
+        return _run(args, log, keys, shipped_to)
 
 
-def _run(args: argparse.Namespace, log: Log, keys: KeyUser) -> int:
+def _run(args: argparse.Namespace, log: Log, keys: KeyUser, shipped_to: Any) -> int:
     if args.hold or args.release is not None or args.holds or args.held:
         return _change_holds(args, log, keys)
 
     from ctrecorder.maintain.expire import Expiry, Limits
+    from ctrecorder.maintain.metrics import archive_values
+    from ctrecorder.metrics.job import job_ended
+    from ctrecorder.service.messages import SKIPPED
 
-    limits = Limits(args.max_age, args.max_size, args.min_free, args.trust_clock)
-    return Expiry(args.folder, limits, time.time_ns(), log, args.dry_run, keys).run()
+    limits = Limits(args.max_age, args.max_size, args.min_free, args.trust_clock, shipped_to)
+    work = Expiry(args.folder, limits, time.time_ns(), log, args.dry_run, keys)
+    code = work.run()
+    if not args.dry_run:
+        values, succeeded = archive_values(work.summary, limits), code == ExitCode.OK
+        problem = job_ended(
+            "ctexpire", "expire", args.folder, values, succeeded=succeeded, config=args.config
+        )
+        if problem:
+            log.send(SKIPPED, problem, path=args.folder, error=problem)
+    return code
 
 
 def _change_holds(args: argparse.Namespace, log: Log, keys: KeyUser) -> int:

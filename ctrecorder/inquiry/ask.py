@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ctrecorder import times
-from ctrecorder.archive import retention
-from ctrecorder.archive.retention import Receipt
+from ctrecorder.archive.routers import folders_below
 from ctrecorder.errors import ArchiveError, ExitCode, NoSegmentsError
 from ctrecorder.folder import Folder
 from ctrecorder.inquiry import notes
@@ -26,6 +25,8 @@ from ctrecorder.inquiry.persons import (
 )
 from ctrecorder.inquiry.question import LISTENING, Question
 from ctrecorder.inquiry.verdicts import Judged, Proof, Word, judge
+from ctrecorder.kept import retention
+from ctrecorder.kept.retention import Receipt
 from ctrecorder.query import many, who
 from ctrecorder.query.coverage import NOT_RECORDED, NOT_RECORDING, Hole, Scope
 from ctrecorder.query.open import ScanStats
@@ -250,6 +251,8 @@ def _listening(question: Question, persons: Sequence[Person]) -> Iterator[str]:
 def _receipts(archive: Sequence[str], asked: who.WhoQuery) -> tuple[Receipt, ...]:
     """The receipts of deleted segments of the asked time."""
     folders = {path if os.path.isdir(path) else os.path.dirname(path) or "." for path in archive}
+    with contextlib.suppress(OSError):
+        folders |= {below for path in folders for below in folders_below(path)}
     found: list[Receipt] = []
     for folder in sorted(folders):
         with contextlib.suppress(ArchiveError, OSError), Folder(folder) as opened:

@@ -1,7 +1,7 @@
 """The persons of an answer: the inside hosts that held the address, each with its connections.
 
 A person is an inside address in a zone of connection tracking, with a mark: two customers can have
-one inside address.  Pure.
+one inside address.  Of many routers that have nothing in common, it is one of a router.  Pure.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Person(NamedTuple):
     `start`, `end`: of all, ns UTC, and the source of each; 0 and UNKNOWN if one of them is not
     known.
     `customers`: who held the inside address then; None: nobody was asked.
+    `routers`: which recorded it, if the answer is of many that have nothing in common.
     """
 
     address: str
@@ -42,6 +43,7 @@ class Person(NamedTuple):
     end: int
     end_source: int
     customers: tuple[Holding, ...] | None = None
+    routers: tuple[str, ...] = ()
 
     @property
     def translated(self) -> bool:
@@ -56,13 +58,42 @@ class Person(NamedTuple):
 
 def persons_of(question: Question, answer: who.Answer, asked: who.WhoQuery) -> tuple[Person, ...]:
     """The persons of an answer to `asked`, who of them held the address at the very time first."""
-    by_host: dict[tuple[str, int, int], list[Holder]] = {}
+    by_host: dict[_Key, list[Holder]] = {}
     for flow in flows_of(question, answer, asked):
-        by_host.setdefault((flow.inside.address, flow.zone, flow.mark), []).append(flow)
-    found = [_person(key, flows, question) for key, flows in by_host.items()]
+        by_host.setdefault(_Key(flow.inside.address, flow.zone, flow.mark), []).append(flow)
+    found = [
+        _person(key, flows, question)._replace(routers=routers)
+        for key, all_flows in by_host.items()
+        for routers, flows in (_apart(all_flows) if answer.apart else [((), all_flows)])
+    ]
     return tuple(
-        sorted(found, key=lambda one: (one.only_by_tolerance, one.flows[0].start, one.address))
+        sorted(
+            found,
+            key=lambda one: (one.only_by_tolerance, one.flows[0].start, one.address, one.routers),
+        )
     )
+
+
+class _Key(NamedTuple):
+    """What tells hosts of a router apart."""
+
+    address: str
+    zone: int
+    mark: int
+
+
+def _apart(flows: Iterable[Holder]) -> list[tuple[tuple[str, ...], list[Holder]]]:
+    """The flows of one inside address, divided by the routers that recorded them.
+
+    Routers that recorded one flow both stand for one host.
+    """
+    parts: list[tuple[set[str], list[Holder]]] = []
+    for flow in flows:
+        same = [part for part in parts if not part[0].isdisjoint(flow.routers)]
+        parts = [part for part in parts if part not in same]
+        routers = set(flow.routers).union(*(part[0] for part in same))
+        parts.append((routers, [*(one for part in same for one in part[1]), flow]))
+    return [(tuple(sorted(routers)), members) for routers, members in parts]
 
 
 def flows_of(question: Question, answer: who.Answer, asked: who.WhoQuery) -> list[Holder]:

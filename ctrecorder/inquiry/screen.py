@@ -73,7 +73,9 @@ def _headline(answered: Answered) -> str:
 
 def _host(person: Person) -> str:
     zone = f" in zone {person.zone}" if person.zone else ""
-    return f"{person.address}{zone}{f' with mark {person.mark:#x}' if person.mark else ''}"
+    mark = f" with mark {person.mark:#x}" if person.mark else ""
+    router = f" behind {' and '.join(person.routers)}" if person.routers else ""
+    return f"{person.address}{zone}{mark}{router}"
 
 
 def _person(

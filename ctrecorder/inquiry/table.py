@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from ctrecorder.inquiry.ask import Answered
 from ctrecorder.inquiry.persons import Person
-from ctrecorder.inquiry.question import protocols_text
+from ctrecorder.inquiry.question import Question, protocols_text
 from ctrecorder.render.who import rfc3339
 from ctrecorder.terminal import printable
 
@@ -37,6 +37,7 @@ ANSWER = (
     "end",
     "only_by_tolerance",
     "case",
+    "routers",
 )
 
 
@@ -62,7 +63,11 @@ def safe(cell: str) -> str:
 
 def question(one: Answered) -> tuple[str, ...]:
     """The cells of QUESTION."""
-    asked = one.question
+    return question_cells(one.question)
+
+
+def question_cells(asked: Question) -> tuple[str, ...]:
+    """The cells of QUESTION, of a question without its answer."""
     remote = asked.remote
     return (
         asked.target.address,
@@ -97,6 +102,7 @@ def answer(one: Answered) -> tuple[str, ...]:
         "|".join(rfc3339(person.end) if person.end else "" for person in persons),
         "|".join("yes" if person.only_by_tolerance else "no" for person in persons),
         one.asking.case,
+        "|".join(" ".join(person.routers) for person in persons),
     )
 
 

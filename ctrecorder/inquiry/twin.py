@@ -122,6 +122,7 @@ def _coverage(answer: who.Answer | None) -> dict[str, Any]:
 def _person(person: Person, answer: who.Answer | None, connections: bool) -> dict[str, Any]:
     facts: dict[str, Any] = {"address": person.address}
     facts |= {name: getattr(person, name) for name in ("zone", "mark") if getattr(person, name)}
+    facts |= {"routers": list(person.routers)} if person.routers else {}
     facts |= {
         "ports": person.ports,
         "translated": person.translated,

@@ -9,18 +9,19 @@ the next run continues.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ctrecorder import times
-from ctrecorder.archive import chain, find, lock, retention
+from ctrecorder.archive import chain, find, lock
 from ctrecorder.archive.lock import Held, PassedError
 from ctrecorder.archive.open import open_segment
-from ctrecorder.archive.retention import Hold, Receipt
 from ctrecorder.errors import ArchiveError, CtrecorderError, ExitCode, GoneError
 from ctrecorder.filelock import Holder
 from ctrecorder.folder import Folder
+from ctrecorder.kept import acknowledged, retention
+from ctrecorder.kept.retention import Hold, Receipt
 from ctrecorder.maintain.ages import Age, SegmentTimes, ages, times_of
 from ctrecorder.sealing.header import sealed_by
 from ctrecorder.sealing.state import NoKeyError
@@ -41,12 +42,15 @@ class Limits:
     `max_size`: of all segments, bytes.
     `min_free`: free bytes of the file system, or (a float below 1) a share of it.
     `trust_clock`: `max_age` also applies where the clock was never synchronised.
+    `shipped_to`: only `max_age` deletes a segment that not all of these targets of ctship have
+    acknowledged; without any, that is no segment.  None: that is no matter.
     """
 
     max_age: int | None = None
     max_size: int | None = None
     min_free: int | float | None = None
     trust_clock: bool = False
+    shipped_to: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class ExpiryCandidate:
     `age`: when it was recorded.
     `bytes`: of the file.
     `blocks_bytes`: that it takes on the disk.
+    `state`: "squeezed", or that of the segment.
+    `hashes`: its last hash, and those of the segments that it replaces, in hex.
     """
 
     path: str
@@ -66,6 +72,8 @@ class ExpiryCandidate:
     age: Age
     bytes: int
     blocks_bytes: int
+    state: str = "closed"
+    hashes: tuple[str, ...] = ()
 
     def held_by(self, holds: list[Hold]) -> Hold | None:
         """The first hold that covers what it can contain; None if no hold does.
@@ -77,10 +85,25 @@ class ExpiryCandidate:
 
 
 @dataclass
+class Summary:
+    """A run: the segments that it `found`, how many `holds`, what it `deleted`, and why."""
+
+    found: list[ExpiryCandidate] = field(default_factory=list)
+    holds: int = 0
+    deleted: list[tuple[ExpiryCandidate, str]] = field(default_factory=list)
+
+    @property
+    def left(self) -> list[ExpiryCandidate]:
+        """The segments that were not deleted."""
+        gone = {one.path for one, _ in self.deleted}
+        return [one for one in self.found if one.path not in gone]
+
+
+@dataclass
 class Expiry:
     """One run over the archive `folder`, at `now` (ns UTC); `dry_run`: only print.
 
-    `seals`: the keys that seal receipts.
+    `seals`: the keys that seal receipts.  `summary`: what the run did and left.
     """
 
     folder: str
@@ -89,6 +112,7 @@ class Expiry:
     log: Log
     dry_run: bool = False
     seals: KeyUser = field(default_factory=KeyUser)
+    summary: Summary = field(default_factory=Summary)
 
     def run(self) -> int:
         """Delete the segments that the limits require.
@@ -100,15 +124,18 @@ class Expiry:
             holds = retention.holds(folder)
             found, code = self._find(with_starts=bool(holds))
             self._log_undated(found)
-            kept = 0
+            self.summary = Summary(found, len(holds))
+            kept, unshipped = 0, self._unshipped(folder, found)
             for candidate, reason in choose(
-                found, holds, self.limits, self.now, _space(self.folder)
+                found, holds, self.limits, self.now, _space(self.folder), unshipped
             ):
                 if candidate.held_by(holds):
                     kept += 1
                     continue
                 try:
+                    self._log_unshipped(candidate, unshipped.get(candidate.path, ()))
                     self._delete(folder, candidate, reason)
+                    self.summary.deleted.append((candidate, reason))
                 except (PassedError, GoneError):
                     continue  # live, or just replaced; the next run tries again
                 except CtrecorderError as error:
@@ -130,6 +157,35 @@ class Expiry:
         for path, why in unreadable:
             self._trouble(path, why)
         return found, ExitCode.FAILED if unreadable else ExitCode.OK
+
+    def _unshipped(
+        self, folder: Folder, found: list[ExpiryCandidate]
+    ) -> dict[str, tuple[str, ...]]:
+        """The paths of segments that wait for targets of ctship, and these; "" if there are none.
+
+        Raises ArchiveError if it cannot be read what was shipped.
+        """
+        targets = self.limits.shipped_to
+        if targets is None:
+            return {}
+        known = acknowledged.read(folder)
+        missing = {
+            one.path: tuple(each for each in targets or ("",) if not known.has(each, one.hashes))
+            for one in found
+        }
+        return {path: wanted for path, wanted in missing.items() if wanted}
+
+    def _log_unshipped(self, candidate: ExpiryCandidate, targets: Sequence[str]) -> None:
+        """Log that a segment reaches its maximum age and was never shipped."""
+        for target in targets if not self.dry_run else ():
+            what = f"was never shipped to {target or 'any target'}, and reaches the maximum age"
+            self.log.send(
+                messages.NOT_SHIPPED,
+                f"{candidate.path}: {what}",
+                path=candidate.path,
+                to=target,
+                error=what,
+            )
 
     def _log_undated(self, found: list[ExpiryCandidate]) -> None:
         """Log that segments are not deleted by age, because their age is not known."""
@@ -217,11 +273,13 @@ def choose(
     limits: Limits,
     now: int,
     space: tuple[int, int],
+    unshipped: Collection[str] = (),
 ) -> Iterator[tuple[ExpiryCandidate, str]]:
     """The segments that exceed a limit, oldest first, each with the reason.
 
     Segments under a hold are among them, but they free no space: later ones are chosen instead.
-    `space`: free and total bytes of the file system.
+    `space`: free and total bytes of the file system.  `unshipped`: paths that only `max_age`
+    deletes.
     """
     size, (free, total) = sum(one.bytes for one in found), space
     wanted = 0 if limits.min_free is None else limits.min_free
@@ -232,6 +290,8 @@ def choose(
         too_old = limits.max_age is not None and one.age.ends < now - limits.max_age * SECOND
         if limits.max_age is not None and too_old and one.age.known:
             reason = f"older than {limits.max_age:,} s"
+        elif one.path in unshipped:
+            continue
         elif limits.max_size is not None and size > limits.max_size:
             reason = f"all segments take more than {limits.max_size:,} bytes"
         elif free < needed:
@@ -256,6 +316,8 @@ class _Examined(NamedTuple):
     live: bool
     bytes: int
     blocks_bytes: int
+    state: str
+    hashes: tuple[str, ...]
 
 
 def candidates(
@@ -265,7 +327,7 @@ def candidates(
 
     `now`: ns UTC.  `trust_clock`: as in Limits.  `with_starts`: for `held_by`, as in `times_of`.
     """
-    listed = find.find([folder])
+    listed = find.find([folder], routers=False)
     examined, unreadable = [], list(listed.unreadable)
     for path in listed.segments:
         try:
@@ -283,6 +345,8 @@ def candidates(
             known[one.times.path],
             one.bytes,
             one.blocks_bytes,
+            one.state,
+            one.hashes,
         )
         for one in examined
     ], unreadable
@@ -308,7 +372,10 @@ def _examine(path: str, *, with_starts: bool) -> _Examined:
         status = os.fstat(segment.file.descriptor)
         is_live = segment.state == "live"
         times = times_of(segment, with_starts=with_starts)
-        return _Examined(times, is_live, status.st_size, status.st_blocks * 512)
+        state = "squeezed" if segment.header.is_squeezed else segment.state
+        replaced = (one.last_hash for one in segment.header.replaces)
+        hashes = (segment.last_hash.hex(), *replaced)
+        return _Examined(times, is_live, status.st_size, status.st_blocks * 512, state, hashes)
 
 
 def _unlink(path: str, held: Held) -> None:

@@ -6,10 +6,10 @@ import sys
 import time
 
 from ctrecorder import times
-from ctrecorder.archive import retention
-from ctrecorder.archive.retention import Hold
 from ctrecorder.errors import ExitCode, UsageError
 from ctrecorder.folder import Folder
+from ctrecorder.kept import retention
+from ctrecorder.kept.retention import Hold
 from ctrecorder.maintain.expire import candidates
 from ctrecorder.moments.typed import parse_span
 from ctrecorder.sealing import locate

@@ -25,11 +25,11 @@ from ctrecorder.errors import (
     GoneError,
     NewerError,
 )
+from ctrecorder.lifetime import die_with
 from ctrecorder.maintain.paired import Progress
 from ctrecorder.maintain.squeeze import Result, SqueezeOptions, squeeze
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
-from ctrecorder.service.privileges import die_with
 from ctrecorder.terminal import count
 
 # Signals that end a worker.  The pool itself sends SIGTERM when another worker was killed.
@@ -43,11 +43,14 @@ class ArchiveSqueeze:
     """Squeezes segments, `jobs` at once, and logs the results.
 
     Methods return an exit code: OK, NO if a segment is damaged, FAILED for any other error.
+
+    `waiting`: segments that were not squeezed for an error.
     """
 
     options: SqueezeOptions
     jobs: int
     log: Log
+    waiting: int = 0
 
     def one(self, path: str, output: str | None) -> int:
         """Squeeze `path`, in its place or to `output`.  Raises as `squeeze` does."""
@@ -66,7 +69,7 @@ class ArchiveSqueeze:
         if not os.path.isdir(folder):
             raise ArchiveError(f"{folder}: no such folder")
         lock.clear_leavings(folder)
-        found = find.find([folder])
+        found = find.find([folder], routers=False)
         for path, why in found.unreadable:
             self.log.send(messages.SKIPPED, why, path=path, error=why)
         code = ExitCode.FAILED if found.unreadable else ExitCode.OK
@@ -76,7 +79,9 @@ class ArchiveSqueeze:
         ):
             for path, outcome in self._outcomes(found.segments, bar):
                 with bar.external_write_mode(file=sys.stderr):
-                    code = max(code, self._log_outcome(path, outcome))
+                    result = self._log_outcome(path, outcome)
+                self.waiting += result != ExitCode.OK
+                code = max(code, result)
         return code
 
     def _outcomes(self, paths: list[str], bar: Any) -> Iterator[tuple[str, Outcome]]:

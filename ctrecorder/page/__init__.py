@@ -11,8 +11,10 @@ SHOWN = (
     "redact.redact",
     "shape.Json",
     "shape.nanoseconds",
+    "twin.known",
     "verify.Finding",
     "verify.MAX_BYTES",
     "verify.check",
     "verify.exit_code",
+    "words.host",
 )

@@ -85,6 +85,7 @@ _PERSON = shape.members(
     {
         "zone": shape.whole,
         "mark": shape.whole,
+        "routers": shape.many(shape.text),
         "ports": shape.many(shape.whole),
         "translated": shape.flag,
         "connections": shape.whole,

@@ -220,7 +220,10 @@ def _compare_hosts(old: Json, new: Json) -> Finding:
 
 def _hosts(one: Json) -> dict[tuple[object, ...], Json]:
     names = ("address", "zone", "mark")
-    return {tuple(person.get(name) for name in names): person for person in one.get("persons", [])}
+    return {
+        (*(person.get(name) for name in names), *person.get("routers", [])): person
+        for person in one.get("persons", [])
+    }
 
 
 def _told(one: Json) -> str:

@@ -82,11 +82,11 @@ def basis(question: Json) -> str:
 
 
 def host(person: Json) -> str:
-    """ "10.0.0.5, zone 3, mark 0x7"."""
+    """ "10.0.0.5, zone 3, mark 0x7, router edge1"."""
     zone = f", zone {person['zone']}" if "zone" in person else ""
-    return (
-        str(person["address"]) + zone + (f", mark {person['mark']:#x}" if "mark" in person else "")
-    )
+    mark = f", mark {person['mark']:#x}" if "mark" in person else ""
+    router = f", router {' and '.join(person['routers'])}" if person.get("routers") else ""
+    return f"{person['address']}{zone}{mark}{router}"
 
 
 def ports(person: Json) -> str:

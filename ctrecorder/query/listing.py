@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from ctrecorder import times
 from ctrecorder.archive.near import Chains
-from ctrecorder.archive.open import open_segment
+from ctrecorder.archive.open import open_placed
 from ctrecorder.archive.silent_loss import SilentLoss
 from ctrecorder.ctlog.predicate import Query
 from ctrecorder.errors import ArchiveError, FormatError
@@ -81,7 +81,7 @@ def _near(archive: Archive, chains: Chains) -> Iterator[list[Segment]]:
         for path in near:
             if path not in known:
                 with contextlib.suppress(FormatError, ArchiveError):  # it was deleted meanwhile
-                    opened.append(open_segment(path))
+                    opened.append(open_placed(path))
     try:
         yield one_of_each([*opened, *segments])[0]
     finally:

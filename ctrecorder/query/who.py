@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ctrecorder import times, uapi
 from ctrecorder.archive import find
 from ctrecorder.archive.follow import Followed, follow
+from ctrecorder.archive.routers import router_of
 from ctrecorder.archive.segments_read import SegmentRead, segments_read
 from ctrecorder.archive.selection import Selection, Selector
 from ctrecorder.archive.shared import Pool
@@ -97,6 +98,7 @@ class Answer:
     `segments`: what was read.
     `recorded`: if anything of the asked protocols was recorded in the span.
     `imported`: files that it rests on, and that nothing proves; see `sealing.imported`.
+    `apart`: the routers have nothing in common: one inside address of two of them is two hosts.
     """
 
     tables: list[Table]
@@ -113,6 +115,7 @@ class Answer:
     segments: tuple[SegmentRead, ...] = ()
     recorded: bool = True
     imported: tuple[str, ...] = ()
+    apart: bool = False
 
     def __len__(self) -> int:
         return sum(map(len, self.tables))
@@ -248,6 +251,7 @@ class Asked:
             segments_read(archive.segments),
             is_recorded(scope, known.recordings),
             tuple(imported(archive.segments, found.begin, who_query.until)),
+            any(router_of(segment.path) for segment in archive.segments),
         )
         self._pool.trim()
         return answer

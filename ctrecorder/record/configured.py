@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from ctrecorder.declared.setting import WhenWrong
 from ctrecorder.errors import ArchiveError, CtrecorderError, UsageError
 from ctrecorder.folder import Folder, open_file
 from ctrecorder.kernel.netns import Namespace
@@ -20,7 +21,7 @@ from ctrecorder.service import config, messages
 from ctrecorder.service.config import Choice
 from ctrecorder.service.key import read_key
 from ctrecorder.service.log import Log
-from ctrecorder.service.settings import SECTIONS, WhenWrong
+from ctrecorder.service.settings import SECTIONS
 from ctrecorder.times import HOUR
 
 SECTIONS_READ = ("record", "seal")
@@ -71,16 +72,18 @@ class Configured:
             read.choose(name, given=self._given, last_good=self._last_good.get(name))
             for name in SECTIONS_READ
         )
+        metrics = read.choose("metrics")
         record.raise_refusals()
         seal.raise_refusals()
         if "template" not in self._given:
             self._check_folder(record)
         key = self._read_key(seal)
         values = {**record.values, **self._given}
-        options = self._options(values, key)
+        options = self._options(values, key, str(metrics.values["directory"] or ""))
         self._texts, self._key = {"record": record.texts, "seal": seal.texts}, key
         self.seal = {**seal.values, "key": seal.texts["key"]}
-        self.values, self.notices = values, [*record.notices, *seal.notices]
+        self.values = values
+        self.notices = [*record.notices, *seal.notices, *metrics.notices]
         return options
 
     def _check_folder(self, record: Choice) -> None:
@@ -155,7 +158,8 @@ class Configured:
             self._last_good = kept
             self._store.save(kept)
 
-    def _options(self, values: Mapping[str, Any], key: bytes) -> RecorderOptions:
+    def _options(self, values: Mapping[str, Any], key: bytes, metrics: str) -> RecorderOptions:
+        config_name = os.path.basename(self._path or config.DEFAULT_PATH)
         return RecorderOptions(
             template=values["template"],
             rotate_minutes=values["rotate"],
@@ -166,11 +170,16 @@ class Configured:
             buffer_bytes=values["buffer"] << 10,
             block_rows=values["rows"],
             memory_bytes=values["memory"] << 20,
+            sync_seconds=values["sync"],
             mode=values["mode"],
             key=key,
             namespace=self._namespace,
             accept_notrack=values["accept_notrack"],
             probe=values["probe"],
+            recording=os.path.basename(self._namespace.name)
+            if self._namespace
+            else os.path.splitext(config_name)[0],
+            metrics=metrics,
         )
 
 

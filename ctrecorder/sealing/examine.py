@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ctrecorder import times
-from ctrecorder.archive import retention
 from ctrecorder.ctlog.frame import FRAME, HASHED, Kind
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.folder import Folder
+from ctrecorder.kept import retention
 from ctrecorder.sealing.header import begun_in, sealed_by
 from ctrecorder.sealing.ledgerfile import read_ledger
 from ctrecorder.seals import check_segments

@@ -93,3 +93,21 @@ def open_file(path: str, folder: int | None = None) -> int:
         raise GoneError(f"{path}: {why(error)}") from error
     except OSError as error:
         raise ArchiveError(f"{path}: {why(error)}") from error
+
+
+def settle(path: str) -> None:
+    """Sync a file that a recorder may have left unsynced when it died.
+
+    What was read of it stays true after a power cut: a file that cannot be synced is read again
+    from the disk.  A file that cannot be opened is left to who reads it.
+    """
+    try:
+        descriptor = open_file(path)
+    except ArchiveError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)

@@ -15,16 +15,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ctrecorder.declared.setting import Setting, WhenWrong
+from ctrecorder.declared.values import Value
 from ctrecorder.errors import UsageError
-from ctrecorder.service.settings import (
-    DEFAULT_FOLDER,
-    SECTIONS,
-    Setting,
-    WhenWrong,
-    in_unit,
-    setting,
-)
-from ctrecorder.service.values import Value
+from ctrecorder.service.settings import DEFAULT_FOLDER, SECTIONS, in_unit, setting
 from ctrecorder.terminal import printable
 
 DEFAULT_PATH = "/etc/ctrecorder/ctrecorder.conf"

@@ -371,6 +371,28 @@ SKIPPED = Message(
     "A file or segment was skipped",
     "{error}. The command continued without it.",
 )
+SHIPPED = Message(
+    "3b7b77448ca74676ac3c685f60a7c92b",
+    INFO,
+    ("path", "to", "bytes", "name", "how"),
+    "The segment {path} was shipped to {to}",
+    "It is there as {name}, {bytes} bytes; {how}: by cttest there, or only compared by checksum.",
+)
+NOT_SHIPPED = Message(
+    "4d226325b3d945edab5264083d40488f",
+    WARNING,
+    ("path", "to", "error"),
+    "The segment {path} was not shipped to {to}",
+    "The reason: {error}. Those after it are shipped; this one is tried again in each run. If it "
+    "is damaged, use cttest --repair. ctship --status lists what was refused.",
+)
+TARGET_FAILED = Message(
+    "045326bf1d7b4bccafdd124168cbb0bf",
+    ERROR,
+    ("to", "error"),
+    "Segments cannot be shipped to {to}",
+    "The reason: {error}. Nothing is lost: the next run of ctship sends what is not acknowledged.",
+)
 
 
 def kinds() -> dict[str, Message]:

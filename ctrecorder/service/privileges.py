@@ -6,7 +6,6 @@ import ctypes
 import grp
 import os
 import pwd
-import signal
 from pathlib import Path
 
 from ctrecorder.errors import KernelError, UsageError
@@ -15,7 +14,7 @@ DEFAULT_USER = "ctrecorder"
 CAP_NET_ADMIN = 12  # linux/capability.h
 # linux/prctl.h, linux/capability.h
 PR_SET_NO_NEW_PRIVS, PR_CAPBSET_DROP = 38, 24
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+PR_SET_CHILD_SUBREAPER = 36
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _CAPABILITY_VERSION = 0x20080522
 _MAX_CAPABILITIES = 64
@@ -74,15 +73,6 @@ def become(uid: int, gid: int) -> None:
     libc.capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)())
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _verify(uid, gid, 0)
-
-
-def die_with(parent: int) -> bool:
-    """Have this process killed when the process `parent`, its parent, ends; False if it has ended.
-
-    A change of the user resets that.
-    """
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    return os.getppid() == parent
 
 
 def adopt_orphans() -> None:

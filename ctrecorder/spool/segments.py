@@ -90,6 +90,11 @@ class SegmentSeries:
         return self._closed_bytes + (self.writer.size if self.writer else 0)
 
     @property
+    def sequence(self) -> int:
+        """The number of the open segment, or of the next one, in the chain."""
+        return self._previous.sequence + 1 if self._previous else 1
+
+    @property
     def previous(self) -> Tail | None:
         """The end of the segment before the open one; None: there is none."""
         return self._previous
@@ -240,7 +245,7 @@ class SegmentSeries:
         header = replace(
             self._header(),
             chain=self._chain,
-            sequence=tail.sequence + 1 if tail else 1,
+            sequence=self.sequence,
             template=os.path.basename(self.target.template),
             previous=os.path.basename(tail.path) if tail else None,
             seals=self._seals.header() if self._seals is not None else None,
@@ -270,8 +275,7 @@ class SegmentSeries:
         self.writer = None
 
     def _tail(self, writer: SegmentWriter, last_hash: bytes, now_ns: int, closed: bool) -> Tail:
-        sequence = self._previous.sequence + 1 if self._previous else 1
-        return Tail(writer.path, last_hash, self._chain, sequence, now_ns, closed)
+        return Tail(writer.path, last_hash, self._chain, self.sequence, now_ns, closed)
 
 
 def _cut(old: Uncut) -> bool:

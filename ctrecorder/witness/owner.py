@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from ctrecorder.errors import UsageError
 from ctrecorder.folder import Folder
+from ctrecorder.lifetime import die_with
 from ctrecorder.service import privileges
 from ctrecorder.service.log import Send
 from ctrecorder.service.login import user_name
@@ -80,7 +81,7 @@ def become_owner(command: str, folder: str, output: str | None = None) -> Workpl
     parent = os.getpid()
     client = _separate(command, sorted(folders), segments)
     privileges.become(owner.st_uid, owner.st_gid)
-    if not privileges.die_with(parent):
+    if not die_with(parent):
         raise KeyboardInterrupt
     _check_access(command, folder, output)
     return Workplace(folder, output, client.send)

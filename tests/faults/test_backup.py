@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from ctrecorder.archive.retention import HOLDS, RECEIPTS
 from ctrecorder.folder import Folder
+from ctrecorder.kept.retention import HOLDS, RECEIPTS
 from ctrecorder.maintain import holds
 from ctrecorder.maintain.expire import Expiry, Limits
 from tests.support.attacked import (

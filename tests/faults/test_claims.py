@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from ctrecorder.archive.retention import HOLDS, RECEIPTS
 from ctrecorder.check import repair
 from ctrecorder.ctlog.frame import FRAME
 from ctrecorder.filelock import LOCK_FILE
+from ctrecorder.kept.retention import HOLDS, RECEIPTS
 from ctrecorder.listing import ctlist
 from ctrecorder.maintain import holds
 from ctrecorder.maintain.expire import Expiry, Limits

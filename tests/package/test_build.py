@@ -30,7 +30,7 @@ MODULES = {
     "tqdm": "python3-tqdm",
     "zstandard": "python3-zstandard",
 }
-COMMANDS = {"ctexpire", "ctlist", "ctrecord", "ctsqueeze", "cttest", "ctwho"}
+COMMANDS = {"ctexpire", "ctlist", "ctrecord", "ctship", "ctsqueeze", "cttest", "ctwho"}
 
 
 def imported() -> set[str]:

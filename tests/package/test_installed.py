@@ -105,7 +105,7 @@ RECORDERS = ("ctrecord", "ctrecord@x", "ctrecord-netns@x")
 
 @pytest.mark.parametrize(
     ("unit", "most"),
-    [*((unit, 1.8) for unit in RECORDERS)]
+    [*((unit, 1.8) for unit in RECORDERS), ("ctship", 1.5)]
     + [(unit, 0.5) for unit in ("ctsqueeze", "ctexpire", "ctsqueeze-sealed")],
 )
 def test_the_sandbox_is_tight(
@@ -123,11 +123,12 @@ def test_systemd_finds_nothing_wrong_with_the_units(router: Router) -> None:
     units = ["ctrecord-netns@x.path", *(f"{unit}.service" for unit in RECORDERS)]
     units += ["ctsqueeze.service", "ctsqueeze.timer", "ctexpire.service", "ctexpire.timer"]
     units += ["ctsqueeze-sealed.service", "ctsqueeze-sealed.timer"]
+    units += ["ctship.service", "ctship.timer"]
     done = router.run("systemd-analyze", "verify", "--man=no", *units)
     assert [
         line
         for line in (done.stdout + done.stderr).splitlines()
-        if "ctrec" in line or "ctsq" in line or "ctex" in line
+        if "ctrec" in line or "ctsq" in line or "ctex" in line or "ctsh" in line
     ] == []
 
 

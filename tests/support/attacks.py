@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctrecorder.archive import chain
-from ctrecorder.archive.retention import HOLDS, RECEIPTS, Receipt
 from ctrecorder.ctlog.frame import Kind
 from ctrecorder.ctlog.header import Header
+from ctrecorder.kept.retention import HOLDS, RECEIPTS, Receipt
 from ctrecorder.sealing.epoch import exclusive
 from ctrecorder.seals.block import Seal, parse_seal
 from ctrecorder.seals.ledger import pack_line, parse_line

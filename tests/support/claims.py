@@ -399,7 +399,7 @@ CLAIMS = (
     Claim(
         "power",
         Who.NOBODY,
-        "power is cut, or the recorder is killed. At most the last second is lost",
+        "power is cut (at most the last 10 s are lost: sync), or the recorder is killed (1 s)",
         effect="a gap",
     ),
     Claim("clock", Who.NOBODY, "the clock steps", effect="a gap"),

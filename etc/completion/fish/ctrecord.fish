@@ -11,6 +11,6 @@ function __fish_ctrecorder
     set -l asked (commandline -po)
     $asked[1] 8>&1 9>&2 1>/dev/null 2>&1
 end
-for command in ctrecord ctlist cttest ctsqueeze ctexpire ctwho
+for command in ctrecord ctlist cttest ctsqueeze ctexpire ctship ctwho
     complete --command $command --no-files --arguments '(__fish_ctrecorder)'
 end

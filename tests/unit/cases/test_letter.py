@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from ctrecorder.archive.retention import holds
 from ctrecorder.asking import ctwho
 from ctrecorder.folder import Folder
+from ctrecorder.kept.retention import holds
 from tests.support.inquiries import Json, connection, log
 from tests.support.slow_pairing import SECOND, T
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ctrecorder.asking import ctwho
-from ctrecorder.cli import ctexpire, ctrecord, ctsqueeze, cttest
+from ctrecorder.cli import ctexpire, ctrecord, ctship, ctsqueeze, cttest
 from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import UsageError
 from ctrecorder.listing import ctlist
@@ -31,8 +31,11 @@ USES_DEFAULT = {
     "record.buffer": "65536",
     "record.rows": "16384",
     "record.memory": "64",
+    "record.sync": "10",
     "record.nice": "0",
     "squeeze.resolution": "us",
+    "metrics.directory": "/run/ctrecorder",
+    "ship.ship_raw": "no",
 }
 USES_LAST_GOOD = {
     "record.template": "/srv/log/%s.ctlog",
@@ -52,8 +55,13 @@ REFUSES = {
     "expire.max_size",
     "expire.min_free",
     "expire.trust_clock",
+    "ship.folder",
+    "ship.to",
+    "ship.router",
+    "ship.bandwidth",
+    "ship.ssh_key",
 }
-STRICTEST = {"query.audit"}
+STRICTEST = {"query.audit", "ship.keep_until_shipped"}
 ALL = [f"{name}.{one.name}" for name, each in settings.SECTIONS.items() for one in each.settings]
 
 
@@ -88,6 +96,7 @@ class Site:
             "ctwho": ctwho.main,
             "cttest": cttest.main,
             "ctexpire": ctexpire.main,
+            "ctship": ctship.main,
             "ctsqueeze": ctsqueeze.main,
             "ctrecord": ctrecord.main,
         }
@@ -186,6 +195,12 @@ def test_a_wrong_setting(site: Site, setting: str, how: str) -> None:
     if setting in ("squeeze.folder", "squeeze.resolution"):
         assert site.run("ctsqueeze", str(site.folder))[0] == 0
 
+    code, _, err = site.run("ctship", "--to", "ssh://a:/b", "--dry-run", str(site.folder))
+    refused = setting in ("ship.router", "ship.bandwidth", "ship.ssh_key")
+    assert code == (2 if refused else 0), err
+    code, _, err = site.run("ctship", "--dry-run")
+    assert code == 2
+    assert (said in err[0]) == (section == "ship" and setting in REFUSES), err
     recorder(site, setting, said, how)
 
     if section != "expire":
@@ -203,7 +218,7 @@ def recorder(site: Site, setting: str, said: str, how: str) -> None:
     else:
         configured.read()
         uses = USES_DEFAULT.get(setting)
-        if section == "record":
+        if section in ("record", "metrics"):
             (notice,) = configured.notices
             assert said in notice
             assert notice.endswith(f"; using {name} = {uses}")

@@ -20,7 +20,7 @@ from ctrecorder.ctlog.frame import NO_HASH, Gap, Kind, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.predicate import EVERY_EVENT
 from ctrecorder.labels import EVENTS
-from ctrecorder.listing import ctlist
+from ctrecorder.listing import ctlist, screen_options
 from ctrecorder.render.renderer import FORMATS
 from ctrecorder.segment import live
 from ctrecorder.segment.live import LiveState
@@ -484,8 +484,8 @@ def test_a_segment_that_goes_meanwhile_is_named(
     recording.segment("b", [at(2, 2)])
     find = archive.find
 
-    def find_and_expire(paths: list[str]) -> archive.FolderListing:
-        found = find(paths)
+    def find_and_expire(paths: list[str], *, spans: bool) -> archive.FolderListing:
+        found = find(paths, spans=spans)
         first.unlink()
         return found
 
@@ -629,7 +629,7 @@ def test_output_that_cannot_be_written_is_one_line(
 
 def test_the_parsers_words_are_the_modules_words() -> None:
     """The parser is built without numpy, so it has words of its own."""
-    assert tuple(FORMATS) == ctlist.FORMATS
+    assert {*FORMATS, "screen"} == set(screen_options.FORMATS)
     assert frozenset(EVENTS) == EVERY_EVENT
 
 

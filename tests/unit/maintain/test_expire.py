@@ -13,14 +13,17 @@ from typing import Any
 
 import pytest
 
-from ctrecorder.archive import chain, retention
+from ctrecorder.archive import chain
 from ctrecorder.archive import find as archive
-from ctrecorder.archive.retention import Hold
 from ctrecorder.cli.ctexpire import main
 from ctrecorder.ctlog.frame import Mark
 from ctrecorder.ctlog.header import Header
+from ctrecorder.errors import ArchiveError
 from ctrecorder.filelock import Holder
 from ctrecorder.folder import Folder
+from ctrecorder.kept import acknowledged, retention
+from ctrecorder.kept.acknowledged import Shipment
+from ctrecorder.kept.retention import Hold
 from ctrecorder.maintain import expire
 from ctrecorder.maintain.ages import Age
 from ctrecorder.maintain.expire import Expiry, ExpiryCandidate, Limits, choose
@@ -32,6 +35,7 @@ from ctrecorder.service import messages
 from ctrecorder.service.log import Log
 from tests.support import folders
 from tests.support.slow_pairing import DESTROY, EXISTING, NEW, SECOND, Row, T, row, table
+from tests.support.told import Told
 
 DAY = 86_400 * SECOND
 NOW = T + 100 * DAY
@@ -349,8 +353,8 @@ def test_segments_that_go_meanwhile_are_no_failure(tmp_path: Path) -> None:
 
     find = archive.find
 
-    def find_and_lose(paths: list[str]) -> archive.FolderListing:
-        found = find(paths)
+    def find_and_lose(paths: list[str], *, routers: bool) -> archive.FolderListing:
+        found = find(paths, routers=routers)
         os.unlink(first)
         return found
 
@@ -485,3 +489,35 @@ def test_bad_arguments_end_in_one_line(
 ) -> None:
     assert main(arguments) == 2
     assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_what_is_not_shipped_is_kept_from_size_but_not_from_age(tmp_path: Path) -> None:
+    """keep_until_shipped: max_age is law."""
+    for day in range(1, 4):
+        record(tmp_path, day)
+    targets = ("ssh://a:/b", "ssh://c:/d")
+    with Folder(str(tmp_path)) as folder, Segment(str(tmp_path / "001.ctlog")) as first:
+        shipments = [
+            Shipment(to, first.last_hash.hex(), "n", "001.ctlog", 1, 1, "checked") for to in targets
+        ]
+        acknowledged.add(folder, shipments[0])
+        run(tmp_path, max_size=1, shipped_to=targets)
+        assert days(tmp_path) == [1, 2, 3], "one target lacks it"
+        acknowledged.add(folder, shipments[1])
+        run(tmp_path, max_size=1, shipped_to=())
+        assert days(tmp_path) == [1, 2, 3], "without a target nothing is shipped"
+        run(tmp_path, max_size=1, shipped_to=targets)
+        assert days(tmp_path) == [2, 3]
+        told = Told("ctexpire")
+        Expiry(str(tmp_path), Limits(1, shipped_to=targets[:1]), NOW, told).run()
+        assert days(tmp_path) == []
+    said = [line for line in told.lines if "was never shipped to ssh://a:/b" in line]
+    assert len(said) == 2
+
+
+def test_what_cannot_be_read_of_shipments_deletes_nothing(tmp_path: Path) -> None:
+    record(tmp_path, 1)
+    (tmp_path / acknowledged.SHIPPED).mkdir()
+    with pytest.raises(ArchiveError, match="cannot be read: is not a file"):
+        run(tmp_path, max_size=1, shipped_to=("ssh://a:/b",))
+    assert days(tmp_path) == [1]

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctrecorder import times
+from ctrecorder.declared import values
 from ctrecorder.errors import UsageError
 from ctrecorder.moments.typed import parse_span
-from ctrecorder.service import values
 from tests.support.local_zone import NOW, WARSAW, S, local_zone, utc
 
 

@@ -236,7 +236,7 @@ def test_each_segment_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
         opened.append(path)
         return really(path, **options)
 
-    monkeypatch.setattr(shared, "open_segment", open_segment)
+    monkeypatch.setattr(shared, "open_placed", open_segment)
     asked = list(map(who_query, holders.questions(9, network, 20, HOURS)))
     answer_many([str(tmp_path / "log")], asked, NOW)
     assert len(opened) == len(set(opened)) == HOURS

@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from ctrecorder.declared import values
+from ctrecorder.declared.setting import WhenWrong
 from ctrecorder.errors import UsageError
 from ctrecorder.record import options, report
-from ctrecorder.service import config, settings, values
+from ctrecorder.service import config, settings
+from tests.support.example_conf import example
 
 ROOT = Path(__file__).resolve().parents[3]
 ALL = [(name, one) for name, section in settings.SECTIONS.items() for one in section.settings]
@@ -52,6 +55,7 @@ def test_without_a_file_every_setting_has_its_default(
         "buffer": 65536,
         "rows": 16384,
         "memory": 64,
+        "sync": 10,
         "nice": 0,
         "user": None,
         "group": None,
@@ -218,8 +222,8 @@ def test_a_size_is_in_bytes(text: str, size: int) -> None:
 
 def test_the_shipped_file_is_the_table_and_says_the_defaults(tmp_path: Path) -> None:
     shipped = (ROOT / "etc" / "ctrecorder.conf").read_text()
-    assert shipped == settings.example(), (
-        "renew it: python3 -m ctrecorder.service.settings > etc/ctrecorder.conf"
+    assert shipped == example(), (
+        "renew it: python3 -B -m tests.support.example_conf > etc/ctrecorder.conf"
     )
     live = tmp_path / "live.conf"
     live.write_text(re.sub(r"^#(\w+ =)", r"\1", shipped, flags=re.MULTILINE))
@@ -275,7 +279,7 @@ def test_ctrecorder_conf_5_says_what_a_wrong_setting_does() -> None:
         for line in re.findall(r"^\.It (.*)", body, re.MULTILINE)
     ]
     told = [{word for word in words if word not in ("Cm", "Bq")} for words in items]
-    kinds = settings.WhenWrong
+    kinds = WhenWrong
     expected = [
         {one.name for _, one in ALL if one.when_wrong is kinds.DEFAULT},
         {one.name for _, one in ALL if one.when_wrong is kinds.LAST_GOOD},
@@ -284,8 +288,13 @@ def test_ctrecorder_conf_5_says_what_a_wrong_setting_does() -> None:
                 section,
                 *(one.name for name, one in ALL if name == section and one.when_wrong is kind),
             }
-            for section, kind in (("squeeze", kinds.REFUSE), ("expire", kinds.REFUSE))
+            for section, kind in (
+                ("squeeze", kinds.REFUSE),
+                ("expire", kinds.REFUSE),
+                ("ship", kinds.REFUSE),
+            )
         ),
+        {"keep_until_shipped"},
         {"audit"},
     ]
     assert told == expected

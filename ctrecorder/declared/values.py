@@ -12,7 +12,17 @@ from collections.abc import Callable
 
 from ctrecorder import times, uapi
 
-Value = str | int | float | bool | tuple[int, ...] | None
+Value = str | int | float | bool | tuple[int, ...] | tuple[str, ...] | None
+# Where segments are sent.  All of it becomes an argument of ssh and rsync: no character is special
+# to a shell, and nothing can begin an option.
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}"
+_HOST = rf"(?:{_NAME}@)?(?:{_NAME}|\[[0-9A-Fa-f:.]{{2,45}}\])"
+_BELOW = r"[A-Za-z0-9_./+@%=][A-Za-z0-9_./+@%=-]{0,1023}"
+SSH = re.compile(rf"(ssh|rsync\+ssh)://({_HOST}):({_BELOW})")
+RSYNC = re.compile(rf"(rsync)://({_HOST}(?::[0-9]{{1,5}})?)/({_BELOW})")
+# Where a router's archive is that is asked by ssh: in DIR, or as it is configured there.
+ASKED = re.compile(rf"(ssh)://({_HOST})(?::({_BELOW}))?")
+_ROUTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -136,3 +146,18 @@ def size_or_share(text: str) -> int | float:
 def or_none(parse: Callable[[str], Value]) -> Callable[[str], Value]:
     """A parser that returns None for an empty text, and `parse(text)` for any other."""
     return lambda text: parse(text) if text else None
+
+
+def targets(text: str) -> tuple[str, ...]:
+    """The targets of ctship in a list with commas or spaces."""
+    words = tuple(dict.fromkeys(text.replace(",", " ").split()))
+    if not all(SSH.fullmatch(word) or RSYNC.fullmatch(word) for word in words):
+        raise ValueError
+    return words
+
+
+def router(text: str) -> str:
+    """The name of a router's folder among those of others."""
+    if not _ROUTER.fullmatch(text) or text == "replaced":
+        raise ValueError
+    return text

@@ -1,0 +1,15 @@
+"""Segments sent to other machines: where to, what waits, and what was acknowledged."""
+
+# What other packages may use: module.name.
+SHOWN = (
+    "program.MAX_WHY",
+    "program.bare",
+    "program.run",
+    "program.ssh",
+    "ship.Options",
+    "ship.Shipping",
+    "ship.dry_run",
+    "ship.status",
+    "target.parse",
+    "target.router_of",
+)

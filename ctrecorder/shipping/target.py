@@ -1,0 +1,56 @@
+"""Where segments are sent: a target as it is written, and its parts.  No numpy here."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ctrecorder.declared import values
+from ctrecorder.errors import UsageError
+
+FORMS = "ssh://HOST:DIR, rsync://HOST/MODULE/DIR or rsync+ssh://HOST:DIR"
+
+
+class Target(NamedTuple):
+    """Where segments are sent.
+
+    `text`: as it is written.  `kind`: ssh, rsync+ssh or rsync.  `host`: for ssh and rsync, with the
+    user if there is one, of a daemon also with the port.  `folder`: of a daemon MODULE/DIR.
+    """
+
+    text: str
+    kind: str
+    host: str
+    folder: str
+
+    @property
+    def is_checked(self) -> bool:
+        """If cttest examines each segment there before it counts as shipped."""
+        return self.kind == "ssh"
+
+    def destination(self, below: str) -> str:
+        """The folder `below` in the target's, as rsync wants it."""
+        if self.kind == "rsync":
+            return f"rsync://{self.host}/{self.folder.rstrip('/')}/{below}/"
+        return f"{self.host}:{self.folder.rstrip('/')}/{below}/"
+
+
+def parse(text: str) -> Target:
+    """The target that is written as `text`.  Raises UsageError."""
+    match = values.SSH.fullmatch(text) or values.RSYNC.fullmatch(text)
+    if match is None:
+        why = f"'{text}' is no target: name {FORMS}"
+        if "://-" in text or "@-" in text:
+            why += "; a host must not begin with '-', which would be an option of ssh"
+        raise UsageError(f"{why}; letters, digits and . _ - / + @ % = are allowed")
+    return Target(text, match[1], match[2], match[3])
+
+
+def router_of(text: str) -> str:
+    """`text`, if it can be the name of a router's folder.  Raises UsageError."""
+    try:
+        return values.router(text)
+    except ValueError:
+        raise UsageError(
+            f"'{text}' cannot be the name of a router's folder: give another one with --router or "
+            "in [ship] router: letters, digits and . _ - are allowed"
+        ) from None

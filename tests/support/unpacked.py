@@ -1,0 +1,46 @@
+"""Programs of Debian that the tests run and that are not installed: unpacked into build/.
+
+A package such as openssh-server would enable a unit on the machine.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from tests.support.router import CHECKOUT
+
+PACKAGES = ("rsync", "openssh-server", "libwrap0")
+
+
+@cache
+def root() -> Path:
+    """The folder in which the packages are unpacked, made at the first use."""
+    release = next(
+        line.partition("=")[2].strip()
+        for line in Path("/etc/os-release").read_text().splitlines()
+        if line.startswith("VERSION_CODENAME=")
+    )
+    folder = CHECKOUT / "build" / f"unpacked-{release}"
+    if not folder.exists():
+        part = folder.with_suffix(f".{os.getpid()}")
+        part.mkdir(parents=True)
+        subprocess.run(["apt-get", "-q", "download", *PACKAGES], cwd=part, check=True)
+        for package in part.glob("*.deb"):
+            subprocess.run(["dpkg", "-x", package, part], check=True)
+            package.unlink()
+        part.rename(folder)
+    return folder
+
+
+def environment() -> dict[str, str]:
+    """The environment in which they are found."""
+    place = root()
+    libraries = [str(path.parent) for path in place.rglob("libwrap.so.0")]
+    return {
+        **os.environ,
+        "PATH": f"{place}/usr/bin:{place}/usr/sbin:{CHECKOUT}/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+        "LD_LIBRARY_PATH": ":".join(libraries),
+    }

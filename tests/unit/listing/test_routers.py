@@ -1,0 +1,168 @@
+"""ctlist, ctwho and cttest of many routers: one order of time, the router in each line, and no
+router can change what another one's log says.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ctrecorder.asking import ctwho
+from ctrecorder.cli import cttest
+from ctrecorder.listing import ctlist, routers
+from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
+from tests.support import asked
+from tests.support.inquiries import Json, connection, log
+from tests.support.slow_pairing import SECOND, T
+
+CHAIN = "0123456789abcdef"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two routers; the inside host of edge2 has the same private address as another's."""
+    for name, host in (("edge1", "10.0.0.5"), ("edge2", "10.0.0.6")):
+        place = tmp_path / "root" / name / CHAIN
+        place.mkdir(parents=True)
+        asked.record(place, host)
+    return tmp_path / "root"
+
+
+def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    capfd.readouterr()
+    code = ctlist.main(list(map(str, arguments)))
+    return (code, *capfd.readouterr())
+
+
+@pytest.mark.parametrize("squeezed", [False, True])
+@pytest.mark.parametrize("connections", [False, True])
+def test_the_lines_are_those_of_each_router_in_one_order(
+    root: Path, capfd: pytest.CaptureFixture[str], squeezed: bool, connections: bool
+) -> None:
+    if squeezed:
+        for path in root.rglob("*.ctlog"):
+            squeeze(str(path), SqueezeOptions())
+    options = ["-s"] if connections else []
+    alone = []
+    for name in ("edge1", "edge2"):
+        place = root / name / CHAIN
+        moved = root.parent / f"{name}-alone"
+        shutil.copytree(place, moved)
+        code, out, _ = run(capfd, *options, "--format", "json", moved)
+        assert code == 0
+        alone += [{"router": name, **json.loads(line)} for line in out.splitlines()]
+    code, out, _ = run(capfd, *options, "--format", "json", root)
+    together = [json.loads(line) for line in out.splitlines()]
+    key = "start" if connections else "time"
+    assert code == 0
+    assert len(together) == (6 if connections else 12)
+    assert together == sorted(alone, key=lambda one: (one[key], one["router"]))
+    code, out, _ = run(capfd, *options, "--utc", root)
+    text = out.splitlines()
+    assert [line.split()[0] for line in text] == [one["router"] for one in together]
+    code, out, _ = run(capfd, *options, "--format", "csv", root)
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["router"] for row in rows] == [one["router"] for one in together]
+    assert [row[key] for row in rows] == [one[key] for one in together]
+
+
+def test_small_pieces_keep_the_order(
+    root: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the batches are: each router's rows come one by one here."""
+    whole = run(capfd, "-s", "--format", "json", root)
+    lines = routers.lines
+
+    def one_by_one(found: object, listed: routers.List, *rest: object) -> object:
+        def small(archive: object) -> object:
+            for batch in listed(archive):  # type: ignore[arg-type]
+                for table in batch.tables:
+                    for row in range(len(table)):
+                        yield batch._replace(tables=[table.slice(row, row + 1)], order=None)
+
+        return lines(found, small, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(routers, "lines", one_by_one)
+    assert run(capfd, "-s", "--format", "json", root) == whole
+
+
+def test_a_name_that_is_strange_is_quoted(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (root / "edge2").rename(root / 'e"2,\033[2J')
+    code, out, _ = run(capfd, "--format", "json", root)
+    names = {json.loads(line)["router"] for line in out.splitlines()}
+    assert (code, names) == (0, {"edge1", 'e"2,\033[2J'})
+    _, out, _ = run(capfd, "--format", "csv", root)
+    assert {row["router"] for row in csv.DictReader(io.StringIO(out))} == {
+        "edge1",
+        'e"2,\\x1b[2J',
+    }
+    _, out, _ = run(capfd, root)
+    assert "\033" not in out
+
+
+def test_one_inside_address_behind_two_routers_is_two_hosts(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for path in (root / "edge2" / CHAIN).iterdir():
+        path.unlink()
+    remote = f"{asked.REMOTE} 443"
+    flow = connection("tcp", ("10.0.0.5 999", remote), (remote, f"{asked.PUBLIC} 40000"))
+    log(root / "edge2" / CHAIN, flow)
+    answer = who(capfd, root, 3)
+    assert answer["verdict"] == "SEVERAL"
+    assert [(one["address"], one["routers"]) for one in answer["persons"]] == [
+        ("10.0.0.5", ["edge1"]),
+        ("10.0.0.5", ["edge2"]),
+    ]
+    code = ctwho.main([f"{asked.PUBLIC}:40000", f"@{T // SECOND + 70}", "-d", str(root)])
+    out = capfd.readouterr().out
+    assert code == 0
+    assert "10.0.0.5 behind edge1: 1 connection" in out
+    assert "10.0.0.5 behind edge2: 1 connection" in out
+
+
+def who(capfd: pytest.CaptureFixture[str], root: Path, least: int) -> Json:
+    capfd.readouterr()
+    words = [f"{asked.PUBLIC}:40000", f"@{T // SECOND + 70}", "--format", "json", "-d", str(root)]
+    assert ctwho.main(words) < least
+    answer: Json = json.loads(capfd.readouterr().out)
+    return answer
+
+
+def test_a_router_cannot_speak_for_another(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """edge2 puts a squeezed, sound segment of edge1's recording into its folder, in which another
+    host had the port: it is a copy in name only, and hides and covers nothing.
+    """
+    before = who(capfd, root / "edge1", 1)
+    assert [one["address"] for one in before["persons"]] == ["10.0.0.5"]
+    shutil.rmtree(root / "edge2" / CHAIN)
+    (root / "edge2" / CHAIN).mkdir()
+    for path in asked.record(root / "edge2" / CHAIN, "10.0.0.66"):
+        squeeze(path, SqueezeOptions())
+    answer = who(capfd, root, 3)
+    assert [(one["address"], one["routers"]) for one in answer["persons"]] == [
+        ("10.0.0.5", ["edge1"]),
+        ("10.0.0.66", ["edge2"]),
+    ]
+    # And it covers no hole of edge1: without its second hour, edge1 is not complete.
+    next(iter(sorted((root / "edge1" / CHAIN).iterdir()))).unlink()
+    answer = who(capfd, root, 4)
+    assert answer["complete"] is False
+
+
+def test_cttest_checks_the_chain_of_each_router(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert cttest.main([str(root)]) == 0
+    out = capfd.readouterr().out
+    assert "6 segments checked: 6 whole, 0 damaged" in out
+    sorted((root / "edge2" / CHAIN).iterdir())[1].unlink()
+    assert cttest.main(["-q", str(root)]) == 1
+    out = capfd.readouterr().out
+    assert "edge2" in out
+    assert "edge1" not in out
