@@ -16,7 +16,7 @@ from ctrecorder.archive import chain
 from ctrecorder.check.report import ChainReport, SegmentReport
 from ctrecorder.check.verify import Compare
 from ctrecorder.findings import Finding, FindingKind
-from ctrecorder.terminal import count
+from ctrecorder.terminal import count, printable
 from ctrecorder.witness import logged as log
 from ctrecorder.witness.logged import JOURNAL, Anchor, Logged
 
@@ -44,6 +44,10 @@ def against(source: str, paths: Iterable[str]) -> Compare:
 
     def compare_with(reports: list[SegmentReport]) -> ChainReport:
         found = log.load(source)
+        if found.is_full:
+            what = f"{printable(source)} has more than {log.MAX_ANCHORS:,} anchors"
+            why = "give the part of it that is about these segments"
+            return ChainReport(unproved=[f"{what}, so that nothing was compared: {why}"])
         report = compare(reports, found.anchors, [path for path in paths if os.path.isdir(path)])
         report.notes += _about(found)
         if not found.anchors and source == JOURNAL and os.geteuid():

@@ -137,7 +137,8 @@ def _line(text: Text, offset: int, line: str, each: Endpoint, clock: Clock) -> S
     echo = _ECHO.search(line)
     if echo and protocol and not port:
         start, end = echo.span(1)
-        port, role = _number(text, (echo[1], offset + start, offset + end)), Role.ID
+        port = _number(text, (echo[1], offset + start, offset + end))
+        role = Role.ID if port else Role.NONE
     return Sighting(address, port, role, first, None, remote[0], remote_port, protocol)
 
 

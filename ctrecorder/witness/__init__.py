@@ -5,6 +5,7 @@ SHOWN = (
     "logged.Anchor",
     "logged.JOURNAL",
     "logged.Logged",
+    "logged.MAX_ANCHORS",
     "logged.load",
     "logged.senders",
     "owner.become_owner",

@@ -25,6 +25,8 @@ from ctrecorder.service.messages import Message, field_name
 JOURNAL = "journal"
 # A longer line is not one of a log: it is read in parts.
 _LINE_BYTES = 1 << 16
+# Anchors that are kept in memory, 300 bytes each: those of an archive of 15 years of hours.
+MAX_ANCHORS = 600_000
 # Senders that do not count are told apart up to this number.
 _MAX_SENDERS = 1000
 _HASH = r"[0-9a-f]{32}"
@@ -91,11 +93,19 @@ class Logged:
 
     `texts`: how many of the anchors are lines of text.
     `ignored`: entries that do not count, by their sender.
+    `is_full`: it has more than MAX_ANCHORS, which anybody can log in lines of text.
     """
 
     anchors: list[Anchor] = field(default_factory=list)
     texts: int = 0
     ignored: Counter[str] = field(default_factory=Counter)
+    is_full: bool = False
+
+    def add(self, anchor: Anchor) -> None:
+        """Keep an anchor, if there are not too many."""
+        self.is_full = self.is_full or len(self.anchors) >= MAX_ANCHORS
+        if not self.is_full:
+            self.anchors.append(anchor)
 
     def ignore(self, sender: str) -> None:
         """Count an entry of somebody who proves nothing."""
@@ -109,9 +119,13 @@ def load(source: str) -> Logged:
     if source == JOURNAL:
         for entry in _journal():
             _add_entry(logged, entry)
+            if logged.is_full:
+                break
     else:
         for line in _lines(source):
             _add_line(logged, line)
+            if logged.is_full:
+                break
     return logged
 
 
@@ -158,7 +172,7 @@ def _add_line(logged: Logged, line: str) -> None:
         if found:
             parts = found.groupdict(default="")
             hashes = parts.get("hash", ""), parts.get("before", "")
-            logged.anchors.append(Anchor(kind, parts["path"], *hashes, bool(parts["stored"])))
+            logged.add(Anchor(kind, parts["path"], *hashes, bool(parts["stored"])))
             logged.texts += 1
             return
 
@@ -176,7 +190,7 @@ def _add_entry(logged: Logged, entry: dict[str, object]) -> None:
     user, unit = str(entry.get("_UID", "")), str(entry.get("_SYSTEMD_UNIT", ""))
     if user == "0" or (user and _UNITS.fullmatch(unit)):
         stored = field_name("stored") in entry
-        logged.anchors.append(Anchor(kind, path, last, before, stored))
+        logged.add(Anchor(kind, path, last, before, stored))
     else:
         logged.ignore(f"uid {user or 'unknown'} in {unit or 'no unit'}")
 

@@ -4,38 +4,33 @@ without options, with anchors, with seals, with both.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from ctrecorder.archive import chain
 from ctrecorder.check import repair
-from ctrecorder.ctlog.frame import FRAME, Kind
-from ctrecorder.ctlog.header import Header
+from ctrecorder.ctlog.frame import FRAME
 from ctrecorder.filelock import LOCK_FILE
-from ctrecorder.kept.retention import HOLDS, RECEIPTS, Receipt
+from ctrecorder.kept.retention import HOLDS, RECEIPTS
 from ctrecorder.listing import ctlist
 from ctrecorder.maintain import holds
 from ctrecorder.maintain.expire import Expiry, Limits
 from ctrecorder.maintain.squeeze import SqueezeOptions
 from ctrecorder.maintain.squeeze_all import ArchiveSqueeze
-from ctrecorder.sealing.epoch import EPOCH_NS, exclusive
-from ctrecorder.seals.block import Seal, parse_seal
-from ctrecorder.seals.ledger import pack_line, parse_line
+from ctrecorder.sealing.epoch import EPOCH_NS
 from ctrecorder.segment.pending import table_blocks
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.service import messages
 from ctrecorder.service.unsent import Entry
 from ctrecorder.witness.scribe import Scribe
+from tests.support import attacks
 from tests.support.attacked import (
     OWNER,
     READER,
@@ -45,6 +40,15 @@ from tests.support.attacked import (
     give,
     recording_goes_on,
 )
+from tests.support.attacks import (
+    ROWS,
+    cut_back,
+    ledger_lines,
+    present,
+    put,
+    put_with_key,
+    remove_with_receipt,
+)
 from tests.support.claims import BY_NAME, LEVELS
 from tests.support.faulttable import Table
 from tests.support.forge import pack, reseal
@@ -52,8 +56,6 @@ from tests.support.history import blocks_of
 from tests.support.sealed import Recording
 
 Attack = Callable[[Attacked], None]
-# What each attacker's segment has too many: a connection that never was.
-ROWS = 7
 
 
 @pytest.fixture(scope="module")
@@ -129,50 +131,6 @@ def test_without_an_attack_all_is_whole(
         assert code == 0, said
 
 
-def present(site: Attacked) -> tuple[bytes, int]:
-    """The present key, as its user finds it."""
-    ours = site.ours
-    with exclusive(str(ours.state), str(ours.folder), ours.clock.clocks) as key:
-        return key.key, key.epoch
-
-
-def put(
-    site: Attacked, old: Path, seals: list[tuple[bytes, int, int]] | None = None, **members: Any
-) -> SegmentWriter:
-    """Put a segment with other rows in the place of `old`, as one that replaces it unless `members`
-    says otherwise.
-
-    `seals`: the key, epoch and `since` of each seal.
-    """
-    with Segment(str(old)) as segment:
-        claimed: dict[str, Any] = {"replaces": chain.successor(segment), "squeezed": {}, **members}
-        header = replace(segment.header, **claimed)
-        new = SegmentWriter.create(
-            f"{old}.new", header, segment.previous_hash, time_ns=int(segment.index["time_min"][0])
-        )
-    new.append(site.ours.rows(ROWS))
-    for key, epoch, since in seals or []:
-        new.seal(key, epoch, since, site.ours.clock.wall)
-    new.close()
-    os.rename(new.path, old)
-    return new
-
-
-def put_with_key(site: Attacked, old: Path, since: int) -> None:
-    """Put a segment in the place of `old` with the present key, and a line in the ledger."""
-    if not site.sealed:
-        put(site, old)
-        return
-    key, epoch = present(site)
-    with Segment(str(old)) as segment:
-        replaced = segment.last_hash.hex()
-    new = put(site, old, [(key, epoch, since)])
-    facts = {"segment": old.name, "last_hash": new.last_hash.hex(), "replaced": replaced}
-    ours = site.ours
-    with exclusive(str(ours.state), str(ours.folder), ours.clock.clocks) as use:
-        use.note("squeeze", facts)
-
-
 # No attacker, and a stranger's file.
 
 
@@ -211,30 +169,22 @@ def test_foreign(
 
 @pytest.mark.claim("removed", goes_on=True)
 def test_removed(site: Attacked, check: Callable[[Attack], str]) -> None:
-    assert site.paths[1].name in check(lambda site: site.paths[1].unlink())
+    assert site.paths[1].name in check(attacks.remove_first)
 
 
 @pytest.mark.claim("removed-last")
 def test_removed_last(check: Callable[[Attack], str]) -> None:
-    check(lambda site: site.paths[-1].unlink())
+    check(attacks.remove_last)
 
 
 @pytest.mark.claim("cut", goes_on=True)
 def test_cut(check: Callable[[Attack], str]) -> None:
-    def attack(site: Attacked) -> None:
-        blocks = blocks_of(site.paths[1].read_bytes())
-        site.paths[1].write_bytes(b"".join(blocks[:-1]))
-
-    check(attack)
+    check(attacks.cut)
 
 
 @pytest.mark.claim("cut-last")
 def test_cut_last(check: Callable[[Attack], str]) -> None:
-    def attack(site: Attacked) -> None:
-        blocks = blocks_of(site.paths[-1].read_bytes())
-        site.paths[-1].write_bytes(b"".join(blocks[: len(blocks) // 2]))
-
-    check(attack)
+    check(attacks.cut_last)
 
 
 @pytest.mark.claim("cut-crashed")
@@ -265,23 +215,17 @@ def test_cut_crashed(site: Attacked, check: Callable[[Attack], str], anew: bool)
 
 @pytest.mark.claim("changed-last")
 def test_changed_last(check: Callable[[Attack], str]) -> None:
-    def attack(site: Attacked) -> None:
-        put(site, site.paths[-1], replaces=(), squeezed=None)
-
-    check(attack)
+    check(attacks.change_last)
 
 
 @pytest.mark.claim("before-squeeze")
 def test_before_squeeze(site: Attacked, check: Callable[[Attack], str], level: str) -> None:
-    def attack(site: Attacked) -> None:
-        put(site, site.paths[-1], replaces=(), squeezed=None)
-
     def squeezed() -> None:
         options = SqueezeOptions(seals=site.ours.keys())
         log = site.log_as(OWNER, "ctsqueeze-sealed.service")
         assert ArchiveSqueeze(options, 1, log).folder(str(site.folder)) == (2 if site.sealed else 0)
 
-    site.attack(BY_NAME["before-squeeze"], attack)
+    site.attack(BY_NAME["before-squeeze"], attacks.change_last)
     give(site.folder, OWNER)
     as_user(OWNER, squeezed)
     with Segment(str(site.paths[-1])) as segment:
@@ -336,14 +280,7 @@ def test_replaced(check: Callable[[Attack], str], disguise: str) -> None:
 def test_slipped_in(
     site: Attacked, check: Callable[[Attack], str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def attack(site: Attacked) -> None:
-        new = SegmentWriter.create(
-            str(site.folder / "slipped.ctlog"), Header(legacy={}), time_ns=site.ours.clock.wall
-        )
-        new.append(site.ours.rows(ROWS))
-        new.close()
-
-    said = check(attack)
+    said = check(attacks.slip_in)
     assert "imported: proves nothing: 1 file " in said
     assert "slipped.ctlog" in said
     assert ctlist.main(["-s", str(site.folder)]) == 0
@@ -352,15 +289,7 @@ def test_slipped_in(
 
 @pytest.mark.claim("inserted", goes_on=True)
 def test_inserted(check: Callable[[Attack], str]) -> None:
-    def attack(site: Attacked) -> None:
-        header = Header(chain="feed" * 8, sequence=1, host="router")
-        new = SegmentWriter.create(
-            str(site.folder / "inserted.ctlog"), header, time_ns=site.ours.clock.wall
-        )
-        new.append(site.ours.rows(ROWS))
-        new.close()
-
-    check(attack)
+    check(attacks.insert)
 
 
 @pytest.mark.claim("key-named")
@@ -419,26 +348,9 @@ def test_made_anew(check: Callable[[Attack], str]) -> None:
     check(attack)
 
 
-def remove_with_receipt(site: Attacked, path: Path) -> str:
-    """Remove a segment, and write its receipt; returns its last hash."""
-    with Segment(str(path)) as one:
-        hashes = list(chain.link(one).hashes)
-        before, ended = site.paths[0].name, one.previous_hash.hex()
-        since, until = one.times
-        now, size = site.ours.clock.wall, one.size
-        receipt = Receipt(path.name, since, until, 1, size, hashes, before, ended, now, "too old")
-    path.unlink()
-    with (site.folder / RECEIPTS).open("a") as file:
-        file.write(json.dumps(asdict(receipt)) + "\n")
-    return hashes[0]
-
-
 @pytest.mark.claim("receipt", goes_on=True)
 def test_receipt(check: Callable[[Attack], str]) -> None:
-    def attack(site: Attacked) -> None:
-        remove_with_receipt(site, site.paths[1])
-
-    check(attack)
+    check(attacks.remove_with_its_receipt)
 
 
 @pytest.mark.claim("text-log", goes_on=True)
@@ -478,17 +390,9 @@ def test_hold(check: Callable[[Attack], str], how: str) -> None:
     check(attack)
 
 
-def ledger_lines(site: Attacked) -> list[bytes]:
-    return site.ours.ledger.read_bytes().splitlines(keepends=True) if site.sealed else []
-
-
 @pytest.mark.claim("ledger", goes_on=True)
 def test_ledger(check: Callable[[Attack], str]) -> None:
-    def attack(site: Attacked) -> None:
-        for path in site.folder.glob("*.ledger"):
-            path.unlink()
-
-    check(attack)
+    check(attacks.remove_ledger)
 
 
 @pytest.mark.claim("ledger-emptied", goes_on=True)
@@ -534,15 +438,6 @@ def test_cut_end(check: Callable[[Attack], str], level: str) -> None:
         assert "although the recorder was not stopped" in said
 
 
-def cut_back(site: Attacked, what: str, number: int) -> None:
-    """Remove the last segment, and all lines behind the last but `number` of `what`."""
-    site.paths[-1].unlink()
-    (site.folder / HOLDS).unlink()
-    if lines := ledger_lines(site):
-        ends = [at for at, line in enumerate(lines, 1) if parse_line(line).what == what]
-        site.ours.ledger.write_bytes(b"".join(lines[: ends[-1 - number]]))
-
-
 # The user of the recorder, who has the present key.
 
 
@@ -550,13 +445,7 @@ def cut_back(site: Attacked, what: str, number: int) -> None:
 def test_swapped(check: Callable[[Attack], str], level: str) -> None:
     """The raw segment, before its squeeze."""
 
-    def attack(site: Attacked) -> None:
-        raw = site.paths[3]
-        with Segment(str(raw)) as segment:
-            assert not segment.header.is_squeezed
-        put_with_key(site, raw, present(site)[1] - 1 if site.sealed else 0)
-
-    said = check(attack)
+    said = check(attacks.swap_raw)
     if level == "seals":
         assert "not squeezed yet: " in said
 
@@ -574,64 +463,17 @@ def test_swapped_late(site: Attacked, check: Callable[[Attack], str]) -> None:
 
 @pytest.mark.claim("key-replaced", goes_on=True)
 def test_key_replaced(check: Callable[[Attack], str]) -> None:
-    def attack(site: Attacked) -> None:
-        with Segment(str(site.paths[0])) as segment:
-            since = max((at.since for at in seals_of(segment)), default=0)
-        put_with_key(site, site.paths[0], since)
-
-    check(attack)
-
-
-def seals_of(segment: Segment) -> list[Seal]:
-    """The seals of a segment."""
-    return [
-        parse_seal(segment.file.payload(block.offset, segment.frame(block)))
-        for block in segment.blocks_of(Kind.SEAL)
-    ]
+    check(attacks.replace_with_key)
 
 
 @pytest.mark.claim("key-backdated", goes_on=True)
 def test_key_backdated(check: Callable[[Attack], str]) -> None:
-    def attack(site: Attacked) -> None:
-        path = site.paths[3]
-        with Segment(str(path)) as segment:
-            claimed = seals_of(segment)
-        key = present(site)[0] if site.sealed else b""
-        seals = [(key, one.epoch, one.since) for one in claimed]
-        put(site, path, seals, replaces=(), squeezed=None)
-
-    check(attack)
+    check(attacks.backdate)
 
 
 @pytest.mark.claim("last-epoch")
 def test_last_epoch(check: Callable[[Attack], str]) -> None:
-    def attack(site: Attacked) -> None:
-        path = site.paths[-1]
-        if not site.sealed:
-            put(site, path, replaces=(), squeezed=None)
-            return
-        key, epoch = present(site)
-        with Segment(str(path)) as segment:
-            assert {one.epoch for one in seals_of(segment)} == {epoch}
-        new = put(site, path, [(key, epoch, epoch)], replaces=(), squeezed=None)
-        resign(site, key, epoch, {"last_hash": new.last_hash.hex()})
-
-    check(attack)
-
-
-def resign(site: Attacked, key: bytes, epoch: int, facts: dict[str, str]) -> None:
-    """Write the lines of the present epoch anew, that of a closed segment with other `facts`."""
-    lines, made, last = map(parse_line, ledger_lines(site)), [], None
-    for line in lines:
-        if line.epoch < epoch:
-            made.append(line.text + b"\t" + line.seal + b"\n")
-            last = line
-            continue
-        assert last is not None
-        changed = {**line.facts, **(facts if line.what == "close" else {})}
-        made.append(pack_line(key, epoch, line.time, line.what, last.hash, changed))
-        last = parse_line(made[-1])
-    site.ours.ledger.write_bytes(b"".join(made))
+    check(attacks.last_epoch)
 
 
 def log_squeezed(site: Attacked, old: Path, replaced: str, unit: str = "") -> None:
@@ -678,7 +520,7 @@ def delete_first(site: Attacked) -> None:
     log = site.log_as(os.getuid())
     (site.folder / HOLDS).chmod(0o640)
     holds.release(str(site.folder), 1, log, site.ours.keys())
-    size = sum(path.stat().st_size for path in site.paths) - 1
+    size = sum(path.stat().st_size for path in site.folder.glob("*.ctlog")) - 1
     limits = Limits(max_size=size)
     ours = site.ours
     run = Expiry(str(site.folder), limits, ours.clock.wall, log, seals=ours.keys())
@@ -722,11 +564,7 @@ def test_root_expired(site: Attacked, check: Callable[[Attack], str]) -> None:
 
 @pytest.mark.claim("wiped")
 def test_wiped(check: Callable[[Attack], str]) -> None:
-    def attack(site: Attacked) -> None:
-        for path in site.folder.iterdir():
-            path.unlink()
-
-    check(attack)
+    check(attacks.wipe)
 
 
 @pytest.mark.claim("root-logged", goes_on=True)

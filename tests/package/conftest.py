@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.terminal import TerminalReporter
 
 from tests.support.booted import CHECKOUT, SUITES, Builds, Router
 from tests.support.router import Lab
 
 HERE = Path(__file__).parent
+EXPOSURE = "systemd-analyze security"
 
 
 @pytest.fixture(scope="session")
@@ -74,3 +76,13 @@ def bare(request: pytest.FixtureRequest, builds: Builds) -> Iterator[Router]:
     """A router of its own for one test, without the package."""
     with Lab() as lab, Router(lab, request.param, builds.folder) as router:
         yield router
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    """The exposure of each unit that was measured, also in a process of pytest-xdist."""
+    reports = [one for kind in ("passed", "failed") for one in terminalreporter.getreports(kind)]
+    shown = [text for one in reports for name, text in one.user_properties if name == EXPOSURE]
+    if shown:
+        terminalreporter.section(EXPOSURE)
+        for text in sorted(shown):
+            terminalreporter.line(str(text))

@@ -268,7 +268,7 @@ CLAIMS = (
     Claim(
         "cut-end",
         Who.WRITER,
-        "cut them back to another moment",
+        "cut them back to another moment, which was half an hour ago or more",
         NEVER,
         FOUND,
         UNPROVED,

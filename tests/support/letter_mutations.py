@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ctrecorder.letters.read import read
 from ctrecorder.letters.sighting import Sighting
+from ctrecorder.letters.tables import names_columns
 from ctrecorder.moments.find import find
 from ctrecorder.moments.reader import read as moment
 from ctrecorder.times import SECOND
@@ -60,7 +61,9 @@ class Original:
         questions = tuple(asked(each) for each in sightings)
         times: set[int | None] = {None}
         text = data.decode("latin-1")
-        for match in re.finditer(r"[^\n]+", text):
+        for match in re.finditer(r"[^\r\n]+", text):
+            if names_columns(match[0]):  # another name can make the port that of the other end
+                places.append(match.span())
             for start, end in find(match[0]):
                 places.append((match.start() + start, match.start() + end + _TAIL))
                 spans = moment(match[0][start:end], NOW).readings[0].spans

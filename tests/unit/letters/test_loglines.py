@@ -57,6 +57,11 @@ def test_lines(
     assert (found.protocol, f"{found.time:%H:%M:%S}") == (protocol, "06:00:05")
 
 
+def test_an_echo_whose_id_is_0_has_none() -> None:
+    line = f"{TIME} kernel: SRC={A} DST=192.0.2.1 PROTO=ICMPv6 TYPE=128 CODE=0 ID=0 SEQ=1"
+    assert ports(mail(line, f"abuse {A}")) == [(A, None, "none")]
+
+
 @pytest.mark.parametrize(
     "line",
     [

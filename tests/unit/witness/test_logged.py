@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from ctrecorder.cli import cttest
+from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError
+from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.service import messages
 from ctrecorder.witness import logged
 from ctrecorder.witness.logged import Anchor, Logged
@@ -28,6 +31,21 @@ def load(tmp_path: Path, *lines: object) -> Logged:
     text = [line if isinstance(line, str) else json.dumps(line) for line in lines]
     path.write_text("\n".join(text) + "\n")
     return logged.load(str(path))
+
+
+def test_a_flood_of_lines_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Any user's logger(1) can make a log of text as long as the disk takes."""
+    monkeypatch.setattr(logged, "MAX_ANCHORS", 3)
+    lines = [f"Nov 24 06:00:00 r ctexpire: deleted /x/{n}: old; last hash {HASH}" for n in range(5)]
+    assert not load(tmp_path, *lines[:3]).is_full
+    found = load(tmp_path, *lines)
+    assert (len(found.anchors), found.is_full) == (3, True)
+    SegmentWriter.create(str(tmp_path / "a.ctlog"), Header()).close()
+    arguments = ["--anchors", str(tmp_path / "log"), str(tmp_path / "a.ctlog")]
+    assert cttest.main(arguments) == 2
+    assert "log has more than 3 anchors, so that nothing was compared" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(
