@@ -263,5 +263,6 @@ class Judge:
             for each in missing
         ]
         lines += [f"  named: {each}" for each in wrong]
+        lines += [f"  hole: {each}" for each in one.answer.holes[:3]]
         lines += [f"  answer: {line[:300]}" for line in one.answer.text.splitlines()[-4:]]
         return "\n".join(lines)

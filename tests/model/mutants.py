@@ -28,7 +28,7 @@ from tests.support.router import CHECKOUT
 
 SEEDS = 5
 # Of each run: seconds in which faults are begun, and in all.
-TIMELINE, SECONDS = 30, 50
+TIMELINE, SECONDS = 40, 60
 # The wanted fault is among this many of the timeline's first ones: a short run has no more.
 FIRST = 3
 COPIED = ("bin", "ctrecorder", "etc", "man", "tests", "debian", "setup.cfg", "pyproject.toml")

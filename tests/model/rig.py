@@ -30,6 +30,8 @@ POLL_SECONDS = 0.02
 # A recorder that did not wait for events for so long had no CPU: without times of the kernel, it
 # dates events too late, and writes a GAP (after 1.5 s).
 STARVED = SECOND
+# The recorder of a standby hears nothing: it waits for a second, and looks.
+IDLE = 7 * SECOND // 5
 # A dump follows a GAP after this time, and behind it an answer is complete again.
 DUMPED = 6 * SECOND
 
@@ -169,7 +171,7 @@ class Rig:
                 self._waits[pid] = before, since
                 continue
             self._waits[pid] = waits, now
-            if self.has_traffic and now - since > STARVED:
+            if self.has_traffic and now - since > (IDLE if name == "standby" else STARVED):
                 begin, end = (since, since), (now + DUMPED, now + DUMPED)
                 self.oracle.add(Fault("no CPU", Effect.UNSURE, begin, end, recorder=name))
 
