@@ -19,6 +19,7 @@ from pathlib import Path
 from ctrecorder.errors import CtrecorderError
 from ctrecorder.segment.files import open_file
 from ctrecorder.shipping import program
+from ctrecorder.shipping.results import Result, TargetError
 from ctrecorder.shipping.target import Target
 from ctrecorder.shipping.waiting import Waiting
 from ctrecorder.terminal import printable
@@ -33,25 +34,6 @@ _MAX_ANSWER = 1 << 20
 # rsync(1): all files were sent, or some were not because of an error with these.
 _SENT = (0, 23, 24)
 _CHECKED, _COPIED = "checked", "copied"
-
-
-class TargetError(CtrecorderError):
-    """A target that cannot be used now: nothing more is sent to it in this run.
-
-    `known`: what became of the last batch nevertheless, by name.
-    """
-
-    def __init__(self, why: str, known: dict[str, Result] | None = None) -> None:
-        super().__init__(why)
-        self.known = known or {}
-
-
-@dataclass(frozen=True)
-class Result:
-    """What became of a segment: `how` as in Shipment; `why` if it was refused."""
-
-    how: str
-    why: str = ""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,9 @@ from ctrecorder.errors import CtrecorderError, ExitCode, GoneError
 from ctrecorder.folder import Folder
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
-from ctrecorder.shipping.rsync import Result, Sender, TargetError
+from ctrecorder.shipping.clickhouse import Store
+from ctrecorder.shipping.results import Result, TargetError
+from ctrecorder.shipping.rsync import Sender
 from ctrecorder.shipping.target import Target, parse
 from ctrecorder.shipping.waiting import Examined, Waiting, examine
 from ctrecorder.terminal import count
@@ -37,6 +39,7 @@ class Options:
 
     `targets`: as they are written.  `router`: the folder of this router at each target.
     `raw`: also segments that are not squeezed.  `key`, `bytes_per_second`: as in Sender.
+    `password_file`: as in Store.
     """
 
     targets: tuple[str, ...]
@@ -44,6 +47,7 @@ class Options:
     raw: bool = False
     key: str = ""
     bytes_per_second: int = 0
+    password_file: str = ""
 
 
 @dataclass
@@ -85,8 +89,7 @@ class Shipping:
         self, folder: Folder, known: Acknowledged, target: Target, ready: Sequence[Waiting]
     ) -> ExitCode:
         waiting = [one for one in ready if not known.has(target.text, one.hashes[:1])]
-        options = self.options
-        sender = Sender(target, options.router, options.key, options.bytes_per_second)
+        sender = _sender(target, self.options)
         code = ExitCode.OK
         with _progress_bar(target.text, sum(one.bytes for one in waiting)) as bar:
             for batch in _batches(waiting):
@@ -156,7 +159,18 @@ class Shipping:
         return ExitCode.OK if all(one.is_acknowledged for one in shipments) else ExitCode.NO
 
 
-_TOLD = {"checked": "checked there", "copied": "copied, not checked there"}
+_TOLD = {
+    "checked": "checked there",
+    "copied": "copied, not checked there",
+    "stored": "stored as rows",
+}
+
+
+def _sender(target: Target, options: Options) -> Sender | Store:
+    """What sends segments to `target`."""
+    if target.kind == "clickhouse":
+        return Store(target, options.router, options.password_file)
+    return Sender(target, options.router, options.key, options.bytes_per_second)
 
 
 def dry_run(folder: str, options: Options) -> Iterator[str]:
@@ -186,13 +200,12 @@ def _status(text: str, known: Acknowledged, examined: Examined) -> Iterator[str]
     has = [one for one in examined.ready if known.has(text, one.hashes[:1])]
     waits = [one for one in examined.ready if one not in has]
     how = {one.hashes[0]: known.last[text, one.hashes[0]].how for one in has}
-    checked = sum(each == "checked" for each in how.values())
     size = sum(one.bytes for one in has)
-    yield f"{text}"
-    yield (
-        f"  shipped: {count(len(has), 'segment')}, {size:,} bytes: "
-        f"{checked:,} checked there, {len(has) - checked:,} copied"
-    )
+    kinds = {"checked": "checked there", "stored": "stored", "copied": "copied", "sent": "sent"}
+    counts = {told: sum(each == kind for each in how.values()) for kind, told in kinds.items()}
+    told = ", ".join(f"{number:,} {told}" for told, number in counts.items() if number)
+    yield text
+    yield f"  shipped: {count(len(has), 'segment')}, {size:,} bytes{f': {told}' if told else ''}"
     later = f"; {examined.later:,} not closed or not squeezed yet" if examined.later else ""
     yield (
         f"  waiting: {count(len(waits), 'segment')}, {sum(one.bytes for one in waits):,} bytes"

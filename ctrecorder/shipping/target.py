@@ -7,14 +7,15 @@ from typing import NamedTuple
 from ctrecorder.declared import values
 from ctrecorder.errors import UsageError
 
-FORMS = "ssh://HOST:DIR, rsync://HOST/MODULE/DIR or rsync+ssh://HOST:DIR"
+FORMS = "ssh://HOST:DIR, rsync://HOST/MODULE/DIR, rsync+ssh://HOST:DIR or clickhouse://HOST:PORT/DB"
 
 
 class Target(NamedTuple):
     """Where segments are sent.
 
-    `text`: as it is written.  `kind`: ssh, rsync+ssh or rsync.  `host`: for ssh and rsync, with the
-    user if there is one, of a daemon also with the port.  `folder`: of a daemon MODULE/DIR.
+    `text`: as it is written.  `kind`: ssh, rsync+ssh, rsync or clickhouse.  `host`: with the user
+    if there is one, and the port of a server.  `folder`: of a daemon MODULE/DIR, of ClickHouse the
+    database.
     """
 
     text: str
@@ -36,7 +37,7 @@ class Target(NamedTuple):
 
 def parse(text: str) -> Target:
     """The target that is written as `text`.  Raises UsageError."""
-    match = values.SSH.fullmatch(text) or values.RSYNC.fullmatch(text)
+    match = values.match_target(text)
     if match is None:
         why = f"'{text}' is no target: name {FORMS}"
         if "://-" in text or "@-" in text:

@@ -97,8 +97,8 @@ def test_each_segment_arrives_once_at_each_target(site: Collector) -> None:
     ]
     assert run(site, folder, *both) == (0, "")
     code, said = run(site, folder, *both, "--status")
-    assert "5 checked there, 0 copied" in said
-    assert "0 checked there, 5 copied" in said
+    assert " bytes: 5 checked there\n" in said
+    assert " bytes: 5 copied\n" in said
     assert said.count("waiting: 0 segments") == 2
 
 
