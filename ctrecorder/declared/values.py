@@ -23,7 +23,8 @@ RSYNC = re.compile(rf"(rsync)://({_HOST}(?::[0-9]{{1,5}})?)/({_BELOW})")
 CLICKHOUSE = re.compile(
     rf"(clickhouse)://({_HOST}(?::[0-9]{{1,5}})?)/([A-Za-z_][A-Za-z0-9_]{{0,63}})"
 )
-_TARGETS = (SSH, RSYNC, CLICKHOUSE)
+COLLECTOR = re.compile(rf"(ipfix|ipfix\+tcp|netflow9)://({_HOST}(?::[0-9]{{1,5}})?)()")
+_TARGETS = (SSH, RSYNC, CLICKHOUSE, COLLECTOR)
 # Where a router's archive is that is asked by ssh: in DIR, or as it is configured there.
 ASKED = re.compile(rf"(ssh)://({_HOST})(?::({_BELOW}))?")
 _ROUTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")

@@ -59,9 +59,6 @@ class Store:
                 continue
             try:
                 with open_segment(one.path) as segment:
-                    if not segment.header.is_squeezed:
-                        done[one.name] = Result("", "has events: ctsqueeze makes connections")
-                        continue
                     self._store(segment, one)
                 done[one.name] = Result(_STORED)
             except TargetError as error:

@@ -22,6 +22,7 @@ from ctrecorder.folder import Folder
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
 from ctrecorder.shipping.clickhouse import Store
+from ctrecorder.shipping.collector import Exporter
 from ctrecorder.shipping.results import Result, TargetError
 from ctrecorder.shipping.rsync import Sender
 from ctrecorder.shipping.target import Target, parse
@@ -88,8 +89,12 @@ class Shipping:
     def _ship(
         self, folder: Folder, known: Acknowledged, target: Target, ready: Sequence[Waiting]
     ) -> ExitCode:
-        waiting = [one for one in ready if not known.has(target.text, one.hashes[:1])]
+        waiting = _waiting_for(target, ready, known)
         sender = _sender(target, self.options)
+
+        def note(one: Waiting, result: Result) -> None:
+            acknowledged.add(folder, self._shipment(target, one, result))
+
         code = ExitCode.OK
         with _progress_bar(target.text, sum(one.bytes for one in waiting)) as bar:
             for batch in _batches(waiting):
@@ -101,7 +106,10 @@ class Shipping:
                 }
                 problem = ""
                 try:
-                    results |= sender.send(whole)
+                    if isinstance(sender, Exporter):
+                        results |= sender.send(whole, note)
+                    else:
+                        results |= sender.send(whole)
                 except TargetError as error:
                     results |= error.known
                     problem = str(error)
@@ -130,20 +138,8 @@ class Shipping:
         self, folder: Folder, target: Target, batch: Sequence[Waiting], results: dict[str, Result]
     ) -> ExitCode:
         """Note and log what became of a batch."""
-        now = time.time_ns()
         shipments = [
-            Shipment(
-                target.text,
-                one.hashes[0],
-                f"{self.options.router}/{one.name}",
-                os.path.basename(one.path),
-                one.bytes,
-                now,
-                results[one.name].how,
-                results[one.name].why,
-            )
-            for one in batch
-            if one.name in results
+            self._shipment(target, one, results[one.name]) for one in batch if one.name in results
         ]
         if shipments:
             acknowledged.add(folder, *shipments)
@@ -158,16 +154,44 @@ class Shipping:
                 self.log.send(messages.NOT_SHIPPED, what, path=path, to=target.text, error=one.why)
         return ExitCode.OK if all(one.is_acknowledged for one in shipments) else ExitCode.NO
 
+    def _shipment(self, target: Target, one: Waiting, result: Result) -> Shipment:
+        return Shipment(
+            target.text,
+            one.hashes[0],
+            f"{self.options.router}/{one.name}",
+            os.path.basename(one.path),
+            one.bytes,
+            time.time_ns(),
+            result.how,
+            result.why,
+        )
+
 
 _TOLD = {
     "checked": "checked there",
     "copied": "copied, not checked there",
     "stored": "stored as rows",
+    "sent": "sent as flows, nothing acknowledges them",
 }
 
 
-def _sender(target: Target, options: Options) -> Sender | Store:
+def _waiting_for(target: Target, ready: Sequence[Waiting], known: Acknowledged) -> list[Waiting]:
+    """The segments that `target` has not yet.
+
+    A collector of flows would count those of a segment that was made anew again.
+    """
+    return [
+        one
+        for one in ready
+        if not known.has(target.text, one.hashes if target.is_collector else one.hashes[:1])
+        and (one.is_squeezed or not target.takes_rows)
+    ]
+
+
+def _sender(target: Target, options: Options) -> Sender | Store | Exporter:
     """What sends segments to `target`."""
+    if target.is_collector:
+        return Exporter(target, options.router, options.bytes_per_second)
     if target.kind == "clickhouse":
         return Store(target, options.router, options.password_file)
     return Sender(target, options.router, options.key, options.bytes_per_second)
@@ -179,10 +203,9 @@ def dry_run(folder: str, options: Options) -> Iterator[str]:
         known = acknowledged.read(opened)
     examined = examine(folder, raw=options.raw)
     for target in map(parse, options.targets):
-        for one in examined.ready:
-            if not known.has(target.text, one.hashes[:1]):
-                what = f"{options.router}/{one.name}"
-                yield f"would ship {one.path}, {one.bytes:,} bytes, to {target.text} as {what}"
+        for one in _waiting_for(target, examined.ready, known):
+            what = f"{options.router}/{one.name}"
+            yield f"would ship {one.path}, {one.bytes:,} bytes, to {target.text} as {what}"
 
 
 def status(folder: str, options: Options) -> Iterator[str]:
@@ -197,8 +220,8 @@ def status(folder: str, options: Options) -> Iterator[str]:
 
 
 def _status(text: str, known: Acknowledged, examined: Examined) -> Iterator[str]:
+    waits = _waiting_for(parse(text), examined.ready, known)
     has = [one for one in examined.ready if known.has(text, one.hashes[:1])]
-    waits = [one for one in examined.ready if one not in has]
     how = {one.hashes[0]: known.last[text, one.hashes[0]].how for one in has}
     size = sum(one.bytes for one in has)
     kinds = {"checked": "checked there", "stored": "stored", "copied": "copied", "sent": "sent"}

@@ -7,13 +7,16 @@ from typing import NamedTuple
 from ctrecorder.declared import values
 from ctrecorder.errors import UsageError
 
-FORMS = "ssh://HOST:DIR, rsync://HOST/MODULE/DIR, rsync+ssh://HOST:DIR or clickhouse://HOST:PORT/DB"
+FORMS = (
+    "ssh://HOST:DIR, rsync://HOST/MODULE/DIR, rsync+ssh://HOST:DIR, clickhouse://HOST:PORT/DB, "
+    "ipfix://HOST:PORT, ipfix+tcp://HOST:PORT or netflow9://HOST:PORT"
+)
 
 
 class Target(NamedTuple):
     """Where segments are sent.
 
-    `text`: as it is written.  `kind`: ssh, rsync+ssh, rsync or clickhouse.  `host`: with the user
+    `text`: as it is written.  `kind`: what is before "://".  `host`: with the user
     if there is one, and the port of a server.  `folder`: of a daemon MODULE/DIR, of ClickHouse the
     database.
     """
@@ -27,6 +30,16 @@ class Target(NamedTuple):
     def is_checked(self) -> bool:
         """If cttest examines each segment there before it counts as shipped."""
         return self.kind == "ssh"
+
+    @property
+    def is_collector(self) -> bool:
+        """If it takes records of flows, and acknowledges none."""
+        return self.kind in ("ipfix", "ipfix+tcp", "netflow9")
+
+    @property
+    def takes_rows(self) -> bool:
+        """If it takes connections, so that only squeezed segments can be sent."""
+        return self.is_collector or self.kind == "clickhouse"
 
     def destination(self, below: str) -> str:
         """The folder `below` in the target's, as rsync wants it."""
