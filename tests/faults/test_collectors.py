@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
-from tests.support import asked
+from tests.support import asked, unpacked
 from tests.support.router import CHECKOUT
 from tests.support.slow_pairing import SECOND, T
 from tests.unit.shipping.test_flowrecords import read
@@ -57,10 +57,11 @@ def nfcapd(place: Path) -> Iterator[int]:
     place.mkdir()
     port = free_port()
     running = subprocess.Popen(
-        ["nfcapd", "-w", place, "-b", "127.0.0.1", "-p", str(port), "-t", "3600"],
+        [unpacked.program("nfcapd"), "-w", place, "-b", "127.0.0.1", "-p", str(port), "-t", "3600"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        env=unpacked.environment(),
     )
     time.sleep(1)
     try:
@@ -75,10 +76,10 @@ def dumped(place: Path, *filters: str) -> list[list[str]]:
     """What nfdump shows: start, end, source, post-NAT source, destination."""
     form = "fmt:%ts,%te,%sap,%nsap,%dap,%pr"
     done = subprocess.run(
-        ["nfdump", "-R", place, "-q", "-N", "-o", form, *filters],
+        [unpacked.program("nfdump"), "-R", place, "-q", "-N", "-o", form, *filters],
         capture_output=True,
         text=True,
-        env={**os.environ, "TZ": "UTC"},
+        env={**unpacked.environment(), "TZ": "UTC"},
         check=True,
     )
     lines = [line for line in done.stdout.splitlines() if line.count(",") == 5]

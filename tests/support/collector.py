@@ -151,8 +151,7 @@ class Collector:
         return ["ip", "netns", "exec", namespace, *inside]
 
     def _start(self, words: list[str]) -> None:
-        program = shutil.which(words[0], path=unpacked.environment()["PATH"])
-        assert program is not None
+        program = unpacked.program(words[0])
         with (self.here / f"{words[0]}.log").open("ab") as log:
             self._running.append(
                 subprocess.Popen(
