@@ -146,9 +146,10 @@ def _run(args: argparse.Namespace, log: Log, keys: KeyUser, shipped_to: Any) -> 
         return _change_holds(args, log, keys)
 
     from ctrecorder.maintain.expire import Expiry, Limits
+    from ctrecorder.maintain.expire_all import expire_all
 
     limits = Limits(args.max_age, args.max_size, args.min_free, args.trust_clock, shipped_to)
-    return Expiry(args.folder, limits, time.time_ns(), log, args.dry_run, keys).run()
+    return expire_all(Expiry(args.folder, limits, time.time_ns(), log, args.dry_run, keys))
 
 
 def _change_holds(args: argparse.Namespace, log: Log, keys: KeyUser) -> int:

@@ -85,7 +85,7 @@ class ExpiryCandidate:
 class Expiry:
     """One run over the archive `folder`, at `now` (ns UTC); `dry_run`: only print.
 
-    `seals`: the keys that seal receipts.
+    `seals`: the keys that seal receipts.  `above`: holds that count beside those of the folder.
     """
 
     folder: str
@@ -94,6 +94,7 @@ class Expiry:
     log: Log
     dry_run: bool = False
     seals: KeyUser = field(default_factory=KeyUser)
+    above: tuple[Hold, ...] = ()
 
     def run(self) -> int:
         """Delete the segments that the limits require.
@@ -102,7 +103,7 @@ class Expiry:
         ArchiveError.
         """
         with retention.exclusive(self.folder, self._log_wait) as folder:
-            holds = retention.holds(folder)
+            holds = [*retention.holds(folder), *self.above]
             found, code = self._find(with_starts=bool(holds))
             self._log_undated(found)
             kept, unshipped = 0, self._unshipped(folder, found)
@@ -131,7 +132,11 @@ class Expiry:
     def _find(self, *, with_starts: bool) -> tuple[list[ExpiryCandidate], int]:
         """The segments of the archive; the exit code is 2 if one could not be read."""
         found, unreadable = candidates(
-            self.folder, self.now, trust_clock=self.limits.trust_clock, with_starts=with_starts
+            self.folder,
+            self.now,
+            trust_clock=self.limits.trust_clock,
+            with_starts=with_starts,
+            routers=False,
         )
         for path, why in unreadable:
             self._trouble(path, why)
@@ -299,13 +304,19 @@ class _Examined(NamedTuple):
 
 
 def candidates(
-    folder: str, now: int, *, trust_clock: bool = False, with_starts: bool = False
+    folder: str,
+    now: int,
+    *,
+    trust_clock: bool = False,
+    with_starts: bool = False,
+    routers: bool = True,
 ) -> tuple[list[ExpiryCandidate], list[tuple[str, str]]]:
     """The segments in `folder`; and the paths that cannot be read, each with the reason.
 
     `now`: ns UTC.  `trust_clock`: as in Limits.  `with_starts`: for `held_by`, as in `times_of`.
+    `routers`: also those in the folders of routers.
     """
-    listed = find.find([folder], routers=False)
+    listed = find.find([folder], routers=routers)
     examined, unreadable = [], list(listed.unreadable)
     for path in listed.segments:
         try:

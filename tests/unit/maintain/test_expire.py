@@ -352,8 +352,8 @@ def test_segments_that_go_meanwhile_are_no_failure(tmp_path: Path) -> None:
 
     find = archive.find
 
-    def find_and_lose(paths: list[str]) -> archive.FolderListing:
-        found = find(paths)
+    def find_and_lose(paths: list[str], **options: Any) -> archive.FolderListing:
+        found = find(paths, **options)
         os.unlink(first)
         return found
 
