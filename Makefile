@@ -13,7 +13,7 @@ RUN = python3 python3-numpy python3-zstandard python3-systemd python3-cap-ng pyt
 DEMO = iproute2 nftables conntrack iputils-ping kmod procps
 CHECK = $(DEMO) conntrackd python3-venv python3-pytest python3-pytest-xdist python3-hypothesis \
 	iptables mandoc man-db bash-completion systemd-container e2fsprogs btrfs-progs faketime \
-	mmdebstrap zstd dbus git fail2ban openssh-client
+	mmdebstrap zstd dbus git fail2ban tmux less openssh-client python3-matplotlib
 BENCH = $(DEMO) conntrackd gcc libc6-dev ulogd2 nfdump e2fsprogs faketime mount
 OTHER = mmdebstrap git mount
 BROWSER = chromium poppler-utils fonts-dejavu-core util-linux
@@ -75,14 +75,22 @@ deps:
 
 # Lint first, it is the quickest to say no; then the quick tests.  All run even if some failed: one
 # run shows all failures.  The Debian roots that tests/package boots take minutes, once on a
-# machine: they are made meanwhile.
+# machine: they are made meanwhile.  A booted router waits most of the time: what needs nothing but
+# CPU runs beside tests/package.  The recorder under load has the machine for itself.  The units of
+# the machine are listed before and after: no test installs or enables one.
+BESIDE = build/beside.log
+UNITS = find /etc/systemd/system /usr/lib/systemd/system /etc/rc?.d 2>/dev/null | sort
 check: deps check-lint $(FUZZER)/done $(ENGINE)/done
+	@mkdir -p build; $(UNITS) >build/units
 	@for kind in router build bare; do for suite in bookworm trixie; do \
 		tests/package/boot.sh root $$kind $$suite; done; done >/dev/null 2>&1 & \
 	code=0; $(PYTEST) tests/unit -m 'not slow' -n 2 || code=$$?; \
-	$(PYTEST) tests/unit -m slow || code=$$?; \
-	$(PYTEST) tests/lab tests/faults tests/model || code=$$?; wait; \
-	$(PYTEST) tests/package $(TWO_ROUTERS) || code=$$?; exit $$code
+	$(PYTEST) tests/unit -m slow -n 2 || code=$$?; \
+	$(PYTEST) tests/lab tests/faults tests/model -m 'not slow' || code=$$?; wait; \
+	$(PYTEST) tests/faults -m slow >$(BESIDE) 2>&1 & beside=$$!; \
+	$(PYTEST) tests/package $(TWO_ROUTERS) || code=$$?; \
+	wait $$beside || code=$$?; cat $(BESIDE); \
+	$(UNITS) | diff build/units - || code=1; exit $$code
 
 # For each change: lint, and what is not marked slow, on all CPUs.  The slowest are printed, so that
 # one that grew is seen.

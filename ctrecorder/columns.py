@@ -26,7 +26,7 @@ class Column:
     """A column.
 
     id: its number in a file, and its bit in `present`.
-    kind: a numpy dtype, or "addr".
+    kind: a numpy dtype, "addr", or "bytes": 16 bytes, filled up with NUL.
     kernel: the attribute of the kernel that it is read from.
     doc: its meaning, as in ctlog(5).
     """
@@ -47,6 +47,8 @@ class Column:
         """
         if self.kind == "addr":
             return np.dtype("S16" if family == uapi.AF_INET6 else "<u4")
+        if self.kind == "bytes":
+            return np.dtype("S16")
         return np.dtype(self.kind)
 
 
@@ -182,6 +184,36 @@ COLUMNS: tuple[Column, ...] = (
         "",
         f"of a connection: which events made it: {_values(SEEN)}",
     ),
+    Column(
+        30,
+        "helper",
+        "bytes",
+        "",
+        "CTA_HELP_NAME",
+        "name of the helper in ASCII, filled up with NUL",
+    ),
+    Column(31, "labels", "bytes", "", "CTA_LABELS", "conntrack labels, as the kernel reports them"),
+    Column(
+        32,
+        "master_l4proto",
+        "u1",
+        "",
+        "CTA_TUPLE_MASTER",
+        "L4 protocol of the connection to which this one belongs (its master); 0: none",
+    ),
+    Column(
+        33, "master_src", "addr", "", "CTA_TUPLE_MASTER", "its source address, original direction"
+    ),
+    Column(
+        34,
+        "master_dst",
+        "addr",
+        "",
+        "CTA_TUPLE_MASTER",
+        "its destination address, original direction",
+    ),
+    Column(35, "master_sport", "<u2", "", "CTA_TUPLE_MASTER", "its source port"),
+    Column(36, "master_dport", "<u2", "", "CTA_TUPLE_MASTER", "its destination port"),
 )
 BY_NAME: Mapping[str, Column] = {column.name: column for column in COLUMNS}
 BY_ID: Mapping[int, Column] = {column.id: column for column in COLUMNS}
@@ -191,10 +223,15 @@ EVENT_ONLY = frozenset({"time", "event", "stop"})
 ADDRESSES = ("orig_src", "orig_dst", "reply_src", "reply_dst")
 PORTS = ("orig_sport", "orig_dport", "reply_sport", "reply_dport")
 TUPLE = ("l4proto", *ADDRESSES, *PORTS)
+MASTER = ("master_l4proto", "master_src", "master_dst", "master_sport", "master_dport")
+# Columns above have no bit in `present`: 0 is none.
+LAST_BIT = 31
 
 
 def bit(name: str) -> int:
-    """The bit of the column `name` in `present`."""
+    """The bit of the column `name` in `present`.  ValueError: it has none."""
+    if BY_NAME[name].id > LAST_BIT:
+        raise ValueError(f"{name} has no bit")
     return 1 << BY_NAME[name].id
 
 

@@ -163,8 +163,8 @@ def _open_own(folder: Folder) -> int:
     try:
         status, user = os.fstat(descriptor), os.geteuid()
         owner = os.fstat(folder.descriptor).st_uid if user == 0 else user
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            raise OSError(errno.EPERM, "is not a file, or has another name: remove it")
+        if status.st_nlink != 1:
+            raise OSError(errno.EPERM, "has another name (a hard link): remove it")
         if status.st_uid != owner:
             raise OSError(errno.EPERM, f"belongs to uid {status.st_uid}: remove it")
         if stat.S_IMODE(status.st_mode) != _MODE:  # chmod -R; a backup

@@ -18,7 +18,48 @@ from ctrecorder.errors import ArchiveError, GoneError
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # Paths that lead to one folder or nowhere: device and inode.
 _pinned: dict[str, tuple[int, int]] = {}
+_LOOK = os.O_PATH | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+class NotAFileError(OSError):
+    """It is no regular file."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EPERM, "is not a file")
+
+
+def open_file(
+    path: str,
+    flags: int = os.O_RDONLY,
+    mode: int = 0,
+    *,
+    within: int | None = None,
+    follow: bool = False,
+) -> int:
+    """Open the regular file `path`; returns its descriptor.  Raises OSError, NotAFileError.
+
+    `within`: descriptor of its folder.  `follow`: also by a symbolic link.  It is looked at first:
+    a pipe would let a reader wait, and to open a device can do anything, such as start a watchdog.
+    """
+    flags |= _FILE
+    if not flags & os.O_EXCL:
+        try:
+            look = os.open(path, _LOOK if follow else _LOOK | os.O_NOFOLLOW, dir_fd=within)
+        except FileNotFoundError:
+            if not flags & os.O_CREAT:
+                raise
+        else:
+            try:
+                kind = os.fstat(look).st_mode
+                if stat.S_ISLNK(kind):
+                    raise OSError(errno.ELOOP, "is a symbolic link")
+                if not stat.S_ISREG(kind):
+                    raise NotAFileError
+                return os.open(f"/proc/self/fd/{look}", flags & ~(os.O_NOFOLLOW | os.O_CREAT))
+            finally:
+                os.close(look)
+    return os.open(path, flags, mode, dir_fd=within)
 
 
 class Folder:
@@ -93,8 +134,8 @@ class Folder:
         os.close(self.descriptor)
 
     def open(self, name: str, flags: int = os.O_RDONLY, mode: int = 0) -> int:
-        """Open the file `name`; returns its descriptor.  Never waits, never follows a link."""
-        return os.open(name, flags | _FILE, mode, dir_fd=self.descriptor)
+        """Open the regular file `name`; returns its descriptor.  Follows no link."""
+        return open_file(name, flags, mode, within=self.descriptor)
 
     def create(self, name: str, mode: int, owner: os.stat_result | None = None) -> int:
         """Make the file `name`, which must not exist; returns its descriptor.
@@ -129,9 +170,7 @@ class Folder:
         except FileExistsError:
             descriptor = self.open(name, os.O_RDWR | os.O_APPEND)
         status, owner = os.fstat(descriptor), os.fstat(self.descriptor).st_uid
-        if not stat.S_ISREG(status.st_mode):
-            why = "is not a file"
-        elif status.st_nlink != 1:
+        if status.st_nlink != 1:
             why = "has another name (a hard link): remove it"
         elif os.geteuid() == 0 and status.st_uid != owner:
             why = (

@@ -74,6 +74,20 @@ def seen(bits: int) -> list[str]:
     return _bits(bits, SEEN)
 
 
+def helper(name: bytes) -> str:
+    """The name of a helper; "?" for what is no letter, digit, point, dash or _ of ASCII."""
+    text = name.rstrip(b"\0").decode("latin-1")
+    return "".join(
+        one if one.isascii() and (one.isalnum() or one in "-_.") else "?" for one in text
+    )
+
+
+def label_numbers(bits: bytes) -> list[str]:
+    """The numbers of the conntrack labels that are set."""
+    number = int.from_bytes(bits, "little")
+    return [str(bit) for bit in range(number.bit_length()) if number >> bit & 1]
+
+
 def _bits(bits: int, called: Mapping[int, str]) -> list[str]:
     names = [name for bit, name in sorted(called.items()) if bits & bit]
     rest = bits & ~sum(called)

@@ -48,8 +48,21 @@ def unit_ns(name: str) -> int | None:
     return UNITS.get(word) or (UNITS.get(word.removesuffix("s")) if len(word) > 2 else None)
 
 
+def dated(ns: int, *, utc: bool) -> str:
+    """One time in a sentence, "YYYY.MM.DD HH:MM:SS.uuuuuu +01:00": the text with its offset."""
+    return f"{text(ns, utc=utc)} {offset(ns, utc=utc)}"
+
+
+def offset(ns: int, *, utc: bool) -> str:
+    """The offset from UTC of local time at `ns`, "+01:00"; with seconds if it has some."""
+    seconds = 0 if utc else time.localtime(ns // SECOND).tm_gmtoff
+    minutes, rest = divmod(abs(seconds), 60)
+    end = f":{rest:02d}" if rest else ""
+    return f"{'-' if seconds < 0 else '+'}{minutes // 60:02d}:{minutes % 60:02d}{end}"
+
+
 def text(ns: int, *, utc: bool) -> str:
-    """One time in the format of ctlist, "YYYY.MM.DD HH:MM:SS.uuuuuu", in local time or UTC."""
+    """One time in the lines of ctlist, "YYYY.MM.DD HH:MM:SS.uuuuuu", in local time or UTC."""
     second, rest = divmod(ns, SECOND)
     fields = time.gmtime(second) if utc else time.localtime(second)
     return f"{time.strftime('%Y.%m.%d %H:%M:%S', fields)}.{rest // MICROSECOND:06d}"

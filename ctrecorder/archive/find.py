@@ -190,6 +190,11 @@ def is_beside(name: str) -> bool:
     return name in SIDE_FILES or name == LOCK_FILE or bool(key_of(name))
 
 
+def files_of(path: str) -> list[str]:
+    """The files that `find` looks at for `path`; none if it cannot be read."""
+    return _files(path, FolderListing(), routers=True)
+
+
 def _files(path: str, found: FolderListing, routers: bool) -> list[str]:
     """`path` itself, or the regular files in the folder `path`, and in those of `routers`."""
     if not os.path.isdir(path):

@@ -7,10 +7,8 @@ can run twice, at the same time, and beside recorders and readers.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -84,12 +82,9 @@ def locked(path: str, opened: int, holder: Holder, folder: Folder | None = None)
         except FileNotFoundError as error:
             raise GoneError(f"{path}: {error.strerror}") from error
         except OSError as error:
-            why = "is a symbolic link" if error.errno == errno.ELOOP else error.strerror
-            raise ArchiveError(f"{path}: {why}") from error
+            raise ArchiveError(f"{path}: {error.strerror}") from error
         stack.callback(os.close, descriptor)
         held = Held(within, name, descriptor, os.fstat(descriptor))
-        if not stat.S_ISREG(held.status.st_mode):
-            raise ArchiveError(f"{path}: is not a file")
         stack.callback(_lock(held, path, holder).release)
         if not held.is_there() or not os.path.samestat(os.fstat(opened), held.status):
             raise PassedError(f"{path}: has just been replaced or removed")

@@ -39,14 +39,19 @@ class SilentLoss:
         """Add a segment, which must be open until `proofs` is called."""
         self._segments.append(segment)
 
-    def add_events(self, table: Table) -> None:
-        """Add rows of the last segment.
+    @property
+    def may_prove(self) -> bool:
+        """Whether there is a flow so far that may prove something."""
+        return self._unheard.has_flows
+
+    def add_events(self, table: Table, segment: Recording | None = None) -> None:
+        """Add rows of a segment; None: of the last one.
 
         A DESTROY of a flow that ended before the segment began may have come again.  In a squeezed
         segment before it, the first one is part of a connection, and nothing compares the two.
         """
         self._unheard.add_events(table)
-        begin = int(self._segments[-1].index["time_min"][0])
+        begin = int((segment or self._segments[-1]).index["time_min"][0])
         if "event" in table:
             is_end, end = table["event"] == Event.DESTROY, table["stop"]
         else:

@@ -12,12 +12,14 @@ from itertools import product
 from typing import NamedTuple
 
 from ctrecorder import labels
+from ctrecorder.ends import is_inside
 from ctrecorder.envelopes.text import Field
 from ctrecorder.errors import ExitCode, UsageError
 from ctrecorder.inquiry.ask import Answered, Asking, answer_all
 from ctrecorder.inquiry.question import (
     DEFAULT_TOLERANCE_SECONDS,
     NO_PORT,
+    SOURCE,
     LetterFacts,
     Question,
     ReadFrom,
@@ -28,9 +30,8 @@ from ctrecorder.inquiry.question import (
     windows,
 )
 from ctrecorder.inquiry.verdicts import Word, code_of_letter
-from ctrecorder.letters.sighting import Letter, Sighting
+from ctrecorder.letters.sighting import Letter, Role, Sighting
 from ctrecorder.moments.moment import Moment
-from ctrecorder.query.parse import is_inside
 
 # What a person who writes down a time may be off by.
 PROSE_TOLERANCE_SECONDS = 60.0
@@ -142,21 +143,30 @@ def questions_of(letter: Letter, tolerance: float | None) -> list[Question]:
 def _questions(
     letter: Letter, number: int, sighting: Sighting, tolerance: float | None
 ) -> Iterator[Question]:
-    # What a letter about ICMP calls a port can be a type, a code or an id: it is not asked.
     is_icmp = sighting.protocol is not None and sighting.protocol.value in _ICMP
-    port = None if is_icmp else sighting.port
+    is_id = sighting.role is Role.ID
+    unasked: list[str] = []
+    port = sighting.port if is_id or not is_icmp else None
+    if sighting.port and not port:
+        unasked.append("the port: of ICMP it can be a type, a code or an id")
     target = _end(sighting.address, port)
-    remote = _end(sighting.remote_address, None if is_icmp else sighting.remote_port)
+    remote_port = None if is_icmp else sighting.remote_port
+    remote = _end(sighting.remote_address, remote_port)
+    if sighting.remote_port and not remote_port:
+        unasked.append("the remote port: ICMP has none")
+    elif sighting.remote_port and not remote:
+        unasked.append("the remote port: the letter names no remote address")
     # A server behind NAT writes its own address into its log: our router saw another.
     if remote and target and is_inside(remote.address) and not is_inside(target.address):
         remote = None
+        unasked.append("the remote end: its address is one inside the sender's network")
     by_writer = PROSE_TOLERANCE_SECONDS if sighting.prose else DEFAULT_TOLERANCE_SECONDS
     found, why_not = _windows(sighting)
     for window in found:
         question = Question(
             target or Target(sighting.address.value, None),
             window,
-            sighting.role.value if port else NO_PORT,
+            _role(sighting.role) if port else NO_PORT,
             _protocols(sighting),
             remote,
             by_writer if tolerance is None else tolerance,
@@ -165,12 +175,18 @@ def _questions(
             number,
             tuple(_places(sighting)),
             sighting.may_listen and port is not None,
+            tuple(unasked),
         )
         try:
             yield question if question.why_not else checked(question)
         except UsageError as error:
             # A letter has no options.
             yield replace(question, why_not=str(error).removeprefix("--to: "))
+
+
+def _role(role: Role) -> str:
+    """The role in a question: an id is chosen like the port of a source."""
+    return SOURCE if role is Role.ID else role.value
 
 
 def _end(address: Field[str] | None, port: Field[int] | None) -> Target | None:
@@ -229,7 +245,7 @@ def _places(sighting: Sighting) -> Iterator[ReadFrom]:
     """Where each field was read."""
     fields: dict[str, Field[str] | Field[int] | Field[Moment] | None] = {
         "address" if sighting.address.value else "row": sighting.address,
-        "port": sighting.port,
+        "id" if sighting.role is Role.ID else "port": sighting.port,
         "time": sighting.first,
         "time_until": sighting.last,
         "remote_address": sighting.remote_address,

@@ -10,5 +10,6 @@ SHOWN = (
     "repair.add_argument",
     "repair.log_result",
     "repair.repair",
+    "verify.UNCHECKED",
     "verify.check",
 )

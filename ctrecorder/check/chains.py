@@ -10,9 +10,9 @@ import os
 from collections.abc import Iterable, Mapping
 
 from ctrecorder.archive import chain
-from ctrecorder.archive.retention import Receipt
 from ctrecorder.check.report import ChainReport, SegmentReport
 from ctrecorder.findings import Finding, FindingKind
+from ctrecorder.kept.retention import Receipt
 from ctrecorder.terminal import count
 
 # Offset in a frame of the hash of the block before: the place of a finding about the chain.

@@ -11,17 +11,15 @@ from typing import Any
 
 from ctrecorder import uapi
 from ctrecorder.check.doctor_tools import Finding, Note, Result, run_tool
+from ctrecorder.ends import is_inside
 from ctrecorder.errors import KernelError
+from ctrecorder.kernel import rules as kernel_rules
 from ctrecorder.kernel import sockets, tracking
-from ctrecorder.query.parse import is_inside
 from ctrecorder.service import privileges
 
 _UNTRACKED = "connections that it matches are not tracked, so they are not recorded"
 _UNRECORDABLE = "connections that it translates cannot be recorded"
 _DECIDE = "nothing: it shows the rule. Decide yourself whether the rule stays"
-_MODULES_FOLDER = "/sys/module"
-# The modules of Jool: NAT64 with state, and SIIT, which translates addresses one to one.
-JOOL_MODULES = {"jool": "NAT64", "jool_siit": "SIIT"}
 _INGRESS_QDISCS = frozenset({"clsact", "ingress"})
 
 
@@ -36,7 +34,7 @@ def look_at_rules(inside: str = "") -> Iterator[Result]:
     from ctrecorder.check import firewall
 
     try:
-        rules = firewall.rules((*tracking.UNTRACKING, *firewall.STATELESS_NAT))
+        rules = firewall.rules((*tracking.UNTRACKING, *kernel_rules.STATELESS_NAT))
         flowtables = firewall.flowtables()
     except KernelError as error:
         yield Finding(str(error), f"{inside}nft list ruleset")
@@ -175,8 +173,8 @@ def _parsed(text: str | None) -> list[dict[str, Any]]:
 
 def look_at_jool(inside: str = "") -> Iterator[Finding]:
     """Translators of Jool, which keep tables of their own beside connection tracking."""
-    for module, what_it_is in JOOL_MODULES.items():
-        if not os.path.isdir(os.path.join(_MODULES_FOLDER, module)):
+    for module, what_it_is in kernel_rules.JOOL_MODULES.items():
+        if not os.path.isdir(os.path.join(kernel_rules.MODULES_FOLDER, module)):
             continue
         listed = run_tool(module, "instance", "display", "--csv", "--no-headers")
         if listed is not None and not listed.strip():

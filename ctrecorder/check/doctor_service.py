@@ -56,7 +56,8 @@ def look_at_settings(read: Configuration) -> Iterator[Finding]:
 def _changed(path: str) -> str:
     """When a file was changed, in local time."""
     try:
-        return times.text(os.stat(path).st_mtime_ns, utc=False).rpartition(".")[0]
+        changed = os.stat(path).st_mtime_ns
+        return f"{times.text(changed, utc=False)[:19]} {times.offset(changed, utc=False)}"
     except OSError:
         return "an unknown time"
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import re
-import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -23,38 +21,13 @@ from pyroute2.nftables.main import NFTables
 from ctrecorder import uapi
 from ctrecorder.errors import KernelError
 from ctrecorder.kernel import tracking
+from ctrecorder.kernel.rules import is_stateless_nat
 from ctrecorder.kernel.tracking import Expression
 
 # linux/netfilter.h, with the names that nft(8) uses
 FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 # An nftables expression that holds a match or target of iptables.
 _COMPATIBLE = {"match": "NFTA_MATCH", "target": "NFTA_TARGET"}
-# Names in the message of a rule that translates addresses without connection tracking: a `payload`
-# expression may write them; SNPT and DNPT are targets of ip6tables.
-STATELESS_NAT = (b"payload\0", b"SNPT\0", b"DNPT\0")
-_PREFIX_TARGETS = (b"SNPT", b"DNPT")
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    """The pattern of a netlink attribute of 4 bytes."""
-    return re.escape(struct.pack("=HH", 8, kind)) + value
-
-
-# A payload expression that writes, as nft_payload_set_dump() in net/netfilter/nft_payload.c puts it
-# into a message: NFTA_PAYLOAD_SREG, _BASE, _OFFSET, _LEN.  One that reads begins with _DREG.
-_PAYLOAD_WRITE = re.compile(
-    rb"payload\0...."
-    + _attribute(5, rb"....")
-    + _attribute(2, rb"\0\0\0(.)")
-    + _attribute(3, rb"(....)")
-    + _attribute(4, rb"(....)"),
-    re.DOTALL,
-)
-_NETWORK_HEADER, _TRANSPORT_HEADER = 1, 2  # NFT_PAYLOAD_*
-_IPV4_ADDRESSES = range(12, 20)  # bytes of the header; a write of IPv4 has at most 8 bytes
-_IPV6_ADDRESSES, _IPV6_BYTES = (8, 24), 16
-_PORTS = range(4)
-
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -97,22 +70,6 @@ def rules(containing: Sequence[bytes] = (b"",)) -> list[Rule]:
             place = _place(message, "NFTA_RULE_TABLE", "NFTA_RULE_CHAIN")
             found.append(Rule(place, message.get_attr("NFTA_RULE_HANDLE"), frozenset(names)))
     return found
-
-
-def is_stateless_nat(rule: bytes) -> bool:
-    """If a rule, a message of NFT_MSG_NEWRULE, writes addresses or ports into packets."""
-    if any(b"\0" + name + b"\0" in rule for name in _PREFIX_TARGETS):
-        return True
-    for write in _PAYLOAD_WRITE.finditer(rule):
-        base = write[1][0]
-        offset, length = (int.from_bytes(write[group], "big") for group in (2, 3))
-        if base == _TRANSPORT_HEADER and offset in _PORTS:
-            return True
-        if base == _NETWORK_HEADER and length == _IPV6_BYTES and offset in _IPV6_ADDRESSES:
-            return True
-        if base == _NETWORK_HEADER and length < _IPV6_BYTES and offset in _IPV4_ADDRESSES:
-            return True
-    return False
 
 
 def flowtables() -> list[Flowtable]:

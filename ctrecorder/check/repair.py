@@ -2,7 +2,8 @@
 damaged part.
 
 The damaged file is only read.  Each block of a segment that matches its hashes is copied unchanged;
-of a file of the C ctrecorder all valid records (`legacy.resync`).  The new segment names the one
+one that does not follow on the block before it has a GAP there, because blocks may be missing.  Of
+a file of the C ctrecorder all valid records (`legacy.resync`).  The new segment names the one
 that it replaces, so that the chain continues.  Memory: one block.
 """
 
@@ -195,6 +196,7 @@ class _Salvage:
         file, last = self._old.file, 0
         # Where the next block should begin; None after a damaged block, whose end is not known.
         end: int | None = 0
+        before = b""
         for block in self._old.blocks:
             if end is not None and block.offset > end:
                 self._lose(
@@ -204,6 +206,10 @@ class _Salvage:
                 )
             try:
                 frame = self._old.frame(block)
+                if block.offset == end and before and frame.previous != before:
+                    what = "does not follow on the block before it"
+                    self._lose(file.damage(what, block.offset), last, block.time_min)
+                before = frame.hash
                 payload = file.payload(block.offset, frame)
                 if block.kind in TABLES:
                     self._old.read(block)  # the columns have hashes of their own

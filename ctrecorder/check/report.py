@@ -10,7 +10,7 @@ from ctrecorder.archive.chain import Link
 from ctrecorder.findings import Finding, FindingKind
 from ctrecorder.seals.evidence import SealedSegment
 from ctrecorder.terminal import count
-from ctrecorder.times import text
+from ctrecorder.times import dated
 
 # Files of a folder that are not segments: the line names this many of them.
 _NAMED_FILES = 5
@@ -53,10 +53,10 @@ class SegmentReport:
     def summary(self) -> str:
         """One line: whether it is whole, and its contents."""
         verdict = f"damaged, {count(len(self.findings), 'finding')}" if self.findings else "whole"
-        since, until = (text(time, utc=True) for time in self.times)
+        since, until = (dated(time, utc=True) for time in self.times)
         contents = f"{count(self.blocks, 'block')}, {count(self.rows, 'row')}"
         contents += f", {count(self.gaps, 'gap')}" if self.gaps else ""
-        return f"{self.path}: {verdict}, {self.state}: {contents}, {since} to {until} UTC"
+        return f"{self.path}: {verdict}, {self.state}: {contents}, {since} to {until}"
 
 
 @dataclass

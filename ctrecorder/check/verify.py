@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 
-from ctrecorder.archive import find, retention
-from ctrecorder.archive.retention import Receipt
+from ctrecorder.archive import find
 from ctrecorder.check import chains, report
 from ctrecorder.check.collect import check_segment
 from ctrecorder.check.report import ChainReport, SegmentReport
 from ctrecorder.errors import ArchiveError, CtrecorderError
 from ctrecorder.findings import Finding, FindingKind
 from ctrecorder.folder import Folder
+from ctrecorder.kept import retention
+from ctrecorder.kept.retention import Receipt
 from ctrecorder.sealing import imported
 from ctrecorder.sealing.examine import SealCheck
 
@@ -37,6 +38,7 @@ def check(
     keyless: str = "",
     seals: SealCheck | None = None,
     compare: Compare | None = None,
+    counted: Callable[[int], None] | None = None,
 ) -> int:
     """Check the segments among `paths` (files, or folders of them) and print the findings, one line
     each; returns the exit code.
@@ -49,6 +51,7 @@ def check(
     should be sealed.
     `seals`: the check of seals with a verification key.
     `compare`: a further comparison, as with anchors.
+    `counted`: is told the number of findings.
     """
     found = find.find(list(paths))
     unchecked = [why for _, why in found.unreadable]
@@ -80,7 +83,10 @@ def check(
         total = report.total(reports, together, len(unchecked))
         for line in (*together.notes, *passed_over, total):
             print_line(line)
-    if together.findings or any(one.findings for one in reports):
+    findings = len(together.findings) + sum(len(one.findings) for one in reports)
+    if counted is not None:
+        counted(findings)
+    if findings:
         return DAMAGED
     return UNCHECKED if unchecked or unproved or not reports else WHOLE
 

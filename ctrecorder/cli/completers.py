@@ -102,6 +102,7 @@ BY_METAVAR: dict[str, Callable[..., list[str]]] = {
     "LETTER": files,
     "NAMES": files,
     "PAGE": files,
+    "PICTURE": files,
     "UNIT": resolutions,
     "NAME": namespaces,
 }

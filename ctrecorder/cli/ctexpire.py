@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ctrecorder.cli import common
-from ctrecorder.errors import UsageError
+from ctrecorder.errors import ExitCode, UsageError
 from ctrecorder.service.config import argument, merge, read
 
 if TYPE_CHECKING:
@@ -147,9 +147,21 @@ def _run(args: argparse.Namespace, log: Log, keys: KeyUser, shipped_to: Any) -> 
 
     from ctrecorder.maintain.expire import Expiry, Limits
     from ctrecorder.maintain.expire_all import expire_all
+    from ctrecorder.maintain.metrics import archive_values
+    from ctrecorder.metrics.job import job_ended
+    from ctrecorder.service.messages import SKIPPED
 
     limits = Limits(args.max_age, args.max_size, args.min_free, args.trust_clock, shipped_to)
-    return expire_all(Expiry(args.folder, limits, time.time_ns(), log, args.dry_run, keys))
+    work = Expiry(args.folder, limits, time.time_ns(), log, args.dry_run, keys)
+    code = expire_all(work)
+    if not args.dry_run:
+        values, succeeded = archive_values(work.summary, limits), code == ExitCode.OK
+        problem = job_ended(
+            "ctexpire", "expire", args.folder, values, succeeded=succeeded, config=args.config
+        )
+        if problem:
+            log.send(SKIPPED, problem, path=args.folder, error=problem)
+    return code
 
 
 def _change_holds(args: argparse.Namespace, log: Log, keys: KeyUser) -> int:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 from ctrecorder.cli import common
-from ctrecorder.errors import UsageError
+from ctrecorder.errors import ExitCode, UsageError
 from ctrecorder.service.config import argument, merge
 
 SUMMARY = """\
@@ -120,7 +120,7 @@ def squeeze(args: argparse.Namespace) -> int:
     from ctrecorder.sealing.locate import folder_for_use
     from ctrecorder.service.key import find_key
     from ctrecorder.service.log import Log
-    from ctrecorder.service.messages import WRONG_SETTING
+    from ctrecorder.service.messages import SKIPPED, WRONG_SETTING
     from ctrecorder.witness.owner import become_owner
 
     key = find_key(args.key, args.config)
@@ -133,6 +133,7 @@ def squeeze(args: argparse.Namespace) -> int:
 
     from ctrecorder.maintain.squeeze import SqueezeOptions
     from ctrecorder.maintain.squeeze_all import ArchiveSqueeze
+    from ctrecorder.metrics.job import job_ended
     from ctrecorder.sealing.successor import KeyUser
 
     keys = KeyUser(state, wrong=wrong)
@@ -145,4 +146,15 @@ def squeeze(args: argparse.Namespace) -> int:
             log.send(WRONG_SETTING, notice, problem=notice)
         log.keep_in(folder)
         work = ArchiveSqueeze(settings, args.jobs, log)
-        return work.one(path, output) if path else work.folder(folder)
+        if path:
+            return work.one(path, output)
+        code = work.folder(folder)
+        if not args.only_sealed:  # those are some of the segments: the others wait for the night
+            values = [("squeeze_backlog_segments", (), work.waiting)]
+            succeeded = code != ExitCode.FAILED
+            problem = job_ended(
+                "ctsqueeze", "squeeze", folder, values, succeeded=succeeded, config=args.config
+            )
+            if problem:
+                log.send(SKIPPED, problem, path=folder, error=problem)
+        return code

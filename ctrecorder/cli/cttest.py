@@ -114,6 +114,7 @@ def test(args: argparse.Namespace) -> int:
     if args.repair or args.output:
         return save(args)
     from ctrecorder.check import anchors, verify
+    from ctrecorder.metrics.job import job_ended
     from ctrecorder.service import key as sealing
 
     def show(line: str) -> None:
@@ -123,9 +124,24 @@ def test(args: argparse.Namespace) -> int:
     compare = anchors.against(args.anchors, paths) if args.anchors else None
     key, keyless = sealing.find_key_for_reading(args.key, args.config)
     seals = _seal_check(paths) if args.seals else None
-    return verify.check(
-        paths, show, quiet=args.quiet, key=key, keyless=keyless, seals=seals, compare=compare
+    findings: list[int] = []
+    code = verify.check(
+        paths,
+        show,
+        quiet=args.quiet,
+        key=key,
+        keyless=keyless,
+        seals=seals,
+        compare=compare,
+        counted=findings.append,
     )
+    if len(paths) == 1 and os.path.isdir(paths[0]):
+        values = [("verify_findings", (), count) for count in findings]
+        checked = code != verify.UNCHECKED
+        # Who may not write there has checked all the same: nothing else depends on it.
+        folder = os.path.abspath(paths[0])
+        job_ended("cttest", "verify", folder, values, succeeded=checked, config=args.config)
+    return code
 
 
 def _seal_check(paths: Sequence[str]) -> SealCheck:

@@ -1,15 +1,15 @@
 """The parts of each flow merged to one row.  Pure.
 
 Times: a time of the kernel (KERNEL) wins over the time of an event (RECEIPT), and that over a
-BOUND; but no start is later than the NEW.  Of status, mark, counters and TCP state, the last value
-that was present is kept.
+BOUND; but no start is later than the NEW.  Of status, mark, counters, TCP state, helper, labels and
+master, the last value that was present is kept.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ctrecorder.columns import Array, Source, Table, bit
+from ctrecorder.columns import MASTER, Array, Source, Table, bit
 from ctrecorder.connections.grouping import SKEW_NS, Flows
 from ctrecorder.connections.parts import VALUES, Bools, Ints, Parts, is_ahead
 from ctrecorder.times import END
@@ -176,3 +176,10 @@ def _fill_in(
             values = columns[name].copy()
             values[lacks] = table[name][rows[np.maximum.reduceat(has_value, offsets)[lacks]]]
             columns[name] = values
+    if "master_l4proto" in table:
+        has_master = np.where(table["master_l4proto"][rows] != 0, np.arange(len(rows)), -1)
+        last = np.maximum.reduceat(has_master, offsets)
+        for name in MASTER:
+            columns[name] = np.where(
+                last >= 0, table[name][rows[last]], np.zeros((), table[name].dtype)
+            )

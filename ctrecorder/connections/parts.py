@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder.columns import Array, Event, Source, Table, bit, bits, concat
+from ctrecorder.columns import MASTER, Array, Event, Source, Table, bit, bits, concat
 from ctrecorder.connections.flowkey import KEY
 from ctrecorder.times import END, SECOND
 
@@ -27,6 +27,8 @@ VALUES = (
     "reply_packets",
     "reply_bytes",
     "tcp_state",
+    "helper",
+    "labels",
 )
 SPAN = ("start", "start_source", "end", "end_source", "seen")
 COUNTERS = ("orig_packets", "orig_bytes", "reply_packets", "reply_bytes")
@@ -100,7 +102,7 @@ def parts_of_events(table: Table) -> Parts:
     event, time = table["event"], table["time"].astype(np.int64)
     present = table["present"].astype(np.uint32)
     columns: dict[str, Array] = {
-        name: table.columns[name] for name in (*KEY, *VALUES) if name in table
+        name: table.columns[name] for name in (*KEY, *VALUES, *MASTER) if name in table
     }
     ended = event == Event.DESTROY
     start, start_source = np.where(ended, 0, time), _START_SOURCE[event]
@@ -172,7 +174,7 @@ def with_possible_beginnings(table: Table, until: int) -> Table:
 def parts_of_connections(table: Table) -> Parts:
     """Connections that are not whole as parts."""
     last = np.maximum(table["time"], np.maximum(table["start"], table["end"])).astype(np.int64)
-    names = (*KEY, *VALUES, *SPAN, "present")
+    names = (*KEY, *VALUES, *MASTER, *SPAN, "present")
     rows = len(table)
     part = Table(table.family, rows, {**table.select(names).columns, "time": last})
     no_row, inexact = np.zeros(rows, np.int64), np.zeros(rows, np.bool_)

@@ -10,6 +10,7 @@ unsigned, as the body stores them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from ctrecorder.ctlog.unique import Indexes, distinct, estimate
 from ctrecorder.errors import FormatError
 
 Rows = NDArray[np.intp]
+Bools = NDArray[np.bool_]
 _SCALES = (9, 6, 3)  # times of whole seconds, ms, us
 
 
@@ -65,14 +67,19 @@ class Dictionary:
         return found[0], indexes
 
     @staticmethod
+    def check(indexes: Array, count: int, offset: int) -> None:
+        """Raise FormatError at `offset` if an index is not below `count`."""
+        if len(indexes) and int(indexes.max()) >= count:
+            raise FormatError(
+                f"index {int(indexes.max())} is outside the dictionary: it ends with {count - 1}",
+                offset=offset,
+            )
+
+    @staticmethod
     def decode(indexes: Array, entries: Array, partner: Array | None, offset: int) -> Array:
         """The values of `indexes`; FormatError at `offset` if an index has no entry."""
         first = 0 if partner is None else 1  # the index of the first entry
-        if len(indexes) and int(indexes.max()) >= len(entries) + first:
-            raise FormatError(
-                f"index {int(indexes.max())} is outside the dictionary of {len(entries)} entries",
-                offset=offset,
-            )
+        Dictionary.check(indexes, len(entries) + first, offset)
         if partner is None:
             return entries[indexes]
         others = np.flatnonzero(indexes)
@@ -148,6 +155,46 @@ class Delta:
             steps[0] = modulo(first, steps.dtype)
         numbers: Array = np.cumsum(steps, dtype=steps.dtype)
         return numbers
+
+
+class Grouped:
+    """Replaces the numbers of a group by their differences to the number before; the first of each
+    group stays.
+
+    `begins`: (rows,) bool, where a group begins; the first row does.
+    """
+
+    # The columns that are equal in all rows of a group.
+    BY = ("l4proto", "orig_src", "orig_dst", "orig_dport")
+
+    @staticmethod
+    def begins(columns: Iterable[Array], rows: int) -> Bools:
+        """Where a group of equal `columns`, each (rows,), begins."""
+        found = np.zeros(rows, np.bool_)
+        found[:1] = True
+        for values in columns:
+            found[1:] |= values[1:] != values[:-1]
+        return found
+
+    @staticmethod
+    def encode(numbers: Array, begins: Bools) -> tuple[int, Array]:
+        """The least first number of a group, and the items: firsts above it, and differences."""
+        firsts = numbers[begins]
+        least = firsts.view(f"<i{firsts.dtype.itemsize}").min()
+        items = np.empty_like(numbers)
+        np.subtract(numbers[1:], numbers[:-1], out=items[1:])
+        items[begins] = firsts - least.view(firsts.dtype)
+        return int(least), items
+
+    @staticmethod
+    def decode(steps: Array, first: Rows) -> Array:
+        """The numbers.  `steps`: firsts and differences, overwritten.  `first`: the row in which
+        each group begins, ascending.
+        """
+        if len(first):
+            # A first number becomes the difference to the last number of the group before.
+            steps[first[1:]] -= np.add.reduceat(steps, first)[:-1]
+        return np.cumsum(steps, dtype=steps.dtype, out=steps)
 
 
 class Scale:

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ctrecorder.columns import BY_ID, BY_NAME, Array, Table
 from ctrecorder.ctlog.codecs import (
+    Bools,
     Delta,
     Dictionary,
     Difference,
+    Grouped,
     Items,
     Rows,
     Scale,
@@ -32,6 +33,7 @@ from ctrecorder.ctlog.entry import (
     DELTA,
     DICTIONARY,
     DIFFERENCE,
+    GROUPED,
     PLANES,
     RANGES,
     SAME,
@@ -49,14 +51,16 @@ from ctrecorder.ctlog.index import (
     small_run,
     small_table,
 )
-from ctrecorder.ctlog.ranges import Ranges
+from ctrecorder.ctlog.ranges import FEW_ROWS, Ranges
 from ctrecorder.errors import FormatError
 
-Bools = NDArray[np.bool_]
 Fetch = Callable[[int, int], Buffer]
 # If more than one row in this many is read, all rows are decoded: decoding a single row takes about
 # as long as decoding this many together.
-_ROWS_PER_SINGLE_ROW = 256
+_ROWS_PER_SINGLE_ROW = 32
+# If the groups of the rows that are read have more than one row in this many, all are decoded: to
+# unpack a single one of a range takes as long as this many together.
+_ROWS_PER_GROUPED_ROW = 4
 _INDEX = np.dtype(np.uint32)  # the type of indexes into a dictionary
 
 
@@ -170,6 +174,38 @@ class LazyTable:
             found = found | (partner & (indexes == 0))
         return found
 
+    def coded(self, name: str) -> tuple[Array, Array] | None:
+        """Column `name` as indexes, (rows,), and the distinct values that they count; None if it
+        is not stored so.
+
+        Of a column that leans on a partner, a value can be there twice.
+        """
+        entry = self.index.columns.get(name)
+        if entry is None or not entry.encoding & DICTIONARY or entry.encoding & SPARSE:
+            return None
+        if self._block is not None:
+            found = self._block.coded(name)
+            return None if found is None else (found[0][self._rows], found[1])
+        dictionary = self.index.dictionary(name)
+        if not entry.encoding & SAME:
+            indexes = self._indexes(entry)
+            Dictionary.check(indexes, len(dictionary), entry.body_offset)
+            return indexes, dictionary
+        self._begin(entry, name)
+        try:
+            partner = self.coded(BY_ID[entry.partner].name)
+        finally:
+            self._in_progress.discard(name)
+        if partner is None:
+            return None
+        indexes = self._indexes(entry)
+        Dictionary.check(indexes, len(dictionary) + 1, entry.body_offset)
+        own = indexes + np.uint32(len(partner[1])) - np.uint32(1)
+        return (
+            np.where(indexes == 0, partner[0].astype(_INDEX), own),
+            np.concatenate((partner[1], dictionary)),
+        )
+
     def _begin(self, entry: Entry, name: str) -> None:
         """Note that column `name` is being decoded; FormatError if that needs the column itself."""
         if name in self._in_progress:
@@ -223,7 +259,23 @@ class LazyTable:
 
     def _numbers(self, entry: Entry, items: Selection, dtype: np.dtype[Any]) -> Array:
         body = b"" if entry.encoding & CONSTANT else self._body(entry)
+        if entry.encoding & GROUPED:
+            whole = self if self._block is None else self._block
+            return decode_grouped(entry, body, items, whole._group_begins(), dtype)
         return decode_numbers(entry, body, items, dtype)
+
+    def _group_begins(self) -> Bools:
+        """(rows,): where a group begins, of a table of all rows."""
+        return Grouped.begins(map(self._distinguishing, Grouped.BY), len(self))
+
+    def _distinguishing(self, name: str) -> Array:
+        """(rows,): numbers that are equal where the values of column `name` are."""
+        entry = self.index.columns.get(name)
+        if entry is None or name in self._columns:
+            return self[name]
+        if entry.encoding & (DICTIONARY | SAME | SPARSE) == DICTIONARY:
+            return self._indexes(entry)
+        return self[name]
 
     def _address16(self, entry: Entry, items: Selection, dtype: np.dtype[Any]) -> Array:
         if entry.encoding & CONSTANT:
@@ -248,7 +300,7 @@ def decode_numbers(entry: Entry, body: Buffer, items: Selection, dtype: np.dtype
     """
     encoding, low = entry.encoding, entry.low
     if encoding & DELTA and items.rows is not None:
-        if encoding & RANGES:
+        if encoding & RANGES and len(items.rows) < FEW_ROWS:
             ranges = Ranges(body, items.stored, entry.body_offset)
             return _sums_of_ranges(entry, ranges, items.rows, dtype)
         return items.of(decode_numbers(entry, body, Selection(items.stored), dtype))
@@ -263,6 +315,32 @@ def decode_numbers(entry: Entry, body: Buffer, items: Selection, dtype: np.dtype
         stored = Items.decode(body, item, items.stored, planes, entry.body_offset)
         numbers = Scale.decode(items.of(stored), low, entry.scale, dtype)
     return Delta.decode(numbers, entry.high) if encoding & DELTA else numbers
+
+
+def decode_grouped(
+    entry: Entry, body: Buffer, items: Selection, begins: Bools, dtype: np.dtype[Any]
+) -> Array:
+    """The selected numbers of a column in groups, of an unsigned `dtype`.  Raises FormatError.
+
+    `begins`: (stored,), where a group begins.  Few selected rows are decoded from their groups, up
+    to the last selected row of each.
+    """
+    plain = entry._replace(encoding=entry.encoding & ~GROUPED)
+    first, rows = np.flatnonzero(begins), items.rows
+    needed, places = None, None
+    if rows is not None:
+        begun = first[np.searchsorted(first, rows, "right") - 1]
+        is_last = np.append(begun[1:] != begun[:-1], np.ones(len(rows[:1]), np.bool_))
+        lengths = rows[is_last] - begun[is_last] + 1
+        ends = np.cumsum(lengths)
+        if len(ends) and int(ends[-1]) * _ROWS_PER_GROUPED_ROW < items.stored:
+            needed = np.arange(int(ends[-1])) + np.repeat(begun[is_last] - ends + lengths, lengths)
+            places = np.searchsorted(needed, rows)
+            first = ends - lengths
+    steps = decode_numbers(plain, body, Selection(items.stored, needed), dtype)
+    steps[first] += modulo(entry.high - entry.low, dtype)
+    numbers = Grouped.decode(steps, first)
+    return items.of(numbers) if places is None else numbers[places]
 
 
 def _sums_of_ranges(entry: Entry, ranges: Ranges, rows: Rows, dtype: np.dtype[Any]) -> Array:

@@ -14,10 +14,12 @@ import numpy as np
 
 from ctrecorder.columns import BY_NAME, COLUMNS, Array, Column, Table
 from ctrecorder.ctlog.codecs import (
+    Bools,
     Delta,
     Dictionary,
     DictionaryEntries,
     Difference,
+    Grouped,
     Items,
     Rows,
     Scale,
@@ -32,6 +34,7 @@ from ctrecorder.ctlog.entry import (
     DICTIONARY,
     DIFFERENCE,
     ENTRY,
+    GROUPED,
     HASH_SIZE,
     PLANES,
     RANGES,
@@ -133,6 +136,10 @@ class _Encoder:
         if numbers.values.dtype.kind == "S":
             planes = Items.encode(numbers.values, self._level, planes=True)
             return _part(column, numbers, EncodedNumbers(encoding | PLANES, planes, width=16))
+        if how.grouped and not numbers.encoding and not encoding:
+            grouped = encode_grouped(numbers.values, self._begins(), how, self._level)
+            if grouped is not None:
+                return _part(column, numbers, grouped)
         signed = numbers.encoding == DIFFERENCE or (not numbers.encoding and column.kind == "<i8")
         body = encode_numbers(numbers.values, encoding, how, self._level, signed)
         return _part(column, numbers, body)
@@ -156,6 +163,11 @@ class _Encoder:
         if partner is None or column.kind == "addr":
             return _Numbers(numbers)
         return _Numbers(Difference.encode(numbers, partner), DIFFERENCE, partner_id)
+
+    def _begins(self) -> Bools:
+        """(rows,): where a group begins."""
+        columns = (np.ascontiguousarray(self._table[name]) for name in Grouped.BY)
+        return Grouped.begins(columns, len(self._table))
 
     def _rows_present_in(self, column: Column) -> Rows | None:
         """The rows whose `present` has the bit of `column`; None: all, or none."""
@@ -234,6 +246,21 @@ def encode_numbers(
         signed64(low),
         stored_high,
     )
+
+
+def encode_grouped(
+    numbers: Array, begins: Bools, how: ColumnEncoding, level: int
+) -> EncodedNumbers | None:
+    """64-bit `numbers`, (count,) unsigned, as a body in groups; None if that is not possible."""
+    if not 0 < how.ranges <= len(numbers):
+        return None
+    first, items = Grouped.encode(numbers, begins)
+    offsets = items.view(np.int64)
+    if int(offsets.min()) < -LIMIT or int(offsets.max()) >= LIMIT:
+        return None
+    scale = Scale.common(offsets) if how.scale else 0
+    body = pack_ranges(Scale.encode(offsets, scale), level if how.level is None else how.level)
+    return EncodedNumbers(GROUPED | RANGES, body, 0, scale, 0, first)
 
 
 def signed64(number: int) -> int:

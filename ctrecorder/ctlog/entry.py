@@ -27,6 +27,7 @@ DELTA = 0x10  # a number is the difference to the number before
 CONSTANT = 0x20  # all items are 0, so `low` is the value of all rows: there is no body
 PLANES = 0x40  # the body has the first byte of every item, then the second byte, and so on
 RANGES = 0x80  # the body has the number of the range of each item, then the offsets in the ranges
+GROUPED = 0x100  # as DELTA, but in each group of rows the first number stands for itself
 ENCODINGS: Mapping[str, int] = {
     "SPARSE": SPARSE,
     "DIFFERENCE": DIFFERENCE,
@@ -36,6 +37,7 @@ ENCODINGS: Mapping[str, int] = {
     "CONSTANT": CONSTANT,
     "PLANES": PLANES,
     "RANGES": RANGES,
+    "GROUPED": GROUPED,
 }
 _ALL_ENCODINGS = sum(ENCODINGS.values())
 
@@ -61,8 +63,8 @@ class Entry(NamedTuple):
     entries: int = 0  # of the dictionary
     dictionary_length: int = 0  # bytes as stored
     body_length: int = 0  # bytes as stored
-    low: int = 0  # the number that item 0 stands for; with DELTA the least difference
-    high: int = 0  # the greatest number; with DELTA the first number
+    low: int = 0  # the number that item 0 stands for; with DELTA and GROUPED the difference
+    high: int = 0  # the greatest number; with DELTA the first number; with GROUPED that of item 0
     hash: bytes = bytes(HASH_SIZE)  # of the body; zeros if there is no body
     offset: int = 0
     dictionary_offset: int = 0
@@ -103,6 +105,7 @@ class Shape(NamedTuple):
     has_entries: bool
     has_dictionary: bool
     entries_exceed_rows: bool
+    is_start: bool
 
 
 class Rule(NamedTuple):
@@ -197,6 +200,14 @@ RULES = (
         ),
     ),
     Rule(
+        "grouped",
+        "GROUPED is set only for start, and not with SPARSE, SAME, DICTIONARY or DELTA.",
+        lambda shape: (
+            shape.encoding & GROUPED
+            and (not shape.is_start or shape.encoding & (SPARSE | SAME | DICTIONARY | DELTA))
+        ),
+    ),
+    Rule(
         "scale",
         f"scale is at most {MAX_SCALE}.",
         lambda shape: shape.scale > MAX_SCALE,
@@ -240,6 +251,7 @@ def check_entry(entry: Entry, column: Column, family: int, rows: int) -> None:
         entry.entries != 0,
         entry.dictionary_length != 0,
         entry.entries > rows,
+        column.name == "start",
     )
     rule = _first_broken(shape)
     if rule is not None:

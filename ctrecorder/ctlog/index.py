@@ -29,6 +29,7 @@ from ctrecorder.ctlog.entry import (
     DICTIONARY,
     DIFFERENCE,
     ENTRY,
+    GROUPED,
     SAME,
     SPARSE,
     Entry,
@@ -138,7 +139,9 @@ class Index:
             if entry.encoding & SAME and (partner is None or not partner.parts):
                 return None
             return (*(partner.parts if partner else ()), self.dictionary(BY_ID[entry.id].name))
-        if entry.encoding & DELTA or (dtype.kind == "S" and not entry.encoding & CONSTANT):
+        if entry.encoding & (DELTA | GROUPED) or (
+            dtype.kind == "S" and not entry.encoding & CONSTANT
+        ):
             return None
         if dtype.kind == "S":
             return (address16_constant(entry),)

@@ -6,7 +6,9 @@ A plan does not change what is stored, only the size and the time.  `encoder` ap
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from ctrecorder.columns import MASTER
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class ColumnEncoding:
     sparse: leave out the rows in which the column is not present.
     scale: look for a common power of ten.
     ranges: the least number of 64-bit values that are stored in ranges; 0: no ranges.
+    grouped: store differences in groups (see `codecs.Grouped`) of values in ranges.
     """
 
     partner: str = ""
@@ -35,6 +38,7 @@ class ColumnEncoding:
     sparse: bool = False
     scale: bool = False
     ranges: int = 0
+    grouped: bool = False
 
     def max_entries(self, rows: int) -> int:
         """The greatest number of dictionary entries for a column of `rows` rows."""
@@ -45,6 +49,8 @@ class ColumnEncoding:
 EncodingPlan = Mapping[str, ColumnEncoding]
 PLAIN = ColumnEncoding()  # for a column that a plan does not name
 _FEW_VALUES = ColumnEncoding(dictionary=16)
+# Few connections have them.
+_RARE: EncodingPlan = dict.fromkeys(("helper", "labels", *MASTER), _FEW_VALUES)
 
 # In a block of a scan of many addresses, sorting them would take a third of the time of encoding,
 # and a dictionary as long as the column excludes nothing in a search.
@@ -76,12 +82,13 @@ LIVE: EncodingPlan = {
     "reply_packets": _LIVE_COUNTER,
     "reply_bytes": _LIVE_COUNTER,
     "tcp_state": _LIVE_COUNTER,
+    **_RARE,
 }
 
 # With fewer values, the table of the ranges (about 40 of 9 bytes) costs more than the ranges save.
-_MIN_RANGES_VALUES = 1024
+MIN_RANGES_VALUES = 1024
 _ADDRESS = ColumnEncoding(dictionary=1, delta=True)
-_COUNTER = ColumnEncoding(sparse=True, ranges=_MIN_RANGES_VALUES)
+_COUNTER = ColumnEncoding(sparse=True, ranges=MIN_RANGES_VALUES)
 # The plan of squeezed blocks: there is time to try more.
 SQUEEZED: EncodingPlan = {
     "time": ColumnEncoding(partner="start", scale=True),
@@ -96,8 +103,8 @@ SQUEEZED: EncodingPlan = {
     "status": _FEW_VALUES,
     "zone": _FEW_VALUES,
     "mark": _FEW_VALUES,
-    "start": ColumnEncoding(delta=True, scale=True, ranges=_MIN_RANGES_VALUES),
-    "end": ColumnEncoding(partner="start", scale=True, ranges=_MIN_RANGES_VALUES),
+    "start": ColumnEncoding(delta=True, scale=True, ranges=MIN_RANGES_VALUES),
+    "end": ColumnEncoding(partner="start", scale=True, ranges=MIN_RANGES_VALUES),
     "present": _FEW_VALUES,
     "orig_zone": _FEW_VALUES,
     "reply_zone": _FEW_VALUES,
@@ -106,4 +113,7 @@ SQUEEZED: EncodingPlan = {
     "reply_packets": _COUNTER,
     "reply_bytes": _COUNTER,
     "tcp_state": ColumnEncoding(sparse=True),
+    **_RARE,
 }
+# The same for segments whose readers know GROUPED: a row of `start` is read from its group alone.
+GROUPS: EncodingPlan = {**SQUEEZED, "start": replace(SQUEEZED["start"], grouped=True)}

@@ -26,6 +26,10 @@ MAX_RANGES = 256
 # A value that at least this share of the numbers follows closely gets ranges of its own.
 _MIN_PEAK_SHARE, _MAX_PEAKS = 1 / 32, 8
 _PEAK_SAMPLE = 4096  # numbers: enough to estimate a share of 1/32
+# Neighbouring ranges with fewer numbers share one: to read a range costs as much as 1,000 numbers.
+_LEAST_NUMBERS = 256
+# For so many rows, summing all numbers costs less than counting up to each of them.
+FEW_ROWS = 256
 # Numbers from -2**62 to below 2**62 can be stored.
 LIMIT = 1 << 62
 _POWERS = [1 << exponent for exponent in range(62)]
@@ -40,21 +44,22 @@ def pack_ranges(numbers: Numbers, level: int, step: int = 0) -> bytes:
     edges = _edges(_peaks(numbers, step))
     edge = (np.searchsorted(edges, numbers, side="right") - 1).astype(np.uint8)
     counts = np.bincount(edge, minlength=len(edges))
-    used = np.flatnonzero(counts)
-    ranges = np.zeros(len(used), _RANGE)
-    ranges["origin"] = edges[used]
-    ends = np.append(edges[1:], LIMIT)[used]
+    merged = _merged(counts)
+    first, last = (np.array(each, np.intp) for each in zip(*merged, strict=True))
+    ranges = np.zeros(len(merged), _RANGE)
+    ranges["origin"] = edges[first]
+    ends = np.append(edges, LIMIT)[last + 1]
     ranges["bits"] = [
         int(end - origin - 1).bit_length()
         for origin, end in zip(ranges["origin"].tolist(), ends.tolist(), strict=True)
     ]
-    renamed = np.zeros(len(edges), np.uint8)
-    renamed[used] = np.arange(len(used))
-    kinds = renamed[edge]
-    rest = (numbers - edges[edge]).view(np.uint64)
+    renamed = np.searchsorted(first, np.arange(len(edges)), "right") - 1
+    kinds = renamed.astype(np.uint8)[edge]
+    counts = np.bincount(kinds)
+    rest = (numbers - ranges["origin"][kinds]).view(np.uint64)
     order = np.argsort(kinds, kind="stable")
     parts, row = [], 0
-    for bits, count in zip(map(int, ranges["bits"]), map(int, counts[used]), strict=True):
+    for bits, count in zip(map(int, ranges["bits"]), map(int, counts), strict=True):
         parts.append(_pack_bits(rest[order[row : row + count]], bits))
         row += count
     run = pack(kinds, level)
@@ -110,7 +115,7 @@ class Ranges:
     def at(self, rows: NDArray[np.intp]) -> Numbers:
         """The numbers at `rows`, ascending; faster than `all` for few rows."""
         kinds = self._kinds[rows]
-        before = self._up_to(rows)[np.arange(len(rows)), kinds] - 1
+        before = self._before(rows)
         bits = self._bits[kinds]
         whole, left = bits // 8, bits % 8
         data = np.frombuffer(bytes(self._stored) + bytes(8), np.uint8)
@@ -141,6 +146,17 @@ class Ranges:
         sums = totals[first + counts] - totals[first] + counts.view(np.uint64) * self._origins
         found: NDArray[np.uint64] = sums.sum(axis=1, dtype=np.uint64)
         return found.view(np.int64)
+
+    def _before(self, rows: NDArray[np.intp]) -> NDArray[np.int64]:
+        """(rows,): how many numbers of its range there are before each of `rows`."""
+        data = self._kinds.tobytes()
+        counts, reached = [0] * len(self._counts), [0] * len(self._counts)
+        found: list[int] = []
+        for row, kind in zip(map(int, rows), map(int, self._kinds[rows]), strict=True):
+            counts[kind] += data.count(kind, reached[kind], row)
+            reached[kind] = row
+            found.append(counts[kind])
+        return np.array(found, np.int64)
 
     def _up_to(self, rows: NDArray[np.intp]) -> NDArray[np.int64]:
         """(rows, ranges): how many numbers of each range there are up to each of `rows`."""
@@ -183,6 +199,20 @@ def _edges(peaks: list[int]) -> Numbers:
         edges += [base + power for power in _POWERS if base + power < end]
     # A range costs 9 bytes, so there can be many; but its number must fit a byte.
     return np.array(edges if len(edges) <= MAX_RANGES else _edges(peaks[1:]), np.int64)
+
+
+def _merged(counts: NDArray[np.intp]) -> list[tuple[int, int]]:
+    """The first and the last edge of each range: neighbours with few numbers share one."""
+    found: list[tuple[int, int]] = []
+    total = 0
+    for edge in map(int, np.flatnonzero(counts)):
+        total += int(counts[edge])
+        if found and total < _LEAST_NUMBERS:
+            found[-1] = found[-1][0], edge
+        else:
+            found.append((edge, edge))
+            total = int(counts[edge])
+    return found
 
 
 def _pack_bits(rest: NDArray[np.uint64], bits: int) -> bytes:

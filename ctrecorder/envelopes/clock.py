@@ -20,7 +20,8 @@ _ZONE = (
     r"|(?:UTC|GMT)(?: ?[+-]\d{1,2}(?::?\d\d)?)?|[A-Z]{3,4}"
     r"|[A-Z][a-z]+/[A-Z][A-Za-z_]+))(?![\w/])"
 )
-# "Local timezone is +0100 (CET)", "Time zone: Europe/Berlin", "all times are in UTC".
+# "Local timezone is +0100 (CET)", "Time zone: Europe/Berlin", "all times are in UTC", and with no
+# verb "All times UTC", "Timestamps (UTC)": of several times only.
 _NOTES = (
     re.compile(
         rf"\b(?:time ?zone|zeitzone)(?: of (?:the )?\w{{1,20}})?(?: is| ist)?[ :=]{{1,8}}{_ZONE}",
@@ -30,6 +31,7 @@ _NOTES = (
         rf"\b(?:times?|time ?stamps?|dates)(?: \w{{1,12}}){{0,3}} (?:in|are|is)(?: in)? {_ZONE}",
         re.IGNORECASE,
     ),
+    re.compile(rf"\b(?:times|time ?stamps|dates)[ :]{{1,3}}\(?{_ZONE}", re.IGNORECASE),
 )
 _OFFSET = re.compile(r"([+-])(\d\d):(\d\d)\)?$")
 _CLOCK = re.compile(r"\d:\d\d|\d ?[AaPp]\.?[Mm]")

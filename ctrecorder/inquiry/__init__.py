@@ -14,6 +14,7 @@ SHOWN = (
     "question.NO_PORT",
     "question.Question",
     "question.ReadFrom",
+    "question.SOURCE",
     "question.Target",
     "question.Window",
     "question.checked",

@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ctrecorder import times
-from ctrecorder.archive import retention
-from ctrecorder.archive.retention import Receipt
 from ctrecorder.archive.routers import folders_below
 from ctrecorder.errors import ArchiveError, ExitCode, NoSegmentsError
 from ctrecorder.folder import Folder
@@ -27,6 +25,8 @@ from ctrecorder.inquiry.persons import (
 )
 from ctrecorder.inquiry.question import LISTENING, Question
 from ctrecorder.inquiry.verdicts import Judged, Proof, Word, judge
+from ctrecorder.kept import retention
+from ctrecorder.kept.retention import Receipt
 from ctrecorder.query import many, who
 from ctrecorder.query.coverage import NOT_RECORDED, NOT_RECORDING, Hole, Scope
 from ctrecorder.query.open import ScanStats

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ctrecorder.ends import is_inside
 from ctrecorder.inquiry.question import Question
 from ctrecorder.query import who
-from ctrecorder.query.parse import is_inside
 
 _MAY_LISTEN = (
     "port {port} is from a copyright notice: if it is one on which a program listens inside, "

@@ -81,7 +81,8 @@ class Question:
     `why_not`: why it cannot be asked; "": it can.
     `letter`, `sighting`, `read_from`: the letter that asks, the number of the sighting in it, from
     1, and the places of the fields.  `may_listen`: the letter is of a copyright agent, whose port
-    can be that on which a program listens inside.
+    can be that on which a program listens inside.  `unasked`: fields of the letter that are not
+    asked, each with the reason; without any address.
     """
 
     target: Target
@@ -95,6 +96,7 @@ class Question:
     sighting: int = 0
     read_from: tuple[ReadFrom, ...] = ()
     may_listen: bool = False
+    unasked: tuple[str, ...] = ()
 
     @property
     def asks_icmp(self) -> bool:

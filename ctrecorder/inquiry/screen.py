@@ -153,14 +153,16 @@ def question_rows(question: Question, asked: WhoQuery | None, zone: tzinfo | Non
     `asked`: with the span that is searched.
     """
     yield from row("question", _asked(question))
+    for number, one in enumerate(question.unasked):
+        yield from row("" if number else "not asked", one)
     yield from row("time", _written(question))
     if asked is not None:
         since, until = asked.since, asked.until
         spans = dict.fromkeys(_span(stamp(since, one), stamp(until, one)) for one in (zone, UTC))
         for number, span in enumerate(spans):
             yield from row("" if number else "searched", span)
-    for number, one in enumerate(question.read_from):
-        yield from row("" if number else "read from", place_text(one))
+    for number, place in enumerate(question.read_from):
+        yield from row("" if number else "read from", place_text(place))
 
 
 def place_text(one: ReadFrom) -> str:

@@ -75,6 +75,8 @@ def question_json(question: Question, asked: who.WhoQuery | None) -> dict[str, A
         **_if_known("protocol", protocols_text(question.protocols).replace(" ", "")),
         **({"remote": _target(question.remote, question)} if question.remote else {}),
     }
+    if question.unasked:
+        facts["unasked"] = list(question.unasked)
     if asked is not None:
         facts |= {"since": rfc3339(asked.since), "until": rfc3339(asked.until)}
     facts |= {

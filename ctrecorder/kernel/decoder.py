@@ -51,8 +51,8 @@ class _Plan:
         for direction in ("orig", "reply"):
             dtypes |= {f"{direction}_{name}": np.dtype(np.uint8) for name in conntrack.ICMP_FIELDS}
         self._fields = [
-            (name, offset, dtypes[name].newbyteorder(">"), dtypes[name])
-            for name, (offset, _) in layout.fields.items()
+            (name, offset, _sent(name, width, dtypes[name]), dtypes[name])
+            for name, (offset, width) in layout.fields.items()
         ]
 
     def matches(self, slots: Slots) -> NDArray[np.bool_]:
@@ -84,6 +84,11 @@ class _Plan:
                 )
                 columns[f"{direction}_dport"] = icmp_type * np.uint16(256) + icmp_code
         return columns
+
+
+def _sent(name: str, width: int, dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
+    """The dtype of a field of `width` bytes in a message; `dtype`: that of its column."""
+    return np.dtype(f"S{width}") if name in conntrack.TEXTS else dtype.newbyteorder(">")
 
 
 class _Group(NamedTuple):

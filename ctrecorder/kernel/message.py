@@ -3,6 +3,8 @@
 `survey` returns the positions of the values in one netlink message; `walk` reads the values.
 `decoder` surveys only the first message of each layout, and reads all other messages of that layout
 with numpy.  No I/O.  No length is trusted: a message whose lengths do not fit raises MessageError.
+But counters, times and the state of TCP are nested, and say nothing about who talks to whom: as in
+the kernel, of these what is sound is kept.
 
 Messages are accepted as by the kernel's nla_parse(): attributes come in any order, and all are
 optional except the addresses of the original tuple.  Unknown attributes are skipped.  Of an
@@ -17,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
 from ctrecorder import uapi
-from ctrecorder.columns import ADDRESSES, BY_NAME, Event, bit, bits
+from ctrecorder.columns import ADDRESSES, BY_NAME, MASTER, Event, bit, bits
 from ctrecorder.errors import MessageError
 
 MESSAGE_TYPES = (uapi.CT_NEW, uapi.CT_DELETE)
@@ -78,6 +80,18 @@ def _tuple(direction: str, family: int) -> Spec:
     }
 
 
+def _master(family: int) -> Spec:
+    """The attributes of CTA_TUPLE_MASTER."""
+    return {
+        uapi.CTA_TUPLE_IP: _ip("master", family),
+        uapi.CTA_TUPLE_PROTO: {
+            uapi.CTA_PROTO_NUM: ("master_l4proto", 1),
+            uapi.CTA_PROTO_SRC_PORT: ("master_sport", 2),
+            uapi.CTA_PROTO_DST_PORT: ("master_dport", 2),
+        },
+    }
+
+
 def _counters(direction: str) -> Spec:
     return {
         uapi.CTA_COUNTERS_PACKETS: (f"{direction}_packets", 8),
@@ -89,6 +103,9 @@ def _message(family: int) -> Spec:
     return {
         uapi.CTA_TUPLE_ORIG: _tuple("orig", family),
         uapi.CTA_TUPLE_REPLY: _tuple("reply", family),
+        uapi.CTA_TUPLE_MASTER: _master(family),
+        uapi.CTA_HELP: {uapi.CTA_HELP_NAME: ("helper", 16)},
+        uapi.CTA_LABELS: ("labels", 16),
         uapi.CTA_STATUS: ("status", 4),
         uapi.CTA_PROTOINFO: {
             uapi.CTA_PROTOINFO_TCP: {uapi.CTA_PROTOINFO_TCP_STATE: ("tcp_state", 1)}
@@ -106,10 +123,16 @@ def _message(family: int) -> Spec:
     }
 
 
+# The nested attributes that must be sound, in a message and in these themselves.
+_TUPLES = frozenset(
+    (uapi.CTA_TUPLE_ORIG, uapi.CTA_TUPLE_REPLY, uapi.CTA_TUPLE_IP, uapi.CTA_TUPLE_PROTO)
+)
 SPECS: Mapping[int, Spec] = {family: _message(family) for family in uapi.FAMILIES}
 ICMP_FIELDS = ("icmp_type", "icmp_code")
 _NEW_FLAGS = uapi.NLM_F_CREATE | uapi.NLM_F_EXCL
 SIGNED = frozenset({"time", "start", "stop"})
+# Columns of bytes: an attribute can be shorter than these.
+TEXTS = frozenset({"helper", "labels"})
 
 
 def event_of(kind: int, flags: int, existing: bool) -> int:
@@ -148,27 +171,43 @@ def _collect(
     spec: Spec,
     fields: Fields,
     headers: list[int],
+    *,
+    strict: bool = True,
 ) -> None:
     """Add the attributes in message[start:end] that are in `spec` to `fields`.
 
-    Adds the offsets of all attributes to `headers`.
+    Adds the offsets of all attributes to `headers`, also of one that is unsound.  `strict`: raises
+    MessageError for that; else it is left out, and what is behind it.
     """
     found: dict[int, tuple[int, int]] = {}
-    for kind, first, last in attributes(message, start, end):
-        headers.append(first - uapi.NLA_HDRLEN)
-        found[kind] = first, last
+    after = start
+    try:
+        for kind, first, last in attributes(message, start, end):
+            headers.append(first - uapi.NLA_HDRLEN)
+            found[kind] = first, last
+            after = (last + 3) & ~3
+    except MessageError:
+        if strict:
+            raise
+        if end - after >= uapi.NLA_HDRLEN:
+            headers.append(after)
     for kind, (first, last) in found.items():
         entry = spec.get(kind)
         if entry is None:
             continue
         if not isinstance(entry, tuple):
-            _collect(message, first, last, entry, fields, headers)
-        elif last - first < entry[1]:
+            _collect(
+                message, first, last, entry, fields, headers, strict=strict and kind in _TUPLES
+            )
+        elif entry[0] in TEXTS:
+            if last > first:
+                fields[entry[0]] = (first, min(last - first, entry[1]))
+        elif last - first >= entry[1]:
+            fields[entry[0]] = (first, entry[1])
+        elif strict:
             raise MessageError(
                 f"{entry[0]} at byte {first} has {last - first} bytes instead of {entry[1]}"
             )
-        else:
-            fields[entry[0]] = (first, entry[1])
 
 
 def survey(message: bytes | memoryview, existing: bool = False) -> Layout:
@@ -202,7 +241,7 @@ def survey(message: bytes | memoryview, existing: bool = False) -> Layout:
 
 def _present(fields: Fields) -> int:
     """The column `present` of a message with these fields."""
-    present = bit("event") | bits(name for name in fields if name in BY_NAME)
+    present = bit("event") | bits(name for name in fields if name in BY_NAME and name not in MASTER)
     for direction in ("orig", "reply"):
         if any(f"{direction}_{name}" in fields for name in ICMP_FIELDS):
             present |= bit(f"{direction}_dport")
@@ -210,7 +249,8 @@ def _present(fields: Fields) -> int:
 
 
 def walk(message: bytes | memoryview, existing: bool = False) -> dict[str, int | bytes]:
-    """The columns of one message: numbers and IPv4 addresses as int, IPv6 addresses as 16 bytes.
+    """The columns of one message: numbers and IPv4 addresses as int; IPv6 addresses, helper and
+    labels as 16 bytes.
 
     `family`, `event` and `present` are always returned, other columns if the message has them (so
     `time` only with CTA_TIMESTAMP_EVENT).  ICMP: the id is `sport`, type * 256 + code is `dport`.
@@ -225,7 +265,9 @@ def walk(message: bytes | memoryview, existing: bool = False) -> dict[str, int |
     for name, (offset, width) in layout.fields.items():
         payload = bytes(message[offset : offset + width])
         values[name] = (
-            payload if width == 16 else int.from_bytes(payload, "big", signed=name in SIGNED)
+            payload.ljust(16, b"\0")
+            if width == 16 or name in TEXTS
+            else int.from_bytes(payload, "big", signed=name in SIGNED)
         )
     for direction in ("orig", "reply"):
         parts = [values.pop(f"{direction}_{name}", None) for name in ICMP_FIELDS]

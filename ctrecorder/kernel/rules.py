@@ -1,4 +1,5 @@
-"""Rules of nftables and of iptables-nft that keep packets from being tracked.
+"""Rules of nftables and of iptables-nft that keep packets from being tracked, or translate without
+that: such NAT leaves no entry in the table, so it cannot be recorded.  So does Jool.
 
 Which packets a rule stops is narrowed by the simple matches before its statement.  A match that is
 not understood narrows nothing: what is read here is never less than what the rule hides.  Jumps to
@@ -10,8 +11,12 @@ Rules of the legacy iptables are not listed by nftables; `tracking.legacy_tables
 
 from __future__ import annotations
 
+import os
+import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ctrecorder import uapi
 from ctrecorder.errors import MessageError
@@ -40,6 +45,37 @@ _NFT_SET_ANONYMOUS, _NFT_SET_CONSTANT, _NFT_SET_INTERVAL = 1, 2, 4
 _NFTA_SET_ELEM_LIST_TABLE, _NFTA_SET_ELEM_LIST_SET, _NFTA_SET_ELEM_LIST_ELEMENTS = 1, 2, 3
 _NFTA_LIST_ELEM, _NFTA_SET_ELEM_KEY, _NFTA_SET_ELEM_FLAGS, _NFTA_DATA_VALUE = 1, 1, 3, 1
 _NFT_SET_ELEM_INTERVAL_END = 1
+
+# Names in the message of a rule that translates addresses without connection tracking: a `payload`
+# expression may write them; SNPT and DNPT are targets of ip6tables.
+STATELESS_NAT = (b"payload\0", b"SNPT\0", b"DNPT\0")
+# The modules of Jool: NAT64 with state, and SIIT, which translates addresses one to one.
+JOOL_MODULES = {"jool": "NAT64", "jool_siit": "SIIT"}
+MODULES_FOLDER = "/sys/module"
+
+_PREFIX_TARGETS = (b"SNPT", b"DNPT")
+_NAMES = re.compile(b"|".join(map(re.escape, STATELESS_NAT)))
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    """The pattern of a netlink attribute of 4 bytes."""
+    return re.escape(struct.pack("=HH", 8, kind)) + value
+
+
+# A payload expression that writes, as nft_payload_set_dump() in net/netfilter/nft_payload.c puts it
+# into a message: NFTA_PAYLOAD_SREG, _BASE, _OFFSET, _LEN.  One that reads begins with _DREG.
+_PAYLOAD_WRITE = re.compile(
+    rb"payload\0...."
+    + _attribute(5, rb"....")
+    + _attribute(2, rb"\0\0\0(.)")
+    + _attribute(3, rb"(....)")
+    + _attribute(4, rb"(....)"),
+    re.DOTALL,
+)
+_NETWORK_HEADER, _TRANSPORT_HEADER = 1, 2  # NFT_PAYLOAD_*
+_IPV4_ADDRESSES = range(12, 20)  # bytes of the header; a write of IPv4 has at most 8 bytes
+_IPV6_ADDRESSES, _IPV6_BYTES = (8, 24), 16
+_PORTS = range(4)
 
 
 @dataclass(frozen=True)
@@ -72,21 +108,31 @@ class Untracked:
         return found
 
 
-def untracked() -> tuple[Untracked, ...]:
-    """What the rules of this network namespace keep from being tracked, without repeats, sorted.
+class Rules(NamedTuple):
+    """What all rules do: `untracked`, without repeats, sorted.  `stateless`: one translates without
+    connection tracking.
+    """
 
-    Raises KernelError or MessageError if the rules cannot be read.
+    untracked: tuple[Untracked, ...]
+    stateless: bool
+
+
+def read() -> Rules:
+    """What the rules of this network namespace do.
+
+    Raises KernelError or MessageError if they cannot be read.
     """
     found: set[Untracked] = set()
+    stateless = False
     for table_family in tracking.RULE_FAMILIES:
         families = _FAMILIES[table_family]
         sets = _Sets(table_family)
         for rule in sockets.ask(tracking.NFT_MSG_GETRULE, table_family):
-            if tracking.STATEMENTS.search(rule):
+            stateless = stateless or is_stateless_nat(rule)
+            if len(found) <= MAX_RULES and tracking.STATEMENTS.search(rule):
                 found |= _untracked(rule, families, sets)
-                if len(found) > MAX_RULES:
-                    return (Untracked(),)
-    return tuple(sorted(found, key=repr))
+    many = len(found) > MAX_RULES
+    return Rules((Untracked(),) if many else tuple(sorted(found, key=repr)), stateless)
 
 
 def _untracked(rule: bytes, families: frozenset[int], sets: _Sets) -> set[Untracked]:
@@ -182,3 +228,28 @@ def _ranges(elements: list[tuple[bytes, bool]]) -> list[tuple[bytes, bytes]] | N
 
 def _one(attributes: bytes, *path: int) -> bytes:
     return next(tracking.values(attributes, *path), b"")
+
+
+def is_stateless_nat(rule: bytes) -> bool:
+    """If a rule, a message of NFT_MSG_NEWRULE, writes addresses or ports into packets."""
+    if not _NAMES.search(rule):
+        return False
+    if any(b"\0" + name + b"\0" in rule for name in _PREFIX_TARGETS):
+        return True
+    for write in _PAYLOAD_WRITE.finditer(rule):
+        base = write[1][0]
+        offset, length = (int.from_bytes(write[group], "big") for group in (2, 3))
+        if base == _TRANSPORT_HEADER and offset in _PORTS:
+            return True
+        if base == _NETWORK_HEADER and length == _IPV6_BYTES and offset in _IPV6_ADDRESSES:
+            return True
+        if base == _NETWORK_HEADER and length < _IPV6_BYTES and offset in _IPV4_ADDRESSES:
+            return True
+    return False
+
+
+def jool() -> Iterator[str]:
+    """The translators of Jool whose module is loaded."""
+    for module, what_it_is in JOOL_MODULES.items():
+        if os.path.isdir(os.path.join(MODULES_FOLDER, module)):
+            yield f"Jool's {what_it_is} (its module is loaded)"

@@ -248,6 +248,14 @@ class EventSocket:
         self._last_drops = drops
         return self._drops
 
+    def memory(self) -> tuple[int, int]:
+        """Bytes of the kernel's buffer: those of events that were not received, and all."""
+        words = self._socket.getsockopt(
+            socket.SOL_SOCKET, uapi.SO_MEMINFO, 4 * (uapi.SK_MEMINFO_RCVBUF + 1)
+        )
+        used, size = struct.unpack("=II", words)
+        return used, size
+
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()

@@ -16,6 +16,7 @@ from ctrecorder import uapi
 from ctrecorder.errors import KernelError, MessageError
 from ctrecorder.kernel import tracking
 from ctrecorder.kernel.decoder import messages
+from ctrecorder.kernel.rules import is_stateless_nat
 
 # linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h
 _NFNLGRP_NFTABLES = 7
@@ -136,13 +137,15 @@ def _effect(kind: int, attributes: bytes) -> Effect:
         return Effect.HIDES
     kind &= 0xFF
     uses = bool(tracking.USER_NAMES.search(attributes))
+    writes = is_stateless_nat(attributes)
     stops = bool(tracking.STATEMENTS.search(attributes))
     if kind == _NEWRULE:
-        return Effect.HIDES if stops else Effect.READ if uses else Effect.NONE
+        return Effect.HIDES if stops else Effect.READ if uses or writes else Effect.NONE
     try:
         if kind == _DELRULE:
             shown = next(tracking.values(attributes, _NFTA_RULE_EXPRESSIONS), None) is not None
-            return Effect.HIDES if uses or not shown else Effect.READ if stops else Effect.NONE
+            read = Effect.READ if stops or writes else Effect.NONE
+            return Effect.HIDES if uses or not shown else read
         if kind in (_NEWSET, _DELSET):
             if next(tracking.values(attributes, _NFTA_SET_NAME), b"").startswith(_ANONYMOUS):
                 return Effect.NONE

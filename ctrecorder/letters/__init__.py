@@ -7,5 +7,6 @@ A field that was not read is absent; each that was read has its place in the let
 SHOWN = (
     "read.read_path",
     "sighting.Letter",
+    "sighting.Role",
     "sighting.Sighting",
 )

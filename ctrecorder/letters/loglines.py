@@ -33,6 +33,8 @@ _NAMED = re.compile(
     r"\b(SRC|DST|SPT|DPT|PROTO|src|dst|spt|dpt|sport|dport|proto|srcip|dstip|srcport"
     r"|dstport|rport|lip|lport)=[\"']?([\w.:]{1,45})"
 )
+# A packet of the kernel's log: the first ID= of a line is that of IP.
+_ECHO = re.compile(r"\bPROTO=ICMP(?:v6)? TYPE=(?:0|8|128|129) CODE=0 ID=(\d{1,5})\b", re.ASCII)
 _SNORT = re.compile(r"\{(\w{3,6})\}")
 _ARROW = re.compile(r"[ \t]{0,4}-+>[ \t]{0,4}\[?")
 _ON = re.compile(r" on \[?")
@@ -132,6 +134,10 @@ def _line(text: Text, offset: int, line: str, each: Endpoint, clock: Clock) -> S
     remote_port = remote[1] or _number(text, values.get("remote_port"))
     protocol = _protocol(text, offset, line, values)
     role = Role.SOURCE if port else Role.NONE
+    echo = _ECHO.search(line)
+    if echo and protocol and not port:
+        start, end = echo.span(1)
+        port, role = _number(text, (echo[1], offset + start, offset + end)), Role.ID
     return Sighting(address, port, role, first, None, remote[0], remote_port, protocol)
 
 

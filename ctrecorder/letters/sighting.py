@@ -16,6 +16,7 @@ class Role(enum.Enum):
     SOURCE = "source"  # our address sent from it
     SERVICE = "service"  # it was reached there: a question about DNAT
     LISTENING = "listening"  # a peer's listening port: nobody is known to have held it outside
+    ID = "id"  # it is the id of an echo of ICMP, which NAT chooses like a port
     NONE = "none"  # there is no port
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -26,6 +25,7 @@ def show(args: argparse.Namespace) -> int:
     Returns the exit code: FAILED if a file cannot be read.
     """
     from ctrecorder.archive import find
+    from ctrecorder.listing.output import is_unicode
     from ctrecorder.moments.typed import parse_span
     from ctrecorder.query.evidence import live_states
     from ctrecorder.render import coverage as render
@@ -56,7 +56,7 @@ def show(args: argparse.Namespace) -> int:
             shown,
             window,
             width=shutil.get_terminal_size().columns,
-            ascii_only=not _is_unicode(),
+            ascii_only=not is_unicode(),
             utc=args.utc,
         )
         common.write_out("".join(f"{line}\n" for line in lines).encode())
@@ -75,11 +75,6 @@ def _check(args: argparse.Namespace) -> None:
         )
     if args.format not in ("text", "json"):
         raise UsageError("--coverage has --format text or json only")
-
-
-def _is_unicode() -> bool:
-    encoding = sys.stdout.encoding if sys.stdout is not None else ""
-    return encoding.lower().replace("-", "") == "utf8"
 
 
 def _recordings(

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 from ctrecorder import labels
 from ctrecorder.cli import common
 from ctrecorder.errors import ExitCode, UsageError
+from ctrecorder.listing import screen_options, top_options
 
 if TYPE_CHECKING:
     from ctrecorder.archive.silent_loss import SilentLoss
     from ctrecorder.ctlog.predicate import Query
+    from ctrecorder.listing.output import Lines
     from ctrecorder.order.batches import Batch
+    from ctrecorder.query.connections import Losses
     from ctrecorder.query.open import Archive
-    from ctrecorder.render.renderer import Renderer
     from ctrecorder.segment.live import LiveState
     from ctrecorder.service.audit import Audit
 
@@ -31,7 +33,6 @@ EXAMPLES = (
     ),
     ("ctlist -s --format json /var/log/ctrecorder | jq .", "connections, one JSON object per line"),
 )
-FORMATS = ("text", "classic", "conntrack", "json", "csv")
 
 
 def build_parser() -> common.Parser:
@@ -127,7 +128,12 @@ def build_parser() -> common.Parser:
         "-H", "--headers", action="store_true", help="show only the headers of the segments"
     )
     how.add_argument(
-        "--format", choices=FORMATS, default="text", help="%(choices)s (default: %(default)s)"
+        "--format",
+        type=screen_options.form,
+        default="text",
+        metavar="FORMAT|TEMPLATE",
+        help=f"{', '.join(screen_options.FORMATS)}, or a template such as '{{time}} {{remote}}' "
+        "(default: %(default)s; on a terminal that is screen)",
     )
     how.add_argument(
         "--utc",
@@ -143,6 +149,9 @@ def build_parser() -> common.Parser:
         action="store_true",
         help="report on stderr what was read and what was skipped",
     )
+    screen_options.add(parser)
+    how.add_argument("-n", "--lines", metavar="N", type=int, help="length of each --top (10)")
+    top_options.add(parser)
     return parser
 
 
@@ -166,6 +175,7 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     if args.fleet and (args.coverage or args.who):
         raise UsageError("--coverage and --who cannot be used with --fleet: ask that router alone")
     try:
+        top_options.check(args)
         if args.coverage:
             from ctrecorder.listing import coverage
 
@@ -174,6 +184,10 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
             from ctrecorder.listing import moved
 
             code = moved.show(args)
+        elif args.follow:
+            from ctrecorder.listing import live
+
+            code = live.follow(args, ask(args, time.time_ns()), audit)
         elif args.fleet:
             from ctrecorder.listing import fleet
 
@@ -193,15 +207,16 @@ def listing(args: argparse.Namespace, audit: Audit) -> int:
     --strict, UNPROVED if something may be missing.
     """
     from ctrecorder.archive import find
+    from ctrecorder.listing import output
     from ctrecorder.query.evidence import live_states
     from ctrecorder.query.open import open_archive
-    from ctrecorder.render import renderer as render
 
+    screen_options.check(args)
     query = ask(args, time.time_ns())
-    renderer = render.Renderer(args.format, connections=args.connections, utc=args.utc)
     paths = [*args.paths, *args.files] or common.archive("ctlist")
+    lines = output.lines_of(args)
     states = live_states()  # before the folder and the segments
-    found = find.find(paths)
+    found = find.find(paths, spans=True)
     for path in found.foreign:
         common.report("ctlist", f"{path}: not a segment of ctrecorder")
     for _, why in found.unreadable:
@@ -212,10 +227,13 @@ def listing(args: argparse.Namespace, audit: Audit) -> int:
             f"{', '.join(paths)}: no segments here; is ctrecord running?",
         )
         return ExitCode.FAILED
-    opened = open_archive(found.segments, query)
+    # The classic format lists the connections of squeezed segments.
+    counts = args.tops or args.histogram is not None or args.plot
+    follow = bool(args.connections or counts) or args.format == "classic"
+    opened = open_archive(found.segments, query, spans=found.spans, follow=follow)
     if args.format == "classic" and not args.connections and opened.only_connections:
         args.connections = True  # as the C ctrecorder lists its squeezed files
-        renderer = render.Renderer(args.format, connections=True, utc=args.utc)
+        lines = output.lines_of(args)
     for path, instead in opened.copies:
         common.report("ctlist", f"{path}: a copy of {instead}, which is read instead")
     if args.headers:
@@ -223,7 +241,7 @@ def listing(args: argparse.Namespace, audit: Audit) -> int:
     elif not found.segments:  # each file that could not be read was reported
         rows, proved = 0, False
     else:
-        rows, proved = show(opened, renderer, args, audit, states)
+        rows, proved = show(opened, lines, args, audit, states)
     for finding in opened.findings:
         common.report("ctlist", str(finding))
     if args.verbose:
@@ -261,59 +279,82 @@ def ask(args: argparse.Namespace, now: int) -> Query:
 
 def show(
     opened: Archive,
-    renderer: Renderer,
+    lines: Lines,
     args: argparse.Namespace,
     audit: Audit,
     states: Mapping[str, LiveState],
 ) -> tuple[int, bool]:
-    """Write the lines, and on stderr the holes; returns the number of lines, and if it is proved
-    that they are all.  What the lines themselves prove to be missing comes after them, and which
-    imported files were read.
+    """Write the lines, and the holes; returns the number of lines, and if it is proved that they
+    are all.  What the lines themselves prove to be missing comes after them, and which imported
+    files were read.
 
-    `audit` counts the lines too.  `states`: of the recorders that run.
+    `audit` counts the lines too.  `states`: of the recorders that run.  With --top, --histogram and
+    --plot, connections are counted instead.
     """
+    if args.tops:
+        from ctrecorder.listing import tops
+
+        return tops.show(opened, args, audit, states)
+    if args.histogram is not None or args.plot:
+        from ctrecorder.listing import pictures
+
+        return pictures.show(opened, args, audit, states)
     from ctrecorder.ctlog.frame import Kind
-    from ctrecorder.listing import routers
-    from ctrecorder.query.connections import list_connections
-    from ctrecorder.query.events import list_events
+    from ctrecorder.listing import output, routers
+    from ctrecorder.listing.sorting import in_order
     from ctrecorder.query.listing import shown_in_listing, verdict_of_listing
-    from ctrecorder.render.holes import describe
     from ctrecorder.sealing.imported import imported, line_of
 
     now = time.time_ns()
     verdict = verdict_of_listing(opened, states, now)
     shown = shown_in_listing(verdict, opened.query, strict=args.strict)
-    for hole in shown:
-        common.report("ctlist", describe(hole, utc=args.utc))
     losses: dict[str, SilentLoss] = {}
 
     def listed(archive: Archive) -> Iterator[Batch]:
-        if args.connections:
-            by_end = args.format == "classic"
-            return list_connections(archive, renderer.columns, by_end=by_end, losses=losses)
-        return list_events(archive, renderer.columns)
+        batches = _batches(archive, args, lines.columns, losses)
+        return in_order(batches, args.sort, output.look_of(args))
 
-    if found := routers.by_router(opened):
-        common.write_out(routers.head(renderer.head, args.format))
-        kind = Kind.CONNECTIONS if args.connections else Kind.EVENTS
-        for piece in routers.lines(found, listed, renderer, args.format, kind):
-            audit.rows += piece.rows
-            common.write_out(piece.text)
-    else:
-        common.write_out(renderer.head)
-        for tables, order in listed(opened):
-            audit.rows += sum(map(len, tables))
-            for text in renderer.lines(tables, order):
-                common.write_out(text)
-    if any(loss.gaps() for loss in losses.values()):
-        verdict = verdict_of_listing(opened, states, now, losses)
-        for hole in shown_in_listing(verdict, opened.query, strict=args.strict):
-            if hole not in shown:
-                common.report("ctlist", describe(hole, utc=args.utc))
-    if rests_on := imported(opened.segments, opened.query.since, opened.query.until):
-        common.report("ctlist", line_of(rests_on))
+    with output.paged(args):
+        if found := routers.by_router(opened):
+            lines = output.lines_of_routers(args)
+            out = output.Output(lines, utc=args.utc)
+            out.head(shown, routers.head(lines.head, args.format))
+            kind = Kind.CONNECTIONS if args.connections else Kind.EVENTS
+            for piece in routers.lines(found, listed, lines, args.format, kind):
+                audit.rows += piece.rows
+                common.write_out(piece.text)
+        else:
+            out = output.Output(lines, utc=args.utc)
+            out.head(shown, lines.head)
+            for tables, order in listed(opened):
+                audit.rows += sum(map(len, tables))
+                out.rows(tables, order)
+        late = []
+        if any(loss.gaps() for loss in losses.values()):
+            verdict = verdict_of_listing(opened, states, now, losses)
+            late = shown_in_listing(verdict, opened.query, strict=args.strict)
+        rests_on = imported(opened.segments, opened.query.since, opened.query.until)
+        notes = [line_of(rests_on)] if rests_on else []
+        out.end([hole for hole in late if hole not in shown], notes)
     audit.verdict, audit.proved = verdict.completeness.value, verdict.proved
     return audit.rows, verdict.proved
+
+
+def _batches(
+    opened: Archive, args: argparse.Namespace, columns: Iterable[str], losses: Losses
+) -> Iterator[Batch]:
+    """The rows, with at least `columns`.  `losses`: as of `list_connections`."""
+    from ctrecorder.listing import output
+    from ctrecorder.listing.sorting import columns_of
+    from ctrecorder.query.connections import list_connections
+    from ctrecorder.query.events import by_shown_time, list_events
+
+    names = dict.fromkeys([*columns, *columns_of(args.sort, connections=args.connections)])
+    if args.connections:
+        by_end = args.format == "classic"
+        return list_connections(opened, names, by_end=by_end, losses=losses)
+    events = list_events(opened, names)
+    return by_shown_time(events) if output.shows_stops(args) else events
 
 
 def show_headers(opened: Archive, form: str) -> int:

@@ -10,6 +10,7 @@ SHOWN = (
     "holds.release",
     "holds.show",
     "holds.show_held",
+    "metrics.archive_values",
     "squeeze.SqueezeOptions",
     "squeeze_all.ArchiveSqueeze",
 )

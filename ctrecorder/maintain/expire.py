@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ctrecorder import times
-from ctrecorder.archive import acknowledged, chain, find, lock, retention
+from ctrecorder.archive import chain, find, lock
 from ctrecorder.archive.lock import Held, PassedError
 from ctrecorder.archive.open import open_segment
-from ctrecorder.archive.retention import Hold, Receipt
 from ctrecorder.errors import ArchiveError, CtrecorderError, ExitCode, GoneError
 from ctrecorder.filelock import Holder
 from ctrecorder.folder import Folder
+from ctrecorder.kept import acknowledged, retention
+from ctrecorder.kept.retention import Hold, Receipt
 from ctrecorder.maintain.ages import Age, SegmentTimes, ages, times_of
 from ctrecorder.sealing.header import sealed_by
 from ctrecorder.sealing.state import NoKeyError
@@ -61,6 +62,7 @@ class ExpiryCandidate:
     `age`: when it was recorded.
     `bytes`: of the file.
     `blocks_bytes`: that it takes on the disk.
+    `state`: "squeezed", or that of the segment.
     `hashes`: its last hash, and those of the segments that it replaces, in hex.
     """
 
@@ -70,6 +72,7 @@ class ExpiryCandidate:
     age: Age
     bytes: int
     blocks_bytes: int
+    state: str = "closed"
     hashes: tuple[str, ...] = ()
 
     def held_by(self, holds: list[Hold]) -> Hold | None:
@@ -82,10 +85,26 @@ class ExpiryCandidate:
 
 
 @dataclass
+class Summary:
+    """A run: the segments that it `found`, how many `holds`, what it `deleted`, and why."""
+
+    found: list[ExpiryCandidate] = field(default_factory=list)
+    holds: int = 0
+    deleted: list[tuple[ExpiryCandidate, str]] = field(default_factory=list)
+
+    @property
+    def left(self) -> list[ExpiryCandidate]:
+        """The segments that were not deleted."""
+        gone = {one.path for one, _ in self.deleted}
+        return [one for one in self.found if one.path not in gone]
+
+
+@dataclass
 class Expiry:
     """One run over the archive `folder`, at `now` (ns UTC); `dry_run`: only print.
 
     `seals`: the keys that seal receipts.  `above`: holds that count beside those of the folder.
+    `summary`: what the run did and left.
     """
 
     folder: str
@@ -95,6 +114,7 @@ class Expiry:
     dry_run: bool = False
     seals: KeyUser = field(default_factory=KeyUser)
     above: tuple[Hold, ...] = ()
+    summary: Summary = field(default_factory=Summary)
 
     def run(self) -> int:
         """Delete the segments that the limits require.
@@ -106,7 +126,9 @@ class Expiry:
             holds = [*retention.holds(folder), *self.above]
             found, code = self._find(with_starts=bool(holds))
             self._log_undated(found)
-            kept, unshipped = 0, self._unshipped(folder, found)
+            self.summary = Summary(found, len(holds))
+            kept, hashes = 0, {one.path: one.hashes for one in found}
+            unshipped = acknowledged.missing(folder, self.limits.shipped_to, hashes)
             for candidate, reason in choose(
                 found, holds, self.limits, self.now, _space(self.folder), unshipped
             ):
@@ -116,6 +138,7 @@ class Expiry:
                 try:
                     self._log_unshipped(candidate, unshipped.get(candidate.path, ()))
                     self._delete(folder, candidate, reason)
+                    self.summary.deleted.append((candidate, reason))
                 except (PassedError, GoneError):
                     continue  # live, or just replaced; the next run tries again
                 except CtrecorderError as error:
@@ -141,23 +164,6 @@ class Expiry:
         for path, why in unreadable:
             self._trouble(path, why)
         return found, ExitCode.FAILED if unreadable else ExitCode.OK
-
-    def _unshipped(
-        self, folder: Folder, found: list[ExpiryCandidate]
-    ) -> dict[str, tuple[str, ...]]:
-        """The paths of segments that wait for targets of ctship, and these; "" if there are none.
-
-        Raises ArchiveError if it cannot be read what was shipped.
-        """
-        targets = self.limits.shipped_to
-        if targets is None:
-            return {}
-        known = acknowledged.read(folder)
-        missing = {
-            one.path: tuple(each for each in targets or ("",) if not known.has(each, one.hashes))
-            for one in found
-        }
-        return {path: wanted for path, wanted in missing.items() if wanted}
 
     def _log_unshipped(self, candidate: ExpiryCandidate, targets: Sequence[str]) -> None:
         """Log that a segment reaches its maximum age and was never shipped."""
@@ -188,7 +194,7 @@ class Expiry:
     def _delete(self, folder: Folder, candidate: ExpiryCandidate, reason: str) -> None:
         """Delete a segment and log it.  Raises BusyError, GoneError, ArchiveError."""
         if self.dry_run:
-            last = times.text(candidate.age.ends, utc=False)
+            last = times.dated(candidate.age.ends, utc=False)
             what = f"{candidate.path}, {candidate.bytes:,} bytes, up to {last}"
             print(printable(f"would delete {what}: {reason}"))
             return
@@ -229,7 +235,7 @@ class Expiry:
             self._trouble(segment.path, f"{error}: its receipt is not sealed")
 
     def _log_result(self, path: str, receipt: Receipt) -> None:
-        since, until = times.text(receipt.since, utc=True), times.text(receipt.until, utc=True)
+        since, until = times.dated(receipt.since, utc=True), times.dated(receipt.until, utc=True)
         last_hash = receipt.hashes[0] if receipt.hashes else ""
         what = f"{count(receipt.rows, 'row')} from {since} to {until}, {receipt.bytes:,} bytes"
         self.log.send(
@@ -300,6 +306,7 @@ class _Examined(NamedTuple):
     live: bool
     bytes: int
     blocks_bytes: int
+    state: str
     hashes: tuple[str, ...]
 
 
@@ -334,6 +341,7 @@ def candidates(
             known[one.times.path],
             one.bytes,
             one.blocks_bytes,
+            one.state,
             one.hashes,
         )
         for one in examined
@@ -360,9 +368,10 @@ def _examine(path: str, *, with_starts: bool) -> _Examined:
         status = os.fstat(segment.file.descriptor)
         is_live = segment.state == "live"
         times = times_of(segment, with_starts=with_starts)
+        state = "squeezed" if segment.header.is_squeezed else segment.state
         replaced = (one.last_hash for one in segment.header.replaces)
         hashes = (segment.last_hash.hex(), *replaced)
-        return _Examined(times, is_live, status.st_size, status.st_blocks * 512, hashes)
+        return _Examined(times, is_live, status.st_size, status.st_blocks * 512, state, hashes)
 
 
 def _unlink(path: str, held: Held) -> None:

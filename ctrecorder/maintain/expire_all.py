@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from ctrecorder.archive import retention
-from ctrecorder.archive.retention import Hold
 from ctrecorder.archive.routers import folders_below
 from ctrecorder.errors import ArchiveError, CtrecorderError, ExitCode, UsageError, why
 from ctrecorder.folder import Folder
-from ctrecorder.maintain.expire import Expiry
+from ctrecorder.kept import retention
+from ctrecorder.kept.retention import Hold
+from ctrecorder.maintain.expire import Expiry, Summary
 from ctrecorder.service import messages
 
 
 def expire_all(expiry: Expiry) -> int:
     """Run `expiry` over its folder, or over each recording of each router in it.
 
-    A hold of the folder, or of a router's folder, counts for all that is below.  Returns the exit
+    A hold of the folder, or of a router's folder, counts for all that is below, and in the summary
+    for each.  Returns the exit
     code.  Raises ArchiveError, and UsageError for a limit of size: by which router's segments it
     would be kept cannot be told.
     """
@@ -34,10 +35,14 @@ def expire_all(expiry: Expiry) -> int:
             "min_free of [expire] to empty"
         )
     code: int = ExitCode.OK
+    total = expiry.summary = Summary()
     for path in below:
         try:
             here = replace(expiry, folder=path, above=_holds_above(path, expiry.folder))
             code = max(code, here.run())
+            total.found += here.summary.found
+            total.deleted += here.summary.deleted
+            total.holds += here.summary.holds
         except CtrecorderError as error:
             expiry.log.send(messages.SKIPPED, str(error), path=path, error=str(error))
             code = ExitCode.FAILED

@@ -6,10 +6,10 @@ import sys
 import time
 
 from ctrecorder import times
-from ctrecorder.archive import retention
-from ctrecorder.archive.retention import Hold
 from ctrecorder.errors import ExitCode, UsageError
 from ctrecorder.folder import Folder
+from ctrecorder.kept import retention
+from ctrecorder.kept.retention import Hold
 from ctrecorder.maintain.expire import candidates
 from ctrecorder.moments.typed import parse_span
 from ctrecorder.sealing import locate
@@ -100,7 +100,7 @@ def show(folder: str, *, utc: bool, trust_clock: bool) -> int:
             str(one.id),
             _period(one, utc),
             f"keeps {count(kept, 'segment')}",
-            f"set {times.text(one.set, utc=utc)} by {one.login}",
+            f"set {times.dated(one.set, utc=utc)} by {one.login}",
             one.reason,
         )
         print("\t".join(map(printable, fields)))
@@ -144,14 +144,14 @@ def _seal(archive: Folder, one: Hold, line: str, log: Log, seals: KeyUser) -> No
 
 
 def _period(one: Hold, utc: bool) -> str:
-    since = "the first record" if one.since <= times.BEGIN else times.text(one.since, utc=utc)
-    return f"{since} to {'for ever' if one.until >= times.END else times.text(one.until, utc=utc)}"
+    since = "the first record" if one.since <= times.BEGIN else times.dated(one.since, utc=utc)
+    return f"{since} to {'for ever' if one.until >= times.END else times.dated(one.until, utc=utc)}"
 
 
 def _log_result(action: str, one: Hold, log: Log, keeps: str = "") -> None:
     text = f"hold {one.id} {action}: {_period(one, False)}{keeps}: {one.reason}"
     since, until = (
-        times.text(moment, utc=True) if times.BEGIN < moment < times.END else ""
+        times.dated(moment, utc=True) if times.BEGIN < moment < times.END else ""
         for moment in (one.since, one.until)
     )
     user = login_user()

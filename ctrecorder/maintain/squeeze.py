@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from ctrecorder.archive import chain, lock
 from ctrecorder.archive.open import open_segment
 from ctrecorder.columns import Table
-from ctrecorder.ctlog.frame import Kind, Mark
-from ctrecorder.ctlog.plans import SQUEEZED
+from ctrecorder.ctlog.frame import GROUPED, Kind, Mark
+from ctrecorder.ctlog.plans import GROUPS, MIN_RANGES_VALUES, SQUEEZED
 from ctrecorder.errors import ArchiveError, ExitCode, FormatError, NewerError
 from ctrecorder.filelock import Holder
 from ctrecorder.maintain.fingerprint import Fingerprint
@@ -162,6 +162,22 @@ class _Rewrite:
     successor: Successor
     options: SqueezeOptions
 
+    @property
+    def is_grouped(self) -> bool:
+        """Whether starts are stored in groups: if a reader of `old` must know features anyway, and
+        if a block can be large enough.
+        """
+        rows = int(self.old.index["rows"].sum())
+        return self.old.header.requires is not None and rows >= MIN_RANGES_VALUES
+
+    @property
+    def requires(self) -> tuple[str, ...] | None:
+        """The features that a reader of the successor must know."""
+        requires = self.old.header.requires
+        if requires is None or not self.is_grouped:
+            return requires
+        return tuple(dict.fromkeys((*requires, GROUPED)))
+
     def write(self) -> Notes:
         """Write and sync the successor.
 
@@ -171,7 +187,9 @@ class _Rewrite:
         old, options, successor = self.old, self.options, self.successor
         status, folder = successor.held.status, successor.folder
         how = {"resolution": options.resolution, "ids": options.keep_ids, "torn": old.torn_bytes}
-        header = replace(old.header, replaces=chain.successor(old), squeezed=how)
+        header = replace(
+            old.header, requires=self.requires, replaces=chain.successor(old), squeezed=how
+        )
         # It has the owner and the mode of the old one, so that the same users can read the log.
         writer = SegmentWriter.create(
             successor.path,
@@ -211,10 +229,12 @@ class _Rewrite:
         fingerprint = self.paired.fingerprint
         ordering = BlockOrdering(RESOLUTIONS[self.options.resolution], self.options.keep_ids)
 
+        plan = GROUPS if self.is_grouped else SQUEEZED
+
         def append(blocks: list[Table]) -> None:
             for block in blocks:
                 fingerprint.add_content(block)
-                writer.append(block, kind=Kind.CONNECTIONS, level=self.options.level, plan=SQUEEZED)
+                writer.append(block, kind=Kind.CONNECTIONS, level=self.options.level, plan=plan)
 
         for connections in self.paired.connections():
             append(ordering.add(connections))
@@ -239,7 +259,7 @@ class _Rewrite:
                 found == self.paired.fingerprint
                 and addresses == list(filter(None, [found.addresses.payload()]))
                 and Notes(new.gaps, new.marks, new.watermark) == notes
-                and new.header.requires == old.header.requires
+                and new.header.requires == self.requires
                 and new.previous_hash == old.previous_hash
             )
             if not is_same or new.findings or new.state != "closed":

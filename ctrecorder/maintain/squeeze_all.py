@@ -43,11 +43,14 @@ class ArchiveSqueeze:
     """Squeezes segments, `jobs` at once, and logs the results.
 
     Methods return an exit code: OK, NO if a segment is damaged, FAILED for any other error.
+
+    `waiting`: segments that were not squeezed for an error.
     """
 
     options: SqueezeOptions
     jobs: int
     log: Log
+    waiting: int = 0
 
     def one(self, path: str, output: str | None) -> int:
         """Squeeze `path`, in its place or to `output`.  Raises as `squeeze` does."""
@@ -76,7 +79,9 @@ class ArchiveSqueeze:
         ):
             for path, outcome in self._outcomes(found.segments, bar):
                 with bar.external_write_mode(file=sys.stderr):
-                    code = max(code, self._log_outcome(path, outcome))
+                    result = self._log_outcome(path, outcome)
+                self.waiting += result != ExitCode.OK
+                code = max(code, result)
         return code
 
     def _outcomes(self, paths: list[str], bar: Any) -> Iterator[tuple[str, Outcome]]:

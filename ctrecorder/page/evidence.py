@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ctrecorder.archive import chain, find, retention
+from ctrecorder.archive import chain, find
 from ctrecorder.archive.open import open_placed
 from ctrecorder.check.collect import check_segment
 from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError, why
 from ctrecorder.folder import Folder
+from ctrecorder.kept import retention
 from ctrecorder.page import twin
 from ctrecorder.page.shape import Json
 from ctrecorder.page.verify import Finding, State

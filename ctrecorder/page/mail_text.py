@@ -48,6 +48,8 @@ def _answer(answer: Json) -> Iterator[str]:
     yield from _wrapped("Port", words.role(asked))
     if "remote" in asked:
         yield from _wrapped("Remote end", words.end(asked["remote"]))
+    for field in asked.get("unasked", []):
+        yield from _wrapped("Not asked", field)
     if "written" in asked:
         yield from _wrapped("As written", _quoted(asked["written"]))
     yield from _span(asked, ("since", "until"), ("From", "Until"), zone)

@@ -14,7 +14,7 @@ from ctrecorder.page.shape import Json
 from ctrecorder.page.sweep import Address, Sweep, parse
 
 # The fields of a letter about our own side, as `read_from` names them.
-_OUR_FIELDS = frozenset(("address", "port", "time", "time_until", "protocol"))
+_OUR_FIELDS = frozenset(("address", "port", "id", "time", "time_until", "protocol"))
 # The ends of a connection that are left out; the second one as it is behind DNAT.
 _REMOTE_ENDS = ("remote", "remote_behind")
 

@@ -89,6 +89,7 @@ def question(answer: Json) -> Markup:
                 ("ICMP id", str(asked["id"])) if "id" in asked else ("Port", _port(asked)),
                 ("Protocol", asked.get("protocol", "any")),
                 ("Remote end", _remote(asked)),
+                ("Not asked", "; ".join(asked.get("unasked", []))),
                 ("Time as written", quoted(asked["written"]) if "written" in asked else ""),
                 ("Time zone", _zone(asked)),
                 ("From", moment(asked["since"], zone) if "since" in asked else ""),

@@ -40,6 +40,7 @@ _QUESTION = shape.members(
         "protocol": shape.text,
         "remote": _END,
         "remote_left_out": shape.flag,
+        "unasked": shape.many(shape.text),
         "since": shape.time,
         "until": shape.time,
         "tolerance_seconds": shape.number,

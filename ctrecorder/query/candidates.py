@@ -139,13 +139,13 @@ def _overlaps(table: Table, held: Held, dumps: Dumps) -> NDArray[np.bool_]:
     """(rows,): which connections may have been open in the window.
 
     One without a recorded start may have begun right after the last dump before it.  A start that
-    is a time of receipt may be late.
+    is a time of receipt may be late, but not by a clock that was not set back yet.
     """
     without_start, existed = _without_start(table)
+    start = table["start"].astype(np.int64)
     late = np.where(table["start_source"] == Source.RECEIPT, parts.RECEIPT_LATE_NS, 0)
-    earliest_start = np.where(
-        without_start, dumps.last_begin(existed)[0], table["start"].astype(np.int64) - late
-    )
+    received = np.where(late, np.maximum(start - late, dumps.last_set_back(start)), start)
+    earliest_start = np.where(without_start, dumps.last_begin(existed)[0], received)
     heard = without_start & ((table["seen"] & parts.NEW) != 0)
     if heard.any():
         last_step = dumps.last_step(existed)
@@ -193,7 +193,7 @@ def _start_outside(tables: Iterable[Table], dumps: Dumps) -> bool:
 
 
 class Dumps:
-    """The complete dumps of the table in the opened segments, and the long steps of the clock.
+    """The complete dumps of the table in the opened segments, and the steps of the clock.
 
     A flow that the last dump before a time does not contain began after that dump.
     """
@@ -212,6 +212,8 @@ class Dumps:
             ),
             np.int64,
         )
+        back = sorted(at for segment in archive.segments for at in _set_back(segment))
+        self._set_back = np.array(back, np.int64)
         self._first = archive.first
         self._ends: list[NDArray[np.int64]] = []
         # One more than ends: at i, the begin of the last dump before ends[i].
@@ -234,12 +236,35 @@ class Dumps:
             begin = np.minimum(begin, begins[index])
         return begin, has_dump
 
+    def last_set_back(self, moments: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The earliest time that the clock showed after it was last set back, before each of
+        `moments`, (n,) ns; else 0.
+
+        Events that have such a time and happened before that are in a GAP.
+        """
+        return _last_before(self._set_back, moments)
+
     def last_step(self, moments: NDArray[np.int64]) -> NDArray[np.int64]:
         """When the clock was last set forward for long before each of `moments`, (n,) ns; else 0.
 
         A flow whose NEW was dated by that clock, and whose start is not known, began later.
         """
-        return np.append(times.BEGIN, self._steps)[np.searchsorted(self._steps, moments)]
+        return _last_before(self._steps, moments)
+
+
+def _set_back(segment: Recording) -> Iterator[int]:
+    """The earliest time, ns, that the clock can have shown after each step back, where the kernel
+    did not date events: they are in the GAP of a step from longer before it.
+    """
+    begins = {gap.begin for gap in segment.gaps if segment.step_of(gap) < 0}
+    for gap in segment.gaps:
+        if gap.reason == "late" and gap.end in begins:
+            yield gap.begin + parts.RECEIPT_LATE_NS
+
+
+def _last_before(ordered: NDArray[np.int64], moments: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The last of `ordered` before each of `moments`, (n,); else times.BEGIN."""
+    return np.append(times.BEGIN, ordered)[np.searchsorted(ordered, moments)]
 
 
 class Use(NamedTuple):

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder import spill, times
 from ctrecorder.archive import chain
+from ctrecorder.archive.runs import Runs
 from ctrecorder.archive.silent_loss import SilentLoss
+from ctrecorder.archive.whole import WholeBlocks
 from ctrecorder.columns import Table
 from ctrecorder.connections import parts
 from ctrecorder.connections.open_flows import Memory
 from ctrecorder.connections.pairing import Pairer
 from ctrecorder.connections.twins import Twins
+from ctrecorder.ctlog.decoder import LazyTable
 from ctrecorder.ctlog.frame import Kind, Mark, row_times
 from ctrecorder.ctlog.predicate import Query
 from ctrecorder.errors import FormatError
@@ -31,6 +33,8 @@ from ctrecorder.spans import Span
 _AFTER_ALL_ENDS_NS = 1 << 62
 # Of recordings, by their pairing key.
 Losses = dict[str, SilentLoss]
+# Takes all rows of a block, or returns False.
+Take = Callable[[Recording, Block], bool]
 
 
 def list_connections(
@@ -59,7 +63,7 @@ def list_connections(
     """
     key = _end_times if by_end else _start_times
     losses = {} if losses is None else losses
-    runs = _Runs.of(archive.segments)
+    runs = _runs(archive)
     with Sorter(key) as sorter:
         if runs.has_twins:
             for tables in _join_twins(archive, names, runs, losses):
@@ -80,8 +84,48 @@ def list_connections(
             yield _batch(tables, key)
 
 
+def count_connections(
+    archive: Archive,
+    names: Iterable[str],
+    add: Callable[[Table | LazyTable], None],
+    losses: Losses | None = None,
+) -> None:
+    """Call `add` with all connections that match the archive's query, with at least columns `names`
+    or with all, in no order.
+
+    Blocks of connections that nothing can join are given as they are stored, so that only what is
+    read of them is decoded.  `losses`: as for `list_connections`.
+    """
+    losses = {} if losses is None else losses
+    runs = _runs(archive)
+    wanted = archive.query.of_connections()
+    if runs.has_twins:
+        for tables in _join_twins(archive, names, runs, losses):
+            for table in tables:
+                add(table)
+        return
+    whole = WholeBlocks(wanted, add)
+
+    def add_wanted(_: int, table: Table) -> None:
+        add(table.take(wanted.evaluate(table)))
+
+    for _ in _pair(archive, names, runs, losses, add_wanted, take=whole.take):
+        pass
+    whole.tell(losses)
+
+
+def _runs(archive: Archive) -> Runs:
+    """The runs.  If recorders ran side by side, the segments after the window are opened too."""
+    runs = Runs.of(archive.segments)
+    if not runs.has_twins:
+        return runs
+    while archive.later:
+        archive.open_later()
+    return Runs.of(archive.segments)
+
+
 def _join_twins(
-    archive: Archive, names: Iterable[str], runs: _Runs, losses: Losses
+    archive: Archive, names: Iterable[str], runs: Runs, losses: Losses
 ) -> Iterator[list[Table]]:
     """The wanted connections, by start: each list has a table for each family.
 
@@ -105,102 +149,26 @@ def _wanted(tables: Iterable[Table], wanted: Query) -> list[Table]:
     return [table for table in chosen if len(table)]
 
 
-@dataclass
-class _Runs:
-    """A run is what is paired by itself: the segments of a recording.
-
-    A recording whose connection table has recordings beside it has a run for each of its tables.
-
-    `of_segment`: the number of the run of each segment.
-    `recordings`: of each run the pairing key.
-    `tables`: of each run the number of its connection table.  Runs of one boot and one network
-    namespace have the same; where these are not known, no other run has it.
-    """
-
-    of_segment: list[int]
-    recordings: list[str]
-    tables: list[int]
-
-    @property
-    def has_twins(self) -> bool:
-        """Whether two runs have one connection table."""
-        return len(set(self.tables)) < len(self.tables)
-
-    @classmethod
-    def of(cls, segments: Iterable[Recording]) -> _Runs:
-        """The runs of segments, of which those of a recording are in order."""
-        split = cls._split(segments)
-        if split.has_twins:
-            return split
-        numbers: dict[str, int] = {}
-        of_segment = [
-            numbers.setdefault(split.recordings[run], len(numbers)) for run in split.of_segment
-        ]
-        return cls(of_segment, list(numbers), list(range(len(numbers))))
-
-    @classmethod
-    def _split(cls, segments: Iterable[Recording]) -> _Runs:
-        """The recordings cut where the connection table changes."""
-        runs: list[_Run] = []
-        last: dict[str, int] = {}
-        of_segment = []
-        for segment in segments:
-            header, recording = segment.header, segment.pairing_key
-            table = header.boot_id or "", header.netns or ""
-            if recording not in last or not runs[last[recording]].continues(table):
-                last[recording] = len(runs)
-                runs.append(_Run(recording))
-            of_segment.append(last[recording])
-            runs[last[recording]].learn(table)
-        numbers: dict[object, int] = {}
-        tables = [
-            numbers.setdefault(run.table if all(run.table) else number, len(numbers))
-            for number, run in enumerate(runs)
-        ]
-        return cls(of_segment, [run.recording for run in runs], tables)
-
-
-@dataclass
-class _Run:
-    """Segments of a recording; `table`: boot id and network namespace, "" while unknown."""
-
-    recording: str
-    table: tuple[str, str] = ("", "")
-
-    def continues(self, table: tuple[str, str]) -> bool:
-        """Whether nothing shows that `table` is another one."""
-        return all(
-            not mine or not theirs or mine == theirs
-            for mine, theirs in zip(self.table, table, strict=True)
-        )
-
-    def learn(self, table: tuple[str, str]) -> None:
-        self.table = self.table[0] or table[0], self.table[1] or table[1]
-
-
 def _pair(
     archive: Archive,
     names: Iterable[str],
-    runs: _Runs,
+    runs: Runs,
     losses: Losses,
     add: Callable[[int, Table], None],
     window: Span | None = None,
+    take: Take | None = None,
 ) -> Iterator[int]:
     """Call `add` with the number of a run and connections of it, until all are added.
 
-    Yields times, ns: no connection that is added later starts before them.
+    Yields times, ns: no connection that is added later starts before them.  `take`: is asked first
+    for each block of CONNECTIONS, and returns whether it took all its rows.
     """
     query = archive.query
     needed = dict.fromkeys((*names, *sorted(parts.NEEDS)))
     missing = [(start, end, None) for start, end in chain.breaks(archive.segments)]
     pairers = _Pairers(runs, losses, missing, add)
     has_events = False
-    firsts = [_first_time(segment) for segment in archive.segments]
-    for segment, run, next_segments in zip(
-        archive.segments, runs.of_segment, _least_after(firsts), strict=True
-    ):
-        if _first_time(segment) >= query.until and pairers.earliest() >= query.until:
-            break
+    for segment, run, next_segments in _segments(archive, runs, pairers):
         has_events = has_events or bool((segment.index["kind"] == Kind.EVENTS).any())
         pairer = pairers.of(run)
         pairers.loss_of(run).add_segment(segment)
@@ -213,7 +181,9 @@ def _pair(
             continue  # there is no open flow that its dumps could end
         if (begun := chain.run_begun(segment)) is not None:
             pairer.add_restart(begun)
-        for item, next_blocks in _read(segment, needed, query.of_flows(), may_contain, window):
+        for item, next_blocks in _read(
+            segment, needed, query.of_flows(), may_contain, window, take
+        ):
             if not damaged and segment.is_damaged:
                 damaged = True
                 pairer.add_gaps(segment.spans_of_gaps)
@@ -223,12 +193,35 @@ def _pair(
     pairers.finish()
 
 
+def _segments(
+    archive: Archive, runs: Runs, pairers: _Pairers
+) -> Iterator[tuple[Recording, int, int]]:
+    """The segments to pair, each with its run and the earliest time of the segments after it, ns.
+
+    Those after the window are opened while connections of the window are open.
+    """
+    until = archive.query.until
+    begins = [_first_time(segment) for segment in archive.segments]
+    least = iter(_least_after([*begins, *(span.begin for span in archive.later)]))
+    for segment, run, begin in zip([*archive.segments], runs.of_segment, begins, strict=True):
+        if begin >= until and pairers.earliest() >= until:
+            return
+        yield segment, run, next(least)
+    while archive.later and pairers.earliest() < until:
+        before, after = archive.segments[-1:], archive.open_later()
+        next_segments = next(least)
+        if after is not None:
+            for start, end in chain.breaks([*before, after]):
+                pairers.add_gap(start, end)
+            yield after, runs.of_segment[-1], next_segments
+
+
 class _Pairers:
     """A Pairer for each run: a dump of one recorder says nothing about the flows of another."""
 
     def __init__(
         self,
-        runs: _Runs,
+        runs: Runs,
         losses: Losses,
         missing: list[tuple[int, int, None]],
         add: Callable[[int, Table], None],
@@ -245,6 +238,12 @@ class _Pairers:
             self._pairers[run] = Pairer(self.loss_of(run).add_repeats, self._memory)
             self._pairers[run].add_gaps(self._missing)
         return self._pairers[run]
+
+    def add_gap(self, begin: int, end: int) -> None:
+        """Add a gap of all runs."""
+        self._missing.append((begin, end, None))
+        for pairer in self._pairers.values():
+            pairer.add_gaps([(begin, end, None)])
 
     def loss_of(self, run: int) -> SilentLoss:
         """What the recording of a run proves about silent loss."""
@@ -304,12 +303,13 @@ def _read(
     query: Query,
     may_contain: bool,
     window: Span | None,
+    take: Take | None,
 ) -> Iterator[tuple[Table | Mark, int]]:
     """The matching rows and the complete dumps of a segment, in the order of recording.
 
     Each with the earliest time of the blocks after it, ns; 0 with rows of small blocks, which are
     joined.  `may_contain`: False if no row matches: then only dumps are returned.  `window`: see
-    `list_connections`.
+    `list_connections`, `take`: `_pair`.
     """
     kinds = (Kind.EVENTS, Kind.CONNECTIONS, Kind.MARK) if may_contain else (Kind.MARK,)
     dumps = {(mark.begin, mark.end): mark for mark in segment.marks if mark.is_complete_dump}
@@ -329,6 +329,8 @@ def _read(
         least = next_blocks.get(group[0].offset, 0)
         if group[0].kind == Kind.MARK:
             yield dumps[group[0].time_min, group[0].time_max], least
+        elif take is not None and group[0].kind == Kind.CONNECTIONS and take(segment, group[0]):
+            continue
         elif window is None or not segment.is_outside(group[0], *window):
             for table in _matching_rows(segment, group, names, query):
                 yield table, least

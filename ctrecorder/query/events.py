@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from ctrecorder import times, uapi
-from ctrecorder.columns import Array, Event, Source, Table, bit, bits
+from ctrecorder.columns import MASTER, Array, Event, Source, Table, bit, bits
 from ctrecorder.connections import parts
 from ctrecorder.ctlog.frame import Kind, row_times
 from ctrecorder.ctlog.predicate import Query
@@ -18,10 +18,16 @@ from ctrecorder.order.batches import Batch
 from ctrecorder.order.external_sort import Sorter
 from ctrecorder.order.merge import merge
 from ctrecorder.query.open import Archive
+from ctrecorder.render.cells import event_times
 
 # Columns of a connection that are not columns of its events.  An event's own `start` and `stop` are
 # derived from them.
 _CONNECTION_ONLY = ("start", "end", "start_source", "end_source", "seen", "stop")
+# The kernel looks for expired connections at least every two minutes, and dates their end back.  An
+# end that is heard of later stands later in the list.
+_LATE_NS = 2 * times.MINUTE + 5 * times.SECOND
+# Columns that a DESTROY does not have.
+_BEGIN_VALUES = ("helper", "labels", *MASTER)
 # Columns that are known at the end of a connection only.
 _END_VALUES = ("orig_packets", "orig_bytes", "reply_packets", "reply_bytes", "tcp_state")
 
@@ -41,6 +47,30 @@ def list_events(archive: Archive, names: Iterable[str]) -> Iterator[Batch]:
     )
     with Sorter(lambda table: row_times(Kind.EVENTS, table)) as sorter:
         yield from _merge_squeezed(recorded, squeezed, sorter, query)
+
+
+def by_shown_time(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The events of `list_events` in order of the times that are shown: those of ends are earlier
+    than the times at which they were heard of, by which the log is in order.
+    """
+    with Sorter(_shown) as sorter:
+        for batch in batches:
+            first = min(int(table["time"][0]) for table in batch.tables)
+            yield from _ready_as_shown(sorter, first - _LATE_NS)
+            for table in batch.tables:
+                sorter.add(table)
+        yield from _ready_as_shown(sorter, times.END)
+
+
+def _shown(table: Table) -> Array:
+    return event_times(table, heard=False)
+
+
+def _ready_as_shown(sorter: Sorter, before: int) -> Iterator[Batch]:
+    """The sorted rows of shown times before `before`."""
+    for tables in sorter.ready(before):
+        order = np.argsort(np.concatenate([_shown(table) for table in tables]), kind="stable")
+        yield Batch(tables, order if len(tables) > 1 else None)
 
 
 def _merge_squeezed(
@@ -106,7 +136,7 @@ def _ends(table: Table) -> Table:
     rows = table.take(received & is_event_time(table["end_source"]))
     has_start = rows["start_source"] == Source.KERNEL
     has_stop = rows["end_source"] == Source.KERNEL
-    present = _present(rows, rows["end_source"]) & ~np.uint32(bit("start"))
+    present = _present(rows, rows["end_source"]) & ~np.uint32(bits(("start", "helper", "labels")))
     present = np.where(has_stop, present | np.uint32(bit("stop")), present)
     present = np.where(has_start, present | np.uint32(bit("start")), present)
     columns = {
@@ -114,7 +144,7 @@ def _ends(table: Table) -> Table:
         "start": np.where(has_start, rows["start"], 0),
         "stop": np.where(has_stop, rows["end"], 0),
     }
-    return _events(rows, Event.DESTROY, present, columns)
+    return _events(rows, Event.DESTROY, present, columns, omitted=_BEGIN_VALUES)
 
 
 def _present(rows: Table, source: Array) -> Array:

@@ -161,7 +161,7 @@ def _recording(
                 holes=tuple(found),
                 steps=tuple(steps),
                 dumps=_dumps(segment) if dumps else (),
-                on=_on(segment.header.state),
+                on=(*_on(segment.header.state), *_unrecordable(segment)),
                 host=segment.header.host or "",
                 boot_id=segment.header.boot_id or "",
                 netns=segment.header.netns or "",
@@ -218,16 +218,19 @@ def _live(
 
     The state was read before the folder, so the recorder may have begun another segment since.
     """
-    here = state is not None and any(_is_file(one, state) for one in members[-2:])
+    open_one = next((one for one in members[-2:] if state and _is_file(one, state)), None)
     number, last = chains.place(members[-1].path)
-    if state is None or not here or number != last:
+    if state is None or open_one is None or number != last:
         return None
+    # Blocks that could not be synced are cut off and written again: until then, the events of what
+    # was written since the last sync are missing.
+    whole = open_one.size >= state.size
     found = []
     for facts in state.holes:
         hole = _of_live(facts)
         if hole is not None:
             found += numbered.take(hole, _number_of(facts))
-    return LiveWatermark(state.watermark, tuple(found))
+    return LiveWatermark(state.watermark if whole else state.synced, tuple(found))
 
 
 def _is_file(segment: Segment, state: LiveState) -> bool:
@@ -262,6 +265,15 @@ def _on(state: Mapping[str, Any] | None) -> tuple[str, ...]:
         *(f"{name} {state[name]}" for name in ("events", "timestamps") if name in state),
         *(f"{name} tracking {families[name]}" for name in ("ipv4", "ipv6") if name in families),
     )
+
+
+def _unrecordable(segment: Segment) -> Iterator[str]:
+    """What translated without connection tracking, at some time of the segment, as phrases."""
+    noted = [segment.header.state or {}, *(mark.facts for mark in segment.marks)]
+    members = [facts.get("stateless") for facts in noted]
+    found = [one for each in members if isinstance(each, list) for one in each]
+    for what in dict.fromkeys(one for one in found if isinstance(one, str)):
+        yield f"not recordable: NAT by {what}"
 
 
 def _damage(segment: Segment, after: Segment | None) -> Iterator[Hole]:
@@ -315,7 +327,7 @@ class Receipts:
         return segment.previous_hash.hex() in self._read(segment)
 
     def _read(self, segment: Segment) -> dict[str, str]:
-        from ctrecorder.archive import retention  # few questions need it
+        from ctrecorder.kept import retention  # few questions need it
 
         folder = os.path.dirname(segment.path) or "."
         if folder not in self._onward:
@@ -362,9 +374,10 @@ def _of_live(facts: Mapping[str, Any]) -> Hole | None:
     reason, lost, detail = facts.get("reason"), facts.get("lost"), facts.get("detail")
     if type(start) is not int or not isinstance(reason, str):
         return None
+    start = min(max(start, BEGIN), END)
     return _of_facts(
         start,
-        max(start, end) if type(end) is int else END,
+        min(max(start, end), END) if type(end) is int else END,
         reason,
         lost if type(lost) is int else None,
         detail if isinstance(detail, str) else "",

@@ -94,6 +94,8 @@ class Archive:
     `failed`: an error for each file that cannot be read as a segment.
     `spans`: of all segments that were examined.
     `copies`: path of a copy that is not read, and of the segment that is read instead.
+    `later`: segments after the window that are not open; all are of the chain of `segments`, and
+    after these in it.  A connection in the window may end there.
     """
 
     query: CountingQuery
@@ -101,6 +103,26 @@ class Archive:
     failed: list[CtrecorderError] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     copies: list[tuple[str, str]] = field(default_factory=list)
+    later: list[Span] = field(default_factory=list)
+    opener: Opener = field(default_factory=Opener)
+
+    def open_later(self) -> Recording | None:
+        """Open the next segment of `later`, and add it to `segments`; None if it cannot be read."""
+        path = self.later.pop(0).path
+        try:
+            segment = self.opener.open(path)
+        except (FormatError, ArchiveError) as error:
+            self.failed.append(error)
+            return None
+        self.segments.append(segment)
+        self.count_segments()
+        return segment
+
+    def count_segments(self) -> None:
+        """Count them in the statistics."""
+        stats = self.query.stats
+        stats.segments = len(self.segments)
+        stats.segments_skipped_by_time = len(self.spans) - len(self.segments)
 
     @property
     def first(self) -> int:
@@ -129,7 +151,14 @@ class Archive:
             segment.close()
 
 
-def open_archive(paths: Iterable[str], query: Query, opener: Opener | None = None) -> Archive:
+def open_archive(
+    paths: Iterable[str],
+    query: Query,
+    opener: Opener | None = None,
+    *,
+    spans: Iterable[Span] = (),
+    follow: bool = True,
+) -> Archive:
     """Open the segments among `paths` that may contain rows of `query`.
 
     A segment that several paths lead to, or that has copies, is opened once.  Segments after the
@@ -137,12 +166,16 @@ def open_archive(paths: Iterable[str], query: Query, opener: Opener | None = Non
     open files: a year of hourly segments is 8,760 files.
 
     `opener`: None opens each segment for this archive alone.
+    `spans`: of the paths, as `find` reads them: then a segment outside the window is not opened.
+    `follow`: False leaves out the segments after the window, whatever the query.
     """
     opener = opener or Opener()
     hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
-    archive = Archive(CountingQuery(**vars(query)))
-    for path in {os.path.realpath(path): path for path in paths}.values():
+    archive = Archive(CountingQuery(**vars(query)), opener=opener)
+    follow = follow and query.narrow
+    chosen = _chosen(archive, _each_once(paths), {span.path: span for span in spans}, follow)
+    for path in chosen:
         try:
             segment = opener.open(path)
         except (FormatError, ArchiveError) as error:
@@ -152,7 +185,7 @@ def open_archive(paths: Iterable[str], query: Query, opener: Opener | None = Non
         archive.spans.append(_span(segment, first, last))
         # A damaged segment may contain more than its index shows.
         is_before = last < query.since and not segment.findings
-        is_after = first >= query.until and not query.narrow
+        is_after = first >= query.until and not follow
         if is_before or is_after:
             opener.close(segment)
         else:
@@ -162,10 +195,50 @@ def open_archive(paths: Iterable[str], query: Query, opener: Opener | None = Non
     for copy, instead in copies:
         opener.close(copy)
         archive.copies.append((copy.path, instead.path))
-    stats = archive.query.stats
-    stats.segments = len(archive.segments)
-    stats.segments_skipped_by_time = len(archive.spans) - len(archive.segments)
+    archive.count_segments()
     return archive
+
+
+def _chosen(archive: Archive, paths: list[str], spans: dict[str, Span], follow: bool) -> list[str]:
+    """The paths to open now.  The others are outside the window; `archive` gets their spans, and
+    which of them may be opened later.
+    """
+    query = archive.query
+    known = [spans[path] for path in paths if path in spans]
+    outside = [span for span in known if span.end < query.since or span.begin >= query.until]
+    later = [span for span in outside if span.begin >= query.until] if follow else []
+    if _are_of_one_chain(known, later):
+        archive.later = sorted(later, key=lambda span: span.sequence)
+        later = []
+    opened = {span.path for span in later}
+    archive.spans += [span for span in outside if span.path not in opened]
+    left_out = {span.path for span in outside} - opened
+    return [path for path in paths if path not in left_out]
+
+
+def _are_of_one_chain(spans: list[Span], later: list[Span]) -> bool:
+    """Whether all segments are one chain without copies, of which `later` is the end."""
+    numbers = {span.sequence for span in spans}
+    after = {span.sequence for span in later}
+    return (
+        len({span.chain or span.path for span in spans}) == 1
+        and 0 not in numbers
+        and len(numbers) == len(spans)
+        and max(numbers - after, default=0) < min(after, default=0)
+    )
+
+
+def _each_once(paths: Iterable[str]) -> list[str]:
+    """The paths, without those that lead to the file of another one."""
+    folders: dict[str, str] = {}
+    found: dict[str, str] = {}
+    for path in paths:
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        real = os.path.realpath(path) if os.path.islink(path) else f"{folders[folder]}/{name}"
+        found[real] = path
+    return list(found.values())
 
 
 def _span(segment: Recording, first: int, last: int) -> Span:

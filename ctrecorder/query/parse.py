@@ -1,25 +1,10 @@
-"""Parse addresses, networks and ports of the command line; which addresses are inside ones."""
+"""Parse addresses, networks and ports of the command line."""
 
 from __future__ import annotations
 
 from ctrecorder import uapi
 from ctrecorder.ctlog.predicate import Network
 from ctrecorder.errors import UsageError
-
-# RFC 1918, RFC 6598, RFC 4193; loopback and link-local.  Not ipaddress.is_private, which also has
-# the addresses for documentation.
-_INSIDE = (
-    *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"),
-    *("127.0.0.0/8", "169.254.0.0/16", "fc00::/7", "fe80::/10", "::1/128"),
-)
-
-
-def is_inside(address: str) -> bool:
-    """Whether `address` has no meaning outside of its network."""
-    import ipaddress
-
-    found = ipaddress.ip_address(address)
-    return any(found in network for network in map(ipaddress.ip_network, _INSIDE))
 
 
 def parse_network(text: str) -> Network:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ctrecorder.declared.setting import WhenWrong
 from ctrecorder.errors import ArchiveError, CtrecorderError, UsageError
-from ctrecorder.folder import Folder
+from ctrecorder.folder import Folder, open_file
 from ctrecorder.kernel.netns import Namespace
 from ctrecorder.record.options import RecorderOptions
 from ctrecorder.service import config, messages
@@ -73,16 +72,18 @@ class Configured:
             read.choose(name, given=self._given, last_good=self._last_good.get(name))
             for name in SECTIONS_READ
         )
+        metrics = read.choose("metrics")
         record.raise_refusals()
         seal.raise_refusals()
         if "template" not in self._given:
             self._check_folder(record)
         key = self._read_key(seal)
         values = {**record.values, **self._given}
-        options = self._options(values, key)
+        options = self._options(values, key, str(metrics.values["directory"] or ""))
         self._texts, self._key = {"record": record.texts, "seal": seal.texts}, key
         self.seal = {**seal.values, "key": seal.texts["key"]}
-        self.values, self.notices = values, [*record.notices, *seal.notices]
+        self.values = values
+        self.notices = [*record.notices, *seal.notices, *metrics.notices]
         return options
 
     def _check_folder(self, record: Choice) -> None:
@@ -157,7 +158,8 @@ class Configured:
             self._last_good = kept
             self._store.save(kept)
 
-    def _options(self, values: Mapping[str, Any], key: bytes) -> RecorderOptions:
+    def _options(self, values: Mapping[str, Any], key: bytes, metrics: str) -> RecorderOptions:
+        config_name = os.path.basename(self._path or config.DEFAULT_PATH)
         return RecorderOptions(
             template=values["template"],
             rotate_minutes=values["rotate"],
@@ -168,11 +170,16 @@ class Configured:
             buffer_bytes=values["buffer"] << 10,
             block_rows=values["rows"],
             memory_bytes=values["memory"] << 20,
+            sync_seconds=values["sync"],
             mode=values["mode"],
             key=key,
             namespace=self._namespace,
             accept_notrack=values["accept_notrack"],
             probe=values["probe"],
+            recording=os.path.basename(self._namespace.name)
+            if self._namespace
+            else os.path.splitext(config_name)[0],
+            metrics=metrics,
         )
 
 
@@ -193,7 +200,7 @@ class Store:
         if not self._folder:
             return {}
         try:
-            with Path(self.path).open("rb") as file:
+            with os.fdopen(open_file(self.path), "rb") as file:
                 data = file.read(_MAX_BYTES + 1)
             found = json.loads(data) if len(data) <= _MAX_BYTES else {}
             return {

@@ -21,7 +21,8 @@ HEARTBEAT_NS = MINUTE
 class Deadlines:
     """Deadlines by the monotonic clock, whatever happens to the wall clock.
 
-    Only segments begin by the wall clock: one for each period of `target`.
+    By the wall clock, segments begin, one for each period of `target`, and times that come twice
+    end.
     """
 
     def __init__(self, clock: Clock, target: Target) -> None:
@@ -30,6 +31,7 @@ class Deadlines:
         self._flush = 0
         self._status = self._heartbeat = self._look = clock.monotonic()
         self._period = (0, 0)  # first ns UTC of this period, and of the next
+        self._repeated = 0  # until when times come twice, ns UTC; 0: no longer
 
     @property
     def flush_due(self) -> bool:
@@ -80,6 +82,18 @@ class Deadlines:
     def rotated(self, now_ns: int) -> None:
         """A segment was opened at `now_ns`, ns UTC."""
         self._period = self._target.period(now_ns)
+
+    def stepped(self, before_ns: int, step_ns: int) -> None:
+        """The clock was set, from `before_ns`, ns UTC; if back, times until then come twice."""
+        if step_ns < 0:
+            self._repeated = max(self._repeated, before_ns)
+
+    def repeated(self) -> bool:
+        """True once when the times that come twice are over."""
+        over = 0 < self._repeated < self._clock.wall()
+        if over:
+            self._repeated = 0
+        return over
 
     def reported(self, watchdog_seconds: float) -> None:
         """The status was reported; `watchdog_seconds`: the longest interval, 0 for no limit."""

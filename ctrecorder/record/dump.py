@@ -88,6 +88,7 @@ class TableDump:
         self._taken, self._finished = taken, finished
         self._progress: _Progress | None = None
         self._due = 0  # monotonic ns, 0 if no dump is planned
+        self.seconds: float | None = None
         self._reason = ""
         self._tries = 0
         self._foreign_before = 0  # of the sockets that were replaced
@@ -210,7 +211,8 @@ class TableDump:
         facts = {"rows": rows, "complete": complete, "detail": detail}
         self._queue.mark(Mark(begin, now, "dump", facts))
         self._finished(begin, now, complete)
-        seconds = f"{max(now - begin, 0) / SECOND:.3f}"
+        self.seconds = max(now - begin, 0) / SECOND
+        seconds = f"{self.seconds:.3f}"
         text = f"table recorded: {rows} connections in {seconds} s"
         if not complete:
             text += f", not complete: {detail}"

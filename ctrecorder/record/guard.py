@@ -27,7 +27,8 @@ from ctrecorder.record.sample import FlowSample
 from ctrecorder.segment.live import FOLDER, LiveState, Publisher
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
-from ctrecorder.spool.queue import WriteQueue
+from ctrecorder.spool.counters import Counters
+from ctrecorder.spool.queue import WriteQueue, Written
 from ctrecorder.times import MILLISECOND, MINUTE
 from ctrecorder.watch.conditions import Conditions
 from ctrecorder.watch.hidden import NO_EVENTS
@@ -277,23 +278,28 @@ class Guard:
             text = f"{risen.insert_failed:,} refused: no free source port, or a collision"
             self._log.send(messages.REFUSED_CONNECTIONS, text)
 
-    def publish(self, chain: str, segment: str, watermark: int, counters: Json, now: int) -> None:
+    def publish(self, chain: str, written: Written, counted: Counters, now: int) -> None:
         """Publish the state; a failure is logged once."""
-        if self._publisher is None or not segment:
+        if self._publisher is None:
             return
+        counters = {"events": counted.total, "lost": counted.lost, "unheard": self.unheard}
+        counters["unwritten"] = self._queue.unwritten_losses if self._queue is not None else 0
         try:
-            status = os.stat(segment, follow_symlinks=False)
+            status = os.stat(written.path, follow_symlinks=False)
+            counters["size"] = status.st_size
             holes = tuple(_as_json(gap) for gap in self.open_gaps(now))
             self._publisher.publish(
                 LiveState(
                     chain=chain,
-                    segment=os.path.abspath(segment),
+                    segment=os.path.abspath(written.path),
                     device=status.st_dev,
                     inode=status.st_ino,
-                    watermark=watermark,
+                    size=written.size,
+                    watermark=written.watermark,
+                    synced=written.synced,
                     holes=holes,
                     state=self.state,
-                    counters={**counters, "unheard": self.unheard},
+                    counters=counters,
                 )
             )
             self._publishing_fails = False

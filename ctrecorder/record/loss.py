@@ -12,12 +12,15 @@ def gaps_of_step(change: ClockChange, received: int, *, dated: bool) -> list[Gap
     """The GAPs of a step of the clock: of the times that were skipped or come twice; and of the
     times since the last receive, `received` (ns UTC, before the step): without a time of the
     kernel, their events are dated by the new clock.  `dated`: with one.
+
+    If the clock was set back, also of the time before that in which an event that was received
+    late can have happened: what has such a time can have happened before the step or after it.
     """
     before, now, step, _ = change
     which = "forward: these times were skipped" if step > 0 else "back: these times come twice"
     start, end = min(before, now), max(before, now)
     gaps = [Gap(start, end, "clock", 0, f"the clock was set {which}")]
-    since = received + min(step, 0)
+    since = received if step > 0 else received + step - RECEIPT_LATE_NS
     if not dated and since < start:
         detail = "events of this time are dated by the clock that was set since"
         gaps.append(Gap(since, start, "late", None, detail))

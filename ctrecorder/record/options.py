@@ -24,6 +24,7 @@ RELOADED = (
     "updates",
     "resync",
     "memory_bytes",
+    "sync_seconds",
     "mode",
 )
 
@@ -41,12 +42,15 @@ class RecorderOptions:
     buffer_bytes: int
     block_rows: int
     memory_bytes: int
+    sync_seconds: int
     mode: int
     key: bytes = field(default=b"", repr=False)  # a static one; b"": none
     seals: LiveSeals | None = None
     accept_notrack: bool = False
     probe: bool = True
     namespace: Namespace | None = None  # that of --netns
+    recording: str = ""  # its name in the metrics
+    metrics: str = ""  # the directory of the metrics; "": none
 
     def reloaded(self, wanted: RecorderOptions) -> RecorderOptions:
         """These options with those of `wanted` that a running recorder can take over."""

@@ -24,6 +24,7 @@ from ctrecorder.record.deadlines import Deadlines
 from ctrecorder.record.dump import RESYNC_DELAY_NS, TableDump
 from ctrecorder.record.guard import Guard, clock_facts
 from ctrecorder.record.loss import LossCounter, gaps_of_step
+from ctrecorder.record.metrics import RecorderMetrics, Sources
 from ctrecorder.record.options import RecorderOptions
 from ctrecorder.record.receiver import Receiver
 from ctrecorder.record.report import StatusLine
@@ -33,6 +34,7 @@ from ctrecorder.service.log import Log
 from ctrecorder.spool.counters import Counters
 from ctrecorder.spool.queue import WriteQueue
 from ctrecorder.spool.segments import SegmentSeries
+from ctrecorder.spool.sync_timer import SyncTimer
 from ctrecorder.spool.target import Target
 from ctrecorder.times import SECOND
 
@@ -66,8 +68,9 @@ class Recorder:
         target = Target(options.template, options.rotate_minutes, options.mode)
         self._deadlines = Deadlines(self._clock, target)
         self._series = SegmentSeries(target, self._header, log, options.key, options.seals)
+        timer = SyncTimer(options.sync_seconds, self._clock.monotonic)
         self._queue = WriteQueue(
-            self._series, options.block_rows, options.memory_bytes, self.counters, log
+            self._series, options.block_rows, options.memory_bytes, self.counters, log, timer
         )
         self._segments_seen = 0
         # All events that the kernel gave until then were received, or are in a GAP; ns UTC.
@@ -75,7 +78,6 @@ class Recorder:
         self._steady = 0  # the same, when the clock was seen to be as before
         # The same, and a look after it found what hid connections until then.
         self._watermark = 0
-        self._written_watermark = 0  # the same, of what can be read in the segments
         self._stopping = False
         self.namespace_lost = False  # the reason why `run` ended
         self._namespace_due = self._clock.monotonic() if options.namespace else 0
@@ -114,6 +116,9 @@ class Recorder:
             self._guard.dumped,
         )
 
+        sources = Sources(self._queue, self._receiver.socket, self._guard, self._dump)
+        self._metrics = RecorderMetrics(options, sources, self.log, self._clock.wall())
+
     def start(self) -> None:
         """Open the first segment; log what is recorded, and what makes the record incomplete.
 
@@ -127,11 +132,9 @@ class Recorder:
         self._queue.open(now)
         self._deadlines.rotated(now)
         self._queue.mark(Mark.at(now, "start", {"version": __version__, **clock_facts()}))
-        events = self._receiver.socket
-        counters.log_started(
-            self.log, self._queue.path, self.options.protocols, events.buffer_bytes
-        )
-        counters.log_obstacles(self.log, self.options, events)
+        size = self._receiver.socket.buffer_bytes
+        counters.log_started(self.log, self._queue.path, self.options.protocols, size)
+        counters.log_obstacles(self.log, self.options, self._receiver.socket)
         if self._configured is not None:
             self._configured.used(self.log, self._clock.monotonic())
         self._flush()
@@ -164,8 +167,7 @@ class Recorder:
         self._do_what_is_due()
 
     def _do_what_is_due(self) -> None:
-        change = self._clock.look()
-        if change is not None:
+        if (change := self._clock.look()) is not None:
             self._record_clock_change(change)
         self._steady = self._received
         if self._dump.active or 0 < self._dump.due <= self._clock.monotonic():
@@ -174,15 +176,15 @@ class Recorder:
         if self._deadlines.rotation_due:
             self._rotate()
         look_due = self._deadlines.look_due
-        if self._deadlines.flush_due:
+        if self._deadlines.flush_due or self._queue.sync_due:
             self._flush()
         elif look_due:
             self._look()
-            if self._queue.idle:
-                self._written_watermark = self._watermark
-            else:
+            if not self._queue.reach(self._watermark):
                 self._deadlines.flush_soon()
         if look_due:
+            if self._deadlines.repeated():  # the dump after the step is in its GAP
+                self._plan_dump("times that came twice are over")
             self.log.retry()
             if self._configured is not None:
                 self._configured.remind(self.log, self._clock.monotonic())
@@ -207,8 +209,8 @@ class Recorder:
         self._receiver.receive()
         self._deadlines.flush_soon()
         events = self._receiver.socket
-        loss = self._loss.dropped(events.drops(), events.buffer_bytes, self._clock.wall())
-        self._lose(loss)
+        size, wall = events.buffer_bytes, self._clock.wall()
+        self._lose(loss := self._loss.dropped(events.drops(), size, wall))
         if loss is not None or self._receiver.emptied is None:
             return False
         now = self._clock.monotonic()
@@ -226,15 +228,11 @@ class Recorder:
             self._guard.prove_loss(self._watermark)
 
     def _publish(self) -> None:
-        """Publish the state, with the watermark of what was written."""
-        counters = {"events": self.counters.total, "lost": self.counters.lost}
-        self._guard.publish(
-            self._series.chain,
-            self._queue.path if self._series.writer is not None else "",
-            self._written_watermark,
-            counters,
-            self._clock.wall(),
-        )
+        """Publish the state, with the watermarks of what is written and synced, and the metrics."""
+        written, now = self._queue.written, self._clock.wall()
+        if self._series.writer is not None:
+            self._guard.publish(self._series.chain, written, self.counters, now)
+        self._metrics.write(now, self._clock.monotonic())
         self._deadlines.looked()
 
     def _take(self, table: Table) -> None:
@@ -246,8 +244,7 @@ class Recorder:
         """Record unreadable messages as a loss, and log those that a process sent."""
         receiver, now = self._receiver, self._clock.wall()
         self._lose(self._loss.unreadable(receiver.unreadable, receiver.problem, now))
-        count = self._loss.foreign(receiver.socket.foreign + self._dump.foreign)
-        if count:
+        if count := self._loss.foreign(receiver.socket.foreign + self._dump.foreign):
             text = f"refused {count} messages that a process sent, not the kernel"
             self.log.send(messages.REFUSED, text, refused=count)
 
@@ -284,6 +281,7 @@ class Recorder:
             self._queue.mark(Mark.at(now, "clock", {"step_ns": step}))
             for gap in gaps_of_step(change, self._steady, dated=self._receiver.dated):
                 self._queue.gap(gap)
+            self._deadlines.stepped(before, step)
             self._dump.interrupt()
             # Of the new clock nothing is proved yet.
             self._received = min(self._received, now)
@@ -294,8 +292,11 @@ class Recorder:
         self._loss.reset(now)
         self._deadlines.flush_soon()
 
-    def _flush(self, *, look: bool = True) -> None:
-        """Write everything that was received; without a look, up to the last watermark."""
+    def _flush(self, *, look: bool = True, sync: bool = False) -> None:
+        """Write everything that was received; without a look, up to the last watermark.
+
+        `sync`: sync it at once.
+        """
         now = self._clock.wall()
         if look:
             self._look()
@@ -306,10 +307,8 @@ class Recorder:
                 self._queue.gap(gap)
         if self._deadlines.heartbeat_due and self._queue.idle:
             self._queue.mark(self._guard.heartbeat(now))
-        wrote, watermark = not self._queue.idle, self._watermark
-        complete = self._queue.flush(now, watermark)
-        if complete:
-            self._written_watermark = watermark
+        wrote = not self._queue.idle
+        complete = self._queue.flush(now, self._watermark, sync=sync)
         self._deadlines.flushed(wrote=wrote, complete=complete)
         if self._series.opened > self._segments_seen:
             self._plan_dump("new segment" if self._segments_seen else "start")
@@ -341,6 +340,7 @@ class Recorder:
         self._series.target = target = Target(new.template, new.rotate_minutes, new.mode)
         self._deadlines.follow(target)
         self._queue.memory_bytes = new.memory_bytes
+        self._queue.timer.seconds = new.sync_seconds
         self._configured.used(self.log, self._clock.monotonic())
 
     def _filter(self, new: RecorderOptions) -> None:
@@ -366,7 +366,7 @@ class Recorder:
                 daemon.notify("READY=1")
             elif number == signal.SIGUSR1:
                 self._receive()
-                self._flush()
+                self._flush(sync=True)
                 self._log_counters()
             else:
                 self._stopping = True
@@ -376,8 +376,7 @@ class Recorder:
         if self._stopping:
             # Everything that a full buffer holds, but not what a flood adds meanwhile.
             for _ in range(self._receiver.turns):
-                self._receive()
-                if not self._receiver.more:
+                if self._receive() or not self._receiver.more:
                     break
         self._flush(look=self._stopping)
         now, path = self._clock.wall(), self._queue.path
@@ -387,6 +386,7 @@ class Recorder:
         self._queue.mark(Mark.at(now, "stop", dict(facts)))
         closed = "is closed" if self._queue.close(now, self._watermark) else "could not be closed"
         self._guard.close()
+        self._metrics.stopped(gone=self.namespace_lost)
         self._log_counters()
         self.log.send(messages.STOPPED, f"stopped; {path} {closed}", path=path, **facts)
 

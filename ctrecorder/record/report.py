@@ -21,6 +21,7 @@ _SETTINGS = {
     "rotate_minutes": "rotate",
     "buffer_bytes": "buffer",
     "memory_bytes": "memory",
+    "sync_seconds": "sync",
     "block_rows": "rows",
 }
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder import uapi
-from ctrecorder.columns import Table, bit
+from ctrecorder.columns import Event, Table, bit
 from ctrecorder.render import words
 from ctrecorder.render.words import Mask, Words
 
@@ -61,6 +61,21 @@ def replied(table: Table) -> NDArray[np.bool_]:
     """(n,) bool: packets were seen in both directions."""
     seen: NDArray[np.bool_] = (table["status"] & np.uint32(uapi.IPS_SEEN_REPLY)) != 0
     return seen
+
+
+def event_times(table: Table, *, heard: bool) -> NDArray[np.int64]:
+    """(rows,): the time of each event that a listing shows, ns.
+
+    The end of a connection is the kernel's stop where it is recorded, which is also the end of the
+    connection.  `heard`: it is the time at which the event was heard of instead.
+    """
+    time: NDArray[np.int64] = table["time"].astype(np.int64, copy=False)
+    if heard or "stop" not in table:
+        return time
+    stop = table["stop"].astype(np.int64, copy=False)
+    told = (table["event"] == Event.DESTROY) & (stop > 0)
+    told &= (table["present"] & np.uint32(bit("stop"))) != 0
+    return np.where(told, stop, time)
 
 
 def address(table: Table, name: str, *, colon: bool = False) -> Words:

@@ -47,14 +47,12 @@ def events(table: Table) -> bytearray:
             _flag,
         )
     )
-    for label, column in (
-        (b" mark=", "mark"),
-        (b" zone=", "zone"),
-        (b" zone-orig=", "orig_zone"),
-        (b" zone-reply=", "reply_zone"),
-    ):
+    for label, column in ((b" mark=", "mark"), (b" zone=", "zone")):
         pieces += _number(table, cells.present_in(table, column), label, column)
     pieces += _lifetime(table)
+    if (helped := cells.present_in(table, "helper")) is not False:
+        name = words.by_bytes(table["helper"], labels.helper)
+        pieces += [*words.only(helped, b" helper="), *words.only(helped, name)]
     return words.assemble(len(table), [*pieces, b"\n"])
 
 
@@ -76,7 +74,7 @@ def _flag(status: int) -> str:
 
 
 def _direction(table: Table, side: str) -> list[bytes | Words]:
-    """One direction: addresses, then ports, GRE's keys or ICMP's three numbers, then counters."""
+    """One direction: addresses, then ports, GRE's keys or ICMP's numbers, zone, then counters."""
     pieces: list[bytes | Words] = [
         b" src=",
         cells.address(table, f"{side}_src"),
@@ -99,6 +97,8 @@ def _direction(table: Table, side: str) -> list[bytes | Words]:
             (b" type=", b" code=", b" id="), cells.icmp_parts(table, side), strict=True
         ):
             pieces += [*words.only(numbered, label), *words.only(numbered, number)]
+    zone = f" zone-{side}=".encode()
+    pieces += _number(table, cells.present_in(table, f"{side}_zone"), zone, f"{side}_zone")
     counted = cells.present_in(table, f"{side}_packets", f"{side}_bytes")
     pieces += _number(table, counted, b" packets=", f"{side}_packets")
     return [*pieces, *_number(table, counted, b" bytes=", f"{side}_bytes")]

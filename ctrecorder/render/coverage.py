@@ -78,7 +78,7 @@ def text(
         lines.append("")
     if not recordings:
         return _wrapped(
-            f"no recording from {_time(window.since, utc)} to {_time(window.until, utc)}",
+            f"no recording from {_dated(window.since, utc)} to {_dated(window.until, utc)}",
             width,
             "  ",
         )
@@ -138,12 +138,18 @@ def _title(one: Coverage, rows: Sequence[Row], window: Window) -> str:
 
 
 def _table(rows: Sequence[Row], width: int, *, utc: bool) -> list[str]:
-    """A heading, and a line or more for each row."""
-    one_line = width >= _ONE_LINE_WIDTH
-    heading = _TIME_FORMAT.format("from", "to", "for")
-    lines = [heading + "state" if one_line else "from, to"]
+    """A heading, and a line or more for each row.
+
+    The heading has the offset from UTC; if it changes, each time has it.
+    """
+    offsets = {times.offset(ns, utc=utc) for row in rows for ns in (row.start, row.end)}
+    shown = _time if len(offsets) < 2 else _dated
+    one_line = width >= _ONE_LINE_WIDTH and len(offsets) < 2
+    offset = f" ({min(offsets)})" if len(offsets) == 1 else ""
+    heading = _TIME_FORMAT.format(f"from{offset}", f"to{offset}", "for")
+    lines = [heading + "state" if one_line else f"from, to{offset}"]
     for row in rows:
-        moments = _time(row.start, utc), _time(row.end, utc)
+        moments = shown(row.start, utc), shown(row.end, utc)
         state = _state(row)
         if one_line:
             first = _TIME_FORMAT.format(*moments, _duration(row.end - row.start))
@@ -259,6 +265,10 @@ def hole_json(hole: CoverageHole) -> dict[str, Any]:
 
 def _time(ns: int, utc: bool) -> str:
     return times.text(ns, utc=utc)[:19]
+
+
+def _dated(ns: int, utc: bool) -> str:
+    return f"{_time(ns, utc)} {times.offset(ns, utc=utc)}"
 
 
 def _duration(ns: int) -> str:

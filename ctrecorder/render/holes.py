@@ -35,7 +35,7 @@ def describe(
 ) -> str:
     """One line for a hole: how many events are missing, from when to when, and why.
 
-    `stamp`: a time as text, with its zone; None: as in a listing, in UTC if `utc`, else local.
+    `stamp`: a time as text, with its zone; None: as in `times.dated`, in UTC if `utc`, else local.
     """
     if hole.reason == "not-recording" and expired(hole.detail):
         return f"no longer kept {_span(hole, utc, stamp)}: {expired(hole.detail)}"
@@ -95,14 +95,13 @@ def _narrow(hole: CoverageHole) -> list[str]:
 
 
 def _span(hole: CoverageHole, utc: bool, stamp: Callable[[int], str] | None) -> str:
-    zone = " UTC" if utc and stamp is None else ""
     start, end = (
-        times.text(ns, utc=utc) if stamp is None else stamp(ns) for ns in (hole.start, hole.end)
+        times.dated(ns, utc=utc) if stamp is None else stamp(ns) for ns in (hole.start, hole.end)
     )
     if hole.start == times.BEGIN and hole.end == times.END:
         return "at any time"
     if hole.start == times.BEGIN:
-        return f"until {end}{zone}"
+        return f"until {end}"
     if hole.end == times.END:
-        return f"from {start}{zone} on"
-    return f"from {start} to {end}{zone}"
+        return f"from {start} on"
+    return f"from {start} to {end}"

@@ -9,15 +9,15 @@ names from `labels`.  Pure; see `words`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ctrecorder import labels
-from ctrecorder.columns import ADDRESSES, PORTS, Source, Table
+from ctrecorder.columns import ADDRESSES, MASTER, PORTS, Source, Table
 from ctrecorder.render import cells, words
 from ctrecorder.render.words import Mask, Words
 
 _ICMP = tuple(f"{side}_icmp_{part}" for side in cells.SIDES for part in ("type", "code", "id"))
-_NUMBERS = (
+_COUNTS = (
     "zone",
     "orig_zone",
     "reply_zone",
@@ -28,19 +28,26 @@ _NUMBERS = (
     "reply_packets",
     "reply_bytes",
 )
-_COMMON = (*ADDRESSES, *PORTS, *_ICMP, "status", "tcp_state", *_NUMBERS)
+_MASTER = ("master_protocol", *MASTER[1:])
+_ADDED = ("helper", "labels", *_MASTER)
+_COMMON = (*ADDRESSES, *PORTS, *_ICMP, "status", "tcp_state", *_COUNTS)
 # The order of the keys, and of the columns of CSV: new ones are added at the end.
-EVENT_KEYS = ("time", "event", "protocol", *_COMMON, "start", "stop")
-CONNECTION_KEYS = ("start", "end", "protocol", *_COMMON, "start_source", "end_source", "seen")
+EVENT_KEYS = ("time", "event", "protocol", *_COMMON, "start", "stop", *_ADDED)
+CONNECTION_KEYS = (
+    *("start", "end", "protocol", *_COMMON, "start_source", "end_source", "seen"),
+    *_ADDED,
+)
 # Columns whose numbers have names, and columns whose bits have names.
 _NAMED: dict[str, tuple[str, Callable[[int], str]]] = {
     "event": ("event", labels.event),
     "protocol": ("l4proto", labels.protocol),
+    "master_protocol": ("master_l4proto", labels.protocol),
     "tcp_state": ("tcp_state", labels.tcp_state),
     "start_source": ("start_source", lambda value: labels.SOURCES.get(value, str(value))),
     "end_source": ("end_source", lambda value: labels.SOURCES.get(value, str(value))),
 }
 _LISTS: dict[str, Callable[[int], list[str]]] = {"status": labels.status, "seen": labels.seen}
+_ADDRESSES = (*ADDRESSES, "master_src", "master_dst")
 _TIMES = ("time", "start", "end", "stop")
 
 
@@ -64,9 +71,25 @@ def csv_connections(table: Table) -> bytearray:
     return _csv(table, CONNECTION_KEYS)
 
 
-def csv_head(keys: tuple[str, ...]) -> bytes:
+def kind_of(key: str) -> str:
+    """What a key's value is in JSON: "text", "number", "list" of texts, or "numbers"."""
+    if key in _LISTS:
+        return "list"
+    if key == "labels":
+        return "numbers"
+    return "text" if _is_text(key) else "number"
+
+
+def csv_head(keys: Sequence[str]) -> bytes:
     """The header line."""
     return f"{','.join(keys)}\n".encode()
+
+
+def values(table: Table, key: str, *, connections: bool) -> list[str]:
+    """The value of one key in each row, as in CSV; "" where it is not known."""
+    where = _where(table, key, connections)
+    pieces = [] if where is False else words.only(where, _words(table, key, "|".join))
+    return words.lines_of(len(table), pieces)
 
 
 def _json(table: Table, keys: tuple[str, ...]) -> bytearray:
@@ -78,14 +101,24 @@ def _json(table: Table, keys: tuple[str, ...]) -> bytearray:
         if where is False:
             continue
         opening, closing = (
-            ("[", "]") if key in _LISTS else ('"', '"') if _is_text(key) else ("", "")
+            ("[", "]")
+            if key in _LISTS or key == "labels"
+            else ('"', '"')
+            if _is_text(key)
+            else ("", "")
         )
         pieces += words.only(where, f'{"," if number > protocol else ""}"{key}":{opening}'.encode())
-        pieces += words.only(
-            where, _words(table, key, lambda items: ",".join(f'"{item}"' for item in items))
-        )
+        pieces += words.only(where, _words(table, key, _numbers if key == "labels" else _texts))
         pieces += words.only(where, f"{closing}{',' if number < protocol else ''}".encode())
     return words.assemble(len(table), [*pieces, b"}\n"])
+
+
+def _numbers(items: list[str]) -> str:
+    return ",".join(items)
+
+
+def _texts(items: list[str]) -> str:
+    return ",".join(f'"{item}"' for item in items)
 
 
 def _csv(table: Table, keys: tuple[str, ...]) -> bytearray:
@@ -99,7 +132,7 @@ def _csv(table: Table, keys: tuple[str, ...]) -> bytearray:
 
 
 def _is_text(key: str) -> bool:
-    return key in _TIMES or key in _NAMED or key in ADDRESSES
+    return key in _TIMES or key in _NAMED or key in _ADDRESSES or key == "helper"
 
 
 def _where(table: Table, key: str, connections: bool) -> Mask:
@@ -115,6 +148,8 @@ def _where(table: Table, key: str, connections: bool) -> Mask:
         return cells.and_(
             cells.present_in(table, f"{side}_sport", f"{side}_dport"), cells.icmp(table)
         )
+    if key in _MASTER:
+        return cells.collapse(table["master_l4proto"] != 0)
     return cells.present_in(table, key)
 
 
@@ -122,8 +157,12 @@ def _words(table: Table, key: str, joined: Callable[[list[str]], str]) -> Words:
     """The value of the key; `joined` makes a list's items one text."""
     if key in _TIMES:
         return words.rfc3339(table[key])
-    if key in ADDRESSES:
+    if key in _ADDRESSES:
         return cells.address(table, key)
+    if key == "helper":
+        return words.by_bytes(table[key], labels.helper)
+    if key == "labels":
+        return words.by_bytes(table[key], lambda value: joined(labels.label_numbers(value)))
     if key in _NAMED:
         column, name = _NAMED[key]
         return words.by_value(table[column], name)

@@ -35,10 +35,11 @@ class Renderer:
     """The lines of one format.
 
     `connections`: the rows are connections, not events.  `utc`: the times of text and classic are
-    UTC, not local time; the other formats are always UTC.
+    UTC, not local time; the other formats are always UTC.  `heard`: the ends of text are when they
+    were heard of, not the kernel's stop.
     """
 
-    def __init__(self, form: str, *, connections: bool, utc: bool) -> None:
+    def __init__(self, form: str, *, connections: bool, utc: bool, heard: bool = False) -> None:
         """`form`: one of `FORMATS`.  Raises UsageError."""
         if form not in FORMATS:
             raise UsageError(f"no such format '{form}': use {', '.join(FORMATS)}")
@@ -49,6 +50,8 @@ class Renderer:
             )
         self._form, self._connections = form, connections
         self._made: _Lines = partial(made, utc=utc)
+        if form == "text" and not connections:
+            self._made = partial(made, utc=utc, heard=heard)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -102,7 +105,7 @@ FORMATS: dict[str, tuple[Callable[..., bytearray], Callable[..., bytearray] | No
 }
 
 # The columns that text and classic show; the other formats show all.
-_EVENT_TEXT = ("time", "event", *TUPLE, "status", "present")
+_EVENT_TEXT = ("time", "stop", "event", *TUPLE, "status", "present")
 _CONNECTION_TEXT = ("start", "start_source", "end", "end_source", *TUPLE, "status", "present")
 
 

@@ -25,8 +25,8 @@ SOURCE_LETTERS = {Source.UNKNOWN: "-", Source.KERNEL: "k", Source.RECEIPT: "r", 
 UNKNOWN_TIME = b"-          -              "
 
 
-def events(table: Table, utc: bool) -> bytearray:
-    """A line for each event of `table`."""
+def events(table: Table, utc: bool, heard: bool = False) -> bytearray:
+    """A line for each event of `table`; `heard`: see `cells.event_times`."""
     code = (
         table["l4proto"].astype(np.uint16)
         | table["event"].astype(np.uint16) << 8
@@ -39,7 +39,13 @@ def events(table: Table, utc: bool) -> bytearray:
         ),
     )
     return lines.assemble(
-        len(table), [lines.clock(table["time"], utc=utc), heads, *_tuples(table), b"\n"]
+        len(table),
+        [
+            lines.clock(cells.event_times(table, heard=heard), utc=utc),
+            heads,
+            *_tuples(table),
+            b"\n",
+        ],
     )
 
 

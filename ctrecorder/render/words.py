@@ -46,6 +46,11 @@ def assemble(rows: int, pieces: Sequence[bytes | Words]) -> bytearray:
     return text.translate(None, b"\0")
 
 
+def lines_of(rows: int, pieces: Sequence[bytes | Words]) -> list[str]:
+    """The text of each of `rows` rows, as `assemble` makes it."""
+    return assemble(rows, [*pieces, b"\n"]).decode().split("\n")[:-1]
+
+
 def only(where: Mask, words: bytes | Words) -> list[Words]:
     """Pieces for `assemble` that have `words` in the rows `where`, and nothing in the others.
 
@@ -86,6 +91,13 @@ def by_value(values: Array, text: Callable[[int], str]) -> Words:
         row[: len(word)] = word
     found: Words = table.take(which, axis=0)
     return found
+
+
+def by_bytes(values: Array, text: Callable[[bytes], str]) -> Words:
+    """As `by_value`, of (n,) S16 with few distinct values, filled up with NUL."""
+    unique, which = np.unique(values, return_inverse=True)
+    texts = [text(one.tobytes()) for one in unique.reshape(-1, 1)]
+    return by_value(which.reshape(-1), lambda number: texts[number])
 
 
 def decimal(values: Array) -> Words:

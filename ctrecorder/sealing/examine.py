@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ctrecorder import times
-from ctrecorder.archive import retention
 from ctrecorder.ctlog.frame import FRAME, HASHED, Kind
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.folder import Folder
+from ctrecorder.kept import retention
 from ctrecorder.sealing.header import begun_in, sealed_by
 from ctrecorder.sealing.ledgerfile import read_ledger
 from ctrecorder.seals import check_segments
@@ -60,6 +60,7 @@ def sealed_segment(segment: Segment, name: str) -> SealedSegment | None:
         state=segment.state,
         ends_sealed=segment.state == "closed" and end == segment.footer_at,
         rewritten=header.is_squeezed or header.is_repaired,
+        repaired=header.is_repaired,
         last_hash=segment.last_hash.hex(),
         previous=segment.previous_hash.hex(),
         replaced=tuple(one.last_hash for one in header.replaces),
@@ -192,12 +193,12 @@ class SealCheck:
             found.unproved.append(
                 f"{ledger.path}: begins with epoch {ledger.begins}: what was before is not in it"
             )
-        until = times.text(ledger.time, utc=True)
+        until = times.dated(ledger.time, utc=True)
         epochs = f"epochs {ledger.begins} to {ledger.epoch}"
-        found.notes.append(f"{ledger.path}: {epochs}, sealed until {until} UTC")
+        found.notes.append(f"{ledger.path}: {epochs}, sealed until {until}")
         overdue = not ledger.stopped and self.now > ledger.time + _OVERDUE_NS
         if overdue:
             found.unproved.append(
-                f"{ledger.path}: ends at {until} UTC, although the recorder was not stopped: what "
+                f"{ledger.path}: ends at {until}, although the recorder was not stopped: what "
                 "it recorded since is missing or not sealed, if this is no older copy"
             )

@@ -7,13 +7,12 @@ import itertools
 import json
 import os
 import re
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from ctrecorder.errors import ArchiveError, FormatError
-from ctrecorder.folder import Folder
+from ctrecorder.folder import Folder, NotAFileError
 from ctrecorder.sealing.state import SealError
 from ctrecorder.seals.ledger import MAX_LINE_BYTES, NO_LINE, Json, Line, pack_line, parse_line
 
@@ -141,13 +140,13 @@ def _unquoted(text: bytes) -> str:
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[BinaryIO]:
     """The file, open for reading.  Raises OSError, ArchiveError; FormatError if it is no file."""
-    with (
-        Folder.of(path) as folder,
-        os.fdopen(folder.open(os.path.basename(path)), "rb") as file,
-    ):
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise FormatError("is not a file", path=path)
-        yield file
+    with Folder.of(path) as folder:
+        try:
+            descriptor = folder.open(os.path.basename(path))
+        except NotAFileError as error:
+            raise FormatError("is not a file", path=path) from error
+        with os.fdopen(descriptor, "rb") as file:
+            yield file
 
 
 def read_ledger(path: str) -> Iterator[tuple[int, Line | FormatError]]:

@@ -63,7 +63,7 @@ def doubt(old: Segment, ledger: str) -> str:
     except (ArchiveError, FormatError) as error:
         raise SealError(str(error)) from error
     last = old.last_hash.hex()
-    if old.header.is_repaired and last in noted.made:
+    if (old.header.is_squeezed or old.header.is_repaired) and last in noted.made:
         return ""
     if not noted.known:
         return "the ledger does not know it"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 
@@ -113,7 +112,7 @@ class SealState:
         try:
             status = os.fstat(descriptor)
             owners = (0, os.geteuid(), os.fstat(self._folder.descriptor).st_uid)
-            if not stat.S_ISREG(status.st_mode) or status.st_uid not in owners:
+            if status.st_uid not in owners:
                 raise SealError(f"{self.path}: the key is not a file of this user")
             if status.st_mode & 0o077:
                 raise SealError(f"{self.path}: the key is not secret: others may open it")
@@ -167,8 +166,11 @@ class SealState:
 
 def _wipe(descriptor: int) -> None:
     """Overwrite a key that has no name any more.  On flash and on a disk that copies on writing the
-    old bytes may stay until they are used again.
+    old bytes may stay until they are used again.  A file that has another name is somebody else's
+    that was linked here.
     """
     with contextlib.suppress(OSError):
+        if os.fstat(descriptor).st_nlink:
+            return
         os.pwrite(descriptor, bytes(os.fstat(descriptor).st_size), 0)
         os.fdatasync(descriptor)

@@ -10,7 +10,7 @@ from ctrecorder.errors import FormatError
 from ctrecorder.seals.block import is_right
 from ctrecorder.seals.evidence import MAX_WRONG, SealAt, SealedSegment, SealFindings
 from ctrecorder.seals.keys import EpochKeys
-from ctrecorder.times import text
+from ctrecorder.times import dated
 
 
 class Sealed(NamedTuple):
@@ -72,7 +72,7 @@ def _check_order(one: SealedSegment, found: SealFindings) -> None:
             what = f"no seal in epochs {before + 1} to {after - 1}"
             found.unproved.append(
                 f"{one.path}: sealed late: {what}: what was recorded then is proved only from "
-                f"{text(at.time, utc=True)} UTC on"
+                f"{dated(at.time, utc=True)} on"
             )
 
 
@@ -112,13 +112,21 @@ def last_epochs(
 def check_late(
     segments: Sequence[SealedSegment], ends: Mapping[str, int], found: SealFindings
 ) -> None:
-    """A squeezed segment is only as old as its squeeze: that must be within an epoch of its end."""
+    """A squeezed segment is only as old as its squeeze: that must be within an epoch of its end.
+
+    One that was repaired is only as old as its repair: what was damaged names no block before it.
+    """
     for one in segments:
-        if one.rewritten and one.seals and one.seals[-1].seal.epoch > ends[one.path] + 1:
+        if one.repaired and one.seals:
+            found.unproved.append(
+                f"{one.path}: was repaired in epoch {one.seals[-1].seal.epoch} or before: proved "
+                f"only from {dated(one.seals[-1].time, utc=True)} on"
+            )
+        elif one.rewritten and one.seals and one.seals[-1].seal.epoch > ends[one.path] + 1:
             last = one.seals[-1]
             found.unproved.append(
                 f"{one.path}: sealed late: recorded until epoch {ends[one.path]}, squeezed in "
-                f"epoch {last.seal.epoch}: proved only from {text(last.time, utc=True)} UTC on"
+                f"epoch {last.seal.epoch}: proved only from {dated(last.time, utc=True)} on"
             )
 
 

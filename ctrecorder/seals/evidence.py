@@ -32,9 +32,10 @@ class SealedSegment:
 
     `key`: the id of the key that its header names.  `begun`: the epoch of its header.  `seals`: in
     the order of the file.  `state`: as of a segment.  `ends_sealed`: its footer is whole, and a
-    SEAL is right before it.  `rewritten`: it was squeezed or repaired.  `last_hash`: hex;
-    `previous`: that of the segment before it.  `replaced`, `names`: last hash and name of what it
-    says to replace.  `chain`, `sequence`: of its header.
+    SEAL is right before it.  `rewritten`: it was squeezed or repaired.  `repaired`: it was; so each
+    block in it may be of anybody.  `last_hash`: hex; `previous`: that of the segment before it.
+    `replaced`, `names`: last hash and name of what it says to replace.  `chain`, `sequence`: of its
+    header.
     """
 
     path: str
@@ -45,6 +46,7 @@ class SealedSegment:
     state: str
     ends_sealed: bool
     rewritten: bool
+    repaired: bool
     last_hash: str
     previous: str
     replaced: tuple[str, ...]

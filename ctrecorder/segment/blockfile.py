@@ -27,7 +27,7 @@ from ctrecorder.ctlog.frame import (
 from ctrecorder.ctlog.index import FORM_COLUMNS, HEAD, index_head
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.findings import Finding, damage
-from ctrecorder.segment import files
+from ctrecorder.segment import files, openfiles
 
 # Bytes of one pread while blocks are followed or a magic is searched: hundreds of small blocks.
 _WINDOW = 1 << 18
@@ -69,15 +69,50 @@ class BlockFile:
         """`descriptor`: of the file, if it is open already; it is closed with this object."""
         self.path = path
         self.key: bytes | None = b""
-        self.descriptor = files.open_file(path) if descriptor is None else descriptor
+        self._descriptor = files.open_file(path) if descriptor is None else descriptor
+        status = os.fstat(self._descriptor)
+        self.size, self._identity = status.st_size, (status.st_dev, status.st_ino)
+        self._data, self._begin = memoryview(b""), 0
+        self._parked = False
+        if descriptor is None:  # its path leads to it
+            openfiles.opened(self)
+
+    @property
+    def descriptor(self) -> int:
+        """Of the file, which is opened again if it was parked; -1: it is closed."""
+        if self._parked:
+            descriptor = files.open_file(self.path)
+            status = os.fstat(descriptor)
+            if (status.st_dev, status.st_ino) != self._identity:
+                os.close(descriptor)
+                raise ArchiveError(f"{self.path}: was replaced while it was read: ask again")
+            self._descriptor, self._parked = descriptor, False
+            openfiles.opened(self)
+        return self._descriptor
+
+    def park(self) -> None:
+        """Close the file until it is read again."""
+        os.close(self._descriptor)
+        self._descriptor, self._parked = -1, True
+        self.forget()
+
+    def forget(self) -> None:
+        """Give up the bytes that were read ahead."""
+        self._data, self._begin = memoryview(b""), 0
+
+    def look_again(self) -> None:
+        """Find out how long the file is now; what was read ahead is forgotten."""
         self.size = os.fstat(self.descriptor).st_size
         self._data, self._begin = memoryview(b""), 0
 
     def close(self) -> None:
         """Close the file."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
+        openfiles.closed(self)
+        self.forget()
+        self._parked = False
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def pread(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes at `offset`."""
@@ -108,6 +143,7 @@ class BlockFile:
                 offset,
                 0,
             )
+            openfiles.read_ahead(self)
             if len(self._data) < length:
                 raise FormatError(
                     f"the file ends {length - len(self._data)} bytes too early", offset=0

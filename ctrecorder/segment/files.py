@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 
 from ctrecorder import filelock
 from ctrecorder.errors import ArchiveError, GoneError, why
 from ctrecorder.filelock import Holder, Lock
 from ctrecorder.folder import Folder
+from ctrecorder.folder import open_file as open_regular
 
 # The owner writes, the group reads.
 MODE = 0o640
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL
-_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 class ExistsError(ArchiveError):
@@ -84,17 +83,31 @@ def lock(descriptor: int, folder: Folder) -> Lock | None:
 
 
 def open_file(path: str, folder: int | None = None) -> int:
-    """A descriptor for reading the regular file `path`; never waits (a FIFO is refused).
+    """A descriptor for reading the regular file `path`, also by a link.
 
     Raises GoneError if there is no such file, otherwise ArchiveError.
     """
     try:
-        descriptor = os.open(path, _READ, dir_fd=folder)
+        return open_regular(path, within=folder, follow=True)
     except FileNotFoundError as error:
         raise GoneError(f"{path}: {why(error)}") from error
     except OSError as error:
         raise ArchiveError(f"{path}: {why(error)}") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+
+
+def settle(path: str) -> None:
+    """Sync a file that a recorder may have left unsynced when it died.
+
+    What was read of it stays true after a power cut: a file that cannot be synced is read again
+    from the disk.  A file that cannot be opened is left to who reads it.
+    """
+    try:
+        descriptor = open_file(path)
+    except ArchiveError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
         os.close(descriptor)
-        raise ArchiveError(f"{path}: is not a file")
-    return descriptor

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ctrecorder.errors import ArchiveError, why
-from ctrecorder.folder import Folder
+from ctrecorder.folder import Folder, open_file
+from ctrecorder.times import BEGIN, END
 
 FOLDER = "/run/ctrecorder"
 # A recorder renews its file each second.  One that has missed two is stopped or hangs.
@@ -37,9 +38,13 @@ class LiveState:
     """The state of one recorder.
 
     `segment`: path of the open segment, with its `device` and `inode`.  `watermark`: ns UTC; all
-    events that the kernel gave until then can be read there.  `holes`: GAPs that are not on disk
+    events that the kernel gave until then can be read there, if it has `size` bytes: after a failed
+    sync, blocks are cut off and written again.  `synced`: ns UTC; the watermark that is on the
+    disk, so that a power cut cannot take it; 0: none is.  `holes`: GAPs that are not in the segment
     yet, or are still open, each as the members of a GAP with `start` and `end` (ns UTC, `end` None
-    while it lasts).  `state`: what is on, as in ctlog(5).  `counters`: since the recorder started.
+    while it lasts).  `state`: what is on, as in ctlog(5).  `counters`: since the recorder started;
+    of them `unwritten`: lost events that no GAP in the segment has yet, as long as it has `size`
+    bytes.
     """
 
     chain: str
@@ -50,6 +55,8 @@ class LiveState:
     holes: tuple[Json, ...] = ()
     state: Json = field(default_factory=dict)
     counters: Json = field(default_factory=dict)
+    size: int = 0
+    synced: int = 0
 
 
 def boottime_ns() -> int:
@@ -141,12 +148,35 @@ def is_published(chain: str, status: os.stat_result, folder: str | None = None) 
     return state is not None and (status.st_dev, status.st_ino) == (state.device, state.inode)
 
 
+def unwritten_losses(chain: str, segment: str, folder: str | None = None) -> int:
+    """How many events the recorder of `chain` had lost, and did not write, when it crashed; 0: none
+    or not known.  `segment`: its last one, which must be as it was when the state was published.
+    """
+    facts = _facts(chain, folder or FOLDER) or {}
+    counters = facts.get("counters")
+    known = counters if isinstance(counters, dict) else {}
+    unwritten, size = known.get("unwritten"), known.get("size")
+    try:
+        status = os.stat(segment, follow_symlinks=False)
+    except OSError:
+        return 0
+    here = status.st_dev, status.st_ino, status.st_size
+    same = here == (facts.get("device"), facts.get("inode"), size)
+    return unwritten if same and type(unwritten) is int and unwritten > 0 else 0
+
+
 def _read(chain: str, folder: str) -> LiveState | None:
     """The state of `chain`, if its process runs and it is fresh."""
+    facts = _facts(chain, folder)
+    return None if facts is None else _valid(facts, chain)
+
+
+def _facts(chain: str, folder: str) -> Json | None:
+    """What was published last for `chain`."""
     if not _CHAIN.fullmatch(chain):
         return None
     try:
-        with (Path(folder) / f"{chain}.json").open("rb") as file:
+        with os.fdopen(open_file(os.path.join(folder, f"{chain}.json")), "rb") as file:
             content = file.read(_MAX_BYTES + 1)
     except OSError:
         return None
@@ -154,7 +184,7 @@ def _read(chain: str, folder: str) -> LiveState | None:
         facts = json.loads(content) if len(content) <= _MAX_BYTES else None
     except (ValueError, RecursionError):
         return None
-    return _valid(facts, chain) if isinstance(facts, dict) else None
+    return facts if isinstance(facts, dict) else None
 
 
 def _valid(facts: Json, chain: str) -> LiveState | None:
@@ -170,6 +200,8 @@ def _valid(facts: Json, chain: str) -> LiveState | None:
             holes=tuple(hole for hole in facts["holes"] if isinstance(hole, dict)),
             state=dict(facts["state"]),
             counters=dict(facts["counters"]),
+            size=int(facts["size"]),
+            synced=int(facts["synced"]),
         )
         ticks = start_ticks(int(facts["pid"]))
     except (KeyError, TypeError, ValueError, OverflowError):
@@ -177,4 +209,5 @@ def _valid(facts: Json, chain: str) -> LiveState | None:
     # Not by the boot id: in a container, a unit with a /proc of its own sees another one.
     fresh = 0 <= age <= VALID_NS
     runs = ticks is not None and ticks == facts.get("start_ticks")
-    return state if fresh and runs and state.chain == chain else None
+    is_time = BEGIN <= state.watermark <= END
+    return state if fresh and runs and is_time and state.chain == chain else None

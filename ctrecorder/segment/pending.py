@@ -53,6 +53,11 @@ class PendingBlock(NamedTuple):
         return self._replace(form=self.form | WATERMARK, times=times)
 
     @property
+    def watermark(self) -> int | None:
+        """The watermark that it carries, ns UTC; None if it carries none."""
+        return self.times[1] if self.form & WATERMARK else None
+
+    @property
     def size(self) -> int:
         """Bytes in memory."""
         return len(self.payload) + OVERHEAD_BYTES

@@ -67,6 +67,7 @@ SHOWN = (
     "messages.WRONG_SETTING",
     "messages.field_name",
     "privileges.CAP_NET_ADMIN",
+    "privileges.adopt_orphans",
     "privileges.become",
     "privileges.drop_privileges",
     "privileges.has_net_admin",

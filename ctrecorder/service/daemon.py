@@ -89,9 +89,7 @@ class PidFile:
         try:
             fd = self._folder.open(self._name, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise ArchiveError(
-                f"cannot create the pid file {self.path}: {error.strerror}"
-            ) from error
+            raise ArchiveError(f"cannot open the pid file {self.path}: {error.strerror}") from error
         try:
             status = os.fstat(fd)
             # A file with a second name (a hard link) may be another user's.

@@ -9,10 +9,10 @@ share the key.
 from __future__ import annotations
 
 import os
-import stat
 from hashlib import blake2b
 
 from ctrecorder.errors import UsageError
+from ctrecorder.folder import NotAFileError, open_file
 from ctrecorder.service.config import read
 
 CREDENTIAL = "credential:"
@@ -97,13 +97,13 @@ def _read(path: str, private: bool) -> bytes:
     `private`: only its owner, who is root or this user, may be able to read it.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = open_file(path)
+    except NotAFileError as error:
+        raise UsageError(f"{path}: is not a key: not a regular file") from error
     except OSError as error:
         raise UsageError(f"{path}: the key cannot be read: {error.strerror}") from error
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"{path}: is not a key: not a regular file")
         if private and (status.st_mode & 0o077 or status.st_uid not in (0, os.geteuid())):
             raise UsageError(
                 f"{path}: is not secret: other users can read it, or own it; "

@@ -14,6 +14,7 @@ DEFAULT_USER = "ctrecorder"
 CAP_NET_ADMIN = 12  # linux/capability.h
 # linux/prctl.h, linux/capability.h
 PR_SET_NO_NEW_PRIVS, PR_CAPBSET_DROP = 38, 24
+PR_SET_CHILD_SUBREAPER = 36
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _CAPABILITY_VERSION = 0x20080522
 _MAX_CAPABILITIES = 64
@@ -72,6 +73,11 @@ def become(uid: int, gid: int) -> None:
     libc.capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)())
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _verify(uid, gid, 0)
+
+
+def adopt_orphans() -> None:
+    """Have those that descend from this process become its children when their parents end."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def ids_of(user: str | None, group: str | None) -> tuple[int, int]:

@@ -14,11 +14,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ctrecorder.archive import acknowledged
-from ctrecorder.archive.acknowledged import Acknowledged, Shipment
 from ctrecorder.check.collect import check_segment
 from ctrecorder.errors import CtrecorderError, ExitCode, GoneError
 from ctrecorder.folder import Folder
+from ctrecorder.kept import acknowledged
+from ctrecorder.kept.acknowledged import Acknowledged, Shipment
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
 from ctrecorder.shipping.clickhouse import Store

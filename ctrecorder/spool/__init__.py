@@ -4,6 +4,8 @@
 SHOWN = (
     "counters.Counters",
     "queue.WriteQueue",
+    "queue.Written",
     "segments.SegmentSeries",
+    "sync_timer.SyncTimer",
     "target.Target",
 )

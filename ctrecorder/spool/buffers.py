@@ -61,17 +61,18 @@ class BlockBuffer:
 
     Attributes:
     `memory_bytes`: the memory that all of them take.
+    `synced_watermark`: the last watermark that a synced block carries, ns UTC; 0: none.
     """
 
     def __init__(self) -> None:
-        self.memory_bytes = 0
+        self.memory_bytes = self.synced_watermark = 0
         self._unwritten: deque[PendingBlock] = deque()
         self._unsynced: list[tuple[int, PendingBlock]] = []  # with its number in the segment
 
     @property
-    def empty(self) -> bool:
-        """True if every block is synced."""
-        return not (self._unwritten or self._unsynced)
+    def all_synced(self) -> bool:
+        """True if every block that was written is synced."""
+        return not self._unsynced
 
     @property
     def next(self) -> PendingBlock | None:
@@ -98,9 +99,19 @@ class BlockBuffer:
         """Record that `next` was written, as the block with this number in its segment."""
         self._unsynced.append((number, self._unwritten.popleft()))
 
-    def settle(self, synced: int) -> None:
-        """Drop the written blocks up to number `synced`; the later ones are to be written again."""
-        self.memory_bytes -= sum(block.size for number, block in self._unsynced if number <= synced)
-        again = [block for number, block in self._unsynced if number > synced]
+    def settle(self, synced: int) -> bool:
+        """Drop the written blocks up to number `synced`; the later ones are to be written again.
+
+        False if there are later ones.
+        """
+        again = []
+        for number, block in self._unsynced:
+            if number > synced:
+                again.append(block)
+                continue
+            self.memory_bytes -= block.size
+            if block.watermark is not None:
+                self.synced_watermark = block.watermark
         self._unsynced.clear()
         self._unwritten.extendleft(reversed(again))
+        return not again

@@ -2,33 +2,51 @@
 disk refuses.
 
 Everything to be written (rows, gaps, marks) becomes a block, in one queue, in order.  `flush`
-writes blocks until the queue is empty or the disk refuses, then syncs.  A block is kept until it is
-synced: if a sync fails, every block after the last good sync is written again.  Memory is bounded:
-at most `block_rows` rows of each kind wait for a block, all blocks take at most `memory_bytes`.
-Rows that do not fit are counted, and a GAP records their number.
+writes blocks until the queue is empty or the disk refuses.  It syncs when that is due by the
+setting `sync`, and at each GAP, SEAL and end of a segment.  A block is kept until it is synced: if
+a sync fails, every block after the last good sync is written again.  Memory is bounded: at most
+`block_rows` rows of each kind wait for a block, all blocks take at most `memory_bytes`.  Rows that
+do not fit are counted, and a GAP records their number.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from typing import NamedTuple
 
-from ctrecorder import times
 from ctrecorder.columns import Table
 from ctrecorder.ctlog.frame import Gap, Kind, Mark
 from ctrecorder.errors import ArchiveError, CtrecorderError
+from ctrecorder.segment.live import unwritten_losses
 from ctrecorder.segment.pending import PendingBlock, gap_block, mark_block
+from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
+from ctrecorder.spool import gaps
 from ctrecorder.spool.buffers import BlockBuffer, RowBuffer
 from ctrecorder.spool.counters import Counters
 from ctrecorder.spool.retry import Retry, is_full
 from ctrecorder.spool.segments import SegmentSeries
+from ctrecorder.spool.sync_timer import SyncTimer
 
-# Blocks that are written but not synced stay in memory.  In a flood they are synced before the
-# second is over; not more often than this, because a sync may take a tenth of a second, in which
-# the kernel's buffer fills.
-MAX_UNSYNCED_BYTES = 2 << 20
+# Blocks that are written but not synced stay in memory, of which the recorder may use 50 MiB: ten
+# seconds of a flood are 30.  Less would sync more often than each second in a flood; a sync may
+# take a tenth of a second, in which the kernel's buffer fills.
+MAX_UNSYNCED_BYTES = 4 << 20
+
+
+class Written(NamedTuple):
+    """What is in the log: by the open segment, or the last one while none can be opened.
+
+    `watermark`: all events until then, ns UTC, can be read there if the segment has at least `size`
+    bytes.  A failed sync takes blocks back, and with them the watermark.
+    `synced`: the last watermark that a power cut cannot take.
+    """
+
+    path: str
+    size: int
+    watermark: int
+    synced: int
 
 
 class WriteQueue:
@@ -40,6 +58,7 @@ class WriteQueue:
     Attributes:
     `series`: the segments.
     `memory_bytes`: the limit of all blocks while the disk refuses.
+    `timer`: when the written blocks are to be synced; by default each flush syncs.
     `dropped_dump_rows`: rows of table dumps that did not fit in memory.
     """
 
@@ -50,9 +69,11 @@ class WriteQueue:
         memory_bytes: int,
         counters: Counters,
         log: Log,
+        timer: SyncTimer | None = None,
     ) -> None:
         self.series, self.memory_bytes = series, memory_bytes
         self.counters, self.log = counters, log
+        self.timer = timer or SyncTimer()
         self.dropped_dump_rows = 0
         self._rows = RowBuffer(block_rows)
         self._blocks = BlockBuffer()
@@ -60,6 +81,8 @@ class WriteQueue:
         self._retry = Retry()
         self._rotating = False
         self._watermark = 0  # the last one that a block was given, ns UTC
+        self._readable = 0  # `Written.watermark`
+        self._lost_written = 0  # of `counters.lost`: what GAPs on the disk have
 
     @property
     def path(self) -> str:
@@ -72,9 +95,26 @@ class WriteQueue:
         return self._retry.failing
 
     @property
+    def written(self) -> Written:
+        """What is in the log now."""
+        writer = self.series.writer
+        size = writer.size if writer is not None else 0
+        return Written(self.path, size, self._readable, self._blocks.synced_watermark)
+
+    @property
     def idle(self) -> bool:
         """True if there is nothing that a flush would write."""
-        return not self._rows.rows and self._blocks.empty and not self._gaps
+        return not self._rows.rows and self._blocks.next is None and not self._gaps
+
+    @property
+    def sync_due(self) -> bool:
+        """True if written blocks are to be synced now."""
+        return self.timer.due
+
+    @property
+    def unwritten_losses(self) -> int:
+        """How many lost events are in no GAP on the disk yet."""
+        return self.counters.lost - self._lost_written
 
     @property
     def held_bytes(self) -> int:
@@ -97,7 +137,10 @@ class WriteQueue:
         if tail is not None:
             reason = "stopped" if tail.closed else "crashed"
             detail = f"no recorder ran after {os.path.basename(tail.path)}"
-            self.gap(Gap(min(tail.covered, now_ns), now_ns, reason, None, detail))
+            lost = 0 if tail.closed else unwritten_losses(tail.chain, tail.path)
+            since = min(tail.covered, now_ns)
+            facts = {"at_least": True} if lost else {}
+            self.gap(Gap(since, now_ns, reason, lost or None, detail, facts))
 
     def add(self, table: Table, existing: bool = False) -> None:
         """Take rows of events, or (`existing`) of a table dump.
@@ -116,10 +159,11 @@ class WriteQueue:
 
         One with a number replaces an earlier one with that number.
         """
+        self.counters.add_gap(gap)
         key = (gap.reason, gap.facts.get("number"))
         known = self._gaps.get(key)
         merges = known is not None and key[1] is None
-        self._gaps[key] = _merged(known, gap) if known is not None and merges else gap
+        self._gaps[key] = gaps.merged(known, gap) if known is not None and merges else gap
 
     def mark(self, mark: Mark) -> None:
         """Queue a MARK behind all rows that came before it."""
@@ -131,38 +175,45 @@ class WriteQueue:
         for blocks, existing in self._rows.take_all():
             self._push(blocks, existing)
 
-    def flush(self, now_ns: int, watermark: int | None = None) -> bool:
-        """Write and sync everything that waits; True if the log is complete up to now.
+    def reach(self, watermark: int) -> bool:
+        """All events until `watermark`, ns UTC, were added or are in a gap: record it, if all of
+        this is written; False if not.
+        """
+        if self.idle:
+            self._readable = watermark
+        return self.idle
+
+    def flush(self, now_ns: int, watermark: int | None = None, *, sync: bool = False) -> bool:
+        """Write everything that waits, and sync it if that is due; True if the log is complete up
+        to now.
 
         Gaps are queued last.  While the disk refuses they are merged, not queued: a long fault
         costs no memory.
 
         `watermark`: all events until then, ns UTC, were added or are in a gap.  The last block that
         is written carries it, or a heartbeat of that time follows; None: it is not known.
+        `sync`: sync at once.
         """
         self.pack()
         if not (self._gaps or self.failing):
             self._put_watermark(watermark)
         try:
             self._prepare(now_ns)
-            if self.idle and not (self.failing or self._rotating or self.series.seal_due):
-                return True
-            self._write()
-            for gap in self._gaps.values():
-                self._blocks.append(gap_block(gap))
-                self._log_gap(gap)
-            self._gaps.clear()
-            # Each GAP is written before the watermark that it limits.
-            self._put_watermark(watermark)
-            self._write()
-            self._sync()
-            self.series.seal()
+            seals = self.series.seal_due
+            sync |= bool(self._gaps) or self.failing or self._rotating or seals
+            if not (self.idle and self._blocks.all_synced and not sync):
+                self._write_all(watermark, sync=sync)
+            # Only behind a sync: a SEAL that cannot be synced takes back what is not.
+            if seals:
+                self.series.seal()
             if self._rotating:
                 self._next_segment(now_ns)
         except CtrecorderError as error:
             self._fail(error)
             return False
         self._succeed()
+        if watermark is not None:
+            self._readable = watermark
         return True
 
     def rotate(self, now_ns: int, watermark: int | None = None) -> None:
@@ -175,7 +226,7 @@ class WriteQueue:
 
     def close(self, now_ns: int, watermark: int | None = None) -> bool:
         """Write everything that waits and close the segment in order; False if the disk refused."""
-        if not self.flush(now_ns, watermark):
+        if not self.flush(now_ns, watermark, sync=True):
             return False
         try:
             self.series.end(now_ns)
@@ -189,7 +240,7 @@ class WriteQueue:
 
         If there is nothing to be written, it waits: no block is made for it alone.
         """
-        if watermark is None or watermark == self._watermark or self._blocks.empty:
+        if watermark is None or watermark == self._watermark or self._blocks.next is None:
             return
         if not self._blocks.carry(watermark):
             heartbeat = mark_block(Mark.at(watermark, "heartbeat"))
@@ -206,16 +257,34 @@ class WriteQueue:
                 self.series.replace(now_ns)
         finally:
             if before is not None and self.series.writer is not before:
-                self._blocks.settle(before.synced.blocks)
+                self._settle(before)
 
     def _drain(self) -> None:
         """Write what is queued, if the disk accepts it; otherwise `flush` tries again."""
         try:
             self._write()
-            if self._blocks.memory_bytes > MAX_UNSYNCED_BYTES:
+            if self._is_much:
                 self._sync()
         except ArchiveError as error:
             self._fail(error)
+
+    @property
+    def _is_much(self) -> bool:
+        """True if the written blocks take as much memory as they may."""
+        return self._blocks.memory_bytes > min(MAX_UNSYNCED_BYTES, self.memory_bytes)
+
+    def _write_all(self, watermark: int | None, *, sync: bool) -> None:
+        """Write blocks and gaps, and sync if that is due.  Raises ArchiveError."""
+        self._write()
+        for gap in self._gaps.values():
+            self._blocks.append(gap_block(gap))
+            gaps.log_gap(self.log, self.path, gap)
+        self._gaps.clear()
+        # Each GAP is written before the watermark that it limits.
+        self._put_watermark(watermark)
+        self._write()
+        if sync or self.timer.due or self._is_much:
+            self._sync()
 
     def _write(self) -> None:
         """Write the queued blocks.
@@ -230,6 +299,7 @@ class WriteQueue:
             while (block := self._blocks.next) is not None:
                 writer.write(block)
                 self._blocks.mark_written(writer.blocks)
+                self.timer.wrote()
         except ArchiveError:
             self._sync()
             raise
@@ -241,11 +311,20 @@ class WriteQueue:
             return
         try:
             writer.sync()
+            self.counters.syncs += 1
         except ArchiveError:
             writer.rollback()
             raise
         finally:
-            self._blocks.settle(writer.synced.blocks)
+            self._settle(writer)
+
+    def _settle(self, writer: SegmentWriter) -> None:
+        """Drop the blocks that `writer` has synced; the others are to be written again, and the
+        events of these cannot be read until then.
+        """
+        if not self._blocks.settle(writer.synced.blocks):
+            self._readable = min(self._readable, self._blocks.synced_watermark)
+        self.timer.synced()
 
     def _next_segment(self, now_ns: int) -> None:
         """Close the segment and open the next one; if that name is taken, go on in the old one."""
@@ -271,7 +350,8 @@ class WriteQueue:
                 self.gap(Gap(*block.times, self._retry.reason, block.rows, detail))
 
     def _fail(self, error: CtrecorderError) -> None:
-        """Log the first failure of a fault."""
+        """Count a failure, and log the first one of a fault."""
+        self.counters.write_errors += 1
         if not self._retry.fail(error):
             return
         text = (
@@ -287,7 +367,8 @@ class WriteQueue:
         )
 
     def _succeed(self) -> None:
-        """Log the end of a fault."""
+        """All is on the disk.  Log the end of a fault."""
+        self._lost_written = self.counters.lost
         seconds = self._retry.succeed()
         if seconds is None:
             return
@@ -303,27 +384,3 @@ class WriteQueue:
             wanted=wanted,
             reason=reason,
         )
-
-    def _log_gap(self, gap: Gap) -> None:
-        count = "an unknown number of" if gap.lost is None else f"{gap.lost}"
-        count = f"at least {count}" if gap.facts.get("at_least") is True else count
-        start, end = times.text(gap.begin, utc=True), times.text(gap.end, utc=True)
-        text = (
-            f"gap ({gap.reason}): {count} events from {start} to {end} are not in the log: "
-            f"{gap.detail}"
-        )
-        self.log.send(
-            messages.GAP,
-            text,
-            path=self.path,
-            reason=gap.reason,
-            lost="unknown" if gap.lost is None else gap.lost,
-            start=start,
-            end=end,
-        )
-
-
-def _merged(one: Gap, other: Gap) -> Gap:
-    """Both gaps as one, with the reason and the detail of the first."""
-    lost = None if one.lost is None or other.lost is None else one.lost + other.lost
-    return replace(one, begin=min(one.begin, other.begin), end=max(one.end, other.end), lost=lost)

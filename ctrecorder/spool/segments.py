@@ -23,6 +23,7 @@ from ctrecorder import times
 from ctrecorder.ctlog.frame import FRAME, NO_HASH
 from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError, CtrecorderError
+from ctrecorder.folder import open_file
 from ctrecorder.sealing.live import LiveSeals
 from ctrecorder.segment import files
 from ctrecorder.segment.writer import FileLocation, SegmentWriter
@@ -89,6 +90,11 @@ class SegmentSeries:
         return self._closed_bytes + (self.writer.size if self.writer else 0)
 
     @property
+    def sequence(self) -> int:
+        """The number of the open segment, or of the next one, in the chain."""
+        return self._previous.sequence + 1 if self._previous else 1
+
+    @property
     def previous(self) -> Tail | None:
         """The end of the segment before the open one; None: there is none."""
         return self._previous
@@ -129,7 +135,7 @@ class SegmentSeries:
         if self._seals is not None:
             self._seals.closed(writer.path, last_hash)
         self._ended(writer, last_hash, now_ns, closed=True)
-        since, until = (times.text(moment, utc=True) for moment in (self._opened_ns, now_ns))
+        since, until = (times.dated(moment, utc=True) for moment in (self._opened_ns, now_ns))
         self.log.send(
             messages.SEGMENT_CLOSED,
             f"closed {writer.path}: {writer.rows} rows, {writer.size} bytes, "
@@ -239,7 +245,7 @@ class SegmentSeries:
         header = replace(
             self._header(),
             chain=self._chain,
-            sequence=tail.sequence + 1 if tail else 1,
+            sequence=self.sequence,
             template=os.path.basename(self.target.template),
             previous=os.path.basename(tail.path) if tail else None,
             seals=self._seals.header() if self._seals is not None else None,
@@ -269,8 +275,7 @@ class SegmentSeries:
         self.writer = None
 
     def _tail(self, writer: SegmentWriter, last_hash: bytes, now_ns: int, closed: bool) -> Tail:
-        sequence = self._previous.sequence + 1 if self._previous else 1
-        return Tail(writer.path, last_hash, self._chain, sequence, now_ns, closed)
+        return Tail(writer.path, last_hash, self._chain, self.sequence, now_ns, closed)
 
 
 def _cut(old: Uncut) -> bool:
@@ -281,7 +286,7 @@ def _cut(old: Uncut) -> bool:
     log twice.
     """
     try:
-        descriptor = os.open(old.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = open_file(old.path, os.O_RDWR)
     except OSError:
         return False
     try:

@@ -66,7 +66,7 @@ class Tail(NamedTuple):
 
     `sequence`: the segment's number in the chain.  `time`: of its last block, ns UTC.  `closed`:
     in order, with a footer.  `watermark`: its last one; None if it has none.  `has_seals`: its
-    header says that it is sealed forward.
+    header says that it is sealed forward.  `has_coverage`: it can have watermarks.
     """
 
     path: str
@@ -77,6 +77,7 @@ class Tail(NamedTuple):
     closed: bool
     watermark: int | None = None
     has_seals: bool = False
+    has_coverage: bool = False
 
     @property
     def covered(self) -> int:
@@ -123,7 +124,16 @@ def newest_segment(template: str, key: bytes = b"") -> Tail | None:
                 f"{path}: another recorder writes it; stop that one, or use another template"
             )
         found.append((chain.sequence(header), age, path))
-    return _tail(max(found)[2], key) if found else None
+    tail = None
+    for _, _, path in sorted(found, reverse=True):
+        files.settle(path)
+        one = _tail(path, key)
+        tail = one if tail is None else tail._replace(watermark=one.covered)
+        # A crash right after the start leaves a segment that proves nothing, not even the GAP
+        # before it: that begins where the segment before ends.
+        if one.watermark is not None or not one.has_coverage:
+            break
+    return tail
 
 
 def _tail(path: str, key: bytes) -> Tail:
@@ -141,6 +151,7 @@ def _tail(path: str, key: bytes) -> Tail:
             segment.state == "closed",
             segment.watermark,
             header.seals is not None,
+            segment.has_coverage,
         )
 
 

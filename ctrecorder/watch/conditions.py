@@ -43,11 +43,12 @@ class RulesReading:
     """What the rules do.
 
     `tracking`: of AF_INET and AF_INET6.  `notrack`: what rules keep from being tracked; None if
-    they cannot be read.
+    they cannot be read.  `stateless`: what translates without connection tracking.
     """
 
     tracking: dict[int, Tracking]
     notrack: tuple[Untracked, ...] | None
+    stateless: tuple[str, ...] = ()
 
 
 UNREADABLE = RulesReading(dict.fromkeys(uapi.FAMILIES, Tracking.UNKNOWN), None)
@@ -190,7 +191,9 @@ class Conditions:
         try:
             self._owned = dict(_owned_tables())
             found = self.tracking()
-            return RulesReading(found, rules.untracked())
+            read = rules.read()
+            writing = ("rules of nftables that write addresses",) if read.stateless else ()
+            return RulesReading(found, read.untracked, (*writing, *rules.jool()))
         except (KernelError, MessageError):
             found = self.tracking()
             unsure = {

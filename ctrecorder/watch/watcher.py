@@ -7,8 +7,11 @@ it is part of the state, and an answer is not complete then (`query/unknown`).
 What NOTRACK rules hide, and what connection tracking that is off hides, is untranslated traffic:
 packets that are not tracked are not translated either.
 
+Translation without connection tracking leaves no entry in the table.  That by rules of nftables,
+and that by Jool, is part of the state.
+
 Not seen: a sysctl that is changed and changed back between two looks; rules of the legacy iptables;
-stateless translation by nftables, tc or eBPF, which leaves no entry in the connection table.
+translation by tc or eBPF.
 """
 
 from __future__ import annotations
@@ -173,7 +176,7 @@ class Watcher:
             self._reading = replace(self._reading, tracking=self.conditions.tracking())
             self._read_at = now
         self._legacy = legacy
-        state = _state(sysctls, self._reading, self.state.get("notrack", []))
+        state = _state(sysctls, self._reading, self.state)
         if state == self.state and moves < 2 and not first:
             look = Look(now, self._last, state, {}, sysctls)
         else:
@@ -254,7 +257,9 @@ class Watcher:
             closed.append(replace(between, end=max(end, between.start)))
             notes.append(Note(between.detail, True))
         changed = {
-            name: value for name, value in state.items() if self.state and value != self.state[name]
+            name: value
+            for name, value in state.items()
+            if self.state and value != self.state.get(name)
         }
         notes += [Note(*each) for each in hidden.changes(self._sysctls, sysctls)]
         notes += [
@@ -328,18 +333,22 @@ class Watcher:
         )
 
 
-def _state(sysctls: dict[str, int | None], reading: RulesReading, notrack: Json) -> Json:
+def _state(sysctls: dict[str, int | None], reading: RulesReading, before: Json) -> Json:
     """The members of `state` in ctlog(5).
 
-    notrack: the previous rules, which stay if the rules cannot be read.
+    before: the previous ones; what rules do stays if the rules cannot be read.
     """
     read = reading.notrack
-    return {
+    state: Json = {
         "events": sysctls[EVENTS],
         "timestamps": sysctls[TIMESTAMPS],
         "tracking": {_NAMES[family]: found.value for family, found in reading.tracking.items()},
-        "notrack": notrack if read is None else [each.facts() for each in read],
+        "notrack": before.get("notrack", []) if read is None else [each.facts() for each in read],
     }
+    stateless = before.get("stateless", []) if read is None else list(reading.stateless)
+    if stateless or "stateless" in before:
+        state["stateless"] = stateless
+    return state
 
 
 def _note_of_end(hole: Hole, sysctls: dict[str, int | None]) -> Note:

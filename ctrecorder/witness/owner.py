@@ -102,6 +102,7 @@ def _separate(command: str, folders: Sequence[str], segments: int) -> ScribeClie
         _open_if_closed(descriptor)
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pipes = os.pipe(), os.pipe()
+    privileges.adopt_orphans()
     child = os.fork()
     if child:
         there.close()
@@ -109,7 +110,9 @@ def _separate(command: str, folders: Sequence[str], segments: int) -> ScribeClie
             os.close(end)
         printed = [Relay(end, number) for number, (end, _) in enumerate(pipes, 1)]
         work = Scribe(command, folders, child, segments)
-        scribe.end_like(work.serve(here, scribe.outlet(), printed))
+        status = work.serve(here, scribe.outlet(), printed)
+        scribe.end_orphans()
+        scribe.end_like(status)
     os.setsid()
     here.close()
     for number, (_, end) in enumerate(pipes, 1):

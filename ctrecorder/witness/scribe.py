@@ -21,6 +21,7 @@ import socket
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from ctrecorder.errors import ExitCode
 from ctrecorder.service import journal, messages, syslog
@@ -39,6 +40,7 @@ _ANSWER_SECONDS = 10.0
 _SLACK_NS = 3600 * 10**9
 # How long a child may take to end, or a terminal to take what it printed.
 _END_SECONDS = 10.0
+_PAUSE_SECONDS = 0.01
 # A folder has fewer.
 MAX_SEGMENTS = 1 << 20
 # A run logs one entry for a segment, and some more.
@@ -199,6 +201,26 @@ def _received(link: socket.socket) -> bytes | None:
         return None
     except OSError:
         return b""
+
+
+def end_orphans() -> None:
+    """Kill what the child started and left, such as a process in a session of its own.
+
+    To be called when the child has ended, if this process adopts orphans and has no other child.
+    """
+    deadline = time.monotonic() + _END_SECONDS
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    while time.monotonic() < deadline:
+        found = children.read_text("ascii").split()
+        if not found:
+            return
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        time.sleep(_PAUSE_SECONDS)
 
 
 def end_like(status: int) -> None:

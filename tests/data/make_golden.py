@@ -3,8 +3,8 @@ version of the format:
 
     /usr/bin/python3 -m tests.data.make_golden
 
-It refuses to overwrite.  Beside each segment stands what is in it, taken from what was written, not
-from what was read.
+It makes those that are not there, and refuses to overwrite.  Beside each segment stands what is in
+it, taken from what was written, not from what was read.
 """
 
 from __future__ import annotations
@@ -12,19 +12,21 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ctrecorder.columns import Array, Event, Table
+from ctrecorder.columns import Array, Event, Table, bits
 from ctrecorder.ctlog import bloom
+from ctrecorder.ctlog.codecs import Grouped
 from ctrecorder.ctlog.encoder import encode_columns
 from ctrecorder.ctlog.frame import NO_HASH, VERSION, Gap, Kind, Mark, block_times
 from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.index import FORM_COLUMNS
-from ctrecorder.ctlog.plans import LIVE, SQUEEZED, EncodingPlan
+from ctrecorder.ctlog.plans import GROUPS, LIVE, SQUEEZED, EncodingPlan
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.pending import PendingBlock
 from ctrecorder.segment.writer import SegmentWriter
@@ -199,10 +201,67 @@ def squeezed(name: str, previous_hash: bytes) -> None:
     golden.describe(bytes.fromhex(result.last_hash), True)
 
 
+def with_masters(table: Table) -> Table:
+    """The table with helper, labels and master in some rows."""
+    rows = len(table)
+    has = np.arange(rows) % 3 == 0
+    master = {
+        f"master_{name}": np.where(
+            has, table[f"orig_{name}"], np.zeros((), table[f"orig_{name}"].dtype)
+        )
+        for name in ("src", "dst", "sport", "dport")
+    }
+    added = {
+        "helper": np.where(has, b"ftp", b"").astype("S16"),
+        "labels": np.where(np.arange(rows) % 5 == 1, bytes(range(1, 17)), b"").astype("S16"),
+        "master_l4proto": np.where(has, 6, 0).astype(np.uint8),
+    }
+    present = table["present"] | np.where(has, np.uint32(bits(("helper",))), np.uint32(0))
+    return Table(table.family, rows, {**table.columns, **added, **master, "present": present})
+
+
+def masters() -> None:
+    """The columns that version 1.2 added, in every form."""
+    golden = Golden("v2-masters", {"sequence": 1, "requires": [], "template": "v2-%s.ctlog"})
+    for family in FAMILIES:
+        golden.table(Kind.EVENTS, with_masters(tables.events(family, 5, seed=1)))
+        golden.table(Kind.EVENTS, with_masters(tables.events(family, 60, seed=2, kinds=5)), LIVE)
+        golden.table(Kind.EVENTS, tables.extremes(family, 3, EVENT_COLUMNS), {})
+        connections = tables.connections(family, 60, seed=4, kinds=5)
+        golden.table(Kind.CONNECTIONS, with_masters(connections), SQUEEZED)
+    golden.finish()
+
+
+def version_2() -> None:
+    """A segment of version 2, with starts in groups."""
+    golden = Golden("v2-grouped", {"sequence": 1, "requires": ["coverage", "grouped"]})
+    small = replace(GROUPS["start"], ranges=1)
+    for family in FAMILIES:
+        golden.table(Kind.EVENTS, tables.events(family, 5, seed=8))
+        for kinds, step in ((1, 1), (3, 1000), (5, SECOND), (40, 1000)):
+            made = tables.connections(family, 60, seed=9, kinds=kinds, step=step)
+            order = np.lexsort([made[each] for each in ("start", *reversed(Grouped.BY))])
+            golden.table(Kind.CONNECTIONS, made.take(order), {**GROUPS, "start": small})
+    golden.finish()
+
+
 def main() -> None:
-    if any(GOLDEN.glob(f"v{VERSION}-*")):
-        sys.exit(f"{GOLDEN} has files of version {VERSION}: they are kept for ever")
+    """Make the files that are not there: those that are, are kept for ever."""
     GOLDEN.mkdir(exist_ok=True)
+    names: dict[str, Callable[[], None]] = {
+        "v1-closed": version_1,
+        "v2-grouped": version_2,
+        "v2-masters": masters,
+    }
+    missing = [make for name, make in names.items() if not (GOLDEN / f"{name}.ctlog").exists()]
+    if not missing:
+        sys.exit(f"{GOLDEN} has all files: they are kept for ever")
+    for make in missing:
+        make()
+
+
+def version_1() -> None:
+    """The files of version 1."""
     closed = Golden(f"v{VERSION}-closed", {"sequence": 1})
     fill(closed)
     last_hash = closed.finish()

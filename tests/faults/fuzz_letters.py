@@ -60,11 +60,11 @@ def run(count: int, seed: int) -> None:
             letters = originals(source)
         original = letters[number % len(letters)]
         data, start, end = mutated(original.data, source)
-        since = time.monotonic()
+        since = time.process_time()
         try:
             check(original, data, start, end)
-            if time.monotonic() - since > MOST_SECONDS:
-                raise AssertionError(f"took {time.monotonic() - since:.0f} s")
+            if time.process_time() - since > MOST_SECONDS:
+                raise AssertionError(f"took {time.process_time() - since:.0f} s of CPU")
         except Exception:
             Path(f"letter-{seed}-{number}").write_bytes(data)
             raise

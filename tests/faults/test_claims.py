@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 
 from ctrecorder.archive import chain
-from ctrecorder.archive.retention import HOLDS, RECEIPTS, Receipt
-from ctrecorder.ctlog.frame import Kind
+from ctrecorder.check import repair
+from ctrecorder.ctlog.frame import FRAME, Kind
 from ctrecorder.ctlog.header import Header
 from ctrecorder.filelock import LOCK_FILE
+from ctrecorder.kept.retention import HOLDS, RECEIPTS, Receipt
 from ctrecorder.listing import ctlist
 from ctrecorder.maintain import holds
 from ctrecorder.maintain.expire import Expiry, Limits
@@ -29,14 +30,24 @@ from ctrecorder.maintain.squeeze_all import ArchiveSqueeze
 from ctrecorder.sealing.epoch import EPOCH_NS, exclusive
 from ctrecorder.seals.block import Seal, parse_seal
 from ctrecorder.seals.ledger import pack_line, parse_line
+from ctrecorder.segment.pending import table_blocks
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.service import messages
 from ctrecorder.service.unsent import Entry
 from ctrecorder.witness.scribe import Scribe
-from tests.support.attacked import OWNER, READER, Attacked, Kept, as_user, give
+from tests.support.attacked import (
+    OWNER,
+    READER,
+    Attacked,
+    Kept,
+    as_user,
+    give,
+    recording_goes_on,
+)
 from tests.support.claims import BY_NAME, LEVELS
 from tests.support.faulttable import Table
+from tests.support.forge import pack, reseal
 from tests.support.history import blocks_of
 from tests.support.sealed import Recording
 
@@ -70,16 +81,30 @@ def site(kept: dict[bool, Kept], level: str) -> Attacked:
 @pytest.fixture
 def check(
     request: pytest.FixtureRequest,
+    kept: dict[bool, Kept],
     site: Attacked,
     level: str,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     table: Table,
 ) -> Callable[[Attack], str]:
-    """Makes the attack of the test's claim, and compares what cttest says with it; returns that."""
-    claim = BY_NAME[request.node.get_closest_marker("claim").args[0]]
+    """Makes the attack of the test's claim, and compares what cttest says with it; returns that.
+
+    With the mark's `goes_on`, the attack is made once more while all goes on.
+    """
+    mark = request.node.get_closest_marker("claim")
+    claim = BY_NAME[mark.args[0]]
 
     def check(attack: Attack) -> str:
+        said = once(attack)
+        if mark.kwargs.get("goes_on"):
+            kept[site.sealed].fresh()
+            with recording_goes_on(site):
+                once(attack)
+            table.add_row(f"claim, while all goes on: {claim.name}", tried=1)
+        return said
+
+    def once(attack: Attack) -> str:
         site.attack(claim, attack)
         code, said = site.check(level, monkeypatch, capfd)
         assert code == claim.verdict(level).code, f"{claim.verdict(level)} by {level}:\n{said}"
@@ -99,6 +124,9 @@ def test_without_an_attack_all_is_whole(
     code, said = site.check(level, monkeypatch, capfd)
     assert code == 0, said
     assert "5 segments checked: 5 whole, 0 damaged\n" in said
+    with recording_goes_on(site):
+        code, said = site.check(level, monkeypatch, capfd)
+        assert code == 0, said
 
 
 def present(site: Attacked) -> tuple[bytes, int]:
@@ -148,7 +176,7 @@ def put_with_key(site: Attacked, old: Path, since: int) -> None:
 # No attacker, and a stranger's file.
 
 
-@pytest.mark.claim("byte")
+@pytest.mark.claim("byte", goes_on=True)
 @pytest.mark.parametrize("which", [0, 3, -1])
 def test_byte(check: Callable[[Attack], str], which: int) -> None:
     def attack(site: Attacked) -> None:
@@ -159,7 +187,7 @@ def test_byte(check: Callable[[Attack], str], which: int) -> None:
     assert ": at byte " in check(attack)
 
 
-@pytest.mark.claim("foreign")
+@pytest.mark.claim("foreign", goes_on=True)
 @pytest.mark.parametrize("place", ["in its place", "slipped in"])
 def test_foreign(
     site: Attacked, check: Callable[[Attack], str], place: str, tmp_path: Path
@@ -181,7 +209,7 @@ def test_foreign(
 # Who can write to the folder.
 
 
-@pytest.mark.claim("removed")
+@pytest.mark.claim("removed", goes_on=True)
 def test_removed(site: Attacked, check: Callable[[Attack], str]) -> None:
     assert site.paths[1].name in check(lambda site: site.paths[1].unlink())
 
@@ -191,7 +219,7 @@ def test_removed_last(check: Callable[[Attack], str]) -> None:
     check(lambda site: site.paths[-1].unlink())
 
 
-@pytest.mark.claim("cut")
+@pytest.mark.claim("cut", goes_on=True)
 def test_cut(check: Callable[[Attack], str]) -> None:
     def attack(site: Attacked) -> None:
         blocks = blocks_of(site.paths[1].read_bytes())
@@ -210,7 +238,8 @@ def test_cut_last(check: Callable[[Attack], str]) -> None:
 
 
 @pytest.mark.claim("cut-crashed")
-def test_cut_crashed(site: Attacked, check: Callable[[Attack], str], level: str) -> None:
+@pytest.mark.parametrize("anew", [False, True])
+def test_cut_crashed(site: Attacked, check: Callable[[Attack], str], anew: bool) -> None:
     ours = site.ours
     log, ours.log = ours.log, site.log_as(OWNER, "ctrecord.service")
     queue = ours.start(sealed=site.sealed)
@@ -227,7 +256,9 @@ def test_cut_crashed(site: Attacked, check: Callable[[Attack], str], level: str)
     ours.log = log
 
     def attack(site: Attacked) -> None:
-        path.write_bytes(b"".join(blocks_of(path.read_bytes())[:-1]))
+        blocks = blocks_of(path.read_bytes())[:-1]
+        blocks += [pack(one, bytes(16)) for one in table_blocks(ours.rows(ROWS)) if anew]
+        path.write_bytes(reseal(b"".join(blocks)))
 
     check(attack)
 
@@ -258,7 +289,38 @@ def test_before_squeeze(site: Attacked, check: Callable[[Attack], str], level: s
     check(lambda site: None)
 
 
-@pytest.mark.claim("replaced")
+@pytest.mark.claim("repaired")
+def test_repaired(site: Attacked, check: Callable[[Attack], str]) -> None:
+    """The owner repairs what cttest reports; the repair is logged."""
+    path = site.paths[1]
+
+    def attack(site: Attacked) -> None:
+        with Segment(str(path)) as segment:
+            blocks = segment.blocks
+            other = SegmentWriter.create(f"{path}.x", segment.header, bytes(16))
+        other.append(site.ours.rows(ROWS))
+        other.close()
+        added = blocks_of(Path(other.path).read_bytes())[1]
+        os.unlink(other.path)
+        data = bytearray(path.read_bytes())
+        data[blocks[1].offset + FRAME.size + 1] ^= 1
+        path.write_bytes(data[: blocks[1].offset] + added + data[blocks[1].offset :])
+
+    def repaired() -> None:
+        new = f"{path}.new"
+        result = repair.repair(str(path), new, seals=site.ours.keys())
+        assert result.rows == ROWS
+        os.rename(new, path)
+        repair.log_result(result, str(path), str(path), site.log_as(0))
+
+    site.attack(BY_NAME["repaired"], attack)
+    give(site.folder, OWNER)
+    repaired()
+    os.chown(path, OWNER, -1)
+    check(lambda site: None)
+
+
+@pytest.mark.claim("replaced", goes_on=True)
 @pytest.mark.parametrize("disguise", ["no seals", "no seal", "a wrong seal"])
 def test_replaced(check: Callable[[Attack], str], disguise: str) -> None:
     def attack(site: Attacked) -> None:
@@ -270,7 +332,7 @@ def test_replaced(check: Callable[[Attack], str], disguise: str) -> None:
     check(attack)
 
 
-@pytest.mark.claim("slipped-in")
+@pytest.mark.claim("slipped-in", goes_on=True)
 def test_slipped_in(
     site: Attacked, check: Callable[[Attack], str], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -288,7 +350,7 @@ def test_slipped_in(
     assert "ctlist: imported: proves nothing: 1 file without a seal: " in capfd.readouterr().err
 
 
-@pytest.mark.claim("inserted")
+@pytest.mark.claim("inserted", goes_on=True)
 def test_inserted(check: Callable[[Attack], str]) -> None:
     def attack(site: Attacked) -> None:
         header = Header(chain="feed" * 8, sequence=1, host="router")
@@ -371,7 +433,7 @@ def remove_with_receipt(site: Attacked, path: Path) -> str:
     return hashes[0]
 
 
-@pytest.mark.claim("receipt")
+@pytest.mark.claim("receipt", goes_on=True)
 def test_receipt(check: Callable[[Attack], str]) -> None:
     def attack(site: Attacked) -> None:
         remove_with_receipt(site, site.paths[1])
@@ -379,7 +441,7 @@ def test_receipt(check: Callable[[Attack], str]) -> None:
     check(attack)
 
 
-@pytest.mark.claim("text-log")
+@pytest.mark.claim("text-log", goes_on=True)
 def test_text_log(check: Callable[[Attack], str], level: str) -> None:
     def attack(site: Attacked) -> None:
         path = site.paths[1]
@@ -404,7 +466,7 @@ def test_older(site: Attacked, check: Callable[[Attack], str], level: str) -> No
     assert ("older than the first anchor" in said) == (level in ("anchors", "both"))
 
 
-@pytest.mark.claim("hold")
+@pytest.mark.claim("hold", goes_on=True)
 @pytest.mark.parametrize("how", ["changed", "removed"])
 def test_hold(check: Callable[[Attack], str], how: str) -> None:
     def attack(site: Attacked) -> None:
@@ -420,7 +482,7 @@ def ledger_lines(site: Attacked) -> list[bytes]:
     return site.ours.ledger.read_bytes().splitlines(keepends=True) if site.sealed else []
 
 
-@pytest.mark.claim("ledger")
+@pytest.mark.claim("ledger", goes_on=True)
 def test_ledger(check: Callable[[Attack], str]) -> None:
     def attack(site: Attacked) -> None:
         for path in site.folder.glob("*.ledger"):
@@ -429,7 +491,7 @@ def test_ledger(check: Callable[[Attack], str]) -> None:
     check(attack)
 
 
-@pytest.mark.claim("ledger-emptied")
+@pytest.mark.claim("ledger-emptied", goes_on=True)
 @pytest.mark.parametrize("how", ["emptied", "a pipe", "a line that is cut", "another file"])
 def test_ledger_emptied(check: Callable[[Attack], str], how: str) -> None:
     def attack(site: Attacked) -> None:
@@ -446,7 +508,7 @@ def test_ledger_emptied(check: Callable[[Attack], str], how: str) -> None:
     check(attack)
 
 
-@pytest.mark.claim("ledger-line")
+@pytest.mark.claim("ledger-line", goes_on=True)
 @pytest.mark.parametrize("which", [1, -2])
 def test_ledger_line(check: Callable[[Attack], str], which: int) -> None:
     def attack(site: Attacked) -> None:
@@ -510,7 +572,7 @@ def test_swapped_late(site: Attacked, check: Callable[[Attack], str]) -> None:
     check(attack)
 
 
-@pytest.mark.claim("key-replaced")
+@pytest.mark.claim("key-replaced", goes_on=True)
 def test_key_replaced(check: Callable[[Attack], str]) -> None:
     def attack(site: Attacked) -> None:
         with Segment(str(site.paths[0])) as segment:
@@ -528,7 +590,7 @@ def seals_of(segment: Segment) -> list[Seal]:
     ]
 
 
-@pytest.mark.claim("key-backdated")
+@pytest.mark.claim("key-backdated", goes_on=True)
 def test_key_backdated(check: Callable[[Attack], str]) -> None:
     def attack(site: Attacked) -> None:
         path = site.paths[3]
@@ -594,7 +656,7 @@ def replace_and_log(site: Attacked) -> None:
     log_squeezed(site, path, replaced)
 
 
-@pytest.mark.claim("logged")
+@pytest.mark.claim("logged", goes_on=True)
 def test_logged(check: Callable[[Attack], str]) -> None:
     check(replace_and_log)
 
@@ -624,13 +686,13 @@ def delete_first(site: Attacked) -> None:
     assert not site.paths[0].exists()
 
 
-@pytest.mark.claim("expired")
+@pytest.mark.claim("expired", goes_on=True)
 def test_expired(site: Attacked, check: Callable[[Attack], str]) -> None:
     check(delete_first)
     assert site.paths[0].name in (site.folder / RECEIPTS).read_text()
 
 
-@pytest.mark.claim("expired-by-root")
+@pytest.mark.claim("expired-by-root", goes_on=True)
 def test_expired_by_root(check: Callable[[Attack], str]) -> None:
     """The scribe checks what it is asked for; it cannot know that it is false."""
 
@@ -652,7 +714,7 @@ def test_expired_by_root(check: Callable[[Attack], str]) -> None:
 # Root, from now on.
 
 
-@pytest.mark.claim("root-expired")
+@pytest.mark.claim("root-expired", goes_on=True)
 def test_root_expired(site: Attacked, check: Callable[[Attack], str]) -> None:
     check(delete_first)
     assert site.paths[0].name in (site.folder / RECEIPTS).read_text()
@@ -667,7 +729,7 @@ def test_wiped(check: Callable[[Attack], str]) -> None:
     check(attack)
 
 
-@pytest.mark.claim("root-logged")
+@pytest.mark.claim("root-logged", goes_on=True)
 def test_root_logged(check: Callable[[Attack], str]) -> None:
     check(replace_and_log)
 

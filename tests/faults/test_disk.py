@@ -199,10 +199,11 @@ def whole_but_late(account: Account) -> None:
 
 def hole(told: str) -> tuple[int, int]:
     """The only hole that ctlist tells of, for a segment that is missing: from, until, ns UTC."""
-    (found,) = re.findall(r"not recording from (\S+ \S+) to (\S+ \S+): a segment is missing", told)
+    (found,) = re.findall(
+        r"not recording from (\S+ \S+ \S+) to (\S+ \S+ \S+): a segment is missing", told
+    )
     begin, end = (
-        int(datetime.strptime(f"{one}+0000", "%Y.%m.%d %H:%M:%S.%f%z").timestamp() * SECOND)
-        for one in found
+        int(datetime.strptime(one, "%Y.%m.%d %H:%M:%S.%f %z").timestamp() * SECOND) for one in found
     )
     return begin, end
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrecorder.archive.retention import RECEIPTS, Receipt
+from ctrecorder.kept.retention import RECEIPTS, Receipt
 from tests.support.faulttable import Table
 from tests.support.folders import paths
 from tests.support.forge import reseal

@@ -5,6 +5,7 @@ and says what the walker says.
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from ctrecorder.columns import Table as Columns
@@ -102,6 +103,7 @@ def check_walked(slots: NDArray[np.uint8], lengths: NDArray[np.uint32]) -> None:
         }
 
 
+@pytest.mark.slow
 def test_every_word_of_every_message(table: Table) -> None:
     mutants, decoder, tried, decoded = (
         Mutants([message for message, _ in recorded()]),

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from ctrecorder.archive import lock
-from ctrecorder.archive.retention import HOLDS, RECEIPTS
 from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError, UsageError
+from ctrecorder.kept.retention import HOLDS, RECEIPTS
 from ctrecorder.segment import files
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.spool.target import Target

@@ -61,6 +61,7 @@ def test_what_once_found_something(path: Path, scratch: Path) -> None:
     exercise(scratch)
 
 
+@pytest.mark.slow
 @settings(max_examples=4 * settings().max_examples)
 @given(data=st.data())
 def test_changed_anywhere(scratch: Path, data: st.DataObject) -> None:
@@ -87,7 +88,8 @@ MEASURED = f"""
 import importlib, sys
 sys.path.insert(0, {str(CHECKOUT)!r})
 command = sys.argv[1]
-code = importlib.import_module(f"ctrecorder.cli.{{command}}").main(sys.argv[2:])
+package = "listing" if command == "ctlist" else "cli"
+code = importlib.import_module(f"ctrecorder.{{package}}.{{command}}").main(sys.argv[2:])
 status = open("/proc/self/status").read()
 sys.stderr.write("VmHWM:" + status.partition("VmHWM:")[2].splitlines()[0])
 sys.exit(code)
@@ -290,6 +292,7 @@ def test_terminal_escapes(tmp_path: Path, hostile: str) -> None:
         assert not re.search(r"^ctlist: all is well", text, re.MULTILINE), text
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 def test_fuzzer(tmp_path: Path, table: Table) -> None:
     """Some seconds of atheris; an hour by hand is better (see fuzz.py)."""

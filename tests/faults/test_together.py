@@ -8,8 +8,8 @@ import re
 import time
 from pathlib import Path
 
-from ctrecorder.archive import retention
 from ctrecorder.folder import Folder
+from ctrecorder.kept import retention
 from tests.support.faulttable import Table
 from tests.support.loops import loops
 from tests.support.router import Lab

@@ -177,7 +177,7 @@ IPTABLES = {
 
 
 def untracked(lab: Lab) -> list[dict[str, Any]]:
-    return [each.facts() for each in lab.router.call(rules.untracked)]
+    return [each.facts() for each in lab.router.call(rules.read).untracked]
 
 
 def test_notrack_rules_are_narrowed_by_simple_matches_alone() -> None:
@@ -249,6 +249,19 @@ def test_all_is_on(watch: Watch) -> None:
     assert look.state == {"events": 1, "timestamps": 1, "tracking": tracked, "notrack": []}
     assert (look.opened, look.closed, look.changed, look.notes) == ((), (), {}, ())
     assert watch.watcher.holes == ()
+
+
+def test_nat_without_tracking_is_in_the_state(lab: Lab, watch: Watch) -> None:
+    """It hides no connection that is tracked, and leaves no entry: `ctlist --coverage` names it."""
+    load(lab, chain("ip saddr 192.0.2.1 counter", "ip", RAW))
+    assert "stateless" not in watch.look().state
+    load(lab, "add rule ip t c ip saddr set 192.0.2.1")
+    look = watch.look()
+    assert look.changed == {"stateless": ["rules of nftables that write addresses"]}
+    assert (look.opened, look.closed) == ((), ())
+    assert "stateless" not in watch.look().changed
+    load(lab, "flush chain ip t c")
+    assert watch.look().changed == {"stateless": []}
 
 
 def test_flush_and_reload_between_two_looks(lab: Lab, watch: Watch) -> None:

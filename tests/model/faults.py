@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from tests.model import damage, network
 from tests.model.oracle import ABSENT, EDGE, OPEN, Effect, Fault, moment
-from tests.model.rig import DUMPED, Rig, after
+from tests.model.rig import Rig, after
 from tests.model.truth import SECOND
 from tests.support.disks import fill
 
@@ -154,6 +154,7 @@ def sigstop(rig: Rig) -> None:
     after(fault, before)
     if rig.drops():
         fault.effect = Effect.UNSURE
+        rig.awaits_dump(fault.end)
 
 
 def disk_full(rig: Rig) -> None:
@@ -184,11 +185,10 @@ def overrun(rig: Rig) -> None:
             os.kill(pid, signal.SIGCONT)
     rig.drained()
     after(fault, before)
-    # A flow that began in the hole and is still open is unknown until the next dump.
-    dumped = fault.end[1] + DUMPED
-    rig.oracle.add(Fault("overrun", Effect.PENDING, fault.end, (dumped, dumped)))
     if not rig.drops():
         raise AssertionError(f"a flood of {FLOOD} did not overrun the recorder")
+    rig.awaits_dump(fault.end)
+    rig.pause_until_dumped()
 
 
 def clock(rig: Rig) -> None:

@@ -212,11 +212,36 @@ MUTANTS = (
         "record/recorder.py",
         (
             (
-                "            self._written_watermark,\n",
-                "            self._clock.wall(),\n",
+                "written, now = self._queue.written, self._clock.wall()",
+                "now = self._clock.wall()\n"
+                "            written = self._queue.written._replace(watermark=now)",
             ),
         ),
         faults=("disk full",),
+    ),
+    Mutant(
+        "what a failed sync took back is believed",
+        "query/evidence.py",
+        (("state.watermark if whole else state.synced", "state.watermark"),),
+        test="unit/query/test_verdict.py::test_what_a_failed_sync_took_back",
+    ),
+    Mutant(
+        "a failed sync leaves the published watermark",
+        "spool/queue.py",
+        (("self._readable = min(self._readable, self._blocks.synced_watermark)", "pass"),),
+        test="unit/spool/test_queue.py::test_a_failed_sync_takes_back_what_could_be_read",
+    ),
+    Mutant(
+        "a start believes what is in the page cache",
+        "spool/target.py",
+        (("files.settle(path)", "pass"),),
+        test="unit/spool/test_queue.py::test_a_start_syncs_what_a_crash_left",
+    ),
+    Mutant(
+        "a header alone hides the gap before it",
+        "spool/target.py",
+        (("if one.watermark is not None or not one.has_coverage:", "if True:"),),
+        test="unit/spool/test_queue.py::test_a_start_that_left_only_a_header",
     ),
     Mutant(
         "a recorder that runs has everything, also the future",

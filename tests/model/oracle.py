@@ -46,7 +46,8 @@ class Fault:
 
     `begin`, `end`: of the real clock; `shown`: instead, a stretch of the router's clock.
     `recorder`: None for all.  `applied`: when it was done, where it is not the recording that it
-    changes but the files: a question asked before is not touched.
+    changes but the files: a question asked before is not touched.  `until_dump`: it ends with a
+    dump of the table; a hole that begins earlier leaves it open what was open.
     """
 
     kind: str
@@ -59,6 +60,7 @@ class Fault:
     recorder: str | None = None
     shown: tuple[int, int] | None = None
     applied: Moment = (0, 0)
+    until_dump: bool = False
     note: str = ""
 
     def touches(self, clock: Clock, since: int, until: int, margin: int) -> bool:
@@ -182,7 +184,7 @@ class Oracle:
                 and protocol in fault.protocols
                 and not (window.translated and fault.only_untranslated and not self.strays)
             ):
-                state = self._one(fault, window)
+                state = self._one(fault, window, recorder)
                 if state is not None and window.translated and fault.only_untranslated:
                     state = min(state, Class.EITHER)
                 if state is not None:
@@ -192,8 +194,10 @@ class Oracle:
                         touched[fault.kind] = max(known, (state, fault.effect))
         return worst
 
-    def _one(self, fault: Fault, window: Window) -> Class | None:
-        """The class of the window with respect to one fault; None if it does not touch it."""
+    def _one(self, fault: Fault, window: Window, recorder: str) -> Class | None:
+        """The class of the window with respect to one fault, for one recorder; None if the fault
+        does not touch it.
+        """
         begun = max(fault.applied[0], 0 if fault.shown else fault.begin[0])
         if window.answered < begun:
             return None
@@ -205,9 +209,21 @@ class Oracle:
             return None
         if fault.effect == Effect.NONE:
             return Class.COVERED
-        if fault.effect == Effect.PENDING and window.asked >= fault.end[1] + SETTLED:
+        settled = fault.effect == Effect.PENDING and window.asked >= fault.end[1] + SETTLED
+        if settled and not (fault.until_dump and self._is_cut_off(fault, recorder)):
             return Class.COVERED
         return Class.EITHER
+
+    def _is_cut_off(self, fault: Fault, recorder: str) -> bool:
+        """Whether a hole of the recorder began before the dump that ends `fault`."""
+        return any(
+            other.effect >= Effect.UNSURE
+            and other.recorder in (None, recorder)
+            and fault.begin[0] < other.begin[1]
+            and other.begin[0] < fault.end[1]
+            for other in self.faults
+            if other.shown is None
+        )
 
 
 def moment(before: int) -> Moment:

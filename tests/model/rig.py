@@ -67,6 +67,7 @@ class Rig:
         self.second: Tough | None = None
         self.beside: Tough | None = None
         self._drops, self._looked = 0, time.time_ns()
+        self.dumped = 0  # when the dump after the last loss is over, at the latest
         self.has_traffic = True  # an idle recorder waits for long
         self._waits: dict[int, tuple[int, int]] = {}  # of recorders: how often, and since when
         self._stopping = threading.Event()
@@ -219,15 +220,25 @@ class Rig:
             raise AssertionError(f"ctrecord ended by itself: {self.main.log}")
         before, now = self._looked, time.time_ns()
         if self.drops():
-            self.oracle.add(
-                Fault(
-                    "overrun",
-                    Effect.UNSURE,
-                    (before, before),
-                    (now, time.time_ns()),
-                    note="not planned",
-                )
-            )
+            end = now, time.time_ns()
+            note = "not planned"
+            self.oracle.add(Fault("overrun", Effect.UNSURE, (before, before), end, note=note))
+            self.awaits_dump(end)
+
+    def awaits_dump(self, end: Moment) -> None:
+        """Events were lost until `end`: a flow that began in the hole and is still open is unknown
+        until the next dump.
+        """
+        dumped = end[1] + DUMPED
+        self.oracle.add(Fault("overrun", Effect.PENDING, end, (dumped, dumped), until_dump=True))
+        self.dumped = max(self.dumped, dumped)
+
+    def pause_until_dumped(self) -> None:
+        """Wait for the dump after the last loss: the destruction of the flows of a flood can be the
+        next one.
+        """
+        while (left := self.dumped - time.time_ns()) > 0:
+            self.pause(left / SECOND)
 
     def pause(self, seconds: float) -> None:
         """Wait, with a look each second."""

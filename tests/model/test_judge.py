@@ -192,6 +192,16 @@ def test_pending_is_covered_afterwards(world: World) -> None:
     assert world.state(101, asked=at(110)) == Class.COVERED
 
 
+def test_a_hole_before_the_dump_leaves_open_what_was_open(world: World) -> None:
+    """Behind a loss, a dump is due until 106."""
+    world.fault(100, 106, effect=Effect.PENDING, until_dump=True)
+    world.fault(106.5, 108)
+    world.fault(105.8, 108, recorder="udp")
+    assert world.state(103) == Class.COVERED
+    world.fault(105.8, 108, recorder="main")
+    assert world.state(103) == Class.EITHER
+
+
 def test_damage_counts_from_when_it_is_done(world: World) -> None:
     world.fault(100, 105, applied=(at(200), at(201)))
     assert world.state(102, asked=at(199)) == Class.COVERED

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ctrecorder.cli import cttest
+from ctrecorder.maintain.expire import Expiry, Limits
 from ctrecorder.maintain.squeeze import SqueezeOptions
 from ctrecorder.maintain.squeeze_all import ArchiveSqueeze
 from ctrecorder.seals.keys import key_text
 from ctrecorder.service.messages import Message, field_name
+from ctrecorder.times import SECOND
 from tests.support.claims import Claim, Who
+from tests.support.router import wait_until
 from tests.support.sealed import Recording
 from tests.support.told import Told
 
 OWNER, READER, WRITER, GROUP = 4000, 4001, 4003, 4002
 UIDS = {Who.READER: READER, Who.WRITER: WRITER, Who.RECORDER: OWNER}
 RECORDER_UNIT = "ctrecord.service"
+# More than the clock of a recorder that goes on is ahead, and less than an epoch.
+_AHEAD_NS = 60 * SECOND
 
 
 class Journal(Told):
@@ -54,13 +64,14 @@ class Attacked:
     """`ours`: the recording, of which `sealed` says whether it is; `journal`: what was logged.
 
     `paths`: five segments, all closed: three that were squeezed in time, one of several epochs, and
-    one of the last epoch.  There is a hold on all.
+    one of the last epoch.  There is a hold on all.  `now`: of the check; 0: long after.
     """
 
     ours: Recording
     sealed: bool
     journal: Path
     paths: list[Path]
+    now: int = 0
 
     @property
     def folder(self) -> Path:
@@ -79,8 +90,9 @@ class Attacked:
         """Do `what` as the user whom the claim names."""
         if claim.who is Who.WRITER:  # the folder is a copy on their server
             for path in (self.folder, *self.folder.iterdir()):
-                os.chown(path, -1, GROUP)
-                path.chmod(0o660 if path.is_file() else 0o770)
+                with contextlib.suppress(FileNotFoundError):  # a recorder's that goes on
+                    os.chown(path, -1, GROUP)
+                    path.chmod(0o660 if path.is_file() else 0o770)
         as_user(UIDS.get(claim.who, 0), lambda: what(self))
 
     def check(
@@ -95,7 +107,10 @@ class Attacked:
         if level in ("anchors", "both"):
             arguments[:0] = ["--anchors", str(self.journal)]
         capfd.readouterr()
-        code = cttest.main(arguments)
+        with monkeypatch.context() as patch:
+            if self.now:
+                patch.setattr(cttest, "time", SimpleNamespace(time_ns=lambda: self.now))
+            code = cttest.main(arguments)
         out, err = capfd.readouterr()
         return code, out + err
 
@@ -120,6 +135,54 @@ def make(root: Path, *, sealed: bool) -> Attacked:
     for path in (root, ours.folder, ours.state):
         give(path, OWNER)
     return made
+
+
+@contextlib.contextmanager
+def recording_goes_on(site: Attacked) -> Iterator[None]:
+    """The owner records, squeezes and expires in the folder meanwhile, and is not stopped by it."""
+    ready, ours = site.folder.parent / "ready", site.ours
+    ready.unlink(missing_ok=True)
+    os.chown(site.folder.parent, OWNER, -1)
+    child = os.fork()
+    if not child:
+        try:
+            as_user(OWNER, lambda: _go_on(site, ready))
+        finally:
+            os._exit(1)
+    try:
+        wait_until(ready.exists, "a recorder")
+        ours.clock.passes(_AHEAD_NS)  # of the recorder, whose clock stands still but for its names
+        site.now = ours.clock.wall
+        yield
+        assert os.waitpid(child, os.WNOHANG) == (0, 0), "the recorder was stopped"
+    finally:
+        site.now = 0
+        below = Path(f"/proc/{child}/task/{child}/children").read_text().split()
+        for pid in (*map(int, below), child):
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def _go_on(site: Attacked, ready: Path) -> None:
+    ours, folder = site.ours, str(site.folder)
+    ours.log = site.log_as(OWNER, RECORDER_UNIT)
+    squeezer, expirer = (
+        site.log_as(OWNER, f"{name}.service") for name in ("ctsqueeze", "ctexpire")
+    )
+    queue = ours.start(sealed=site.sealed)
+    for number in itertools.count():
+        ours.add(queue, 20)
+        if number % 20 == 0:
+            path = queue.path
+            ours.clock.passes(SECOND)
+            queue.rotate(ours.clock.wall)
+            options = SqueezeOptions(seals=ours.keys())
+            assert ArchiveSqueeze(options, 1, squeezer).one(path, None) == 0
+            limits = Limits(max_age=9_000 * 86_400)
+            run = Expiry(folder, limits, ours.clock.wall, expirer, seals=ours.keys())
+            run.run()
+        ready.touch()
+        time.sleep(0.01)
 
 
 def give(folder: Path, uid: int) -> None:

@@ -147,8 +147,8 @@ CLAIMS = (
     Claim(
         "cut-crashed",
         Who.WRITER,
-        "cut what a crash left, behind its last seal, before another segment follows. A note says "
-        "that its end is not proved",
+        "cut what a crash left, or record it anew, behind its last seal, before another segment "
+        "follows. A note says that its end is not proved",
         NEVER,
         NEVER,
         UNPROVED,
@@ -168,6 +168,15 @@ CLAIMS = (
         NEVER,
         FOUND,
         FOUND,
+    ),
+    Claim(
+        "repaired",
+        Who.WRITER,
+        "add a block to a segment on the recording machine, and damage it, so that it is repaired: "
+        "after that. The repair says what was damaged, and leaves a gap",
+        NEVER,
+        NEVER,
+        UNPROVED,
     ),
     Claim(
         "replaced",
@@ -390,7 +399,7 @@ CLAIMS = (
     Claim(
         "power",
         Who.NOBODY,
-        "power is cut, or the recorder is killed. At most the last second is lost",
+        "power is cut (at most the last 10 s are lost: sync), or the recorder is killed (1 s)",
         effect="a gap",
     ),
     Claim("clock", Who.NOBODY, "the clock steps", effect="a gap"),

@@ -23,13 +23,16 @@ COLUMNS = """
 12 id u32, 13 status u32, 14 zone u16, 15 mark u32, 16 start i64, 17 stop i64,
 18 orig_packets u64, 19 orig_bytes u64, 20 reply_packets u64, 21 reply_bytes u64,
 22 tcp_state u8, 23 present u32, 24 orig_zone u16, 25 reply_zone u16,
-26 end i64, 27 start_source u8, 28 end_source u8, 29 seen u8
+26 end i64, 27 start_source u8, 28 end_source u8, 29 seen u8,
+30 helper bytes, 31 labels bytes, 32 master_l4proto u8, 33 master_src address,
+34 master_dst address, 35 master_sport u16, 36 master_dport u16
 """
 NAMES = {
     int(number): (name, kind)
     for number, name, kind in (entry.split() for entry in COLUMNS.replace("\n", " ").split(","))
 }
 SPARSE, DIFFERENCE, SAME, DICTIONARY, DELTA, CONSTANT, PLANES, RANGES = 1, 2, 4, 8, 16, 32, 64, 128
+GROUPED = 256
 
 Value = int | bytes
 
@@ -211,7 +214,7 @@ def split(plain: bytes, width: int) -> list[bytes]:
 
 
 def typed(values: list[bytes], kind: str) -> list[Value]:
-    if kind == "address" and values and len(values[0]) == 16:
+    if kind in ("address", "bytes") and values and len(values[0]) == 16:
         return list(values)
     return [int.from_bytes(value, "little", signed=kind == "i64") for value in values]
 
@@ -259,7 +262,8 @@ class Columns:
     def kind(self, number: int) -> tuple[str, int]:
         """Type and bytes of a column."""
         kind = NAMES[number][1]
-        return kind, SIZES[kind] if kind != "address" else 4 if self.family == 2 else 16
+        wide = kind == "bytes" or (kind == "address" and self.family != 2)
+        return kind, SIZES.get(kind, 16 if wide else 4)
 
     def column(self, number: int) -> list[Value]:
         if number not in self.done:
@@ -274,7 +278,7 @@ class Columns:
         _, encoding, _, partner, _, entries, _, _, low, high, digest, stored_dictionary, body = (
             self.entries[number]
         )
-        assert encoding < 256, f"encoding {encoding} is not known"
+        assert encoding < 512, f"encoding {encoding} is not known"
         if body:
             assert hashlib.blake2b(body, digest_size=16).digest() == digest
         rows = list(range(self.rows))
@@ -311,6 +315,16 @@ class Columns:
             column[row] = value
         return column
 
+    def grouped(self, items: list[int], step: int, low: int, high: int, bits: int) -> list[int]:
+        """Numbers in groups of equal l4proto, orig_src, orig_dst and orig_dport."""
+        keys = list(zip(*map(self.column, (3, 4, 5, 9)), strict=True))
+        found: list[int] = []
+        for row, item in enumerate(items):
+            begins = not row or keys[row] != keys[row - 1]
+            number = item * step + (high if begins else low + found[-1])
+            found.append(number % 2**bits)
+        return found
+
     def numbers(self, number: int, count: int, bits: int) -> list[int]:
         _, encoding, width, _, scale, _, _, _, low, high, _, _, body = self.entries[number]
         if encoding & CONSTANT:
@@ -324,6 +338,8 @@ class Columns:
                 else split(run(body, count * width), width)
             )
             items = [int.from_bytes(part, "little") for part in parts]
+        if encoding & GROUPED:
+            return self.grouped(items, 10**scale, low, high, bits)
         numbers = [(item * 10**scale + low) % 2**bits for item in items]
         if encoding & DELTA and numbers:
             numbers[0] = high % 2**bits

@@ -20,13 +20,17 @@ from tests.support.letters import Question, asked
 
 # 2026-11-28 12:00 UTC.
 NOW = 1_795_867_200 * 10**9
-# More than any of the made letters takes on a busy machine.
+# Of CPU: more than any of the made letters takes.
 MOST_SECONDS = 20.0
 # Lines that tell the zone of others, or the year.
 _CONTEXT = re.compile(
     rb"[^\n]*(?:timezone|event time|^Date:|\nDate:)[^\n]*|[+-]\d\d:?\d\d|UTC|source_port.: 0",
     re.MULTILINE,
 )
+# Cells of a table without a value: a change there can give them one.
+_EMPTY = re.compile(rb"(?<=[;,\t])(?=[;,\t\r\n]|\Z)")
+# Of bytes behind a time: a change there can make AM, PM or a zone of what follows the time.
+_TAIL = 8
 _PACKED = (b"base64", b"quoted-printable", b"pk\x03\x04", b"\x1f\x8b")
 
 
@@ -50,7 +54,7 @@ class Original:
     def of(cls, data: bytes) -> Original:
         sightings = [each for letter in read(data, "letter", NOW) for each in letter.sightings]
         raws = {raw for each in sightings for raw in _raws(each)}
-        places = [match.span() for match in _CONTEXT.finditer(data)]
+        places = [match.span() for each in (_CONTEXT, _EMPTY) for match in each.finditer(data)]
         for raw in raws:
             places += [match.span() for match in re.finditer(re.escape(raw), data)]
         questions = tuple(asked(each) for each in sightings)
@@ -58,7 +62,7 @@ class Original:
         text = data.decode("latin-1")
         for match in re.finditer(r"[^\n]+", text):
             for start, end in find(match[0]):
-                places.append((match.start() + start, match.start() + end))
+                places.append((match.start() + start, match.start() + end + _TAIL))
                 spans = moment(match[0][start:end], NOW).readings[0].spans
                 times |= {span[0] // SECOND for span in spans}
         return cls(data, questions, tuple(places), frozenset(times))

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from ctrecorder.columns import ADDRESSES, BY_NAME, COLUMNS, PORTS, Table, bit
+from ctrecorder.columns import ADDRESSES, BY_NAME, COLUMNS, MASTER, PORTS, Table, bit
 from ctrecorder.uapi import AF_INET, AF_INET6
 
 Row = dict[str, Any]
 NS = 1795499804_994266123
 # Known only by their sources, not by bits.
-_NO_BIT = {"time", "end", "start_source", "end_source", "seen", "present"}
+_NO_BIT = {"time", "end", "start_source", "end_source", "seen", "present", *MASTER}
 
 
 @cache
@@ -33,7 +33,7 @@ def stored(row: Mapping[str, Any], family: int) -> dict[str, int | bytes]:
     """The row as columns, `known` among them."""
     values: dict[str, int | bytes] = {}
     for name, value in row.items():
-        if name in ADDRESSES:
+        if name in (*ADDRESSES, "master_src", "master_dst"):
             packed = _packed(value)
             values[name] = packed if family == AF_INET6 else int.from_bytes(packed, "big")
         elif name.endswith("_icmp"):
@@ -49,7 +49,7 @@ def table(rows: Sequence[Mapping[str, Any]], family: int = AF_INET) -> Table:
     values = [stored(row, family) for row in rows]
     names = [column.name for column in COLUMNS if any(column.name in each for each in values)]
     empty: dict[str, int | bytes] = {
-        name: bytes(16) if name in ADDRESSES and family == AF_INET6 else 0 for name in names
+        name: bytes(16) if BY_NAME[name].dtype(family).kind == "S" else 0 for name in names
     }
     columns = {
         name: np.array(
@@ -107,6 +107,14 @@ def random_events(seed: int, count: int, family: int = AF_INET) -> list[Row]:
         }
         if protocol == 6 and chance.random() < 0.7:
             row["tcp_state"] = chance.randrange(10)
+        if chance.random() < 0.1:
+            row["helper"] = chance.choice([b"ftp", b"sip-5061"])
+        if chance.random() < 0.1:
+            row["labels"] = (1 << chance.randrange(128)).to_bytes(16, "little")
+        if chance.random() < 0.1:
+            row |= {"master_l4proto": 6, "master_sport": chance.randrange(65536)}
+            row |= {"master_src": random_address(chance, family), "master_dport": 21}
+            row["master_dst"] = random_address(chance, family)
         if row["event"] == 3 and chance.random() < 0.7:
             row |= {
                 "start": time - chance.randrange(10**12),

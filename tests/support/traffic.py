@@ -195,8 +195,11 @@ class Tough(Recorder):
             folder.parent / f"{name}.stderr",
             folder.parent / f"{name}.conf",
         )
+        self.metrics = folder.parent / "metrics"
+        self.metrics.mkdir(exist_ok=True)
         self._config.write_text(
-            "[record]\n" + "".join(f"{name} = {value}\n" for name, value in settings.items())
+            f"[metrics]\ndirectory = {self.metrics}\n[record]\n"
+            + "".join(f"{name} = {value}\n" for name, value in settings.items())
         )
         self._environment = [f"{name}={value}" for name, value in (environment or {}).items()]
         self.start()

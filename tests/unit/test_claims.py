@@ -9,7 +9,7 @@ from tests.support import claims
 from tests.support.claims import BY_NAME, CLAIMS, FOUND, LEVELS, PAGE, Who
 
 ROOT = Path(__file__).resolve().parents[2]
-MARK = re.compile(r"\bmark\.claim\(\"([^\"]+)\"\)")
+MARK = re.compile(r"\bmark\.claim\(\"([^\"]+)\"")
 MATRIX = "tests/faults/test_claims.py"
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from ctrecorder.archive import retention
 from ctrecorder.check.repair import repair
 from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError, CtrecorderError
+from ctrecorder.kept import retention
 from ctrecorder.maintain.expire import Expiry, Limits
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.reader import Segment

@@ -19,7 +19,7 @@ COMMANDS = sorted(path.name for path in (ROOT / "bin").iterdir())
 # What is installed on the machine that runs the test, and which pages its index has, says nothing
 # about ours.
 _OTHERS = ("referenced manual not found", "outdated mandoc.db")
-HELP_COLUMNS, HELP_LINES = 80, 66
+HELP_COLUMNS, HELP_LINES = 80, 90
 RENDERERS = {
     "mandoc": ["mandoc", "-T", "utf8", "-O", "width=78"],
     "mandoc-ascii": ["mandoc", "-T", "ascii", "-O", "width=78"],

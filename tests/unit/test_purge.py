@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ctrecorder.archive import retention
 from ctrecorder.folder import Folder
+from ctrecorder.kept import retention
 from tests.support.slow_pairing import SECOND, T
 from tests.unit.maintain.test_expire import DAY, days, record
 

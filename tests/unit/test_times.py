@@ -36,3 +36,6 @@ def test_one_time_as_text(zone: bool) -> None:
         moment = datetime.fromtimestamp(ns // S, UTC)
         wanted = f"{moment if zone else moment.astimezone(ZoneInfo(WARSAW)):%Y.%m.%d %H:%M:%S}"
         assert times.text(ns, utc=zone) == f"{wanted}.{ns % S // 1000:06}"
+        offset = f"{moment if zone else moment.astimezone(ZoneInfo(WARSAW)):%z}"
+        shown = f"{offset[:3]}:{offset[3:]}"
+        assert times.dated(ns, utc=zone) == f"{times.text(ns, utc=zone)} {shown}"

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from ctrecorder.archive.retention import holds
 from ctrecorder.asking import ctwho
 from ctrecorder.folder import Folder
 from ctrecorder.inquiry import here as this_machine
+from ctrecorder.kept.retention import holds
 from ctrecorder.listing import ctlist
 from tests.support.inquiries import ask, connection, hosts, log
 from tests.support.slow_pairing import SECOND, T

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from ctrecorder.archive.retention import Receipt, add_receipt
 from ctrecorder.asking import ctwho
 from ctrecorder.folder import Folder
+from ctrecorder.kept.retention import Receipt, add_receipt
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.page import verify
 from tests.support import asked

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from ctrecorder.archive.retention import holds
 from ctrecorder.asking import ctwho
 from ctrecorder.folder import Folder
+from ctrecorder.kept.retention import holds
 from tests.support.inquiries import Json, connection, log
 from tests.support.slow_pairing import SECOND, T
 
@@ -467,11 +467,60 @@ def test_a_letter_about_icmp_is_asked_without_its_ports(asker: Asker, tmp_path: 
     asked = one["question"]
     assert (asked["address"], asked["remote"]) == (PUBLIC, {"address": SERVER})
     assert not {"port", "id"} & set(asked)
+    assert [one.partition(":")[0] for one in asked["unasked"]] == ["the port", "the remote port"]
     report |= {"destination_ip": "2001:db8::7", "protocol": "tcp"}
     (one,) = asker.json(letter(tmp_path, json.dumps(report), "b.json"), code=2)["questions"]
     assert one["why"] == "one address is IPv4, the other one IPv6"
     assert one["question"]["remote"] == {"address": "2001:db8::7", "port": 22}
     assert one["question"]["protocol"] == "tcp"
+
+
+def test_the_id_of_an_echo_tells_two_hosts_apart(
+    asker: Asker, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The first ID= of the line is that of the IP packet."""
+    echoes = [
+        connection(
+            "icmp",
+            (f"10.0.0.{number} 7", f"{SERVER} 2048"),
+            (f"{SERVER} {port}", f"{PUBLIC} 0"),
+            number=number,
+        )
+        for number, port in ((1, 4711), (2, 99))
+    ]
+    asker.folder = log(tmp_path / "echoes", *echoes)
+    line = (
+        f"{AT.replace(' ', 'T')}Z fw kernel: DROP SRC={PUBLIC} DST={SERVER} LEN=84 ID=99 DF "
+        "PROTO=ICMP TYPE=8 CODE=0 ID=4711 SEQ=1"
+    )
+    path = mail(tmp_path, line)
+    (one,) = asker.json(path, code=0)["questions"]
+    assert (one["verdict"], persons(one)) == ("ONE", ["10.0.0.1"])
+    assert one["question"]["id"] == 4711
+    read = {each["field"]: each["text"] for each in one["question"]["read_from"]}
+    assert (read["id"], "port" in read) == ("4711", False)
+
+
+def test_pst_is_asked_of_both_its_countries(asker: Asker, tmp_path: Path) -> None:
+    """Of the Pacific and of the Philippines: the first would name one host, proved."""
+    path = letter(tmp_path, f"{PUBLIC}:40002 2023-11-14 14:14:30 PST\n")
+    found = asker.json(path, code=3)["questions"]
+    assert [(one["verdict"], one["question"]["zone"]) for one in found] == [
+        ("ONE KNOWN (not proved)", "PST (-08:00)"),
+        ("NOT RECORDED", "PST (+08:00)"),
+    ]
+    assert "the time can be read in 2 ways" in found[0]["why"]
+
+
+def test_a_remote_port_alone_is_not_asked_and_that_is_said(asker: Asker, tmp_path: Path) -> None:
+    path = letter(tmp_path, f"time,src_ip,src_port,dst_port\n{AT}Z,{PUBLIC},40002,80\n", "a.csv")
+    (one,) = asker.json(path, code=0)["questions"]
+    assert one["question"]["unasked"] == ["the remote port: the letter names no remote address"]
+    page = tmp_path / "answer.html"
+    for words in ((), ("--format", "html", "-o", str(page)), ("--dry-run",)):
+        shown = asker.run(path, *words)[1] + (page.read_text() if page.exists() else "")
+        assert "the remote port: the letter names no remote address" in " ".join(shown.split())
+        page.unlink(missing_ok=True)
 
 
 def test_a_reply_claims_no_more_than_is_known(asker: Asker, tmp_path: Path) -> None:
@@ -520,4 +569,5 @@ def test_the_other_end_of_a_log_behind_nat_leaves_nobody_out(
     (one,) = asker.json(mail(tmp_path, line), code=0)["questions"]
     assert (one["verdict"], persons(one)) == ("ONE", ["10.0.0.3"])
     assert ("remote" in one["question"]) is asked
+    assert ("unasked" in one["question"]) is not asked
     assert remote in [each["text"] for each in one["question"]["read_from"]]

@@ -17,6 +17,7 @@ from pyroute2.netlink.nfnetlink.nftsocket import nft_flowtable_msg
 from ctrecorder.check import doctor_rules, firewall
 from ctrecorder.check.doctor_tools import Finding, Note
 from ctrecorder.errors import KernelError
+from ctrecorder.kernel import rules as kernel_rules
 from ctrecorder.kernel import sockets
 from tests.support.conntrack_messages import attribute, number
 
@@ -100,9 +101,9 @@ def test_rules_that_translate_without_tracking_are_found() -> None:
 def test_prefix_translation_of_ip6tables_is_found() -> None:
     """Not every kernel has these targets: the names are looked for in a rule's message."""
     target = attribute(1, b"target\0") + attribute(2, attribute(1, b"SNPT\0") + number(2, 0, 4))
-    assert firewall.is_stateless_nat(attribute(4, attribute(1, target)))
+    assert kernel_rules.is_stateless_nat(attribute(4, attribute(1, target)))
     target = attribute(1, b"target\0") + attribute(2, attribute(1, b"LOG\0") + number(2, 0, 4))
-    assert not firewall.is_stateless_nat(attribute(4, attribute(1, target)))
+    assert not kernel_rules.is_stateless_nat(attribute(4, attribute(1, target)))
 
 
 def flowtable_message(flags: int) -> bytes:
@@ -258,7 +259,7 @@ def test_the_tools_answer_here_and_find_nothing() -> None:
 def test_jool_is_found_by_its_module_and_its_instances(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, instances: str | None, found: bool
 ) -> None:
-    monkeypatch.setattr(doctor_rules, "_MODULES_FOLDER", str(tmp_path))
+    monkeypatch.setattr(kernel_rules, "MODULES_FOLDER", str(tmp_path))
     monkeypatch.setattr(doctor_rules, "run_tool", lambda *command: instances)
     assert list(doctor_rules.look_at_jool()) == []
     (tmp_path / "jool").mkdir()

@@ -123,6 +123,25 @@ def test_a_hole_in_the_middle_of_a_crashed_segment(tmp_path: Path) -> None:
     assert (gap.begin, gap.end) == tuple(sorted((blocks[2].time_max, blocks[5].time_min)))
 
 
+def test_a_block_that_somebody_took_out(tmp_path: Path) -> None:
+    """All that is left is whole, and nothing is between it: only the chain of hashes tells."""
+    path = tmp_path / "segment"
+    make(path, close=False)
+    everything = told(path)
+    with Segment(str(path)) as segment:
+        blocks = segment.blocks
+    data = path.read_bytes()
+    path.write_bytes(data[: blocks[3].offset] + data[blocks[4].offset :])
+    result, new = fixed(path)
+    found = told(new)
+    assert (result.holes, [str(one)[-38:] for one in result.findings]) == (
+        1,
+        ["does not follow on the block before it"],
+    )
+    assert found[:2] + found[3:] == everything[:2] + everything[3:]
+    assert (found[2][0].reason, found[2][0].lost) == ("damaged", None)
+
+
 def test_the_chain_goes_on_over_it(tmp_path: Path) -> None:
     folder = tmp_path / "log"
     folder.mkdir()

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from ctrecorder import uapi
-from ctrecorder.archive.retention import Receipt, add_receipt
 from ctrecorder.check import verify
 from ctrecorder.check.collect import check_segment
 from ctrecorder.check.repair import repair
@@ -36,6 +35,7 @@ from ctrecorder.ctlog.frame import (
 from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.index import FORM_COLUMNS, FORM_SMALL
 from ctrecorder.folder import Folder
+from ctrecorder.kept.retention import Receipt, add_receipt
 from ctrecorder.segment.pending import PendingBlock, addresses_block
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter

@@ -134,6 +134,28 @@ sys.exit(common.run(common.Parser("ctdemo", "Shows.", [], 1), body, []))
         assert done.stdout.startswith(wanted)
 
 
+def test_a_command_looks_for_no_cycles_among_its_modules() -> None:
+    """Neither while they are imported nor when the interpreter ends: a tenth of a short command."""
+    code = """
+import atexit, gc, sys
+atexit.register(lambda: print(gc.get_freeze_count() > 1000, flush=True))  # runs last
+from ctrecorder.cli import common
+def body(args):
+    import numpy
+    print(gc.get_stats()[0]["collections"] - before, flush=True)
+    return 0
+gc.collect()
+before = gc.get_stats()[0]["collections"]
+sys.exit(common.run(common.Parser("ctdemo", "Shows.", [], 1), body, []))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    collections, frozen = done.stdout.split()
+    assert int(collections) <= 3
+    assert frozen == "True"
+
+
 def returning(code: int, args: argparse.Namespace) -> int:
     return code
 

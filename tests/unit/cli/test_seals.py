@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ctrecorder.archive.retention import HOLDS, RECEIPTS
 from ctrecorder.cli import ctexpire, ctrecord, ctsqueeze, cttest
+from ctrecorder.kept.retention import HOLDS, RECEIPTS
 from ctrecorder.sealing import locate
 from ctrecorder.sealing.state import SealError
 from ctrecorder.seals.keys import key_id, key_text, parse_key_text

@@ -31,8 +31,10 @@ USES_DEFAULT = {
     "record.buffer": "65536",
     "record.rows": "16384",
     "record.memory": "64",
+    "record.sync": "10",
     "record.nice": "0",
     "squeeze.resolution": "us",
+    "metrics.directory": "/run/ctrecorder",
     "ship.ship_raw": "no",
 }
 USES_LAST_GOOD = {
@@ -217,7 +219,7 @@ def recorder(site: Site, setting: str, said: str, how: str) -> None:
     else:
         configured.read()
         uses = USES_DEFAULT.get(setting)
-        if section == "record":
+        if section in ("record", "metrics"):
             (notice,) = configured.notices
             assert said in notice
             assert notice.endswith(f"; using {name} = {uses}")

@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ctrecorder.ctlog import entry as entries
 from ctrecorder.ctlog import frame as form
 from ctrecorder.ctlog.frame import FRAME, INDEX, TRAILER, Gap, Kind
 from ctrecorder.ctlog.header import Header
-from ctrecorder.ctlog.plans import LIVE, SQUEEZED, EncodingPlan
+from ctrecorder.ctlog.plans import GROUPS, LIVE, SQUEEZED, EncodingPlan
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
 from tests.data.make_golden import KEY, plain
@@ -169,6 +169,7 @@ def test_the_rules_of_an_entry() -> None:
 
 def test_the_columns() -> None:
     kinds = {"<i8": "i64", "<u8": "u64", "<u4": "u32", "<u2": "u16", "u1": "u8", "addr": "address"}
+    kinds["bytes"] = "bytes"
 
     def row(column: Column) -> list[str]:
         return [
@@ -182,18 +183,13 @@ def test_the_columns() -> None:
 
 def test_what_is_defined_for_later_is_free_or_as_it_is_defined() -> None:
     """A number or name that the page keeps for a feature means that feature or nothing."""
-    features, columns = table("feature"), table("id", "column")
-    assert set(features) >= form.FEATURES - {form.COVERAGE}
-    told = {int(number): row[0] for number, row in columns.items()}
-    assert {column.name: told.get(column.id) for column in COLUMNS if column.id in told} == {
-        column.name: column.name for column in COLUMNS if column.id in told
-    }
-    assert not {column.name for column in COLUMNS if column.id not in told} & set(told.values())
+    features = table("feature")
+    assert set(features) >= form.FEATURES - {form.COVERAGE, form.GROUPED}
     text = PAGE.read_text()
     assert "of kind 8, SEAL" in text
     assert {kind.name for kind in Kind if kind == 8} <= {"SEAL"}
-    assert "Encoding 256, GROUPED" in text
-    assert {name for name, value in entries.ENCODINGS.items() if value == 256} <= {"GROUPED"}
+    for feature in (form.COVERAGE, form.GROUPED):
+        assert f"requires\n.Ql {feature}" in text
     assert "WATERMARK, 128" in text
     assert max(index.WHOLE, index.FORM_COLUMNS, index.FORM_SMALL) < 128
     assert rows_of(table("offset", "size", "seal")) == layout("<II32s")
@@ -243,7 +239,12 @@ def without_zeros(columns: dict[str, list[Any]]) -> dict[str, list[int | str]]:
     }
 
 
-PLANS: list[EncodingPlan] = [LIVE, SQUEEZED, {}]
+PLANS: list[EncodingPlan] = [
+    LIVE,
+    SQUEEZED,
+    {**GROUPS, "start": replace(GROUPS["start"], ranges=2)},
+    {},
+]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -353,7 +354,8 @@ def test_golden_segments_are_read(path: Path) -> None:
 )
 def test_golden_segments_are_read_by_the_page(path: Path) -> None:
     facts = json.loads(path.with_suffix(".json").read_text())
-    blocks = ctlog_reader.read(path.read_bytes(), KEY if "sealed" in path.stem else b"")
+    key = KEY if "sealed" in path.stem else b""
+    blocks = ctlog_reader.read(path.read_bytes(), key, known=form.FEATURES)
     for block, expected in zip(blocks[1:-1], golden_blocks(facts), strict=True):
         assert (block.kind, block.family, block.rows) == (
             expected["kind"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -10,16 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctrecorder.columns import ADDRESSES, Table
+from ctrecorder.ctlog.codecs import Grouped
 from ctrecorder.ctlog.decoder import LazyTable, decode_columns
 from ctrecorder.ctlog.encoder import encode_columns
 from ctrecorder.ctlog.index import Index
-from ctrecorder.ctlog.plans import LIVE, SQUEEZED, ColumnEncoding, EncodingPlan
+from ctrecorder.ctlog.plans import GROUPS, LIVE, SQUEEZED, ColumnEncoding, EncodingPlan
 from tests.support import tables
 from tests.support.tables import FAMILIES, same
 
 PLANS = {
     "live": LIVE,
     "squeezed": SQUEEZED,
+    "grouped": {**GROUPS, "start": replace(GROUPS["start"], ranges=1)},
     "plain": {},
     "sparse": {name: ColumnEncoding(sparse=True, dictionary=1) for name in ADDRESSES},
 }
@@ -43,11 +46,12 @@ class Body:
 
 @cache
 def made(family: int, kind: str, rows: int = 3000) -> Table:
-    return (
-        tables.connections(family, rows, seed=3, kinds=50)
-        if kind == "squeezed"
-        else tables.events(family, rows, seed=3, kinds=50)
-    )
+    if kind == "squeezed":
+        return tables.connections(family, rows, seed=3, kinds=50)
+    if kind == "grouped":
+        found = tables.connections(family, rows, seed=3, kinds=50)
+        return found.take(np.lexsort([found[name] for name in ("start", *reversed(Grouped.BY))]))
+    return tables.events(family, rows, seed=3, kinds=50)
 
 
 @cache

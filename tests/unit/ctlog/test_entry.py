@@ -11,6 +11,7 @@ from ctrecorder.ctlog.entry import (
     DELTA,
     DICTIONARY,
     DIFFERENCE,
+    GROUPED,
     MAX_SCALE,
     PLANES,
     RANGES,
@@ -68,6 +69,9 @@ CASES = [
     ("constant-body", IPV4, entry("start", CONSTANT | RANGES)),
     ("ranges-alone", IPV4, entry("start", RANGES | PLANES)),
     ("ranges-alone", IPV4, entry("zone", RANGES | DICTIONARY, entries=1, dictionary_length=1)),
+    ("grouped", IPV4, entry("stop", GROUPED | RANGES)),
+    ("grouped", IPV4, entry("start", GROUPED | RANGES | SPARSE)),
+    ("grouped", IPV4, entry("start", GROUPED | PLANES | DELTA, 8)),
     ("scale", IPV4, entry("start", 0, 1, scale=MAX_SCALE + 1)),
     ("width", IPV4, entry("start", 0, 3)),
     ("width", IPV4, entry("zone", 0, 4)),
@@ -80,6 +84,9 @@ SOUND = [
     (IPV4, entry("zone", CONSTANT, 77)),
     (IPV4, entry("start", PLANES | DELTA | SPARSE, 8, scale=MAX_SCALE)),
     (IPV4, entry("start", RANGES | DELTA)),
+    (IPV4, entry("start", RANGES | GROUPED)),
+    (IPV4, entry("start", CONSTANT | GROUPED)),
+    (IPV4, entry("start", PLANES | GROUPED, 8)),
     (IPV4, entry("reply_sport", DIFFERENCE, 1, partner=BY_NAME["orig_dport"].id)),
     (IPV6, entry("orig_src", PLANES, 16)),
     (IPV6, entry("orig_src", CONSTANT)),
@@ -113,5 +120,5 @@ def test_every_rule_has_a_name_of_its_own_and_a_case() -> None:
 
 
 def test_a_newer_encoding_is_not_taken_for_a_broken_rule() -> None:
-    with pytest.raises(FormatError, match="encoding 0x0100: made by a newer version"):
-        check(IPV4, entry("zone", 0x100, 1))
+    with pytest.raises(FormatError, match="encoding 0x0200: made by a newer version"):
+        check(IPV4, entry("zone", 0x200, 1))

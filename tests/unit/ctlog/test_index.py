@@ -61,7 +61,7 @@ def test_what_a_kernel_reports_comes_back(family: int, rows: int) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("rows", [1, 2, 9, 5000])
+@pytest.mark.parametrize("rows", [1, 2, 9, 4000])
 def test_extreme_values_come_back(family: int, rows: int) -> None:
     round_trip(tables.extremes(family, rows))
     same(
@@ -330,7 +330,7 @@ def broken(payload: bytes, at: int, *patch: bytes) -> bytes:
 def test_an_unknown_encoding_is_refused_as_newer() -> None:
     payload = encode_columns(tables.events(uapi.AF_INET, 100))
     with pytest.raises(FormatError, match="newer version") as caught:
-        index_of(broken(payload, HEAD.size + 1, b"\x00\x01"), uapi.AF_INET, 100)
+        index_of(broken(payload, HEAD.size + 1, b"\x00\x02"), uapi.AF_INET, 100)
     assert caught.value.offset == HEAD.size
 
 

@@ -40,6 +40,8 @@ def reads(
         "All times are in CET.",
         "timestamps in the log are CET",
         "Timezone of the server: Europe/Berlin",
+        "All times CET",
+        "Timestamps (CET):",
     ],
 )
 def test_notes_of_zones(note: str) -> None:

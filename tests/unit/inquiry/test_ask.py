@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ctrecorder.archive.retention import Receipt, add_receipt
 from ctrecorder.asking import ctwho
 from ctrecorder.folder import Folder
+from ctrecorder.kept.retention import Receipt, add_receipt
 from tests.support.inquiries import CLOCK, Json, ask, connection, hosts, log
 from tests.support.slow_pairing import SECOND, T
 from tests.unit.query.test_verdict import HOUR, Recorder

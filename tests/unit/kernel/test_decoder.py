@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ctrecorder import uapi
-from ctrecorder.columns import COLUMNS, Table
+from ctrecorder.columns import COLUMNS, Table, bit
 from ctrecorder.errors import MessageError
 from ctrecorder.kernel import message as conntrack
 from ctrecorder.kernel.decoder import STRIDE, Decoder, split
@@ -78,7 +78,8 @@ def walked(data: bytes, received: int, existing: bool = False) -> dict[str, int 
     nothing: int | bytes
     row: dict[str, int | bytes] = {"family": told["family"]}
     for column in COLUMNS:
-        nothing = bytes(16) if column.kind == "addr" and told["family"] == uapi.AF_INET6 else 0
+        wide = column.kind == "bytes" or (column.kind == "addr" and told["family"] == uapi.AF_INET6)
+        nothing = bytes(16) if wide else 0
         row[column.name] = told.get(column.name, received if column.name == "time" else nothing)
     return row
 
@@ -257,6 +258,16 @@ def test_an_empty_batch() -> None:
     assert decoded([]) == []
 
 
+def test_a_layout_has_the_header_of_what_is_unsound() -> None:
+    """The same length, and the same headers but for one: only one of them has bytes."""
+    both = [
+        message(LEAST, nested(uapi.CTA_COUNTERS_ORIG, attribute(99, b""), header + bytes(8)))
+        for header in (struct.pack("=HH", 12, 2), struct.pack("=HH", 13, 2))
+    ]
+    (table,) = decoded([*both, *both])
+    assert [bool(int(one) & bit("orig_bytes")) for one in table["present"]] == [True, False] * 2
+
+
 def test_the_layouts_remembered_are_bounded() -> None:
     decoder = Decoder(max_layouts=3)
     kinds = [message(LEAST, attribute(99, bytes(size))) for size in range(0, 80, 4)]
@@ -313,6 +324,8 @@ PIECES = st.sampled_from(
         nested(uapi.CTA_TIMESTAMP, number(2, 7, 8), number(1, 8, 8)),
         nested(uapi.CTA_COUNTERS_ORIG, number(1, 7, 8), attribute(3, b""), number(2, 8, 8)),
         attribute(99, b"xyz"),
+        nested(uapi.CTA_COUNTERS_ORIG, number(1, 7, 8), b"\x0c\0\2\0"),
+        nested(uapi.CTA_COUNTERS_ORIG, number(1, 7, 8), b"\x04\0\2\0"),
         attribute(uapi.CTA_STATUS, b"\1\2\3"),
         b"\5\0\0\0",
         b"\xff",

@@ -11,7 +11,7 @@ import pytest
 from pyroute2.netlink.nfnetlink.nfctsocket import nfct_msg
 
 from ctrecorder import uapi
-from ctrecorder.columns import BY_NAME, Event, bits
+from ctrecorder.columns import BY_NAME, MASTER, Event, bit, bits
 from ctrecorder.errors import MessageError
 from ctrecorder.kernel import message as conntrack
 from tests.support.conntrack_messages import (
@@ -153,8 +153,24 @@ def test_a_message_whose_length_is_cut_too_tells_nothing_false() -> None:
             {"id": 7},
             id="of a longer payload the first bytes",
         ),
+        pytest.param([attribute(99, b"x")], {}, id="unknown ones"),
         pytest.param(
-            [attribute(99, b"x"), attribute(uapi.CTA_LABELS, bytes(16))], {}, id="unknown ones"
+            [attribute(uapi.CTA_LABELS, bytes(range(16)))],
+            {"labels": bytes(range(16))},
+            id="labels",
+        ),
+        pytest.param(
+            [nested(uapi.CTA_HELP, attribute(uapi.CTA_HELP_NAME, b"ftp\0"))],
+            {"helper": b"ftp".ljust(16, b"\0")},
+            id="helper",
+        ),
+        pytest.param(
+            [nested(uapi.CTA_HELP, attribute(uapi.CTA_HELP_NAME, b"abcdefghijklmnopqrst\0"))],
+            {"helper": b"abcdefghijklmnop"},
+            id="of a longer helper the first bytes",
+        ),
+        pytest.param(
+            [nested(uapi.CTA_HELP, attribute(uapi.CTA_HELP_NAME, b""))], {}, id="no helper"
         ),
         pytest.param(
             [number(uapi.CTA_TIMESTAMP_EVENT, 2**63 - 1, 8)], {"time": 2**63 - 1}, id="time"
@@ -187,7 +203,15 @@ def test_a_message_whose_length_is_cut_too_tells_nothing_false() -> None:
                 nested(uapi.CTA_TUPLE_MASTER, ip4(1, 2), ports(6, 3, 4)),
                 nested(uapi.CTA_TUPLE_REPLY, ip4(5, 6)),
             ],
-            {"reply_src": 5, "reply_dst": 6},
+            {
+                "reply_src": 5,
+                "reply_dst": 6,
+                "master_l4proto": 6,
+                "master_src": 1,
+                "master_dst": 2,
+                "master_sport": 3,
+                "master_dport": 4,
+            },
             id="the master's tuple is not ours",
         ),
         pytest.param(
@@ -258,7 +282,7 @@ def test_a_message_whose_length_is_cut_too_tells_nothing_false() -> None:
 )
 def test_what_is_told(attributes: list[bytes], told: dict[str, int]) -> None:
     walked = conntrack.walk(message(LEAST, *attributes))
-    known = bits({"event", "orig_src", "orig_dst", *told})
+    known = bits({"event", "orig_src", "orig_dst", *told} - set(MASTER))
     assert (
         walked
         == {
@@ -308,6 +332,7 @@ def resized(data: bytes, length: int) -> bytes:
     return struct.pack("=I", length) + data[4:]
 
 
+UNSOUND = struct.pack("=HH", 12, 1)  # 8 bytes are missing
 WHOLE = message(LEAST, number(uapi.CTA_ID, 1, 4))
 
 
@@ -347,11 +372,41 @@ WHOLE = message(LEAST, number(uapi.CTA_ID, 1, 4))
             message(orig(ip4(1, 2), struct.pack("=HH", 8, 99))),
             id="attribute longer than the one around it",
         ),
+        pytest.param(
+            message(LEAST, reply(ip4(3, 4), nested(uapi.CTA_TUPLE_PROTO, UNSOUND))),
+            id="ports of the reply",
+        ),
     ],
 )
 def test_what_contradicts_itself_is_refused(data: bytes) -> None:
     with pytest.raises(MessageError):
         conntrack.walk(data)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "kept"),
+    [
+        ([number(1, 7, 8), UNSOUND], {"orig_packets": 7}),
+        ([number(1, 7, 8), attribute(2, b"short")], {"orig_packets": 7}),
+        ([struct.pack("=HH", 40, 1), number(2, 7, 8)], {}),
+        ([b"\0\0"], {}),
+        ([attribute(1, b""), number(2, 8, 8)], {"orig_bytes": 8}),
+    ],
+)
+def test_of_a_nested_attribute_what_is_sound_is_kept(
+    attributes: list[bytes], kept: dict[str, int]
+) -> None:
+    """As in the kernel's parser: a connection is not refused for its counters."""
+    data = message(LEAST, nested(uapi.CTA_COUNTERS_ORIG, *attributes), number(uapi.CTA_ID, 5, 4))
+    found = conntrack.walk(data)
+    assert (found["orig_dst"], found["id"]) == (0x0A000002, 5)
+    names = ("orig_packets", "orig_bytes")
+    assert {name: found[name] for name in names if name in found} == kept
+    assert [bool(int(found["present"]) & bit(name)) for name in names] == [
+        name in kept for name in names
+    ]
+    protoinfo = nested(uapi.CTA_PROTOINFO, nested(uapi.CTA_PROTOINFO_TCP, UNSOUND))
+    assert "tcp_state" not in conntrack.walk(message(LEAST, protoinfo))
 
 
 def test_a_last_attribute_without_padding_is_whole() -> None:

@@ -269,7 +269,7 @@ def test_cttest_on_whole_and_cut_files(check: Run, tmp_path: Path) -> None:
     )
     assert any(
         line.startswith(
-            "old.ct: whole, crashed: 4 blocks, 173 rows, 1 gap, 2026.11.23 18:17:17.331590 to "
+            "old.ct: whole, crashed: 4 blocks, 173 rows, 1 gap, 2026.11.23 18:17:17.331590 +"
         )
         for line in lines
     )

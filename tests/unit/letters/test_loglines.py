@@ -26,6 +26,19 @@ A = "198.51.100.1"
             ("192.0.2.1", 22),
             "tcp",
         ),
+        (
+            f"{TIME} kernel: SRC={A} DST=192.0.2.1 LEN=84 ID=99 DF PROTO=ICMP TYPE=8 CODE=0 ID=4711"
+            " SEQ=1",
+            4711,
+            ("192.0.2.1", None),
+            "icmp",
+        ),
+        (
+            f"{TIME} kernel: SRC={A} DST=192.0.2.1 ID=99 PROTO=ICMP TYPE=3 CODE=3 [SRC=192.0.2.1]",
+            None,
+            ("192.0.2.1", None),
+            "icmp",
+        ),
         (f"{TIME} dovecot: login failed: rip={A}, lip=192.0.2.1", None, ("192.0.2.1", None), None),
         (f"{TIME} [1:1:1] x {{UDP}} {A}:40000 -> 192.0.2.1:53", 40000, ("192.0.2.1", 53), "udp"),
         (f'{A} - - [24/Nov/2026:06:00:05 +0000] "GET /" 404 1', None, None, None),

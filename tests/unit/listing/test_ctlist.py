@@ -20,7 +20,7 @@ from ctrecorder.ctlog.frame import NO_HASH, Gap, Kind, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.predicate import EVERY_EVENT
 from ctrecorder.labels import EVENTS
-from ctrecorder.listing import ctlist
+from ctrecorder.listing import ctlist, screen_options
 from ctrecorder.render.renderer import FORMATS
 from ctrecorder.segment import live
 from ctrecorder.segment.live import LiveState
@@ -396,13 +396,13 @@ def test_gaps_of_the_window_and_no_others(run: Run, recording: Recording) -> Non
     ]
     recording.segment("a", [at(0)], *gaps, [at(100, 2)])
     said = [
-        "ctlist: gap: 1,234 events lost from 2026.11.23 17:37:27.000000 to "
-        "2026.11.23 17:37:37.000000: "
+        "ctlist: gap: 1,234 events lost from 2026.11.23 17:37:27.000000 +00:00 to "
+        "2026.11.23 17:37:37.000000 +00:00: "
         "the kernel dropped events: the receive buffer was full",
-        "ctlist: not recording from 2026.11.23 17:37:47.000000 to "
-        "2026.11.23 17:37:57.000000: the recorder was stopped",
-        "ctlist: gap: events lost from 2026.11.23 17:38:07.000000 to "
-        "2026.11.23 17:38:17.000000: the disk was full",
+        "ctlist: not recording from 2026.11.23 17:37:47.000000 +00:00 to "
+        "2026.11.23 17:37:57.000000 +00:00: the recorder was stopped",
+        "ctlist: gap: events lost from 2026.11.23 17:38:07.000000 +00:00 to "
+        "2026.11.23 17:38:17.000000 +00:00: the disk was full",
     ]
     assert run(recording.folder) == (0, run(recording.folder)[1], said)
     assert (
@@ -421,10 +421,10 @@ def test_a_window_that_was_not_recorded_says_so(run: Run, recording: Recording) 
     code, out, err = run("--since", before, "--until", after, recording.folder)
     assert (code, len(out)) == (0, 2)
     assert err == [
-        "ctlist: not recording from 2026.11.23 17:28:57.000000 to "
-        "2026.11.23 17:37:17.000000: nothing was recorded",
-        "ctlist: not recording from 2026.11.23 17:38:57.000000 to "
-        "2026.11.23 17:45:38.000000: nothing was recorded "
+        "ctlist: not recording from 2026.11.23 17:28:57.000000 +00:00 to "
+        "2026.11.23 17:37:17.000000 +00:00: nothing was recorded",
+        "ctlist: not recording from 2026.11.23 17:38:57.000000 +00:00 to "
+        "2026.11.23 17:45:38.000000 +00:00: nothing was recorded "
         "(the recorder does not run, or cannot prove that it does)",
     ]
     assert len(run("--since", after, recording.folder)[2]) == 1
@@ -484,8 +484,8 @@ def test_a_segment_that_goes_meanwhile_is_named(
     recording.segment("b", [at(2, 2)])
     find = archive.find
 
-    def find_and_expire(paths: list[str]) -> archive.FolderListing:
-        found = find(paths)
+    def find_and_expire(paths: list[str], *, spans: bool) -> archive.FolderListing:
+        found = find(paths, spans=spans)
         first.unlink()
         return found
 
@@ -629,7 +629,7 @@ def test_output_that_cannot_be_written_is_one_line(
 
 def test_the_parsers_words_are_the_modules_words() -> None:
     """The parser is built without numpy, so it has words of its own."""
-    assert tuple(FORMATS) == ctlist.FORMATS
+    assert {*FORMATS, "screen"} == set(screen_options.FORMATS)
     assert frozenset(EVENTS) == EVERY_EVENT
 
 

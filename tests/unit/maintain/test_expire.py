@@ -13,16 +13,17 @@ from typing import Any
 
 import pytest
 
-from ctrecorder.archive import acknowledged, chain, retention
+from ctrecorder.archive import chain
 from ctrecorder.archive import find as archive
-from ctrecorder.archive.acknowledged import Shipment
-from ctrecorder.archive.retention import Hold
 from ctrecorder.cli.ctexpire import main
 from ctrecorder.ctlog.frame import Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError
 from ctrecorder.filelock import Holder
 from ctrecorder.folder import Folder
+from ctrecorder.kept import acknowledged, retention
+from ctrecorder.kept.acknowledged import Shipment
+from ctrecorder.kept.retention import Hold
 from ctrecorder.maintain import expire
 from ctrecorder.maintain.ages import Age
 from ctrecorder.maintain.expire import Expiry, ExpiryCandidate, Limits, choose
@@ -352,8 +353,8 @@ def test_segments_that_go_meanwhile_are_no_failure(tmp_path: Path) -> None:
 
     find = archive.find
 
-    def find_and_lose(paths: list[str], **options: Any) -> archive.FolderListing:
-        found = find(paths, **options)
+    def find_and_lose(paths: list[str], *, routers: bool) -> archive.FolderListing:
+        found = find(paths, routers=routers)
         os.unlink(first)
         return found
 
@@ -517,6 +518,6 @@ def test_what_is_not_shipped_is_kept_from_size_but_not_from_age(tmp_path: Path) 
 def test_what_cannot_be_read_of_shipments_deletes_nothing(tmp_path: Path) -> None:
     record(tmp_path, 1)
     (tmp_path / acknowledged.SHIPPED).mkdir()
-    with pytest.raises(ArchiveError, match="is not a file of ctship"):
+    with pytest.raises(ArchiveError, match="cannot be read: is not a file"):
         run(tmp_path, max_size=1, shipped_to=("ssh://a:/b",))
     assert days(tmp_path) == [1]

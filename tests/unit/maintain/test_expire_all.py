@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ctrecorder.archive import retention
 from ctrecorder.cli import ctexpire
 from ctrecorder.folder import Folder
+from ctrecorder.kept import retention
 from ctrecorder.service import config
 from tests.support import asked
 from tests.support.slow_pairing import SECOND, T

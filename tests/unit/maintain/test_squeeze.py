@@ -19,6 +19,7 @@ from ctrecorder.archive.lock import BusyError
 from ctrecorder.cli.ctsqueeze import main
 from ctrecorder.columns import Table, bit
 from ctrecorder.connections.pairing import Pairer
+from ctrecorder.ctlog.entry import GROUPED
 from ctrecorder.ctlog.frame import FRAME, INDEX, Gap, Kind, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.index import FORM_SMALL
@@ -843,6 +844,42 @@ def test_a_segment_without_watermarks_keeps_every_mark(tmp_path: Path) -> None:
         squeeze(str(path), SqueezeOptions())
         with Segment(str(path)) as new:
             assert (new.marks, new.watermark, new.header.requires) == (marks, None, requires)
+
+
+@pytest.mark.parametrize(
+    ("requires", "rows", "wanted"),
+    [
+        (None, 3000, None),
+        (("coverage",), 1000, ("coverage",)),
+        (("coverage",), 3000, ("coverage", "grouped")),
+        ((), 3000, ("grouped",)),
+    ],
+)
+def test_starts_in_groups_are_a_feature(
+    tmp_path: Path, requires: tuple[str, ...] | None, rows: int, wanted: tuple[str, ...] | None
+) -> None:
+    """Named where a reader must know features anyway, and where a block is large enough."""
+    path = tmp_path / "a"
+    writer = SegmentWriter.create(str(path), Header(requires=requires), time_ns=T)
+    flows = [
+        row(
+            event,
+            T + number * 7_000_000 + late,
+            id=number,
+            orig_sport=number,
+            orig_dport=number % 3,
+        )
+        for number in range(rows // 2)
+        for event, late in ((NEW, 0), (DESTROY, 5 * SECOND))
+    ]
+    writer.append(table(sorted(flows, key=lambda one: int(one["time"]))))
+    writer.close()
+    squeeze(str(path), SqueezeOptions())
+    with Segment(str(path)) as new:
+        assert new.header.requires == wanted
+        for block in new.blocks_of(Kind.CONNECTIONS):
+            entry = new.read_index(block).columns["start"]
+            assert bool(entry.encoding & GROUPED) == bool(wanted and "grouped" in wanted)
 
 
 BEGAN = T + 20 * SECOND

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ctrecorder.archive.retention import Receipt, add_receipt
 from ctrecorder.errors import ArchiveError
 from ctrecorder.folder import Folder
+from ctrecorder.kept.retention import Receipt, add_receipt
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.page import evidence, twin
 from ctrecorder.page.verify import State

@@ -6,19 +6,19 @@ import fcntl
 import json
 import os
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ctrecorder.archive.retention import Receipt, add_receipt
 from ctrecorder.asking import ctwho
 from ctrecorder.columns import BY_NAME, Table, bits
 from ctrecorder.ctlog.frame import NO_HASH, Gap, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.folder import Folder
+from ctrecorder.kept.retention import Receipt, add_receipt
 from ctrecorder.listing import ctlist
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.query import who
@@ -218,6 +218,33 @@ def test_what_is_not_on_disk_yet(recorder: Recorder, run_folder: Path) -> None:
     assert reasons(ask(copy, T + 605 * SECOND, now)) == {"not-recording"}
     publisher.close()
     assert reasons(ask(recorder.folder, T + 605 * SECOND, now)) == {"not-recording"}
+
+
+def test_what_a_failed_sync_took_back(recorder: Recorder, run_folder: Path) -> None:
+    """The state was read before the disk refused, the segment after: what was published since the
+    last sync is not there any more.
+    """
+    path = recorder.segment(watermark=T + 600 * SECOND, close=False)
+    status = os.stat(path)
+    publisher = live.Publisher(str(run_folder))
+    state = LiveState(
+        "c",
+        path,
+        status.st_dev,
+        status.st_ino,
+        watermark=T + 607 * SECOND,
+        size=status.st_size,
+        synced=T + 603 * SECOND,
+    )
+    now = T + 610 * SECOND
+    publisher.publish(state)
+    assert ask(recorder.folder, T + 605 * SECOND, now).verdict.proved
+    publisher.publish(replace(state, size=status.st_size + 1))
+    found = ask(recorder.folder, T + 605 * SECOND, now)
+    assert found.verdict.completeness is Completeness.NOT_YET
+    assert found.verdict.until == T + 603 * SECOND
+    assert ask(recorder.folder, T + 602 * SECOND, now).verdict.proved
+    publisher.close()
 
 
 def test_holes_of_a_running_recorder(recorder: Recorder, run_folder: Path) -> None:
@@ -515,6 +542,20 @@ def test_coverage_as_text_and_json(recorder: Recorder, capfd: pytest.CaptureFixt
     (one,) = json.loads(capfd.readouterr().out)["recordings"]
     assert [hole["reason"] for hole in one["holes"]] == ["overrun"]
     assert one["recorded"][0]["basis"] == "watermarks"
+
+
+def test_coverage_names_nat_that_cannot_be_recorded(
+    recorder: Recorder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """At some time of a segment, also if it was not so when the segment began."""
+    by = "rules of nftables that write addresses"
+    recorder.segment()
+    recorder.segment(Mark.at(T + HOUR + SECOND, "state", {"stateless": [by, 3]}))
+    recorder.segment(Mark.at(T + 2 * HOUR + SECOND, "state", {"stateless": []}))
+    assert ctlist.main(["--coverage", "--format", "json", str(recorder.folder)]) == 0
+    (one,) = json.loads(capfd.readouterr().out)["recordings"]
+    on = [each["on"] for each in one["recorded"]]
+    assert [f"not recordable: NAT by {by}" in each for each in on] == [False, True, False], on
 
 
 def test_waiting_until_it_is_recorded(

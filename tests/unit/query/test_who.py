@@ -331,6 +331,33 @@ def test_a_connection_that_was_open_at_a_nanosecond_is_found_after_squeezing(
     assert len(found(tmp_path, asked)[0]) == 1
 
 
+@pytest.mark.parametrize("squeezed", [False, True])
+def test_nobody_is_named_for_a_time_before_the_clock_was_set_back_to_it(
+    tmp_path: Path, squeezed: bool
+) -> None:
+    """A start that is a time of receipt may be late.  Not so: it was an hour after the question."""
+    back, began = T + HOUR, T + HOUR + SECOND // 2
+    ends = (0x0A000001, 1234), (PUBLIC[0], 40000), (0xCB007101, 443)
+    flow = Flow(*ends, False, began, began + 20 * SECOND, 1)
+    path = tmp_path / "a"
+    writer = SegmentWriter.create(str(path), Header(chain="c"), time_ns=T)
+    writer.mark(Mark(T + 1, T + 2, "dump", {"rows": 0, "complete": True}))
+    writer.mark(Mark.at(back, "clock", {"step_ns": -HOUR}))
+    writer.gap(Gap(back, back + HOUR, "clock", 0))
+    writer.gap(Gap(back - RECEIPT_LATE_NS, back, "late", None))
+    writer.append(table([flow.row(NEW, flow.start), flow.row(DESTROY, flow.end)]))
+    writer.mark(Mark.at(T + 3 * HOUR, "heartbeat"))
+    writer.close()
+    if squeezed:
+        squeeze(str(path), SqueezeOptions("us"))
+    for until, named in ((began, True), (back + 1, True), (back, False)):
+        asked = WhoQuery(who.parse_end("192.0.2.1:40000"), until - SECOND, until)
+        got, answer = found(tmp_path, asked)
+        assert len(got) == named
+        # Someone else may have begun before the step, and have been received late.
+        assert not answer.verdict.proved
+
+
 def test_an_end_that_was_received_after_a_dump_can_be_before_it(tmp_path: Path) -> None:
     """The start was lost in a GAP.  The dump lacks the flow because it had ended."""
     ends = (0x0A000001, 1234), (PUBLIC[0], 40000), (0xCB007101, 443)

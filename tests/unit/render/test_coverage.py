@@ -21,6 +21,7 @@ from ctrecorder.render.timeline import (
 )
 from ctrecorder.render.timeline import rows as rows_of
 from ctrecorder.times import SECOND
+from tests.support.local_zone import WARSAW, local_zone
 
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
@@ -42,7 +43,7 @@ recording c0ffee of router: 26 segments; 95.82 % complete, 2 holes
 ##############################O###################################tttt##########
 '11.28    '03:00    '06:00    '09:00    '12:00    '15:00    '18:00    '21:00
 
-from                 to                       for  state
+from (+00:00)        to (+00:00)              for  state
 2025.11.28 00:00:00  2025.11.28 09:00:00    9h 0m  recorded: all protocols
 2025.11.28 09:00:00  2025.11.28 09:00:05    5.0 s  HOLE overrun: 3,511 lost
 2025.11.28 09:00:05  2025.11.29 00:00:00  14h 59m  recorded: all protocols
@@ -63,9 +64,19 @@ def test_a_day_with_two_holes() -> None:
     assert blocks[1] == lines[1].replace("#", "█")
 
 
+def test_each_time_has_its_offset_where_that_changes() -> None:
+    """On 2025-10-26, 02:30 is twice in Warsaw."""
+    begin = 20_387 * DAY
+    one = Coverage("c0ffee", "gw", 1, [CoveredSpan(begin + HOUR // 2, begin + 3 * HOUR // 2)], [])
+    with local_zone(WARSAW):
+        lines = text([one], Window(begin, begin + DAY), width=80, ascii_only=True)
+    assert "from, to" in lines
+    assert "2025.10.26 02:30:00 +02:00  2025.10.26 02:30:00 +01:00" in lines
+
+
 def test_nothing() -> None:
     (line,) = shown()
-    assert line == "no recording from 2025.11.28 00:00:00 to 2025.11.29 00:00:00"
+    assert line == "no recording from 2025.11.28 00:00:00 +00:00 to 2025.11.29 00:00:00 +00:00"
     assert as_json([], WINDOW) == {
         "since": "2025-11-28T00:00:00.000000000Z",
         "until": "2025-11-29T00:00:00.000000000Z",

@@ -77,7 +77,8 @@ def slow_tuples(row: Mapping[str, Any]) -> str:
 
 def slow_text(row: Mapping[str, Any]) -> str:
     letter = {1: "S", 2: "U", 3: "E", 4: "R"}[row["event"]]
-    head = f"{clock(row['time'])} {letter}{'+' if row['status'] & 2 else ' '}"
+    heard_or_ended = row.get("stop") or row["time"] if row["event"] == 3 else row["time"]
+    head = f"{clock(heard_or_ended)} {letter}{'+' if row['status'] & 2 else ' '}"
     return f"{head} {labels.protocol(row['l4proto'])} {slow_tuples(row)}\n"
 
 
@@ -278,6 +279,12 @@ def expected_record(row: Row) -> dict[str, Any]:
                 f"{key}_{part}": number
                 for part, number in zip(("type", "code", "id"), value, strict=True)
             }
+        elif key == "helper":
+            found[key] = value.decode()
+        elif key == "labels":
+            found[key] = [bit for bit in range(128) if value[bit // 8] >> bit % 8 & 1]
+        elif key == "master_l4proto":
+            found["master_protocol"] = labels.protocol(value)
         elif key == "status":
             found[key] = labels.status(value)
         elif key == "tcp_state":
@@ -306,7 +313,7 @@ def test_csv_has_the_same_and_nothing_where_json_has_no_key(family: int) -> None
     shown = list(csv.DictReader(io.StringIO(text), strict=True))
     for row, got in zip(map(expected_record, rows), shown, strict=True):
         flat = {
-            key: "|".join(value) if isinstance(value, list) else str(value)
+            key: "|".join(map(str, value)) if isinstance(value, list) else str(value)
             for key, value in row.items()
         }
         assert {key: value for key, value in got.items() if value or key in flat} == flat
@@ -342,8 +349,9 @@ def test_json_of_connections_begins_well_whatever_is_unknown() -> None:
 def test_every_column_has_a_key() -> None:
     """A column that is added to the format shows up."""
     shown = {*EVENT_KEYS, *CONNECTION_KEYS} - {key for key in EVENT_KEYS if "_icmp_" in key} - {
-        "protocol"
-    } | {"l4proto", "present"}
+        "protocol",
+        "master_protocol",
+    } | {"l4proto", "master_l4proto", "present"}
     assert shown == set(BY_NAME)
 
 

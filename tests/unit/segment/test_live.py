@@ -45,6 +45,25 @@ def test_what_is_published_is_read(tmp_path: Path, state: LiveState) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["open.ctlog"]
 
 
+def test_losses_that_were_not_written_are_known_after_a_crash(
+    tmp_path: Path, state: LiveState
+) -> None:
+    """Until something is written behind them: it can be their GAP."""
+    folder = str(tmp_path)
+    assert live.unwritten_losses(CHAIN, state.segment, folder) == 0
+    Publisher(folder).publish(replace(state, counters={"unwritten": 7, "size": 0}))
+    change(tmp_path, pid=2**22 + 1)
+    assert live.unwritten_losses(CHAIN, state.segment, folder) == 7
+    assert live.unwritten_losses("0123", state.segment, folder) == 0
+    change(tmp_path, counters={"unwritten": "7", "size": 0})
+    assert live.unwritten_losses(CHAIN, state.segment, folder) == 0
+    change(tmp_path, counters={"unwritten": 7, "size": 0})
+    Path(state.segment).write_bytes(b"GAP")
+    assert live.unwritten_losses(CHAIN, state.segment, folder) == 0
+    Path(state.segment).unlink()
+    assert live.unwritten_losses(CHAIN, state.segment, folder) == 0
+
+
 def change(tmp_path: Path, **members: Any) -> None:
     path = tmp_path / f"{CHAIN}.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **members}))

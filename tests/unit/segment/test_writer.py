@@ -346,6 +346,9 @@ class Entry(NamedTuple):
     def is_file(self) -> bool:
         return True
 
+    def is_dir(self, **_: bool) -> bool:
+        return False
+
 
 def test_times_are_those_of_the_rows(writer: SegmentWriter) -> None:
     writer.append(EVENTS)

@@ -17,6 +17,7 @@ from ctrecorder.declared.setting import WhenWrong
 from ctrecorder.errors import UsageError
 from ctrecorder.record import options, report
 from ctrecorder.service import config, settings
+from tests.support.example_conf import example
 
 ROOT = Path(__file__).resolve().parents[3]
 ALL = [(name, one) for name, section in settings.SECTIONS.items() for one in section.settings]
@@ -54,6 +55,7 @@ def test_without_a_file_every_setting_has_its_default(
         "buffer": 65536,
         "rows": 16384,
         "memory": 64,
+        "sync": 10,
         "nice": 0,
         "user": None,
         "group": None,
@@ -220,8 +222,8 @@ def test_a_size_is_in_bytes(text: str, size: int) -> None:
 
 def test_the_shipped_file_is_the_table_and_says_the_defaults(tmp_path: Path) -> None:
     shipped = (ROOT / "etc" / "ctrecorder.conf").read_text()
-    assert shipped == settings.example(), (
-        "renew it: python3 -m ctrecorder.service.settings > etc/ctrecorder.conf"
+    assert shipped == example(), (
+        "renew it: python3 -B -m tests.support.example_conf > etc/ctrecorder.conf"
     )
     live = tmp_path / "live.conf"
     live.write_text(re.sub(r"^#(\w+ =)", r"\1", shipped, flags=re.MULTILINE))

@@ -5,9 +5,12 @@ writes fail.
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
+import os
 import resource
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +18,18 @@ import pytest
 
 from ctrecorder import uapi
 from ctrecorder.columns import Array, Event, Table
-from ctrecorder.ctlog.frame import Gap, Kind, Mark
+from ctrecorder.ctlog.frame import COVERAGE, Gap, Kind, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError
+from ctrecorder.segment import live
+from ctrecorder.segment.live import LiveState, Publisher
 from ctrecorder.segment.pending import table_blocks
 from ctrecorder.segment.reader import Segment
+from ctrecorder.spool import target
 from ctrecorder.spool.counters import Counters
 from ctrecorder.spool.queue import MAX_UNSYNCED_BYTES, WriteQueue
 from ctrecorder.spool.segments import SegmentSeries
+from ctrecorder.spool.sync_timer import SyncTimer
 from ctrecorder.spool.target import Target, newest_segment
 from ctrecorder.times import DAY, MINUTE, SECOND
 from tests.support.folders import paths
@@ -57,12 +64,13 @@ def queue(
     template: str = "%Y%m%d-%H%M.ctlog",
     block_rows: int = 65536,
     memory_bytes: int = BIG,
+    timer: SyncTimer | None = None,
 ) -> WriteQueue:
     log = Told()
     series = SegmentSeries(
         Target(str(folder / template), 60, 0o640), lambda: Header(host="router"), log
     )
-    return WriteQueue(series, block_rows, memory_bytes, Counters(), log)
+    return WriteQueue(series, block_rows, memory_bytes, Counters(), log, timer)
 
 
 def lines(of: WriteQueue) -> list[str]:
@@ -282,6 +290,41 @@ def test_what_did_not_fit_in_memory_is_counted_in_a_gap(tmp_path: Path) -> None:
     assert ours.counters.lost == 1800
 
 
+def test_the_gap_of_a_crash_has_the_losses_that_were_counted_and_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, folder = tmp_path / "run", tmp_path / "log"
+    run.mkdir()
+    folder.mkdir()
+    monkeypatch.setattr(live, "FOLDER", str(run))
+    ours = queue(folder)
+    ours.open(NOON)
+    ours.counters.lost = 3
+    ours.gap(Gap(NOON, NOON + 1, "overrun", 3))
+    assert ours.flush(NOON + SECOND, NOON)
+    assert ours.unwritten_losses == 0
+    ours.counters.lost += 1800
+    ours.gap(Gap(NOON + 2, NOON + 3, "overrun", 1800))
+    status, (chain, path) = Path(ours.path).stat(), (ours.series.chain, ours.path)
+    with files_at_most(status.st_size):
+        assert not ours.flush(NOON + 2 * SECOND, NOON)
+    assert ours.unwritten_losses == 1800
+    counters = {"unwritten": ours.unwritten_losses, "size": status.st_size}
+    place = status.st_dev, status.st_ino, NOON
+    Publisher(str(run)).publish(LiveState(chain, path, *place, counters=counters))
+    published = run / f"{chain}.json"  # by a process that has ended
+    published.write_text(json.dumps({**json.loads(published.read_text()), "start_ticks": 1}))
+    writer = ours.series.writer
+    assert writer is not None
+    writer.abandon()
+    again = queue(folder)
+    again.open(NOON + 90 * MINUTE)
+    assert again.close(NOON + 91 * MINUTE)
+    with Segment(again.path) as segment:
+        found = [(gap.reason, gap.lost, gap.facts) for gap in segment.gaps]
+    assert found == [("crashed", 1800, {"at_least": True})]
+
+
 def test_rows_of_a_dump_that_do_not_fit_are_no_lost_events(tmp_path: Path) -> None:
     ours = queue(tmp_path, memory_bytes=4096)
     ours.open(NOON)
@@ -468,3 +511,177 @@ def test_what_is_written_is_synced_before_it_fills_the_memory(tmp_path: Path) ->
         most = max(most, ours.held_bytes)
     assert only(tmp_path).stat().st_size > 2 * MAX_UNSYNCED_BYTES
     assert most < 1.5 * MAX_UNSYNCED_BYTES
+
+
+class Syncs:
+    """Counts the calls of fdatasync(2), and makes them fail on demand, as no disk here can be made
+    to: the blocks stay in the page cache, and nothing is known of the disk.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count, self.fails = 0, False
+        self._real = os.fdatasync
+        monkeypatch.setattr(os, "fdatasync", self._sync)
+
+    def _sync(self, descriptor: int) -> None:
+        self.count += 1
+        if self.fails:
+            raise OSError(errno.EIO, "Input/output error")
+        self._real(descriptor)
+
+
+@pytest.fixture
+def syncs(monkeypatch: pytest.MonkeyPatch) -> Syncs:
+    return Syncs(monkeypatch)
+
+
+class Seconds:
+    """A queue that syncs each 10 seconds, by a clock of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now = 0
+        self.queue = queue(folder, timer=SyncTimer(10, lambda: self.now))
+        self.queue.open(NOON)
+        self.queue.flush(NOON, NOON)
+
+    def second(self, row: int | None) -> bool:
+        """A second passes, in which the event `row` comes."""
+        self.now += SECOND
+        if row is not None:
+            self.queue.add(rows(row, 1))
+        return self.queue.flush(NOON + self.now, NOON + self.now)
+
+
+def test_rows_are_written_each_second_and_synced_each_ten(tmp_path: Path, syncs: Syncs) -> None:
+    ours = Seconds(tmp_path)
+    before = syncs.count
+    for second in range(1, 10):
+        ours.second(second)
+        assert all_ids(only(tmp_path)) == list(range(1, second + 1))
+        written = ours.queue.written
+        assert (written.watermark, written.size) == (NOON + ours.now, only(tmp_path).stat().st_size)
+        assert written.synced < NOON + SECOND  # a power cut may take all of it
+        assert ours.queue.held_bytes > 0
+    assert syncs.count == before
+    ours.second(10)
+    assert syncs.count == before + 1
+    assert ours.queue.written.synced == ours.queue.written.watermark == NOON + 10 * SECOND
+    assert ours.queue.held_bytes == 0
+    for _ in range(100):  # nothing to write, nothing to sync
+        ours.second(None)
+    assert syncs.count == before + 1
+    # Readers know that nothing came; the last watermark on the disk is what a power cut leaves.
+    assert ours.queue.written.watermark == NOON + 110 * SECOND
+    assert ours.queue.written.synced == NOON + 10 * SECOND
+
+
+def test_the_last_row_before_silence_is_synced(tmp_path: Path, syncs: Syncs) -> None:
+    ours = Seconds(tmp_path)
+    before = syncs.count
+    ours.second(1)
+    due = []
+    for _ in range(9):
+        due.append(ours.queue.sync_due)
+        ours.second(None)
+    assert not any(due)
+    assert syncs.count == before + 1
+
+
+@pytest.mark.parametrize("what", ["gap", "rotation", "stop", "asked"])
+def test_what_is_synced_at_once(tmp_path: Path, syncs: Syncs, what: str) -> None:
+    ours = Seconds(tmp_path)
+    ours.second(1)
+    path, before = ours.queue.path, syncs.count
+    writer = ours.queue.series.writer
+    assert writer is not None
+    assert writer.synced.size < writer.size
+    if what == "gap":
+        ours.queue.gap(Gap(NOON, NOON + 1, "overrun", 1, "a test"))
+        ours.second(None)
+    elif what == "rotation":
+        ours.queue.rotate(NOON + 60 * MINUTE)
+    elif what == "stop":
+        ours.queue.close(NOON + 2 * SECOND)
+    else:
+        ours.queue.flush(NOON + 2 * SECOND, sync=True)
+    assert syncs.count > before
+    assert writer.synced.size == writer.size == Path(path).stat().st_size
+
+
+def test_a_failed_sync_takes_back_what_could_be_read(tmp_path: Path, syncs: Syncs) -> None:
+    """Of what was published, only what is synced is still true; then all is written again."""
+    ours = Seconds(tmp_path)
+    for second in range(1, 11):
+        ours.second(second)
+    synced = ours.queue.written.synced
+    for second in range(11, 20):
+        assert ours.second(second)
+    before = ours.queue.written
+    assert before.watermark == NOON + 19 * SECOND
+    syncs.fails = True
+    assert not ours.second(20)
+    assert all_ids(only(tmp_path)) == list(range(1, 11))
+    after = ours.queue.written
+    assert after.watermark == after.synced == synced == NOON + 10 * SECOND
+    # Who read the state before the cut sees that the file is shorter than it said.
+    assert only(tmp_path).stat().st_size == after.size < before.size
+    syncs.fails = False
+    assert ours.second(None)
+    assert all_ids(only(tmp_path)) == list(range(1, 21))
+    assert ours.queue.written.synced == NOON + 20 * SECOND
+    assert ours.queue.written.watermark == NOON + 21 * SECOND
+
+
+def test_a_start_syncs_what_a_crash_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a power cut later could take what the new segment counts as recorded."""
+    ours = Seconds(tmp_path)
+    ours.second(1)
+    ours.queue.flush(NOON + 2 * SECOND, sync=True)
+    assert ours.queue.series.writer is not None
+    old = ours.queue.path
+    ours.queue.series.writer.abandon()  # the process died
+    order: list[str] = []
+    real_fsync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        order.append(f"sync {os.readlink(f'/proc/self/fd/{descriptor}')}")
+        real_fsync(descriptor)
+
+    def segment(path: str, key: bytes) -> Segment:
+        order.append(f"read {path}")
+        return Segment(path, key)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(target, "Segment", segment)
+    assert newest_segment(str(tmp_path / "%Y%m%d-%H%M.ctlog")) is not None
+    assert order == [f"sync {old}", f"read {old}"]
+
+
+def test_a_start_that_left_only_a_header(tmp_path: Path) -> None:
+    """The GAP that it was about to write begins at the segment before: the next start writes it."""
+    header = Header(host="router", requires=(COVERAGE,))
+    template = str(tmp_path / "%Y%m%d-%H%M.ctlog")
+
+    def start(now: int) -> WriteQueue:
+        series = SegmentSeries(Target(template, 60, 0o640), lambda: header, Told())
+        ours = WriteQueue(series, 65536, BIG, Counters(), Told())
+        ours.open(now)
+        return ours
+
+    first = start(NOON)
+    first.mark(Mark.at(NOON + SECOND, "heartbeat"))
+    assert first.flush(NOON + SECOND, NOON + SECOND)
+    second = restarted(first, lambda: start(NOON + 5 * SECOND))
+    third = restarted(second, lambda: start(NOON + 9 * SECOND))
+    assert third.close(NOON + 10 * SECOND)
+    with Segment(third.path) as segment, Segment(second.path) as before:
+        assert segment.previous_hash == before.last_hash
+        (gap,) = segment.gaps
+        assert (gap.begin, gap.end) == (NOON + SECOND, NOON + 9 * SECOND)
+
+
+def restarted(ours: WriteQueue, start: Callable[[], WriteQueue]) -> WriteQueue:
+    """Another recorder starts after `ours` was killed."""
+    assert ours.series.writer is not None
+    ours.series.writer.abandon()
+    return start()

@@ -130,6 +130,25 @@ def test_a_worker_that_ignores_signals_does_not_outlive_root(folder: Path) -> No
     wait_until(lambda: not alive(worker), "the end of the worker")
 
 
+def test_what_leaves_the_session_of_the_worker_does_not_outlive_it(folder: Path) -> None:
+    """A daemon, in the way of daemons: two forks, and a session of its own."""
+
+    def body(_: Workplace) -> int:
+        if not os.fork():
+            os.setsid()
+            if not os.fork():
+                (folder / "daemon").write_text(str(os.getpid()))
+                time.sleep(30)
+            os._exit(0)
+        os.wait()
+        while not (folder / "daemon").exists() or not (folder / "daemon").read_text():
+            time.sleep(0.01)
+        return 12
+
+    assert code_of(start(folder, body)) == 12
+    assert not alive(int((folder / "daemon").read_text()))
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
 def test_a_signal_ends_both_in_time(
     folder: Path, number: int, monkeypatch: pytest.MonkeyPatch

@@ -92,7 +92,7 @@ def test_what_is_not(change: dict[str, Any]) -> None:
 
 HOLD = {
     "action": "set",
-    "since": "2026.11.27 06:00:00.000000",
+    "since": "2026.11.27 06:00:00.000000 +00:00",
     "until": "",
     "reason": f"ctexpire: deleted /y/a: old; last hash {HASH}",
     "uid": "77",

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ctrecorder.archive import retention
-from ctrecorder.archive.retention import HOLDS, RECEIPTS, Hold, Receipt
 from ctrecorder.check.chains import check_chains
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.folder import Folder
+from ctrecorder.kept import retention
+from ctrecorder.kept.retention import HOLDS, RECEIPTS, Hold, Receipt
 from ctrecorder.sealing.ledgerfile import read_ledger, read_names
 from ctrecorder.seals.ledger import NO_LINE, pack_line, parse_line
 

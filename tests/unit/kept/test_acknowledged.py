@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from ctrecorder.archive import acknowledged, find
-from ctrecorder.archive.acknowledged import SHIPPED, Shipment
+from ctrecorder.archive import find
 from ctrecorder.errors import ArchiveError
 from ctrecorder.folder import Folder
+from ctrecorder.kept import acknowledged
+from ctrecorder.kept.acknowledged import SHIPPED, Shipment
 
 ONE = Shipment("ssh://a:/b", "0" * 32, "edge/c/1.ctlog", "1.ctlog", 10, 5, "checked")
 REFUSED = Shipment("ssh://a:/b", "1" * 32, "edge/c/2.ctlog", "2.ctlog", 10, 5, "", "damaged")
@@ -86,7 +87,7 @@ def test_what_is_not_wanted_is_forgotten(tmp_path: Path) -> None:
 def test_a_file_that_is_none_of_ours_is_an_error(tmp_path: Path) -> None:
     (tmp_path / SHIPPED).mkdir()
     with Folder(str(tmp_path)) as folder:
-        with pytest.raises(ArchiveError, match="is not a file of ctship"):
+        with pytest.raises(ArchiveError, match="cannot be read: is not a file"):
             acknowledged.read(folder)
         with pytest.raises(ArchiveError, match="cannot be written"):
             acknowledged.add(folder, ONE)
