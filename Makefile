@@ -30,6 +30,9 @@ VENV = .venv/$(subst ==,-,$(subst $(eval) ,_,$(LINTERS)))
 # The fuzzer, which Debian does not have; only tests/faults needs it.
 ATHERIS = atheris==3.0.0
 FUZZER = .venv/$(subst ==,-,$(ATHERIS))
+# The engine of ClickHouse, of which no Debian has a current server; only tests/faults needs it.
+CHDB = chdb-core==26.9.0
+ENGINE = .venv/$(subst ==,-,$(CHDB))
 
 PYTEST = $(PYTHON) -B -m pytest
 # For tests/package: both releases at once, because a booted router waits most of the time.
@@ -77,7 +80,7 @@ deps:
 # the machine are listed before and after: no test installs or enables one.
 BESIDE = build/beside.log
 UNITS = find /etc/systemd/system /usr/lib/systemd/system /etc/rc?.d 2>/dev/null | sort
-check: deps check-lint $(FUZZER)/done
+check: deps check-lint $(FUZZER)/done $(ENGINE)/done
 	@mkdir -p build; $(UNITS) >build/units
 	@for kind in router build bare; do for suite in bookworm trixie; do \
 		tests/package/boot.sh root $$kind $$suite; done; done >/dev/null 2>&1 & \
@@ -123,7 +126,13 @@ $(FUZZER)/done: | $(VENV)/done
 			'only `make check-faults` needs it' >&2; exit 1; }
 	@touch $@
 
-check-faults: $(FUZZER)/done
+$(ENGINE)/done: | $(VENV)/done
+	@$(VENV)/bin/pip --quiet --disable-pip-version-check install --no-deps --target $(ENGINE) \
+		$(CHDB) || { echo 'make: chdb-core could not be fetched from PyPI;' \
+		'only `make check-faults` needs it' >&2; exit 1; }
+	@touch $@
+
+check-faults: $(FUZZER)/done $(ENGINE)/done
 check-unit check-lab check-faults check-model check-package: check-%:
 	@$(install) $(RUN) $(CHECK) $(if $(filter package,$*),$(BENCH) $(BUILD))
 	$(PYTEST) tests/$* $(if $(filter package,$*),$(TWO_ROUTERS))

@@ -146,13 +146,14 @@ def _run(args: argparse.Namespace, log: Log, keys: KeyUser, shipped_to: Any) -> 
         return _change_holds(args, log, keys)
 
     from ctrecorder.maintain.expire import Expiry, Limits
+    from ctrecorder.maintain.expire_all import expire_all
     from ctrecorder.maintain.metrics import archive_values
     from ctrecorder.metrics.job import job_ended
     from ctrecorder.service.messages import SKIPPED
 
     limits = Limits(args.max_age, args.max_size, args.min_free, args.trust_clock, shipped_to)
     work = Expiry(args.folder, limits, time.time_ns(), log, args.dry_run, keys)
-    code = work.run()
+    code = expire_all(work)
     if not args.dry_run:
         values, succeeded = archive_values(work.summary, limits), code == ExitCode.OK
         problem = job_ended(

@@ -42,7 +42,7 @@ def build_parser() -> common.Parser:
         "--to",
         action="append",
         metavar="TARGET",
-        help="ssh://HOST:DIR, rsync://HOST/MODULE/DIR, rsync+ssh://HOST:DIR",
+        help="ssh://HOST:DIR, rsync[+ssh]://..., clickhouse://HOST:PORT/DB; see ctship(8)",
     )
     where.add_argument(
         "--router",
@@ -99,8 +99,14 @@ def ship(args: argparse.Namespace) -> int:
 
     from ctrecorder.shipping.ship import Options, Shipping, dry_run, status
 
-    targets, key = tuple(dict.fromkeys(args.to)), args.ssh_key or ""
-    options = Options(targets, router, args.ship_raw, key, args.bandwidth or 0)
+    options = Options(
+        tuple(dict.fromkeys(args.to)),
+        router,
+        args.ship_raw,
+        key=args.ssh_key or "",
+        bytes_per_second=args.bandwidth or 0,
+        password_file=args.password_file or "",
+    )
     if args.status or args.dry_run:
         for line in (status if args.status else dry_run)(folder, options):
             print(printable(line))

@@ -10,8 +10,9 @@ SHIP = (
         "to",
         "",
         "",
-        "ssh://HOST:DIR, rsync://HOST/MODULE/DIR, rsync+ssh://HOST:DIR, several with spaces, or "
-        "empty",
+        "ssh://HOST:DIR, rsync://HOST/MODULE/DIR, rsync+ssh://HOST:DIR, "
+        "clickhouse://USER@HOST:PORT/DB, ipfix://HOST:PORT, ipfix+tcp://HOST:PORT, "
+        "netflow9://HOST:PORT, several with spaces, or empty",
         "The targets to which segments are sent.",
         "A second place keeps the log if this machine is lost or broken into. With ssh, cttest "
         "examines each segment there before it counts as shipped.",
@@ -67,6 +68,16 @@ SHIP = (
         "a full path, or empty (as ssh finds it)",
         "The file of the private key for ssh.",
         "The user ctrecorder has no home folder in which ssh would find one.",
+        values.or_none(values.path),
+        WhenWrong.REFUSE,
+    ),
+    Setting(
+        "password_file",
+        "",
+        "",
+        "a full path, or empty (no password)",
+        "The file with the password of the user at ClickHouse.",
+        "A password in this file, or on a command line, could be read by others.",
         values.or_none(values.path),
         WhenWrong.REFUSE,
     ),

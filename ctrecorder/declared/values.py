@@ -20,6 +20,11 @@ _HOST = rf"(?:{_NAME}@)?(?:{_NAME}|\[[0-9A-Fa-f:.]{{2,45}}\])"
 _BELOW = r"[A-Za-z0-9_./+@%=][A-Za-z0-9_./+@%=-]{0,1023}"
 SSH = re.compile(rf"(ssh|rsync\+ssh)://({_HOST}):({_BELOW})")
 RSYNC = re.compile(rf"(rsync)://({_HOST}(?::[0-9]{{1,5}})?)/({_BELOW})")
+CLICKHOUSE = re.compile(
+    rf"(clickhouse)://({_HOST}(?::[0-9]{{1,5}})?)/([A-Za-z_][A-Za-z0-9_]{{0,63}})"
+)
+COLLECTOR = re.compile(rf"(ipfix|ipfix\+tcp|netflow9)://({_HOST}(?::[0-9]{{1,5}})?)()")
+_TARGETS = (SSH, RSYNC, CLICKHOUSE, COLLECTOR)
 # Where a router's archive is that is asked by ssh: in DIR, or as it is configured there.
 ASKED = re.compile(rf"(ssh)://({_HOST})(?::({_BELOW}))?")
 _ROUTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -156,10 +161,15 @@ def or_none(parse: Callable[[str], Value]) -> Callable[[str], Value]:
     return lambda text: parse(text) if text else None
 
 
+def match_target(text: str) -> re.Match[str] | None:
+    """The match of a target: its kind, its host, and its folder or database; None: it is none."""
+    return next(filter(None, (form.fullmatch(text) for form in _TARGETS)), None)
+
+
 def targets(text: str) -> tuple[str, ...]:
     """The targets of ctship in a list with commas or spaces."""
     words = tuple(dict.fromkeys(text.replace(",", " ").split()))
-    if not all(SSH.fullmatch(word) or RSYNC.fullmatch(word) for word in words):
+    if not all(match_target(word) for word in words):
         raise ValueError
     return words
 

@@ -5,6 +5,7 @@ SHOWN = (
     "acknowledged.Acknowledged",
     "acknowledged.Shipment",
     "acknowledged.add",
+    "acknowledged.missing",
     "acknowledged.read",
     "acknowledged.rewrite",
     "acknowledged.take_lock",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 from ctrecorder import filelock
@@ -94,6 +94,24 @@ def read(folder: Folder) -> Acknowledged:
         except OSError as error:
             raise _failed(folder, "cannot be read", error) from error
     return found
+
+
+def missing(
+    folder: Folder, targets: Collection[str] | None, segments: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    """The segments that not all `targets` have acknowledged: by path, those that have not.
+
+    `targets`: None: that is no matter; empty: nothing counts as acknowledged, and the target is "".
+    `segments`: the last hashes of each, by path.  Raises ArchiveError.
+    """
+    if targets is None:
+        return {}
+    known = read(folder)
+    found = {
+        path: tuple(each for each in targets or ("",) if not known.has(each, hashes))
+        for path, hashes in segments.items()
+    }
+    return {path: wanted for path, wanted in found.items() if wanted}
 
 
 def add(folder: Folder, *shipments: Shipment) -> None:

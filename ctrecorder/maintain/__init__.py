@@ -5,6 +5,7 @@ SHOWN = (
     "expire.Expiry",
     "expire.Limits",
     "expire.undated",
+    "expire_all.expire_all",
     "holds.hold",
     "holds.release",
     "holds.show",

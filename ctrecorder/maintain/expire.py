@@ -103,7 +103,8 @@ class Summary:
 class Expiry:
     """One run over the archive `folder`, at `now` (ns UTC); `dry_run`: only print.
 
-    `seals`: the keys that seal receipts.  `summary`: what the run did and left.
+    `seals`: the keys that seal receipts.  `above`: holds that count beside those of the folder.
+    `summary`: what the run did and left.
     """
 
     folder: str
@@ -112,6 +113,7 @@ class Expiry:
     log: Log
     dry_run: bool = False
     seals: KeyUser = field(default_factory=KeyUser)
+    above: tuple[Hold, ...] = ()
     summary: Summary = field(default_factory=Summary)
 
     def run(self) -> int:
@@ -121,11 +123,12 @@ class Expiry:
         ArchiveError.
         """
         with retention.exclusive(self.folder, self._log_wait) as folder:
-            holds = retention.holds(folder)
+            holds = [*retention.holds(folder), *self.above]
             found, code = self._find(with_starts=bool(holds))
             self._log_undated(found)
             self.summary = Summary(found, len(holds))
-            kept, unshipped = 0, self._unshipped(folder, found)
+            kept, hashes = 0, {one.path: one.hashes for one in found}
+            unshipped = acknowledged.missing(folder, self.limits.shipped_to, hashes)
             for candidate, reason in choose(
                 found, holds, self.limits, self.now, _space(self.folder), unshipped
             ):
@@ -152,28 +155,15 @@ class Expiry:
     def _find(self, *, with_starts: bool) -> tuple[list[ExpiryCandidate], int]:
         """The segments of the archive; the exit code is 2 if one could not be read."""
         found, unreadable = candidates(
-            self.folder, self.now, trust_clock=self.limits.trust_clock, with_starts=with_starts
+            self.folder,
+            self.now,
+            trust_clock=self.limits.trust_clock,
+            with_starts=with_starts,
+            routers=False,
         )
         for path, why in unreadable:
             self._trouble(path, why)
         return found, ExitCode.FAILED if unreadable else ExitCode.OK
-
-    def _unshipped(
-        self, folder: Folder, found: list[ExpiryCandidate]
-    ) -> dict[str, tuple[str, ...]]:
-        """The paths of segments that wait for targets of ctship, and these; "" if there are none.
-
-        Raises ArchiveError if it cannot be read what was shipped.
-        """
-        targets = self.limits.shipped_to
-        if targets is None:
-            return {}
-        known = acknowledged.read(folder)
-        missing = {
-            one.path: tuple(each for each in targets or ("",) if not known.has(each, one.hashes))
-            for one in found
-        }
-        return {path: wanted for path, wanted in missing.items() if wanted}
 
     def _log_unshipped(self, candidate: ExpiryCandidate, targets: Sequence[str]) -> None:
         """Log that a segment reaches its maximum age and was never shipped."""
@@ -321,13 +311,19 @@ class _Examined(NamedTuple):
 
 
 def candidates(
-    folder: str, now: int, *, trust_clock: bool = False, with_starts: bool = False
+    folder: str,
+    now: int,
+    *,
+    trust_clock: bool = False,
+    with_starts: bool = False,
+    routers: bool = True,
 ) -> tuple[list[ExpiryCandidate], list[tuple[str, str]]]:
     """The segments in `folder`; and the paths that cannot be read, each with the reason.
 
     `now`: ns UTC.  `trust_clock`: as in Limits.  `with_starts`: for `held_by`, as in `times_of`.
+    `routers`: also those in the folders of routers.
     """
-    listed = find.find([folder], routers=False)
+    listed = find.find([folder], routers=routers)
     examined, unreadable = [], list(listed.unreadable)
     for path in listed.segments:
         try:

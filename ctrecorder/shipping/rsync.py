@@ -19,6 +19,7 @@ from pathlib import Path
 from ctrecorder.errors import CtrecorderError
 from ctrecorder.segment.files import open_file
 from ctrecorder.shipping import program
+from ctrecorder.shipping.results import Result, TargetError
 from ctrecorder.shipping.target import Target
 from ctrecorder.shipping.waiting import Waiting
 from ctrecorder.terminal import printable
@@ -32,26 +33,13 @@ _CHECK_SECONDS = 1800
 _MAX_ANSWER = 1 << 20
 # rsync(1): all files were sent, or some were not because of an error with these.
 _SENT = (0, 23, 24)
+# What a code means; the message of the other end can be lost with the connection.
+_MEANING = {
+    11: "a file could not be written there: is the disk full?",
+    12: "the connection ended",
+    30: "nothing moved for a minute",
+}
 _CHECKED, _COPIED = "checked", "copied"
-
-
-class TargetError(CtrecorderError):
-    """A target that cannot be used now: nothing more is sent to it in this run.
-
-    `known`: what became of the last batch nevertheless, by name.
-    """
-
-    def __init__(self, why: str, known: dict[str, Result] | None = None) -> None:
-        super().__init__(why)
-        self.known = known or {}
-
-
-@dataclass(frozen=True)
-class Result:
-    """What became of a segment: `how` as in Shipment; `why` if it was refused."""
-
-    how: str
-    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,7 +111,8 @@ class Sender:
     def _rsync(self, files: dict[str, _File], below: str, *options: str) -> tuple[int, str]:
         """Send files; returns rsync's exit code, and what went wrong."""
         ran = self._run(self._rsync_command(files, below, *options))
-        return ran.code, f"{self.target.text}: rsync ended with {ran.code}: {ran.why}"
+        said = ran.why or _MEANING.get(ran.code, "it did not say why")
+        return ran.code, f"{self.target.text}: rsync ended with {ran.code}: {said}"
 
     def _rsync_command(self, files: dict[str, _File], below: str, *options: str) -> list[str]:
         stage = next(iter(files.values())).stage

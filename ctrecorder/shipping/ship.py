@@ -21,7 +21,10 @@ from ctrecorder.kept import acknowledged
 from ctrecorder.kept.acknowledged import Acknowledged, Shipment
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
-from ctrecorder.shipping.rsync import Result, Sender, TargetError
+from ctrecorder.shipping.clickhouse import Store
+from ctrecorder.shipping.collector import Exporter
+from ctrecorder.shipping.results import Result, TargetError
+from ctrecorder.shipping.rsync import Sender
 from ctrecorder.shipping.target import Target, parse
 from ctrecorder.shipping.waiting import Examined, Waiting, examine
 from ctrecorder.terminal import count
@@ -37,6 +40,7 @@ class Options:
 
     `targets`: as they are written.  `router`: the folder of this router at each target.
     `raw`: also segments that are not squeezed.  `key`, `bytes_per_second`: as in Sender.
+    `password_file`: as in Store.
     """
 
     targets: tuple[str, ...]
@@ -44,6 +48,7 @@ class Options:
     raw: bool = False
     key: str = ""
     bytes_per_second: int = 0
+    password_file: str = ""
 
 
 @dataclass
@@ -84,9 +89,12 @@ class Shipping:
     def _ship(
         self, folder: Folder, known: Acknowledged, target: Target, ready: Sequence[Waiting]
     ) -> ExitCode:
-        waiting = [one for one in ready if not known.has(target.text, one.hashes[:1])]
-        options = self.options
-        sender = Sender(target, options.router, options.key, options.bytes_per_second)
+        waiting = _waiting_for(target, ready, known)
+        sender = _sender(target, self.options)
+
+        def note(one: Waiting, result: Result) -> None:
+            acknowledged.add(folder, self._shipment(target, one, result))
+
         code = ExitCode.OK
         with _progress_bar(target.text, sum(one.bytes for one in waiting)) as bar:
             for batch in _batches(waiting):
@@ -98,7 +106,10 @@ class Shipping:
                 }
                 problem = ""
                 try:
-                    results |= sender.send(whole)
+                    if isinstance(sender, Exporter):
+                        results |= sender.send(whole, note)
+                    else:
+                        results |= sender.send(whole)
                 except TargetError as error:
                     results |= error.known
                     problem = str(error)
@@ -127,20 +138,8 @@ class Shipping:
         self, folder: Folder, target: Target, batch: Sequence[Waiting], results: dict[str, Result]
     ) -> ExitCode:
         """Note and log what became of a batch."""
-        now = time.time_ns()
         shipments = [
-            Shipment(
-                target.text,
-                one.hashes[0],
-                f"{self.options.router}/{one.name}",
-                os.path.basename(one.path),
-                one.bytes,
-                now,
-                results[one.name].how,
-                results[one.name].why,
-            )
-            for one in batch
-            if one.name in results
+            self._shipment(target, one, results[one.name]) for one in batch if one.name in results
         ]
         if shipments:
             acknowledged.add(folder, *shipments)
@@ -155,8 +154,47 @@ class Shipping:
                 self.log.send(messages.NOT_SHIPPED, what, path=path, to=target.text, error=one.why)
         return ExitCode.OK if all(one.is_acknowledged for one in shipments) else ExitCode.NO
 
+    def _shipment(self, target: Target, one: Waiting, result: Result) -> Shipment:
+        return Shipment(
+            target.text,
+            one.hashes[0],
+            f"{self.options.router}/{one.name}",
+            os.path.basename(one.path),
+            one.bytes,
+            time.time_ns(),
+            result.how,
+            result.why,
+        )
 
-_TOLD = {"checked": "checked there", "copied": "copied, not checked there"}
+
+_TOLD = {
+    "checked": "checked there",
+    "copied": "copied, not checked there",
+    "stored": "stored as rows",
+    "sent": "sent as flows, nothing acknowledges them",
+}
+
+
+def _waiting_for(target: Target, ready: Sequence[Waiting], known: Acknowledged) -> list[Waiting]:
+    """The segments that `target` has not yet.
+
+    A collector of flows would count those of a segment that was made anew again.
+    """
+    return [
+        one
+        for one in ready
+        if not known.has(target.text, one.hashes if target.is_collector else one.hashes[:1])
+        and (one.is_squeezed or not target.takes_rows)
+    ]
+
+
+def _sender(target: Target, options: Options) -> Sender | Store | Exporter:
+    """What sends segments to `target`."""
+    if target.is_collector:
+        return Exporter(target, options.router, options.bytes_per_second)
+    if target.kind == "clickhouse":
+        return Store(target, options.router, options.password_file)
+    return Sender(target, options.router, options.key, options.bytes_per_second)
 
 
 def dry_run(folder: str, options: Options) -> Iterator[str]:
@@ -165,10 +203,9 @@ def dry_run(folder: str, options: Options) -> Iterator[str]:
         known = acknowledged.read(opened)
     examined = examine(folder, raw=options.raw)
     for target in map(parse, options.targets):
-        for one in examined.ready:
-            if not known.has(target.text, one.hashes[:1]):
-                what = f"{options.router}/{one.name}"
-                yield f"would ship {one.path}, {one.bytes:,} bytes, to {target.text} as {what}"
+        for one in _waiting_for(target, examined.ready, known):
+            what = f"{options.router}/{one.name}"
+            yield f"would ship {one.path}, {one.bytes:,} bytes, to {target.text} as {what}"
 
 
 def status(folder: str, options: Options) -> Iterator[str]:
@@ -183,16 +220,15 @@ def status(folder: str, options: Options) -> Iterator[str]:
 
 
 def _status(text: str, known: Acknowledged, examined: Examined) -> Iterator[str]:
+    waits = _waiting_for(parse(text), examined.ready, known)
     has = [one for one in examined.ready if known.has(text, one.hashes[:1])]
-    waits = [one for one in examined.ready if one not in has]
     how = {one.hashes[0]: known.last[text, one.hashes[0]].how for one in has}
-    checked = sum(each == "checked" for each in how.values())
     size = sum(one.bytes for one in has)
-    yield f"{text}"
-    yield (
-        f"  shipped: {count(len(has), 'segment')}, {size:,} bytes: "
-        f"{checked:,} checked there, {len(has) - checked:,} copied"
-    )
+    kinds = {"checked": "checked there", "stored": "stored", "copied": "copied", "sent": "sent"}
+    counts = {told: sum(each == kind for each in how.values()) for kind, told in kinds.items()}
+    told = ", ".join(f"{number:,} {told}" for told, number in counts.items() if number)
+    yield text
+    yield f"  shipped: {count(len(has), 'segment')}, {size:,} bytes{f': {told}' if told else ''}"
     later = f"; {examined.later:,} not closed or not squeezed yet" if examined.later else ""
     yield (
         f"  waiting: {count(len(waits), 'segment')}, {sum(one.bytes for one in waits):,} bytes"

@@ -7,14 +7,18 @@ from typing import NamedTuple
 from ctrecorder.declared import values
 from ctrecorder.errors import UsageError
 
-FORMS = "ssh://HOST:DIR, rsync://HOST/MODULE/DIR or rsync+ssh://HOST:DIR"
+FORMS = (
+    "ssh://HOST:DIR, rsync://HOST/MODULE/DIR, rsync+ssh://HOST:DIR, clickhouse://HOST:PORT/DB, "
+    "ipfix://HOST:PORT, ipfix+tcp://HOST:PORT or netflow9://HOST:PORT"
+)
 
 
 class Target(NamedTuple):
     """Where segments are sent.
 
-    `text`: as it is written.  `kind`: ssh, rsync+ssh or rsync.  `host`: for ssh and rsync, with the
-    user if there is one, of a daemon also with the port.  `folder`: of a daemon MODULE/DIR.
+    `text`: as it is written.  `kind`: what is before "://".  `host`: with the user
+    if there is one, and the port of a server.  `folder`: of a daemon MODULE/DIR, of ClickHouse the
+    database.
     """
 
     text: str
@@ -27,6 +31,16 @@ class Target(NamedTuple):
         """If cttest examines each segment there before it counts as shipped."""
         return self.kind == "ssh"
 
+    @property
+    def is_collector(self) -> bool:
+        """If it takes records of flows, and acknowledges none."""
+        return self.kind in ("ipfix", "ipfix+tcp", "netflow9")
+
+    @property
+    def takes_rows(self) -> bool:
+        """If it takes connections, so that only squeezed segments can be sent."""
+        return self.is_collector or self.kind == "clickhouse"
+
     def destination(self, below: str) -> str:
         """The folder `below` in the target's, as rsync wants it."""
         if self.kind == "rsync":
@@ -36,7 +50,7 @@ class Target(NamedTuple):
 
 def parse(text: str) -> Target:
     """The target that is written as `text`.  Raises UsageError."""
-    match = values.SSH.fullmatch(text) or values.RSYNC.fullmatch(text)
+    match = values.match_target(text)
     if match is None:
         why = f"'{text}' is no target: name {FORMS}"
         if "://-" in text or "@-" in text:

@@ -28,7 +28,8 @@ class Waiting:
     `path`: its file.  `begun`: the time of its HEADER, ns UTC.  `hashes`: its last hash, in hex,
     and those of the segments that it replaces.  `name`: CHAIN/SEQUENCE-HASH.ctlog.
     `replaced`: the names of the segments that it replaces.
-    `is_keyed`: nobody without the static key can check it whole.
+    `is_keyed`: nobody without the static key can check it whole.  `is_squeezed`: it has
+    connections.
     """
 
     path: str
@@ -38,6 +39,7 @@ class Waiting:
     name: str
     replaced: tuple[str, ...] = ()
     is_keyed: bool = False
+    is_squeezed: bool = True
 
 
 @dataclass
@@ -98,5 +100,12 @@ def _waiting(segment: Recording) -> Waiting:
         raise CtrecorderError(f"{segment.path}: {number} is no number of a segment in its chain")
     names = [f"{name}/{number:08}-{each[:_HASH_CHARS]}.ctlog" for each in hashes]
     return Waiting(
-        segment.path, begun, segment.size, hashes, names[0], tuple(names[1:]), segment.sealed
+        segment.path,
+        begun,
+        segment.size,
+        hashes,
+        names[0],
+        tuple(names[1:]),
+        is_keyed=segment.sealed,
+        is_squeezed=segment.header.is_squeezed,
     )

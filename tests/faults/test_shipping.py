@@ -97,8 +97,8 @@ def test_each_segment_arrives_once_at_each_target(site: Collector) -> None:
     ]
     assert run(site, folder, *both) == (0, "")
     code, said = run(site, folder, *both, "--status")
-    assert "5 checked there, 0 copied" in said
-    assert "0 checked there, 5 copied" in said
+    assert " bytes: 5 checked there\n" in said
+    assert " bytes: 5 copied\n" in said
     assert said.count("waiting: 0 segments") == 2
 
 
@@ -252,7 +252,8 @@ def fill(site: Collector, folder: Path, paths: list[Path], size: int) -> None:
     (site.here / "conf").write_text(f"[ship]\nssh_key = {site.key}\nrouter = edge1\n")
     code, said = run(site, folder, "--to", site.ssh)
     assert code == 2
-    assert "No space left on device" in said
+    # rsync's own message is lost with the connection now and then.
+    assert "No space left on device" in said or "is the disk full?" in said
     contents = {path.read_bytes() for path in paths}
     assert all(data in contents for _, data in arrived(site.folder))
     assert len(_noted(folder)) == len(arrived(site.folder)) < 6

@@ -39,7 +39,7 @@ def _packed(address: str) -> int:
     return int(ipaddress.ip_address(address))
 
 
-def record(folder: Path, host: str = "10.0.0.5") -> list[str]:
+def record(folder: Path, host: str = "10.0.0.5", chain: str = "c0ffee") -> list[str]:
     """Segments of the hours from T, each with a dump first.  Port 40000: `host`, from 10 s to 2
     hours and 20 s.  Port 40001: `host` and 10.0.0.6, in the second hour.
     """
@@ -54,7 +54,7 @@ def record(folder: Path, host: str = "10.0.0.5") -> list[str]:
         path = folder / f"{hour:02}.ctlog"
         header = Header(
             requires=("coverage",),
-            chain="c0ffee",
+            chain=chain,
             sequence=hour + 1,
             host="gate1",
             boot_id="b",

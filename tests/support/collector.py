@@ -19,7 +19,8 @@ from pyroute2 import netns
 from tests.support import links, unpacked
 from tests.support.router import CHECKOUT
 
-ROUTER, COLLECTOR = "ctship-router", "ctship-centre"
+# Two runs of the tests must not meet.
+ROUTER, COLLECTOR = (f"ctship-{name}-{os.getpid()}" for name in ("router", "centre"))
 HOST = "192.0.2.2"
 ACCOUNTS = {"sshd": 64_001, "ship": 64_002, "edge1": 64_003, "edge2": 64_004}
 _SSHD = """\
@@ -151,8 +152,7 @@ class Collector:
         return ["ip", "netns", "exec", namespace, *inside]
 
     def _start(self, words: list[str]) -> None:
-        program = shutil.which(words[0], path=unpacked.environment()["PATH"])
-        assert program is not None
+        program = unpacked.program(words[0])
         with (self.here / f"{words[0]}.log").open("ab") as log:
             self._running.append(
                 subprocess.Popen(

@@ -6,13 +6,15 @@ A package such as openssh-server would enable a unit on the machine.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
 
 from tests.support.router import CHECKOUT
 
-PACKAGES = ("rsync", "openssh-server", "libwrap0")
+PACKAGES = ("rsync", "openssh-server", "libwrap0", "nfdump")
+COMMANDS = {"rsync", "rrsync", "sshd", "nfcapd", "nfdump"}  # that tests run by `environment`
 
 
 @cache
@@ -23,7 +25,7 @@ def root() -> Path:
         for line in Path("/etc/os-release").read_text().splitlines()
         if line.startswith("VERSION_CODENAME=")
     )
-    folder = CHECKOUT / "build" / f"unpacked-{release}"
+    folder = CHECKOUT / "build" / f"unpacked-2-{release}"
     if not folder.exists():
         part = folder.with_suffix(f".{os.getpid()}")
         part.mkdir(parents=True)
@@ -44,3 +46,10 @@ def environment() -> dict[str, str]:
         "PATH": f"{place}/usr/bin:{place}/usr/sbin:{CHECKOUT}/bin:/usr/bin:/bin:/usr/sbin:/sbin",
         "LD_LIBRARY_PATH": ":".join(libraries),
     }
+
+
+def program(name: str) -> str:
+    """The path of one of them."""
+    found = shutil.which(name, path=environment()["PATH"])
+    assert found is not None, name
+    return found

@@ -61,6 +61,7 @@ REFUSES = {
     "ship.router",
     "ship.bandwidth",
     "ship.ssh_key",
+    "ship.password_file",
 }
 STRICTEST = {"query.audit", "ship.keep_until_shipped"}
 ALL = [f"{name}.{one.name}" for name, each in settings.SECTIONS.items() for one in each.settings]
@@ -197,7 +198,7 @@ def test_a_wrong_setting(site: Site, setting: str, how: str) -> None:
         assert site.run("ctsqueeze", str(site.folder))[0] == 0
 
     code, _, err = site.run("ctship", "--to", "ssh://a:/b", "--dry-run", str(site.folder))
-    refused = setting in ("ship.router", "ship.bandwidth", "ship.ssh_key")
+    refused = setting in ("ship.router", "ship.bandwidth", "ship.ssh_key", "ship.password_file")
     assert code == (2 if refused else 0), err
     code, _, err = site.run("ctship", "--dry-run")
     assert code == 2

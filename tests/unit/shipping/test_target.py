@@ -16,6 +16,7 @@ from ctrecorder.shipping.target import Target, parse, router_of
         ("ssh://me@192.0.2.1:log/", "ssh", "me@192.0.2.1", "log/", "me@192.0.2.1:log/a/"),
         ("ssh://[2001:db8::1]:/s", "ssh", "[2001:db8::1]", "/s", "[2001:db8::1]:/s/a/"),
         ("rsync+ssh://a:.", "rsync+ssh", "a", ".", "a:./a/"),
+        ("clickhouse://u@a:8123/log", "clickhouse", "u@a:8123", "log", "u@a:8123:log/a/"),
         ("rsync://a:8730/m", "rsync", "a:8730", "m", "rsync://a:8730/m/a/"),
     ],
 )
@@ -43,6 +44,9 @@ def test_a_target(text: str, kind: str, host: str, folder: str, destination: str
         "ssh://:/srv",
         "rsync://host",
         "rsync://host:port/m",
+        "clickhouse://host:8123/log;drop",
+        "clickhouse://host:8123/a/b",
+        "clickhouse://-h:1/log",
         "ftp://host/x",
         "host:/srv",
         "",

@@ -1,0 +1,102 @@
+-- The tables of ctship's target clickhouse://HOST:PORT/DB, see ctship(8), CLICKHOUSE.
+--
+-- Checked with ClickHouse 26.9 (chdb-core 26.9.0): 13.3 bytes a row, of 1,000,000 connections of a
+-- router, in hourly segments with times in us.  Run it once, in the database DB:
+--     clickhouse-client --database DB --multiquery <clickhouse.sql
+-- TTL: make both intervals max_age of [expire]; they are what the law allows.
+
+-- A row for each connection, or part of one that went on in another segment.  `upload` is what one
+-- run of ctship sent; only rows whose upload is in `counted` count.  A part of a table is one
+-- segment: PARTITION BY is of its begin, never of a row's.
+CREATE TABLE IF NOT EXISTS connections
+(
+    upload UUID CODEC(ZSTD(1)),
+    segment_begin DateTime CODEC(ZSTD(1)),
+    router LowCardinality(String),
+    start DateTime64(6, 'UTC') CODEC(Delta, ZSTD(3)),
+    duration UInt64 COMMENT 'us, 0 if the start or the end is not known' CODEC(T64, ZSTD(3)),
+    l4proto UInt8 CODEC(ZSTD(3)),
+    inside IPv6 COMMENT 'source of the original direction' CODEC(ZSTD(3)),
+    inside_port UInt16 CODEC(ZSTD(3)),
+    public IPv6 COMMENT 'destination of replies: after SNAT the public address' CODEC(ZSTD(3)),
+    port_shift UInt16 COMMENT 'public port minus inside_port' CODEC(ZSTD(3)),
+    remote IPv6 COMMENT 'destination of the original direction' CODEC(ZSTD(3)),
+    remote_port UInt16 CODEC(ZSTD(3)),
+    behind IPv6 COMMENT 'source of replies: behind DNAT, :: if it is remote' CODEC(ZSTD(3)),
+    behind_shift UInt16 COMMENT 'its port minus remote_port' CODEC(ZSTD(3)),
+    status UInt32 CODEC(ZSTD(3)),
+    zone UInt16 CODEC(ZSTD(3)),
+    orig_zone UInt16 CODEC(ZSTD(3)),
+    reply_zone UInt16 CODEC(ZSTD(3)),
+    mark UInt32 CODEC(ZSTD(3)),
+    orig_packets UInt64 CODEC(T64, ZSTD(3)),
+    orig_bytes UInt64 CODEC(T64, ZSTD(3)),
+    reply_packets UInt64 CODEC(T64, ZSTD(3)),
+    reply_bytes UInt64 CODEC(T64, ZSTD(3)),
+    tcp_state UInt8 CODEC(ZSTD(3)),
+    start_source UInt8 COMMENT '0: not known, see ctlog(5)' CODEC(ZSTD(3)),
+    end_source UInt8 CODEC(ZSTD(3)),
+    seen UInt8 COMMENT 'which events made it' CODEC(ZSTD(3)),
+    present UInt32 COMMENT 'which values are known' CODEC(ZSTD(3)),
+    id UInt32 COMMENT 'of the kernel, of parts' CODEC(ZSTD(3)),
+    time Int64 COMMENT 'ns, last event of a part that is open' CODEC(Delta, ZSTD(3)),
+    public_port UInt16 ALIAS toUInt16(inside_port + port_shift),
+    end DateTime64(6, 'UTC') ALIAS start + toIntervalMicrosecond(duration)
+)
+ENGINE = MergeTree
+PARTITION BY toDate(segment_begin)
+ORDER BY (public, l4proto, inside, start)
+TTL segment_begin + INTERVAL 90 DAY
+SETTINGS ttl_only_drop_parts = 1;
+
+-- A row for each upload that is whole, written after its connections.
+CREATE TABLE IF NOT EXISTS segments
+(
+    router LowCardinality(String),
+    chain String,
+    sequence UInt64,
+    upload UUID,
+    uploaded DateTime64(6, 'UTC') DEFAULT now64(6),
+    last_hash String,
+    rows UInt64,
+    begin DateTime64(9, 'UTC'),
+    end DateTime64(9, 'UTC'),
+    header String COMMENT 'JSON, see ctlog(5)',
+    gaps String COMMENT 'JSON: what is missing, and why',
+    marks String COMMENT 'JSON: dumps, heartbeats, the clock'
+)
+ENGINE = MergeTree
+PARTITION BY toDate(begin)
+ORDER BY (router, chain, sequence, uploaded)
+TTL toDateTime(begin) + INTERVAL 90 DAY
+SETTINGS ttl_only_drop_parts = 1;
+
+-- The one upload of each segment that counts: that which was whole last.
+CREATE VIEW IF NOT EXISTS counted AS
+SELECT * FROM segments ORDER BY uploaded DESC, upload DESC LIMIT 1 BY router, chain, sequence;
+
+-- The connections that count, each once.
+CREATE VIEW IF NOT EXISTS held AS
+SELECT *, public_port, end FROM connections WHERE upload IN (SELECT upload FROM counted);
+
+-- Who had 192.0.2.1:40000 at a time?  A connection that is open, or whose start is not known, can
+-- have had it too; and `gaps` of that time must be read before anybody is accused.
+--     SELECT router, IPv6NumToString(inside), inside_port, start, end FROM held
+--     WHERE public = toIPv6('192.0.2.1') AND public_port = 40000
+--       AND start <= '2026-11-24 05:00:06' AND (duration = 0 OR end >= '2026-11-24 05:00:05');
+--
+-- Every day: delete what does not count, of uploads that cannot be going on any more.
+--     ALTER TABLE connections DELETE WHERE segment_begin < now() - INTERVAL 2 DAY
+--       AND upload NOT IN (SELECT upload FROM counted);
+--
+-- Users.  A router that is broken into must not read, change or delete, nor speak for another one:
+-- one user a router, with its name, and a row policy does not restrict INSERT, so a constraint does:
+--     ALTER TABLE connections ADD CONSTRAINT own CHECK router = currentUser();
+--     ALTER TABLE segments ADD CONSTRAINT own CHECK router = currentUser();
+--     GRANT INSERT ON DB.connections TO edge1; GRANT INSERT ON DB.segments TO edge1;
+--
+-- A cluster (checked for syntax only): ENGINE = ReplicatedMergeTree in both tables, and
+--     CREATE TABLE connections_all AS connections
+--         ENGINE = Distributed('cluster', currentDatabase(), connections, cityHash64(router));
+--     CREATE TABLE segments_all AS segments
+--         ENGINE = Distributed('cluster', currentDatabase(), segments, cityHash64(router));

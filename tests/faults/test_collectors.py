@@ -1,0 +1,188 @@
+"""ctship to real collectors: nfcapd reads what was sent, with the right times and ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
+from tests.support import asked, unpacked
+from tests.support.router import CHECKOUT
+from tests.support.slow_pairing import SECOND, T
+from tests.unit.shipping.test_flowrecords import read
+
+CHAIN = "00c0ffee00c0ffee"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three connections, of which one is open over all three segments."""
+    made = tmp_path / "log"
+    made.mkdir()
+    for path in asked.record(made, chain=CHAIN):
+        squeeze(path, SqueezeOptions())
+    return made
+
+
+def ship(*arguments: object) -> tuple[int, str]:
+    done = subprocess.run(
+        [CHECKOUT / "bin" / "ctship", "--router", "edge1", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def nfcapd(place: Path) -> Iterator[int]:
+    """nfcapd on a port; what it received is in `place` when it has ended."""
+    place.mkdir()
+    port = free_port()
+    running = subprocess.Popen(
+        [unpacked.program("nfcapd"), "-w", place, "-b", "127.0.0.1", "-p", str(port), "-t", "3600"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env=unpacked.environment(),
+    )
+    time.sleep(1)
+    try:
+        yield port
+        time.sleep(1)
+    finally:
+        os.killpg(running.pid, signal.SIGTERM)
+        running.wait(20)
+
+
+def dumped(place: Path, *filters: str) -> list[list[str]]:
+    """What nfdump shows: start, end, source, post-NAT source, destination."""
+    form = "fmt:%ts,%te,%sap,%nsap,%dap,%pr"
+    done = subprocess.run(
+        [unpacked.program("nfdump"), "-R", place, "-q", "-N", "-o", form, *filters],
+        capture_output=True,
+        text=True,
+        env={**unpacked.environment(), "TZ": "UTC"},
+        check=True,
+    )
+    lines = [line for line in done.stdout.splitlines() if line.count(",") == 5]
+    return sorted([cell.strip() for cell in line.split(",")] for line in lines)
+
+
+def stamp(ns: int) -> str:
+    second, rest = divmod(ns, SECOND)
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(second)) + f".{rest // 10**6:03}"
+
+
+@pytest.mark.parametrize("kind", ["ipfix", "netflow9"])
+def test_nfcapd_reads_each_connection_once_with_its_times(
+    folder: Path, tmp_path: Path, kind: str
+) -> None:
+    with nfcapd(tmp_path / "flows") as port:
+        to = ("--to", f"{kind}://127.0.0.1:{port}")
+        code, said = ship(*to, folder)
+        assert (code, said.count("sent as flows, nothing acknowledges them")) == (0, 3), said
+        assert ship(*to, folder) == (0, "")
+        assert "3 sent" in ship(*to, "--status", folder)[1]
+    found = dumped(tmp_path / "flows")
+    hour = 3600 * SECOND
+    wanted = [
+        # The kernel of this log tells no start: it is known from the dump of the last segment on.
+        (T + 2 * hour, T + 2 * hour + 20 * SECOND, "10.0.0.5:51001", 40000),
+        (T + hour + 60 * SECOND, T + hour + 90 * SECOND, "10.0.0.5:51002", 40001),
+        (T + hour + 95 * SECOND, T + hour + 99 * SECOND, "10.0.0.6:51003", 40001),
+    ]
+    assert found == sorted(
+        [
+            stamp(start),
+            stamp(end),
+            inside,
+            f"{asked.PUBLIC}:{port}",
+            f"{asked.REMOTE}:443",
+            "6",
+        ]
+        for start, end, inside, port in wanted
+    )
+
+
+class Listener:
+    """A collector by TCP that ends after `most` bytes, as often as it is told to."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                line, _ = self._socket.accept()
+                data = b""
+                with line:
+                    while more := line.recv(1 << 16):
+                        data += more
+                while len(data) >= 4:
+                    length = int.from_bytes(data[2:4])
+                    self.messages.append(data[:length])
+                    data = data[length:]
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._socket.close()
+
+
+def test_by_tcp_at_least_once_and_after_a_loss_again(folder: Path) -> None:
+    listener = Listener()
+    to = ("--to", f"ipfix+tcp://127.0.0.1:{listener.port}")
+    assert ship(*to, folder)[0] == 0
+    time.sleep(0.5)
+    once = Counter(record[7] for record in read(listener.messages))
+    assert once == {51001: 1, 51002: 1, 51003: 1}
+    # What was noted last is lost with a crash: that segment comes again, the others do not.
+    noted = folder / "ctship.shipped"
+    lines = noted.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if "02.ctlog" not in line]
+    noted.write_text("".join(kept))
+    assert ship(*to, folder)[0] == 0
+    time.sleep(0.5)
+    assert Counter(record[7] for record in read(listener.messages)) == {**once, 51001: 2}
+    listener.close()
+    noted.unlink()
+    code, said = ship(*to, folder)
+    assert code == 2
+    assert "the rest waits" in said
+
+
+def test_by_udp_at_most_once(folder: Path) -> None:
+    """A segment is noted before it is sent: a crash in between loses it, and says nothing twice."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
+        line.bind(("127.0.0.1", 0))
+        line.setblocking(False)
+        to = ("--to", f"ipfix://127.0.0.1:{line.getsockname()[1]}")
+        for _ in range(3):
+            assert ship(*to, folder)[0] == 0
+        messages = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                messages.append(line.recv(2000))
+    assert Counter(record[7] for record in read(messages)) == {51001: 1, 51002: 1, 51003: 1}
