@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from ctrecorder import uapi
 from ctrecorder.ctlog.frame import Mark
 from ctrecorder.ctlog.header import Header
@@ -210,6 +212,7 @@ def quiet_day(series: Series, clock: int = 1) -> Series:
     return Series(series.begin, [{**one, name_of_clock: clock} for one in scrapes])
 
 
+@pytest.mark.slow  # it waits for scrapes, beside others
 def test_faults_raise_their_alerts(tmp_path: Path, table: Table) -> None:
     with contextlib.ExitStack() as stack:
         routers = [
@@ -282,6 +285,7 @@ HOUR = 3600
 JOB_FAILED = "CtrecorderJobFailed"
 
 
+@pytest.mark.slow
 def test_jobs_raise_their_alerts(tmp_path: Path) -> None:
     """The files of ctsqueeze, ctexpire and cttest, which stay as they are until the next run."""
     well, damaged, early, failed, behind = (
