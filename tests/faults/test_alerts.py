@@ -212,7 +212,7 @@ def quiet_day(series: Series, clock: int = 1) -> Series:
     return Series(series.begin, [{**one, name_of_clock: clock} for one in scrapes])
 
 
-@pytest.mark.slow  # it waits for scrapes, beside others
+@pytest.mark.beside  # it waits for scrapes, beside others
 def test_faults_raise_their_alerts(tmp_path: Path, table: Table) -> None:
     with contextlib.ExitStack() as stack:
         routers = [
@@ -285,7 +285,7 @@ HOUR = 3600
 JOB_FAILED = "CtrecorderJobFailed"
 
 
-@pytest.mark.slow
+@pytest.mark.beside
 def test_jobs_raise_their_alerts(tmp_path: Path) -> None:
     """The files of ctsqueeze, ctexpire and cttest, which stay as they are until the next run."""
     well, damaged, early, failed, behind = (
