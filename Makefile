@@ -86,8 +86,8 @@ check: deps check-lint $(FUZZER)/done $(ENGINE)/done
 		tests/package/boot.sh root $$kind $$suite; done; done >/dev/null 2>&1 & \
 	code=0; $(PYTEST) tests/unit -m 'not slow' -n 2 || code=$$?; \
 	$(PYTEST) tests/unit -m slow -n 2 || code=$$?; \
-	$(PYTEST) tests/lab tests/faults tests/model -m 'not slow' || code=$$?; wait; \
-	$(PYTEST) tests/faults -m slow >$(BESIDE) 2>&1 & beside=$$!; \
+	$(PYTEST) tests/lab tests/faults tests/model -m 'not beside' || code=$$?; wait; \
+	$(PYTEST) tests/faults -m beside >$(BESIDE) 2>&1 & beside=$$!; \
 	$(PYTEST) tests/package $(TWO_ROUTERS) || code=$$?; \
 	wait $$beside || code=$$?; cat $(BESIDE); \
 	$(UNITS) | diff build/units - || code=1; exit $$code

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from ctrecorder.metrics import write
+from ctrecorder.service.settings import setting
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Times that depend on the machine's load must not fail a test; what fails in CI must fail here too.
@@ -40,6 +43,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not item.path.is_relative_to(ROOT / "tests" / "unit"):
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True)
+def no_metrics_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that names no directory of metrics writes none: /run/ctrecorder is the machine's."""
+
+    def folder_of(path: str | None = None) -> str:
+        found = write.folder_of(path)
+        return "" if found == setting("metrics", "directory").default else found
+
+    monkeypatch.setattr("ctrecorder.metrics.job.folder_of", folder_of)
 
 
 @pytest.fixture

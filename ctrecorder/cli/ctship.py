@@ -91,12 +91,14 @@ def ship(args: argparse.Namespace) -> int:
     router = router_of(args.router or socket.gethostname())
 
     from ctrecorder.service.log import Log
-    from ctrecorder.service.messages import WRONG_SETTING
+    from ctrecorder.service.messages import SKIPPED, WRONG_SETTING
     from ctrecorder.terminal import printable
     from ctrecorder.witness.owner import become_owner
 
     folder, _, scribe = become_owner("ctship", os.path.abspath(args.folder))
 
+    from ctrecorder.metrics.job import job_ended
+    from ctrecorder.shipping.metrics import ship_values
     from ctrecorder.shipping.ship import Options, Shipping, dry_run, status
 
     options = Options(
@@ -115,4 +117,11 @@ def ship(args: argparse.Namespace) -> int:
         log.witness(scribe)
         for notice in notices:
             log.send(WRONG_SETTING, notice, problem=notice)
-        return Shipping(folder, options, log).run()
+        code = Shipping(folder, options, log).run()
+        values, succeeded = ship_values(folder, options), code != ExitCode.FAILED
+        problem = job_ended(
+            "ctship", "ship", folder, values, succeeded=succeeded, config=args.config
+        )
+        if problem:
+            log.send(SKIPPED, problem, path=folder, error=problem)
+        return code

@@ -154,6 +154,35 @@ _FOLDER = (
         "When cttest last checked all segments of the folder, Unix time.",
     ),
     Family("ctrecorder_verify_findings", "gauge", "What the last check of cttest found."),
+    Family(
+        "ctrecorder_ship_last_success_timestamp_seconds",
+        "gauge",
+        "When ctship last ended without a failure, Unix time.",
+    ),
+    Family(
+        "ctrecorder_ship_waiting_segments",
+        "gauge",
+        "Segments that are not acknowledged by the target.",
+        ("to",),
+    ),
+    Family(
+        "ctrecorder_ship_waiting_oldest_timestamp_seconds",
+        "gauge",
+        "When the oldest segment that waits for the target began, Unix time; 0: none waits.",
+        ("to",),
+    ),
+    Family(
+        "ctrecorder_ship_refused_segments",
+        "gauge",
+        "Segments that wait and that the target, or a check before it, refused.",
+        ("to",),
+    ),
+    Family(
+        "ctrecorder_shipped_sequence",
+        "gauge",
+        "The greatest number in the chain that the target has acknowledged.",
+        ("to", "chain"),
+    ),
 )
 
 

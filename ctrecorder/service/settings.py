@@ -339,7 +339,7 @@ SECTIONS: Mapping[str, Section] = {
     "ship": Section("ctship and ctexpire", (_FOLDER, *SHIP)),
     "seal": Section("ctrecord, ctsqueeze and cttest", _SEAL),
     "query": Section("ctlist", _QUERY),
-    "metrics": Section("ctrecord, ctsqueeze, ctexpire and cttest", _METRICS),
+    "metrics": Section("ctrecord, ctsqueeze, ctexpire, ctship, cttest", _METRICS),
 }
 
 

@@ -2,6 +2,7 @@
 
 # What other packages may use: module.name.
 SHOWN = (
+    "metrics.ship_values",
     "program.MAX_WHY",
     "program.bare",
     "program.run",

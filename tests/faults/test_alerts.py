@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from ctrecorder import uapi
 from ctrecorder.ctlog.frame import Mark
 from ctrecorder.ctlog.header import Header
@@ -210,6 +212,7 @@ def quiet_day(series: Series, clock: int = 1) -> Series:
     return Series(series.begin, [{**one, name_of_clock: clock} for one in scrapes])
 
 
+@pytest.mark.beside  # it waits for scrapes, beside others
 def test_faults_raise_their_alerts(tmp_path: Path, table: Table) -> None:
     with contextlib.ExitStack() as stack:
         routers = [
@@ -282,28 +285,32 @@ HOUR = 3600
 JOB_FAILED = "CtrecorderJobFailed"
 
 
+@pytest.mark.beside
 def test_jobs_raise_their_alerts(tmp_path: Path) -> None:
     """The files of ctsqueeze, ctexpire and cttest, which stay as they are until the next run."""
-    well, damaged, early, failed = (
-        Place(tmp_path / name) for name in ("well", "damaged", "early", "failed")
+    well, damaged, early, failed, behind = (
+        Place(tmp_path / name) for name in ("well", "damaged", "early", "failed", "behind")
     )
-    for place in (well, damaged, early, failed):
+    for place in (well, damaged, early, failed, behind):
         place.make()
-        place.segment("1.ctlog", Header(chain="c", sequence=1))
+        place.segment("1.ctlog", Header(chain="c" * 16, sequence=1))
     for place in (well, damaged, early):
         place.run("ctsqueeze")
         place.run("ctexpire", "--trust-clock", "--max-age", "1h")
         place.run("cttest", "-q")
     # Nobody runs anything any more.
     old = well.scraped().lasting(28 * HOUR)
-    segment = damaged.segment("2.ctlog", Header(chain="d", sequence=1))
+    segment = damaged.segment("2.ctlog", Header(chain="d" * 16, sequence=1))
     data = bytearray(segment.read_bytes())
     data[-150] ^= 1
     segment.write_bytes(data)
     damaged.run("cttest", "-q", code=1)
     early.run("ctexpire", "--trust-clock", "--max-size", "1")
-    failed.segment("2.ctlog", Header(chain="d", sequence=1, requires=("of-the-future",)))
+    failed.segment("2.ctlog", Header(chain="d" * 16, sequence=1, requires=("of-the-future",)))
     failed.run("ctsqueeze", code=2)
+    behind.run("ctsqueeze")
+    nowhere = "rsync://127.0.0.1/nowhere"  # no daemon is there
+    behind.run("ctship", "--to", nowhere, behind.path / "log", code=2)
     check(
         [
             RuleTest(
@@ -319,6 +326,11 @@ def test_jobs_raise_their_alerts(tmp_path: Path) -> None:
             ),
             RuleTest("damaged", damaged.scraped(), {30: {"CtrecorderFinding"}}),
             RuleTest("deleted early", early.scraped(), {30: {"CtrecorderDeletedEarly"}}),
+            RuleTest(
+                "the target is away",
+                behind.scraped().lasting(3 * HOUR),
+                {30: {JOB_FAILED}, 2 * HOUR + 60: {JOB_FAILED, "CtrecorderShippingBehind"}},
+            ),
             RuleTest("ctsqueeze fails", failed.scraped(), {30: {JOB_FAILED}}),
         ],
         tmp_path,

@@ -55,14 +55,14 @@ def test_fail2ban(tmp_path: Path, action: str, questions: list[Question]) -> Non
     assert [asked(each) for each in letter.sightings][-2:] == LINES
 
 
-@pytest.mark.slow
+@pytest.mark.beside
 def test_random_changes(table: Table) -> None:
     """An hour by hand is better: see fuzz_letters.py."""
     run(LETTERS, 1)
     table.add_row("letters with a random change", tried=LETTERS)
 
 
-@pytest.mark.slow
+@pytest.mark.beside
 @pytest.mark.unmeasured
 def test_fuzzer(tmp_path: Path, table: Table) -> None:
     runs = fuzz("atheris_letters.py", tmp_path, MOST_MEMORY)

@@ -103,7 +103,7 @@ def check_walked(slots: NDArray[np.uint8], lengths: NDArray[np.uint32]) -> None:
         }
 
 
-@pytest.mark.slow
+@pytest.mark.beside
 def test_every_word_of_every_message(table: Table) -> None:
     mutants, decoder, tried, decoded = (
         Mutants([message for message, _ in recorded()]),

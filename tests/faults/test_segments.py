@@ -61,7 +61,7 @@ def test_what_once_found_something(path: Path, scratch: Path) -> None:
     exercise(scratch)
 
 
-@pytest.mark.slow
+@pytest.mark.beside
 @settings(max_examples=4 * settings().max_examples)
 @given(data=st.data())
 def test_changed_anywhere(scratch: Path, data: st.DataObject) -> None:
@@ -292,7 +292,7 @@ def test_terminal_escapes(tmp_path: Path, hostile: str) -> None:
         assert not re.search(r"^ctlist: all is well", text, re.MULTILINE), text
 
 
-@pytest.mark.slow
+@pytest.mark.beside
 @pytest.mark.unmeasured
 def test_fuzzer(tmp_path: Path, table: Table) -> None:
     """Some seconds of atheris; an hour by hand is better (see fuzz.py)."""
