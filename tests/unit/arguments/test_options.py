@@ -197,3 +197,11 @@ def test_an_empty_archive_says_so(run: Run, tmp_path: Path) -> None:
     code, out, err = run(tmp_path)
     assert (code, out) == (0, [])
     assert err[-1] == "ctlist: the archive is empty: nothing was recorded yet"
+
+
+def test_tops_count_what_an_expression_about_connections_chooses(run: Run) -> None:
+    """Counters and open connections are of connections, though -s is not there."""
+    for expression in ("bytes > 10M", "open and tcp", "duration > 1h"):
+        (wanted,) = run("-s", "-c", "log", expression)[1]
+        rows = run("--top", "proto", "-o", "csv", "log", expression)[1][1:]
+        assert {row.split(",")[5] for row in rows} == {wanted} != {"0"}
