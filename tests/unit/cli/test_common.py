@@ -18,7 +18,7 @@ import pytest
 
 from ctrecorder import __version__
 from ctrecorder.cli import common
-from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError
+from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError, UsageError
 from ctrecorder.terminal import count, printable
 
 ROOT = Path(common.__file__).parents[2]
@@ -154,6 +154,24 @@ sys.exit(common.run(common.Parser("ctdemo", "Shows.", [], 1), body, []))
     collections, frozen = done.stdout.split()
     assert int(collections) <= 3
     assert frozen == "True"
+
+
+def test_two_processes_at_a_terminal_and_one_in_a_unit() -> None:
+    code = "from ctrecorder.cli.common import jobs; print(jobs(None), jobs(3))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1 3\n"
+    controller, terminal = os.openpty()
+    done = subprocess.run(
+        command, cwd=ROOT, stdin=terminal, capture_output=True, text=True, check=True
+    )
+    os.close(controller)
+    os.close(terminal)
+    assert done.stdout == f"{min(2, len(os.sched_getaffinity(0)))} 3\n"
+    with pytest.raises(UsageError, match="-j: must be at least 1"):
+        common.jobs(0)
 
 
 def returning(code: int, args: argparse.Namespace) -> int:
