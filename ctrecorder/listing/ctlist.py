@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from ctrecorder import labels
 from ctrecorder.cli import common
 from ctrecorder.errors import ExitCode, UsageError
-from ctrecorder.listing import top_options
+from ctrecorder.listing import privacy_options, top_options
 
 if TYPE_CHECKING:
     from ctrecorder.archive.silent_loss import SilentLoss
     from ctrecorder.ctlog.predicate import Query
+    from ctrecorder.order.batches import Batch
+    from ctrecorder.query.connections import Losses
     from ctrecorder.query.open import Archive
     from ctrecorder.render.renderer import Renderer
     from ctrecorder.segment.live import LiveState
@@ -142,6 +144,7 @@ def build_parser() -> common.Parser:
     )
     how.add_argument("-n", "--lines", metavar="N", type=int, help="length of each --top (10)")
     top_options.add(parser)
+    privacy_options.add(parser)
     return parser
 
 
@@ -164,6 +167,7 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     audit = Audit(choice.texts["audit"], words, args.reason)
     try:
         top_options.check(args)
+        privacy_options.check(args)
         if args.coverage:
             from ctrecorder.listing import coverage
 
@@ -275,25 +279,20 @@ def show(
         from ctrecorder.listing import pictures
 
         return pictures.show(opened, args, audit, states)
-    from ctrecorder.query.connections import list_connections
-    from ctrecorder.query.events import list_events
+    from ctrecorder.listing.guarded import as_told, guard_of
     from ctrecorder.query.listing import shown_in_listing, verdict_of_listing
     from ctrecorder.render.holes import describe
     from ctrecorder.sealing.imported import imported, line_of
 
+    guard_of(args, opened.query)  # what is wrong with the key is told before the holes
     now = time.time_ns()
     verdict = verdict_of_listing(opened, states, now)
     shown = shown_in_listing(verdict, opened.query, strict=args.strict)
     for hole in shown:
-        common.report("ctlist", describe(hole, utc=args.utc))
+        common.report("ctlist", describe(as_told(hole, args), utc=args.utc))
     common.write_out(renderer.head)
     losses: dict[str, SilentLoss] = {}
-    if args.connections:
-        by_end = args.format == "classic"
-        batches = list_connections(opened, renderer.columns, by_end=by_end, losses=losses)
-    else:
-        batches = list_events(opened, renderer.columns)
-    for tables, order in batches:
+    for tables, order in _batches(opened, args, renderer.columns, losses):
         audit.rows += sum(map(len, tables))
         for text in renderer.lines(tables, order):
             common.write_out(text)
@@ -301,11 +300,30 @@ def show(
         verdict = verdict_of_listing(opened, states, now, losses)
         for hole in shown_in_listing(verdict, opened.query, strict=args.strict):
             if hole not in shown:
-                common.report("ctlist", describe(hole, utc=args.utc))
+                common.report("ctlist", describe(as_told(hole, args), utc=args.utc))
     if rests_on := imported(opened.segments, opened.query.since, opened.query.until):
         common.report("ctlist", line_of(rests_on))
     audit.verdict, audit.proved = verdict.completeness.value, verdict.proved
     return audit.rows, verdict.proved
+
+
+def _batches(
+    opened: Archive, args: argparse.Namespace, columns: Iterable[str], losses: Losses
+) -> Iterable[Batch]:
+    """The rows, with at least `columns`.  `losses`: as of `list_connections`."""
+    from ctrecorder.listing.guarded import guard_of
+    from ctrecorder.query.connections import list_connections
+    from ctrecorder.query.events import list_events
+
+    guard = guard_of(args, opened.query)
+    if guard is not None:
+        columns = guard.columns(columns)
+    if args.connections:
+        by_end = args.format == "classic"
+        batches = list_connections(opened, columns, by_end=by_end, losses=losses)
+    else:
+        batches = list_events(opened, columns)
+    return batches if guard is None else guard.batches(batches)
 
 
 def show_headers(opened: Archive, form: str) -> int:

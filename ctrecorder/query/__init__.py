@@ -3,6 +3,7 @@
 # What other packages may use: module.name.
 SHOWN = (
     "clock.ClockState",
+    "connections.Losses",
     "connections.count_connections",
     "connections.list_connections",
     "coverage.Hole",

@@ -1,0 +1,7 @@
+"""Privacy: addresses made anonymous by a key, and remote ends left out."""
+
+# What other packages may use: module.name.
+SHOWN = (
+    "cryptopan.CryptoPan",
+    "protection.Protection",
+)
