@@ -31,7 +31,8 @@ MAGIC = b"\xc7CTB"
 VERSION, VERSION_REQUIRES = 1, 2
 # The features in a header's `requires` that this version knows.
 COVERAGE = "coverage"
-FEATURES: frozenset[str] = frozenset({COVERAGE})
+OMIT = "omit"  # one end of each connection was left out
+FEATURES: frozenset[str] = frozenset({COVERAGE, OMIT})
 FRAME = struct.Struct("<4sBBBBIIqq16s16s")
 HASHED = FRAME.size - HASH_SIZE  # bytes of the frame that its hash covers
 NO_HASH = bytes(HASH_SIZE)

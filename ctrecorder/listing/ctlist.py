@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ctrecorder import labels
-from ctrecorder.cli import common
+from ctrecorder.cli import common, privacy_options
 from ctrecorder.errors import ExitCode, UsageError
-from ctrecorder.listing import privacy_options, top_options
+from ctrecorder.listing import top_options
 
 if TYPE_CHECKING:
     from ctrecorder.archive.silent_loss import SilentLoss

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder import uapi
+from ctrecorder.cli import privacy_options
 from ctrecorder.columns import Table
 from ctrecorder.ctlog.decoder import LazyTable
 from ctrecorder.ctlog.predicate import Query
-from ctrecorder.listing import privacy_options
 from ctrecorder.order.batches import Batch
 from ctrecorder.privacy.protection import Protection
 from ctrecorder.render.timeline import CoverageHole

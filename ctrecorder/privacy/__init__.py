@@ -4,4 +4,5 @@
 SHOWN = (
     "cryptopan.CryptoPan",
     "protection.Protection",
+    "protection.REMOTE",
 )

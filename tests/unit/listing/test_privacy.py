@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ctrecorder.listing.privacy_options import GENERATE
+from ctrecorder.cli.privacy_options import GENERATE
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.privacy.cryptopan import CryptoPan
 from ctrecorder.uapi import AF_INET, AF_INET6
