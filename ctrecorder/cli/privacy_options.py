@@ -31,6 +31,8 @@ def check(args: argparse.Namespace) -> None:
     """Raise UsageError for what does not go together."""
     if (args.anonymize or args.omit) and (args.headers or args.coverage):
         raise UsageError("--anonymize and --omit are for rows: not with -H or --coverage")
+    if args.omit and args.verbose:
+        raise UsageError("-v tells how many rows matched a filter: not with --omit")
 
 
 def protection(args: argparse.Namespace) -> Protection | None:

@@ -246,3 +246,5 @@ def test_keys_that_are_refused(run: Run, folder: Path, key: Path, tmp_path: Path
     refused(key, GENERATE)
     refused(tmp_path / "none", "No such file")
     assert run("-H", "--omit", "remote", folder)[0] == 2
+    code, out, err = run("-v", "-i", REMOTE[0], "--omit", "remote", folder)
+    assert (code, out, len(err)) == (2, [], 1)
