@@ -13,7 +13,8 @@ RUN = python3 python3-numpy python3-zstandard python3-systemd python3-cap-ng pyt
 DEMO = iproute2 nftables conntrack iputils-ping kmod procps
 CHECK = $(DEMO) conntrackd python3-venv python3-pytest python3-pytest-xdist python3-hypothesis \
 	iptables mandoc man-db bash-completion systemd-container e2fsprogs btrfs-progs faketime \
-	mmdebstrap zstd dbus git fail2ban rsync tmux less openssh-client python3-matplotlib
+	mmdebstrap zstd dbus git fail2ban rsync tmux less openssh-client python3-matplotlib \
+	python3-cryptography nfdump
 BENCH = $(DEMO) conntrackd gcc libc6-dev ulogd2 nfdump e2fsprogs faketime mount
 OTHER = mmdebstrap git mount
 BROWSER = chromium poppler-utils fonts-dejavu-core util-linux

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder import uapi
-from ctrecorder.columns import TUPLE, Array, Table, bits
+from ctrecorder.columns import TUPLE, Array, Table, bit
 
 Mask = NDArray[np.bool_]
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -114,14 +114,15 @@ def ends_of(table: Table, inside: Inside) -> Ends:
     """The ends of the rows of `table`, which has `COLUMNS`."""
     family = table.family
     orig_src, orig_dst = table["orig_src"], table["orig_dst"]
-    known = table["present"] & np.uint32(bits(("reply_src", "reply_dst")))
-    known = known == np.uint32(bits(("reply_src", "reply_dst")))
-    reply_src = np.where(known, table["reply_src"], orig_dst)
+    # Where the remote end is left out, one of both is known.
+    source_known = (table["present"] & np.uint32(bit("reply_src"))) != 0
+    known = (table["present"] & np.uint32(bit("reply_dst"))) != 0
+    reply_src = np.where(source_known, table["reply_src"], orig_dst)
     reply_dst = np.where(known, table["reply_dst"], orig_src)
     is_icmp = np.isin(table["l4proto"], (uapi.IPPROTO_ICMP, uapi.IPPROTO_ICMPV6))
     # Of ICMP the id can be translated: it is the source's port column of both tuples.
-    answered_id = np.where(known, table["reply_sport"], table["orig_sport"])
-    reply_sport = np.where(known, table["reply_sport"], table["orig_dport"])
+    answered_id = np.where(source_known, table["reply_sport"], table["orig_sport"])
+    reply_sport = np.where(source_known, table["reply_sport"], table["orig_dport"])
     reply_dport = np.where(known, table["reply_dport"], table["orig_sport"])
     source_nat = (orig_src != reply_dst) | (
         table["orig_sport"] != np.where(is_icmp, answered_id, reply_dport)

@@ -13,5 +13,6 @@ SHOWN = (
     "screen_options.check",
     "top_options.USUAL_LENGTH",
     "top_options.bin_of",
+    "top_options.check",
     "top_options.give_back",
 )

@@ -6,7 +6,7 @@ import argparse
 import os
 
 from ctrecorder.arguments import screen_options, top_options
-from ctrecorder.cli import common
+from ctrecorder.cli import common, privacy_options
 from ctrecorder.errors import UsageError
 from ctrecorder.filters.words import begins_expression
 
@@ -37,6 +37,7 @@ def build_parser() -> common.Parser:
     _add_output(parser)
     screen_options.add(parser)
     top_options.add(parser)
+    privacy_options.add(parser)
     return parser
 
 

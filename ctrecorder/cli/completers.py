@@ -175,6 +175,7 @@ BY_METAVAR: dict[str, Callable[..., list[str]]] = {
     "NAMES": files,
     "PAGE": files,
     "PICTURE": files,
+    "KEYFILE": files,
     "UNIT": resolutions,
     "NAME": namespaces,
 }

@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from ctrecorder.cli import common
+from ctrecorder.cli import common, privacy_options
 from ctrecorder.errors import ExitCode, UsageError
 from ctrecorder.service.config import argument, merge
 
@@ -97,6 +97,7 @@ def build_parser() -> common.Parser:
         default=1,
         help="squeeze N segments at the same time (default: 1)",
     )
+    privacy_options.add(parser)
     return parser
 
 
@@ -113,6 +114,10 @@ def squeeze(args: argparse.Namespace) -> int:
         raise UsageError("give either a folder, or a segment with -f")
     if args.jobs < 1:
         raise UsageError("-j: must be at least 1")
+    if args.anonymize and not args.output:
+        raise UsageError(
+            "--anonymize makes a new file: name a segment with -f, and that file with -o"
+        )
     # Of one segment, or with a folder, the configured folder is not needed.
     needed = ["resolution", "keep"] + ["folder"] * (not args.file and not args.folder)
     notices = merge(args, "squeeze", needed)
@@ -126,6 +131,7 @@ def squeeze(args: argparse.Namespace) -> int:
     key = find_key(args.key, args.config)
     state, wrong = folder_for_use(args.seal_state, args.config)
     state = os.path.abspath(state) if state else None
+    protection = privacy_options.protection(args)  # root may read the key
     path, output = (os.path.abspath(name) if name else None for name in (args.file, args.output))
     folder = os.path.dirname(path) if path else os.path.abspath(args.folder)
     folder, output, scribe = become_owner("ctsqueeze", folder, output)
@@ -138,7 +144,14 @@ def squeeze(args: argparse.Namespace) -> int:
 
     keys = KeyUser(state, wrong=wrong)
     settings = SqueezeOptions(
-        args.resolution, args.level, args.keep_ids, args.keep, key, keys, args.only_sealed
+        args.resolution,
+        args.level,
+        args.keep_ids,
+        args.keep,
+        key,
+        keys,
+        args.only_sealed,
+        protection,
     )
     with Log("ctsqueeze") as log:
         log.witness(scribe)

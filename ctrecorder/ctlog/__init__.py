@@ -25,6 +25,7 @@ SHOWN = (
     "frame.MAX_JSON",
     "frame.Mark",
     "frame.NO_HASH",
+    "frame.OMIT",
     "frame.REASONS",
     "frame.ROWS_WRITTEN",
     "frame.SMALL_ROWS",

@@ -31,8 +31,8 @@ MAGIC = b"\xc7CTB"
 VERSION, VERSION_REQUIRES = 1, 2
 # The features in a header's `requires` that this version knows.
 COVERAGE = "coverage"
-GROUPED = "grouped"  # the encoding of that name
-FEATURES: frozenset[str] = frozenset({COVERAGE, GROUPED})
+GROUPED, OMIT = "grouped", "omit"  # starts in groups; remote ends were left out
+FEATURES = frozenset({COVERAGE, GROUPED, OMIT})
 FRAME = struct.Struct("<4sBBBBIIqq16s16s")
 HASHED = FRAME.size - HASH_SIZE  # bytes of the frame that its hash covers
 NO_HASH = bytes(HASH_SIZE)

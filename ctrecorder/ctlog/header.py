@@ -74,6 +74,7 @@ class Header:
     protocols: tuple[str, ...] | None = None
     nat_only: bool | None = None
     updates: bool | None = None
+    omit: str | None = None
     buffer_bytes: int | None = None
     sysctls: Mapping[str, Any] | None = None
     template: str | None = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ctrecorder.arguments import screen_options, top_options
 from ctrecorder.arguments.options import asks, sort_words
 from ctrecorder.arguments.options import build_parser as build_parser
-from ctrecorder.cli import common
+from ctrecorder.cli import common, privacy_options
 from ctrecorder.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     if args.fleet and (args.coverage or args.who):
         raise UsageError("--coverage and --who cannot be used with --fleet: ask that router alone")
     try:
+        top_options.check(args)
+        privacy_options.check(args)
         if args.coverage:
             from ctrecorder.listing import coverage
 
@@ -165,14 +167,18 @@ def show(
     from ctrecorder.ctlog.frame import Kind
     from ctrecorder.fleet import by_router
     from ctrecorder.listing import output
+    from ctrecorder.listing.guarded import as_told, guard_of
     from ctrecorder.order.by_column import in_order
     from ctrecorder.order.last import last, rows_of
     from ctrecorder.query.listing import shown_in_listing, verdict_of_listing
     from ctrecorder.sealing.imported import imported, line_of
 
+    guard_of(args, opened.query)  # what is wrong with the key is told before the holes
     now = time.time_ns()
     verdict = verdict_of_listing(opened, states, now)
-    shown = shown_in_listing(verdict, opened.query, strict=args.strict)
+    shown = [
+        as_told(hole, args) for hole in shown_in_listing(verdict, opened.query, strict=args.strict)
+    ]
     losses: dict[str, SilentLoss] = {}
 
     kind = Kind.CONNECTIONS if args.connections else Kind.EVENTS
@@ -208,7 +214,8 @@ def show(
         late = []
         if any(loss.gaps() for loss in losses.values()):
             verdict = verdict_of_listing(opened, states, now, losses)
-            late = shown_in_listing(verdict, opened.query, strict=args.strict)
+            proven = shown_in_listing(verdict, opened.query, strict=args.strict)
+            late = [as_told(hole, args) for hole in proven]
         rests_on = imported(opened.segments, opened.query.since, opened.query.until)
         notes = [line_of(rests_on)] if rests_on else []
         if not audit.rows:
@@ -240,6 +247,7 @@ def _batches(
 ) -> Iterator[Batch]:
     """The rows, with at least `columns`.  `losses`: as of `list_connections`."""
     from ctrecorder.listing import output
+    from ctrecorder.listing.guarded import guard_of
     from ctrecorder.order.by_column import columns_of
     from ctrecorder.query.connections import list_connections
     from ctrecorder.query.events import by_shown_time, list_events
@@ -248,12 +256,17 @@ def _batches(
     names = dict.fromkeys(
         [*columns, *(n for sort in sorts for n in columns_of(sort, connections=args.connections))]
     )
+    guard = guard_of(args, opened.query)
+    wanted = names if guard is None else guard.columns(names)
     if args.connections:
         by_end = args.format == "classic"
         jobs = common.jobs(args.jobs)
-        return list_connections(opened, names, by_end=by_end, losses=losses, jobs=jobs)
-    events = list_events(opened, names)
-    return by_shown_time(events) if output.shows_stops(args) else events
+        batches = list_connections(opened, wanted, by_end=by_end, losses=losses, jobs=jobs)
+    else:
+        batches = list_events(opened, wanted)
+        if output.shows_stops(args):
+            batches = by_shown_time(batches)
+    return batches if guard is None else guard.batches(batches)
 
 
 def show_headers(opened: Archive, form: str) -> int:

@@ -108,6 +108,8 @@ def shows_stops(args: argparse.Namespace) -> bool:
 
 def on_screen(args: argparse.Namespace) -> bool:
     """Whether the rows are laid out for a screen: on a terminal, or if colours are wanted."""
+    if args.anonymize or args.omit:  # which ends are inside cannot be seen any more
+        return False
     return args.format == "screen" or (
         args.format == "text" and (is_terminal() or args.color == "always")
     )

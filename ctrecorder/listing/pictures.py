@@ -17,6 +17,7 @@ from ctrecorder.cli import common
 from ctrecorder.columns import Table
 from ctrecorder.ctlog.decoder import LazyTable
 from ctrecorder.errors import UsageError
+from ctrecorder.listing.guarded import as_told, guard_of
 from ctrecorder.pictures import histogram, plot
 from ctrecorder.pictures.rates import (
     COLUMNS,
@@ -64,11 +65,16 @@ def show(
         audit.rows += len(rows)
 
     losses: dict[str, SilentLoss] = {}
-    count_connections(opened, COLUMNS, add, losses)
+    guard = guard_of(args, opened.query)
+    if guard is None:
+        count_connections(opened, COLUMNS, add, losses)
+    else:
+        guarded = guard.adding(add, COLUMNS)
+        count_connections(opened, guard.columns(COLUMNS), guarded, losses)
     verdict = verdict_of_listing(opened, states, now, losses)
     holes = shown_in_listing(verdict, opened.query, strict=args.strict)
     for hole in holes:
-        common.report("ctlist", describe(hole, utc=args.utc))
+        common.report("ctlist", describe(as_told(hole, args), utc=args.utc))
     _draw(made, args, [(hole.start, hole.end) for hole in holes])
     if unknown := next(iter(made.values()))[1].unknown:
         common.report(

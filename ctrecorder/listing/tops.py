@@ -11,6 +11,7 @@ from ctrecorder import spill
 from ctrecorder.arguments import top_options
 from ctrecorder.arguments.ask import inside_addresses
 from ctrecorder.cli import common
+from ctrecorder.listing.guarded import Add, as_told, guard_of
 from ctrecorder.query.connections import count_connections
 from ctrecorder.query.listing import shown_in_listing, verdict_of_listing
 from ctrecorder.render.dates import utc_offset
@@ -49,11 +50,18 @@ def show(
         spill.Store,
     )
     losses: dict[str, SilentLoss] = {}
-    count_connections(opened, tops.columns, tops.add, losses)
+    guard = guard_of(args, opened.query)
+    columns = tops.columns
+    add: Add = tops.add
+    if guard is not None:
+        add, columns = guard.adding(add, columns), guard.columns(columns)
+    count_connections(opened, columns, add, losses)
     verdict = verdict_of_listing(opened, states, now, losses)
     for hole in shown_in_listing(verdict, opened.query, strict=args.strict):
-        common.report("ctlist", describe(hole, utc=args.utc))
+        common.report("ctlist", describe(as_told(hole, args), utc=args.utc))
     found = tops.best(args.lines or top_options.USUAL_LENGTH)
+    if guard is not None:
+        found = [guard.anonymous(one) for one in found]
     for text in shown.lines(found, args.format, measure, tops.whole, utc=args.utc):
         common.write_out(text.encode())
     if args.plot:

@@ -52,6 +52,11 @@ class Fingerprint:
         self.news_sum = _add(self.news_sum, hashes[is_new])
         self.ends_sum = _add(self.ends_sum, hashes[is_end])
 
+    @property
+    def flows(self) -> tuple[int, int, int, int]:
+        """The received NEW and DESTROY, and their flows."""
+        return self.news, self.ends, self.news_sum, self.ends_sum
+
     def drop_received(self, table: Table) -> None:
         """Undo `add_received` for events that the kernel sent again: they are no events."""
         repeats = Fingerprint()

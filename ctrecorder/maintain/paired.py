@@ -50,6 +50,8 @@ class PairedSegment:
         """
         pairer = Pairer(self._add_repeats, Memory(spill.Store))
         pairer.add_gaps(self._old.spans_of_gaps)
+        if self._old.header.is_squeezed:  # the dumps come last
+            pairer.add_dumps((one.begin, one.end) for one in self._marks if one.is_complete_dump)
         for item in self._in_recording_order():
             if isinstance(item, Table):
                 self.fingerprint.add_received(item)

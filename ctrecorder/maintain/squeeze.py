@@ -23,6 +23,8 @@ from ctrecorder.maintain.notes import Notes, kept_notes
 from ctrecorder.maintain.ordering import RESOLUTIONS, BlockOrdering
 from ctrecorder.maintain.paired import PairedSegment, Progress
 from ctrecorder.maintain.successor import Successor, successor_of
+from ctrecorder.privacy.header import protected_header, without_networks
+from ctrecorder.privacy.protection import REMOTE, Protection
 from ctrecorder.sealing.header import sealed_by
 from ctrecorder.sealing.successor import KeyUser
 from ctrecorder.segment.pending import addresses_block, mark_block
@@ -48,6 +50,7 @@ class SqueezeOptions:
     `key`: of a segment with a static key, for the old and the new one; b"": there is none.
     `seals`: the keys of segments that are sealed forward.
     `only_sealed`: leave the other ones as they are.
+    `protection`: what is left out, or replaced; None: nothing.
     """
 
     resolution: str = "us"
@@ -57,6 +60,7 @@ class SqueezeOptions:
     key: bytes = field(default=b"", repr=False)
     seals: KeyUser = field(default_factory=KeyUser)
     only_sealed: bool = False
+    protection: Protection | None = None
 
 
 @dataclass(frozen=True)
@@ -84,9 +88,12 @@ class Result:
     unheard: int
 
 
-def is_squeezed(segment: Recording) -> bool:
-    """True if the segment is a squeezed one."""
-    return segment.header.is_squeezed
+def is_done(segment: Recording, options: SqueezeOptions) -> bool:
+    """Whether a segment is squeezed, and lacks what is to be left out."""
+    header, protection = segment.header, options.protection
+    if protection is None or not header.is_squeezed:
+        return header.is_squeezed
+    return protection.pan is None and header.omit == REMOTE
 
 
 def squeeze(
@@ -102,7 +109,7 @@ def squeeze(
     """
     # Opened before it is locked: with the lock, a crashed segment would look live.
     with open_segment(path, options.key) as old:
-        if is_squeezed(old) or (options.only_sealed and not sealed_by(old)):
+        if is_done(old, options) or (options.only_sealed and not sealed_by(old)):
             return None
         if old.sealed and not options.key:
             raise ArchiveError(
@@ -173,10 +180,11 @@ class _Rewrite:
     @property
     def requires(self) -> tuple[str, ...] | None:
         """The features that a reader of the successor must know."""
-        requires = self.old.header.requires
-        if requires is None or not self.is_grouped:
-            return requires
-        return tuple(dict.fromkeys((*requires, GROUPED)))
+        header, protection = self.old.header, self.options.protection
+        if header.requires is not None and self.is_grouped:
+            requires = tuple(dict.fromkeys((*header.requires, GROUPED)))
+            header = replace(header, requires=requires)
+        return (header if protection is None else protected_header(header, protection)).requires
 
     def write(self) -> Notes:
         """Write and sync the successor.
@@ -186,10 +194,12 @@ class _Rewrite:
         """
         old, options, successor = self.old, self.options, self.successor
         status, folder = successor.held.status, successor.folder
-        how = {"resolution": options.resolution, "ids": options.keep_ids, "torn": old.torn_bytes}
+        how = {"resolution": self.resolution, "ids": options.keep_ids, "torn": old.torn_bytes}
         header = replace(
             old.header, requires=self.requires, replaces=chain.successor(old), squeezed=how
         )
+        if options.protection is not None:
+            header = protected_header(header, options.protection)
         # It has the owner and the mode of the old one, so that the same users can read the log.
         writer = SegmentWriter.create(
             successor.path,
@@ -219,15 +229,27 @@ class _Rewrite:
             raise
         return notes
 
+    @property
+    def resolution(self) -> str:
+        """That of the options; of a segment that was squeezed before the coarser one."""
+        before = str((self.old.header.squeezed or {}).get("resolution"))
+        known: list[str] = [self.options.resolution, *([before] if before in RESOLUTIONS else [])]
+        return max(known, key=RESOLUTIONS.__getitem__)
+
     def _notes(self) -> Notes:
         """What is kept of the notes of `old`, with those that pairing adds."""
         gaps = [*self.old.gaps, *self.paired.gaps()]
+        if self.options.protection is not None:
+            gaps = [without_networks(gap) for gap in gaps]
         return kept_notes(self.old, gaps, [*self.marks, *self.paired.marks()])
 
     def _write_connections(self, writer: SegmentWriter) -> None:
         """Write the connections of `paired`."""
         fingerprint = self.paired.fingerprint
-        ordering = BlockOrdering(RESOLUTIONS[self.options.resolution], self.options.keep_ids)
+        ordering = BlockOrdering(RESOLUTIONS[self.resolution], self.options.keep_ids)
+
+        protection, received = self.options.protection, Fingerprint()
+        protected = Fingerprint()
 
         plan = GROUPS if self.is_grouped else SQUEEZED
 
@@ -237,8 +259,27 @@ class _Rewrite:
                 writer.append(block, kind=Kind.CONNECTIONS, level=self.options.level, plan=plan)
 
         for connections in self.paired.connections():
+            if protection is not None:
+                received.add_received(connections)
+                connections = protection.apply(connections)
+                protected.add_received(connections)
             append(ordering.add(connections))
         append(ordering.finish())
+        if protection is not None:
+            self._take_protected(received, protected)
+
+    def _take_protected(self, received: Fingerprint, protected: Fingerprint) -> None:
+        """Expect the flows as they are written, if all that were read are there.
+
+        `received`: of the connections before they were changed.  Raises ArchiveError.
+        """
+        expected = self.paired.fingerprint
+        if received.flows != expected.flows:
+            raise ArchiveError(
+                f"{self.old.path}: pairing lost connections; the segment was not replaced "
+                "(please report this)"
+            )
+        expected.news_sum, expected.ends_sum = protected.news_sum, protected.ends_sum
 
     def compare(self, notes: Notes) -> Result:
         """Read the successor back and compare it with `old`, and with the notes that were written.

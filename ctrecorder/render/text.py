@@ -110,8 +110,10 @@ def _tuples(table: Table) -> list[bytes | Words]:
     pieces: list[bytes | Words] = []
     for side in cells.SIDES:
         present = cells.present_in(table, f"{side}_sport", f"{side}_dport")
-        ports = cells.and_(present, cells.not_(icmp))
         for end in ("src", "dst"):
+            # Where the other end is left out, one is known with its port.
+            alone = cells.present_in(table, f"{side}_{end}", f"{side}_{end[0]}port")
+            ports = cells.and_(cells.or_(present, alone), cells.not_(icmp))
             pieces += [
                 f" {end}=".encode(),
                 *_endpoint(table, f"{side}_{end}", f"{side}_{end[0]}port", ports),

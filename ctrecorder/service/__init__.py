@@ -22,6 +22,7 @@ SHOWN = (
     "key.find_key",
     "key.find_key_for_reading",
     "key.read_key",
+    "key.read_secret",
     "log.Log",
     "log.Outlet",
     "log.Send",

@@ -44,6 +44,14 @@ def read_key(where: str | None) -> bytes:
     return blake2b(content).digest()
 
 
+def read_secret(path: str) -> bytes:
+    """The content of a file that only its owner, who is root or this user, can read.
+
+    Raises UsageError.
+    """
+    return _read(path, private=True)
+
+
 def find_key(named: str | None, config_path: str | None) -> bytes:
     """The key of an option (`named`), otherwise that of the configuration; b"" if there is none.
 

@@ -4,6 +4,7 @@
 SHOWN = (
     "count.Counted",
     "count.Tops",
+    "fields.Field",
     "fields.Measure",
     "fields.parse",
     "shown.amount_text",

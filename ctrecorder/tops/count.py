@@ -199,4 +199,6 @@ def _columns_of(name: str) -> Sequence[str]:
         return ("start", "start_source")
     if name == "zone":
         return ("zone", "orig_zone")
-    return ({"src": "orig_src", "dst": "orig_dst", "proto": "l4proto"}.get(name, name),)
+    if name in ("src", "dst"):
+        return (f"orig_{name}", "present")
+    return ("l4proto" if name == "proto" else name,)

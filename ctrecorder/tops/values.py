@@ -20,7 +20,6 @@ Rows = Table | LazyTable
 # Seconds by which local time is ahead of UTC at each of some seconds.
 Offsets = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 
-_REPLY = bits(("reply_src", "reply_dst"))
 # As in `ends.ends_of`: a host inside can have a public address itself.
 _PRIVATE = Inside()
 # Offsets of zones are multiples of it.
@@ -60,11 +59,9 @@ class Values:
 
     def _of(self, name: str) -> Iterator[Part]:
         if name in ("src", "dst"):
-            yield Part(self._column(f"orig_{name}"))
+            yield self._address(f"orig_{name}")
         elif name == "ip":
-            known = self._known(*ADDRESSES[2:])
-            yield from (Part(self._column(each)) for each in ADDRESSES[:2])
-            yield from (Part(self._column(each), known) for each in ADDRESSES[2:])
+            yield from map(self._address, ADDRESSES)
         elif name == "port":
             yield Part(self._column("orig_dport"), self._with_port("orig_dport"))
         elif name == "anyport":
@@ -85,6 +82,10 @@ class Values:
         if name not in self._columns:
             self._columns[name] = coded(self._rows, name)
         return self._columns[name]
+
+    def _address(self, name: str) -> Part:
+        known = self._known(name)
+        return Part(self._column(name), None if known.all() else known)
 
     def _known(self, *names: str) -> Mask:
         wanted = np.uint32(bits(names))
@@ -131,7 +132,8 @@ class Values:
             return Part(found, sides.source_in | sides.target_in)
         one_inside = sides.source_in ^ sides.target_in
         if name == "remote":
-            return Part(found, one_inside)
+            told = np.where(sides.inbound, self._known("orig_src"), self._known("orig_dst"))
+            return Part(found, one_inside & (told | sides.sent_inside))
         outside = ~_PRIVATE.contains(found.entries, self._rows.family)[found.codes]
         has = np.where(
             sides.inbound,
@@ -156,7 +158,7 @@ class Values:
 
     def of_reply(self, name: str, instead: str) -> Coded:
         """A column of the reply tuple; where that was not recorded, the one without NAT."""
-        known = (self._rows["present"] & np.uint32(_REPLY)) == np.uint32(_REPLY)
+        known = self._known(name)
         if known.all():
             return self._column(name)
         return choose([(known, self._column(name)), (~known, self._column(instead))], len(known))

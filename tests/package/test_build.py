@@ -30,6 +30,8 @@ MODULES = {
     "tqdm": "python3-tqdm",
     "zstandard": "python3-zstandard",
 }
+# Imported only by an option that says so if they are missing.
+SUGGESTED = {"cryptography": "python3-cryptography", "matplotlib": "python3-matplotlib"}
 COMMANDS = {"ctexpire", "ctlist", "ctrecord", "ctship", "ctsqueeze", "cttest", "ctwho"}
 
 
@@ -51,7 +53,10 @@ def test_it_depends_on_what_the_code_imports_and_on_no_more() -> None:
     depends = set(
         re.findall(r"^ (python3-\S+),$", control.partition("\nDepends:")[2], flags=re.MULTILINE)
     )
-    assert {MODULES[name] for name in imported()} == depends
+    assert {MODULES[name] for name in imported() - SUGGESTED.keys()} == depends
+    suggests = re.search(r"^Suggests: (.*)$", control, flags=re.MULTILINE)
+    assert suggests
+    assert set(SUGGESTED.values()) <= set(suggests[1].split(", "))
     makefile = (CHECKOUT / "Makefile").read_text().replace("\\\n", "")
     installed_by_make = re.search(r"^RUN = (.*)$", makefile, flags=re.MULTILINE)
     assert installed_by_make

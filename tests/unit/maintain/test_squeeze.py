@@ -604,15 +604,15 @@ def test_segments_that_go_meanwhile_are_no_failure(
             super().send(kind, text, **fields)
             os.unlink(paths[2])
 
-    is_squeezed = squeezing.is_squeezed
+    is_done = squeezing.is_done
 
-    def expired(segment: Segment) -> bool:
+    def expired(segment: Segment, options: SqueezeOptions) -> bool:
         if segment.path == paths[0]:
             os.unlink(paths[0])
-        return is_squeezed(segment)
+        return is_done(segment, options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(squeezing, "is_squeezed", expired)
+        patch.setattr(squeezing, "is_done", expired)
         assert (
             squeeze_all.ArchiveSqueeze(SqueezeOptions(), 1, Expirer("ctsqueeze")).folder(
                 str(tmp_path)

@@ -56,7 +56,10 @@ def rows_of(seed: int, family: int, rows: int = 200) -> Table:
     columns["present"] = columns["present"] | np.uint32(
         sum(bit(name) for name in (*ADDRESSES, *PORTS))
     )
-    for names in (("reply_src", "reply_dst"), ("orig_dport",), ("orig_bytes", "reply_bytes")):
+    for names in (
+        *(("reply_src", "reply_dst"), ("reply_src",), ("orig_dport",)),
+        ("orig_bytes", "reply_bytes"),
+    ):
         unknown = random.random(rows) < 0.2
         gone = np.uint32(~sum(bit(name) for name in names) & 0xFFFFFFFF)
         columns["present"] = np.where(unknown, columns["present"] & gone, columns["present"])
@@ -86,10 +89,10 @@ def values(field: Field, row: dict[str, Any], sides: dict[str, int | None]) -> s
             one = sides[field.name]
             found = set() if one is None else {one}
         elif field.name == "ip":
-            told = known["reply_src"] and known["reply_dst"]
-            found = {row[name] for name in (ADDRESSES if told else ADDRESSES[:2])}
+            found = {row[name] for name in ADDRESSES if known[name]}
         else:
-            found = {row[f"orig_{field.name}"]}
+            name = f"orig_{field.name}"
+            found = {row[name]} if known[name] else set()
         bits = 32 if row["family"] == uapi.AF_INET else 128
         prefix = field.prefix_v4 if bits == 32 else field.prefix_v6
         return {one >> (bits - prefix) << (bits - prefix) for one in found}
@@ -218,7 +221,11 @@ def test_more_keys_than_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ties_go_by_value() -> None:
     count_of_each, kinds = 3, 1000
     addresses = np.random.default_rng(1).permutation(np.arange(kinds, dtype="<u4") * 4_000_003)
-    table = Table(uapi.AF_INET, kinds, {"orig_src": addresses})
+    table = Table(
+        uapi.AF_INET,
+        kinds,
+        {"orig_src": addresses, "present": np.full(kinds, bit("orig_src"), "<u4")},
+    )
     _, (found,) = counted([parse("src")], Measure.CONNECTIONS, [table] * count_of_each)
     assert [row.values[0] for row in found.rows] == sorted(addresses.tolist())
     assert {row.amount for row in found.rows} == {count_of_each}
