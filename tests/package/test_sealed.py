@@ -64,6 +64,7 @@ def attacked(router: Router) -> None:
         router.sh("sleep 1.2; systemctl reload ctrecord.service; sleep 0.5")
     for _ in range(2):  # each start begins an epoch
         router.run("systemctl", "start", JOB)
+        router.sh("sleep 1.1")  # segments of one second are not in the order of their names
         router.restart()
         talk(router)
     router.run("ctexpire", "--hold", "--reason", "case 17")

@@ -207,7 +207,7 @@ def test_the_facts_of_a_header(tmp_path: Path) -> None:
     assert always <= members
     assert members == {member.name for member in fields(Header)} - {"extra"}
     writers = ["record/recorder", "record/options", "spool/segments", "segment/writer"]
-    writers += ["maintain/squeeze", "maintain/protected", "legacy/segment", "check/repair"]
+    writers += ["maintain/squeeze", "privacy/header", "legacy/segment", "check/repair"]
     source = "".join((ROOT / "ctrecorder" / f"{name}.py").read_text() for name in writers)
     assert {name for name in members if f"{name}=" not in source} == set()
 
