@@ -24,12 +24,11 @@ CLOCK = {"synchronised": True, "error_us": 4000, "offset_us": -3}
 
 def flow(draw: random.Random, begin: int, end: int, *, is_open: bool) -> list[Row]:
     """The events of a connection of random ends; half of them are IPv6."""
-    if draw.random() < 0.5:
-        inside, remote = (b"\x20\x01\x0d\xb8" + draw.randbytes(12) for _ in range(2))
-        family = V6
-    else:
-        inside, remote = 0xC0000200 + draw.randrange(256), draw.randrange(2**32)
-        family = 2
+    family = draw.choice((2, V6))
+    inside, remote = (
+        b"\x20\x01\x0d\xb8" + draw.randbytes(12) if family == V6 else draw.randrange(2**32)
+        for _ in range(2)
+    )
     start = draw.randrange(begin, end)
     ends = {"orig_src": inside, "orig_dst": remote, "reply_src": remote, "reply_dst": inside}
     known = {**ends, "id": draw.randrange(2**32), "orig_sport": draw.randrange(2**16)}
