@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ctrecorder import uapi
-from ctrecorder.columns import COLUMNS, CONNECTION_ONLY, EVENT_ONLY, Table, bits
+from ctrecorder.columns import COLUMNS, CONNECTION_ONLY, EVENT_ONLY, MASTER, Table, bits
 from ctrecorder.ctlog.entry import ENTRY, body_hash
 from ctrecorder.ctlog.frame import (
     FRAME,
@@ -52,7 +52,7 @@ def table(family: int, rows: int, kind: Kind, seed: int) -> Table:
             ]
         else:
             columns[column.name] = random.integers(0, 50, rows).astype(dtype)
-    columns["present"] = np.full(rows, bits(columns) & 0xFFFFFFFF, np.uint32)
+    columns["present"] = np.full(rows, bits(columns.keys() - {*MASTER}) & 0xFFFFFFFF, np.uint32)
     for name in {"time", "start", "end"} & columns.keys():
         columns[name] = NOON + random.integers(0, 10**9, rows)
     if kind == Kind.EVENTS:
