@@ -155,6 +155,7 @@ def test_a_target_that_finds_damage_refuses_that_segment_alone(site: Collector) 
     assert list((site.folder / "edge1" / ".ctship").rglob("*.ctlog")) == []
 
 
+@pytest.mark.beside
 def test_kill_9_at_random_points(site: Collector) -> None:
     """The run is killed after random times until one ends by itself; then all is there once."""
     folder = site.here / "log"
@@ -203,6 +204,7 @@ def test_started_twice_each_segment_is_sent_once(site: Collector) -> None:
     assert once(paths, site.folder)
 
 
+@pytest.mark.beside
 def test_the_line_is_cut_and_mended(site: Collector) -> None:
     """A run whose line is cut does not end as if it had shipped; the next one goes on."""
     folder = site.here / "log"

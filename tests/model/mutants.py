@@ -214,7 +214,7 @@ MUTANTS = (
             (
                 "written, now = self._queue.written, self._clock.wall()",
                 "now = self._clock.wall()\n"
-                "            written = self._queue.written._replace(watermark=now)",
+                "        written = self._queue.written._replace(watermark=now)",
             ),
         ),
         faults=("disk full",),
