@@ -225,7 +225,7 @@ def show(
             late = [as_told(hole, args) for hole in proven]
         rests_on = imported(opened.segments, opened.query.since, opened.query.until)
         notes = [line_of(rests_on)] if rests_on else []
-        if not audit.rows:
+        if not audit.rows and args.lines != 0:
             notes.append(_why_empty(args, verdict.proved))
         out.end([hole for hole in late if hole not in shown], notes)
     audit.verdict, audit.proved = verdict.completeness.value, verdict.proved

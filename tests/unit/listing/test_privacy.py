@@ -213,8 +213,13 @@ def test_icmp_without_its_id_is_not_translated(run: Run, tmp_path: Path) -> None
     (tmp_path / "log").mkdir()
     recording = Recording(tmp_path / "log")
     inside, outside, public = "192.168.1.5", REMOTE[0], "203.0.113.1"
-    plain = {"orig_src": inside, "orig_dst": outside, "reply_src": outside, "reply_dst": inside}
-    ids = {"l4proto": 1, "orig_icmp": (8, 0, 77), "reply_icmp": (0, 0, 77)}
+    plain: Row = {
+        "orig_src": inside,
+        "orig_dst": outside,
+        "reply_src": outside,
+        "reply_dst": inside,
+    }
+    ids: Row = {"l4proto": 1, "orig_icmp": (8, 0, 77), "reply_icmp": (0, 0, 77)}
     recording.segment("a", [at(1, 1, **plain, **ids)])
     assert len(run("-s", "not nat", tmp_path / "log")[1]) == 1
     assert len(run("-s", "not nat", "--omit", "remote", tmp_path / "log")[1]) == 1
