@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder import uapi
-from ctrecorder.columns import Array, Event, Source, Table, bit
+from ctrecorder.columns import Array, Event, Source, Table, bit, bits
 from ctrecorder.ctlog.decoder import LazyTable
 
 Bools = NDArray[np.bool_]
@@ -22,7 +22,10 @@ SIDES = ("orig", "reply")
 OF_COUNTERS = ("present", *(f"{side}_{unit}" for side in SIDES for unit in COUNTED))
 OF_DURATION_OF_CONNECTIONS = ("start", "start_source", "end")
 OF_DURATION_OF_EVENTS = ("present", "event", "time", "start", "stop")
-OF_SNAT = ("l4proto", "orig_src", "reply_dst", "orig_sport", "reply_dport", "reply_sport")
+OF_SNAT = (
+    *("l4proto", "present"),
+    *("orig_src", "reply_dst", "orig_sport", "reply_dport", "reply_sport"),
+)
 OF_DNAT = ("l4proto", "orig_dst", "reply_src", "orig_dport", "reply_sport")
 
 
@@ -79,10 +82,14 @@ def is_icmp(table: Rows) -> Bools:
 
 
 def snat(table: Rows) -> Bools:
-    """(rows,): where the source was translated: its address, its port, or the id of ICMP."""
+    """(rows,): where the source was translated: its address, its port, or the id of ICMP.
+
+    Where a remote end was left out, one of the ids is not known.
+    """
+    ids = np.uint32(bits(("orig_sport", "reply_sport")))
     same_port = np.where(
         is_icmp(table),
-        table["orig_sport"] == table["reply_sport"],
+        (table["orig_sport"] == table["reply_sport"]) | ((table["present"] & ids) != ids),
         table["orig_sport"] == table["reply_dport"],
     )
     found: Bools = (table["orig_src"] != table["reply_dst"]) | ~same_port

@@ -17,6 +17,7 @@ from ctrecorder.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from ctrecorder.archive.silent_loss import SilentLoss
+    from ctrecorder.listing.guarded import Guard
     from ctrecorder.listing.output import Lines
     from ctrecorder.order.batches import Batch
     from ctrecorder.pairs.pairers import Losses
@@ -93,12 +94,14 @@ def listing(args: argparse.Namespace, named: list[str], audit: Audit) -> int:
     from ctrecorder.archive import find
     from ctrecorder.arguments.ask import ask
     from ctrecorder.listing import output
+    from ctrecorder.listing.guarded import guard_of
     from ctrecorder.query.evidence import live_states
     from ctrecorder.query.open import open_archive
 
     screen_options.check(args)
     now = time.time_ns()
     query = ask(args, now)
+    guard = guard_of(args, query)
     paths = named or common.archive("ctlist")
     lines = output.lines_of(args)
     states = live_states()  # before the folder and the segments
@@ -118,10 +121,14 @@ def listing(args: argparse.Namespace, named: list[str], audit: Audit) -> int:
     # The classic format lists the connections of squeezed segments.
     counts = args.tops or args.histogram is not None or args.plot
     follow = bool(args.connections or counts) or args.format == "classic"
-    opened = open_archive(found.segments, query, spans=found.spans, follow=follow)
+    reads = guard.reads() if guard else query
+    opened = open_archive(found.segments, reads, spans=found.spans, follow=follow)
     if args.format == "classic" and not args.connections and opened.only_connections:
         args.connections = True  # as the C ctrecorder lists its squeezed files
-        opened.query = replace(opened.query, terms=ask(args, now).terms)
+        query = ask(args, now)
+        guard = guard_of(args, query)
+        reads = guard.reads() if guard else query
+        opened.query = replace(opened.query, terms=reads.terms)
         lines = output.lines_of(args)
     for path, instead in opened.copies:
         common.report("ctlist", f"{path}: a copy of {instead}, which is read instead")
@@ -130,7 +137,7 @@ def listing(args: argparse.Namespace, named: list[str], audit: Audit) -> int:
     elif not found.segments:  # each file that could not be read was reported
         rows, proved = 0, False
     else:
-        rows, proved = show(opened, lines, args, audit, states)
+        rows, proved = show(opened, lines, args, audit, states, guard)
     for finding in opened.findings:
         common.report("ctlist", str(finding))
     if args.verbose:
@@ -148,32 +155,32 @@ def show(
     args: argparse.Namespace,
     audit: Audit,
     states: Mapping[str, LiveState],
+    guard: Guard | None,
 ) -> tuple[int, bool]:
     """Write the lines, and the holes; returns the number of lines, and if it is proved that they
     are all.  What the lines themselves prove to be missing comes after them, and which imported
     files were read.
 
-    `audit` counts the lines too.  `states`: of the recorders that run.  With --top, --histogram and
-    --plot, connections are counted instead.
+    `audit` counts the lines too.  `states`: of the recorders that run.  `guard`: changes rows.
+    With --top, --histogram and --plot, connections are counted instead.
     """
     if args.tops:
         from ctrecorder.listing import tops
 
-        return tops.show(opened, args, audit, states)
+        return tops.show(opened, args, audit, states, guard)
     if args.histogram is not None or args.plot:
         from ctrecorder.listing import pictures
 
-        return pictures.show(opened, args, audit, states)
+        return pictures.show(opened, args, audit, states, guard)
     from ctrecorder.ctlog.frame import Kind
     from ctrecorder.fleet import by_router
     from ctrecorder.listing import output
-    from ctrecorder.listing.guarded import as_told, guard_of
+    from ctrecorder.listing.guarded import as_told
     from ctrecorder.order.by_column import in_order
     from ctrecorder.order.last import last, rows_of
     from ctrecorder.query.listing import shown_in_listing, verdict_of_listing
     from ctrecorder.sealing.imported import imported, line_of
 
-    guard_of(args, opened.query)  # what is wrong with the key is told before the holes
     now = time.time_ns()
     verdict = verdict_of_listing(opened, states, now)
     shown = [
@@ -184,7 +191,7 @@ def show(
     kind = Kind.CONNECTIONS if args.connections else Kind.EVENTS
 
     def listed(archive: Archive) -> Iterator[Batch]:
-        batches = _batches(archive, args, lines.columns, losses)
+        batches = _batches(archive, args, lines.columns, losses, guard)
         batches = in_order(batches, args.sort, output.look_of(args))
         if args.lines is not None:
             batches = last(batches, args.lines, kind)
@@ -218,7 +225,7 @@ def show(
             late = [as_told(hole, args) for hole in proven]
         rests_on = imported(opened.segments, opened.query.since, opened.query.until)
         notes = [line_of(rests_on)] if rests_on else []
-        if not audit.rows:
+        if not audit.rows and args.lines != 0:
             notes.append(_why_empty(args, verdict.proved))
         out.end([hole for hole in late if hole not in shown], notes)
     audit.verdict, audit.proved = verdict.completeness.value, verdict.proved
@@ -243,11 +250,16 @@ def _why_empty(args: argparse.Namespace, proved: bool) -> str:
 
 
 def _batches(
-    opened: Archive, args: argparse.Namespace, columns: Iterable[str], losses: Losses
+    opened: Archive,
+    args: argparse.Namespace,
+    columns: Iterable[str],
+    losses: Losses,
+    guard: Guard | None,
 ) -> Iterator[Batch]:
-    """The rows, with at least `columns`.  `losses`: as of `list_connections`."""
+    """The rows, with at least `columns`.  `losses`: as of `list_connections`.  `guard`: changes
+    them.
+    """
     from ctrecorder.listing import output
-    from ctrecorder.listing.guarded import guard_of
     from ctrecorder.order.by_column import columns_of
     from ctrecorder.query.connections import list_connections
     from ctrecorder.query.events import by_shown_time, list_events
@@ -256,7 +268,6 @@ def _batches(
     names = dict.fromkeys(
         [*columns, *(n for sort in sorts for n in columns_of(sort, connections=args.connections))]
     )
-    guard = guard_of(args, opened.query)
     wanted = names if guard is None else guard.columns(names)
     if args.connections:
         by_end = args.format == "classic"

@@ -14,7 +14,7 @@ from ctrecorder import uapi
 from ctrecorder.cli import privacy_options
 from ctrecorder.columns import Table
 from ctrecorder.ctlog.decoder import LazyTable
-from ctrecorder.ctlog.predicate import Query
+from ctrecorder.ctlog.predicate import Query, Term
 from ctrecorder.order.batches import Batch
 from ctrecorder.privacy.protection import Protection
 from ctrecorder.render.timeline import CoverageHole
@@ -31,13 +31,21 @@ Mask = NDArray[np.bool_]
 class Guard:
     """Changes rows that match `query`.
 
-    A row that matches only by what is left out is left out itself: else the answer to a question
-    about a remote address would tell who used it.
+    Without remote ends, rows match as they are printed: else the answer to a question about a
+    remote address, or the rows that are missing where a filter says "not", would tell who used it.
     """
 
     def __init__(self, protection: Protection, query: Query) -> None:
         """`query`: of connections, if the rows are connections."""
         self._protection, self._query = protection, query
+
+    def reads(self) -> Query:
+        """The query of the rows to read.  Without remote ends, these are all of its time: what is
+        read or skipped must not depend on remote ends either.
+        """
+        if not (self._protection.omit and self._query.terms):
+            return self._query
+        return replace(self._query, terms=(Term(),))
 
     def columns(self, names: Iterable[str]) -> list[str]:
         """The columns to read, if `names` are wanted."""
@@ -111,7 +119,9 @@ def as_told(hole: CoverageHole, args: argparse.Namespace) -> CoverageHole:
 
 
 def guard_of(args: argparse.Namespace, query: Query) -> Guard | None:
-    """What --anonymize and --omit ask for; None: nothing.  Raises UsageError."""
+    """What --anonymize and --omit ask for of the rows of `query`; None: nothing.  Raises
+    UsageError.
+    """
     protection = privacy_options.protection(args)
     if protection is None:
         return None

@@ -59,6 +59,11 @@ def _check(args: argparse.Namespace) -> None:
         ("--until", args.until),
         ("--sort", args.sort),
         ("--strict", args.strict),
+        ("-c", args.count),
+        ("-r", args.reverse),
+        ("--top", args.tops),
+        ("--histogram", args.histogram is not None),
+        ("--plot", args.plot),
     ):
         if given:
             raise UsageError(f"--follow lists events as they come: leave out {name}")

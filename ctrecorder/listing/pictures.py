@@ -17,7 +17,7 @@ from ctrecorder.cli import common
 from ctrecorder.columns import Table
 from ctrecorder.ctlog.decoder import LazyTable
 from ctrecorder.errors import UsageError
-from ctrecorder.listing.guarded import as_told, guard_of
+from ctrecorder.listing.guarded import as_told
 from ctrecorder.pictures import histogram, plot
 from ctrecorder.pictures.rates import (
     COLUMNS,
@@ -38,6 +38,7 @@ from ctrecorder.tops.fields import Measure
 
 if TYPE_CHECKING:
     from ctrecorder.archive.silent_loss import SilentLoss
+    from ctrecorder.listing.guarded import Guard
     from ctrecorder.query.open import Archive
     from ctrecorder.segment.live import LiveState
     from ctrecorder.service.audit import Audit
@@ -48,7 +49,11 @@ _LINES, _DOTS = 40, 300
 
 
 def show(
-    opened: Archive, args: argparse.Namespace, audit: Audit, states: Mapping[str, LiveState]
+    opened: Archive,
+    args: argparse.Namespace,
+    audit: Audit,
+    states: Mapping[str, LiveState],
+    guard: Guard | None,
 ) -> tuple[int, bool]:
     """Show when connections began; returns how many there are, and if it is proved that they are
     all.
@@ -65,7 +70,6 @@ def show(
         audit.rows += len(rows)
 
     losses: dict[str, SilentLoss] = {}
-    guard = guard_of(args, opened.query)
     if guard is None:
         count_connections(opened, COLUMNS, add, losses)
     else:

@@ -11,7 +11,7 @@ from ctrecorder import spill
 from ctrecorder.arguments import top_options
 from ctrecorder.arguments.ask import inside_addresses
 from ctrecorder.cli import common
-from ctrecorder.listing.guarded import Add, as_told, guard_of
+from ctrecorder.listing.guarded import Add, as_told
 from ctrecorder.query.connections import count_connections
 from ctrecorder.query.listing import shown_in_listing, verdict_of_listing
 from ctrecorder.render.dates import utc_offset
@@ -23,13 +23,18 @@ from ctrecorder.tops.count import Tops
 
 if TYPE_CHECKING:
     from ctrecorder.archive.silent_loss import SilentLoss
+    from ctrecorder.listing.guarded import Guard
     from ctrecorder.query.open import Archive
     from ctrecorder.segment.live import LiveState
     from ctrecorder.service.audit import Audit
 
 
 def show(
-    opened: Archive, args: argparse.Namespace, audit: Audit, states: Mapping[str, LiveState]
+    opened: Archive,
+    args: argparse.Namespace,
+    audit: Audit,
+    states: Mapping[str, LiveState],
+    guard: Guard | None,
 ) -> tuple[int, bool]:
     """Write the tops, and on stderr what makes them less than the whole; returns the number of
     connections that were counted, and if it is proved that they are all.
@@ -50,7 +55,6 @@ def show(
         spill.Store,
     )
     losses: dict[str, SilentLoss] = {}
-    guard = guard_of(args, opened.query)
     columns = tops.columns
     add: Add = tops.add
     if guard is not None:

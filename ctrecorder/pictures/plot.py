@@ -188,7 +188,7 @@ def _dates(axes: Any) -> None:
     """Labels of dates and times that do not overlap."""
     from matplotlib import dates
 
-    locator = dates.AutoDateLocator(tz=datetime.UTC, maxticks=9)
+    locator = dates.AutoDateLocator(tz=datetime.UTC, minticks=3, maxticks=9)
     formatter = dates.ConciseDateFormatter(locator, tz=datetime.UTC)
     formatter.formats = ["%Y", "%m-%d", "%m-%d", "%H:%M", "%H:%M", "%H:%M:%S"]
     formatter.zero_formats = ["", "%Y-%m-%d", "%m-%d", "%m-%d", "%H:%M", "%H:%M"]

@@ -112,7 +112,13 @@ def _segment(path: Path, sequence: int, before: bytes = NO_HASH) -> SegmentWrite
     return SegmentWriter.create(str(path), header, before, time_ns=BEGIN)
 
 
-@pytest.mark.parametrize("option", ["-s", "-H", "--until=now", "--sort=time", "--strict"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("-s", "-H", "--until=now", "--sort=time", "--strict"),
+        *("-c", "-r", "--top=inside", "--histogram=1h", "--plot=a.png"),
+    ],
+)
 def test_what_does_not_go_together(
     option: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -465,6 +465,13 @@ def test_a_recorder_that_is_alive_is_recording_now(
     assert "nothing was recorded" in err[0]
 
 
+def test_no_line_that_was_asked_for_is_no_empty_archive(run: Run, recording: Recording) -> None:
+    recording.segment("a", [at(1)])
+    code, out, err = run("-n", "0", recording.folder)
+    assert (code, out) == (0, [])
+    assert not any("empty" in line for line in err)
+
+
 def test_files_that_are_none_are_named_and_the_rest_is_listed(
     run: Run, recording: Recording
 ) -> None:

@@ -81,6 +81,14 @@ def test_the_rows_of_all_in_order_of_time(fleet: Fleet, words: list[str]) -> Non
     ]
 
 
+def test_another_file_in_a_folder_is_passed_over(fleet: Fleet) -> None:
+    for name in ("edge1", "edge2"):
+        (fleet.here / name / "notes.txt").write_text("no segment")
+    code, out, err = fleet.run("-s")
+    assert (code, bool(out), len(err)) == (0, True, 2)
+    assert all("not a segment of ctrecorder; passed over" in line for line in err)
+
+
 def test_a_window_is_one_window_everywhere(fleet: Fleet) -> None:
     begin, end = T // 10**9 + 3600, T // 10**9 + 7200
     words = ["--since", f"@{begin}", "--until", f"@{end}"]

@@ -194,6 +194,39 @@ def test_no_question_finds_what_is_left_out(run: Run, folder: Path) -> None:
     assert len(run("-p", "8080", "-s", "--omit", "remote", folder)[1]) == 1
 
 
+def test_what_is_missing_tells_nothing_either(run: Run, folder: Path) -> None:
+    """Rows that are missing where a filter says "not" would tell who used a remote address."""
+    for query in (
+        f"not host {REMOTE[0]}",
+        f"not dst host {REMOTE[0]}",
+        "not port 443",
+        f"not remote net {REMOTE[1]}/24",
+        f"inside host 192.168.1.5 or not ip host {REMOTE[1]}",
+    ):
+        for mode in (["-s"], [], ["-c"], ["-c", "-s"], ["--top", "src"], ["--histogram"]):
+            left = run(*mode, "--omit", "remote", folder)
+            assert run(query, *mode, folder)[1] != left[1]
+            assert run(query, *mode, "--omit", "remote", folder) == left, (query, mode)
+
+
+def test_icmp_without_its_id_is_not_translated(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    recording = Recording(tmp_path / "log")
+    inside, outside, public = "192.168.1.5", REMOTE[0], "203.0.113.1"
+    plain: Row = {
+        "orig_src": inside,
+        "orig_dst": outside,
+        "reply_src": outside,
+        "reply_dst": inside,
+    }
+    ids: Row = {"l4proto": 1, "orig_icmp": (8, 0, 77), "reply_icmp": (0, 0, 77)}
+    recording.segment("a", [at(1, 1, **plain, **ids)])
+    assert len(run("-s", "not nat", tmp_path / "log")[1]) == 1
+    assert len(run("-s", "not nat", "--omit", "remote", tmp_path / "log")[1]) == 1
+    recording.segment("b", [at(11, 2, **{**plain, "reply_dst": public}, **ids)])
+    assert len(run("-s", "snat", "--omit", "remote", tmp_path / "log")[1]) == 1
+
+
 def test_tops(run: Run, folder: Path, key: Path) -> None:
     words = ["--top", "remote", "--top", "inside", "--format", "json", folder]
     tops: dict[str, set[str]] = {"remote": set(), "inside": set()}

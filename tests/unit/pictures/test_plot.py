@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import warnings
 import xml.etree.ElementTree as ElementTree
 from itertools import combinations
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from ctrecorder.errors import ArchiveError, UsageError
 from ctrecorder.pictures import plot
@@ -181,3 +183,14 @@ def test_minutes_are_shown_for_a_short_time(tmp_path: Path) -> None:
     words = [text for text, *_ in texts(tmp_path / "a.svg")]
     assert "connections begun per second" in words
     assert "UTC; bins of 1 min" in words
+
+
+@pytest.mark.parametrize("hours", [1, 2.9, 4.9, 11, 24, 71, 100, 700, 2500, 9000])
+def test_each_length_of_time_has_its_labels(hours: float) -> None:
+    figure = Figure()
+    axes = figure.subplots()
+    axes.plot([20_000.4, 20_000.4 + hours / 24], [0, 1])
+    plot._dates(axes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert 2 <= len(axes.xaxis.get_major_locator()()) <= 10
