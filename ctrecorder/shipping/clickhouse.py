@@ -128,8 +128,8 @@ class Store:
             server = _Server(place, timeout=_SECONDS)
             try:
                 server.request("POST", f"/?{urlencode(settings)}", data, headers)
-                answer = server.getresponse()
-                text = answer.read(_MAX_ANSWER).decode("utf-8", "replace")
+                with server.getresponse() as answer:
+                    text = answer.read(_MAX_ANSWER).decode("utf-8", "replace")
             finally:
                 server.close()
         except (OSError, http.client.HTTPException) as error:
