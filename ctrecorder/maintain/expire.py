@@ -129,9 +129,11 @@ class Expiry:
             self.summary = Summary(found, len(holds))
             kept, hashes = 0, {one.path: one.hashes for one in found}
             unshipped = acknowledged.missing(folder, self.limits.shipped_to, hashes)
-            for candidate, reason in choose(
-                found, holds, self.limits, self.now, _space(self.folder), unshipped
-            ):
+            known = (found, holds, self.limits, self.now, _space(self.folder))
+            chosen = list(choose(*known, unshipped))
+            waiting = {one.path for one, _ in choose(*known)}.intersection(unshipped)
+            self._log_waiting(len(waiting.difference(one.path for one, _ in chosen)))
+            for candidate, reason in chosen:
                 if candidate.held_by(holds):
                     kept += 1
                     continue
@@ -164,6 +166,14 @@ class Expiry:
         for path, why in unreadable:
             self._trouble(path, why)
         return found, ExitCode.FAILED if unreadable else ExitCode.OK
+
+    def _log_waiting(self, number: int) -> None:
+        """Log that `number` segments exceed a limit of size, but are not shipped."""
+        if number:
+            kept = f"{count(number, 'segment')} would be deleted, but keep_until_shipped keeps"
+            self._trouble(
+                self.folder, f"{kept} {'it' if number == 1 else 'them'}: see ctship --status"
+            )
 
     def _log_unshipped(self, candidate: ExpiryCandidate, targets: Sequence[str]) -> None:
         """Log that a segment reaches its maximum age and was never shipped."""
