@@ -170,22 +170,16 @@ class Expiry:
     def _log_waiting(self, number: int) -> None:
         """Log that `number` segments exceed a limit of size, but are not shipped."""
         if number:
-            kept = f"{count(number, 'segment')} would be deleted, but keep_until_shipped keeps"
-            self._trouble(
-                self.folder, f"{kept} {'it' if number == 1 else 'them'}: see ctship --status"
-            )
+            told = f"{count(number, 'segment')} would be deleted, but keep_until_shipped keeps"
+            it = "it" if number == 1 else "them"
+            self._trouble(self.folder, f"{told} {it}: see ctship --status")
 
     def _log_unshipped(self, candidate: ExpiryCandidate, targets: Sequence[str]) -> None:
         """Log that a segment reaches its maximum age and was never shipped."""
         for target in targets if not self.dry_run else ():
             what = f"was never shipped to {target or 'any target'}, and reaches the maximum age"
-            self.log.send(
-                messages.NOT_SHIPPED,
-                f"{candidate.path}: {what}",
-                path=candidate.path,
-                to=target,
-                error=what,
-            )
+            told, path = f"{candidate.path}: {what}", candidate.path
+            self.log.send(messages.NOT_SHIPPED, told, path=path, to=target, error=what)
 
     def _log_undated(self, found: list[ExpiryCandidate]) -> None:
         """Log that segments are not deleted by age, because their age is not known."""
