@@ -16,14 +16,17 @@ Value = str | int | float | bool | tuple[int, ...] | tuple[str, ...] | None
 # Where segments are sent.  All of it becomes an argument of ssh and rsync: no character is special
 # to a shell, and nothing can begin an option.
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}"
-_HOST = rf"(?:{_NAME}@)?(?:{_NAME}|\[[0-9A-Fa-f:.]{{2,45}}\])"
+# DNS has no longer label, and no empty one.
+_LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
+_HOST = rf"(?:{_NAME}@)?(?:{_LABEL}(?:\.{_LABEL}){{0,126}}\.?|\[[0-9A-Fa-f:.]{{2,45}}\])"
+_PORT = (
+    "(?::(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
+)
 _BELOW = r"[A-Za-z0-9_./+@%=][A-Za-z0-9_./+@%=-]{0,1023}"
 SSH = re.compile(rf"(ssh|rsync\+ssh)://({_HOST}):({_BELOW})")
-RSYNC = re.compile(rf"(rsync)://({_HOST}(?::[0-9]{{1,5}})?)/({_BELOW})")
-CLICKHOUSE = re.compile(
-    rf"(clickhouse)://({_HOST}(?::[0-9]{{1,5}})?)/([A-Za-z_][A-Za-z0-9_]{{0,63}})"
-)
-COLLECTOR = re.compile(rf"(ipfix|ipfix\+tcp|netflow9)://({_HOST}(?::[0-9]{{1,5}})?)()")
+RSYNC = re.compile(rf"(rsync)://({_HOST}{_PORT})/({_BELOW})")
+CLICKHOUSE = re.compile(rf"(clickhouse)://({_HOST}{_PORT})/([A-Za-z_][A-Za-z0-9_]{{0,63}})")
+COLLECTOR = re.compile(rf"(ipfix|ipfix\+tcp|netflow9)://({_HOST}{_PORT})()")
 _TARGETS = (SSH, RSYNC, CLICKHOUSE, COLLECTOR)
 # Where a router's archive is that is asked by ssh: in DIR, or as it is configured there.
 ASKED = re.compile(rf"(ssh)://({_HOST})(?::({_BELOW}))?")

@@ -48,8 +48,9 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     for notice in choice.notices:
         common.report("ctlist", notice)
     audit = Audit(choice.texts["audit"], words, args.reason)
-    if args.fleet and (args.coverage or args.who):
-        raise UsageError("--coverage and --who cannot be used with --fleet: ask that router alone")
+    if args.fleet and (args.coverage or args.who or args.disk_usage):
+        what = "--coverage, --who and --disk-usage cannot be used with --fleet"
+        raise UsageError(f"{what}: ask that router alone")
     try:
         top_options.check(args)
         privacy_options.check(args)

@@ -129,9 +129,11 @@ class Expiry:
             self.summary = Summary(found, len(holds))
             kept, hashes = 0, {one.path: one.hashes for one in found}
             unshipped = acknowledged.missing(folder, self.limits.shipped_to, hashes)
-            for candidate, reason in choose(
-                found, holds, self.limits, self.now, _space(self.folder), unshipped
-            ):
+            known = (found, holds, self.limits, self.now, _space(self.folder))
+            chosen = list(choose(*known, unshipped))
+            waiting = {one.path for one, _ in choose(*known)}.intersection(unshipped)
+            self._log_waiting(len(waiting.difference(one.path for one, _ in chosen)))
+            for candidate, reason in chosen:
                 if candidate.held_by(holds):
                     kept += 1
                     continue
@@ -165,17 +167,19 @@ class Expiry:
             self._trouble(path, why)
         return found, ExitCode.FAILED if unreadable else ExitCode.OK
 
+    def _log_waiting(self, number: int) -> None:
+        """Log that `number` segments exceed a limit of size, but are not shipped."""
+        if number:
+            told = f"{count(number, 'segment')} would be deleted, but keep_until_shipped keeps"
+            it = "it" if number == 1 else "them"
+            self._trouble(self.folder, f"{told} {it}: see ctship --status")
+
     def _log_unshipped(self, candidate: ExpiryCandidate, targets: Sequence[str]) -> None:
         """Log that a segment reaches its maximum age and was never shipped."""
         for target in targets if not self.dry_run else ():
             what = f"was never shipped to {target or 'any target'}, and reaches the maximum age"
-            self.log.send(
-                messages.NOT_SHIPPED,
-                f"{candidate.path}: {what}",
-                path=candidate.path,
-                to=target,
-                error=what,
-            )
+            told, path = f"{candidate.path}: {what}", candidate.path
+            self.log.send(messages.NOT_SHIPPED, told, path=path, to=target, error=what)
 
     def _log_undated(self, found: list[ExpiryCandidate]) -> None:
         """Log that segments are not deleted by age, because their age is not known."""

@@ -125,20 +125,26 @@ class Store:
             secret = f"{user}:{self._password()}".encode()
             headers["Authorization"] = f"Basic {base64.b64encode(secret).decode()}"
         try:
-            server = http.client.HTTPConnection(place, timeout=_SECONDS)
+            server = _Server(place, timeout=_SECONDS)
             try:
                 server.request("POST", f"/?{urlencode(settings)}", data, headers)
-                answer = server.getresponse()
-                text = answer.read(_MAX_ANSWER).decode("utf-8", "replace")
+                with server.getresponse() as answer:
+                    text = answer.read(_MAX_ANSWER).decode("utf-8", "replace")
             finally:
                 server.close()
         except (OSError, http.client.HTTPException) as error:
             said = why(error) if isinstance(error, OSError) else type(error).__name__
             raise TargetError(f"{self.target.text}: {said}") from error
-        if answer.status == http.client.OK and "Exception: " not in text[-_MAX_WHY:]:
-            return text
         code = answer.headers.get("X-ClickHouse-Exception-Code", "")
-        raise _RefusedError(f"{self.target.text}: {printable(text.strip()[:_MAX_WHY])}", code)
+        if answer.status != http.client.OK or code or "Exception: " in text[-_MAX_WHY:]:
+            said = printable(text.strip()[:_MAX_WHY]) or f"HTTP status {answer.status}"
+            raise _RefusedError(f"{self.target.text}: {said}", code)
+        # Another server that says OK to all would acknowledge what it never stored.
+        if not any(name.lower().startswith("x-clickhouse-") for name in answer.headers):
+            raise TargetError(f"{self.target.text}: what answers there is no ClickHouse")
+        if answer.length:
+            raise TargetError(f"{self.target.text}: its answer is not whole")
+        return text
 
     def _password(self) -> str:
         if not self.password_file:
@@ -148,6 +154,10 @@ class Store:
                 return file.read(_MAX_PASSWORD).decode("utf-8", "replace").strip()
         except OSError as error:
             raise TargetError(f"{self.password_file}: {why(error)}") from error
+
+
+class _Server(http.client.HTTPConnection):
+    default_port = 8123
 
 
 _ACCESS_DENIED = "497"

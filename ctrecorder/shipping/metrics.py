@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ctrecorder.folder import Folder
 from ctrecorder.kept import acknowledged
 from ctrecorder.metrics.job import Values
-from ctrecorder.shipping.ship import Options
+from ctrecorder.shipping.ship import Options, is_there, waiting_for
 from ctrecorder.shipping.target import parse
 from ctrecorder.shipping.waiting import examine
 from ctrecorder.times import SECOND
@@ -23,7 +23,7 @@ def ship_values(folder: str, options: Options) -> Values:
     values: list[_Value] = []
     for target in map(parse, options.targets):
         to = (target.text,)
-        waiting = [one for one in examined.ready if not known.has(target.text, one.hashes[:1])]
+        waiting = waiting_for(target, examined.ready, known)
         refused = [one for one in waiting if (target.text, one.hashes[0]) in known.last]
         oldest = min((one.begun for one in waiting), default=0)
         values += [
@@ -31,7 +31,7 @@ def ship_values(folder: str, options: Options) -> Values:
             ("ship_waiting_oldest_timestamp_seconds", to, oldest / SECOND),
             ("ship_refused_segments", to, len(refused)),
         ]
-        names = [one.name for one in examined.ready if one not in waiting]
+        names = [one.name for one in examined.ready if is_there(target, one, known)]
         values += _last_numbers(target.text, names)
     return values
 

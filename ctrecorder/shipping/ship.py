@@ -89,7 +89,7 @@ class Shipping:
     def _ship(
         self, folder: Folder, known: Acknowledged, target: Target, ready: Sequence[Waiting]
     ) -> ExitCode:
-        waiting = _waiting_for(target, ready, known)
+        waiting = waiting_for(target, ready, known)
         sender = _sender(target, self.options)
 
         def note(one: Waiting, result: Result) -> None:
@@ -175,17 +175,21 @@ _TOLD = {
 }
 
 
-def _waiting_for(target: Target, ready: Sequence[Waiting], known: Acknowledged) -> list[Waiting]:
-    """The segments that `target` has not yet.
-
-    A collector of flows would count those of a segment that was made anew again.
-    """
+def waiting_for(target: Target, ready: Sequence[Waiting], known: Acknowledged) -> list[Waiting]:
+    """The segments that can be sent to `target`, and that it has not yet."""
     return [
         one
         for one in ready
-        if not known.has(target.text, one.hashes if target.is_collector else one.hashes[:1])
-        and (one.is_squeezed or not target.takes_rows)
+        if not is_there(target, one, known) and (one.is_squeezed or not target.takes_rows)
     ]
+
+
+def is_there(target: Target, one: Waiting, known: Acknowledged) -> bool:
+    """If `target` acknowledged the segment.
+
+    A collector of flows would count those of a segment that was made anew again.
+    """
+    return known.has(target.text, one.hashes if target.is_collector else one.hashes[:1])
 
 
 def _sender(target: Target, options: Options) -> Sender | Store | Exporter:
@@ -203,7 +207,7 @@ def dry_run(folder: str, options: Options) -> Iterator[str]:
         known = acknowledged.read(opened)
     examined = examine(folder, raw=options.raw)
     for target in map(parse, options.targets):
-        for one in _waiting_for(target, examined.ready, known):
+        for one in waiting_for(target, examined.ready, known):
             what = f"{options.router}/{one.name}"
             yield f"would ship {one.path}, {one.bytes:,} bytes, to {target.text} as {what}"
 
@@ -220,12 +224,14 @@ def status(folder: str, options: Options) -> Iterator[str]:
 
 
 def _status(text: str, known: Acknowledged, examined: Examined) -> Iterator[str]:
-    waits = _waiting_for(parse(text), examined.ready, known)
-    has = [one for one in examined.ready if known.has(text, one.hashes[:1])]
-    how = {one.hashes[0]: known.last[text, one.hashes[0]].how for one in has}
+    target = parse(text)
+    waits = waiting_for(target, examined.ready, known)
+    has = [one for one in examined.ready if is_there(target, one, known)]
+    shipments = [[known.last.get((text, each)) for each in one.hashes] for one in has]
+    how = [next(each.how for each in tries if each and each.how) for tries in shipments]
     size = sum(one.bytes for one in has)
     kinds = {"checked": "checked there", "stored": "stored", "copied": "copied", "sent": "sent"}
-    counts = {told: sum(each == kind for each in how.values()) for kind, told in kinds.items()}
+    counts = {told: how.count(kind) for kind, told in kinds.items()}
     told = ", ".join(f"{number:,} {told}" for told, number in counts.items() if number)
     yield text
     yield f"  shipped: {count(len(has), 'segment')}, {size:,} bytes{f': {told}' if told else ''}"

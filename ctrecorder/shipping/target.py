@@ -55,7 +55,7 @@ def parse(text: str) -> Target:
         why = f"'{text}' is no target: name {FORMS}"
         if "://-" in text or "@-" in text:
             why += "; a host must not begin with '-', which would be an option of ssh"
-        raise UsageError(f"{why}; letters, digits and . _ - / + @ % = are allowed")
+        raise UsageError(f"{why}; letters, digits and . _ - / + @ % = are allowed, ports to 65535")
     return Target(text, match[1], match[2], match[3])
 
 

@@ -137,9 +137,13 @@ def test_what_is_in_it(suite: str, packages: dict[str, Path]) -> None:
         if path.startswith(("/lib/", "/usr/sbin/")) or "__pycache__" in path or "/tests" in path
     ]
     units = ["ctrecord.service", "ctrecord@.service", "ctsqueeze.timer"]
-    units += ["ctrecord-netns@.service", "ctrecord-netns@.path"]
+    units += ["ctrecord-netns@.service", "ctrecord-netns@.path", "ctship.service", "ctship.timer"]
     for path in ("catalog/ctrecorder.catalog", *(f"system/{unit}" for unit in units)):
         assert f"/usr/lib/systemd/{path}" in modes
+    # Other programs read these: dh_compress leaves them as they are.
+    read = ["clickhouse.sql", "prometheus/ctrecorder-alerts.yml"]
+    for name in (*read, "prometheus/ctrecorder-dashboard.json"):
+        assert f"/usr/share/doc/ctrecorder/{name}" in modes
 
 
 def test_further_recorders_run_as_the_first_one() -> None:

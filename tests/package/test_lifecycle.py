@@ -120,7 +120,8 @@ def test_remove_keeps_the_segments_and_purge_takes_all(
     left = (
         "/var/log/ctrecorder /var/lib/ctrecorder /etc/ctrecorder "
         "/usr/lib/python3/dist-packages/ctrecorder "
-        "/var/lib/systemd/timers/stamp-ctsqueeze.timer"
+        "/var/lib/systemd/timers/stamp-ctsqueeze.timer "
+        "/var/lib/systemd/timers/stamp-ctship.timer"
     )
     assert bare.sh(f"ls -d {left} 2>/dev/null", check=False) == ""
     assert (

@@ -52,6 +52,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         if code := re.search(r"Code: (\d+)", text if status != 200 else ""):
             self.send_header("X-ClickHouse-Exception-Code", code[1])
+        self.send_header("X-ClickHouse-Query-Id", "1")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

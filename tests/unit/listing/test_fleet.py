@@ -138,7 +138,15 @@ def test_one_that_hangs_is_given_up(fleet: Fleet, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    "words", [["/x"], ["-H"], ["--format", "classic"], ["--coverage"], ["--who", "192.0.2.1:5"]]
+    "words",
+    [
+        ["/x"],
+        ["--who", "192.0.2.1:5"],
+        ["-H"],
+        ["--format", "classic"],
+        ["--coverage"],
+        ["--disk-usage"],
+    ],
 )
 def test_what_does_not_go_together(fleet: Fleet, words: list[str]) -> None:
     code, _, err = fleet.run(*words)

@@ -506,13 +506,17 @@ def test_what_is_not_shipped_is_kept_from_size_but_not_from_age(tmp_path: Path) 
         acknowledged.add(folder, shipments[1])
         run(tmp_path, max_size=1, shipped_to=())
         assert days(tmp_path) == [1, 2, 3], "without a target nothing is shipped"
-        run(tmp_path, max_size=1, shipped_to=targets)
+        told = Told("ctexpire")
+        limits = Limits(max_size=1, shipped_to=targets)
+        Expiry(str(tmp_path), limits, NOW, told).run()
         assert days(tmp_path) == [2, 3]
+        assert "2 segments would be deleted, but keep_until_shipped keeps them" in told.lines[0]
         told = Told("ctexpire")
         Expiry(str(tmp_path), Limits(1, shipped_to=targets[:1]), NOW, told).run()
         assert days(tmp_path) == []
     said = [line for line in told.lines if "was never shipped to ssh://a:/b" in line]
     assert len(said) == 2
+    assert not [line for line in told.lines if "keep_until_shipped" in line]
 
 
 def test_what_cannot_be_read_of_shipments_deletes_nothing(tmp_path: Path) -> None:
