@@ -50,6 +50,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         for name in action.option_strings:
             if name in completers:
                 vars(action)["completer"] = completers[name]
+                if name == "--format":
+                    vars(action)["words"] = FORMATS  # for who writes --json
 
 
 def columns(prefix: str, **_: object) -> list[str]:

@@ -110,7 +110,7 @@ class Parser(argparse.ArgumentParser):
         known = [each for action in self._actions for each in action.option_strings]
         near = difflib.get_close_matches(name, known, 2, 0.6)
         for action in self._actions:
-            if name.removeprefix("--") in (action.choices or ()):
+            if name.removeprefix("--") in vars(action).get("words", action.choices or ()):
                 near = [f"{action.option_strings[-1]} {name.removeprefix('--')}"]
         return f": did you mean {' or '.join(near)}?" if near else ""
 

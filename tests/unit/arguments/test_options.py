@@ -182,6 +182,9 @@ def test_abbreviations_and_the_nearest_option(listed: Run) -> None:
     assert listed("log", "--formt", "json")[2] == [
         "ctlist: no option --formt: did you mean --format or --sort? (see ctlist --help)"
     ]
+    assert listed("log", "--json")[2] == [
+        "ctlist: no option --json: did you mean --format json? (see ctlist --help)"
+    ]
 
 
 def test_disk_usage(listed: Run) -> None:
