@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ctrecorder.columns import BY_NAME, COLUMNS, Array, Column, Table
+from ctrecorder.columns import BY_NAME, COLUMNS, LAST_BIT, Array, Column, Table
 from ctrecorder.ctlog.codecs import (
     Bools,
     Delta,
@@ -170,8 +170,8 @@ class _Encoder:
         return Grouped.begins(columns, len(self._table))
 
     def _rows_present_in(self, column: Column) -> Rows | None:
-        """The rows whose `present` has the bit of `column`; None: all, or none."""
-        if "present" not in self._table:
+        """The rows whose `present` has the bit of `column`; None: all, none, or it has no bit."""
+        if "present" not in self._table or column.id > LAST_BIT:
             return None
         if self._present is None:
             self._present = distinct(np.ascontiguousarray(self._table["present"]))
