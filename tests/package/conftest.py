@@ -19,7 +19,9 @@ EXPOSURE = "systemd-analyze security"
 @pytest.fixture(scope="session")
 def builds(tmp_path_factory: pytest.TempPathFactory) -> Builds:
     folder = tmp_path_factory.mktemp("builds")
-    ignored = shutil.ignore_patterns("__pycache__", ".git", ".venv", ".*_cache", ".hypothesis")
+    ignored = shutil.ignore_patterns(
+        "__pycache__", ".git", ".venv", ".*_cache", ".hypothesis", "build"
+    )
     shutil.copytree(CHECKOUT, folder / "tree", ignore=ignored)
     folder.chmod(0o755)
     return Builds(folder)
