@@ -19,9 +19,12 @@ EXPOSURE = "systemd-analyze security"
 @pytest.fixture(scope="session")
 def builds(tmp_path_factory: pytest.TempPathFactory) -> Builds:
     folder = tmp_path_factory.mktemp("builds")
-    ignored = shutil.ignore_patterns(
-        "__pycache__", ".git", ".venv", ".*_cache", ".hypothesis", "build"
-    )
+    named = shutil.ignore_patterns("__pycache__", ".git", ".venv", ".*_cache", ".hypothesis")
+
+    def ignored(path: str, names: list[str]) -> set[str]:
+        # Other tests unpack packages in build/.
+        return {*named(path, names), *(["build"] if Path(path) == CHECKOUT else [])}
+
     shutil.copytree(CHECKOUT, folder / "tree", ignore=ignored)
     folder.chmod(0o755)
     return Builds(folder)
