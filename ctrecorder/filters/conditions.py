@@ -26,7 +26,10 @@ Bools = NDArray[np.bool_]
 class Plain:
     """A condition for which nothing is skipped, and that says nothing of a flow."""
 
-    names_addresses = False
+    @property
+    def names_addresses(self) -> bool:
+        """As of Condition."""
+        return False
 
     def may_hold(self, addresses: Addresses) -> bool:
         """As of Condition."""

@@ -68,7 +68,7 @@ class AtEnd(OfTuple):
         return Term(self.value.networks, self.value.ports, tuple(dict.fromkeys(found)))
 
     @property
-    def names_addresses(self) -> bool:  # type: ignore[override]
+    def names_addresses(self) -> bool:
         """As of Condition."""
         return self._anywhere.names_addresses
 

@@ -56,9 +56,9 @@ def in_child(user: str, act: Any) -> int:
             os.setgid(entry.pw_gid)
             os.setuid(entry.pw_uid)
             code = act() or 0
-        except BaseException:  # noqa: BLE001 - the parent fails
-            traceback.print_exc()
-        finally:
+        finally:  # nothing of the parent runs here
+            if code == 9:
+                traceback.print_exc()
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 

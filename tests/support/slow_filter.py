@@ -405,8 +405,6 @@ class Masked(tuple[int, ...]):
         mask = other[1] if len(other) > 1 else 0xFFFFFFFF
         return bool(self[0] & mask == other[0] & mask)
 
-    __hash__ = None  # type: ignore[assignment]
-
 
 class Address:
     """An end of a row, compared with what `endpoint` gives."""
@@ -418,8 +416,6 @@ class Address:
         assert isinstance(other, tuple)
         networks, port = other
         return self.address in networks and (port is None or self.port == port)
-
-    __hash__ = None  # type: ignore[assignment]
 
     def __ge__(self, other: Any) -> bool:
         return bool(self.address.version == other[0].version and self.address >= other[0][0])
@@ -451,8 +447,6 @@ class Network:
 
     def __eq__(self, other: object) -> bool:
         return other in self.network
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 def endpoint(text: str) -> tuple[Any, int | None]:

@@ -8,7 +8,9 @@ import csv
 import io
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,8 @@ from ctrecorder.cli import cttest
 from ctrecorder.fleet import by_router
 from ctrecorder.listing import ctlist
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
+from ctrecorder.order.batches import Batch
+from ctrecorder.query.open import Archive
 from tests.support import asked
 from tests.support.inquiries import Json, connection, log
 from tests.support.slow_pairing import SECOND, T
@@ -79,14 +83,14 @@ def test_small_pieces_keep_the_order(
     whole = run(capfd, "-s", "--format", "json", root)
     lines = by_router.lines
 
-    def one_by_one(found: object, listed: by_router.List, *rest: object) -> object:
-        def small(archive: object) -> object:
-            for batch in listed(archive):  # type: ignore[arg-type]
+    def one_by_one(found: Any, listed: by_router.List, *rest: Any) -> Iterator[by_router.Piece]:
+        def small(archive: Archive) -> Iterator[Batch]:
+            for batch in listed(archive):
                 for table in batch.tables:
                     for row in range(len(table)):
                         yield batch._replace(tables=[table.slice(row, row + 1)], order=None)
 
-        return lines(found, small, *rest)  # type: ignore[arg-type]
+        return lines(found, small, *rest)
 
     monkeypatch.setattr(by_router, "lines", one_by_one)
     assert run(capfd, "-s", "--format", "json", root) == whole

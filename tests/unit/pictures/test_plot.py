@@ -59,7 +59,9 @@ def texts(path: Path) -> list[tuple[str, float, float, float, float]]:
     found = []
     for one in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text"):
         style, text = one.get("style", ""), "".join(one.itertext())
-        size = float(re.search(r"([\d.]+)px", style)[1])  # type: ignore[index]
+        pixels = re.search(r"([\d.]+)px", style)
+        assert pixels, style
+        size = float(pixels[1])
         place = re.search(r"translate\(([\d.-]+) ([\d.-]+)\)", one.get("transform", ""))
         x, y = (
             (float(place[1]), float(place[2]))
