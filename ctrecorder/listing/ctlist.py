@@ -244,7 +244,7 @@ def _reversed(args: argparse.Namespace) -> str | None:
 def _why_empty(args: argparse.Namespace, proved: bool) -> str:
     """What it means that there is no row."""
     if not asks(args):
-        return "the archive is empty: nothing was recorded yet"
+        return "no rows: the segments that are here have no event yet"
     if proved:
         return "no match: the log covers the whole time that was asked"
     return "no match, but the log does not prove that there was none: see ctlist --coverage"

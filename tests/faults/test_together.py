@@ -17,11 +17,11 @@ from tests.support.traffic import Account, Tough, Traffic, cttest
 
 SECONDS = 40
 SEGMENT_SECONDS = 2
-# What a command may say while others are at work: that a segment went meanwhile, or is being worked
-# on.
+# What a command may say while others are at work: that a segment went meanwhile, is being worked
+# on, or has no event yet.
 HARMLESS = re.compile(
     r"squeezed |deleted |No such file|has just been replaced|is being recorded|another command is "
-    r"at work|no segments here"
+    r"at work|no segments here|have no event yet"
 )
 
 

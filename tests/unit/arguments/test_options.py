@@ -202,7 +202,7 @@ def test_an_empty_archive_says_so(listed: Run, tmp_path: Path) -> None:
     SegmentWriter.create(str(tmp_path / "a"), Header(), bytes(16), time_ns=10**18).close()
     code, out, err = listed(tmp_path)
     assert (code, out) == (0, [])
-    assert err[-1] == "ctlist: the archive is empty: nothing was recorded yet"
+    assert err[-1] == "ctlist: no rows: the segments that are here have no event yet"
 
 
 def test_tops_count_what_an_expression_about_connections_chooses(listed: Run) -> None:

@@ -253,8 +253,9 @@ def test_who_says_that_losses_were_not_counted(
     text, errors = capfd.readouterr()
     assert (text.splitlines()[0], errors) == ("ONE KNOWN (not proved): 10.9.0.1", "")
     assert "\n  from 2026-11-23 18:17:18.618611 +00:00 (receipt)\n" in text
-    assert "not complete: " in text
-    assert "did not count the events that it lost" in " ".join(text.split())
+    unwrapped = " ".join(text.split())
+    assert "not complete: " in unwrapped
+    assert "did not count the events that it lost" in unwrapped
     ctwho.main([*asked, "--format", "json"])
     found = json.loads(capfd.readouterr().out)
     assert (found["persons"][0]["connections"], found["complete"]) == (1, False)
