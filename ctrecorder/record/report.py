@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from ctrecorder import __version__, uapi
 from ctrecorder.columns import Event
@@ -111,6 +111,8 @@ def log_reloaded(
 ) -> None:
     """Log that the settings were read again: what changed, and what needs a restart."""
     changed = [one.name for one in fields(old) if getattr(old, one.name) != getattr(new, one.name)]
+    # The key is no setting: `wanted`, which is of the settings alone, has none.
+    wanted = replace(wanted, seals=new.seals)
     later = [one.name for one in fields(old) if getattr(new, one.name) != getattr(wanted, one.name)]
     text = f"settings were read again; changed: {_settings_of(changed)}"
     text += f"; after the next restart: {_settings_of(later)}" if later else ""

@@ -1,25 +1,27 @@
 """What sealing costs: the end of an epoch, a segment's begin and end, the timer that squeezes; and
-a flood with seals and without, in turns.
+a flood with seals and without.
 """
 
 from __future__ import annotations
 
-import statistics
+import signal
 import subprocess
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 from ctrecorder.sealing.epoch import EPOCH_NS
 from ctrecorder.seals.keys import EPOCH_SECONDS
-from tests.bench.bench_record import CYCLES, FLOWS, Ctrecord
-from tests.bench.load import FloodLab, Listener, large_table
+from tests.bench.bench_record import FLOWS, Ctrecord
+from tests.bench.load import FloodLab, large_table
 from tests.bench.measure import timed
 from tests.bench.report import Report
-from tests.support.router import CHECKOUT
+from tests.support.router import CHECKOUT, wait_until
 from tests.support.sealed import Recording
 
 ROUNDS = 3
+PAIRS, CYCLES = 12, 2
 EPOCHS, SEGMENTS = 200, 20
 # As the units and the default settings have it.
 TIMER_SECONDS, SEGMENT_SECONDS = 300, 3600
@@ -56,16 +58,25 @@ def run(report: Report) -> None:
         tempfile.TemporaryDirectory(prefix="ctrecorder-bench-") as folder,
         FloodLab(Path(folder)) as lab,
     ):
-        costs, share = flood(lab)
+        pairs = [pair(lab, number) for number in range(PAIRS)]
     report.note(
-        f"{CYCLES} times {FLOWS:,} new flows as fast as one core sends, and their ends, in turns; "
-        f"median of {ROUNDS}"
+        f"{PAIRS} pairs of recorders, one with seals, beside each other on one CPU: both get the "
+        f"same {CYCLES} times {FLOWS:,} new"
     )
-    for kind, cost in costs.items():
-        report.figure(f"CPU of an event: {kind.name}", 1e6 * cost, "us")
+    report.note(
+        "flows as fast as one core sends, and their ends, and begin a segment after each time "
+        "(the default: each hour)"
+    )
+    for kind, of in ((Ctrecord, 0), (Sealed, 1)):
+        report.figure(f"CPU of an event: {kind.name}", 1e6 * median(one[of] for one in pairs), "us")
+    more = sorted(100 * (sealed / plain - 1) for plain, sealed, _ in pairs)
+    quarter = len(more) // 4
+    report.note(f"half of the pairs: {more[quarter]:.2f} to {more[-1 - quarter]:.2f} %")
+    report.figure("sealing, of the CPU of a flood: median of the pairs", median(more), "%", most=1)
+    share = min(1.0, median(one[2] for one in pairs))
     report.figure("CPU of ctrecord while the flood is sent, of one core", 100 * share, "%")
     sealing = ending / EPOCH_SECONDS + opening / SEGMENT_SECONDS
-    report.figure("sealing, of the CPU of that flood", 100 * sealing / share, "%", most=1)
+    report.figure("sealing, by its parts, of that flood", 100 * sealing / share, "%", most=1)
     squeezing = idle / TIMER_SECONDS
     report.figure("ctsqueeze-sealed.timer with no work, of one core", 100 * squeezing, "%", most=1)
 
@@ -109,25 +120,32 @@ def timer(folder: Path) -> float:
     ours.squeeze(ours.record(1))
     command = [CHECKOUT / "bin/ctsqueeze", "--only-sealed", "--seal-state", ours.state, ours.folder]
     runs = [timed(list(command), folder / "out").cpu for _ in range(ROUNDS)]
-    return statistics.median(runs)
+    return median(runs)
 
 
-def flood(lab: FloodLab) -> tuple[dict[type[Listener], float], float]:
-    """CPU seconds of an event by each recorder; and the share of a core that keeps up."""
-    samples: dict[type[Listener], list[float]] = {Ctrecord: [], Sealed: []}
-    shares = []
-    for _ in range(ROUNDS):
-        for kind, found in samples.items():
-            listener = kind(lab)
-            sending = 0.0
-            for cycle in range(CYCLES):
-                sending += lab.flood(cycle * FLOWS, FLOWS)
-                lab.flush()
-                listener.drain()
-            cpu = listener.settle()
-            listener.stop()
-            found.append(cpu / listener.events())
-            # Half of the events come while the flood is sent.
-            shares.append(cpu / 2 / sending)
-    costs = {kind: statistics.median(found) for kind, found in samples.items()}
-    return costs, min(1.0, statistics.median(shares))
+def rotate(recorder: Ctrecord) -> None:
+    """Let it begin a segment."""
+    before = len(recorder.segments())
+    recorder.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: len(recorder.segments()) > before, "a new segment")
+
+
+def pair(lab: FloodLab, number: int) -> tuple[float, float, float]:
+    """CPU seconds of an event: without seals, and with them; and the share of a core that the
+    first takes while the flood is sent.
+    """
+    both = [kind(lab) for kind in ((Ctrecord, Sealed) if number % 2 else (Sealed, Ctrecord))]
+    sending = 0.0
+    for cycle in range(CYCLES):
+        sending += lab.flood(cycle * FLOWS, FLOWS)
+        lab.flush()
+        for one in both:
+            one.drain()
+            rotate(one)
+    cpu = {type(one): one.settle() for one in both}
+    for one in both:
+        one.stop()
+        assert one.events() == 2 * FLOWS * CYCLES
+    events = 2 * FLOWS * CYCLES
+    # Half of the events come while the flood is sent.
+    return cpu[Ctrecord] / events, cpu[Sealed] / events, cpu[Ctrecord] / 2 / sending

@@ -1,8 +1,9 @@
 """The load: a flood of new UDP flows through a NATing router, and the table flushed at once; and
 the programs that listen.
 
-The sender takes CPU 0, the listener CPU 1.  Listeners run one after another, in turns, never beside
-each other: with two CPUs a second listener would take the time of the first.
+The sender takes CPU 0, the listener CPU 1.  Listeners run one after another, in turns: with two
+CPUs a second listener would take the time of the first.  Only two that are nearly alike run beside
+each other, where their difference is less than what the load of the machine changes in turns.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ class Listener:
 
     def __init__(self, lab: FloodLab) -> None:
         self.lab = lab
-        self.folder = lab.folder / "listener"
+        self.folder = lab.folder / type(self).__name__
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
         self.output, self.log = self.folder / "out", self.folder / "log"

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ctrecorder.check import repair
+from ctrecorder.columns import Table
 from ctrecorder.ctlog.frame import FRAME
 from ctrecorder.filelock import LOCK_FILE
 from ctrecorder.kept.retention import HOLDS, RECEIPTS
@@ -50,7 +51,7 @@ from tests.support.attacks import (
     remove_with_receipt,
 )
 from tests.support.claims import BY_NAME, LEVELS
-from tests.support.faulttable import Table
+from tests.support.faulttable import Table as FaultTable
 from tests.support.forge import pack, reseal
 from tests.support.history import blocks_of
 from tests.support.sealed import Recording
@@ -88,7 +89,7 @@ def check(
     level: str,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
-    table: Table,
+    table: FaultTable,
 ) -> Callable[[Attack], str]:
     """Makes the attack of the test's claim, and compares what cttest says with it; returns that.
 
@@ -187,9 +188,8 @@ def test_cut_last(check: Callable[[Attack], str]) -> None:
     check(attacks.cut_last)
 
 
-@pytest.mark.claim("cut-crashed")
-@pytest.mark.parametrize("anew", [False, True])
-def test_cut_crashed(site: Attacked, check: Callable[[Attack], str], anew: bool) -> None:
+def crash(site: Attacked) -> Path:
+    """The recorder is killed, more than two epochs after its start; the segment that it left."""
     ours = site.ours
     log, ours.log = ours.log, site.log_as(OWNER, "ctrecord.service")
     queue = ours.start(sealed=site.sealed)
@@ -199,18 +199,43 @@ def test_cut_crashed(site: Attacked, check: Callable[[Attack], str], anew: bool)
         assert queue.flush(ours.clock.wall)
     ours.add(queue)
     ours.add(queue)
-    path = Path(queue.path)
     assert queue.series.writer is not None
     queue.series.writer.abandon()
     ours.seals.release()
     ours.log = log
+    return Path(queue.path)
 
-    def attack(site: Attacked) -> None:
-        blocks = blocks_of(path.read_bytes())[:-1]
-        blocks += [pack(one, bytes(16)) for one in table_blocks(ours.rows(ROWS)) if anew]
-        path.write_bytes(reseal(b"".join(blocks)))
 
-    check(attack)
+def change_end(path: Path, rows: Table | None = None) -> None:
+    """Cut the last block of a segment, or record it anew."""
+    blocks = blocks_of(path.read_bytes())[:-1]
+    if rows is not None:
+        blocks += [pack(one, bytes(16)) for one in table_blocks(rows)]
+    path.write_bytes(reseal(b"".join(blocks)))
+
+
+@pytest.mark.claim("cut-crashed")
+@pytest.mark.parametrize("anew", [False, True])
+def test_cut_crashed(site: Attacked, check: Callable[[Attack], str], anew: bool) -> None:
+    path = crash(site)
+    check(lambda site: change_end(path, site.ours.rows(ROWS) if anew else None))
+
+
+@pytest.mark.claim("crashed-anew")
+@pytest.mark.parametrize("anew", [False, True])
+def test_crashed_anew(
+    site: Attacked, check: Callable[[Attack], str], level: str, anew: bool
+) -> None:
+    """The last epoch is of anybody; a seal of an earlier one finds what is before it."""
+    path = crash(site)
+    site.attack(
+        BY_NAME["crashed-anew"],
+        lambda site: change_end(path, site.ours.rows(ROWS) if anew else None),
+    )
+    give(site.folder, OWNER)
+    site.ours.log = site.log_as(OWNER, "ctrecord.service")
+    site.ours.record(1, sealed=site.sealed)
+    check(lambda site: None)
 
 
 @pytest.mark.claim("changed-last")

@@ -3,7 +3,8 @@ the row of cttest(1) names, and prints what cttest finds: a line of JSON for eac
 
     python3 -B -m tests.package.attacker LOGS STATE KEY-FILE OWNER WRITER SEGMENT..
 
-The log is put back after each attack.  WRITER has no key, and may write to the folder.
+Log, key and journal are put back after each attack.  WRITER has no key, and may write to the
+folder; they are in the recorder's group.
 """
 
 from __future__ import annotations
@@ -11,71 +12,114 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
-import pwd
 import shutil
 import subprocess
 import sys
 import time
-import traceback
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
+from ctrecorder.check import anchors as _anchors
+from ctrecorder.check import verify as _verify
 from ctrecorder.cli import cttest
-from ctrecorder.columns import Table
-from ctrecorder.sealing.epoch import Clocks
-from tests.support import tables
+from ctrecorder.kept.retention import HOLDS, RECEIPTS
+from ctrecorder.sealing import examine as _examine
+from tests.package.machine import (
+    EXPIRE,
+    RECORDER,
+    SQUEEZE,
+    Journal,
+    Machine,
+    in_child,
+    run,
+    site,
+    sync,
+)
+from tests.package.machine_attacks import MACHINE_ATTACKS
 from tests.support.attacks import ATTACKS
 from tests.support.claims import BY_NAME, LEVELS, Who
 
 KEPT = Path("/tmp/kept")
+# A child for each check begins with these.
+LOADED = (_anchors, _verify, _examine)
+# Attacks while the units go on: those that can be put back file by file.
+GOING_ON = (
+    *("byte", "removed", "cut", "replaced", "slipped-in", "inserted", "receipt", "hold"),
+    *("foreign", "logged"),
+)
+GOES_ON = Path("/tmp/goes-on")
+UNITS = f"""
+while [ -e {GOES_ON} ]; do
+  # They refuse what was attacked.
+  systemctl start {SQUEEZE} {EXPIRE} 2>/dev/null
+  systemctl reload {RECORDER}
+  sleep 1
+done"""
 
 
-def rows(count: int) -> Table:
-    return tables.events(2, count, seed=99)
-
-
-def site(folder: Path, state: Path, paths: list[Path]) -> Any:
-    """What an attack takes for `tests.support.attacked.Attacked`."""
-    clock = SimpleNamespace(clocks=Clocks(), wall=time.time_ns())
-    ours = SimpleNamespace(state=state, folder=folder, clock=clock, rows=rows)
-    ours.ledger = next(iter(folder.glob("*.ledger")), folder / "none")
-    return SimpleNamespace(ours=ours, folder=folder, paths=paths, sealed=True)
-
-
-def in_child(user: str, act: Any) -> int:
-    """The exit code of `act` in a process of the user."""
-    child = os.fork()
-    if not child:
-        code = 9
-        try:
-            entry = pwd.getpwnam(user)
-            os.initgroups(user, entry.pw_gid)
-            os.setgid(entry.pw_gid)
-            os.setuid(entry.pw_uid)
-            code = act() or 0
-        finally:  # nothing of the parent runs here
-            if code == 9:
-                traceback.print_exc()
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def check(level: str, folder: Path, key: str) -> int:
+def check(level: str, machine: Machine, key: str) -> int:
     """The exit code of cttest with the options of a level."""
     sys.stdin = io.TextIOWrapper(io.BytesIO(key.encode()))
     options = ["--seals"] if level in ("seals", "both") else []
-    options += ["--anchors", "journal"] if level in ("anchors", "both") else []
+    options += ["--anchors", machine.anchors] if level in ("anchors", "both") else []
+    now = time.time_ns() + machine.later
+    vars(cttest)["time"] = SimpleNamespace(time_ns=lambda: now)
     with Path("/dev/null").open("w") as null, contextlib.redirect_stdout(null):
-        return cttest.main([*options, str(folder)])
+        return cttest.main([*options, str(machine.site.folder)])
 
 
 def restore(folder: Path, state: Path) -> None:
     for kept, path in (("log", folder), ("state", state)):
         subprocess.run(["rm", "-rf", path], check=True)
         subprocess.run(["cp", "-a", KEPT / kept, path], check=True)
+
+
+def put_back(folder: Path) -> None:
+    """What was attacked, while other segments come."""
+    run("cp", "-a", *(KEPT / "squeezed").iterdir(), folder)
+    for name in (RECEIPTS, "slipped.ctlog", "inserted.ctlog"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def attack(name: str, machine: Machine) -> None:
+    """Attack as the user whom the row names."""
+    claim, folder = BY_NAME[name], machine.site.folder
+    if claim.who in (Who.WRITER, Who.STRANGER):
+        for path in (folder, *folder.iterdir()):
+            path.chmod(path.stat().st_mode | 0o060)
+    users = {Who.WRITER: machine.writer, Who.RECORDER: machine.owner}
+    if name in ATTACKS:
+        machine.by(users.get(claim.who, "root"), ATTACKS[name])
+    else:
+        MACHINE_ATTACKS[name](machine)
+        sync()
+
+
+@contextlib.contextmanager
+def units_go_on(targets: list[Path]) -> Iterator[None]:
+    """The recorder records, its segments are squeezed, and the old ones would expire; nothing stops
+    it.  `targets` of attacks are squeezed first, and kept.
+    """
+    GOES_ON.touch()
+    for unit in (RECORDER, SQUEEZE, EXPIRE):  # systemd sets the mode of the folder at each start
+        drop_in = Path(f"/run/systemd/system/{unit}.d/writer.conf")
+        drop_in.parent.mkdir(parents=True, exist_ok=True)
+        drop_in.write_text("[Service]\nLogsDirectoryMode=0770\n")
+    run("systemctl", "daemon-reload")
+    run("systemctl", "start", SQUEEZE)  # a start of the recorder begins an epoch
+    run("systemctl", "start", RECORDER)
+    (KEPT / "squeezed").mkdir()
+    run("cp", "-a", *targets, KEPT / "squeezed")
+    pid = subprocess.check_output(["systemctl", "show", "-p", "MainPID", RECORDER])
+    with subprocess.Popen(["sh", "-c", UNITS]):
+        try:
+            yield
+        finally:
+            GOES_ON.unlink()
+    assert subprocess.check_output(["systemctl", "show", "-p", "MainPID", RECORDER]) == pid
+    run("systemctl", "stop", RECORDER)
 
 
 def main() -> None:
@@ -86,18 +130,26 @@ def main() -> None:
     KEPT.mkdir(0o700)
     for kept, path in (("log", folder), ("state", state)):
         subprocess.run(["cp", "-a", path, KEPT / kept], check=True)
-    users = {Who.WRITER: writer, Who.RECORDER: owner, Who.ROOT: "root", Who.NOBODY: "root"}
-    for name in ("", *ATTACKS):
-        restore(folder, state)
+
+    def attacked(name: str, machine: Machine, **more: object) -> None:
         if name:
-            user = users[BY_NAME[name].who]
-            if user == writer:
-                for path in (folder, *folder.iterdir()):
-                    path.chmod(path.stat().st_mode | 0o060)
-            attack = partial(ATTACKS[name], site(folder, state, paths))
-            assert in_child(user, attack) == 0, name
-        codes = {level: in_child("root", partial(check, level, folder, key)) for level in LEVELS}
-        print(json.dumps({"attack": name, **codes}), flush=True)
+            attack(name, machine)
+        codes = {level: in_child("root", partial(check, level, machine, key)) for level in LEVELS}
+        print(json.dumps({"attack": name, **more, **codes}), flush=True)
+
+    old = Journal.files()
+    journal = Journal()
+    for name in ("", *ATTACKS, *MACHINE_ATTACKS):
+        restore(folder, state)
+        machine = Machine(site(folder, state, paths), owner, writer, old)
+        attacked(name, machine)
+        if name in MACHINE_ATTACKS:
+            journal.put_back()
+    restore(folder, state)
+    with units_go_on([*paths, folder / HOLDS]):
+        for name in ("", *GOING_ON):
+            attacked(name, Machine(site(folder, state, paths), owner, writer, old), goes_on=True)
+            put_back(folder)
     restore(folder, state)
 
 

@@ -83,7 +83,11 @@ class Claim:
     effect: str = "no effect"
 
     def verdict(self, level: str) -> Verdict:
-        """With the options of a level: "plain", "anchors", "seals" or "both"."""
+        """With the options of a level: "plain", "anchors", "seals" or "both".  Without an effect
+        there is nothing to be found.
+        """
+        if self.plain is None:
+            return NEVER
         found: list[Verdict | None] = [getattr(self, each) for each in _OPTIONS[level]]
         return next(one for one in (FOUND, UNPROVED, NEVER) if one in found)
 
@@ -147,11 +151,20 @@ CLAIMS = (
     Claim(
         "cut-crashed",
         Who.WRITER,
-        "cut what a crash left, or record it anew, behind its last seal, before another segment "
-        "follows. A note says that its end is not proved",
+        "cut what a crash left, or record it anew, behind its last seal, and no other segment "
+        "follows for half an hour. A note says that its end is not proved",
         NEVER,
         NEVER,
         UNPROVED,
+    ),
+    Claim(
+        "crashed-anew",
+        Who.WRITER,
+        "do that on the recording machine before the recorder starts again, which then goes on "
+        "behind it. This is at most the last epoch before the crash",
+        NEVER,
+        NEVER,
+        NEVER,
     ),
     Claim(
         "changed-last",

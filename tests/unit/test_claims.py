@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tests.package.machine_attacks import MACHINE_ATTACKS
 from tests.support import claims
+from tests.support.attacks import ATTACKS
 from tests.support.claims import BY_NAME, CLAIMS, FOUND, LEVELS, PAGE, Who
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +34,12 @@ def test_what_is_found_is_tried_with_all_options() -> None:
     """By the tests that compare the exit codes of each row."""
     matrix = {name for name, files in marked().items() if MATRIX in files}
     assert {claim.name for claim in CLAIMS if claim.plain} <= matrix
+
+
+def test_each_row_is_attacked_on_a_booted_router() -> None:
+    """By tests/package/attacker.py, which compares the exit codes of each row there."""
+    booted = {*ATTACKS, *MACHINE_ATTACKS}
+    assert {claim.name for claim in CLAIMS if claim.plain} <= booted <= set(BY_NAME)
 
 
 def test_the_page_has_the_tables_of_the_list() -> None:

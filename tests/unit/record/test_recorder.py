@@ -11,6 +11,7 @@ import signal
 import struct
 import sys
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from ctrecorder.record.guard import Guard
 from ctrecorder.record.options import RecorderOptions
 from ctrecorder.record.recorder import Recorder
 from ctrecorder.record.sample import FlowSample
+from ctrecorder.sealing.live import LiveSeals
 from ctrecorder.segment.reader import Segment
 from ctrecorder.service import daemon, messages
 from ctrecorder.service.daemon import SignalPipe
@@ -990,6 +992,16 @@ def test_a_reload_changes_what_is_recorded_without_a_restart(
     (said,) = stage.log.texts(messages.RELOADED)
     assert "changed: rotate, protocols, nat_only, updates, memory" in said
     assert said.endswith("after the next restart: buffer")
+
+
+def test_a_reload_of_a_sealed_recorder_does_not_say_that_seals_need_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(tmp_path, monkeypatch)
+    plain, log = stage.recorder.options, stage.log
+    sealed = replace(plain, seals=LiveSeals("", "", Log("ctrecord")))
+    counters.log_reloaded(log, sealed, sealed.reloaded(plain), plain)
+    assert log.texts(messages.RELOADED) == ["settings were read again; changed: nothing"]
 
 
 def test_a_reload_that_changes_nothing_only_begins_a_segment(
