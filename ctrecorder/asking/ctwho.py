@@ -184,6 +184,11 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     choice = read(None).choose("query")
     for notice in choice.notices:
         common.report("ctwho", notice)
+    if args.letter and args.fleet:
+        from ctrecorder.asking import fleet
+
+        _check_files(args)
+        return fleet.answer_letters(args, _asking(args, time.time_ns()), choice.texts["audit"])
     if args.letter:
         _check_files(args)
         return letters.answer(args, _asking(args, time.time_ns()), choice.texts["audit"])
@@ -206,8 +211,8 @@ def _check_fleet(args: argparse.Namespace) -> None:
     """Raise UsageError for what cannot be asked of many routers at once."""
     if not args.fleet:
         return
-    names = ("letter", "verify", "archive", "wait", "names", "connections", "redact")
-    for name in (*names, "evidence_pack", "hold", "verbose"):
+    names = ("verify", "archive", "wait", "names", "connections", "redact")
+    for name in (*names, "evidence_pack", "hold", "verbose", "reply", "state"):
         if getattr(args, name):
             option = "-d" if name == "archive" else f"--{name.replace('_', '-')}"
             raise UsageError(f"{option} cannot be used with --fleet: ask that router alone")

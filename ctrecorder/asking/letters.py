@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ctrecorder.cases.letter import LetterAnswered
     from ctrecorder.cases.state import State
     from ctrecorder.inquiry.ask import Asking
+    from ctrecorder.inquiry.question import Question
+    from ctrecorder.inquiry.verdicts import Judged
     from ctrecorder.letters.sighting import Letter
     from ctrecorder.page.pack import Letter as PackedLetter
     from ctrecorder.service.audit import Audit
@@ -52,7 +54,7 @@ def dry_run(args: argparse.Namespace) -> int:
     from ctrecorder.inquiry.twin import question_json
 
     texts, code = [], ExitCode.OK
-    for letter in _letters(args, time.time_ns(), None):
+    for letter in letters_of(args, time.time_ns(), None):
         asked = questions_of(letter, args.tolerance)
         if not asked or any(one.why_not for one in asked):
             code = ExitCode.FAILED
@@ -75,10 +77,10 @@ def answer(args: argparse.Namespace, asking: Asking, setting: str) -> int:
     from ctrecorder.cases.letter import answer_letters
     from ctrecorder.inquiry.verdicts import code_of_letter
 
-    failed = _audit_of(args, setting, [])  # a reason may be required, before anything is read
+    failed = audit_of(args, setting, [])  # a reason may be required, before anything is read
     with contextlib.ExitStack() as stack:
         state = stack.enter_context(_state(args.state)) if args.state else None
-        letters = _letters(args, asking.now, state)
+        letters = letters_of(args, asking.now, state)
         found = []
         try:
             answered = answer_letters(letters, asking, args.tolerance, wait=args.wait)
@@ -113,7 +115,7 @@ def _state(path: str) -> State:
     return State(path)
 
 
-def _letters(args: argparse.Namespace, now: int, state: State | None) -> Iterator[Letter]:
+def letters_of(args: argparse.Namespace, now: int, state: State | None) -> Iterator[Letter]:
     """The letters that were not answered before."""
     from ctrecorder.letters.read import read_path
 
@@ -219,17 +221,31 @@ def _audit_all(
 ) -> None:
     """An entry for each question."""
     for answered in one.answers:
-        question = answered.question
-        words = [str(question.target), question.window.text]
-        words += ["--to", str(question.remote)] if question.remote else []
-        audit = _audit_of(args, setting, words)
-        audit.letter = one.letter.sha256
-        audit.rows, audit.written = answered.connections, written
-        audit.verdict, audit.proved = answered.judged.word.value, answered.judged.proved
-        audit.record()
+        rows, judged = answered.connections, answered.judged
+        audit(args, setting, one.letter, answered.question, rows, judged, written=written)
 
 
-def _audit_of(args: argparse.Namespace, setting: str, words: list[str]) -> Audit:
+def audit(
+    args: argparse.Namespace,
+    setting: str,
+    letter: Letter,
+    question: Question,
+    rows: int,
+    judged: Judged,
+    *,
+    written: bool = True,
+) -> None:
+    """The entry for a question of a letter, and its answer."""
+    words = [str(question.target), question.window.text]
+    words += ["--to", str(question.remote)] if question.remote else []
+    entry = audit_of(args, setting, words)
+    entry.letter = letter.sha256
+    entry.rows, entry.written = rows, written
+    entry.verdict, entry.proved = judged.word.value, judged.proved
+    entry.record()
+
+
+def audit_of(args: argparse.Namespace, setting: str, words: list[str]) -> Audit:
     """The entry for a question of the letter; raises UsageError if a reason is missing."""
     from ctrecorder.service.audit import Audit
 

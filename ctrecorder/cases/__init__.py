@@ -6,6 +6,7 @@ SHOWN = (
     "letter.answer_letters",
     "letter.questions_of",
     "reply.draft",
+    "screen.framed",
     "screen.questions",
     "screen.text",
     "state.State",

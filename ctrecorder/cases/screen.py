@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC
 
 from ctrecorder.cases.letter import Common, LetterAnswered, facts_of, place_of
@@ -27,6 +27,15 @@ def text(one: LetterAnswered, *, utc: bool = False, connections: bool = False) -
         title = f"Question {number} of {len(one.answers)}\n" if len(one.answers) > 1 else ""
         parts.append(title + screen.text(answer, utc=utc, connections=connections))
     return "\n".join([*parts, _joined([*_identity(one.letter)])])
+
+
+def framed(letter: Letter, answers: Sequence[str]) -> str:
+    """Answers to the questions of a letter, between what names it."""
+    parts = [_joined([*_head(letter)])]
+    for number, answer in enumerate(answers, 1):
+        title = f"Question {number} of {len(answers)}\n" if len(answers) > 1 else ""
+        parts.append(title + answer)
+    return "\n".join([*parts, _joined([*_identity(letter)])])
 
 
 def questions(letter: Letter, asked: list[Question], *, utc: bool = False) -> str:

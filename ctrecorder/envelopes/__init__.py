@@ -28,6 +28,7 @@ SHOWN = (
     "jsontext.Value",
     "jsontext.parse",
     "labels.Label",
+    "labels.SEVERAL_PORTS",
     "labels.by_name",
     "labels.paragraphs",
     "mime.Header",

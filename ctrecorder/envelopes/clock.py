@@ -31,6 +31,17 @@ _NOTES = (
         rf"\b(?:times?|time ?stamps?|dates)(?: \w{{1,12}}){{0,3}} (?:in|are|is)(?: in)? {_ZONE}",
         re.IGNORECASE,
     ),
+    re.compile(
+        r"\b(?:times?|time ?stamps?) (?:are|is) (?:given|shown|listed|reported|expressed)"
+        rf" (?:in|as)(?: local time)? \(?{_ZONE}",
+        re.IGNORECASE,
+    ),
+    # The same in German, French, Dutch and Spanish.
+    re.compile(
+        r"\b(?:zeiten|zeitangaben|uhrzeiten|heures|tijden|horas)(?: \w{1,12}){0,3}"
+        rf" (?:in|en|sind|zijn|son)(?: in)? {_ZONE}",
+        re.IGNORECASE,
+    ),
     re.compile(rf"\b(?:times|time ?stamps|dates)[ :]{{1,3}}\(?{_ZONE}", re.IGNORECASE),
 )
 _OFFSET = re.compile(r"([+-])(\d\d):(\d\d)\)?$")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -14,12 +15,19 @@ from ctrecorder.moments.moment import Moment
 
 # In front: marks of quotes, of lists, and what PGP puts before a line that begins with a dash.
 _LINE = re.compile(
-    r"[\s>*|#-]{0,20}(?P<label>[A-Za-z][\w '’´`./()\[\]-]{0,48}?)[ \t]{0,20}:(?!//)[ \t]*"
+    r"[\s>*|#-]{0,20}(?P<label>[A-Za-z][\w '’´`./()\[\]-]{0,48}?)"
+    r"(?:[ \t]{0,20}:(?!//)[ \t]*| {0,20}\t[ \t]*)"
 )
 _NAME = re.compile(r"[^a-z0-9]+")
 _QUOTED = re.compile(r"""(["'*])(.*)\1""")
 _NAME_BEHIND = re.compile(r"(?: {1,4}\([\w .-]*\))?")
 _COMMENT = re.compile(r"\s#.*")
+# "40000, 40001", "40000-40010": more than one port.
+SEVERAL_PORTS = re.compile(
+    r"\d{1,5}(?:\s{0,3}(?:[-,;/ ]|and|to|bis|und)\s{0,3}\d{1,5}){1,31}", re.ASCII
+)
+_LIST = re.compile(r"\d{1,5}(?:\s{0,3}(?:[,;/ ]|and|und)\s{0,3}\d{1,5}){1,31}", re.ASCII)
+_NUMBER = re.compile(r"\d{1,5}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,17 @@ class Label:
     def port(self) -> Field[int] | None:
         number = endpoints.port(self.value)
         return self.text.field(number, self.start, self.end) if number else None
+
+    def ports(self) -> list[Field[int]]:
+        """The port, or the ports of a list; []: something else."""
+        if not _LIST.fullmatch(self.value):
+            port = self.port()
+            return [port] if port else []
+        found = [
+            (endpoints.port(match[0]), self.start + match.start(), self.start + match.end())
+            for match in _NUMBER.finditer(self.value)
+        ]
+        return [self.text.field(*each) for each in found] if all(each[0] for each in found) else []
 
     def time(self, clock: Clock, **zones: str) -> Field[Moment] | None:
         return clock.read(self.text, self.start, self.end, **zones)
@@ -91,7 +110,8 @@ def parse(text: Text, start: int, line: str) -> Label | None:
         begin, end = begin + quoted.start(2), begin + quoted.end(2)
     elif comment := _COMMENT.search(value):
         end = begin + comment.start()
-    name = _NAME.sub("", match["label"].lower())
+    plain = unicodedata.normalize("NFKD", match["label"].lower()).encode("ascii", "ignore").decode()
+    name = _NAME.sub("", plain)
     return Label(name, line[begin:end], text, start + begin, start + end)
 
 

@@ -11,7 +11,10 @@ SHOWN = (
     "routers.Router",
     "routers.read",
     "shown.csv",
+    "shown.csv_of_letters",
     "shown.text",
     "shown.twin",
+    "verdict.FleetAnswer",
     "verdict.judged",
+    "verdict.not_asked",
 )

@@ -18,6 +18,7 @@ from ctrecorder.inquiry.twin import question_json
 from ctrecorder.inquiry.verdicts import Word
 from ctrecorder.page import words
 from ctrecorder.page.shape import nanoseconds
+from ctrecorder.query.who import WhoQuery
 from ctrecorder.render.who import rfc3339
 from ctrecorder.terminal import count, printable
 
@@ -40,7 +41,9 @@ def text(found: FleetAnswer, asking: Asking, *, utc: bool) -> str:
         lines += ["", *_person(one, zone)]
     if len(persons) > _MAX_HOSTS:
         lines += ["", f"and {count(len(persons) - _MAX_HOSTS, 'inside host')} more: --format json"]
-    lines += ["", *question_rows(found.question, found.question.query(), zone)]
+    lines += ["", *question_rows(found.question, _query(found), zone)]
+    if not found.answers:
+        return "".join(f"{printable(line)}\n" for line in lines)
     whole = len(found.answers) - len(silent)
     lines += row(
         "fleet", f"{count(len(found.answers), 'router')}, {whole:,} complete for that time"
@@ -81,7 +84,7 @@ def twin(found: FleetAnswer, asking: Asking) -> dict[str, Any]:
     """The answer as an object: ctwho(1), "MANY ROUTERS", has its members."""
     return {
         "question": {
-            **question_json(found.question, found.question.query()),
+            **question_json(found.question, _query(found)),
             "asked": rfc3339(asking.now),
             "asked_by": asking.login,
             **({"case": asking.case} if asking.case else {}),
@@ -89,7 +92,7 @@ def twin(found: FleetAnswer, asking: Asking) -> dict[str, Any]:
         },
         "verdict": found.judged.word.value,
         **({"why": found.judged.why} if found.judged.why else {}),
-        "complete": all(one.complete for one in found.answers),
+        "complete": bool(found.answers) and all(one.complete for one in found.answers),
         "persons": [{"router": one.router, **one.facts} for one in found.persons],
         "routers": [
             {
@@ -103,13 +106,26 @@ def twin(found: FleetAnswer, asking: Asking) -> dict[str, Any]:
     }
 
 
+def _query(found: FleetAnswer) -> WhoQuery | None:
+    """What was searched; None: it could not be asked."""
+    return None if found.question.why_not else found.question.query()
+
+
 def csv(answers: Iterable[FleetAnswer]) -> str:
     """A row for each inside host of each router, or one for a router without any."""
     return table.lines([COLUMNS, *(cells for one in answers for cells in _rows(one))])
 
 
+def csv_of_letters(answers: Iterable[tuple[str, int, FleetAnswer]]) -> str:
+    """The same with the file and the line of each question of letters."""
+    found = ([file, str(line), *cells] for file, line, one in answers for cells in _rows(one))
+    return table.lines([("file", "line", *COLUMNS), *found])
+
+
 def _rows(found: FleetAnswer) -> Iterator[list[str]]:
     question = table.question_cells(found.question)
+    if not found.answers:
+        yield [*question, found.judged.word.value, found.judged.why, *[""] * 8]
     for one in found.answers:
         answered = "yes" if one.twin is not None else f"no: {one.failed}"
         about = [found.judged.word.value, one.why, one.router.name, answered]

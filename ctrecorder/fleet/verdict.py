@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from ctrecorder.errors import ExitCode
 from ctrecorder.fleet.asking import RouterAnswer
-from ctrecorder.inquiry.question import Question
+from ctrecorder.inquiry import notes
+from ctrecorder.inquiry.question import LISTENING, Question
 from ctrecorder.inquiry.verdicts import Judged, Proof, Word, judge
 
 # More routers are only counted; each has a line of its own below.
@@ -68,6 +69,10 @@ def judged(question: Question, answers: Sequence[RouterAnswer]) -> FleetAnswer:
     doubts += [f"the answer of {_of(others)} is not proved"] if others else []
     if question.window.readings > 1:
         doubts.append(f"the time can be read in {question.window.readings} ways")
+    count = sum(len(one.persons) for one in answers)
+    if any(one.router.host for one in answers):
+        # A router that is asked by ssh does not know what the letter says of its port.
+        doubts += _listening(question, count)
     proof = Proof(
         complete=all(one.complete for one in answers if one.twin is not None),
         not_yet=are_all(Word.NOT_YET),
@@ -76,5 +81,16 @@ def judged(question: Question, answers: Sequence[RouterAnswer]) -> FleetAnswer:
         expired=are_all(Word.NO_LONGER_KEPT),
         doubts=tuple(doubts),
     )
-    count = sum(len(one.persons) for one in answers)
     return FleetAnswer(question, tuple(answers), judge(count, proof))
+
+
+def _listening(question: Question, persons: int) -> tuple[str, ...]:
+    if question.role == LISTENING:
+        port = question.target.port
+        return (f"port {port} is a listening port, and nobody is known to have had it outside",)
+    return () if persons else notes.of_listening(question)
+
+
+def not_asked(question: Question) -> FleetAnswer:
+    """A question that cannot be asked."""
+    return FleetAnswer(question, (), Judged(Word.CANNOT_BE_ASKED, question.why_not))

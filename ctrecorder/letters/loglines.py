@@ -22,9 +22,12 @@ _ACCUSED = re.compile(
 )
 # How log lines name who connected: sshd, postfix, Apache, nginx, dovecot, the kernel, PAM.
 _CONNECTED = re.compile(
-    r"(?:\bfrom[ =](?:[\w.-]{1,80})?[\[(]?|\bclient[=: ](?:[\w.-]{1,80})?\[?|\brip=|\bSRC=|\brhost="
+    r"(?:\bfrom[ =](?:[\w.-]{1,80})?[\[(]?|\bclient: |\bclient[=: ](?:[\w.-]{1,80})?\[?|\brip="
+    r"|\bSRC=|\brhost=|\{\w{3,9}\} "
     r"|\bsrc(?:_?ip)?=|^)$"
 )
+# Apache's "vhost_combined" has the name of the site before the address.
+_SITE = re.compile(r"[\s>]{0,20}[\w.-]{1,100}:\d{1,5} $", re.ASCII)
 # A log line begins with its time, also behind the name of its file, or its time is in brackets.
 _FRONT = re.compile(
     r"[\s>|*-]{0,20}(?:[\w./-]{1,100}:)?(?:\w{1,20}=)?[\[(\"']?|.{0,1000}\[", re.ASCII
@@ -102,10 +105,11 @@ def _connected(texts: Iterable[Text], clock: Clock) -> Iterator[Sighting]:
                 before = line[max(0, each.start - 100) : each.start]
                 if each.start > 100:
                     before = " " + before
-                if not _CONNECTED.search(before):
+                logged = line.startswith((" - ", " -> "), each.stop)
+                if not (_CONNECTED.search(before) or (logged and _SITE.match(before))):
                     continue
                 # At the beginning of the line only a web server's log has an address.
-                if not each.start and not line.startswith((" - ", " -> "), each.stop):
+                if not each.start and not logged:
                     continue
                 sighting = _line(text, offset, line, each, clock)
                 if sighting:

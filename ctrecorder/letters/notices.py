@@ -7,10 +7,11 @@ address.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise, product
 
 from ctrecorder.envelopes import endpoints
 from ctrecorder.envelopes.clock import begin
-from ctrecorder.envelopes.labels import Label, paragraphs
+from ctrecorder.envelopes.labels import SEVERAL_PORTS, Label, paragraphs
 from ctrecorder.envelopes.text import Field
 from ctrecorder.letters.acns import role_of
 from ctrecorder.letters.forms import Reading, Source
@@ -22,13 +23,23 @@ _ADDRESS = {"infringersipaddress", "infringeripaddress", "infringingipaddress", 
 _ADDRESS |= {"infringerip", "ipaddress", "ip", "sourceip", "sourceipaddress", "offendingip"}
 _ADDRESS |= {"attackerip", "attackingip", "attackersip", "abusiveip", "abuserip", "reportedip"}
 _ADDRESS |= {"srcip", "publicip", "sourceaddress", "ipv4", "ipv6", "ipv4address", "ipv6address"}
+# The same in German, French, Dutch and Spanish.
+_ADDRESS |= {"quellip", "quellipadresse", "quelladresse", "ipadresse", "adresseip", "ipsource"}
+_ADDRESS |= {"adresseipsource", "ipadres", "bronip", "bronadres", "bronipadres", "direccionip"}
+_ADDRESS |= {"iporigen", "ipdeorigen", "direccionipdeorigen", "direcciondeorigen"}
 _SOURCE_PORT = {"infringersport", "infringerport", "infringingport", "portid", "sourceport"}
 _SOURCE_PORT |= {"srcport", "publicport", "clientport", "ipport", "peerport"}
+_SOURCE_PORT |= {"sourceports", "quellport", "quellports", "portsource", "bronpoort"}
+_SOURCE_PORT |= {"puertodeorigen", "puertoorigen"}
 # The other end, as long as it is not the address itself: some call that "Remote IP".
 _REMOTE = {"destination", "destinationip", "destinationaddress", "destinationipaddress", "dst"}
 _REMOTE |= {"dstip", "dstaddress", "target", "targetip", "targetaddress", "targetipaddress"}
 _REMOTE |= {"remote", "remoteip", "remoteaddress", "remoteipaddress", "victimip", "serverip"}
 _REMOTE_PORT = {"destinationport", "dstport", "targetport", "remoteport", "victimport"}
+_REMOTE |= {"zielip", "zieladresse", "zielipadresse", "ipdestination", "adresseipdestination"}
+_REMOTE |= {"doelip", "doeladres", "doelipadres", "ipdestino", "ipdedestino", "direcciondedestino"}
+_REMOTE_PORT |= {"zielport", "portdestination", "portdedestination", "doelpoort"}
+_REMOTE_PORT |= {"puertodedestino", "puertodestino"}
 _FIRST = {"initialinfringementtimestamp", "initialinfringementdate", "firstseen", "firstdetected"}
 _FIRST |= {"firstinfringementtimestamp", "starttime"}
 _LAST = {"recentinfringementtimestamp", "recentinfringementdate", "lastseen", "lastdetected"}
@@ -37,6 +48,13 @@ _TIME = {"timestamp", "infringementtimestamp", "infringementdate", "infringement
 _TIME |= {"datetime", "eventtime", "incidenttime", "attacktime", "testedon", "dateandtime"}
 _TIME |= {"incidentdate", "timeofincident", "timeofattack", "detectedat", "detectedon", "eventdate"}
 _TIME |= {"timestamputc", "timeutc", "utctime", "attackdate", "localtime", "date"}
+_TIME |= {"zeitpunkt", "zeitstempel", "datumunduhrzeit", "datumuhrzeit", "tatzeit", "tijdstip"}
+_TIME |= {"datumentijd", "dateetheure", "dateheure", "horodatage", "fechayhora", "fechahora"}
+_TIME |= {"datum", "fecha"}
+# A day and the time of day in the line below it.
+_DAY = {"date", "datum", "fecha", "incidentdate", "attackdate", "eventdate"}
+_CLOCK = {"time", "uhrzeit", "zeit", "heure", "tijd", "hora", "incidenttime", "attacktime"}
+_CLOCK |= {"eventtime", "timeutc"}
 # Labels of copyright agents: "Port:" beside one of these is the infringer's.
 _COPYRIGHT = {"infringedwork", "infringingfilename", "infringingwork", "torrenthash", "infohash"}
 _COPYRIGHT |= {
@@ -78,7 +96,7 @@ def read(source: Source) -> Reading | None:
                 before = None
     if any(not each.prose for each in found.sightings):
         found.form = "ACNS text"
-    return found if found.sightings else None
+    return found if found.sightings or found.rows else None
 
 
 def _addressed(
@@ -91,6 +109,10 @@ def _addressed(
         return None
     times = list(_times(paragraph, source))
     if len(times) > 1 and _others(paragraph, addresses[0]):
+        return None
+    problem = _several(paragraph, addresses[0], times)
+    if problem:
+        found.refuse(problem)
         return None
     found.add(*_sightings(addresses[0], paragraph, times, agents=agents))
     return None if agents else addresses[0]
@@ -120,13 +142,33 @@ def _groups(paragraph: list[Label], agents: bool, source: Source) -> Iterator[Si
             group.append(label)
 
 
-def _port(labels: list[Label], agents: bool) -> Field[int] | None:
-    """The source port: the only one that is named, or that stands beside the address."""
+def _ports(labels: list[Label], agents: bool) -> list[Field[int] | None]:
+    """The source port: the only one that is named, or that stands beside the address; those of a
+    list, "40000, 40001".
+    """
     names = _SOURCE_PORT | ({"port"} if agents else set())
-    found = [label.port() for label in labels if label.name in names]
-    found += [label.port_beside() for label in labels if label.name in _ADDRESS]
-    ports = [port for port in found if port]
-    return ports[0] if len({port.value for port in ports}) == 1 else None
+    named = [label.ports() for label in labels if label.name in names]
+    beside = [label.port_beside() for label in labels if label.name in _ADDRESS]
+    ports = [port for port in (*(port for each in named for port in each), *beside) if port]
+    if len(named) == 1 and len(named[0]) > 1 and not any(beside):
+        return [*named[0]]
+    return [ports[0] if len({port.value for port in ports}) == 1 else None]
+
+
+def _several(
+    labels: list[Label],
+    address: Label,
+    times: list[tuple[Field[Moment], Field[Moment] | None]],
+) -> Sighting | None:
+    """Why nothing can be asked, if the source port is a range, or what else is more than one."""
+    for label in labels:
+        field = address.address()
+        if not field or not times or label.name not in _SOURCE_PORT or label.ports():
+            continue
+        if SEVERAL_PORTS.fullmatch(label.value):
+            problem = f"'{label.value}' is no single port"
+            return Sighting(field, first=times[0][0], last=times[0][1], problem=problem)
+    return None
 
 
 def _remote(labels: list[Label], ours: str) -> tuple[Field[str] | None, Field[int] | None]:
@@ -155,10 +197,28 @@ def _times(
         elif one := start or end:
             yield one, None
         return
-    for label in labels:
-        moment = _time(label, source) if label.name in _TIME else None
+    joined = False
+    for label, below in pairwise([*labels, None]):
+        if joined or label is None:
+            joined = False
+            continue
+        moment = _joined(label, below, source)
+        joined = moment is not None
+        if moment is None and label.name in _TIME:
+            moment = _time(label, source)
         if moment:
             yield moment, None
+
+
+def _joined(day: Label, clock: Label | None, source: Source) -> Field[Moment] | None:
+    """A day and the time of day in the line below it as one time; None: they are not."""
+    if clock is None or day.name not in _DAY or clock.name not in _CLOCK:
+        return None
+    if source.clock.moment(clock.value):
+        return None
+    zones = {"noted": "UTC"} if clock.name.endswith("utc") else {}
+    moment = source.clock.moment(f"{day.value} {clock.value}", **zones)
+    return day.text.field(moment, day.start, clock.end) if moment else None
 
 
 def _time(label: Label, source: Source) -> Field[Moment] | None:
@@ -183,11 +243,10 @@ def _sightings(
     field = address.address()
     if field is None:
         return
-    port = _port(labels, agents)
-    role = role_of(port) if agents else Role.SOURCE if port else Role.NONE
     protocol = _protocol(labels)
     remote = _remote(labels, field.value)
-    for first, last in times:
+    for port, (first, last) in product(_ports(labels, agents), times):
+        role = role_of(port) if agents else Role.SOURCE if port else Role.NONE
         yield Sighting(
             field,
             port,

@@ -1,4 +1,6 @@
-"""Plain lists: a line has an address, its port, a time, and nothing else of weight."""
+"""What persons write: lists with an address, its port and a time on a line and nothing else of
+weight; and an address alone on its line, with its times in the lines below (honeypots).
+"""
 
 from __future__ import annotations
 
@@ -21,6 +23,12 @@ _EMPTY = {"at", "on", "from", "ip", "ip:", "address", "address:", "port", "port:
 _EMPTY |= {"time:", "date:", "to", "->", "=>", "-", "*", ":", "and", "until", "..", "/", "to:"}
 _EPOCH = re.compile(r"(?<![\w.:@-])@?1\d{9}(?:\.\d{1,9})?(?![\w.:-])", re.ASCII)
 _NUMBER = re.compile(r"\d{1,6}[.)]?", re.ASCII)
+# "192.0.2.1", "* 192.0.2.1 (S)".
+_ALONE = re.compile(
+    r"[\s*-]{0,10}(?P<address>[0-9A-Fa-f.:]{3,45})(?:[ \t]{1,4}\([A-Z]{1,3}\))?:?\s*"
+)
+# What stands around the time below an address.
+_ITEM = re.compile(r"[\s*-]{1,20}")
 
 
 def read(source: Source) -> Reading | None:
@@ -68,6 +76,7 @@ def _line(text: Text, offset: int, line: str, source: Source) -> Sighting | None
         return None
     if (
         ":" in ours.address
+        and not ours.port
         and _ambiguous(line[ours.start :])
         and line[ours.start - 1 : ours.start] != "["
     ):
@@ -150,3 +159,31 @@ def _protocol(text: Text, offset: int, line: str, words: list[str]) -> Field[str
         return None
     start = offset + line.find(words[0])
     return text.field(endpoints.protocol(words[0]), start, start + len(words[0]))
+
+
+def read_below(source: Source) -> Reading | None:
+    """Times below an address."""
+    found = Reading("report in prose")
+    for text in source.texts():
+        address = None
+        stop = 0
+        for offset, line in text.lines():
+            # What follows an empty line belongs to nobody named before.
+            if text.blank_between(stop, offset):
+                address = None
+            stop = offset + len(line)
+            match = _ALONE.fullmatch(line)
+            word = endpoints.address(match["address"]) if match else ""
+            if match and word:
+                start, end = match.span("address")
+                address = text.field(word, offset + start, offset + end)
+                continue
+            times = source.clock.find(line)
+            if address and len(times) == 1 and _ITEM.fullmatch(line, 0, times[0][0]):
+                start, end = times[0]
+                first = source.clock.read(text, offset + start, offset + end)
+                if first and not line[end:].strip():
+                    found.add(Sighting(address, first=first, prose=True))
+            elif line.strip() and not line[0].isspace():
+                address = None
+    return found if found.sightings else None

@@ -11,7 +11,17 @@ from ctrecorder.envelopes.bounds import MAX_BYTES, MAX_SEEN, MAX_WORDS, MIB, Bud
 from ctrecorder.envelopes.clock import Clock, begin
 from ctrecorder.envelopes.mime import Mail, is_mail, parse_file, parse_mail
 from ctrecorder.envelopes.text import Field, as_utf8
-from ctrecorder.letters import acns, arf, loglines, notices, plain, prose, tables, xarf, xarf_json
+from ctrecorder.letters import (
+    acns,
+    arf,
+    loglines,
+    notices,
+    plain,
+    records,
+    tables,
+    xarf,
+    xarf_json,
+)
 from ctrecorder.letters.forms import Reader, Reading, Source
 from ctrecorder.letters.sighting import Letter, Sighting
 from ctrecorder.moments.moment import Moment
@@ -24,12 +34,13 @@ FORMS: tuple[Reader, ...] = (
     acns.read,
     xarf_json.read,
     xarf.read,
+    records.read,
     tables.read,
     notices.read,
     loglines.read_accused,
     plain.read,
     loglines.read_connected,
-    prose.read,
+    plain.read_below,
 )
 _CASE = re.compile(
     r"\b(?:case|notice|ticket|reference|issue|rid|incident)\b[ #:-]{0,3}(?:id|no|number)?\.?"
@@ -57,7 +68,7 @@ def read_letter(data: bytes, name: str, now: int, zone: str) -> Letter:
 def _letter(mail: Mail, name: str, sha256: str, now: int, zone: str) -> Letter:
     source = _source(mail, now, zone)
     reading = _read(source)
-    enclosed = [part.mail for part in mail.parts if part.mail is not None]
+    enclosed = list(_enclosed(mail))
     if not reading.sightings and enclosed and not reading.problem:
         # A letter that was forwarded as an attachment.
         for inner in enclosed:
@@ -85,6 +96,14 @@ def _letter(mail: Mail, name: str, sha256: str, now: int, zone: str) -> Letter:
         problem,
         tuple(reading.rows) if sightings else (),
     )
+
+
+def _enclosed(mail: Mail) -> Iterator[Mail]:
+    """The letters in a letter, and those in them: each time it was forwarded."""
+    for part in mail.parts:
+        if part.mail is not None:
+            yield part.mail
+            yield from _enclosed(part.mail)
 
 
 def _source(mail: Mail, now: int, zone: str) -> Source:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ctrecorder.envelopes import endpoints
 from ctrecorder.envelopes.bounds import MAX_LINE
 from ctrecorder.envelopes.clock import begin
+from ctrecorder.envelopes.labels import SEVERAL_PORTS
 from ctrecorder.envelopes.mime import Part
 from ctrecorder.envelopes.text import Field, Text
 from ctrecorder.letters.forms import Reading, Source
@@ -24,6 +25,8 @@ _NAME = re.compile(r"[^a-z0-9]+")
 _A_NAME = re.compile(r"[A-Za-z_][\w .()/-]{0,40}")
 _OF_ADDRESS = re.compile(r"ip|addr|src|source|dst|host", re.IGNORECASE)
 _MAX_COLUMNS = 300
+# Lines of a table that only rule it: "+-----+-----+", "|---|:-:|".
+_RULE = re.compile(r"[\s+|:=-]*[-=+][\s+|:=-]*")
 _TOO_GREAT = re.compile(r"\d{5,20}", re.ASCII)
 # A cell is shown up to this length.
 _SHOWN = 60
@@ -37,8 +40,11 @@ _ADDRESS: tuple[str, ...] = (
     "publicip",
 )
 _ADDRESS += ("natip", "offenderip", "attackerip", "attacker", "clientip", "ipaddress", "ipaddr")
-_ADDRESS += ("ip", "ipv4", "ipv6", "address", "source", "src")
-_SOURCE_PORT = ("srcport", "sourceport", "sport", "publicport", "natport", "clientport")
+_ADDRESS += ("quellip", "quelladresse", "ipadresse", "adresseip", "ipadres", "direccionip")
+_ADDRESS += ("idorigh", "ip", "ipv4", "ipv6", "address", "source", "src")
+_SOURCE_PORT: tuple[str, ...] = ("srcport", "sourceport", "sport", "publicport", "natport")
+_SOURCE_PORT += ("clientport", "attackerport", "offenderport", "quellport", "portsource")
+_SOURCE_PORT += ("bronpoort", "puertodeorigen", "puertoorigen", "idorigp")
 _PORT = ("port",)
 _FIRST = ("firstseen", "first", "start", "starttime", "firsttime", "begin")
 _LAST = ("lastseen", "last", "end", "endtime", "lasttime")
@@ -53,7 +59,8 @@ _TIME: tuple[str, ...] = (
     "observed",
 )
 _TIME += ("eventdate", "sourcetime", "timeutc", "timestamputc", "datetimeutc", "utctime", "timegmt")
-_TIME += ("timestampgmt", "datetimegmt", "utc")
+_TIME += ("timestampgmt", "datetimegmt", "utc", "ts", "zeitstempel", "zeitpunkt", "zeit", "datum")
+_TIME += ("zeitstempelutc", "zeitutc", "horodatage", "dateheure", "tijdstip", "fechahora", "fecha")
 _ZONE = ("timezone", "tz", "zone")
 _REMOTE: tuple[str, ...] = (
     "dstip",
@@ -63,11 +70,15 @@ _REMOTE: tuple[str, ...] = (
     "destination",
     "dstaddr",
 )
-_REMOTE += ("dst", "targetip", "serverip", "ccip", "cc")
-_REMOTE_PORT = ("dstport", "destport", "destinationport", "dport", "targetport", "ccport")
+_REMOTE += ("dst", "targetip", "serverip", "victimip", "zielip", "idresph", "ccip", "cc")
+_REMOTE_PORT: tuple[str, ...] = ("dstport", "destport", "destinationport", "dport", "targetport")
+_REMOTE_PORT += ("ccport", "victimport", "zielport", "portdestination", "doelpoort")
+_REMOTE_PORT += ("puertodedestino", "puertodestino", "idrespp")
 _PROTOCOL = ("protocol", "proto", "transport", "type")
-_DAY = ("eventdate", "date", "day")
-_CLOCK = ("eventtime", "time", "clock")
+_DAY = ("eventdate", "date", "day", "datum", "fecha")
+_CLOCK = ("eventtime", "time", "clock", "uhrzeit", "zeit", "hora", "heure", "tijd")
+# How a mail describes the columns of a table below: "ASN | IP | Timestamp (UTC)".
+_FORMAT_ZONE = re.compile(r"\btime ?stamp \((UTC|GMT)\)", re.IGNORECASE)
 # Shadowserver's reports have these, whatever their order; their times are UTC.
 _SHADOWSERVER = ({"timestamp", "asn", "geo"}, {"timestamp", "srcasn", "srcgeo"})
 _ABUSEHUB = {"reliablenotifier", "reporttype", "eventdate", "eventtime"}
@@ -88,6 +99,7 @@ class _Table:
 
     names: tuple[str, ...]
     delimiter: str
+    zone: str = ""
 
     @property
     def form(self) -> str:
@@ -112,8 +124,8 @@ class _Table:
     def port(self) -> tuple[int | None, Role]:
         """The column of the port, and what it is.
 
-        A column named "port" beside the other end is the source's; in a scan of Shadowserver it is
-        the port that answered.
+        A column named "port" beside the other end is the source's, unless it follows the other
+        end's address; in a scan of Shadowserver it is the port that answered.
         """
         port = self.column(_SOURCE_PORT)
         if port is not None:
@@ -124,20 +136,35 @@ class _Table:
             return port, Role.SERVICE
         if self.form != "Shadowserver CSV" and self.column(("service", "banner")) is not None:
             return None, Role.NONE
+        if port and self.names[port - 1] in _REMOTE and self.column(_REMOTE_PORT) is None:
+            return None, Role.NONE
         return port, Role.SOURCE
+
+    def remote_port(self) -> int | None:
+        """The column of the other end's port; one named "port" behind its address is that."""
+        port = self.column(_REMOTE_PORT)
+        if port is not None or self.port()[0] is not None:
+            return port
+        port = self.column(_PORT)
+        return port if port and self.names[port - 1] in _REMOTE else None
 
 
 def read(source: Source) -> Reading | None:
     """The tables of all parts."""
     found: Reading | None = None
+    shown = list(map(id, source.texts()))
+    zone = next(
+        (match[1] for text in source.texts() if (match := _FORMAT_ZONE.search(text.text))), ""
+    )
     for part in source.parts:
-        if part.kind == "text/html":
+        if part.kind == "text/html" and id(part.text) not in shown:
             continue
         for table, rows in _tables(part):
             if found is None or (table.form == "AbuseHUB CSV" and found.form != table.form):
                 before = found or Reading("")
                 found = Reading(table.form, before.sightings, rows=before.rows)
             found.twins = found.form == "AbuseHUB CSV"
+            table = replace(table, zone=zone)
             for row in rows:
                 _row(part.text, table, row, source, found)
     return found
@@ -150,6 +177,8 @@ def _tables(part: Part) -> Iterator[tuple[_Table, list[list[_Cell]]]]:
     for record in _records(part.text.text):
         start, end = record
         line = part.text.text[start:end]
+        if "-" in line[:MAX_LINE] and _RULE.fullmatch(line[:MAX_LINE]):
+            continue
         if table is not None:
             cells = list(_cells(line, start, table.delimiter))
             if len(cells) > 1:
@@ -252,6 +281,10 @@ def _row(text: Text, table: _Table, cells: list[_Cell], source: Source, found: R
     if _TOO_GREAT.fullmatch(word) and int(word) >= 2**16:
         found.refuse(Sighting(address, first=first, last=last, problem=f"'{word}' is no port"))
         return
+    if SEVERAL_PORTS.fullmatch(word):
+        why = f"'{word}' is no single port"
+        found.refuse(Sighting(address, first=first, last=last, problem=why))
+        return
     found.add(
         Sighting(
             address,
@@ -260,7 +293,7 @@ def _row(text: Text, table: _Table, cells: list[_Cell], source: Source, found: R
             first,
             last,
             row.address(_REMOTE),
-            row.port(table.column(_REMOTE_PORT)),
+            row.port(table.remote_port()),
             row.protocol(),
         )
     )
@@ -343,4 +376,6 @@ class _Row:
         name = self.table.names[self.cells.index(cell)]
         if name.startswith(("utc", "gmt")) or name.endswith(("utc", "gmt")):
             return {"noted": "UTC"}
+        if name == "timestamp" and self.table.zone:
+            return {"noted": self.table.zone}
         return {"convention": "UTC"} if self.table.form == "Shadowserver CSV" else {}

@@ -39,6 +39,8 @@ ABBREVIATIONS: Mapping[str, tuple[Use, ...]] = {
     "IST": (*_one(5.5), *_one(2, "Asia/Jerusalem"), *_one(1, "Europe/Dublin")),  # first India
     "CET": _one(1, _BERLIN),
     "CEST": _one(2, _BERLIN),
+    "MEZ": _one(1, _BERLIN),
+    "MESZ": _one(2, _BERLIN),
     "MET": _one(1, _BERLIN),
     "MEST": _one(2, _BERLIN),
     "EET": _one(2, _ATHENS),

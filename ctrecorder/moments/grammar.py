@@ -18,8 +18,34 @@ from ctrecorder.errors import UsageError
 from ctrecorder.moments.abbreviations import ABBREVIATIONS
 from ctrecorder.times import DAY, HOUR, MINUTE, SECOND
 
-MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+# The names of months, also in German, French, Dutch and Spanish, and how they are shortened.
+MONTHS = (
+    ("january", "januari", "januar", "janvier", "jänner", "enero", "janv", "jan", "ene"),
+    ("february", "februari", "februar", "février", "fevrier", "febrero", "févr", "fév", "feb"),
+    ("march", "maart", "märz", "maerz", "marzo", "mars", "mar", "mär", "mrz", "mrt"),
+    ("april", "avril", "abril", "apr", "avr", "abr"),
+    ("mayo", "may", "mai", "mei"),
+    ("junio", "june", "juni", "juin", "jun"),
+    ("juillet", "julio", "july", "juli", "juil", "jul"),
+    ("augustus", "august", "agosto", "août", "aout", "aug", "ago"),
+    ("september", "septembre", "septiembre", "sept", "sep"),
+    ("october", "oktober", "octobre", "octubre", "oct", "okt"),
+    ("november", "novembre", "noviembre", "nov"),
+    ("december", "dezember", "décembre", "decembre", "diciembre", "dec", "dez", "déc", "dic"),
+)
+_MONTH_OF = {name: number for number, names in enumerate(MONTHS, 1) for name in names}
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+# The same in German, French, Dutch and Spanish; of letters alone.
+_DAYS = (
+    ("montag", "lundi", "maandag", "lunes", "mo"),
+    ("dienstag", "mardi", "dinsdag", "martes", "di"),
+    ("mittwoch", "mercredi", "woensdag", "miércoles", "mi"),
+    ("donnerstag", "jeudi", "donderdag", "jueves", "do"),
+    ("freitag", "vendredi", "vrijdag", "viernes", "fr"),
+    ("samstag", "sonnabend", "samedi", "zaterdag", "sábado", "sa"),
+    ("sonntag", "dimanche", "zondag", "domingo", "so"),
+)
+_DAY_OF = {name: WEEKDAYS[number] for number, names in enumerate(_DAYS) for name in names}
 # times.END is in 2262.
 YEARS = range(1970, 2263)
 
@@ -54,27 +80,24 @@ _WEEKDAY = (
     "(?P<weekday>mon(?:day)?|tue(?:s|sday)?|wed(?:nesday)?|thu(?:rs|rsday)?|fri(?:day)?"
     "|sat(?:urday)?|sun(?:day)?)"
 )
-_MONTH = (
-    "(?P<name>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?"
-    r"|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\b\.?"
-)
+_MONTH = f"(?P<name>{'|'.join(sorted(_MONTH_OF, key=len, reverse=True))})\\b\\.?"
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th|\.)?"
 _YEAR = r"(?P<year>\d{4})"
-_PREFIX = f"(?:{_WEEKDAY}[,.]? )?"
+_PREFIX = f"(?:{_WEEKDAY[:-1]}|{'|'.join(_DAY_OF)})[,.]? )?"
 _HALF = r" ?(?P<half>[ap]\.?m\.?)(?![a-z])"
 _CLOCK = (
     r"(?=\d{1,2}(?::\d\d| ?[ap]\.?m))(?P<hour>\d{1,2})"
     r"(?::(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<fraction>\d{1,9}))?)?)?"
-    f"(?:{_HALF})?"
+    f"(?:{_HALF})?(?: uhr)?"
 )
-_BETWEEN = ",? (?:at )?"
+_BETWEEN = ",? (?:(?:at|um|om|à|a las) )?"
 # Dates with what can stand between them and the time of day.
 _DATES = (
     (
         rf"{_YEAR}(?P<dash>[-./])(?P<month>\d{{1,2}})(?P=dash)(?P<day>\d{{1,2}})",
         f"(?:t|{_BETWEEN})",
     ),
-    (f"{_DAY}(?P<dash>[-/]| ){_MONTH},?(?P=dash){_YEAR}", f"(?::|{_BETWEEN})"),
+    (f"{_DAY}(?P<dash>[-/]| )(?:de )?{_MONTH},?(?P=dash)(?:de )?{_YEAR}", f"(?::|{_BETWEEN})"),
     (f"{_MONTH} {_DAY},? {_YEAR}", _BETWEEN),
     (rf"(?P<day>\d{{1,2}})\.(?P<month>\d{{1,2}})\.{_YEAR}", _BETWEEN),
     (rf"(?P<first>\d{{1,2}})(?P<dash>[-/])(?P<other>\d{{1,2}})(?P=dash){_YEAR}", _BETWEEN),
@@ -87,6 +110,8 @@ _FORMS = (
     *(f"{_PREFIX}{day} {_CLOCK}(?: <inner>)? {_YEAR}<zone>" for day in _NO_YEAR[:2]),
     *(f"{_PREFIX}{day}{_BETWEEN}{_CLOCK}<zone>" for day in _NO_YEAR),
     *(f"{_CLOCK}(?: ?<inner>)?,? (?:on )?{_PREFIX}{day}<zone>" for day, _ in _DATES),
+    # Suricata and Snort: always the month first.
+    rf"(?P<month>\d\d)/(?P<day>\d\d)/{_YEAR}-{_CLOCK}<zone>",
     rf"{_YEAR}(?P<month>\d\d)(?P<day>\d\d)t(?P<hour>\d\d)(?P<minute>\d\d)(?P<second>\d\d)"
     r"(?:[.,](?P<fraction>\d{1,9}))?<zone>",
 )
@@ -181,7 +206,8 @@ def _written(match: re.Match[str], day_first: bool | None) -> Written:
             raise UsageError("it names two zones")
         zone = f" {parts['inner']}"
     word = parts.get("word", "").lower()
-    weekday = parts.get("weekday", "").lower()[:3]
+    weekday = parts.get("weekday", "").lower()
+    weekday = _DAY_OF.get(weekday, weekday[:3])
     begin, length = _time_of_day(parts) if parts.get("hour") else (0, DAY)
     return Written(
         days=_days(parts, day_first) if parts.get("day") or parts.get("first") else (),
@@ -202,8 +228,8 @@ def _days(parts: dict[str, str], day_first: bool | None) -> tuple[Day, ...]:
         first, other = int(parts["first"]), int(parts["other"])
         pairs = [(other, first), (first, other)]
     else:
-        name = parts.get("name", "").lower()[:3]
-        month = MONTHS.index(name) + 1 if name else int(parts["month"])
+        name = parts.get("name", "").lower()
+        month = _MONTH_OF[name] if name else int(parts["month"])
         pairs = [(month, int(parts["day"]))]
     # 2000 had a 29 February.
     days = [Day(year, *pair) for pair in pairs if _exists(2000 if year is None else year, *pair)]

@@ -45,7 +45,7 @@ from ctrecorder.query.coverage import Scope
 from ctrecorder.query.evidence import Evidence
 from ctrecorder.query.open import Archive, ScanStats, open_archive
 from ctrecorder.query.verdict import Verdict, is_recorded, needs_earlier
-from ctrecorder.sealing.imported import imported
+from ctrecorder.sealing.imported import Imports, imported
 
 # If the start or the end of a candidate is outside of the segments that were read, this many times
 # as many are read next.  Less: a connection of a week takes more rounds.  More: reads for nothing.
@@ -199,6 +199,7 @@ class Asked:
         self._selector, self._pool = Selector(listing.spans), Pool(jobs)
         self._receipts = evidence.Receipts()
         self._uses: Uses = {}
+        self._imports = Imports()
 
     def __enter__(self) -> Self:
         return self
@@ -252,7 +253,7 @@ class Asked:
             reach.added or 0,
             segments_read(archive.segments),
             is_recorded(scope, known.recordings),
-            tuple(imported(archive.segments, found.begin, who_query.until)),
+            tuple(imported(archive.segments, found.begin, who_query.until, self._imports)),
             any(router_of(segment.path) for segment in archive.segments),
         )
         self._pool.trim()

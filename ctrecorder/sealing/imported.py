@@ -87,9 +87,14 @@ class Imports:
         return self._folders[folder]
 
 
-def imported(segments: Iterable[Recording], since: int, until: int) -> list[str]:
-    """The paths of the imported files that have something in since <= time < until."""
-    imports = Imports()
+def imported(
+    segments: Iterable[Recording], since: int, until: int, imports: Imports | None = None
+) -> list[str]:
+    """The paths of the imported files that have something in since <= time < until.
+
+    `imports`: of many questions to the same folders.
+    """
+    imports = imports or Imports()
     found = []
     for segment in segments:
         if not len(segment.index):

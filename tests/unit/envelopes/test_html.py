@@ -25,3 +25,19 @@ def test_marks_and_entities() -> None:
     assert without_marks("<td>a</td><td>b</td>").split() == ["a", "b"]
     assert "\n" in without_marks("a<br/>b")
     assert without_marks("&lt;&amp;&#65;&nbsp;&bogus;") == "<   &    A" + " " * 10 + "&bogus;"
+
+
+def test_lines_that_belong_together_are_not_parted() -> None:
+    """A browser shows no empty line between rows, items, divisions, and behind <br>."""
+    for text in (
+        "<tr><td>a</td></tr>\n <tr><td>b</td></tr>",
+        "<div>a</div><div>b</div>",
+        "a<br>\nb",
+        "<li>a</li>\n<li>b</li>",
+    ):
+        shown = without_marks(text)
+        assert len(shown) == len(text)
+        assert shown.strip().split("\n")[0].strip() == "a"
+        assert [line.strip() for line in shown.strip().split("\n")] == ["a", "b"]
+    assert len(without_marks("<p>a</p>\n<p>b</p>").strip().split("\n")) == 3
+    assert without_marks("<pre>a\n\nb</pre>").count("\n") == 3

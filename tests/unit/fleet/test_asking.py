@@ -264,3 +264,49 @@ def test_a_folder_that_cannot_be_read_fails(fleet: Fleet) -> None:
     code, answer = fleet.json()
     assert code == 3
     assert "no segments here" in answer["routers"][1]["failed"]
+
+
+def test_the_questions_of_a_letter_go_to_each_router(fleet: Fleet) -> None:
+    """Each in its place, with what it was read from; one that cannot be asked says why."""
+    fleet.folder("edge1", "10.0.0.5")
+    fleet.honest("edge2", fleet.folder("edge2-log"))
+    del fleet.lines[1]
+    letter = fleet.here / "letter.txt"
+    at = "2023-11-14 22:14:30"
+    letter.write_text(
+        f"{asked.PUBLIC}:40000 {at} UTC\n{asked.PUBLIC}:41234 {at} UTC\n{asked.PUBLIC}:1 {at[:-1]}9\n"
+    )
+    code, out = fleet.ask("--letter", str(letter), "--format", "json", question=())
+    (answer,) = map(json.loads, out.splitlines())
+    assert code == 2
+    found = answer["questions"]
+    assert [one["verdict"] for one in found] == ["ONE", "NOBODY", "CANNOT BE ASKED"]
+    assert [one["complete"] for one in found] == [True, True, False]
+    assert found[0]["persons"][0]["router"] == "edge1"
+    assert found[0]["question"]["read_from"][0]["line"] == 1
+    assert "zone" in found[2]["why"]
+    code, out = fleet.ask("--letter", str(letter), "--format", "csv", "--utc", question=())
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [(row["line"], row["router"]) for row in rows] == [
+        (line, router) for line in "123" for router in ("edge1", "edge2")
+    ]
+    assert code == 0
+    code, out = fleet.ask("--letter", str(letter), question=())
+    assert [line for line in out.splitlines() if line.startswith("Question ")] == [
+        f"Question {number} of 3" for number in (1, 2, 3)
+    ]
+
+
+def test_a_listening_port_is_a_doubt_that_a_router_far_away_does_not_know_of(fleet: Fleet) -> None:
+    """It may be of a tracker: then nobody need have held it outside."""
+    fleet.honest("edge1", fleet.folder("edge1-log"))
+    del fleet.lines[0]
+    letter = fleet.here / "letter.txt"
+    letter.write_text(
+        f"Title: X\nTorrent Hash: 1\nIP Address: {asked.PUBLIC}\nPort: 40000\n"
+        "Timestamp: 2023-11-14T22:14:30Z\n"
+    )
+    code, out = fleet.ask("--letter", str(letter), "--format", "json", question=())
+    (found,) = json.loads(out)["questions"]
+    assert (code, found["verdict"]) == (3, "NOBODY KNOWN (not proved)")
+    assert "listen" in found["why"]

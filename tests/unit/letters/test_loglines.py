@@ -124,3 +124,20 @@ def test_without_the_date_of_the_mail_a_year_is_a_guess() -> None:
     (dated,) = letter(mail(f"All times are UTC.\n{line}")).sightings
     assert dated.first is not None
     assert len(dated.first.value.readings) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "port"),
+    [
+        ('shop.example:443 198.51.100.1 - - [24/Nov/2026:07:00:05 +0100] "GET / HTTP/1.1" 200 1',
+         None),
+        ("2026/11/24 06:00:05 [error] 7#7: *9 x, client: 198.51.100.1, server: x", None),
+        ("11/24/2026-06:00:05.500000  [**] [1:1:1] X [**] {UDP} 198.51.100.1:40000 -> 192.0.2.7:53",
+         40000),
+    ],
+    ids=["Apache with the site", "nginx errors", "Suricata"],
+)  # fmt: skip
+def test_lines_of_more_programs(line: str, port: int | None) -> None:
+    (found,) = questions(mail(f"All times are UTC.\n\n{line}\n"))
+    assert (found.address, found.port) == ("198.51.100.1", port)
+    assert f"{found.time:%d.%m. %H:%M:%S}" == "24.11. 06:00:05"

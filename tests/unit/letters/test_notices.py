@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ctrecorder.times import SECOND
 from tests.support.letter_cases import letter, mail, ports, questions
 
 TIME = "2026-11-24 06:00:05 +0000"
@@ -104,3 +105,53 @@ def test_groups_in_one_paragraph() -> None:
 def test_html_is_read_if_there_is_nothing_else() -> None:
     html = f"<p>IP:&nbsp;198.51.100.1<br>Time: {TIME}</p>"
     assert len(questions(mail(html, kind="text/html"))) == 1
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "Quell-IP: 198.51.100.1\nQuellport: 40000\nZielport: 443\n"
+        "Zeitpunkt: 24. November 2026 um 07:00:05 Uhr MEZ",
+        "Adresse IP : 198.51.100.1\nPort source : 40000\nPort destination : 443\n"
+        "Date : 24 novembre 2026 à 07:00:05 CET",
+        "IP-adres: 198.51.100.1\nBronpoort: 40000\nDoelpoort: 443\n"
+        "Tijdstip: dinsdag 24 november 2026 om 07:00:05 +0100",
+        "Dirección IP: 198.51.100.1\nPuerto de origen: 40000\nPuerto de destino: 443\n"
+        "Fecha y hora: 24 de noviembre de 2026 07:00:05 CET",
+        "IP-Adresse: 198.51.100.1\nQuellport: 40000\nZielport: 443\nDatum: 24.11.2026\n"
+        "Uhrzeit: 07:00:05 MEZ",
+    ],
+    ids=["German", "French", "Dutch", "Spanish", "day and time of day"],
+)
+def test_labels_of_other_languages(lines: str) -> None:
+    """The port of the other end is never ours."""
+    (found,) = questions(mail(f"{lines}\n"))
+    assert (found.address, found.port, found.role) == ("198.51.100.1", 40000, "source")
+    assert (found.remote, found.remote_port) == (None, 443)
+    assert f"{found.time:%d %H:%M:%S}" == "24 06:00:05"
+
+
+def test_a_day_and_its_time_of_day() -> None:
+    """In two lines, one below the other; what stands apart is not joined."""
+    text = "IP: 198.51.100.1\nDate: 2026-11-24\n{}Time: 06:00:05 UTC\n"
+    (found,) = letter(mail(text.format(""))).sightings
+    assert found.first is not None
+    (span,) = found.first.value.readings[0].spans
+    assert span[1] - span[0] == SECOND
+    (apart,) = letter(mail(text.format("Service: x\n"))).sightings
+    assert apart.first is not None
+    assert not apart.first.value.readings[0].spans
+
+
+def test_several_source_ports() -> None:
+    """Each of a list is asked; a range is not, and the letter says why."""
+    text = f"Source IP: 198.51.100.1\nSource Port: {{}}\nTime: {TIME}\n"
+    for value in ("40000, 40001", "40000 and 40001", "40000/40001"):
+        assert ports(mail(text.format(value))) == [
+            ("198.51.100.1", 40000, "source"),
+            ("198.51.100.1", 40001, "source"),
+        ]
+    for value in ("40000-40010", "40000, 99999"):
+        found = letter(mail(text.format(value)))
+        assert not found.sightings
+        assert found.problem.endswith(f"'{value}' is no single port")

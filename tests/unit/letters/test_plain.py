@@ -85,3 +85,25 @@ def test_lines_of_a_list_that_were_not_read_are_told() -> None:
     ]
     assert not letter(mail(text)).unread
     assert len(letter(text).sightings) == 1
+
+
+def test_times_below_an_address() -> None:
+    text = (
+        "198.51.100.1 (S)\n - Mon, 23 Nov 2026 12:00AM GMT\n   - Subject: x\n"
+        " - Mon, 23 Nov 2026 12:30PM GMT\n\n - Mon, 23 Nov 2026 01:00PM GMT\n"
+        "198.51.100.2\nwords\n - Mon, 23 Nov 2026 02:00PM GMT\n"
+    )
+    found = questions(mail(text))
+    assert [(each.address, f"{each.time:%H:%M}") for each in found] == [
+        ("198.51.100.1", "00:00"),
+        ("198.51.100.1", "12:30"),
+    ]
+    assert all(each.prose for each in letter(mail(text)).sightings)
+
+
+def test_a_named_port_needs_no_brackets() -> None:
+    """64:ff9b::c633:6401 could end with a port, but the port is named."""
+    assert ports(f"64:ff9b::c633:6401 port 40000 {TIME}\n") == [
+        ("64:ff9b::c633:6401", 40000, "source")
+    ]
+    assert not ports(f"64:ff9b::c633:6401 {TIME}\n")

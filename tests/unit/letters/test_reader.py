@@ -388,3 +388,20 @@ def test_a_table_tells_of_its_time_and_not_of_the_future() -> None:
     assert first is not None
     assert len(first.value.readings) == 1
     assert begin(first) is not None
+
+
+def test_a_letter_in_a_letter_in_a_letter() -> None:
+    data = twin("xarf1-uri.eml")
+    for mark in ("a", "b", "c"):
+        data = (
+            (
+                f"From: {mark}@provider.example\nTo: abuse@provider.example\nSubject: FW\n"
+                f"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary={mark}\n\n--{mark}\n"
+                f"Content-Type: text/plain\n\nPlease look.\n--{mark}\n"
+                "Content-Type: message/rfc822\n\n"
+            ).encode()
+            + data
+            + f"\n--{mark}--\n".encode()
+        )
+    letter = one(data)
+    assert [asked(each) for each in letter.sightings] == TRUTH["xarf1-uri.eml"][2]

@@ -134,3 +134,57 @@ def test_a_table_without_a_good_row_says_why() -> None:
 def test_a_number_of_a_type_is_no_protocol() -> None:
     rows = (f"ip,time,{name}\n198.51.100.1,{TIME}Z,1\n" for name in ("type", "protocol"))
     assert [questions(each)[0].protocol for each in rows] == [None, "icmp"]
+
+
+@pytest.mark.parametrize(
+    ("names", "row"),
+    [
+        ("IP-Adresse;Quellport;Zeitstempel (UTC)", f"198.51.100.1;40000;{TIME}"),
+        ("| IP | Source Port | Time (UTC) |\n|---|:--:|---|", f"| 198.51.100.1 | 40000 | {TIME} |"),
+        ("+-+\n| IP | Port | UTC |\n+----+---+", f"| 198.51.100.1 | 40000 | {TIME} |\n+---+"),
+        ("ts\tid.orig_h\tid.orig_p", "1795500005.5\t198.51.100.1\t40000"),
+        ("time,victim_ip,victim_port,attacker_ip,attacker_port",
+         f"{TIME}Z,192.0.2.7,443,198.51.100.1,40000"),
+    ],
+    ids=["German", "Markdown", "ruled", "Zeek", "attacker"],
+)  # fmt: skip
+def test_names_and_rules(names: str, row: str) -> None:
+    (found,) = questions(f"\ufeff{names}\n{row}\n")
+    assert (found.address, found.port, found.role) == ("198.51.100.1", 40000, "source")
+    assert f"{found.time:%H:%M:%S}" == "06:00:05"
+
+
+def test_a_port_behind_the_other_address_is_the_others() -> None:
+    row = f"198.51.100.1,192.0.2.7,443,{TIME}Z"
+    (found,) = questions(f"ip,dst_ip,port,time\n{row}\n")
+    assert (found.port, found.remote, found.remote_port) == (None, "192.0.2.7", 443)
+
+
+@pytest.mark.parametrize("word", ["40000;40001", "40000-40009"])
+def test_a_cell_with_several_ports_is_not_asked(word: str) -> None:
+    found = letter(f"ip,src_port,time\n198.51.100.1,{word},{TIME}Z\n198.51.100.2,1,{TIME}Z\n")
+    assert [each.address.value for each in found.sightings] == ["198.51.100.2"]
+    assert [each.problem for each in found.unread] == [f"'{word}' is no single port"]
+
+
+def test_the_zone_stands_where_the_columns_are_described() -> None:
+    """It is of the table alone: log lines in the same mail can be of another zone."""
+    table = f'"asn","ip","timestamp","src_port"\n"1","198.51.100.1","{TIME}","40000"\n'
+    text = f"Format: ASN | IP | Timestamp (UTC) | Port of the source\n\n{table}"
+    assert first(mail(text)) == "06:00:05"
+    line = "Nov 24 06:00:05 h sshd[1]: Failed password for x from 198.51.100.1 port 40000 ssh2\n"
+    assert first(mail(f"Format: Timestamp (UTC)\n\n{line}")) == "unknown"
+
+
+def test_tables_of_html() -> None:
+    """As a table with names above, and as pairs of label and value."""
+    cells = "<tr><th>IP</th><th>Port</th><th>Time (UTC)</th></tr>\n"
+    cells += f"<tr><td>198.51.100.1</td>\n<td>40000</td><td>{TIME}</td></tr>"
+    pairs = "<tr><td>Source IP</td><td>198.51.100.1</td></tr>\n"
+    pairs += "<tr><td>Source Port</td><td>40000</td></tr>\n"
+    pairs += f"<tr><td>Destination Port</td><td>443</td></tr><tr><td>Time</td><td>{TIME} UTC</td>"
+    for rows in (cells, pairs):
+        text = f"<html><body><p>Dear all</p><table>{rows}</table></body></html>"
+        (found,) = questions(mail(text, kind="text/html"))
+        assert (found.address, found.port, found.role) == ("198.51.100.1", 40000, "source")
+        assert f"{found.time:%H:%M:%S}" == "06:00:05"
