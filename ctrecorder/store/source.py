@@ -80,12 +80,14 @@ class Store(Source):
         found = manifest.read(self._place)
         self._entries, self._expired = found.entries, found.expired
         listing = FolderListing()
-        for path, entry in sorted(found.entries.items(), key=lambda one: one[1].span.recorded):
+        for path, entry in sorted(found.entries.items()):  # as those of a folder
             if entry.why_not:
                 listing.unreadable.append((path, f"{path}: {entry.why_not}"))
                 continue
-            listing.segments.append(path)
             listing.spans.append(entry.span)
+        listing.segments = [
+            span.path for span in sorted(listing.spans, key=lambda one: (one.recorded, one.path))
+        ]
         return listing
 
     def pool(self, jobs: int) -> Pool:
