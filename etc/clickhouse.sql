@@ -103,3 +103,29 @@ SELECT *, public_port, end FROM connections WHERE upload IN (SELECT upload FROM 
 -- Every day: delete what does not count, of uploads that cannot be going on any more.
 --     ALTER TABLE connections DELETE WHERE segment_begin < now() - INTERVAL 2 DAY
 --       AND upload NOT IN (SELECT upload FROM counted);
+--
+-- A hold of ctexpire is on the router and on folders.  Here it is this; 0 releases it:
+--     ALTER TABLE connections UPDATE held = 1 WHERE router = 'edge1'
+--       AND segment_begin BETWEEN '2026-11-24 00:00:00' AND '2026-11-25 00:00:00';
+--
+-- Users.  A router that is broken into must not read, change or delete, nor speak for another one:
+-- one user a router, with its name and INSERT alone.  A row policy does not restrict INSERT, so a
+-- constraint does; who only asks reads, and can be kept to some routers.
+--     ALTER TABLE connections ADD CONSTRAINT own CHECK router = currentUser();
+--     ALTER TABLE segments ADD CONSTRAINT own CHECK router = currentUser();
+--     CREATE USER edge1 IDENTIFIED WITH sha256_password BY 'secret';
+--     GRANT INSERT ON DB.connections TO edge1;
+--     GRANT INSERT ON DB.segments TO edge1;
+--     CREATE USER police IDENTIFIED WITH sha256_password BY 'secret' SETTINGS readonly = 1;
+--     GRANT SELECT ON DB.* TO police;
+--     CREATE ROW POLICY some ON DB.segments USING router IN ('edge1', 'edge2') TO police;
+--     CREATE ROW POLICY some ON DB.connections USING router IN ('edge1', 'edge2') TO police;
+--
+-- A cluster (checked for syntax only): ENGINE = ReplicatedMergeTree in both tables, and
+--     CREATE TABLE connections_all AS connections
+--         ENGINE = Distributed('cluster', currentDatabase(), connections, cityHash64(router));
+--     CREATE TABLE segments_all AS segments
+--         ENGINE = Distributed('cluster', currentDatabase(), segments, cityHash64(router));
+--
+-- Tables of an earlier ctrecorder: make new ones in a new database, delete ctship.shipped in the
+-- archive of each router, and ctship sends all that it has again.
