@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +21,11 @@ from ctrecorder.shipping.clickhouse import Store
 from ctrecorder.shipping.target import parse
 from ctrecorder.shipping.waiting import examine
 from ctrecorder.times import HOUR, SECOND
+from tests.support import asked as asked_archive
 from tests.support import holders
 from tests.support.clickhouse import Server
 from tests.support.holders import Log, T
+from tests.support.router import CHECKOUT
 
 HOURS = 6
 NOW = T + 1000 * HOUR
@@ -131,3 +134,99 @@ def test_thousands_of_questions_to_both(server: Server, tmp_path: Path) -> None:
             assert one == other, question
             words[one["verdict"]] = words.get(one["verdict"], 0) + 1
     print(words)
+
+
+def ctwho(*words: object) -> tuple[int, str]:
+    done = subprocess.run(
+        [CHECKOUT / "bin" / "ctwho", "--utc", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def small(server: Server, tmp_path: Path, router: str) -> Path:
+    """A squeezed archive of three segments, in the database as that of `router`."""
+    folder = tmp_path / router
+    folder.mkdir()
+    for path in asked_archive.record(folder, chain="00c0ffee00c0ffee"):
+        squeeze(path, SqueezeOptions())
+    ship(server, folder, router)
+    return folder
+
+
+TIME = f"@{(T + 20 * SECOND) // SECOND}"
+
+
+def test_the_list_of_a_fleet_can_name_a_database(server: Server, tmp_path: Path) -> None:
+    folder = small(server, tmp_path, "gate1")
+    listed = tmp_path / "fleet"
+    listed.write_text(f"gate1 {server.target}\ngate2 {folder}\n")
+    code, said = ctwho("192.0.2.1:40000", TIME, "--fleet", listed)
+    assert (code, said.partition("\n")[0]) == (0, "SEVERAL: 2 inside hosts"), said
+    listed.write_text(f"gate1 {server.target}\nlost {server.target}\n")
+    code, said = ctwho("192.0.2.1:40000", TIME, "--fleet", listed)
+    assert code == 3
+    assert "lost did not answer" in said
+    assert "no segments here" in said
+    done = subprocess.run(
+        [CHECKOUT / "bin" / "ctlist", "--fleet", listed], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "only ctwho asks ClickHouse" in done.stderr
+
+
+def test_half_uploads_and_repeats_are_invisible(server: Server, tmp_path: Path) -> None:
+    folder = small(server, tmp_path, "gate3")
+    place = f"{server.target}/gate3"
+    before = ctwho("192.0.2.1:40000", TIME, "--format", "csv", "--store", place)
+    assert before[0] == 0
+    # A try that broke off before its row of `segments`, with somebody else's connection.
+    server.ask(
+        "INSERT INTO connections (upload, segment_begin, router, start, inside, public, "
+        "inside_port, port_shift, family, seen, start_source) SELECT generateUUIDv4(), "
+        f"toDateTime({T // SECOND}), 'gate3', fromUnixTimestamp64Nano(toInt64({T})), "
+        "toIPv6('::ffff:10.6.6.6'), toIPv6('::ffff:192.0.2.1'), 40000, 0, 2, 3, 1 FROM numbers(9)"
+    )
+    assert ctwho("192.0.2.1:40000", TIME, "--format", "csv", "--store", place) == before
+    ship(server, folder, "gate3")  # all are there: nothing is sent
+    # Made anew of the same events: each takes the place of the one that was there.
+    again = tmp_path / "again"
+    again.mkdir()
+    for path in asked_archive.record(again, chain="00c0ffee00c0ffee"):
+        squeeze(path, SqueezeOptions("s"))
+    ship(server, again, "gate3")
+    code, said = ctwho("192.0.2.1:40000", TIME, "--store", place)
+    assert (code, said.partition("\n")[0]) == (0, "ONE: 10.0.0.5 behind gate3")
+    assert server.ask("SELECT count() FROM segments WHERE router = 'gate3'") == [["6"]]
+
+
+def test_rows_that_somebody_deleted_are_no_proof(server: Server, tmp_path: Path) -> None:
+    small(server, tmp_path, "gate4")
+    server.ask(
+        "ALTER TABLE connections DELETE WHERE router = 'gate4' AND public_port = 40001 "
+        "SETTINGS mutations_sync = 1"
+    )
+    place = f"{server.target}/gate4"
+    code, said = ctwho("192.0.2.1:40001", f"@{(T + HOUR) // SECOND + 70}", "--store", place)
+    assert code == 2, said
+    assert "1 of 3 rows are there" in said
+    assert "NOBODY: " not in said
+
+
+def test_what_is_no_such_database_is_one_line(server: Server, tmp_path: Path) -> None:
+    for words, why in (
+        (["--store", f"clickhouse://127.0.0.1:{server.port}/none"], "does not exist"),
+        (["--store", "clickhouse://127.0.0.1:9/log"], "Connection refused"),
+        (["--store", "http://127.0.0.1/log"], "is no database"),
+        (["--store", f"{server.target}/-x"], "is no database"),
+        (["--store", f"{server.target}/nobody"], "no segments here"),
+        (["--store", server.target, "-d", tmp_path], "-d cannot be used with --store"),
+        (["--store", server.target, "--hold"], "--hold cannot be used with --store"),
+        (["--password-file", "x"], "--password-file: it is for --store"),
+    ):
+        code, said = ctwho("192.0.2.1:40000", TIME, *words)
+        assert code == 2, (words, said)
+        assert why in said
+        assert len(said.splitlines()) == 1, said
