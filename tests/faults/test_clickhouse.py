@@ -18,9 +18,10 @@ from ctrecorder.archive.open import open_segment
 from ctrecorder.ctlog.frame import Kind
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from tests.support import asked
-from tests.support.asked import HOUR, SECOND, T
+from tests.support.asked import HOUR
 from tests.support.clickhouse import Server
 from tests.support.router import CHECKOUT
+from tests.support.slow_pairing import SECOND, T
 
 
 @pytest.fixture
@@ -227,8 +228,10 @@ def test_what_expires_on_the_router_expires_there_and_a_held_one_does_not(
 
 def asked_of(server: Server, port: int, time: int) -> tuple[int, str]:
     done = subprocess.run(
-        [CHECKOUT / "bin" / "ctwho", "--utc", "--store", server.target]
-        + [f"{asked.PUBLIC}:{port}", f"@{time // SECOND}"],
+        [
+            *(CHECKOUT / "bin" / "ctwho", "--utc", "--store", server.target),
+            *(f"{asked.PUBLIC}:{port}", f"@{time // SECOND}"),
+        ],
         capture_output=True,
         text=True,
         timeout=100,
