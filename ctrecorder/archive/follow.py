@@ -7,7 +7,7 @@ segments between are passed over: in these nothing happens to the connection.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +36,7 @@ class Followed(NamedTuple):
     still_open: frozenset[int]
 
 
-class _Keys(NamedTuple):
+class Keys(NamedTuple):
     """The flows in a segment that are not whole in it; (n,) each, ascending.
 
     `changed`: (n + 1,) how many of the rows before tell more than that the flow is open.
@@ -44,6 +44,15 @@ class _Keys(NamedTuple):
 
     hashes: Hashes
     changed: NDArray[np.int32]
+
+    @staticmethod
+    def of(tables: Iterable[Table]) -> Keys:
+        """Those of the flows in `tables`."""
+        parts = [(flowkey.hashes(table), _is_change(table)) for table in tables]
+        hashes = np.concatenate([np.zeros(0, np.uint64), *(one for one, _ in parts)])
+        changes = np.concatenate([np.zeros(0, np.bool_), *(one for _, one in parts)])
+        order = np.argsort(hashes)
+        return Keys(hashes[order], np.append(0, np.cumsum(changes[order])).astype(np.int32))
 
     @property
     def held_bytes(self) -> int:
@@ -58,15 +67,18 @@ class _Keys(NamedTuple):
         return found
 
 
-def follow(path: str, hashes: Hashes, chains: Chains, pool: Pool) -> Followed | None:
+def follow(
+    path: str, hashes: Hashes, chains: Chains, keys_of: Callable[[str], Keys | None]
+) -> Followed | None:
     """Follow flows that are open at the end of the segment `path`.
 
-    `hashes`: of their keys.  None: a segment of the chain has a copy, or cannot be read.
+    `hashes`: of their keys.  `keys_of`: the keys in a segment; None if it cannot be read.  None: a
+    segment of the chain has a copy, or cannot be read.
     """
     places = chains.after(path)
     wanted: set[int] = set()
     for number, place in enumerate(places):
-        keys = _keys(place[0].path, pool) if len(place) == 1 else None
+        keys = keys_of(place[0].path) if len(place) == 1 else None
         if keys is None:
             return None
         goes_on = keys.go_on(hashes)
@@ -79,23 +91,19 @@ def follow(path: str, hashes: Hashes, chains: Chains, pool: Pool) -> Followed | 
     return Followed(tuple(paths), frozenset(map(int, hashes)))
 
 
-def _keys(path: str, pool: Pool) -> _Keys | None:
+def keys_in(path: str, pool: Pool) -> Keys | None:
     """The keys of a segment; None if not all of it can be read."""
-    found: _Keys | None = pool.keys.get((path,))
+    found: Keys | None = pool.keys.get((path,))
     if found is None:
         try:
             segment = pool.open(path)
-            parts = [(flowkey.hashes(table), _is_change(table)) for table in _parts(segment)]
+            found = Keys.of(_parts(segment))
         except (FormatError, ArchiveError):
             return None
         finally:
             pool.trim()
         if segment.is_damaged:
             return None
-        hashes = np.concatenate([np.zeros(0, np.uint64), *(one for one, _ in parts)])
-        changes = np.concatenate([np.zeros(0, np.bool_), *(one for _, one in parts)])
-        order = np.argsort(hashes)
-        found = _Keys(hashes[order], np.append(0, np.cumsum(changes[order])).astype(np.int32))
         pool.keys.put((path,), found)
     return found
 

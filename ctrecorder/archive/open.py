@@ -32,11 +32,16 @@ def open_segment(path: str, key: bytes = b"", kind: Kind = Segment) -> Recording
         from ctrecorder.legacy.segment import LegacySegment  # most archives have no such file
 
         return LegacySegment(path)
-    segment = kind(path, key)
+    return known(kind(path, key))
+
+
+def known(segment: Segment) -> Segment:
+    """An open segment whose features this version knows.  Raises NewerError, and closes it."""
     if unknown := segment.header.unknown_features:
         segment.close()
         names = ", ".join(unknown)[:_MAX_NAMES]
-        raise NewerError(f"requires {names}: made by a newer version of ctrecorder", path=path)
+        what = f"requires {names}: made by a newer version of ctrecorder"
+        raise NewerError(what, path=segment.path)
     return segment
 
 

@@ -60,12 +60,15 @@ class Pool(Opener):
         """
         found = self._opened.pop(path, None)
         if found is None:
-            segment = open_placed(path, kind=self._segment)
+            segment = self._open(path)
             _ = segment.marks, segment.gaps
             found = _Opened(segment, segment.findings)
         self._opened[path] = found
         found.segment.findings = [*found.findings]
         return found.segment
+
+    def _open(self, path: str) -> Recording:
+        return open_placed(path, kind=self._segment)
 
     def close(self, segment: Recording) -> None:
         """The next question may want it."""

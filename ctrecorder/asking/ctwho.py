@@ -95,6 +95,14 @@ def build_parser() -> common.Parser:
         "--fleet", metavar="LIST", help="ask each router of a list, and give one verdict"
     )
     where.add_argument(
+        "--store",
+        metavar="clickhouse://HOST:PORT/DB",
+        help="ask the tables that ctship filled; .../DB/ROUTER: those of one router",
+    )
+    where.add_argument(
+        "--password-file", metavar="FILE", help="the password of the user of --store"
+    )
+    where.add_argument(
         "--wait",
         action="store_true",
         help="wait up to 90 s for a time that is not recorded yet",
@@ -167,10 +175,21 @@ def answer(args: argparse.Namespace, words: Sequence[str]) -> int:
     from ctrecorder.service.audit import Audit
     from ctrecorder.service.config import read
 
-    for name in ("letter", "state", "reply", "output", "evidence_pack", "zone", "names", "to"):
+    for name in (
+        "letter",
+        "state",
+        "reply",
+        "output",
+        "evidence_pack",
+        "zone",
+        "names",
+        "to",
+        "store",
+    ):
         if getattr(args, name) == "":
             raise UsageError(f"--{name.replace('_', '-')}: it is empty")
     _check_fleet(args)
+    _check_store(args)
     pages.check_options(args)
     letters.check_options(args)
     if args.verify and not args.words:
@@ -218,6 +237,21 @@ def _check_fleet(args: argparse.Namespace) -> None:
             raise UsageError(f"{option} cannot be used with --fleet: ask that router alone")
     if args.format == "html":
         raise UsageError("--format html cannot be used with --fleet: use text, json or csv")
+
+
+def _check_store(args: argparse.Namespace) -> None:
+    """Raise UsageError for what needs the segments themselves."""
+    if not args.store:
+        if args.password_file and not args.fleet:
+            raise UsageError("--password-file: it is for --store, or for --fleet")
+        return
+    for name in ("fleet", "archive", "verify", "wait", "hold", "evidence_pack"):
+        if getattr(args, name):
+            option = "-d" if name == "archive" else f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} cannot be used with --store: ask the segments themselves")
+    from ctrecorder.store.manifest import place
+
+    place(args.store)
 
 
 def _check_files(args: argparse.Namespace) -> None:
@@ -274,8 +308,9 @@ def _asking(args: argparse.Namespace, now: int) -> Asking:
     from ctrecorder.inquiry.ask import Asking
     from ctrecorder.service.login import login_user
 
+    here_or_there = (args.store,) if args.store else args.archive or common.archive("ctwho")
     return Asking(
-        tuple(map(os.path.abspath, args.archive or common.archive("ctwho"))),
+        tuple(here_or_there if args.store else map(os.path.abspath, here_or_there)),
         now,
         login_user().name,
         args.case or "",
@@ -284,6 +319,7 @@ def _asking(args: argparse.Namespace, now: int) -> Asking:
         _names(args, now) if args.names else None,
         (socket.gethostname(), tuple(here.own())),
         common.jobs(args.jobs),
+        args.password_file or "",
     )
 
 

@@ -5,6 +5,7 @@ SHOWN = (
     "flowkey.KEY",
     "flowkey.digits",
     "flowkey.hashes",
+    "flowkey.sort",
     "grouping.RACE_NS",
     "lookalikes.has_id",
     "open_flows.Memory",

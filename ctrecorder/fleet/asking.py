@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ctrecorder import __version__, labels, times
-from ctrecorder.errors import CtrecorderError, ExitCode
+from ctrecorder.errors import CtrecorderError, ExitCode, NoSegmentsError
 from ctrecorder.fleet.routers import Router
 from ctrecorder.inquiry.ask import Asking, answer_all
 from ctrecorder.inquiry.question import MAX_TOLERANCE_SECONDS, Question
@@ -71,30 +71,47 @@ def ask(routers: Sequence[Router], question: Question, asking: Asking) -> list[R
     """The answers of all routers, in their order."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         remote = {
-            router: pool.submit(_guarded, _ask_there, router, question, asking)
+            router: pool.submit(_guarded, router, question, asking)
             for router in routers
             if router.host
         }
-        here = {
-            router: _guarded(_ask_here, router, question, asking)
-            for router in routers
-            if not router.host
-        }
+        here = _ask_all_here([each for each in routers if not each.host], question, asking)
         found = {**here, **{router: future.result() for router, future in remote.items()}}
     return [found[router] for router in routers]
 
 
-def _guarded(
-    answer: Callable[[Router, Question, Asking], RouterAnswer],
-    router: Router,
-    question: Question,
-    asking: Asking,
-) -> RouterAnswer:
-    """The answer of a router; whatever fails is about that router alone."""
+def _ask_all_here(
+    routers: Sequence[Router], question: Question, asking: Asking
+) -> dict[Router, RouterAnswer]:
+    """The answers of routers whose archives are asked from this machine.
+
+    A database that hangs is not waited for again for each of its routers.
+    """
+    found: dict[Router, RouterAnswer] = {}
+    silent: dict[str, str] = {}
+    for router in routers:
+        if router.where in silent:
+            found[router] = RouterAnswer(router, failed=silent[router.where])
+            continue
+        try:
+            found[router] = _ask_here(router, question, asking)
+        except (CtrecorderError, OSError) as error:
+            found[router] = _failed(router, error)
+            if router.folder != router.where and not isinstance(error, NoSegmentsError):
+                silent[router.where] = found[router].failed
+    return found
+
+
+def _guarded(router: Router, question: Question, asking: Asking) -> RouterAnswer:
+    """The answer of a router by ssh; whatever fails is about that router alone."""
     try:
-        return answer(router, question, asking)
+        return _ask_there(router, question, asking)
     except (CtrecorderError, OSError) as error:
-        return RouterAnswer(router, failed=printable(str(error))[: program.MAX_WHY])
+        return _failed(router, error)
+
+
+def _failed(router: Router, error: Exception) -> RouterAnswer:
+    return RouterAnswer(router, failed=printable(str(error))[: program.MAX_WHY])
 
 
 def _ask_here(router: Router, question: Question, asking: Asking) -> RouterAnswer:

@@ -16,9 +16,9 @@ _MAX_BYTES, _MAX_ROUTERS = 1 << 20, 10_000
 
 
 class Router(NamedTuple):
-    """A router: `host`: for ssh; "" if `folder` is on this machine.
+    """A router: `host`: for ssh; "" if it is asked from this machine.
 
-    `folder`: of its archive; "": the one that is configured there.
+    `folder`: of its archive; "": the one that is configured there; or its place in ClickHouse.
     """
 
     name: str
@@ -53,7 +53,10 @@ def read(path: str) -> list[Router]:
 
 
 def _parse(words: list[str], place: str) -> Router:
-    form = "write NAME /FOLDER, or NAME ssh://HOST, or NAME ssh://HOST:FOLDER"
+    form = (
+        "write NAME /FOLDER, or NAME ssh://HOST, or NAME ssh://HOST:FOLDER, or NAME "
+        "clickhouse://HOST:PORT/DB"
+    )
     if len(words) != 2:
         raise UsageError(f"{place}: {form}")
     name, where = words
@@ -64,6 +67,8 @@ def _parse(words: list[str], place: str) -> Router:
         raise UsageError(what) from None
     if where.startswith("/"):
         return Router(name, where, "", where)
+    if values.CLICKHOUSE.fullmatch(where):
+        return Router(name, where, "", f"{where}/{name}")
     match = values.ASKED.fullmatch(where)
     if match is None:
         raise UsageError(f"{place}: '{where}': {form}; a host must not begin with '-'")

@@ -35,6 +35,7 @@ from ctrecorder.sealing.imported import line_of
 
 if TYPE_CHECKING:
     from ctrecorder.names.directory import Directory
+    from ctrecorder.store.source import Store
 
 WAIT_SECONDS = 90  # an idle recorder writes a watermark each minute
 # Holes in which nothing was recorded at all.
@@ -51,6 +52,7 @@ class Asking:
     `names`: reads who held inside addresses, from a time to a time (ns); None: nobody is asked.
     `here`: the name of this host, and the addresses that it has now.
     `jobs`: the processes that share many questions.
+    `password_file`: of an archive in ClickHouse; "": it needs none.
     """
 
     archive: tuple[str, ...]
@@ -62,6 +64,18 @@ class Asking:
     names: Callable[[int, int, Collection[str]], Directory] | None = None
     here: tuple[str, tuple[str, ...]] = ("", ())
     jobs: int = 1
+    password_file: str = ""
+
+    @property
+    def store(self) -> Store | None:
+        """The archive, if it is in ClickHouse.  Raises UsageError."""
+        (path, *_) = self.archive
+        if not path.startswith("clickhouse://"):
+            return None
+        from ctrecorder.store.manifest import place  # HTTP takes 20 ms to import
+        from ctrecorder.store.source import Store
+
+        return Store(place(path, self.password_file))
 
 
 @dataclass(frozen=True)
@@ -150,7 +164,7 @@ def _ask(questions: Sequence[Question], asking: Asking, now: int | None = None) 
     try:
         answers = _engine(asking, queries, now)
     except NoSegmentsError:
-        if not all(_receipts(asking.archive, each) for each in queries):
+        if not all(_receipts(asking, each) for each in queries):
             raise
         answers = [_nothing_left(each) for each in queries]
     asked = [query.widened(answer.added_ns) for query, answer in zip(queries, answers, strict=True)]
@@ -197,8 +211,8 @@ def _with_notes(answers: list[Answered], now: int) -> list[Answered]:
 
 def _engine(asking: Asking, queries: list[who.WhoQuery], now: int) -> list[who.Answer]:
     """What the archive says to each of `queries`: the only place that asks it."""
-    paths, jobs = list(asking.archive), asking.jobs
-    return many.answer_many(paths, queries, now, jobs=jobs) if queries else []
+    source, jobs = asking.store or list(asking.archive), asking.jobs
+    return many.answer_many(source, queries, now, jobs=jobs) if queries else []
 
 
 def _judged(
@@ -209,7 +223,7 @@ def _judged(
     persons: tuple[Person, ...],
     unread: tuple[str, ...],
 ) -> Answered:
-    receipts = () if answer.verdict.proved else _receipts(asking.archive, asked)
+    receipts = () if answer.verdict.proved else _receipts(asking, asked)
     proof = Proof(
         complete=answer.verdict.proved,
         not_yet=answer.verdict.completeness is Completeness.NOT_YET,
@@ -251,8 +265,11 @@ def _listening(question: Question, persons: Sequence[Person]) -> Iterator[str]:
         yield from notes.of_listening(question)
 
 
-def _receipts(archive: Sequence[str], asked: who.WhoQuery) -> tuple[Receipt, ...]:
+def _receipts(asking: Asking, asked: who.WhoQuery) -> tuple[Receipt, ...]:
     """The receipts of deleted segments of the asked time."""
+    if (store := asking.store) is not None:
+        return store.receipts_of(asked.since, asked.until)
+    archive = asking.archive
     folders = {path if os.path.isdir(path) else os.path.dirname(path) or "." for path in archive}
     with contextlib.suppress(OSError):
         folders |= {below for path in folders for below in folders_below(path)}

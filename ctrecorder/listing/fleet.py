@@ -142,7 +142,7 @@ class _Here:
     def _lines(self) -> Iterator[bytes]:
         from ctrecorder.archive import find
         from ctrecorder.archive.silent_loss import SilentLoss
-        from ctrecorder.errors import NoSegmentsError
+        from ctrecorder.errors import ArchiveError, NoSegmentsError
         from ctrecorder.listing.output import shows_stops
         from ctrecorder.query.connections import list_connections
         from ctrecorder.query.events import by_shown_time, list_events
@@ -152,6 +152,8 @@ class _Here:
         from ctrecorder.render.holes import describe
 
         states = live_states()
+        if "://" in self.router.folder:
+            raise ArchiveError(f"{self.router.where}: only ctwho asks ClickHouse")
         found = find.find([self.router.folder])
         if not found.segments and not found.unreadable:
             raise NoSegmentsError(f"{self.router.folder}: no segments here")

@@ -13,6 +13,7 @@ more are read.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
@@ -21,11 +22,10 @@ from numpy.typing import NDArray
 
 from ctrecorder import times, uapi
 from ctrecorder.archive import find
-from ctrecorder.archive.follow import Followed, follow
+from ctrecorder.archive.follow import Followed
 from ctrecorder.archive.routers import router_of
 from ctrecorder.archive.segments_read import SegmentRead, segments_read
 from ctrecorder.archive.selection import Selection, Selector
-from ctrecorder.archive.shared import Pool
 from ctrecorder.columns import Table
 from ctrecorder.ctlog.predicate import (
     ORIG_DST,
@@ -44,6 +44,7 @@ from ctrecorder.query.clock import ClockState, clock_error_ns, clocks
 from ctrecorder.query.coverage import Scope
 from ctrecorder.query.evidence import Evidence
 from ctrecorder.query.open import Archive, ScanStats, open_archive
+from ctrecorder.query.source import Source
 from ctrecorder.query.verdict import Verdict, is_recorded, needs_earlier
 from ctrecorder.sealing.imported import Imports, imported
 
@@ -169,9 +170,9 @@ def parse_end(text: str) -> Term:
 
 
 def answer(
-    paths: list[str], who_query: WhoQuery, now: int, live_folder: str | None = None
+    paths: list[str] | Source, who_query: WhoQuery, now: int, live_folder: str | None = None
 ) -> Answer:
-    """Search the segments and folders `paths`; `now`: ns UTC.
+    """Search the segments and folders `paths`, or another source; `now`: ns UTC.
 
     `live_folder`: where recorders that run publish their state; None: the usual one.  Raises
     NoSegmentsError if there are no segments.
@@ -187,17 +188,23 @@ class Asked:
     """
 
     def __init__(
-        self, paths: list[str], now: int, live_folder: str | None = None, jobs: int = 1
+        self,
+        paths: list[str] | Source,
+        now: int,
+        live_folder: str | None = None,
+        jobs: int = 1,
     ) -> None:
         """As `answer`.  `jobs`: so many processes share the memory for what was decoded."""
         # The states are read before the folder, and that before the segments.
         self._states, self._now = evidence.live_states(live_folder), now
-        listing = find.find(paths, spans=True)
+        self._source = paths if isinstance(paths, Source) else Source(paths)
+        listing = self._source.find()
         if not listing.segments:
-            raise NoSegmentsError(f"{', '.join(paths)}: no segments here; is ctrecord running?")
+            where = ", ".join(self._source.paths)
+            raise NoSegmentsError(f"{where}: no segments here; is ctrecord running?")
         self._unreadable = _unreadable(listing)
-        self._selector, self._pool = Selector(listing.spans), Pool(jobs)
-        self._receipts = evidence.Receipts()
+        self._selector, self._pool = Selector(listing.spans), self._source.pool(jobs)
+        self._receipts = self._source.receipts()
         self._uses: Uses = {}
         self._imports = Imports()
 
@@ -213,6 +220,10 @@ class Asked:
         while isinstance(found, Reach):
             found = self.attempt(who_query, found)
         return found
+
+    def prepare(self, asked: Iterable[tuple[WhoQuery, Reach]]) -> None:
+        """Get ready for attempts at these questions."""
+        self._source.prepare((self._paths(each, reach)[0], _needed(each)) for each, reach in asked)
 
     def attempt(self, who_query: WhoQuery, reach: Reach) -> Answer | Reach:
         """The answer, or how far to reach for it if `reach` is not enough."""
@@ -261,10 +272,16 @@ class Asked:
 
     def _open(self, who_query: WhoQuery, reach: Reach) -> tuple[Archive, Selection]:
         """The segments to read, opened."""
+        paths, selection = self._paths(who_query, reach)
+        query = _needed(who_query)
+        self._source.prepare([(paths, query)])
+        return open_archive(paths, query, self._pool), selection
+
+    def _paths(self, who_query: WhoQuery, reach: Reach) -> tuple[list[str], Selection]:
+        """The segments to read."""
         selection = self._selector.select(*who_query.held.recorded, reach.before, reach.after)
         followed = () if reach.followed is None else reach.followed.paths
-        paths = [*selection.paths, *followed]
-        return open_archive(paths, _needed(who_query), self._pool), selection
+        return [*selection.paths, *followed], selection
 
     def _wider(
         self,
@@ -297,7 +314,7 @@ class Asked:
         if archive.copies or len({segment.pairing_key for segment in segments}) != 1:
             return None
         last = max(segments, key=lambda segment: chains.place(segment.path)[0])
-        return follow(last.path, hashes, chains, self._pool)
+        return self._source.follow(last.path, hashes, chains, self._pool, archive.query)
 
     def _clock_error(self, who_query: WhoQuery) -> int:
         """How far off the clocks were at most that recorded the span of a question, ns."""

@@ -2,15 +2,26 @@
 
 # What other packages may use: module.name.
 SHOWN = (
+    "clickhouse.VERSION",
     "metrics.ship_values",
     "program.MAX_WHY",
     "program.bare",
     "program.run",
     "program.ssh",
+    "results.TargetError",
+    "rowbinary.SAME",
+    "rowbinary.ZERO",
+    "rowbinary.text",
+    "rowbinary.upload_bytes",
+    "server.NO_COLUMN",
+    "server.RefusedError",
+    "server.Server",
     "ship.Options",
     "ship.Shipping",
     "ship.dry_run",
     "ship.status",
+    "skeleton.parse",
     "target.parse",
     "target.router_of",
+    "waiting.name_of",
 )

@@ -7,32 +7,44 @@ upload, a repeat and a late retry change no answer, whatever ClickHouse remember
 
 from __future__ import annotations
 
-import base64
-import http.client
 import json
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import urlencode
 
+from ctrecorder.archive import chain
+from ctrecorder.archive.find import find
 from ctrecorder.archive.open import open_segment
 from ctrecorder.ctlog.frame import Gap, Kind, Mark
-from ctrecorder.errors import CtrecorderError, why
+from ctrecorder.errors import CtrecorderError
+from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.recording import Recording
 from ctrecorder.shipping.results import Result, TargetError
-from ctrecorder.shipping.rowbinary import COLUMNS, rows
+from ctrecorder.shipping.rowbinary import COLUMNS, rows, text, texts, upload_bytes
+from ctrecorder.shipping.server import ACCESS_DENIED, NO_COLUMN, RefusedError, Server
+from ctrecorder.shipping.skeleton import pieces
 from ctrecorder.shipping.target import Target
-from ctrecorder.shipping.waiting import Waiting
-from ctrecorder.terminal import printable
+from ctrecorder.shipping.waiting import Waiting, begun_second
 
-# Shorter, a server that merges does not answer in time; longer, one that hangs keeps the others.
-_SECONDS = 120
-# Bytes of an answer, and of a password file, that are read.
-_MAX_ANSWER, _MAX_PASSWORD, _MAX_WHY = 1 << 20, 4096, 300
+# Of the schema: what a row of `segments` has, and what ctwho can be asked.
+VERSION = 2
 # One block of any segment: then it is one part of the table, written whole or not at all.
-_ONE_BLOCK = 1 << 31
+_ONE_BLOCK = (1 << 31) - 1
+_ONE_PART = {
+    "max_block_size": _ONE_BLOCK,
+    "max_insert_block_size": _ONE_BLOCK,
+    "min_insert_block_size_rows": _ONE_BLOCK,
+    "min_insert_block_size_bytes": 0,
+    "max_insert_threads": 1,
+    "async_insert": 0,
+}
 _STORED = "stored"
+_OLD = "its tables are of an earlier ctrecorder: run what clickhouse.sql has for them"
+_MANIFEST = (
+    *("router", "chain", "sequence", "upload", "last_hash", "rows", "begin", "end", "header"),
+    *("gaps", "marks", "version", "recorded", "span_begin", "span_end", "previous_hash", "hashes"),
+    "frames",
+)
 
 
 @dataclass(frozen=True)
@@ -71,110 +83,60 @@ class Store:
         """The last hashes of those segments that are there; none if this user may not read."""
         listed = ", ".join(f"'{one.hashes[0]}'" for one in batch)
         asked = f"SELECT last_hash FROM counted WHERE router = '{self.router}' "
+        asked += f"AND version = {VERSION} AND last_hash IN ({listed}) FORMAT TabSeparated"
         try:
-            answer = self._post(f"{asked} AND last_hash IN ({listed}) FORMAT TabSeparated", b"")
-        except _RefusedError as error:
-            if error.exception == _ACCESS_DENIED:
+            return set(self._server.ask(asked).decode("utf-8", "replace").split())
+        except RefusedError as error:
+            if error.exception == ACCESS_DENIED:
                 return set()
+            if error.exception == NO_COLUMN:
+                raise TargetError(f"{self.target.text}: {_OLD}") from error
             raise
-        return set(answer.split())
 
     def _store(self, segment: Recording, one: Waiting) -> None:
-        upload = uuid.uuid4()
-        begin, (first, last) = one.begun, segment.times
-        tables = [segment.read(block) for block in segment.blocks_of(Kind.CONNECTIONS)]
-        if segment.is_damaged:
+        if not isinstance(segment, Segment) or segment.is_damaged:
             raise CtrecorderError(f"damaged here: {segment.findings[0]}")
-        data = b"".join(rows(table, upload.bytes, begin, self.router) for table in tables)
+        upload, begun = uuid.uuid4().bytes, one.begun
+        data = b"".join(
+            rows(segment.read(block), upload, begun, self.router, number)
+            for number, block in enumerate(segment.blocks_of(Kind.CONNECTIONS))
+        )
         if data:
             names = ", ".join(name for name, _ in COLUMNS)
-            self._post(f"INSERT INTO connections ({names}) FORMAT RowBinary", data)
-        header = segment.header
-        facts = {
-            "router": self.router,
-            "chain": header.chain or "",
-            "sequence": header.sequence or 0,
-            "upload": str(upload),
-            "last_hash": one.hashes[0],
-            "rows": sum(map(len, tables)),
-            "begin": f"{first / 1e9:.9f}" if first < 0 else _stamp(first),
-            "end": _stamp(last),
-            "header": json.dumps(header.to_json()),
-            "gaps": _notes(segment.gaps),
-            "marks": _notes(segment.marks),
-        }
-        names = ", ".join(facts)
-        self._post(f"INSERT INTO segments ({names}) FORMAT JSONEachRow", json.dumps(facts).encode())
+            query = f"INSERT INTO connections ({names}) FORMAT RowBinary"
+            self._server.insert(query, data, _ONE_PART)
+        query = f"INSERT INTO segments ({', '.join(_MANIFEST)}) FORMAT RowBinary"
+        self._server.insert(query, self._manifest(segment, one, upload), _ONE_PART)
 
-    def _post(self, query: str, data: bytes) -> str:
-        """The answer to a query with `data`.  Raises TargetError."""
-        user, _, place = self.target.host.rpartition("@")
-        settings = {
-            "database": self.target.folder,
-            "query": query,
-            "max_block_size": _ONE_BLOCK - 1,
-            "max_insert_block_size": _ONE_BLOCK - 1,
-            "min_insert_block_size_rows": _ONE_BLOCK - 1,
-            "min_insert_block_size_bytes": 0,
-            "max_insert_threads": 1,
-            "async_insert": 0,
-            "wait_end_of_query": 1,
-        }
-        headers = {"Content-Type": "application/octet-stream"}
-        if user:
-            secret = f"{user}:{self._password()}".encode()
-            headers["Authorization"] = f"Basic {base64.b64encode(secret).decode()}"
-        try:
-            server = _Server(place, timeout=_SECONDS)
-            try:
-                server.request("POST", f"/?{urlencode(settings)}", data, headers)
-                with server.getresponse() as answer:
-                    text = answer.read(_MAX_ANSWER).decode("utf-8", "replace")
-            finally:
-                server.close()
-        except (OSError, http.client.HTTPException) as error:
-            said = why(error) if isinstance(error, OSError) else type(error).__name__
-            raise TargetError(f"{self.target.text}: {said}") from error
-        code = answer.headers.get("X-ClickHouse-Exception-Code", "")
-        if answer.status != http.client.OK or code or "Exception: " in text[-_MAX_WHY:]:
-            said = printable(text.strip()[:_MAX_WHY]) or f"HTTP status {answer.status}"
-            raise _RefusedError(f"{self.target.text}: {said}", code)
-        # Another server that says OK to all would acknowledge what it never stored.
-        if not any(name.lower().startswith("x-clickhouse-") for name in answer.headers):
-            raise TargetError(f"{self.target.text}: what answers there is no ClickHouse")
-        if answer.length:
-            raise TargetError(f"{self.target.text}: its answer is not whole")
-        return text
+    def _manifest(self, segment: Segment, one: Waiting, upload: bytes) -> bytes:
+        """The row of the table `segments`, of the columns _MANIFEST."""
+        header, link = segment.header, chain.link(segment)
+        span = next(iter(find([one.path], spans=True).spans), None)
+        if span is None:
+            raise CtrecorderError(f"{one.path}: was deleted meanwhile")
+        return texts(
+            self.router,
+            link.chain,
+            header.sequence or begun_second(one.begun),
+            upload_bytes(upload),
+            one.hashes[0],
+            sum(block.rows for block in segment.blocks_of(Kind.CONNECTIONS)),
+            *segment.times,
+            json.dumps(header.to_json()),
+            _notes(segment.gaps),
+            _notes(segment.marks),
+            VERSION.to_bytes(2, "little"),
+            one.begun,
+            span.begin,
+            span.end,
+            link.previous_hash,
+            " ".join(link.hashes),
+            text(pieces(segment)),
+        )
 
-    def _password(self) -> str:
-        if not self.password_file:
-            return ""
-        try:
-            with Path(self.password_file).open("rb") as file:
-                return file.read(_MAX_PASSWORD).decode("utf-8", "replace").strip()
-        except OSError as error:
-            raise TargetError(f"{self.password_file}: {why(error)}") from error
-
-
-class _Server(http.client.HTTPConnection):
-    default_port = 8123
-
-
-_ACCESS_DENIED = "497"
-
-
-class _RefusedError(TargetError):
-    """The server refused a query; `exception`: its code."""
-
-    def __init__(self, what: str, exception: str) -> None:
-        super().__init__(what)
-        self.exception = exception
-
-
-def _stamp(ns: int) -> str:
-    """A time as ClickHouse reads it for a DateTime64(9): whole ns are a number."""
-    second, rest = divmod(ns, 10**9)
-    return f"{second}.{rest:09}"
+    @property
+    def _server(self) -> Server:
+        return Server(self.target, self.password_file)
 
 
 def _notes(found: Iterable[Gap | Mark]) -> str:

@@ -83,6 +83,16 @@ def _is_finished(segment: Recording, *, raw: bool) -> bool:
     return raw or segment.header.is_squeezed
 
 
+def begun_second(begun: int) -> int:
+    """The number of a segment that has none in its chain; `begun`: the time of its HEADER."""
+    return begun // SECOND
+
+
+def name_of(chain_name: str, number: int, last_hash: str) -> str:
+    """CHAIN/SEQUENCE-HASH.ctlog; `chain_name`: "" if it has none."""
+    return f"{chain_name or _NO_CHAIN}/{number:08}-{last_hash[:_HASH_CHARS]}.ctlog"
+
+
 def _waiting(segment: Recording) -> Waiting:
     """Raises CtrecorderError if the segment cannot be named."""
     name = segment.header.chain or _NO_CHAIN
@@ -95,10 +105,10 @@ def _waiting(segment: Recording) -> Waiting:
             "read; ctsqueeze makes a segment of it that can be sent"
         )
     begun = int(segment.index["time_min"][0])
-    number = chain.sequence(segment.header) or begun // SECOND
+    number = chain.sequence(segment.header) or begun_second(begun)
     if not 0 <= number < _MAX_NUMBER:
         raise CtrecorderError(f"{segment.path}: {number} is no number of a segment in its chain")
-    names = [f"{name}/{number:08}-{each[:_HASH_CHARS]}.ctlog" for each in hashes]
+    names = [name_of(name, number, each) for each in hashes]
     return Waiting(
         segment.path,
         begun,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -17,8 +18,10 @@ from ctrecorder.archive.open import open_segment
 from ctrecorder.ctlog.frame import Kind
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from tests.support import asked
+from tests.support.asked import HOUR
 from tests.support.clickhouse import Server
 from tests.support.router import CHECKOUT
+from tests.support.slow_pairing import SECOND, T
 
 
 @pytest.fixture
@@ -156,9 +159,8 @@ def test_a_segment_that_is_squeezed_again_counts_once(server: Server, tmp_path: 
     before = held(server)
     # The same segment with another hash: as if it had been made again.
     server.ask(
-        "INSERT INTO segments SELECT router, chain, sequence, generateUUIDv4(), "
-        "now64(6) + INTERVAL 1 SECOND, 'other', 0, begin, end, header, gaps, marks FROM segments "
-        "WHERE sequence = 1"
+        "INSERT INTO segments SELECT * REPLACE (generateUUIDv4() AS upload, 'other' AS last_hash, "
+        "now64(6) + INTERVAL 1 SECOND AS uploaded, 0 AS rows) FROM segments WHERE sequence = 1"
     )
     after = held(server)
     assert 0 < len(after) < len(before)
@@ -191,12 +193,88 @@ def test_two_routers_and_a_database_that_is_none(server: Server, tmp_path: Path)
     assert "Connection refused: the rest waits" in said
 
 
-def test_what_expires_on_the_router_expires_there(server: Server, tmp_path: Path) -> None:
+def test_what_expires_on_the_router_expires_there_and_a_held_one_does_not(
+    server: Server, tmp_path: Path
+) -> None:
     """The TTL of clickhouse.sql, which the shim makes longer: the connections are of 2023."""
-    assert "INTERVAL 90 DAY" in (CHECKOUT / "etc" / "clickhouse.sql").read_text()
     folder = archive(tmp_path / "log")
     assert ship("--to", server.target, folder)[0] == 0
-    server.ask("ALTER TABLE connections MODIFY TTL segment_begin + INTERVAL 90 DAY")
+    before = held(server)
+    begun = f"fromUnixTimestamp64Nano(toInt64({T + HOUR}))"
+    (hold,) = [one for one in commented() if " UPDATE held = 1 " in one]
+    one_hour = re.sub(r"BETWEEN .*", f"= toDateTime({begun})", hold)
+    server.ask(f"{one_hour} SETTINGS mutations_sync = 1")
+    (ttl,) = re.findall(r"^TTL (segment_begin.*);$", SCHEMA, re.MULTILINE)
+    server.ask(f"ALTER TABLE connections MODIFY TTL {ttl}")
     server.ask("OPTIMIZE TABLE connections FINAL")
-    assert server.ask("SELECT count() FROM connections") == [["0"]]
+    assert server.ask("SELECT DISTINCT toUnixTimestamp(segment_begin) FROM connections") == [
+        [str((T + HOUR) // SECOND)]
+    ]
+    kept = held(server)
+    assert 0 < len(kept) < len(before)
+    # What is left is not the archive: nobody is told that nobody had it.
+    code, said = asked_of(server, 40000, T + 20 * SECOND)
+    assert (code, "1 of 3" in said or "0 of" in said) == (2, True), said
+    # The law came for the others: their rows of `segments` are receipts.
+    server.ask(
+        "ALTER TABLE segments UPDATE expires = toDateTime(recorded) + INTERVAL 90 DAY WHERE 1 "
+        "SETTINGS mutations_sync = 1"
+    )
+    code, said = asked_of(server, 40000, T + 20 * SECOND)
+    assert (code, said.partition("\n")[0]) == (3, "NO LONGER KEPT"), said
+    code, said = asked_of(server, 40001, T + HOUR + 65 * SECOND)
+    assert (code, "ONE: 10.0.0.5 behind edge1" in said) == (0, True), said
+
+
+def asked_of(server: Server, port: int, time: int) -> tuple[int, str]:
+    done = subprocess.run(
+        [
+            *(CHECKOUT / "bin" / "ctwho", "--utc", "--store", server.target),
+            *(f"{asked.PUBLIC}:{port}", f"@{time // SECOND}"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+SCHEMA = (CHECKOUT / "etc" / "clickhouse.sql").read_text()
+# Of what the engine refuses only because it is one process without users and a cluster: not enough
+# privileges, no such user, no such cluster.  A mistake of syntax is 62.
+_UNDERSTOOD = ("Code: 497.", "Code: 511.", "Code: 701.")
+
+
+def commented() -> list[str]:
+    """The statements in the comments of clickhouse.sql."""
+    lines = [line[7:] for line in SCHEMA.splitlines() if line.startswith("--     ")]
+    text = "\n".join(line for line in lines if not line.startswith("clickhouse-client"))
+    return [one.strip().replace("DB.", "log.") for one in text.split(";") if one.strip()]
+
+
+def test_each_statement_of_the_schema_is_understood(server: Server) -> None:
+    statements = commented()
+    assert len(statements) > 10
+    refused = []
+    for statement in statements:
+        try:
+            server.ask(statement)
+        except AssertionError as error:
+            refused.append(str(error))
+    assert [one for one in refused if not one.startswith(_UNDERSTOOD)] == []
+    assert len(refused) < len(statements) - 4
+
+
+def test_nobody_speaks_for_another_router(server: Server, tmp_path: Path) -> None:
+    """The constraint of clickhouse.sql: here the user of the engine is `default`."""
+    for statement in commented():
+        if "ADD CONSTRAINT own" in statement:
+            server.ask(statement)
+    folder = archive(tmp_path / "log")
+    code, said = ship("--to", server.target, folder, router="edge2")
+    assert code == 2
+    assert "Constraint `own`" in said
+    assert "the rest waits" in said
     assert held(server) == []
+    assert ship("--to", server.target, folder, router="default")[0] == 0
+    assert held(server) == rows_of(folder)

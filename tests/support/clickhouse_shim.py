@@ -39,19 +39,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         with self.lock:
             try:
-                self._fail("BEFORE", asked["query"])
-                text = self._run(asked, body)
-                self._fail("AFTER", asked["query"])
+                query = asked.get("query") or body.decode()
+                self._fail("BEFORE", query)
+                data = self._run(asked, query, body)
+                self._fail("AFTER", query)
                 status = 200
             except ConnectionError:
                 self.close_connection = True
                 return
             except (self.refused, ValueError) as error:
-                status, text = 500, str(error)
-        data = text.encode()
+                status, data = 500, str(error).encode()
         self.send_response(status)
-        if code := re.search(r"Code: (\d+)", text if status != 200 else ""):
-            self.send_header("X-ClickHouse-Exception-Code", code[1])
+        if code := re.search(rb"Code: (\d+)", data if status != 200 else b""):
+            self.send_header("X-ClickHouse-Exception-Code", code[1].decode())
         self.send_header("X-ClickHouse-Query-Id", "1")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -65,12 +65,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 wanted.unlink()
                 raise ConnectionError
 
-    def _run(self, asked: dict[str, str], body: bytes) -> str:
+    def _run(self, asked: dict[str, str], query: str, body: bytes) -> bytes:
         if asked.get("database", "") not in ("log", "default"):
             raise ValueError(f"Code: 81. Database {asked['database']} does not exist")
-        query, match = asked["query"], _INSERT.match(asked["query"])
+        match = _INSERT.match(query)
         if match is None:
-            return str(self.session.query(query, "TabSeparated"))
+            return bytes(self.session.query(query, "TabSeparated").bytes())
         table, names, form = match.groups()
         described = str(self.session.query(f"DESCRIBE TABLE {table}", "TabSeparatedRaw"))
         types = dict(line.split("\t")[:2] for line in described.splitlines())
@@ -83,7 +83,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             f"INSERT INTO {table} ({names}) SELECT * FROM file('{data}', '{form}', '{structure}') "
             f"SETTINGS {settings}"
         )
-        return ""
+        return b""
 
 
 def main(port: int, folder: Path) -> None:

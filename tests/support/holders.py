@@ -205,6 +205,7 @@ class Log:
     `covered`: it writes watermarks; else it is of version 1.0.
     `stamped`: the kernel tells the start of connections that it dumps or that end.
     `deaf`: times of which events are lost, each with its GAP.
+    `state`: what is noted of the machine, such as its clock.
     """
 
     folder: Path
@@ -213,6 +214,7 @@ class Log:
     stamped: bool = True
     deaf: Sequence[tuple[int, int]] = ()
     boot: str = "boot"
+    state: dict[str, Any] = field(default_factory=dict)
     paths: list[str] = field(default_factory=list)
 
     def write(self, network: Iterable[Flow], hours: int) -> None:
@@ -230,6 +232,7 @@ class Log:
                 chain=self.chain,
                 sequence=hour + 1,
                 previous=name,
+                state=self.state or None,
             )
             writer = SegmentWriter.create(str(path), header, previous, time_ns=begin)
             self._write_hour(writer, network, begin)
@@ -256,7 +259,7 @@ class Log:
         for first, last in self.deaf:
             if begin <= first < end:
                 writer.write(gap_block(Gap(first, last, "overrun", 1)))
-        heartbeat = mark_block(Mark.at(end - 1, "heartbeat"))
+        heartbeat = mark_block(Mark.at(end - 1, "heartbeat", self.state))
         writer.write(heartbeat.with_watermark(end - 1) if self.covered else heartbeat)
 
     @staticmethod

@@ -14,10 +14,17 @@ def test_a_list(tmp_path: Path) -> None:
     path = tmp_path / "fleet"
     path.write_text(
         "# our routers\n\nedge1  /srv/log/edge1   # the first\n"
+        "edge4 clickhouse://ask@store.example:8123/log\n"
         "edge2\tssh://edge2.example\nedge-3.x ssh://ask@[2001:db8::3]:/var/log/ctrecorder\n"
     )
     assert read(str(path)) == [
         Router("edge1", "/srv/log/edge1", "", "/srv/log/edge1"),
+        Router(
+            "edge4",
+            "clickhouse://ask@store.example:8123/log",
+            "",
+            "clickhouse://ask@store.example:8123/log/edge4",
+        ),
         Router("edge2", "ssh://edge2.example", "edge2.example", ""),
         Router(
             "edge-3.x",

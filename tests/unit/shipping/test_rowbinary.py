@@ -53,7 +53,7 @@ def test_a_row_of_ipv4(behind: str) -> None:
     assert (high << 64) + low == UPLOAD.int
     assert struct.unpack_from("<I", data, 16) == (T // SECOND,)
     assert data[20:26] == b"\x05edge1"
-    start, duration, protocol = struct.unpack_from("<qQB", data, 26)
+    start, duration, protocol = struct.unpack_from("<qqB", data, 26)
     assert (start, duration, protocol) == (T // 1000, 5_000_000, 6)
     at = 26 + 17
     ends = []
@@ -67,7 +67,9 @@ def test_a_row_of_ipv4(behind: str) -> None:
         ("203.0.113.9", 443),
         ("::" if behind == "203.0.113.9" else behind, 8000),
     ]
-    assert len(data) == at + 4 + 6 + 4 + 32 + 4 + 4 + 4 + 8
+    at += 4 + 6 + 4 + 32 + 4 + 4 + 4 + 8
+    assert struct.unpack_from("<BHI", data, at) == (2, 0, 0)
+    assert len(data) == at + 7
 
 
 def test_addresses_of_ipv6_and_times_that_are_not_known() -> None:
@@ -81,7 +83,7 @@ def test_addresses_of_ipv6_and_times_that_are_not_known() -> None:
         reply_dst=ipaddress.ip_address("2001:db8:b::1").packed,
     )
     data = rows(table, UPLOAD.bytes, T, "e")
-    start, duration = struct.unpack_from("<qQ", data, 22)
+    start, duration = struct.unpack_from("<qq", data, 22)
     assert (start, duration) == (T // 1000, 0)
     assert data[39:55] == ipaddress.ip_address("2001:db8::5").packed
 
@@ -90,4 +92,5 @@ def test_many_rows_are_one_after_the_other() -> None:
     one = made(2, start=T, start_source=1, l4proto=6, orig_src=1)
     both = Table(2, 2, {name: np.repeat(array, 2) for name, array in one.columns.items()})
     alone = rows(one, UPLOAD.bytes, T, "edge1")
-    assert rows(both, UPLOAD.bytes, T, "edge1") == alone * 2
+    # The second row is of the same flow: its last column, `turn`, says so.
+    assert rows(both, UPLOAD.bytes, T, "edge1") == alone + alone[:-4] + struct.pack("<I", 1)
