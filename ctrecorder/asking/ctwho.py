@@ -265,9 +265,9 @@ def _answer(args: argparse.Namespace, audit: Audit) -> int:
 
 
 def _asking(args: argparse.Namespace, now: int) -> Asking:
-    from ctrecorder.inquiry import here
     from ctrecorder.inquiry.ask import Asking
     from ctrecorder.service.login import login_user
+    from ctrecorder.watch import here
 
     return Asking(
         tuple(map(os.path.abspath, args.archive or common.archive("ctwho"))),

@@ -5,7 +5,6 @@ SHOWN = (
     "ask.Answered",
     "ask.Asking",
     "ask.answer_all",
-    "here.own",
     "holding.hold",
     "output.write_new",
     "question.DEFAULT_TOLERANCE_SECONDS",

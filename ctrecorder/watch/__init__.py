@@ -3,6 +3,7 @@
 # What other packages may use: module.name.
 SHOWN = (
     "conditions.Conditions",
+    "here.own",
     "hidden.NOTRACK",
     "hidden.NO_EVENTS",
     "watcher.Hole",
