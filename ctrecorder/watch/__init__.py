@@ -1,4 +1,4 @@
-"""What hides connections from the recorder: sysctls, rules, tracking by family."""
+"""What hides connections from the recorder: sysctls, rules, tracking; this machine's addresses."""
 
 # What other packages may use: module.name.
 SHOWN = (
