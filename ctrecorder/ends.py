@@ -35,6 +35,10 @@ NETWORKS = (
     *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"),
     *("127.0.0.0/8", "169.254.0.0/16", "fc00::/7", "fe80::/10", "::1/128"),
 )
+# The bits of the ends, of rows without a source, and of rows without a destination.
+_CALLED = np.uint32(bit("orig_dst") | bit("reply_src"))
+_CALLS = np.uint32(bit("orig_src") | bit("reply_dst"))
+_ENDS = _CALLED | _CALLS
 # What `ends_of` reads.
 COLUMNS = (*TUPLE, "present")
 
@@ -49,11 +53,12 @@ class Kind(IntEnum):
 
 
 class Inside:
-    """The addresses that are inside."""
+    """The addresses that are inside; `networks`: as text."""
 
     def __init__(self, networks: Iterable[str | IpNetwork] = NETWORKS) -> None:
         """Raises ValueError if a text is no network."""
         found = [ipaddress.ip_network(network, strict=False) for network in networks]
+        self.networks = tuple(map(str, found))
         v4 = [one for one in found if isinstance(one, ipaddress.IPv4Network)]
         v6 = [one for one in found if isinstance(one, ipaddress.IPv6Network)]
         self._bounds = {
@@ -90,6 +95,7 @@ class Ends(NamedTuple):
     `inside`, `public`, `remote`: addresses as in the table's columns; `has_...`: which rows have
     that end, the others contain no meaning.
     `..._port`: uint16.  ICMP has no ports: 0.
+    `omitted`: the remote end was left out: of THROUGH, the destination.
     `translated`: the public end differs from the inside end, or THROUGH from the source: NAT.
     `far`, `far_port`: the other end as the source called it; of WITHIN and THROUGH the only
     destination, orig_dst.
@@ -105,6 +111,7 @@ class Ends(NamedTuple):
     remote: Array
     remote_port: Array
     has_remote: Mask
+    omitted: Mask
     translated: Mask
     far: Array
     far_port: Array
@@ -128,7 +135,11 @@ def ends_of(table: Table, inside: Inside) -> Ends:
         table["orig_sport"] != np.where(is_icmp, answered_id, reply_dport)
     )
     target_nat = (orig_dst != reply_src) | (~is_icmp & (table["orig_dport"] != reply_sport))
-    source_in, target_in = inside.contains(orig_src, family), inside.contains(reply_src, family)
+    # Where the remote end is left out, the recorder knew what is inside.
+    called = (table["present"] & _ENDS) == _CALLED
+    calls = (table["present"] & _ENDS) == _CALLS
+    source_in = inside.contains(orig_src, family) & ~called
+    target_in = inside.contains(reply_src, family) & ~calls | called
     inbound = target_in & ~source_in
     outbound = source_in & ~target_in
     translated = np.where(inbound, target_nat, source_nat)
@@ -153,7 +164,8 @@ def ends_of(table: Table, inside: Inside) -> Ends:
                 np.where(called_inside, reply_sport, table["orig_dport"]),
             ),
         ),
-        has_remote=inbound | outbound,
+        has_remote=(inbound | outbound) & ~called & ~calls,
+        omitted=called | calls,
         translated=translated,
         far=np.where(inbound, orig_src, orig_dst),
         far_port=np.where(

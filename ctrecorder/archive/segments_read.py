@@ -15,7 +15,7 @@ class SegmentRead(NamedTuple):
     """A segment that was read.
 
     `since`, `until`: ns UTC, the times of its records.  `hash`: its last hash, hex.  `sealed`: its
-    hashes are keyed, or it has a SEAL.
+    hashes are keyed, or it has a SEAL.  `omits`: remote ends were left out.
     """
 
     path: str
@@ -26,6 +26,7 @@ class SegmentRead(NamedTuple):
     sequence: int
     hash: str
     sealed: bool
+    omits: bool = False
 
 
 def segments_read(segments: Iterable[Recording]) -> tuple[SegmentRead, ...]:
@@ -39,6 +40,7 @@ def segments_read(segments: Iterable[Recording]) -> tuple[SegmentRead, ...]:
             chain.sequence(one.header),
             one.last_hash.hex(),
             one.sealed or bool((one.index["kind"] == Kind.SEAL).any()),
+            one.header.omit is not None,
         )
         for one in segments
     )

@@ -304,9 +304,9 @@ def _answer(args: argparse.Namespace, audit: Audit) -> int:
 
 
 def _asking(args: argparse.Namespace, now: int) -> Asking:
-    from ctrecorder.inquiry import here
     from ctrecorder.inquiry.ask import Asking
     from ctrecorder.service.login import login_user
+    from ctrecorder.watch import here
 
     here_or_there = (args.store,) if args.store else args.archive or common.archive("ctwho")
     return Asking(

@@ -60,6 +60,9 @@ def build_parser() -> common.Parser:
         help="record only connections that NAT translated",
     )
     what.add_argument(
+        "--omit", choices=("remote",), metavar="END", help="remote: do not record remote ends"
+    )
+    what.add_argument(
         "--updates", action="store_true", default=None, help="also record changes of state"
     )
     _add(what, "-b", "--buffer", "KIB", "size of the kernel's buffer for events, in KiB")

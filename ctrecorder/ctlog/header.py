@@ -75,6 +75,7 @@ class Header:
     nat_only: bool | None = None
     updates: bool | None = None
     omit: str | None = None
+    inside: tuple[str, ...] | None = None
     buffer_bytes: int | None = None
     sysctls: Mapping[str, Any] | None = None
     template: str | None = None

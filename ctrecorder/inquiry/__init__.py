@@ -5,7 +5,6 @@ SHOWN = (
     "ask.Answered",
     "ask.Asking",
     "ask.answer_all",
-    "here.own",
     "holding.hold",
     "notes.of_listening",
     "output.write_new",

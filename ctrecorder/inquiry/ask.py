@@ -201,11 +201,17 @@ def _with_notes(answers: list[Answered], now: int) -> list[Answered]:
     to_ask = list(dict.fromkeys(wide.values()))
     found = _engine(answers[0].asking, to_ask, now) if to_ask else []
     nowhere = {query for query, answer in zip(to_ask, found, strict=True) if not len(answer)}
-    return [
-        replace(one, notes=notes.of_nowhere(one.question.target.address))
+    hints = [
+        notes.of_nowhere(one.question.target.address)
         if wide.get(number) in nowhere
-        else replace(one, notes=notes.of_listening(one.question) if one.persons else ())
+        else notes.of_listening(one.question)
+        if one.persons
+        else ()
         for number, one in enumerate(answers)
+    ]
+    return [
+        replace(one, notes=(*hint, *notes.of_omitted(one.answer)))
+        for one, hint in zip(answers, hints, strict=True)
     ]
 
 

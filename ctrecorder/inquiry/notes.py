@@ -12,6 +12,7 @@ from ctrecorder.ends import is_inside
 from ctrecorder.inquiry.question import Question
 from ctrecorder.query import who
 
+_OMITTED = "remote ends were not recorded (omit): this rests on address and port alone"
 _MAY_LISTEN = (
     "port {port} is from a copyright notice: if it is one on which a program listens inside, "
     "nobody had it outside"
@@ -29,6 +30,12 @@ def of_nowhere(address: str) -> tuple[str, ...]:
     if is_inside(address):
         return (f"{nowhere}: it is one of the inside; ask for the one that the outside saw",)
     return (f"{nowhere}: is it mistyped?",)
+
+
+def of_omitted(answer: who.Answer | None) -> tuple[str, ...]:
+    """What is noted of a log without remote ends."""
+    omits = answer is not None and any(segment.omits for segment in answer.segments)
+    return (_OMITTED,) if omits else ()
 
 
 def of_listening(question: Question) -> tuple[str, ...]:

@@ -227,7 +227,8 @@ def show(
         rests_on = imported(opened.segments, opened.query.since, opened.query.until)
         notes = [line_of(rests_on)] if rests_on else []
         if not audit.rows and args.lines != 0:
-            notes.append(_why_empty(args, verdict.proved))
+            omits = any(segment.header.omit is not None for segment in opened.segments)
+            notes.append(_why_empty(args, verdict.proved, omits=omits))
         out.end([hole for hole in late if hole not in shown], notes)
     audit.verdict, audit.proved = verdict.completeness.value, verdict.proved
     return audit.rows, verdict.proved
@@ -241,10 +242,12 @@ def _reversed(args: argparse.Namespace) -> str | None:
     return sort[1:] if sort.startswith("-") else f"-{sort}"
 
 
-def _why_empty(args: argparse.Namespace, proved: bool) -> str:
-    """What it means that there is no row."""
+def _why_empty(args: argparse.Namespace, proved: bool, *, omits: bool) -> str:
+    """What it means that there is no row.  `omits`: remote ends were left out."""
     if not asks(args):
         return "no rows: the segments that are here have no event yet"
+    if proved and omits:
+        return "no match: the log covers the time that was asked, but has no remote ends (omit)"
     if proved:
         return "no match: the log covers the whole time that was asked"
     return "no match, but the log does not prove that there was none: see ctlist --coverage"

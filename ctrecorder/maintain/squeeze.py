@@ -23,7 +23,7 @@ from ctrecorder.maintain.notes import Notes, kept_notes
 from ctrecorder.maintain.ordering import RESOLUTIONS, BlockOrdering
 from ctrecorder.maintain.paired import PairedSegment, Progress
 from ctrecorder.maintain.successor import Successor, successor_of
-from ctrecorder.privacy.header import protected_header, without_networks
+from ctrecorder.privacy.header import mark_without_networks, protected_header, without_networks
 from ctrecorder.privacy.protection import REMOTE, Protection
 from ctrecorder.sealing.header import sealed_by
 from ctrecorder.sealing.successor import KeyUser
@@ -239,9 +239,11 @@ class _Rewrite:
     def _notes(self) -> Notes:
         """What is kept of the notes of `old`, with those that pairing adds."""
         gaps = [*self.old.gaps, *self.paired.gaps()]
+        marks = [*self.marks, *self.paired.marks()]
         if self.options.protection is not None:
             gaps = [without_networks(gap) for gap in gaps]
-        return kept_notes(self.old, gaps, [*self.marks, *self.paired.marks()])
+            marks = [mark_without_networks(mark) for mark in marks]
+        return kept_notes(self.old, gaps, marks)
 
     def _write_connections(self, writer: SegmentWriter) -> None:
         """Write the connections of `paired`."""

@@ -3,7 +3,9 @@
 # What other packages may use: module.name.
 SHOWN = (
     "cryptopan.CryptoPan",
+    "header.mark_without_networks",
     "header.protected_header",
+    "header.state_without_networks",
     "header.without_networks",
     "protection.Protection",
     "protection.REMOTE",

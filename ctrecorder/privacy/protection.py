@@ -23,6 +23,7 @@ _SOURCE = ("orig_src", "orig_sport", "reply_dst", "reply_dport")
 _TARGET = ("orig_dst", "orig_dport", "reply_src", "reply_sport")
 # Columns of addresses that are those of the connection to which another one belongs.
 _MASTER = tuple(column.name for column in COLUMNS if column.name.startswith("master_"))
+_BOTH = np.uint32(bits(("orig_src", "orig_dst")))
 _ADDRESSES = tuple(column.name for column in COLUMNS if column.kind == "addr")
 
 
@@ -54,10 +55,11 @@ def without_remote(table: Table, inside: Inside) -> Table:
 
     Of a connection into the inside that is the source, of any other one the destination: where no
     end is inside, the source is who is asked for.  Where both ends are inside there is no remote
-    end.
+    end.  A row without one of its ends stays as it is: which one was remote was known before.
     """
-    kind = ends_of(table, inside).kind
     columns, present = dict(table.columns), table["present"]
+    is_whole = (present & _BOTH) == _BOTH
+    kind = np.where(is_whole, ends_of(table, inside).kind, np.uint8(Kind.WITHIN))
     for names, gone in (
         (_SOURCE, kind == Kind.IN),
         (_TARGET, (kind == Kind.OUT) | (kind == Kind.THROUGH)),

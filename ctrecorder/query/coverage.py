@@ -42,6 +42,7 @@ class Scope:
     `only_translated`: only NAT uses the address, so connections without NAT are no answer.
     `open_flows`: the query is about connections that were open in the span and may have begun long
     before it; otherwise it is about events in the span.
+    `address`: it is about who held this one, "": about no such.  `remote`: it names remote ends.
     """
 
     since: int = BEGIN
@@ -51,6 +52,8 @@ class Scope:
     ports: frozenset[int] = frozenset()
     only_translated: bool = False
     open_flows: bool = False
+    address: str = ""
+    remote: bool = False
 
     def is_touched_by(self, hole: Hole) -> bool:
         """If `hole` can hide connections that the query is about."""
@@ -85,7 +88,8 @@ class SegmentSpan:
     not, ctexpire deleted those between (`expired`), or they are there and were not read
     (`skipped`), or they are missing.  `restarted`: it is the first one of a recorder that was
     started, so that nothing before its HEADER is covered.  `protocols`: recorded ones, empty for
-    all.  `steps`: holes of steps of the clock whose ns are known, positive if it was set forward.
+    all.  `omits`: remote ends are left out; these networks were inside; None: they are not.
+    `steps`: holes of steps of the clock whose ns are known, positive if it was set forward.
     `dumps`: begin and end of each complete dump of the table.  `on`: what else was on, as
     phrases.  `host`, `boot_id`, `netns`: of
     which connection table.
@@ -102,6 +106,7 @@ class SegmentSpan:
     basis: Basis = Basis.WATERMARKS
     protocols: frozenset[int] = frozenset()
     nat_only: bool = False
+    omits: tuple[str, ...] | None = None
     holes: tuple[Hole, ...] = ()
     steps: tuple[tuple[Hole, int], ...] = ()
     dumps: tuple[Span, ...] = ()

@@ -16,6 +16,7 @@ from ctrecorder.archive import chain
 from ctrecorder.archive.near import Chains
 from ctrecorder.archive.silent_loss import SilentLoss
 from ctrecorder.ctlog.frame import Gap, Kind
+from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError
 from ctrecorder.folder import Folder
 from ctrecorder.query.coverage import (
@@ -158,10 +159,11 @@ def _recording(
                 basis=_basis(segment),
                 protocols=segment.protocols,
                 nat_only=segment.header.nat_only is True,
+                omits=None if segment.header.omit is None else segment.header.inside or (),
                 holes=tuple(found),
                 steps=tuple(steps),
                 dumps=_dumps(segment) if dumps else (),
-                on=(*_on(segment.header.state), *_unrecordable(segment)),
+                on=(*_on(segment.header), *_unrecordable(segment)),
                 host=segment.header.host or "",
                 boot_id=segment.header.boot_id or "",
                 netns=segment.header.netns or "",
@@ -250,18 +252,15 @@ def _basis(segment: Segment) -> Basis:
 
 
 def _until(segment: Segment) -> int | None:
-    if _basis(segment) is Basis.WATERMARKS:
-        return segment.watermark
-    return segment.times[1]
+    return segment.watermark if _basis(segment) is Basis.WATERMARKS else segment.times[1]
 
 
-def _on(state: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """The member `state` of a HEADER as phrases."""
-    if state is None:
-        return ()
-    tracking = state.get("tracking")
-    families = tracking if isinstance(tracking, dict) else {}
+def _on(header: Header) -> tuple[str, ...]:
+    """The members `omit` and `state` of a HEADER as phrases."""
+    state = header.state or {}
+    families = tracking if isinstance(tracking := state.get("tracking"), dict) else {}
     return (
+        *(["without remote ends"] if header.omit is not None else []),
         *(f"{name} {state[name]}" for name in ("events", "timestamps") if name in state),
         *(f"{name} tracking {families[name]}" for name in ("ipv4", "ipv6") if name in families),
     )

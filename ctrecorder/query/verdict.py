@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import enum
+import functools
+import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -218,7 +221,33 @@ def _answers(scope: Scope, segment: SegmentSpan) -> bool:
         bool(scope.protocols) and scope.protocols <= segment.protocols
     )
     translated = not segment.nat_only or scope.only_translated
-    return recorded and translated and segment.basis is not Basis.NOTHING
+    proves = segment.basis is not Basis.NOTHING
+    return recorded and translated and proves and not _omitted(scope, segment)
+
+
+def _omitted(scope: Scope, segment: SegmentSpan) -> str:
+    """Why a segment without remote ends does not answer a question; "": it does.
+
+    An address that it took for outside was called from outside: the address was left out.
+    """
+    if segment.omits is None:
+        return ""
+    if scope.remote:
+        return "remote ends are not recorded (omit): ask without --to"
+    if not scope.address or scope.only_translated or _is_inside(scope.address, segment.omits):
+        return ""
+    return f"remote ends are not recorded (omit), and {scope.address} did not count as inside"
+
+
+@functools.cache
+def _is_inside(address: str, networks: tuple[str, ...]) -> bool:
+    """Whether an address is in one of the networks of a HEADER."""
+    one = ipaddress.ip_address(address)
+    found = False
+    for network in networks:
+        with contextlib.suppress(ValueError):
+            found |= one in ipaddress.ip_network(network, strict=False)
+    return found
 
 
 def _reasons(scope: Scope, members: list[Recording], left: list[Span], now: int) -> set[Hole]:
@@ -248,15 +277,18 @@ def _unexplained(scope: Scope, members: list[Recording], rest: Span, now: int) -
         for span, segment in one.spans:
             for first, last in clip((span[0], min(span[1], now)), rest):
                 if not _answers(scope, segment):
-                    found.add(Hole(first, last, NOT_RECORDED, detail=_not_recorded(segment)))
+                    why = _not_recorded(scope, segment)
+                    found.add(Hole(first, last, NOT_RECORDED, detail=why))
                     beside.append((first, last))
     for start, end in without([rest], beside):
         found |= _behind(scope, members, (start, end), now)
     return found
 
 
-def _not_recorded(segment: SegmentSpan) -> str:
+def _not_recorded(scope: Scope, segment: SegmentSpan) -> str:
     """Why a segment does not answer a question."""
+    if omitted := _omitted(scope, segment):
+        return omitted
     if segment.basis is Basis.NOTHING:
         return "the C ctrecorder did not count the events that it lost"
     if segment.nat_only:

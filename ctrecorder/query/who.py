@@ -13,6 +13,7 @@ more are read.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
@@ -335,7 +336,16 @@ def _scope(who_query: WhoQuery) -> Scope:
         protocols=who_query.protocols,
         ports=ports,
         open_flows=True,
+        address=_address(public),
+        remote=to is not None,
     )
+
+
+def _address(public: Term) -> str:
+    """The only address of a term, as text; "" if there are several."""
+    if len(public.networks) != 1 or public.networks[0].low != public.networks[0].high:
+        return ""
+    return str(ipaddress.ip_address(public.networks[0].low))
 
 
 def _unreadable(listing: find.FolderListing) -> list[CtrecorderError]:

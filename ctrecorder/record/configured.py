@@ -13,12 +13,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ctrecorder.declared.setting import WhenWrong
+from ctrecorder.declared.values import networks
 from ctrecorder.errors import ArchiveError, CtrecorderError, UsageError
 from ctrecorder.folder import Folder, open_file
 from ctrecorder.kernel.netns import Namespace
 from ctrecorder.record.options import RecorderOptions
 from ctrecorder.service import config, messages
-from ctrecorder.service.config import Choice
+from ctrecorder.service.config import Choice, Configuration
 from ctrecorder.service.key import read_key
 from ctrecorder.service.log import Log
 from ctrecorder.service.settings import SECTIONS
@@ -73,6 +74,8 @@ class Configured:
             for name in SECTIONS_READ
         )
         metrics = read.choose("metrics")
+        if record.values.get("omit") is not None or self._given.get("omit"):
+            self._check_inside(read, record)
         record.raise_refusals()
         seal.raise_refusals()
         if "template" not in self._given:
@@ -97,6 +100,21 @@ class Configured:
         folder = os.path.dirname(text)
         problem = f"template = {text}: {folder} is not a folder that this user may write"
         record.notices.append(f"{problem}; using template = {before}")
+
+    def _check_inside(self, read: Configuration, record: Choice) -> None:
+        """Take the last `inside`, if that of the file is wrong: it decides what is left out."""
+        for problem in read.problems:
+            if not problem.is_about("record", "inside"):
+                continue
+            before = self._last_good.get("record", {}).get("inside")
+            if before is None:
+                record.refusals.append(str(problem))
+                return
+            record.texts["inside"], record.values["inside"] = before, networks(before)
+            record.notices[:] = [
+                one for one in record.notices if not one.startswith(f"{problem}; using inside =")
+            ]
+            record.notices.append(f"{problem}; using inside = {before}".rstrip())
 
     def _read_key(self, seal: Choice) -> bytes:
         """The key; that of the last setting if this one cannot be read.  Raises UsageError."""
@@ -148,7 +166,7 @@ class Configured:
             names = [
                 one.name
                 for one in SECTIONS[section].settings
-                if one.when_wrong is WhenWrong.LAST_GOOD
+                if one.when_wrong is WhenWrong.LAST_GOOD or one.name == "inside"
             ]
             # A setting of the command line was not taken from the file.
             before = self._last_good.get(section, {})
@@ -165,6 +183,8 @@ class Configured:
             rotate_minutes=values["rotate"],
             protocols=values["protocols"],
             nat_only=values["nat_only"],
+            omit=values["omit"],
+            inside=values["inside"],
             updates=values["updates"],
             resync=values["resync"],
             buffer_bytes=values["buffer"] << 10,

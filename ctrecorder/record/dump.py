@@ -65,8 +65,9 @@ class TableDump:
     """At most one dump at a time.
 
     Rows that the recorder does not record are left out, as the event socket's filter does.
-    `connect` opens a socket.  `taken` is called with the rows that are recorded.  `finished` is
-    called with start and end, ns UTC, of a dump, and if it is complete.
+    `connect` opens a socket.  `taken` is called with the rows that are recorded, `written` makes of
+    them what is written.  `finished` is called with start and end, ns UTC, of a dump, and if it is
+    complete.
     """
 
     def __init__(
@@ -80,12 +81,13 @@ class TableDump:
         connect: Callable[[], DumpSocket] = DumpSocket,
         taken: Callable[[Table], None] = lambda table: None,
         finished: Callable[[int, int, bool], None] = lambda start, end, complete: None,
+        written: Callable[[Table], Table] = lambda table: table,
     ) -> None:
         self._connect, self._socket = connect, connect()
         self._counters, self._queue, self._clock, self._log = counters, queue, clock, log
         self._protocols, self._nat_only = np.array(sorted(protocols), np.uint8), nat_only
         self._decoder = Decoder()
-        self._taken, self._finished = taken, finished
+        self._taken, self._finished, self._written = taken, finished, written
         self._progress: _Progress | None = None
         self._due = 0  # monotonic ns, 0 if no dump is planned
         self.seconds: float | None = None
@@ -177,7 +179,7 @@ class TableDump:
             kept = self._filtered(table)
             progress.rows += len(kept)
             self._counters.add(kept)
-            self._queue.add(kept, existing=True)
+            self._queue.add(self._written(kept), existing=True)
             self._taken(kept)
         if found.done:
             self._queue.pack()

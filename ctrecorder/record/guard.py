@@ -23,6 +23,11 @@ from ctrecorder.kernel.probe import Probe
 from ctrecorder.kernel.rules import Untracked
 from ctrecorder.kernel.statistics import Statistics, read_statistics
 from ctrecorder.kernel.timex import clock_state
+from ctrecorder.privacy.header import (
+    mark_without_networks,
+    state_without_networks,
+    without_networks,
+)
 from ctrecorder.record.sample import FlowSample
 from ctrecorder.segment.live import FOLDER, LiveState, Publisher
 from ctrecorder.service import messages
@@ -65,6 +70,7 @@ class Guard:
     Attributes:
     `proved`: the last probe was received.
     `unheard`: at least so many connections were not reported, as dumps of the table showed.
+    `omits`: remote ends are left out; so are the networks of rules, in all that it records.
     """
 
     def __init__(
@@ -79,6 +85,7 @@ class Guard:
         self._netns = netns_cookie()
         self.proved = False
         self.unheard = 0
+        self.omits = False
         self._sample = FlowSample()
         self._proof_due = 0  # monotonic ns
         self._proved_at = 0  # ns UTC of the last proof
@@ -125,7 +132,8 @@ class Guard:
     @property
     def state(self) -> Json:
         """The member `state` of a HEADER."""
-        return {**(self._watcher.state if self._watcher else {}), **clock_facts()}
+        state = {**(self._watcher.state if self._watcher else {}), **clock_facts()}
+        return state_without_networks(state) if self.omits else state
 
     def open_gaps(self, now: int) -> list[Gap]:
         """The GAPs of the holes that last: each further segment begins with them."""
@@ -133,7 +141,7 @@ class Guard:
         lasting += [hole for hole, _ in self._awaiting]
         if self._silent is not None:
             lasting.append(self._silent)
-        return [hole.gap(now) for hole in lasting]
+        return [self._recorded(hole.gap(now)) for hole in lasting]
 
     def take(self, table: Table) -> Table:
         """`table` without events of probes."""
@@ -229,7 +237,7 @@ class Guard:
             self._plan_dump("it was unknown whether connections were tracked")
         mark = look.mark()
         if mark is not None and self._queue is not None:
-            self._queue.mark(mark)
+            self._queue.mark(mark_without_networks(mark) if self.omits else mark)
         return look
 
     def _await_dump(self, hole: Hole, since: int) -> None:
@@ -313,7 +321,10 @@ class Guard:
     def _gap(self, gap: Gap) -> None:
         self._sample.add_gap(gap)
         if self._queue is not None:
-            self._queue.gap(gap)
+            self._queue.gap(self._recorded(gap))
+
+    def _recorded(self, gap: Gap) -> Gap:
+        return without_networks(gap) if self.omits else gap
 
 
 def _is_unknown(state: Json) -> bool:

@@ -21,6 +21,8 @@ RELOADED = (
     "rotate_minutes",
     "protocols",
     "nat_only",
+    "omit",
+    "inside",
     "updates",
     "resync",
     "memory_bytes",
@@ -48,6 +50,8 @@ class RecorderOptions:
     seals: LiveSeals | None = None
     accept_notrack: bool = False
     probe: bool = True
+    omit: str | None = None  # REMOTE: the remote ends
+    inside: tuple[str, ...] = ()  # as it is set; (): not
     namespace: Namespace | None = None  # that of --netns
     recording: str = ""  # its name in the metrics
     metrics: str = ""  # the directory of the metrics; "": none
@@ -57,8 +61,9 @@ class RecorderOptions:
         return replace(self, **{name: getattr(wanted, name) for name in RELOADED})
 
     def records_as(self, other: RecorderOptions) -> bool:
-        """If the same events are recorded."""
-        names = ("protocols", "nat_only", "updates")
+        """If the same events are recorded, and the same of each."""
+        names = ["protocols", "nat_only", "updates", "omit"]
+        names += ["inside"] if self.omit else []
         return all(getattr(self, name) == getattr(other, name) for name in names)
 
     def header(self, buffer_bytes: int, netns: str | None, state: Json) -> Header:

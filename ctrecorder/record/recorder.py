@@ -25,6 +25,7 @@ from ctrecorder.record.dump import RESYNC_DELAY_NS, TableDump
 from ctrecorder.record.guard import Guard, clock_facts
 from ctrecorder.record.loss import LossCounter, gaps_of_step
 from ctrecorder.record.metrics import RecorderMetrics, Sources
+from ctrecorder.record.omission import Omission
 from ctrecorder.record.options import RecorderOptions
 from ctrecorder.record.receiver import Receiver
 from ctrecorder.record.report import StatusLine
@@ -73,6 +74,7 @@ class Recorder:
             self._series, options.block_rows, options.memory_bytes, self.counters, log, timer
         )
         self._segments_seen = 0
+        self._omission = Omission(options)
         # All events that the kernel gave until then were received, or are in a GAP; ns UTC.
         self._received = 0
         self._steady = 0  # the same, when the clock was seen to be as before
@@ -98,10 +100,7 @@ class Recorder:
             connect(options.buffer_bytes, options.updates, program), self._take, self._clock.wall
         )
         self._guard = make_guard(
-            self.log,
-            self._clock.wall,
-            accept_notrack=options.accept_notrack,
-            probe=options.probe,
+            self.log, self._clock.wall, accept_notrack=options.accept_notrack, probe=options.probe
         )
         self._guard.attach(self._queue, self._plan_dump)
         self._dump = TableDump(
@@ -114,8 +113,9 @@ class Recorder:
             connect_dump,
             self._guard.take_existing,
             self._guard.dumped,
+            self._omission.apply,
         )
-
+        self._guard.omits = self._omission.active
         sources = Sources(self._queue, self._receiver.socket, self._guard, self._dump)
         self._metrics = RecorderMetrics(options, sources, self.log, self._clock.wall())
 
@@ -173,7 +173,7 @@ class Recorder:
         if self._dump.active or 0 < self._dump.due <= self._clock.monotonic():
             self._dump.step()
             self._deadlines.flush_soon()
-        if self._deadlines.rotation_due:
+        if self._omission.look(self._clock.monotonic()) or self._deadlines.rotation_due:
             self._rotate()
         look_due = self._deadlines.look_due
         if self._deadlines.flush_due or self._queue.sync_due:
@@ -200,8 +200,8 @@ class Recorder:
         namespace = self.options.namespace
         self._namespace_due = self._clock.monotonic() + NAMESPACE_NS
         if namespace is not None and not namespace.is_current():
-            text = f"the network namespace {namespace.name} was deleted or made anew: ending"
-            self.log.send(messages.NAMESPACE, text, name=namespace.name)
+            said = f"the network namespace {namespace.name} was deleted or made anew: ending"
+            self.log.send(messages.NAMESPACE, said, name=namespace.name)
             self._stopping = self.namespace_lost = True
 
     def _receive(self) -> bool:
@@ -238,7 +238,7 @@ class Recorder:
     def _take(self, table: Table) -> None:
         table = self._guard.take(table)
         self.counters.add(table)
-        self._queue.add(table)
+        self._queue.add(self._omission.apply(table))
 
     def _check_messages(self) -> None:
         """Record unreadable messages as a loss, and log those that a process sent."""
@@ -284,8 +284,7 @@ class Recorder:
             self._deadlines.stepped(before, step)
             self._dump.interrupt()
             # Of the new clock nothing is proved yet.
-            self._received = min(self._received, now)
-            self._watermark = min(self._watermark, now)
+            self._received, self._watermark = min(self._received, now), min(self._watermark, now)
         self._guard.incomparable(min(before, now), max(before, now))
         # What is open now is known by a dump, not by one before the times in doubt.
         self._plan_dump("after a step or a suspend")
@@ -352,6 +351,8 @@ class Recorder:
         self._receiver.decode()
         self._receiver.socket.change(new.updates, bpf.event_filter(new.protocols, new.nat_only))
         self._dump.change(new.protocols, new.nat_only)
+        self._omission.change(new)
+        self._guard.omits = self._omission.active
         since, now = self._received, self._clock.wall()
         self._guard.incomparable(since, now)
         detail = "the settings of what is recorded were changed"
@@ -395,6 +396,5 @@ class Recorder:
 
     def _header(self) -> Header:
         """The header of a segment that is opened now."""
-        return self.options.header(
-            self._receiver.socket.buffer_bytes, self._guard.netns, self._guard.state
-        )
+        size, guard = self._receiver.socket.buffer_bytes, self._guard
+        return self._omission.header(self.options.header(size, guard.netns, guard.state))

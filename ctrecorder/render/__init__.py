@@ -3,10 +3,10 @@
 # What other packages may use: module.name.
 SHOWN = (
     "cells.and_",
+    "cells.collapse",
     "cells.event_times",
     "cells.icmp",
     "cells.not_",
-    "cells.present_in",
     "cells.replied",
     "coverage.json_text",
     "coverage.rfc3339",

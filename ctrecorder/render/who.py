@@ -30,7 +30,10 @@ _ICMP = (uapi.IPPROTO_ICMP, uapi.IPPROTO_ICMPV6)
 
 
 class End(NamedTuple):
-    """One end of a connection.  `port`: of ICMP the id; None: the protocol has no ports."""
+    """One end of a connection.
+
+    `address`: "" if the end was left out.  `port`: of ICMP the id; None: the protocol has no ports.
+    """
 
     address: str
     port: int | None
@@ -143,7 +146,10 @@ def _end(table: Table, row: int, end: tuple[str, str]) -> End:
     )
     if int(table["l4proto"][row]) in _ICMP:
         port = _ICMP_ID.get(end, port)
-    is_known = int(table["present"][row]) & bits([port])
+    present = int(table["present"][row])
+    if not present & bits([address]):
+        return End("", None)
+    is_known = present & bits([port])
     return End(str(number), int(table[port][row]) if is_known else None)
 
 
@@ -156,11 +162,11 @@ def lines(one: Holder, stamp: Callable[[int], str], *, named: bool = False) -> l
     )
     way = "called by" if one.inbound else "to"
     held = f"{inside} as {public}" if one.translated else f"{inside} (not translated)"
-    through = f", which is {behind}" if behind != remote else ""
+    through = f", which is {behind}" if behind not in ("", remote) else ""
     by = printable(f"; recorded by {' and '.join(one.routers)}") if named else ""
     return [
         f"{labels.protocol(one.l4proto)}: {held}",
-        f"  {way} {remote}{through}{by}",
+        f"  {way} {remote or 'an end that was not recorded (omit)'}{through}{by}",
         f"  {began(one.start, one.start_source, stamp)}",
         f"  {ended(one.end, one.end_source, stamp)}",
     ]
@@ -208,8 +214,9 @@ def as_json(one: Holder, *, named: bool = False) -> dict[str, Any]:
     if named:
         facts["recorded_by"] = list(one.routers)
     for name in ("inside", "public", "remote"):
-        facts[name] = _end_json(one.l4proto, getattr(one, name))
-    if one.behind != one.remote:
+        if (end := getattr(one, name)).address:
+            facts[name] = _end_json(one.l4proto, end)
+    if one.behind != one.remote and one.behind.address:
         facts["remote_behind"] = _end_json(one.l4proto, one.behind)
     for name, ns, source in (
         ("start", one.start, one.start_source),

@@ -51,8 +51,7 @@ class Field:
 
     `texts(table, look)`: the text of each row.  `needs`: columns of the table.  `right`: aligned
     to the right.  `is_address`: it can be shortened.  `optional`: it is left out while no row has a
-    text.  `kind`: its value in JSON is a text, a number
-    or a list.
+    text.  `kind`: its value in JSON is a text, a number or a list.
     """
 
     name: str
@@ -280,7 +279,8 @@ def end_texts(table: Table, found: Ends, which: str) -> list[str]:
     """The `which` end of each row; "" if it has none.
 
     Without a remote end, "remote" is the destination in parentheses: both ends are inside, or
-    neither.  So is the source as "inside" if neither is.  "public" is there with NAT alone.
+    neither; "?" if it was left out.  So is the source as "inside" if neither is.  "public" is there
+    with NAT alone.
     """
     if which == "public":
         return _blank(_texts(table, found.public, found.public_port), ~found.translated)
@@ -290,7 +290,8 @@ def end_texts(table: Table, found: Ends, which: str) -> list[str]:
     has = found.has_remote
     address = np.where(has, found.remote, found.far)
     port = np.where(has, found.remote_port, found.far_port)
-    return _in_parentheses(_texts(table, address, port), ~has)
+    texts = _in_parentheses(_texts(table, address, port), ~has)
+    return ["?" if gone else text for text, gone in zip(texts, items(found.omitted), strict=True)]
 
 
 def _server(table: Table, look: Look) -> list[str]:
@@ -305,9 +306,8 @@ def _server(table: Table, look: Look) -> list[str]:
 
 def _texts(table: Table, addresses: Array, ports: Array) -> list[str]:
     """Addresses with ports: "192.0.2.1:80", "[2001:db8::1]:80"; ICMP has no port."""
-    has_port = cells.and_(
-        cells.present_in(table, "orig_sport", "orig_dport"), cells.not_(cells.icmp(table))
-    )
+    recorded = (table["present"] & np.uint32(bit("orig_sport") | bit("orig_dport"))) != 0
+    has_port = cells.and_(cells.collapse(recorded), cells.not_(cells.icmp(table)))
     number = words.only(has_port, words.decimal(ports.astype(np.uint16)))
     if table.family == uapi.AF_INET6:
         pieces = [*words.only(has_port, b"["), words.ipv6(addresses), *words.only(has_port, b"]:")]

@@ -23,12 +23,16 @@ def networks(config: Configuration) -> tuple[str, ...]:
     return parse_networks(written) or (*NETWORKS, *own_networks())
 
 
-def own_networks() -> list[str]:
+def own_networks(*, certain: bool = False) -> list[str]:
     """The networks of this machine's interfaces that have no default route.  Link-local and
     multicast ones, and those of a single address, are left out.
+
+    `certain`: none if there is no default route, because any interface can then lead outside.
     """
     routes = [*_routes4(), *_routes6()]
     outward = {interface for interface, network, _ in routes if not network.prefixlen}
+    if certain and not outward - {"lo"}:  # the kernel has unreachable ones there
+        return []
     return [
         str(network)
         for interface, network, gateway in routes

@@ -6,6 +6,7 @@ import ctypes
 import grp
 import os
 import pwd
+import resource
 from pathlib import Path
 
 from ctrecorder.errors import KernelError, UsageError
@@ -13,6 +14,7 @@ from ctrecorder.errors import KernelError, UsageError
 DEFAULT_USER = "ctrecorder"
 CAP_NET_ADMIN = 12  # linux/capability.h
 # linux/prctl.h, linux/capability.h
+PR_SET_DUMPABLE = 4
 PR_SET_NO_NEW_PRIVS, PR_CAPBSET_DROP = 38, 24
 PR_SET_CHILD_SUBREAPER = 36
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
@@ -78,6 +80,12 @@ def become(uid: int, gid: int) -> None:
 def adopt_orphans() -> None:
     """Have those that descend from this process become its children when their parents end."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def forbid_core_dumps() -> None:
+    """Have no memory of this process written to a file if it crashes."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a handler such as systemd's asks for it
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def ids_of(user: str | None, group: str | None) -> tuple[int, int]:

@@ -69,9 +69,22 @@ _RECORD = (
         "a list of networks, or empty (10/8, 172.16/12, 192.168/16, 100.64/10, fc00::/7, and the "
         "networks of the interfaces of this router that have no default route)",
         "The networks that are inside, as ctfilter(7) means it.",
-        "It changes nothing of what is recorded. Name the networks where ctlist runs on another "
-        "machine, or if other networks are behind this router.",
+        "It changes nothing of what is recorded, unless omit is set. Name the networks where "
+        "ctlist runs on another machine, or if other networks are behind this router.",
         values.networks,
+    ),
+    Setting(
+        "omit",
+        "",
+        "",
+        "remote, or empty (nothing is left out)",
+        "remote: do not record the remote end of connections, before or behind NAT. It cannot be "
+        "found out later.",
+        "RFC 6888 asks not to record destinations unless that is required. ctwho then answers by "
+        "address and port alone, without --to. Which end is remote depends on inside: name all "
+        "networks of customers there, also those with public addresses.",
+        values.or_none(values.choice("remote")),
+        WhenWrong.LAST_GOOD,
     ),
     Setting(
         "updates",

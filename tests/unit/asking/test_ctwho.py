@@ -14,9 +14,9 @@ import pytest
 
 from ctrecorder.asking import ctwho
 from ctrecorder.folder import Folder
-from ctrecorder.inquiry import here as this_machine
 from ctrecorder.kept.retention import holds
 from ctrecorder.listing import ctlist
+from ctrecorder.watch import here as this_machine
 from tests.support.inquiries import ask, connection, hosts, log
 from tests.support.slow_pairing import SECOND, T
 

@@ -5,6 +5,7 @@ with a wrong value, a misspelt name, and a file that cannot be read.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,7 @@ USES_LAST_GOOD = {
     "record.template": "/srv/log/%s.ctlog",
     "record.protocols": "udp",
     "record.nat_only": "yes",
+    "record.omit": "remote",
     "record.user": "",
     "record.group": "",
     "record.mode": "0600",
@@ -331,6 +333,30 @@ def test_what_was_right_is_kept_and_read_back(
     assert Configured(given, path).read().nat_only
     with pytest.raises(UsageError):
         Configured(given, str(other(site))).read()
+
+
+def test_a_wrong_inside_leaves_no_more_recorded(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With omit it decides what is recorded: the last one is used, else nothing is recorded."""
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    given = {"template": "/run/x/%s.ctlog"}
+    right, wrong = "203.0.113.0/24", "203.0.113.0/240"
+    site.conf.write_text(f"[record]\ninside = {wrong}\n")
+    assert Configured(given, str(site.conf)).read().inside == ()
+    site.conf.write_text(f"[record]\nomit = remote\ninside = {wrong}\n")
+    with pytest.raises(UsageError, match=f"inside = {re.escape(wrong)}"):
+        Configured(given, str(site.conf)).read()
+    site.conf.write_text(f"[record]\nomit = remote\ninside = {right}\n")
+    configured = Configured(given, str(site.conf))
+    assert configured.read().inside == (right,)
+    configured._keep()
+    for words, omit in (("omit = remote\n", {}), ("", {"omit": "remote"})):
+        site.conf.write_text(f"[record]\n{words}inside = {wrong}\n")
+        configured = Configured(given | omit, str(site.conf))
+        assert configured.read().inside == (right,)
+        (notice,) = configured.notices
+        assert notice.endswith(f"; using inside = {right}")
 
 
 def test_a_folder_or_a_key_that_is_not_there_is_wrong_too(

@@ -183,12 +183,10 @@ def test_the_columns() -> None:
 
 def test_what_is_defined_for_later_is_free_or_as_it_is_defined() -> None:
     """A number or name that the page keeps for a feature means that feature or nothing."""
-    features = table("feature")
-    assert set(features) >= form.FEATURES - {form.COVERAGE, form.GROUPED}
     text = PAGE.read_text()
     assert "of kind 8, SEAL" in text
     assert {kind.name for kind in Kind if kind == 8} <= {"SEAL"}
-    for feature in (form.COVERAGE, form.GROUPED):
+    for feature in form.FEATURES:
         assert f"requires\n.Ql {feature}" in text
     assert "WATERMARK, 128" in text
     assert max(index.WHOLE, index.FORM_COLUMNS, index.FORM_SMALL) < 128

@@ -858,3 +858,44 @@ def test_a_clock_that_was_ahead_for_a_minute_and_was_set_right(
         found = ask(recorder.folder, T + at)
         assert (len(found), found.verdict.proved) == (candidates, proved), at
         assert reasons(found) == (set() if proved else {"clock"})
+
+
+@pytest.mark.parametrize(
+    ("inside", "remote", "proved"),
+    [
+        (("192.0.2.1/32",), "", True),
+        (("192.0.2.0/24", "no network"), "", True),
+        (("10.0.0.0/8",), "", False),
+        ((), "", False),
+        (("192.0.2.1/32",), "203.0.113.1:443", False),
+    ],
+)
+def test_without_remote_ends_nobody_is_proved_of_inside_addresses_alone(
+    recorder: Recorder, inside: tuple[str, ...], remote: str, proved: bool
+) -> None:
+    """Who called an address that did not count as inside was recorded without that address."""
+    for _ in range(3):
+        recorder.segment(requires=(*COVERAGE, "omit"), omit="remote", inside=inside)
+    moment = T + 3600 * SECOND // 2
+    to = who.parse_end(remote) if remote else None
+    asked = who.WhoQuery(who.parse_end("192.0.2.1:40000"), moment, moment + SECOND, to)
+    found = who.answer([str(recorder.folder)], asked, NOW)
+    assert (len(found), found.verdict.proved) == (0, proved)
+    said = {hole.detail for hole in found.verdict.holes}
+    assert said == (
+        set()
+        if proved
+        else {"remote ends are not recorded (omit): ask without --to"}
+        if remote
+        else {"remote ends are not recorded (omit), and 192.0.2.1 did not count as inside"}
+    )
+
+
+def test_without_remote_ends_an_address_that_nat_gives_out_is_proved(recorder: Recorder) -> None:
+    row = flow(NEW, T + 60 * SECOND)
+    for name in ("orig_dst", "orig_dport", "reply_src", "reply_sport"):
+        row[name] = 0
+    row["present"] &= ~bits(("orig_dst", "orig_dport", "reply_src", "reply_sport"))
+    recorder.segment([row], requires=(*COVERAGE, "omit"), omit="remote", inside=("10.0.0.0/8",))
+    found = ask(recorder.folder, T + 70 * SECOND)
+    assert (len(found), found.verdict.proved) == (1, True)

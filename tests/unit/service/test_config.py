@@ -49,6 +49,7 @@ def test_without_a_file_every_setting_has_its_default(
         "protocols": (),
         "nat_only": False,
         "inside": (),
+        "omit": None,
         "updates": False,
         "resync": True,
         "accept_notrack": False,

@@ -13,7 +13,7 @@ ip addr add 198.51.100.7/24 dev out
 ip addr add 198.51.100.8 peer 198.51.100.9 dev out
 ip -6 addr add 2001:db8::7/64 dev out nodad
 ip link set out up
-exec /usr/bin/python3 -B -c 'from ctrecorder.inquiry import here; print(here.own())'
+exec /usr/bin/python3 -B -c 'from ctrecorder.watch import here; print(here.own())'
 """
 
 
@@ -30,7 +30,7 @@ def test_the_addresses_of_this_machine() -> None:
 
 
 def test_a_machine_without_addresses() -> None:
-    code = "from ctrecorder.inquiry import here; print(here.own())"
+    code = "from ctrecorder.watch import here; print(here.own())"
     command = ["unshare", "--net", "/usr/bin/python3", "-B", "-c", code]
     found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert found == "[]\n"

@@ -1,4 +1,4 @@
-"""The addresses of this machine: of the router, if the question is asked there.
+"""The addresses of this machine: of the router, where it records, or is asked.
 
 By rtnetlink alone: pyroute2 takes 0.2 s to import, which is long for a question.
 """

@@ -1,0 +1,75 @@
+"""The setting omit: the remote ends of connections are left out before anything is written.
+
+The events of a connection still pair, by the kernel's id: a hash of the flow, with its tuple, under
+a random key that only the kernel has.  It ends with the flow, and a restart of the recorder does
+not change it.
+"""
+
+from __future__ import annotations
+
+from ctrecorder.columns import Table
+from ctrecorder.ctlog.header import Header
+from ctrecorder.ends import NETWORKS, Inside
+from ctrecorder.privacy.header import protected_header
+from ctrecorder.privacy.protection import Protection
+from ctrecorder.record.options import RecorderOptions
+from ctrecorder.service.inside import own_networks
+from ctrecorder.service.privileges import forbid_core_dumps
+from ctrecorder.times import SECOND
+from ctrecorder.watch import here
+
+# A provider can give a router another prefix at any time.  Until it is seen, of a call to an
+# address of it the caller is recorded, and not the address.
+_LOOK_NS = 10 * SECOND
+
+
+class Omission:
+    """What is left out of rows; `active`: something is."""
+
+    def __init__(self, options: RecorderOptions) -> None:
+        self._due = 0  # monotonic ns
+        self.change(options)
+
+    @property
+    def active(self) -> bool:
+        """If remote ends are left out."""
+        return self._protection is not None
+
+    def change(self, options: RecorderOptions) -> None:
+        """Leave out what `options` say, from now on."""
+        self._written = options.inside
+        self._own: list[str] = []
+        self._protection: Protection | None = None
+        if options.omit is not None:
+            forbid_core_dumps()
+            self._read()
+
+    def look(self, monotonic: int) -> bool:
+        """If other networks are inside than before, so that a new segment has to begin.
+
+        `monotonic`: ns.  Addresses are compared: each network of the router has one of them.
+        """
+        if self._protection is None or monotonic < self._due:
+            return False
+        self._due = monotonic + _LOOK_NS
+        before = self._protection.inside.networks
+        if sorted(here.own()) == self._own:
+            return False
+        self._read()
+        return self._protection.inside.networks != before
+
+    def _read(self) -> None:
+        """The router itself counts as inside: who calls it is a remote end."""
+        self._own = sorted(here.own())
+        networks = self._written or (*NETWORKS, *own_networks(certain=True))
+        self._protection = Protection(
+            omit=True, inside=Inside(dict.fromkeys((*networks, *self._own)))
+        )
+
+    def apply(self, table: Table) -> Table:
+        """The rows as they are written."""
+        return table if self._protection is None else self._protection.apply(table)
+
+    def header(self, header: Header) -> Header:
+        """The header of a segment of such rows."""
+        return header if self._protection is None else protected_header(header, self._protection)
