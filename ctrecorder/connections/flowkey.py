@@ -53,7 +53,7 @@ def digits(numbers: NDArray[Any]) -> list[NDArray[np.uint16]]:
     each = (
         np.ascontiguousarray(numbers, numbers.dtype.newbyteorder("<"))
         .view("<u2")
-        .reshape(len(numbers), -1)
+        .reshape(len(numbers), numbers.dtype.itemsize // 2)
     )
     return [np.ascontiguousarray(each[:, digit]) for digit in range(each.shape[1])]
 

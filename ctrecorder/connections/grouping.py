@@ -31,6 +31,7 @@ RACE_ROWS = 262_144
 # What `RecentEnds` keeps of an end.
 _COMPARED = (*KEY, "start", "start_source", "end", "end_source", "seen", "time", "present")
 _HASH_BITS = 16  # of a first comparison by a table
+_PIECES = 16  # of ends that are kept; more are joined
 # The greatest difference between two readings of one clock, and the rounding of squeezed times.
 SKEW_NS = SECOND
 
@@ -79,13 +80,16 @@ class Flows:
     lone_ends: Ints
 
 
-def group(parts: Parts, old_ends: int, carried: int, gaps: Gaps) -> Flows:
+def group(
+    parts: Parts, by_key: tuple[Ints, Bools], old_ends: int, carried: int, gaps: Gaps
+) -> Flows:
     """Cut `parts` into flows.
 
-    The first `old_ends` parts are ends of earlier flows, the next ones, up to `carried`, are open
-    flows, the others have just arrived.  `gaps`: of their family.
+    `by_key`: as `flowkey.sort` returns it.  The first `old_ends` parts are ends of earlier flows,
+    the next ones, up to `carried`, are open flows, the others have just arrived.  `gaps`: of their
+    family.
     """
-    order, first = flowkey.sort(parts.table)
+    order, first = by_key
     rows = _Sorted(order, first, order >= carried, parts.table["seen"][order])
     if (rows.seen == EXISTING).any():
         rows = rows.take(np.flatnonzero(~_stale(parts, rows)))
@@ -228,6 +232,10 @@ class RecentEnds:
             del self._kept[0], self._hashes[:1]
         if len(recent.row):
             self._kept.append(recent)
+        if len(self._kept) > _PIECES:
+            whole = Parts.concat(self._kept)
+            self._kept = [whole.take(np.flatnonzero(whole.row >= oldest))]
+            self._hashes = []
 
     def all(self) -> Parts:
         """All of them."""

@@ -31,18 +31,23 @@ def has_id(table: Table) -> Bools:
     return recorded
 
 
+def may_be_alike(table: Table) -> Bools:
+    """(rows,): whether a row has neither an id nor the whole tuple: several open flows can have its
+    key.
+    """
+    present = table["present"]
+    alike: Bools = (present & _PROTOCOL_AND_ID) == _PROTOCOL_ALONE
+    alike &= (present & _TUPLE) != _TUPLE
+    return alike
+
+
 def number(table: Table, arrival: Ints, begins: Bools, ends: Bools) -> Table:
     """`table` with numbers in the column `id` of such flows; the same table if it has none.
 
     `arrival`: (rows,) the order of arrival.  `begins`, `ends`: (rows,) which rows are the start,
     and which the end, of a flow.
     """
-    present = table["present"]
-    alike = np.flatnonzero(
-        ((present & _PROTOCOL_AND_ID) == _PROTOCOL_ALONE)
-        & ((present & _TUPLE) != _TUPLE)
-        & (begins ^ ends)
-    )
+    alike = np.flatnonzero(may_be_alike(table) & (begins ^ ends))
     if not len(alike):
         return table
     alike = alike[np.argsort(arrival[alike], kind="stable")]

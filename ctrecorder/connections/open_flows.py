@@ -16,18 +16,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder.columns import Array, Source, Table
-from ctrecorder.connections import flowkey, grouping, lookalikes
-from ctrecorder.connections.flowkey import KEY
+from ctrecorder.columns import Array, Table
+from ctrecorder.connections import flowkey, late_dumps, lookalikes
+from ctrecorder.connections.core import Core
 from ctrecorder.connections.grouping import RecentEnds
-from ctrecorder.connections.merging import ended_flows, open_flows, with_bound
-from ctrecorder.connections.parts import DESTROY, EXISTING, NEW, Parts, parts_of_events
+from ctrecorder.connections.late_dumps import Dump
+from ctrecorder.connections.parts import Parts, parts_of_events
 from ctrecorder.connections.repeats import Gaps
-from ctrecorder.times import SECOND
 
-# A flow that a dump lacked waits this long for its DESTROY.  The garbage collector needs up
-# to a minute for a scan; this is twice that, and 30 s more.
-LATE_NS = 150 * SECOND
 # Rows wait until a pass over the open flows pays.  Fewer: slower.  More: more memory.
 BATCH_ROWS = 65_536
 # Open flows that are paired at once, 125 to 175 bytes each; a pass over them and as many rows that
@@ -42,6 +38,8 @@ _FANOUT_BITS, _MAX_DEPTH = 4, 2
 # `_FREE_ROWS`; further ones end no flow.  A recording has every open flow in each dump, and needs
 # less than a tenth of it.  Without a limit, a file of nothing but dumps costs hours.
 _ROWS_FOR_DUMPS, _FREE_ROWS = 64, 1 << 24
+# Dumps that wait with the rows (see `late_dumps`).  More: what ended between them is given later.
+_MAX_DUMPS = 64
 _OPEN, _ENDS, _WAITING = range(3)
 _NEVER = 1 << 63
 
@@ -101,11 +99,23 @@ class Flows:
         return list(self._root.feed(parts)) if rows else []
 
     def snapshot(self, begin_ns: int, end_ns: int) -> Iterator[Table]:
-        """End the flows that a complete dump lacks; yields flows that ended."""
-        cost = self._root.count()
-        if cost <= self._credit:
-            self._credit -= cost
-            yield from self._root.snapshot(begin_ns, end_ns)
+        """End the flows that a complete dump lacks; yields flows that ended.
+
+        It can wait with the rows before it, until these are paired.
+        """
+        yield from self._root.snapshot(Dump(self._fed, begin_ns, end_ns))
+
+    def may_pass(self, rows: int) -> bool:
+        """Whether dumps may cost a pass over `rows` rows more, which is then counted."""
+        if rows > self._credit:
+            return False
+        self._credit -= rows
+        return True
+
+    def settle(self) -> Iterator[Table]:
+        """Pair all that waits; yields flows that ended."""
+        for leaf in list(self._root.leaves()):
+            yield from leaf.settle()
 
     def earliest(self) -> int | None:
         """The earliest start, ns, of the flows that are open or wait; None: there are none."""
@@ -142,9 +152,10 @@ class _Part:
         self._parts: list[_Part] = []
         empty = parts_of_events(Table(flows.family, 0, {}))
         self._empty = empty
-        self._core: _Core | None = _Core(flows, empty, [])
+        self._core: Core | None = Core(flows, empty, [])
         self._store: Store | None = None
         self._waiting: list[Parts] = []
+        self._dumps: list[Dump] = []  # which wait with the rows
         self._rows_held = 0  # of `_waiting`; the other numbers also count what is in the file
         self._rows_open = self._rows_waiting = 0
         # The least start, and the least time, of all rows but those of `_unseen`.
@@ -158,10 +169,6 @@ class _Part:
                 yield from part.leaves()
         else:
             yield self
-
-    def count(self) -> int:
-        """The rows that are open or wait."""
-        return sum(leaf._rows_open + leaf._rows_waiting for leaf in self.leaves())
 
     def feed(self, parts: Parts) -> Iterator[Table]:
         if self._parts:
@@ -177,16 +184,22 @@ class _Part:
             yield from self._pair()
         self._note()
 
-    def snapshot(self, begin_ns: int, end_ns: int) -> Iterator[Table]:
+    def snapshot(self, dump: Dump) -> Iterator[Table]:
         for leaf in list(self.leaves()):
             # A flow whose last row is later cannot be missing.
-            if leaf.least()[1] < begin_ns:
-                yield from leaf._pair()
+            if leaf.least()[1] < dump.begin:
+                if leaf._dumps and not late_dumps.are_in_order(leaf._dumps[-1], dump):
+                    yield from leaf.settle()
                 for part in list(leaf.leaves()):
-                    core = part._loaded()
-                    yield from core.snapshot(begin_ns, end_ns)
-                    part._settle(core)
-                    part._note()
+                    part._dumps.append(dump)
+                    if len(part._dumps) >= _MAX_DUMPS:
+                        yield from part.settle()
+
+    def settle(self) -> Iterator[Table]:
+        """Pair all that waits in a part that is not divided."""
+        yield from self._pair()
+        for leaf in self.leaves():
+            leaf._note()
 
     def finish(self) -> Iterator[Table]:
         """All flows of a part that is not divided."""
@@ -220,7 +233,7 @@ class _Part:
             columns["part"] = np.full(len(rows.table), kind, np.uint8)
             store.append(columns)
 
-    def _loaded(self) -> _Core:
+    def _loaded(self) -> Core:
         """All that the part has, in memory; the file is deleted."""
         if self._core is not None:
             return self._core
@@ -235,23 +248,28 @@ class _Part:
             self._store = None
         self._waiting = saved[_WAITING] + self._waiting
         opened = saved[_OPEN][0] if saved[_OPEN] else self._empty
-        self._core = _Core(self._flows, opened, saved[_ENDS])
+        self._core = Core(self._flows, opened, saved[_ENDS])
         return self._core
 
     def _pair(self) -> Iterator[Table]:
-        """Pair the waiting rows with the open flows; divide the part if too many stay open."""
-        if not self._rows_waiting:
+        """Pair the waiting rows and dumps with the open flows; divide the part if too many stay
+        open.
+        """
+        dumps, self._dumps = self._dumps, []
+        if dumps and not self._flows.may_pass(self._rows_open + self._rows_waiting):
+            dumps = []
+        if not self._rows_waiting and not dumps:
             return
         core = self._loaded()
-        batch = Parts.concat(self._waiting)
+        batch = Parts.concat(self._waiting or [self._empty])
         self._waiting, self._rows_waiting, self._rows_held = [], 0, 0
-        yield from core.pair(batch)
+        yield from core.pair(batch, dumps)
         del batch
         self._settle(core)
         if self._flows.memory.store is not None:
             yield from self._divide(core)
 
-    def _divide(self, core: _Core) -> Iterator[Table]:
+    def _divide(self, core: Core) -> Iterator[Table]:
         """Divide the part if too many flows are open; yields those that are given up."""
         if self._rows_open <= MAX_OPEN:
             return
@@ -266,7 +284,7 @@ class _Part:
         self._parts = [_Part(self._flows, self._depth + 1) for _ in range(1 << _FANOUT_BITS)]
         for number, part in enumerate(self._parts):
             kept = [one[number] for one in ends if len(one[number].table)]
-            new = part._core = _Core(self._flows, opened[number], kept)
+            new = part._core = Core(self._flows, opened[number], kept)
             opened[number] = self._empty
             part._settle(new)
             yield from part._divide(new)
@@ -291,7 +309,7 @@ class _Part:
         self._unseen = []
         return self._least
 
-    def _settle(self, core: _Core) -> None:
+    def _settle(self, core: Core) -> None:
         """Note what is open, when no rows wait."""
         self._rows_open = len(core.open.table)
         self._least, self._unseen = (_NEVER, _NEVER), [core.open.table]
@@ -299,79 +317,3 @@ class _Part:
     def _note(self) -> None:
         core = 0 if self._core is None else self._core.rows
         self._flows.memory.note(self, self._rows_held + core)
-
-
-class _Core:
-    """Open flows, and flows that ended recently, in memory."""
-
-    def __init__(self, flows: Flows, opened: Parts, ends: list[Parts]) -> None:
-        self._flows = flows
-        self._empty = parts_of_events(Table(flows.family, 0, {}))
-        self.open, self.ends = opened, RecentEnds(self._empty, ends)
-
-    @property
-    def rows(self) -> int:
-        return len(self.open.table) + sum(len(ends.table) for ends in self.ends.kept)
-
-    def pair(self, batch: Parts) -> Iterator[Table]:
-        """Pair rows with the open flows; yields flows that ended."""
-        has_dump = (batch.table["seen"] == EXISTING).any()
-        ends = self.ends.all() if has_dump else self._empty
-        work, flows = self._group(ends, batch)
-        if not has_dump:
-            # Of other rows, only an end without a beginning is compared with flows that ended.
-            alone = flows.lone_ends
-            ends = self.ends.like(work.table.take(alone)) if len(alone) else ends
-            if len(ends.table):
-                work, flows = self._group(ends, batch)
-        if len(flows.repeats):
-            repeats = work.table.take(flows.repeats)
-            self._flows.given_repeats(repeats.select((*KEY, "seen", "time")))
-        self.ends.remember(batch)
-        self.open = open_flows(work, flows)
-        done = ended_flows(work, flows)
-        if len(done):
-            yield _without_time(done)
-
-    def snapshot(self, begin_ns: int, end_ns: int) -> Iterator[Table]:
-        """End the flows that a complete dump lacks."""
-        table = self.open.table
-        if not len(table):
-            return
-        missing = table["time"] < begin_ns
-        bound = missing & (table["end_source"] == Source.BOUND)
-        late = bound & (np.abs(begin_ns - table["end"]) > LATE_NS)
-        if late.any():
-            yield _without_time(table.take(late))
-        self.open.table = with_bound(table, missing & ~bound, end_ns)
-        if late.any():
-            self.open = self.open.take(np.flatnonzero(~late))
-
-    def give_up(self, count: int) -> Table:
-        """The `count` flows that were silent for longest, as they are: open."""
-        order = np.argsort(self.open.table["time"], kind="stable")
-        given = self.open.table.take(order[:count])
-        self.open = self.open.take(np.sort(order[count:]))
-        return given
-
-    def _group(self, ends: Parts, batch: Parts) -> tuple[Parts, grouping.Flows]:
-        """`ends`, the open flows and `batch`, and how they are cut into flows."""
-        work = Parts.concat([ends, self.open, batch])
-        old_ends = len(ends.table)
-        work.table = _numbered(work, old_ends)
-        carried = len(work.table) - len(batch.table)
-        return work, grouping.group(work, old_ends, carried, self._flows.gaps)
-
-
-def _without_time(table: Table) -> Table:
-    return table.select([name for name in table.columns if name != "time"])
-
-
-def _numbered(work: Parts, old_ends: int) -> Table:
-    """The rows, with numbers for ids where flows of one key are open at once.
-
-    The first `old_ends` rows are ends of earlier flows: they do not take part.
-    """
-    begins, ends = ((work.table["seen"] & event) != 0 for event in (NEW, DESTROY))
-    ends[:old_ends] = begins[:old_ends]
-    return lookalikes.number(work.table, work.row, begins, ends)

@@ -17,7 +17,7 @@ tuples are used again, so the order of arrival decides.  For the rows of one key
   however late it is.
 - A flow that a complete dump lacks ended at or before the end of the dump (BOUND).  Its DESTROY can
   still arrive, and its time is better: the flow waits for it until a later dump
-  (`open_flows.LATE_NS`).  (A dump lacks entries that have timed out and wait for the kernel's
+  (`late_dumps.LATE_NS`).  (A dump lacks entries that have timed out and wait for the kernel's
   garbage collector.)
 - The kernel can send a NEW or a DESTROY again; `repeats` has the rules for these.  A repeat is
   counted and is no event of its own.  A repeated NEW that a dump overtook goes on with the flow
@@ -140,10 +140,19 @@ class Pairer:
         """End the flows that a complete dump lacks.
 
         The dump ran from `begin_ns` to `end_ns`, and its rows were fed: a flow without a row since
-        then has ended.  Yields connections that ended; to be exhausted before the next rows.
+        then has ended.  Yields connections that ended; to be exhausted before the next rows.  Some
+        wait, as rows do, and are returned later.
         """
         for flows in self._families.values():
             yield from flows.snapshot(begin_ns, end_ns)
+
+    def settle(self) -> Iterator[Table]:
+        """Pair all that waits: `earliest` is then that of flows that are open.
+
+        Yields connections that ended; to be exhausted before the next rows.
+        """
+        for flows in self._families.values():
+            yield from flows.settle()
 
     def earliest(self) -> int | None:
         """The earliest start, ns, of the flows that are open or wait; None: there are none."""

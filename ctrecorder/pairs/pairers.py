@@ -66,6 +66,12 @@ class Pairers:
             for table in self._pairers[run].feed(item):
                 self._add(run, table)
 
+    def settle(self) -> None:
+        """Add the connections that have ended so far: some wait until more rows are fed."""
+        for number, pairer in self._pairers.items():
+            for table in pairer.settle():
+                self._add(number, table)
+
     def finish(self) -> None:
         """Add the connections that remain."""
         for number, pairer in self._pairers.items():
@@ -73,7 +79,9 @@ class Pairers:
                 self._add(number, table)
 
     def earliest(self, recording: str | None = None) -> int:
-        """The earliest start, ns, of an open flow of a recording or of all; else END."""
+        """The earliest start, ns, of a flow of a recording or of all that is open or waits; else
+        END.
+        """
         starts = [pairer.earliest() for _, pairer in self._related(recording)]
         return min((start for start in starts if start is not None), default=times.END)
 

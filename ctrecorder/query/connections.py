@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ctrecorder import times
 from ctrecorder.archive import chain
+from ctrecorder.beside.twins import Twins
 from ctrecorder.columns import Table
 from ctrecorder.connections import parts
-from ctrecorder.connections.twins import Twins
 from ctrecorder.ctlog.decoder import LazyTable
 from ctrecorder.ctlog.frame import Kind, Mark, row_times
 from ctrecorder.ctlog.predicate import Query
@@ -233,10 +233,15 @@ def _segments(
     begins = [_first_time(segment) for segment in archive.segments]
     least = iter(_least_after([*begins, *(span.begin for span in archive.later)]))
     for segment, run, begin in zip([*archive.segments], runs.of_segment, begins, strict=True):
-        if begin >= until and pairers.earliest() >= until:
-            return
+        if begin >= until:
+            pairers.settle()
+            if pairers.earliest() >= until:
+                return
         yield segment, run, next(least)
-    while archive.later and pairers.earliest() < until:
+    while archive.later:
+        pairers.settle()
+        if pairers.earliest() >= until:
+            return
         before, after = archive.segments[-1:], archive.open_later()
         next_segments = next(least)
         if after is not None:

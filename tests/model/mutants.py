@@ -410,7 +410,7 @@ MUTANTS = (
     ),
     Mutant(
         "an open flow can be one with a flow that another recorder saw end",
-        "connections/same_flows.py",
+        "beside/same_flows.py",
         (("self._take(here[together], there[together])", "self._take(here, there)"),),
         test="unit/query/test_twins.py"
         "::test_a_flow_that_lived_on_is_not_the_one_of_its_second_that_ended",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ctrecorder.columns import BY_NAME, Event, Source, Table, bit
-from ctrecorder.connections import flowkey, grouping, open_flows, parts, repeats
+from ctrecorder.connections import flowkey, grouping, late_dumps, parts, repeats
 
 NEW, UPDATE, DESTROY, EXISTING = Event.NEW, Event.UPDATE, Event.DESTROY, Event.EXISTING
 SECOND = 1_000_000_000
@@ -256,7 +256,7 @@ class Slow:
                 continue
             if flow.bound is None:
                 flow.bound = end
-            elif abs(begin - flow.bound) > open_flows.LATE_NS:
+            elif abs(begin - flow.bound) > late_dumps.LATE_NS:
                 self.done.append(self.open.pop(key))
 
     def finish(self) -> Counter[tuple[Any, ...]]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ctrecorder import spill, times
 from ctrecorder.columns import BY_NAME, Source, Table, bit
-from ctrecorder.connections import flowkey, grouping, open_flows
+from ctrecorder.connections import core, flowkey, grouping, late_dumps, open_flows
 from ctrecorder.connections.open_flows import Memory
 from ctrecorder.connections.pairing import Pairer
 from ctrecorder.connections.repeats import OVERTAKEN_NS
@@ -225,11 +225,12 @@ def test_a_destroy_that_comes_after_the_dump_says_it_better() -> None:
 
 
 def test_a_vanished_flow_does_not_wait_for_ever() -> None:
-    later = T + open_flows.LATE_NS + 10 * SECOND
+    later = T + late_dumps.LATE_NS + 10 * SECOND
     pairer = Pairer()
     pairer.feed(table([row(NEW, T)]))
     assert list(pairer.snapshot(T + 1, T + 6)) == []
-    assert rows_of(list(pairer.snapshot(later, later + 1))).total() == 1
+    ended = [*pairer.snapshot(later, later + 1), *pairer.settle()]
+    assert rows_of(ended).total() == 1
     assert list(pairer.finish()) == []
 
 
@@ -647,7 +648,7 @@ def test_like_the_slow_pairing_with_no_memory(
     with pytest.MonkeyPatch.context() as patch:
         for name, size in zip(("BATCH_ROWS", "MAX_OPEN", "HELD_ROWS"), sizes, strict=True):
             patch.setattr(open_flows, name, size)
-        patch.setattr(open_flows._Core, "give_up", without_giving_up)
+        patch.setattr(core.Core, "give_up", without_giving_up)
         patch.setattr(grouping, "RACE_ROWS", 5)
         repeats: list[int] = []
         assert fast(steps, cuts, gaps, repeats, Memory(spill.Store)) == slow(steps, gaps)

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from ctrecorder.beside import agreement, twins
+from ctrecorder.beside.twins import Twins
 from ctrecorder.columns import TUPLE, Source, Table, bits, concat
-from ctrecorder.connections import agreement, twins
-from ctrecorder.connections.twins import Twins
 from ctrecorder.ctlog.frame import Kind, Mark, row_times
 from ctrecorder.ctlog.header import Header
 from ctrecorder.ctlog.predicate import Query

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ctrecorder.beside.same_flows import APART_NS, best_starts, by_end, same_flows
 from ctrecorder.columns import Source, Table, concat
 from ctrecorder.connections import flowkey
 from ctrecorder.connections.flowkey import KEY
 from ctrecorder.connections.merging import join
 from ctrecorder.connections.parts import Bools, Ints
-from ctrecorder.connections.same_flows import APART_NS, best_starts, by_end, same_flows
 from ctrecorder.ctlog.frame import Kind, row_times
 
 # Rows are compared when so many came, or as many as wait on.  With fewer, those that wait on are

@@ -24,8 +24,8 @@ from itertools import product
 
 import numpy as np
 
+from ctrecorder.beside.agreement import EVENT, KERNEL, ROUNDING_NS, Places, Rows, Spans, latest
 from ctrecorder.columns import Array, Table
-from ctrecorder.connections.agreement import EVENT, KERNEL, ROUNDING_NS, Places, Rows, Spans, latest
 from ctrecorder.connections.grouping import RACE_NS, SKEW_NS
 from ctrecorder.connections.merging import RANK
 from ctrecorder.connections.parts import Bools, Ints
