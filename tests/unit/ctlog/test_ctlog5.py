@@ -373,6 +373,18 @@ def test_golden_segments_are_read_by_the_page(path: Path) -> None:
         assert block.json == expected["json"]
 
 
+def test_the_golden_packed_header_is_read_by_both_readers() -> None:
+    (path,) = [path for path in GOLDEN if "packed" in path.stem]
+    data = path.read_bytes()
+    (told, *_) = ctlog_reader.read(data, known=form.FEATURES)
+    with Segment(str(path)) as segment:
+        assert segment.header.to_json() == told.json
+        assert segment.header.replaces[0].last_hash == "0123456789abcdef" * 2
+        assert told.json["chain"] == "0123456789abcdef"
+    assert b'"chain"' not in data
+    assert ctlog_reader.footer(data)[0] == []
+
+
 def test_the_golden_squeezed_segment_has_the_addresses_of_its_rows() -> None:
     (path,) = [path for path in GOLDEN if "squeezed" in path.stem]
     blocks = ctlog_reader.read(path.read_bytes())
