@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ctrecorder.archive.routers import chain_of, folders_below, router_of
 from ctrecorder.ctlog.frame import FRAME, MAGIC, TRAILER, Frame, Kind, parse_frame, parse_trailer
+from ctrecorder.ctlog.header import plain
 from ctrecorder.errors import ArchiveError, FormatError, GoneError, why
 from ctrecorder.filelock import LOCK_FILE
 from ctrecorder.seals.ledger import key_of
@@ -152,7 +153,7 @@ def find(paths: list[str], *, spans: bool = False, routers: bool = True) -> Fold
 def _span(path: str, descriptor: int, head: bytes, header: Frame | None) -> Span:
     if header is None:
         return Span(path, BEGIN, END)
-    facts = head[FRAME.size : FRAME.size + header.length]
+    facts = _facts(head[FRAME.size : FRAME.size + header.length], header.form)
     chain, sequence = _place(facts)
     chain = chain_of(router_of(path), chain)
     size, recorded = os.fstat(descriptor).st_size, header.time_min
@@ -168,6 +169,14 @@ def _span(path: str, descriptor: int, head: bytes, header: Frame | None) -> Span
         return Span(path, BEGIN, END, recorded, chain, sequence)
     begin, end = min(recorded, footer.time_min), max(recorded, footer.time_max)
     return Span(path, begin, end, recorded, chain, sequence, _SQUEEZED in facts)
+
+
+def _facts(payload: bytes, form: int) -> bytes:
+    """The JSON of a header, or what was read of it; empty if it is damaged."""
+    try:
+        return plain(payload, form)
+    except FormatError:
+        return b""
 
 
 def _place(facts: bytes) -> tuple[str, int]:

@@ -22,7 +22,7 @@ from ctrecorder import uapi
 from ctrecorder.columns import Table
 from ctrecorder.ctlog.compression import Buffer
 from ctrecorder.ctlog.entry import HASH_SIZE
-from ctrecorder.ctlog.index import FORM_COLUMNS, FORM_SMALL, HEAD, WHOLE, index_head
+from ctrecorder.ctlog.index import FORM_COLUMNS, FORM_PACKED, FORM_SMALL, HEAD, WHOLE, index_head
 from ctrecorder.errors import FormatError, NewerError
 
 MAGIC = b"\xc7CTB"
@@ -111,8 +111,8 @@ WATERMARK = 0x80
 
 Json = dict[str, Any]
 
-
 _WITH_WATERMARK = frozenset({Kind.EVENTS, Kind.MARK})
+_FORMS = {Kind.HEADER: (WHOLE, FORM_PACKED)}
 _GAP_MEMBERS = (("reason", None), ("lost", None), ("detail", ""))
 
 
@@ -220,7 +220,7 @@ def parse_frame(data: Buffer) -> Frame:
             )
         if not 0 < rows <= MAX_ROWS:
             raise FormatError(f"a block of kind {kind} with {rows} rows", offset=8)
-    elif form != WHOLE or kind == 0 or (kind in KINDS and (family or rows)):
+    elif form not in _FORMS.get(kind, (WHOLE,)) or not kind or (kind in KINDS and (family or rows)):
         raise FormatError(
             f"a block of kind {kind} with family {family}, {rows} rows, in form {form}", offset=4
         )

@@ -38,9 +38,10 @@ from ctrecorder.ctlog.entry import (
 from ctrecorder.errors import FormatError
 
 # Forms of a payload, as in the frame.
-WHOLE = 0  # neither COLUMNS nor SMALL: JSON, a filter or a footer
+WHOLE = 0  # none of these: JSON, a filter or a footer
 FORM_COLUMNS = 1
 FORM_SMALL = 2
+FORM_PACKED = 3  # the JSON of a HEADER as a zstd frame: `header.packed`
 
 HEAD = struct.Struct("<HHI")  # number of columns, 0, length of the index
 # Plain bytes of the columns of a block in form SMALL.  A search reads all of them, so the form is

@@ -32,6 +32,10 @@ from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.recording import Recording
 from ctrecorder.segment.writer import SegmentWriter
 
+# What becomes of a segment of fewer bytes, as of a quiet router, or of a recorder that was stopped
+# soon, is written as a small one.  The 900 bytes that this saves are more than a percent of it.
+_SMALL = 1 << 16
+
 
 class DamagedError(FormatError):
     """The segment is damaged, and is not squeezed."""
@@ -178,6 +182,11 @@ class _Rewrite:
         return self.old.header.requires is not None and rows >= MIN_RANGES_VALUES
 
     @property
+    def is_small(self) -> bool:
+        """Whether it is written as a small segment: not if version 1.0 reads it otherwise."""
+        return self.old.header.requires is not None and self.old.size < _SMALL
+
+    @property
     def requires(self) -> tuple[str, ...] | None:
         """The features that a reader of the successor must know."""
         header, protection = self.old.header, self.options.protection
@@ -210,6 +219,7 @@ class _Rewrite:
             key=options.key,
             folder=folder,
             owner=status,
+            is_small=self.is_small,
         )
         try:
             successor.descriptor = os.dup(writer.descriptor)

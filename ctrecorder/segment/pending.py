@@ -21,7 +21,8 @@ from ctrecorder.ctlog.frame import (
     block_times,
     dump_json,
 )
-from ctrecorder.ctlog.index import FORM_COLUMNS, FORM_SMALL, WHOLE
+from ctrecorder.ctlog.header import packed
+from ctrecorder.ctlog.index import FORM_COLUMNS, FORM_PACKED, FORM_SMALL, WHOLE
 from ctrecorder.ctlog.plans import LIVE, EncodingPlan
 
 # Memory of a pending block besides its payload: the objects of its fields.
@@ -96,9 +97,14 @@ def _encoded(table: Table, kind: Kind, level: int, plan: EncodingPlan) -> tuple[
     )
 
 
-def header_block(facts: Mapping[str, Any], time_ns: int) -> PendingBlock:
-    """A HEADER block."""
-    return PendingBlock(Kind.HEADER, dump_json(dict(facts)), (time_ns, time_ns))
+def header_block(
+    facts: Mapping[str, Any], time_ns: int, *, is_packed: bool = False
+) -> PendingBlock:
+    """A HEADER block, in form PACKED if `is_packed`."""
+    times, payload = (time_ns, time_ns), dump_json(dict(facts))
+    if not is_packed:
+        return PendingBlock(Kind.HEADER, payload, times)
+    return PendingBlock(Kind.HEADER, packed(payload), times, form=FORM_PACKED)
 
 
 def addresses_block(payload: bytes, times: tuple[int, int]) -> PendingBlock:

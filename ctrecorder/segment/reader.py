@@ -109,7 +109,7 @@ class Segment(Recording):
             if frame.kind != Kind.HEADER:
                 raise FormatError("the first block is no header", offset=0)
             data = file.read(0, FRAME.size + frame.length)
-            header = Header.parse(data[FRAME.size :])
+            header = Header.parse(data[FRAME.size :], frame.form)
             if header.sealed is True:
                 file.key = key or None
             self._check_header(data)

@@ -101,7 +101,7 @@ class SegmentWriter:
         self.path, self.size, self.rows, self.blocks = path, 0, 0, 0
         self.last_hash = NO_HASH
         self.descriptor, self._folder, self._key = descriptor, folder, key
-        self._version = VERSION
+        self._version, self._is_indexed = VERSION, True
         self._index: NDArray[np.void] = np.zeros(64, INDEX)
         self._torn = False
         self._times = _EMPTY.times
@@ -122,6 +122,7 @@ class SegmentWriter:
         folder: Folder | None = None,
         owner: os.stat_result | None = None,
         live: bool = False,
+        is_small: bool = False,
     ) -> SegmentWriter:
         """Create the segment `path` and write its HEADER.
 
@@ -130,6 +131,7 @@ class SegmentWriter:
         `previous_hash`: the last hash of the segment that `header.previous` names.
         `folder`, `owner`: as in `files.create`.
         `live`: hold the lock that tells that a recorder writes it.
+        `is_small`: pack the HEADER, and leave the records of the FOOTER out.
 
         The file and its name are on the disk when this returns.  Raises `files.ExistsError` if the
         name is taken, otherwise ArchiveError.
@@ -139,11 +141,13 @@ class SegmentWriter:
             self.take_lock()
         self.last_hash = previous_hash
         self._version = VERSION_REQUIRES if header.needs_features else VERSION
+        self._is_indexed = not is_small
         now = time.time_ns() if time_ns is None else time_ns
         program = f"ctrecorder {__version__}"
         written = replace(header, format="ctlog", program=program, sealed=bool(key))
         try:
-            self.write(header_block({"previous": None, **written.to_json()}, now))
+            facts = {"previous": None, **written.to_json()}
+            self.write(header_block(facts, now, is_packed=is_small))
             self._sync_all()
         except BaseException:
             self._folder.remove(os.path.basename(path))
@@ -261,7 +265,8 @@ class SegmentWriter:
 
         Raises WriteError; the segment is then open as before.
         """
-        index = self._index[: self.blocks if self.blocks <= MAX_INDEXED else 0]
+        indexed = self.blocks <= MAX_INDEXED and self._is_indexed
+        index = self._index[: self.blocks if indexed else 0]
         before = self._state()
         self.write(
             PendingBlock(

@@ -183,7 +183,7 @@ def _glance(path: str) -> tuple[Header, bool]:
         if frame is None or frame.length > MAX_JSON:
             return Header(), False
         data = os.pread(descriptor, FRAME.size + frame.length, 0)
-        header = Header.parse(data[FRAME.size :])
+        header = Header.parse(data[FRAME.size :], frame.form)
         if header.sealed is not True:
             check_hash(data, data[FRAME.size :])
         size = os.fstat(descriptor).st_size

@@ -48,7 +48,7 @@ def archive(connections: int) -> Path:
 def _make(folder: Path, connections: int) -> None:
     day = archive_flows.made(connections // DAYS, begin=BEGIN, seconds=86_400)
     hours = np.searchsorted(day["start"], BEGIN + np.arange(25) * HOUR)
-    long = _numbered(_long(connections // LONG_ONE_IN), SEGMENTS)
+    long = numbered(_long(connections // LONG_ONE_IN), SEGMENTS)
     starts = np.searchsorted(long["start"], BEGIN + np.arange(SEGMENTS + 1) * HOUR)
     opened = {name: values[:0] for name, values in long.items()}
     previous, name = bytes(16), None
@@ -56,7 +56,7 @@ def _make(folder: Path, connections: int) -> None:
         begin = BEGIN + number * HOUR
         of_day = slice(hours[number % 24], hours[number % 24 + 1])
         new = _joined(
-            _numbered(_shifted({each: day[each][of_day] for each in day}, number), number),
+            numbered(_shifted({each: day[each][of_day] for each in day}, number), number),
             {each: long[each][starts[number] : starts[number + 1]] for each in long},
         )
         path = folder / f"{number:05}.ctlog"
@@ -82,7 +82,7 @@ def _write(writer: SegmentWriter, begin: int, opened: Flows, new: Flows) -> Flow
     """
     end = begin + HOUR
     if len(opened["start"]):
-        _append(writer, [_events(opened, Event.EXISTING, np.full(len(opened["start"]), begin))])
+        _append(writer, [events(opened, Event.EXISTING, np.full(len(opened["start"]), begin))])
     facts = {"rows": len(opened["start"]), "complete": True}
     writer.mark(Mark(begin, begin + SECOND // 10, "dump", facts))
     alive = _joined(opened, new)
@@ -91,8 +91,8 @@ def _write(writer: SegmentWriter, begin: int, opened: Flows, new: Flows) -> Flow
     _append(
         writer,
         [
-            _events(new, Event.NEW, new["start"]),
-            _events(ended, Event.DESTROY, ended["end"]),
+            events(new, Event.NEW, new["start"]),
+            events(ended, Event.DESTROY, ended["end"]),
         ],
     )
     clock = {"synchronised": True, "error_us": 1200}
@@ -107,7 +107,7 @@ def _append(writer: SegmentWriter, tables: list[Table]) -> None:
     writer.append(table.take(np.argsort(table["time"], kind="stable")))
 
 
-def _events(flows: Flows, event: Event, time: Array) -> Table:
+def events(flows: Flows, event: Event, time: Array) -> Table:
     """An event of each flow; the kernel tells the start except in NEW."""
     count = len(time)
     columns = {name: values for name, values in flows.items() if name not in ("start", "end")}
@@ -134,7 +134,7 @@ def _joined(first: Flows, second: Flows) -> Flows:
     return {name: np.concatenate((first[name], second[name])) for name in first}
 
 
-def _numbered(flows: Flows, number: int) -> Flows:
+def numbered(flows: Flows, number: int) -> Flows:
     """The flows with ids of the kernel."""
     ids = np.random.default_rng(number).integers(1, 1 << 32, len(flows["start"]))
     return {**flows, "id": ids.astype("<u4")}

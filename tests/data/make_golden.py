@@ -61,7 +61,13 @@ class Golden:
     """A segment and what it holds."""
 
     def __init__(
-        self, name: str, header: dict[str, Any], previous_hash: bytes = NO_HASH, key: bytes = b""
+        self,
+        name: str,
+        header: dict[str, Any],
+        previous_hash: bytes = NO_HASH,
+        key: bytes = b"",
+        *,
+        is_small: bool = False,
     ) -> None:
         self.path = GOLDEN / f"{name}.ctlog"
         self.writer = SegmentWriter.create(
@@ -70,6 +76,7 @@ class Golden:
             previous_hash,
             time_ns=NOON,
             key=key,
+            is_small=is_small,
         )
         self.blocks: list[dict[str, Any]] = []
 
@@ -245,6 +252,22 @@ def version_2() -> None:
     golden.finish()
 
 
+def packed() -> None:
+    """A small segment as ctsqueeze writes it: its HEADER packed, its FOOTER without records."""
+    how = {"ids": False, "resolution": "us", "torn": 0}
+    replaced = {
+        "name": "v2-0.ctlog", "last_hash": "0123456789abcdef" * 2, "rows": 6, "bytes": 1500,
+        "state": "closed", "program": "ctrecorder 1.1.0",
+    }  # fmt: skip
+    header = {"sequence": 1, "requires": ["coverage"], "squeezed": how, "replaces": [replaced]}
+    golden = Golden("v2-packed", header, is_small=True)
+    for family in FAMILIES:
+        golden.table(Kind.CONNECTIONS, tables.connections(family, 3, seed=11), SQUEEZED)
+    golden.gap(NOON, NOON + SECOND, "overrun", 3, "")
+    golden.mark("heartbeat", {}, NOON + SECOND, NOON + SECOND)
+    golden.finish()
+
+
 def main() -> None:
     """Make the files that are not there: those that are, are kept for ever."""
     GOLDEN.mkdir(exist_ok=True)
@@ -252,6 +275,7 @@ def main() -> None:
         "v1-closed": version_1,
         "v2-grouped": version_2,
         "v2-masters": masters,
+        "v2-packed": packed,
     }
     missing = [make for name, make in names.items() if not (GOLDEN / f"{name}.ctlog").exists()]
     if not missing:

@@ -33,6 +33,30 @@ NAMES = {
 }
 SPARSE, DIFFERENCE, SAME, DICTIONARY, DELTA, CONSTANT, PLANES, RANGES = 1, 2, 4, 8, 16, 32, 64, 128
 GROUPED = 256
+# The page's dictionary of form PACKED; line ends are not part of it.
+PACKED_WITH = """
+{"omit":"remote","repaired":true,"protocols":["tcp","udp","icmp",
+"sctp"],"nat_only":true,"updates":true,"requires":["coverage",
+"grouped"],"squeezed":{"ids":true,"resolution":"ms","torn":0},
+"sysctls":{"nf_conntrack_acct":0,"nf_conntrack_events":2,
+"nf_conntrack_timestamp":0},"seals":{"epoch":1,"key":"",
+"seconds":900},"stateless":[],"ipv4":"off","ipv6":"unknown",
+"state":"crashed"}],{"boot_id":"-4","buffer_bytes":67108864,
+"chain":"","format":"ctlog","host":"router",
+"kernel":"6.12.0-1-amd64","nat_only":false,"netns":"4026531840",
+"previous":null,"previous":"20261231-000000.ctlog",
+"program":"ctrecorder 1.1.0","protocols":[],"replaces":[{"bytes":10,
+"last_hash":"","name":"20261231-000000.ctlog",
+"program":"ctrecorder 1.1.0","rows":10,"state":"closed"}],
+"requires":["coverage"],"sealed":false,"sequence":1,
+"squeezed":{"ids":false,"resolution":"us","torn":0},
+"state":{"clock":{"error_us":16000000,"offset_us":0,
+"synchronised":true},"events":1,"notrack":[],"timestamps":1,
+"tracking":{"ipv4":"on","ipv6":"on"}},
+"sysctls":{"nf_conntrack_acct":1,"nf_conntrack_events":1,
+"nf_conntrack_timestamp":1},"template":"%Y%m%d-%H%M%S.ctlog",
+"updates":false}
+"""
 
 Value = int | bytes
 
@@ -93,7 +117,7 @@ def read(
             if verification_key:
                 check_seal(data[offset : offset + 48], payload, verification_key)
         elif kind in (1, 4, 5):
-            block.json = json.loads(payload)
+            block.json = json.loads(unpacked(payload) if (kind, form) == (1, 3) else payload)
         if kind == 1:
             assert set(block.json.get("requires", [])) <= known, block.json["requires"]
             assert version == (2 if "requires" in block.json else 1)
@@ -102,6 +126,15 @@ def read(
         blocks.append(block)
         offset += 64 + length
     return blocks
+
+
+def unpacked(payload: bytes) -> bytes:
+    """The JSON of a HEADER in form PACKED."""
+    dictionary = zstandard.ZstdCompressionDict(
+        PACKED_WITH.replace("\n", "").encode(), dict_type=zstandard.DICT_TYPE_RAWCONTENT
+    )
+    plain: bytes = zstandard.ZstdDecompressor(dict_data=dictionary).decompress(payload)
+    return plain
 
 
 def check_ledger(data: bytes, key: bytes) -> list[dict[str, Any]]:

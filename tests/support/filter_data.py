@@ -31,7 +31,7 @@ from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.uapi import AF_INET
 from tests.bench import archive_flows
-from tests.bench.made_archive import _events
+from tests.bench.made_archive import events
 from tests.support.router import CHECKOUT
 from tests.support.rows import Row, table
 
@@ -183,15 +183,15 @@ def campus(folder: Path, form: str = "raw") -> Path:
     flows = archive_flows.made(2_000, begin=BEGIN, seconds=7750)
     numbers = {**flows, "id": (flows["start"] % (1 << 31)).astype("<u4")}
     tables = [
-        _events(numbers, Event.NEW, flows["start"]),
-        _events(numbers, Event.DESTROY, flows["end"]),
+        events(numbers, Event.NEW, flows["start"]),
+        events(numbers, Event.DESTROY, flows["end"]),
     ]
     for hour in range(1, HOURS):
         begin = BEGIN + hour * HOUR
         alive = (flows["start"] < begin) & (flows["end"] >= begin)
         opened = {name: values[alive] for name, values in numbers.items()}
         times = np.full(len(opened["start"]), begin)
-        tables.append(_events(opened, Event.EXISTING, times))
+        tables.append(events(opened, Event.EXISTING, times))
     return _archive(folder, [concat(tables)], form)
 
 

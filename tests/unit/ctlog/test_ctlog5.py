@@ -17,7 +17,7 @@ import pytest
 from ctrecorder import uapi
 from ctrecorder.check.collect import check_segment
 from ctrecorder.columns import ADDRESSES, BY_NAME, COLUMNS, Column, Table
-from ctrecorder.ctlog import bloom, index
+from ctrecorder.ctlog import bloom, header, index
 from ctrecorder.ctlog import entry as entries
 from ctrecorder.ctlog import frame as form
 from ctrecorder.ctlog.frame import FRAME, INDEX, TRAILER, Gap, Kind
@@ -91,6 +91,13 @@ def test_the_frame() -> None:
     assert [(int(row[0]), int(row[1])) for row in entry[1:]] == layout(entries.ENTRY.format)
     assert [row[2] for row in entry[1:] if row[2] != "-"] == list(entries.Entry._fields[:11])
     assert f"at most {entries.MAX_SCALE}" in entry[5][3]
+
+
+def test_the_dictionary_of_packed_headers() -> None:
+    """The page, the code and the page's reader have the same."""
+    page = PAGE.read_text().partition(".Ss Packed headers")[2].partition(".Bd -literal\n")[2]
+    text = page.partition(".Ed")[0].replace("\n", "").replace("\\-", "-")
+    assert text == header.DICTIONARY == ctlog_reader.PACKED_WITH.replace("\n", "")
 
 
 def test_the_addresses(tmp_path: Path) -> None:
@@ -362,6 +369,18 @@ def test_golden_segments_are_read_by_the_page(path: Path) -> None:
         )
         assert without_zeros(block.columns) == expected["columns"]
         assert block.json == expected["json"]
+
+
+def test_the_golden_packed_header_is_read_by_both_readers() -> None:
+    (path,) = [path for path in GOLDEN if "packed" in path.stem]
+    data = path.read_bytes()
+    (told, *_) = ctlog_reader.read(data, known=form.FEATURES)
+    with Segment(str(path)) as segment:
+        assert segment.header.to_json() == told.json
+        assert segment.header.replaces[0].last_hash == "0123456789abcdef" * 2
+        assert told.json["chain"] == "0123456789abcdef"
+    assert b'"chain"' not in data
+    assert ctlog_reader.footer(data)[0] == []
 
 
 def test_the_golden_squeezed_segment_has_the_addresses_of_its_rows() -> None:
