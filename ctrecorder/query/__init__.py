@@ -18,7 +18,7 @@ SHOWN = (
     "evidence.live_states",
     "listing.shown_in_listing",
     "listing.verdict_of_listing",
-    "many.answer_many",
+    "many.Engine",
     "open.Archive",
     "open.ScanStats",
     "open.open_archive",

@@ -8,7 +8,7 @@ public address themselves.
 Of each segment of an archive only the first and the last frame are read.  Then the segments that
 overlap the window are read, and of each recording the one before and the one after.  If the start
 or the end of a candidate is outside of these, or the last dump of the table before the window,
-more are read.
+more are read, of the router of that candidate or table alone.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ctrecorder import times, uapi
 from ctrecorder.archive import find
 from ctrecorder.archive.follow import Followed, follow
+from ctrecorder.archive.near import Chains
 from ctrecorder.archive.routers import router_of
 from ctrecorder.archive.segments_read import SegmentRead, segments_read
 from ctrecorder.archive.selection import Selection, Selector
@@ -38,7 +39,7 @@ from ctrecorder.ctlog.predicate import (
 from ctrecorder.errors import ArchiveError, CtrecorderError, NoSegmentsError, UsageError
 from ctrecorder.filters.values import parse_network, parse_ports
 from ctrecorder.findings import Finding
-from ctrecorder.query import evidence
+from ctrecorder.query import evidence, routers
 from ctrecorder.query.candidates import Candidates, Held, Uses, judge_answer, sides
 from ctrecorder.query.clock import ClockState, clock_error_ns, clocks
 from ctrecorder.query.coverage import Scope
@@ -62,6 +63,7 @@ class WhoQuery:
     DNAT (reply_src); None: any.
     `protocols`: numbers; empty: any.
     `add_clock_error`: the span is widened by what the clocks that recorded it were off at most.
+    `only_whether`: it is enough to know if anybody did: the search ends with the first candidate.
     """
 
     public: Term
@@ -70,6 +72,7 @@ class WhoQuery:
     to: Term | None = None
     protocols: frozenset[int] = frozenset()
     add_clock_error: bool = False
+    only_whether: bool = False
 
     @property
     def held(self) -> Held:
@@ -122,7 +125,7 @@ class Answer:
 
 
 class Reach(NamedTuple):
-    """What is read for a question.
+    """What is read for a question, of one router.
 
     `before`, `after`: how many segments of each recording before and after its window.
     `added`: by how much the window is wider than was asked, ns; None: it is not known yet.
@@ -137,6 +140,14 @@ class Reach(NamedTuple):
     follows: bool = True
     followed: Followed | None = None
     keys: frozenset[int] = frozenset()
+
+
+class _Read(NamedTuple):
+    """What was read of one router: its open segments, the candidates, and what the log proves."""
+
+    archive: Archive
+    found: Candidates
+    known: Evidence
 
 
 class Roles(NamedTuple):
@@ -196,7 +207,7 @@ class Asked:
         if not listing.segments:
             raise NoSegmentsError(f"{', '.join(paths)}: no segments here; is ctrecord running?")
         self._unreadable = _unreadable(listing)
-        self._selector, self._pool = Selector(listing.spans), Pool(jobs)
+        self._selectors, self._pool = routers.selectors(listing.spans), Pool(jobs)
         self._receipts = evidence.Receipts()
         self._uses: Uses = {}
 
@@ -214,33 +225,65 @@ class Asked:
         return found
 
     def attempt(self, who_query: WhoQuery, reach: Reach) -> Answer | Reach:
-        """The answer, or how far to reach for it if `reach` is not enough."""
+        """The answer, or how far to reach for it if `reach` is not enough.
+
+        Of many routers each is read as far as it needs, at once: what has been read of the others
+        would be lost.
+        """
         if who_query.add_clock_error:
             if reach.added is None:
                 reach = reach._replace(added=self._clock_error(who_query))
             who_query = who_query.widened(reach.added or 0)
-        archive, selection = self._open(who_query, reach)
+        reads: list[_Read] = []
+        for selector in self._selectors:
+            read = self._read(selector, who_query, reach)
+            while isinstance(read, Reach):
+                if len(self._selectors) == 1:
+                    self._pool.trim()
+                    return read
+                read = self._read(selector, who_query, read)
+            reads.append(read)
+            if who_query.only_whether and read.found.tables:
+                break
+        answer = self._answer(who_query, reads, reach.added or 0)
+        self._pool.trim()
+        return answer
+
+    def _read(self, selector: Selector, who_query: WhoQuery, reach: Reach) -> _Read | Reach:
+        """What there is of a router, or how far to reach for it if `reach` is not enough."""
+        archive, selection = self._open(selector, who_query, reach)
         found = Candidates(archive, who_query.held, self._now)
         known = evidence.gather(
             archive.segments,
-            self._selector.chains,
+            selector.chains,
             self._states,
             dumps=True,
             losses=found.losses,
             receipts=self._receipts,
         )
-        scope = _scope(who_query)
-        wider = self._wider(reach, selection, archive, found, scope, known)
-        if wider is not None:
-            self._pool.trim()
-            return wider
+        read = _Read(archive, found, known)
+        if who_query.only_whether and found.tables:
+            return read
+        return self._wider(selector.chains, reach, selection, read, _scope(who_query)) or read
+
+    def _answer(self, who_query: WhoQuery, reads: list[_Read], added: int) -> Answer:
+        """The answer from what was read of each router."""
+        archive, known = routers.joined([one.archive for one in reads]), Evidence()
+        for one in reads:
+            known.recordings += one.known.recordings
+            known.unread += one.known.unread
         failed = [*self._unreadable, *archive.failed]
         scope, verdict = judge_answer(
-            archive, who_query.public, scope, known, failed, self._now, self._uses
+            archive, who_query.public, _scope(who_query), known, failed, self._now, self._uses
         )
-        answer = Answer(
-            found.tables,
-            found.routers,
+        rests_on = [
+            path
+            for one in reads
+            for path in imported(one.archive.segments, one.found.begin, who_query.until)
+        ]
+        return Answer(
+            [table for one in reads for table in one.found.tables],
+            [name for one in reads for name in one.found.routers],
             frozenset(segment.header.host or "" for segment in archive.segments),
             verdict,
             scope,
@@ -249,32 +292,27 @@ class Asked:
             archive.copies,
             clocks(archive.segments, who_query.since, who_query.until),
             archive.query.stats,
-            reach.added or 0,
+            added,
             segments_read(archive.segments),
             is_recorded(scope, known.recordings),
-            tuple(imported(archive.segments, found.begin, who_query.until)),
+            tuple(rests_on),
             any(router_of(segment.path) for segment in archive.segments),
         )
-        self._pool.trim()
-        return answer
 
-    def _open(self, who_query: WhoQuery, reach: Reach) -> tuple[Archive, Selection]:
+    def _open(
+        self, selector: Selector, who_query: WhoQuery, reach: Reach
+    ) -> tuple[Archive, Selection]:
         """The segments to read, opened."""
-        selection = self._selector.select(*who_query.held.recorded, reach.before, reach.after)
+        selection = selector.select(*who_query.held.recorded, reach.before, reach.after)
         followed = () if reach.followed is None else reach.followed.paths
         paths = [*selection.paths, *followed]
         return open_archive(paths, _needed(who_query), self._pool), selection
 
     def _wider(
-        self,
-        reach: Reach,
-        selection: Selection,
-        archive: Archive,
-        found: Candidates,
-        scope: Scope,
-        known: Evidence,
+        self, chains: Chains, reach: Reach, selection: Selection, read: _Read, scope: Scope
     ) -> Reach | None:
         """What to read if `reach` is not enough; None: it is."""
+        archive, found, known = read
         if selection.more_before and (
             found.start_outside or needs_earlier(scope, known.recordings, self._now)
         ):
@@ -285,14 +323,16 @@ class Asked:
         if not selection.more_after or (ended and (followed is None or keys == reach.keys)):
             return None
         if followed is None and reach.follows and found.follows:
-            followed = self._follow(archive, found.unended)
+            followed = self._follow(chains, archive, found.unended)
             if followed is not None:
                 return reach._replace(followed=followed, keys=keys)
         return reach._replace(after=reach.after * _WIDENING_FACTOR, followed=None, follows=False)
 
-    def _follow(self, archive: Archive, hashes: NDArray[np.uint64]) -> Followed | None:
+    def _follow(
+        self, chains: Chains, archive: Archive, hashes: NDArray[np.uint64]
+    ) -> Followed | None:
         """Follow flows of the only recording that was read; None if that is not possible."""
-        chains, segments = self._selector.chains, archive.segments
+        segments = archive.segments
         if archive.copies or len({segment.pairing_key for segment in segments}) != 1:
             return None
         last = max(segments, key=lambda segment: chains.place(segment.path)[0])
@@ -300,8 +340,9 @@ class Asked:
 
     def _clock_error(self, who_query: WhoQuery) -> int:
         """How far off the clocks were at most that recorded the span of a question, ns."""
-        archive, _ = self._open(who_query, Reach())
-        return clock_error_ns(clocks(archive.segments, who_query.since, who_query.until))
+        opened = [self._open(selector, who_query, Reach())[0] for selector in self._selectors]
+        segments = [segment for one in opened for segment in one.segments]
+        return clock_error_ns(clocks(segments, who_query.since, who_query.until))
 
 
 def _scope(who_query: WhoQuery) -> Scope:
