@@ -41,6 +41,7 @@ SHOWN = (
     "segments_read.segments_read",
     "selection.Selection",
     "selection.Selector",
+    "selection.selectors",
     "shared.Pool",
     "silent_loss.SilentLoss",
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 import numpy as np
 
 from ctrecorder.archive.find import Span
 from ctrecorder.archive.near import Chains
+from ctrecorder.archive.routers import router_of
 from ctrecorder.times import BEGIN
 
 
@@ -55,3 +57,15 @@ def _recorded_from(span: Span) -> int:
     in the dump of each segment since.
     """
     return span.recorded if span.squeezed and span.begin > BEGIN else span.begin
+
+
+def selectors(spans: list[Span]) -> list[Selector]:
+    """What selects the segments of each router; one at least."""
+    names: dict[str, str] = {}  # by the folder
+    grouped: dict[str, list[Span]] = {}
+    for span in spans:
+        folder = os.path.dirname(span.path)
+        if folder not in names:
+            names[folder] = router_of(span.path)
+        grouped.setdefault(names[folder], []).append(span)
+    return [*map(Selector, grouped.values())] or [Selector([])]

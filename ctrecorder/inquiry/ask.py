@@ -161,8 +161,21 @@ def _can_come(one: Answered, now: int) -> bool:
 def _ask(questions: Sequence[Question], asking: Asking, now: int | None = None) -> list[Answered]:
     queries = [one.query() for one in questions]
     now = asking.now if now is None else now
+    source = asking.store or list(asking.archive)
+    with many.Engine(source, now, asking.jobs) as engine:
+        return _answered(questions, queries, asking, now, engine)
+
+
+def _answered(
+    questions: Sequence[Question],
+    queries: list[who.WhoQuery],
+    asking: Asking,
+    now: int,
+    engine: many.Engine,
+) -> list[Answered]:
+    """The answers; `engine` is all that asks the archive."""
     try:
-        answers = _engine(asking, queries, now)
+        answers = engine.answers(queries)
     except NoSegmentsError:
         if not all(_receipts(asking, each) for each in queries):
             raise
@@ -185,10 +198,10 @@ def _ask(questions: Sequence[Question], asking: Asking, now: int | None = None) 
         _judged(question, asking, query, answer, found, unread)
         for question, query, answer, found in zip(questions, asked, answers, persons, strict=True)
     ]
-    return _with_notes(judged, now)
+    return _with_notes(judged, engine)
 
 
-def _with_notes(answers: list[Answered], now: int) -> list[Answered]:
+def _with_notes(answers: list[Answered], engine: many.Engine) -> list[Answered]:
     """The answers with their notes.  Where somebody is known, of a port that can be one that nobody
     had outside; where nobody is, if the address occurs nowhere.
     """
@@ -199,7 +212,7 @@ def _with_notes(answers: list[Answered], now: int) -> list[Answered]:
         if one.answer.recorded and not one.persons and not len(one.answer)
     }
     to_ask = list(dict.fromkeys(wide.values()))
-    found = _engine(answers[0].asking, to_ask, now) if to_ask else []
+    found = engine.answers(to_ask)
     nowhere = {query for query, answer in zip(to_ask, found, strict=True) if not len(answer)}
     hints = [
         notes.of_nowhere(one.question.target.address)
@@ -213,12 +226,6 @@ def _with_notes(answers: list[Answered], now: int) -> list[Answered]:
         replace(one, notes=(*hint, *notes.of_omitted(one.answer)))
         for one, hint in zip(answers, hints, strict=True)
     ]
-
-
-def _engine(asking: Asking, queries: list[who.WhoQuery], now: int) -> list[who.Answer]:
-    """What the archive says to each of `queries`: the only place that asks it."""
-    source, jobs = asking.store or list(asking.archive), asking.jobs
-    return many.answer_many(source, queries, now, jobs=jobs) if queries else []
 
 
 def _judged(

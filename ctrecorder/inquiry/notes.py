@@ -21,7 +21,8 @@ _MAY_LISTEN = (
 
 def of_address(asked: who.WhoQuery, address: str) -> who.WhoQuery:
     """The question if `address` occurs as a public address at all in the span of `asked`."""
-    return replace(asked, public=who.parse_end(address), to=None, protocols=frozenset())
+    public = who.parse_end(address)
+    return replace(asked, public=public, to=None, protocols=frozenset(), only_whether=True)
 
 
 def of_nowhere(address: str) -> tuple[str, ...]:

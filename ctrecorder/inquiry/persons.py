@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ctrecorder.columns import Source
 from ctrecorder.connections.parts import RECEIPT_LATE_NS
 from ctrecorder.inquiry.question import LISTENING, SERVICE, Question
-from ctrecorder.query import who
+from ctrecorder.query import candidates, who
 from ctrecorder.render import who as render_who
 from ctrecorder.render.who import Holder
 from ctrecorder.times import BEGIN, END, MICROSECOND
@@ -105,7 +105,7 @@ def flows_of(question: Question, answer: who.Answer, asked: who.WhoQuery) -> lis
     found: Iterable[Holder] = [
         one
         for router, table in zip(answer.routers, answer.tables, strict=True)
-        for one in render_who.holders(table, *who.roles(table, asked), router)
+        for one in render_who.holders(table, *candidates.roles(table, asked.held), router)
     ]
     if len(answer.hosts) > 1:
         found = render_who.joined(found)

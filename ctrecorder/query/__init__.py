@@ -2,6 +2,7 @@
 
 # What other packages may use: module.name.
 SHOWN = (
+    "candidates.roles",
     "clock.ClockState",
     "connections.count_connections",
     "connections.list_connections",
@@ -19,7 +20,7 @@ SHOWN = (
     "evidence.live_states",
     "listing.shown_in_listing",
     "listing.verdict_of_listing",
-    "many.answer_many",
+    "many.Engine",
     "open.Archive",
     "open.ScanStats",
     "open.open_archive",
@@ -29,5 +30,4 @@ SHOWN = (
     "who.Answer",
     "who.WhoQuery",
     "who.parse_end",
-    "who.roles",
 )

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder import times
+from ctrecorder import times, uapi
 from ctrecorder.columns import ADDRESSES, TUPLE, Source, Table
 from ctrecorder.connections import flowkey, lookalikes, parts
 from ctrecorder.ctlog.frame import Kind
@@ -350,3 +350,41 @@ def _rows(segment: Recording, term: Term) -> Iterator[Table]:
         asked = query.of_connections() if kind == Kind.CONNECTIONS else query
         for batch in merge([segment], ADDRESSES, asked, kind):
             yield from batch.tables
+
+
+class Roles(NamedTuple):
+    """Who holds the public end in the rows of a table, (n,) each.
+
+    `rows`: the row.  A connection from the public address to the public address (hairpin NAT) has
+    two holders, so its row is there twice.
+    `inbound`: the public end was called (DNAT): inside is reply_src, remote is orig_src.  Otherwise
+    inside is orig_src, remote is orig_dst.
+    `translated`: the inside end differs from the public end.
+    """
+
+    rows: NDArray[np.intp]
+    inbound: NDArray[np.bool_]
+    translated: NDArray[np.bool_]
+
+
+def roles(table: Table, held: Held) -> Roles:
+    """Who holds the public end in the candidates `table`."""
+    outbound, inbound = map(np.flatnonzero, sides(table, held))
+    is_icmp = np.isin(table["l4proto"], (uapi.IPPROTO_ICMP, uapi.IPPROTO_ICMPV6))
+    # Of ICMP the id can be translated: it is the source's port column of both tuples.
+    answered = np.where(is_icmp, table["reply_sport"], table["reply_dport"])
+    source_translated = _differ(table, "orig_src", "reply_dst") | (table["orig_sport"] != answered)
+    target_translated = _differ(table, "orig_dst", "reply_src") | (
+        _differ(table, "orig_dport", "reply_sport") & ~is_icmp
+    )
+    return Roles(
+        np.concatenate([outbound, inbound]),
+        np.repeat([False, True], [len(outbound), len(inbound)]),
+        np.concatenate([source_translated[outbound], target_translated[inbound]]),
+    )
+
+
+def _differ(table: Table, first: str, second: str) -> NDArray[np.bool_]:
+    """(rows,): where two columns differ."""
+    differ: NDArray[np.bool_] = table[first] != table[second]
+    return differ

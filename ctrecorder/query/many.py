@@ -11,6 +11,7 @@ from __future__ import annotations
 import selectors
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Self
 
 from ctrecorder.forked import Worker
 from ctrecorder.query.source import Source
@@ -35,6 +36,36 @@ def answer_many(
     return [found[number] for number in range(len(questions))]
 
 
+class Engine:
+    """An archive that is asked more than once: here, its folders are read once for all of that."""
+
+    def __init__(self, paths: list[str] | Source, now: int, jobs: int = 1) -> None:
+        """Arguments as of `answer_each`."""
+        self._paths, self._now, self._jobs = paths, now, jobs
+        self._asked: Asked | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._asked is not None:
+            self._asked.__exit__(*exception)
+
+    def answers(self, questions: Sequence[WhoQuery]) -> list[Answer]:
+        """The answer to each of `questions`.  Errors as of `answer_each`."""
+        if _processes(questions, self._jobs) > 1:
+            return answer_many(self._paths, questions, self._now, jobs=self._jobs)
+        if self._asked is None and questions:
+            self._asked = Asked(self._paths, self._now)
+        found = {} if self._asked is None else dict(_answers_of(self._asked, questions))
+        return [found[number] for number in range(len(questions))]
+
+
+def _processes(questions: Sequence[WhoQuery], jobs: int) -> int:
+    """How many processes share the questions, of `jobs`; with none of their own: at most one."""
+    return min(jobs, len(questions) // _LEAST_QUESTIONS)
+
+
 def answer_each(
     paths: list[str] | Source,
     questions: Sequence[WhoQuery],
@@ -50,7 +81,7 @@ def answer_each(
     its share of the memory.  Other arguments as of `who.answer`.  Raises ArchiveError if one was
     killed.
     """
-    jobs = min(jobs, len(questions) // _LEAST_QUESTIONS)
+    jobs = _processes(questions, jobs)
     if jobs <= 1:
         yield from _answer_here(paths, questions, now, live_folder)
         return
@@ -85,17 +116,22 @@ def _answer_here(
 ) -> Iterator[tuple[int, Answer]]:
     """`answer_each` in one process, one of `jobs`."""
     with Asked(paths, now, live_folder, jobs) as asked:
-        waiting = [(number, Reach()) for number in range(len(questions))]
-        while waiting:
-            waiting.sort(key=lambda one: (one[1][:2], questions[one[0]].since, one[0]))
-            again: list[tuple[int, Reach]] = []
-            for place, (number, reach) in enumerate(waiting):
-                if place % _AT_ONCE == 0:
-                    batch = waiting[place : place + _AT_ONCE]
-                    asked.prepare((questions[each], its_reach) for each, its_reach in batch)
-                found = asked.attempt(questions[number], reach)
-                if isinstance(found, Reach):
-                    again.append((number, found))
-                else:
-                    yield number, found
-            waiting = again
+        yield from _answers_of(asked, questions)
+
+
+def _answers_of(asked: Asked, questions: Sequence[WhoQuery]) -> Iterator[tuple[int, Answer]]:
+    """The number of each question, and its answer; those that must read more come last."""
+    waiting = [(number, Reach()) for number in range(len(questions))]
+    while waiting:
+        waiting.sort(key=lambda one: (one[1][:2], questions[one[0]].since, one[0]))
+        again: list[tuple[int, Reach]] = []
+        for place, (number, reach) in enumerate(waiting):
+            if place % _AT_ONCE == 0:
+                batch = waiting[place : place + _AT_ONCE]
+                asked.prepare((questions[each], its_reach) for each, its_reach in batch)
+            found = asked.attempt(questions[number], reach)
+            if isinstance(found, Reach):
+                again.append((number, found))
+            else:
+                yield number, found
+        waiting = again

@@ -317,3 +317,14 @@ def _in_order(segments: list[Recording]) -> list[Recording]:
 def _recording_start(segment: Recording) -> int:
     """When the segment was begun, ns; its connections may have started before."""
     return int(segment.index["time_min"][0]) if len(segment.index) else END
+
+
+def joined(archives: list[Archive]) -> Archive:
+    """The opened segments of all routers as one archive: the first one, which grows."""
+    first, *others = archives
+    for one in others:
+        first.segments += one.segments
+        first.failed += one.failed
+        first.copies += one.copies
+        first.query.stats.add(one.query.stats)
+    return first

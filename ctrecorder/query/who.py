@@ -8,7 +8,7 @@ public address themselves.
 Of each segment of an archive only the first and the last frame are read.  Then the segments that
 overlap the window are read, and of each recording the one before and the one after.  If the start
 or the end of a candidate is outside of these, or the last dump of the table before the window,
-more are read.
+more are read, of the router of that candidate or table alone.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ctrecorder import times, uapi
+from ctrecorder import times
 from ctrecorder.archive import find
 from ctrecorder.archive.follow import Followed
+from ctrecorder.archive.near import Chains
 from ctrecorder.archive.routers import router_of
 from ctrecorder.archive.segments_read import SegmentRead, segments_read
-from ctrecorder.archive.selection import Selection, Selector
+from ctrecorder.archive.selection import Selection, Selector, selectors
 from ctrecorder.columns import Table
 from ctrecorder.ctlog.predicate import (
     ORIG_DST,
@@ -40,11 +41,11 @@ from ctrecorder.errors import ArchiveError, CtrecorderError, NoSegmentsError, Us
 from ctrecorder.filters.values import parse_network, parse_ports
 from ctrecorder.findings import Finding
 from ctrecorder.query import evidence
-from ctrecorder.query.candidates import Candidates, Held, Uses, judge_answer, sides
+from ctrecorder.query.candidates import Candidates, Held, Uses, judge_answer
 from ctrecorder.query.clock import ClockState, clock_error_ns, clocks
 from ctrecorder.query.coverage import Scope
 from ctrecorder.query.evidence import Evidence
-from ctrecorder.query.open import Archive, ScanStats, open_archive
+from ctrecorder.query.open import Archive, ScanStats, joined, open_archive
 from ctrecorder.query.source import Source
 from ctrecorder.query.verdict import Verdict, is_recorded, needs_earlier
 from ctrecorder.sealing.imported import Imports, imported
@@ -64,6 +65,7 @@ class WhoQuery:
     DNAT (reply_src); None: any.
     `protocols`: numbers; empty: any.
     `add_clock_error`: the span is widened by what the clocks that recorded it were off at most.
+    `only_whether`: it is enough to know if anybody did: the search ends with the first candidate.
     """
 
     public: Term
@@ -72,6 +74,7 @@ class WhoQuery:
     to: Term | None = None
     protocols: frozenset[int] = frozenset()
     add_clock_error: bool = False
+    only_whether: bool = False
 
     @property
     def held(self) -> Held:
@@ -88,7 +91,8 @@ class WhoQuery:
 class Answer:
     """The candidates, and whether the log proves that there are no others.
 
-    `tables`: the candidates with `candidates.COLUMNS`, each table in order of start; see `roles`.
+    `tables`: the candidates with `candidates.COLUMNS`, each table in order of start; see
+    `candidates.roles`.
     `routers`: the host that recorded each table.  `hosts`: all that were asked.
     `verdict`: whether they are all.  `scope`: what it was judged by.
     `failed`: an error for each file that cannot be read.
@@ -124,7 +128,7 @@ class Answer:
 
 
 class Reach(NamedTuple):
-    """What is read for a question.
+    """What is read for a question, of one router.
 
     `before`, `after`: how many segments of each recording before and after its window.
     `added`: by how much the window is wider than was asked, ns; None: it is not known yet.
@@ -141,19 +145,12 @@ class Reach(NamedTuple):
     keys: frozenset[int] = frozenset()
 
 
-class Roles(NamedTuple):
-    """Who holds the public end in the rows of a table, (n,) each.
+class _Read(NamedTuple):
+    """What was read of one router: its open segments, the candidates, and what the log proves."""
 
-    `rows`: the row.  A connection from the public address to the public address (hairpin NAT) has
-    two holders, so its row is there twice.
-    `inbound`: the public end was called (DNAT): inside is reply_src, remote is orig_src.  Otherwise
-    inside is orig_src, remote is orig_dst.
-    `translated`: the inside end differs from the public end.
-    """
-
-    rows: NDArray[np.intp]
-    inbound: NDArray[np.bool_]
-    translated: NDArray[np.bool_]
+    archive: Archive
+    found: Candidates
+    known: Evidence
 
 
 def parse_end(text: str) -> Term:
@@ -204,8 +201,8 @@ class Asked:
             where = ", ".join(self._source.paths)
             raise NoSegmentsError(f"{where}: no segments here; is ctrecord running?")
         self._unreadable = _unreadable(listing)
-        self._selector, self._pool = Selector(listing.spans), self._source.pool(jobs)
-        self._receipts = self._source.receipts()
+        self._selectors = selectors(listing.spans)
+        self._pool, self._receipts = self._source.pool(jobs), self._source.receipts()
         self._uses: Uses = {}
         self._imports = Imports()
 
@@ -224,36 +221,74 @@ class Asked:
 
     def prepare(self, asked: Iterable[tuple[WhoQuery, Reach]]) -> None:
         """Get ready for attempts at these questions."""
-        self._source.prepare((self._paths(each, reach)[0], _needed(each)) for each, reach in asked)
+        self._source.prepare(
+            (self._paths(selector, each, reach)[0], _needed(each))
+            for each, reach in asked
+            for selector in self._selectors
+        )
 
     def attempt(self, who_query: WhoQuery, reach: Reach) -> Answer | Reach:
-        """The answer, or how far to reach for it if `reach` is not enough."""
+        """The answer, or how far to reach for it if `reach` is not enough.
+
+        Of many routers each is read as far as it needs, at once: what has been read of the others
+        would be lost.
+        """
         if who_query.add_clock_error:
             if reach.added is None:
                 reach = reach._replace(added=self._clock_error(who_query))
             who_query = who_query.widened(reach.added or 0)
-        archive, selection = self._open(who_query, reach)
+        reads: list[_Read] = []
+        for selector in self._selectors:
+            read = self._read(selector, who_query, reach)
+            while isinstance(read, Reach):
+                if len(self._selectors) == 1:
+                    self._pool.trim()
+                    return read
+                read = self._read(selector, who_query, read)
+            reads.append(read)
+            if who_query.only_whether and read.found.tables:
+                break
+        answer = self._answer(who_query, reads, reach.added or 0)
+        self._pool.trim()
+        return answer
+
+    def _read(self, selector: Selector, who_query: WhoQuery, reach: Reach) -> _Read | Reach:
+        """What there is of a router, or how far to reach for it if `reach` is not enough."""
+        archive, selection = self._open(selector, who_query, reach)
         found = Candidates(archive, who_query.held, self._now)
         known = evidence.gather(
             archive.segments,
-            self._selector.chains,
+            selector.chains,
             self._states,
             dumps=True,
             losses=found.losses,
             receipts=self._receipts,
         )
-        scope = _scope(who_query)
-        wider = self._wider(reach, selection, archive, found, scope, known)
-        if wider is not None:
-            self._pool.trim()
-            return wider
+        read = _Read(archive, found, known)
+        if who_query.only_whether and found.tables:
+            return read
+        return self._wider(selector.chains, reach, selection, read, _scope(who_query)) or read
+
+    def _answer(self, who_query: WhoQuery, reads: list[_Read], added: int) -> Answer:
+        """The answer from what was read of each router."""
+        archive, known = joined([one.archive for one in reads]), Evidence()
+        for one in reads:
+            known.recordings += one.known.recordings
+            known.unread += one.known.unread
         failed = [*self._unreadable, *archive.failed]
         scope, verdict = judge_answer(
-            archive, who_query.public, scope, known, failed, self._now, self._uses
+            archive, who_query.public, _scope(who_query), known, failed, self._now, self._uses
         )
-        answer = Answer(
-            found.tables,
-            found.routers,
+        rests_on = [
+            path
+            for one in reads
+            for path in imported(
+                one.archive.segments, one.found.begin, who_query.until, self._imports
+            )
+        ]
+        return Answer(
+            [table for one in reads for table in one.found.tables],
+            [name for one in reads for name in one.found.routers],
             frozenset(segment.header.host or "" for segment in archive.segments),
             verdict,
             scope,
@@ -262,38 +297,35 @@ class Asked:
             archive.copies,
             clocks(archive.segments, who_query.since, who_query.until),
             archive.query.stats,
-            reach.added or 0,
+            added,
             segments_read(archive.segments),
             is_recorded(scope, known.recordings),
-            tuple(imported(archive.segments, found.begin, who_query.until, self._imports)),
+            tuple(rests_on),
             any(router_of(segment.path) for segment in archive.segments),
         )
-        self._pool.trim()
-        return answer
 
-    def _open(self, who_query: WhoQuery, reach: Reach) -> tuple[Archive, Selection]:
+    def _open(
+        self, selector: Selector, who_query: WhoQuery, reach: Reach
+    ) -> tuple[Archive, Selection]:
         """The segments to read, opened."""
-        paths, selection = self._paths(who_query, reach)
+        paths, selection = self._paths(selector, who_query, reach)
         query = _needed(who_query)
         self._source.prepare([(paths, query)])
         return open_archive(paths, query, self._pool), selection
 
-    def _paths(self, who_query: WhoQuery, reach: Reach) -> tuple[list[str], Selection]:
+    def _paths(
+        self, selector: Selector, who_query: WhoQuery, reach: Reach
+    ) -> tuple[list[str], Selection]:
         """The segments to read."""
-        selection = self._selector.select(*who_query.held.recorded, reach.before, reach.after)
+        selection = selector.select(*who_query.held.recorded, reach.before, reach.after)
         followed = () if reach.followed is None else reach.followed.paths
         return [*selection.paths, *followed], selection
 
     def _wider(
-        self,
-        reach: Reach,
-        selection: Selection,
-        archive: Archive,
-        found: Candidates,
-        scope: Scope,
-        known: Evidence,
+        self, chains: Chains, reach: Reach, selection: Selection, read: _Read, scope: Scope
     ) -> Reach | None:
         """What to read if `reach` is not enough; None: it is."""
+        archive, found, known = read
         if selection.more_before and (
             found.start_outside or needs_earlier(scope, known.recordings, self._now)
         ):
@@ -304,14 +336,16 @@ class Asked:
         if not selection.more_after or (ended and (followed is None or keys == reach.keys)):
             return None
         if followed is None and reach.follows and found.follows:
-            followed = self._follow(archive, found.unended)
+            followed = self._follow(chains, archive, found.unended)
             if followed is not None:
                 return reach._replace(followed=followed, keys=keys)
         return reach._replace(after=reach.after * _WIDENING_FACTOR, followed=None, follows=False)
 
-    def _follow(self, archive: Archive, hashes: NDArray[np.uint64]) -> Followed | None:
+    def _follow(
+        self, chains: Chains, archive: Archive, hashes: NDArray[np.uint64]
+    ) -> Followed | None:
         """Follow flows of the only recording that was read; None if that is not possible."""
-        chains, segments = self._selector.chains, archive.segments
+        segments = archive.segments
         if archive.copies or len({segment.pairing_key for segment in segments}) != 1:
             return None
         last = max(segments, key=lambda segment: chains.place(segment.path)[0])
@@ -319,8 +353,9 @@ class Asked:
 
     def _clock_error(self, who_query: WhoQuery) -> int:
         """How far off the clocks were at most that recorded the span of a question, ns."""
-        archive, _ = self._open(who_query, Reach())
-        return clock_error_ns(clocks(archive.segments, who_query.since, who_query.until))
+        opened = [self._open(selector, who_query, Reach())[0] for selector in self._selectors]
+        segments = [segment for one in opened for segment in one.segments]
+        return clock_error_ns(clocks(segments, who_query.since, who_query.until))
 
 
 def _scope(who_query: WhoQuery) -> Scope:
@@ -361,26 +396,3 @@ def _needed(who_query: WhoQuery) -> Query:
     if to is not None:
         terms.append(Term(to.networks, to.ports, (ORIG_SRC, ORIG_DST, REPLY_SRC)))
     return Query(protocols=who_query.protocols, terms=tuple(terms))
-
-
-def roles(table: Table, who_query: WhoQuery) -> Roles:
-    """Who holds the public end in the candidates `table`."""
-    outbound, inbound = map(np.flatnonzero, sides(table, who_query.held))
-    is_icmp = np.isin(table["l4proto"], (uapi.IPPROTO_ICMP, uapi.IPPROTO_ICMPV6))
-    # Of ICMP the id can be translated: it is the source's port column of both tuples.
-    answered = np.where(is_icmp, table["reply_sport"], table["reply_dport"])
-    source_translated = _differ(table, "orig_src", "reply_dst") | (table["orig_sport"] != answered)
-    target_translated = _differ(table, "orig_dst", "reply_src") | (
-        _differ(table, "orig_dport", "reply_sport") & ~is_icmp
-    )
-    return Roles(
-        np.concatenate([outbound, inbound]),
-        np.repeat([False, True], [len(outbound), len(inbound)]),
-        np.concatenate([source_translated[outbound], target_translated[inbound]]),
-    )
-
-
-def _differ(table: Table, first: str, second: str) -> NDArray[np.bool_]:
-    """(rows,): where two columns differ."""
-    differ: NDArray[np.bool_] = table[first] != table[second]
-    return differ

@@ -22,7 +22,7 @@ from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import UsageError
 from ctrecorder.filelock import Holder
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
-from ctrecorder.query import who
+from ctrecorder.query import candidates, who
 from ctrecorder.query.who import WhoQuery
 from ctrecorder.render import who as render_who
 from ctrecorder.segment.reader import Segment
@@ -186,7 +186,9 @@ def found(folder: Path, asked: WhoQuery) -> tuple[set[tuple[Any, ...]], who.Answ
     """Candidates as (inside, remote, inbound, start, end)."""
     answer = who.answer([str(folder)], asked, NOW)
     candidates = [
-        one for each in answer.tables for one in render_who.holders(each, *who.roles(each, asked))
+        one
+        for each in answer.tables
+        for one in render_who.holders(each, *candidates.roles(each, asked.held))
     ]
     facts = [
         ("{}:{}".format(*one.inside), "{}:{}".format(*one.remote), one.inbound, one.start, one.end)
