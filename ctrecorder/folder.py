@@ -182,6 +182,19 @@ class Folder:
         os.close(descriptor)
         raise OSError(errno.EPERM, why)
 
+    def replace(self, name: str, data: bytes, mode: int) -> None:
+        """Put a new file of `data` in the place of `name`: of a link, not of what it leads to."""
+        aside = f".{name}.{os.getpid()}"
+        self.remove(aside)
+        descriptor = self.create(aside, mode)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            self.rename(aside, name)
+        except BaseException:
+            self.remove(aside)
+            raise
+
     def exists(self, name: str) -> bool:
         """If there is anything with this name."""
         try:

@@ -146,11 +146,9 @@ def hold(args: argparse.Namespace, answers: Sequence[Answered]) -> list[ExitCode
     from ctrecorder.inquiry import holding
     from ctrecorder.sealing.locate import configured_state
     from ctrecorder.sealing.successor import KeyUser
-    from ctrecorder.service.log import Log
 
-    with Log("ctwho") as log:
-        seals = KeyUser(configured_state(None))
-        code = holding.hold(answers, args.case, args.reason or "", log, seals)
+    seals = KeyUser(configured_state(None))
+    code = holding.hold(answers, args.case, args.reason or "", seals)
     return [code] if code else []
 
 

@@ -77,6 +77,8 @@ class State:
             status = os.fstat(self._descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise UsageError(f"{self._path}: is no file")
+            if status.st_nlink != 1 or status.st_uid not in (0, os.geteuid()):
+                raise UsageError(f"{self._path}: is a file of somebody else: choose another")
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if status.st_size > _MAX_BYTES:
                 raise UsageError(f"{self._path}: is longer than any state of ctwho")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from ctrecorder import labels
 from ctrecorder.errors import ArchiveError, UsageError, why
+from ctrecorder.folder import Folder
 from ctrecorder.pictures.histogram import step_text
 from ctrecorder.pictures.rates import Offsets, Rates, ints
 from ctrecorder.pictures.zone import zone_text
@@ -168,12 +170,18 @@ def _save(figure: Any, path: str) -> None:
     pyplot = _pyplot()
     form = format_of(path)
     metadata: Any = {"Date": None} if form == "svg" else {"Software": "ctlist"}
+    drawn = io.BytesIO()
     try:
-        figure.savefig(path, format=form, dpi=_DOTS, metadata=metadata)
-    except OSError as error:
-        raise ArchiveError(f"{path}: {why(error)}") from error
+        figure.savefig(drawn, format=form, dpi=_DOTS, metadata=metadata)
     finally:
         pyplot.close(figure)
+    mask = os.umask(0)
+    os.umask(mask)
+    try:
+        with Folder.of(path) as folder:
+            folder.replace(os.path.basename(path), drawn.getvalue(), 0o666 & ~mask)
+    except OSError as error:
+        raise ArchiveError(f"{path}: {why(error)}") from error
 
 
 def _date(ns: int, offsets: Offsets, *, utc: bool) -> float:

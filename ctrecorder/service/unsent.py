@@ -34,7 +34,7 @@ _MODE = 0o600
 MAX_ENTRIES, MAX_BYTES = 1000, 1 << 20
 # Bytes of the file.  Each stop of a recorder adds what it kept: room for four that kept all.
 MAX_FILE_BYTES = 4 << 20
-_COMMANDS = frozenset({"ctrecord", "ctsqueeze", "ctexpire", "ctlist", "cttest"})
+_COMMANDS = frozenset({"ctrecord", "ctsqueeze", "ctexpire", "ctlist", "cttest", "ctwho"})
 # Commands hold its lock for milliseconds.
 _LOCK_SECONDS = 1.0
 

@@ -8,5 +8,7 @@ SHOWN = (
     "logged.MAX_ANCHORS",
     "logged.load",
     "logged.senders",
+    "owner.Workplace",
     "owner.become_owner",
+    "owner.in_owner",
 )

@@ -12,16 +12,17 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ctrecorder.errors import UsageError
+from ctrecorder.errors import CtrecorderError, ExitCode, UsageError
 from ctrecorder.folder import Folder
 from ctrecorder.forked import die_with
 from ctrecorder.service import privileges
 from ctrecorder.service.log import Send
 from ctrecorder.service.login import user_name
+from ctrecorder.terminal import printable
 from ctrecorder.witness import scribe
 from ctrecorder.witness.relay import Relay
 from ctrecorder.witness.scribe import Scribe, ScribeClient
@@ -85,6 +86,33 @@ def become_owner(command: str, folder: str, output: str | None = None) -> Workpl
         raise KeyboardInterrupt
     _check_access(command, folder, output)
     return Workplace(folder, output, client.send)
+
+
+def in_owner(command: str, folder: str, act: Callable[[Workplace], int]) -> int:
+    """What `act` returns, as the owner of `folder`.  If this is root and the owner is not, a child
+    becomes the owner (`become_owner`), and this process stays root.
+
+    Raises what `become_owner` and `act` raise; of a child, the error is printed, and the exit code
+    is FAILED.
+    """
+    folder = os.path.abspath(folder)
+    with Folder(folder) as opened:
+        others = os.geteuid() == 0 != os.fstat(opened.descriptor).st_uid
+    if not others:
+        return act(become_owner(command, folder))
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code: int = ExitCode.FAILED
+    try:
+        code = act(become_owner(command, folder))
+    except CtrecorderError as error:
+        print(printable(f"{command}: {error}"), file=sys.stderr)
+    finally:  # nothing of the parent runs here
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _entries(folder: Folder) -> int:

@@ -23,6 +23,7 @@ KINDS: dict[str, tuple[Message, ...]] = {
     "ctexpire": (messages.EXPIRED, messages.HOLD),
     "cttest": (messages.REPAIRED,),
     "ctship": (),
+    "ctwho": (messages.HOLD,),
 }
 _NUMBER, _HASH, _TIME = r"[0-9]{1,20}", r"[0-9a-f]{32}", r"[0-9.:TZUC+ -]{0,40}"
 # Values of fields; a path and the reason of a hold have checks of their own.

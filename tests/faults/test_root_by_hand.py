@@ -16,6 +16,7 @@ import pytest
 from ctrecorder.check.repair import repair
 from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import CtrecorderError
+from ctrecorder.kept.retention import HOLDS
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
@@ -185,3 +186,23 @@ def test_the_command_that_the_page_shows(
             assert done.returncode in (0, 2), (number, done.stderr)
             assert list(elsewhere.iterdir()) == []
     table.add_row("root's ctsqueeze --keep: names exchanged", tried=COMMANDS)
+
+
+@pytest.mark.claim("root-by-hand")
+def test_a_hold_of_ctwho(folder: Path) -> None:
+    """Root asks, and the owner of the folder sets the hold: who cannot, sets none."""
+    record(folder / "a.ctlog")
+    when = f"@{T // SECOND}"
+    holds = folder / HOLDS
+    words = ["-d", str(folder), "192.0.2.9:40000", when, "--hold", "--case", "7"]
+    for group, code in ((0, 2), (GROUP, 0)):
+        os.chown(folder, OWNER, group)
+        done = subprocess.run(
+            [CHECKOUT / "bin/ctwho", *words], capture_output=True, text=True, timeout=60
+        )
+        assert ("hold 1 set" in done.stderr) == (code == 0), done.stderr
+        assert ("to the group root" in done.stderr) == (code == 2), done.stderr
+        assert holds.exists() == (code == 0)
+        assert (done.returncode == 2) == (code == 2)
+    status = holds.stat()
+    assert (status.st_uid, status.st_gid) == (OWNER, GROUP)

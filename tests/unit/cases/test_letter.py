@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -297,7 +298,7 @@ def test_what_could_not_be_asked_is_tried_again(asker: Asker, tmp_path: Path) ->
     assert [asker.run(prose, *words)[0] for _ in range(2)] == [2, 2]
 
 
-@pytest.mark.parametrize("kind", ["other", "torn", "link", "folder"])
+@pytest.mark.parametrize("kind", ["other", "torn", "link", "folder", "hard link", "of others"])
 def test_a_state_that_is_none(asker: Asker, tmp_path: Path, kind: str) -> None:
     path, state = acns(tmp_path, "40002"), tmp_path / "state"
     if kind == "folder":
@@ -306,6 +307,10 @@ def test_a_state_that_is_none(asker: Asker, tmp_path: Path, kind: str) -> None:
         state.symlink_to(tmp_path / "nothing")
     else:
         state.write_text("[mine]\n" if kind == "other" else "")
+    if kind == "hard link":
+        os.link(state, tmp_path / "precious")
+    if kind == "of others":
+        os.chown(state, 4000, 4000)
     if kind == "torn":
         asker.run(path, "--state", str(state))
         state.write_bytes(state.read_bytes() + b'{"message')

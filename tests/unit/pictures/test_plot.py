@@ -162,6 +162,18 @@ def test_errors_are_one_line(tmp_path: Path) -> None:
         plot.bars(str(tmp_path / "none" / "a.png"), BARS)
 
 
+def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    victim, path = tmp_path / "victim", tmp_path / "x.svg"
+    victim.write_text("precious")
+    path.symlink_to(victim)
+    for _ in range(2):  # over a picture, too
+        draw(path)
+        assert b"<svg" in path.read_bytes()
+    assert not path.is_symlink()
+    assert victim.read_text() == "precious"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["victim", "x.svg"]
+
+
 def test_without_matplotlib() -> None:
     code = "import sys; sys.modules['matplotlib'] = None; from ctrecorder.listing.ctlist import "
     code += "main; sys.exit(main(['--plot', 'x.png', 'tests/data/golden']))"
