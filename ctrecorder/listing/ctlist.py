@@ -238,8 +238,9 @@ def _reversed(args: argparse.Namespace) -> str | None:
     """The value of --sort that puts the last line first; None without -r."""
     if not args.reverse:
         return None
-    sort: str = args.sort or "time"
-    return sort[1:] if sort.startswith("-") else f"-{sort}"
+    from ctrecorder.order.by_column import reversed_order
+
+    return reversed_order(args.sort or "time")
 
 
 def _why_empty(args: argparse.Namespace, proved: bool, *, omits: bool) -> str:

@@ -7,6 +7,7 @@ SHOWN = (
     "batches.batches_of",
     "by_column.columns_of",
     "by_column.in_order",
+    "by_column.reversed_order",
     "external_sort.Sorter",
     "last.last",
     "last.rows_of",
