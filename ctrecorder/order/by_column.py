@@ -15,7 +15,7 @@ from ctrecorder.columns import MASTER, PORTS, Array, Source, Table, bit
 from ctrecorder.ends import ends_of
 from ctrecorder.errors import UsageError
 from ctrecorder.order.batches import Batch
-from ctrecorder.order.external_sort import Keys, Sorter
+from ctrecorder.order.external_sort import Key, Keys, Sorter
 from ctrecorder.screen import fields
 from ctrecorder.screen.fields import Field, Look
 from ctrecorder.screen.grid import ENDS
@@ -36,7 +36,13 @@ def in_order(batches: Iterator[Batch], text: str | None, look: Look) -> Iterator
 
     Rows of equal values are in order of time.  Rows without a value come last.
     """
-    return _sorted(batches, _parse(text, look.connections), look) if text else batches
+    return _sorted(batches, key_of(text, look)) if text else batches
+
+
+def key_of(text: str, look: Look) -> Key:
+    """The key by which --sort `text` orders rows."""
+    columns = _parse(text, look.connections)
+    return lambda table: _keys(table, columns, look)
 
 
 def reversed_order(text: str) -> str:
@@ -56,12 +62,7 @@ def _parse(text: str, connections: bool) -> list[tuple[Field, bool]]:
     ]
 
 
-def _sorted(
-    batches: Iterator[Batch], columns: list[tuple[Field, bool]], look: Look
-) -> Iterator[Batch]:
-    def key(table: Table) -> Keys:
-        return _keys(table, columns, look)
-
+def _sorted(batches: Iterator[Batch], key: Key) -> Iterator[Batch]:
     with Sorter(key) as sorter:
         for batch in batches:
             for table in batch.tables:
