@@ -27,8 +27,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     screen.add_argument(
         "--sort",
-        metavar="COLUMN",
-        help="in order of this column; -COLUMN: the greatest first",
+        metavar="COLUMN,...",
+        help="in order of these columns; -COLUMN: the greatest first",
     )
     screen.add_argument(
         "--times",

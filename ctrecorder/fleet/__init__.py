@@ -3,9 +3,12 @@
 # What other packages may use: module.name.
 SHOWN = (
     "asking.ask",
+    "by_router.ByRouter",
+    "by_router.at_once",
     "by_router.by_router",
     "by_router.head",
-    "by_router.lines",
+    "by_router.merged",
+    "by_router.router_field",
     "listing.RemoteList",
     "listing.merged",
     "routers.Router",

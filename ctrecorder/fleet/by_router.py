@@ -1,35 +1,32 @@
-"""The lines of many routers in one order of time, each with its router as the first column.
+"""The rows of many routers in one order, each with its router as the first column.
 
 The rows of each router are listed by themselves, as they are from its own folder.  Pieces of at
-most some thousand lines of each are in memory.
+most some thousand rows of each are in memory.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctrecorder.archive.routers import router_of
-from ctrecorder.ctlog.frame import Kind, row_times
+from ctrecorder.columns import Table
 from ctrecorder.order.batches import Batch
+from ctrecorder.order.external_sort import Key, Keys
+from ctrecorder.order.last import chosen_rows
 from ctrecorder.query.open import Archive
 from ctrecorder.render.renderer import Renderer, interleave
+from ctrecorder.screen.fields import Field, Look, items
 from ctrecorder.terminal import printable
 
-# Lists the rows of an archive, in order of time.
+# Lists the rows of an archive in order.
 List = Callable[[Archive], Iterator[Batch]]
-
-
-class Piece(NamedTuple):
-    """Lines, and how many there are."""
-
-    text: bytes
-    rows: int
+# A column of the tables of `merged`: the number of the router.
+_ROUTER = "router"
 
 
 def by_router(archive: Archive) -> dict[str, Archive]:
@@ -48,12 +45,10 @@ def head(text: bytes, form: str) -> bytes:
     return b"router," + text if form == "csv" and text else text
 
 
-def lines(
-    routers: dict[str, Archive], listed: List, renderer: Renderer, form: str, kind: Kind
-) -> Iterator[Piece]:
-    """The lines of all routers.  `listed`: lists an archive.  `kind`: what its rows are."""
+def merged(routers: dict[str, Archive], listed: List, key: Key) -> Iterator[Batch]:
+    """The rows of all routers in the order of `key`; `listed`: lists an archive in this order."""
     sources = [
-        _Source(name, form, listed(archive), renderer, kind) for name, archive in routers.items()
+        _Source(number, listed(archive), key) for number, archive in enumerate(routers.values())
     ]
     while True:
         for one in sources:
@@ -61,67 +56,128 @@ def lines(
         sources = [one for one in sources if not one.is_over]
         if not sources:
             return
-        # Later pieces of a router are not before the last line of this one.
-        until = min(int(one.times[-1]) for one in sources)
+        # Later rows of a router are not before the last one of these.
+        until = min(one.keys[-1] for one in sources)
         taken = [one.take(until) for one in sources]
-        times = np.concatenate([moments for moments, _ in taken])
-        owner = np.repeat(np.arange(len(taken)), [len(moments) for moments, _ in taken])
-        yield Piece(
-            interleave([text for _, text in taken], owner[np.argsort(times, kind="stable")]),
-            len(times),
-        )
+        tables, orders, before = [], [], 0
+        for _, batch in taken:
+            tables += batch.tables
+            orders.append(np.asarray(batch.order, np.intp) + before)
+            before += len(orders[-1])
+        keys = np.concatenate([keys for keys, _ in taken])
+        yield Batch(tables, np.concatenate(orders)[np.argsort(keys, kind="stable")])
+
+
+def at_once(batches: Iterator[Batch], key: Key) -> Iterator[Batch]:
+    """All rows, which fit in memory, in the order of `key`."""
+    tables = [table for batch in batches for table in batch.tables]
+    if tables:
+        yield Batch(tables, np.argsort(np.concatenate([key(one) for one in tables]), kind="stable"))
 
 
 @dataclass
 class _Source:
-    """The lines of a router.
+    """The rows of a router.
 
-    `times`: (n,) ns, of the lines of a batch.  `text`: these lines; `ends`: (n,) where each ends.
-    `taken`: how many were taken.
+    `keys`: (n,) of the rows of a batch, in order.  `rows`: their tables; `order`: (n,) of these
+    rows.  `taken`: how many were taken.
     """
 
-    router: str
-    form: str
+    router: int
     batches: Iterator[Batch]
-    renderer: Renderer
-    kind: Kind
-    times: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    text: bytes = b""
-    ends: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
+    key: Key
+    keys: Keys = field(default_factory=lambda: np.zeros(0, np.int64))
+    tables: list[Table] = field(default_factory=list)
+    order: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
     taken: int = 0
 
     @property
     def is_over(self) -> bool:
-        """If there are no lines left."""
-        return self.taken == len(self.times)
+        """If there are no rows left."""
+        return self.taken == len(self.keys)
 
     def fill(self) -> None:
-        """Have lines, unless there are none any more."""
+        """Have rows, unless there are none any more."""
         while self.is_over:
             batch = next(self.batches, None)
             if batch is None:
                 return
-            tables = [table for table in batch.tables if len(table)]
-            if not tables:
+            # An order counts the rows of empty tables too, which are none.
+            self.tables = [table for table in batch.tables if len(table)]
+            if not self.tables:
                 continue
-            found = np.concatenate([row_times(self.kind, table) for table in tables])
-            if len(tables) > 1:
-                order = batch.order
-                found = found[np.argsort(found, kind="stable") if order is None else order]
-            # A list by end is not in the order of these times.
-            self.times, self.taken = np.maximum.accumulate(found), 0
-            self.text = b"".join(self.renderer.lines(tables, batch.order))
-            self.ends = np.flatnonzero(np.frombuffer(self.text, np.uint8) == ord("\n")) + 1
+            keys = np.concatenate([self.key(table) for table in self.tables])
+            order = batch.order
+            self.order = np.argsort(keys, kind="stable") if order is None else order
+            keys = keys[self.order]
+            # A list by end is not in the order of its times.
+            self.keys = np.maximum.accumulate(keys) if keys.dtype.kind == "i" else keys
+            self.taken = 0
 
-    def take(self, until: int) -> tuple[NDArray[np.int64], bytearray]:
-        """The lines up to the time `until`, each with the router."""
-        first, self.taken = self.taken, int(np.searchsorted(self.times, until, "right"))
-        if self.taken <= first:
-            self.taken = first
-            return self.times[:0], bytearray()
-        begin, end = int(self.ends[first - 1]) if first else 0, int(self.ends[self.taken - 1])
-        text = _with_router(self.text[begin:end], self.router, self.form)
-        return self.times[first : self.taken], text
+    def take(self, until: int | bytes) -> tuple[Keys, Batch]:
+        """The rows up to the key `until`, with the router."""
+        first = self.taken
+        self.taken = max(first, int(np.searchsorted(self.keys, until, "right")))
+        batch = chosen_rows(self.tables, self.order[first : self.taken])
+        number = np.uint32(self.router)
+        tables = [
+            Table(one.family, len(one), {**one.columns, _ROUTER: np.full(len(one), number)})
+            for one in batch.tables
+        ]
+        return self.keys[first : self.taken], batch._replace(tables=tables)
+
+
+def router_field(names: Sequence[str], form: str) -> Field:
+    """The column of the router, for rows of `merged`; as `form` quotes it."""
+    texts = [_text(name, form) for name in names]
+
+    def of_rows(table: Table, look: Look) -> list[str]:
+        return [texts[number] for number in items(table[_ROUTER])]
+
+    return Field(_ROUTER, "ROUTER", of_rows, ())
+
+
+def _text(name: str, form: str) -> str:
+    if form == "json":
+        return json.dumps(name)[1:-1]
+    return _column(name, form)[:-1]
+
+
+@dataclass
+class ByRouter:
+    """Plain lines of rows of `merged`, as a `listing.output.Lines`.  `names`: of the routers."""
+
+    renderer: Renderer
+    names: Sequence[str]
+    form: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of tables that it reads."""
+        return self.renderer.columns
+
+    @property
+    def head(self) -> bytes:
+        """The first line of all."""
+        return head(self.renderer.head, self.form)
+
+    def lines(
+        self, tables: Sequence[Table], order: NDArray[np.intp] | None = None
+    ) -> Iterator[bytes]:
+        """The lines, each with its router."""
+        if order is None or not len(order):
+            return
+        of_tables = np.array([int(table[_ROUTER][0]) for table in tables])
+        lengths = [len(table) for table in tables]
+        routers = np.repeat(of_tables, lengths)
+        owner, texts = routers[order], []
+        present = np.unique(of_tables)
+        for router in present.tolist():
+            mine = [table for table in tables if int(table[_ROUTER][0]) == router]
+            place = np.cumsum(routers == router) - 1  # of a row among those of its router
+            text = b"".join(self.renderer.lines(mine, place[order[owner == router]]))
+            texts.append(_with_router(text, self.names[router], self.form))
+        yield interleave(texts, np.searchsorted(present, owner))
 
 
 def _with_router(text: bytes, router: str, form: str) -> bytearray:

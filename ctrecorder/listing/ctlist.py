@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from ctrecorder.archive.silent_loss import SilentLoss
     from ctrecorder.listing.guarded import Guard
     from ctrecorder.listing.output import Lines
-    from ctrecorder.order.batches import Batch
-    from ctrecorder.pairs.pairers import Losses
     from ctrecorder.query.open import Archive
     from ctrecorder.segment.live import LiveState
     from ctrecorder.service.audit import Audit
@@ -104,7 +102,7 @@ def listing(args: argparse.Namespace, named: list[str], audit: Audit) -> int:
     query = ask(args, now)
     guard = guard_of(args, query)
     paths = named or common.archive("ctlist")
-    lines = output.lines_of(args)
+    lines = output.lines_of(args, [""] if output.names_router(args) else ())
     states = live_states()  # before the folder and the segments
     found = find.find(paths, spans=True)
     foreign = [path for path in found.foreign if path in paths]
@@ -173,12 +171,10 @@ def show(
         from ctrecorder.listing import pictures
 
         return pictures.show(opened, args, audit, states, guard)
-    from ctrecorder.ctlog.frame import Kind
-    from ctrecorder.fleet import by_router
+    from ctrecorder.fleet.by_router import by_router
     from ctrecorder.listing import output
     from ctrecorder.listing.guarded import as_told
-    from ctrecorder.order.by_column import in_order
-    from ctrecorder.order.last import last, rows_of
+    from ctrecorder.listing.rows import rows_in_order
     from ctrecorder.query.listing import shown_in_listing, verdict_of_listing
     from ctrecorder.sealing.imported import imported, line_of
 
@@ -189,36 +185,19 @@ def show(
     ]
     losses: dict[str, SilentLoss] = {}
 
-    kind = Kind.CONNECTIONS if args.connections else Kind.EVENTS
-
-    def listed(archive: Archive) -> Iterator[Batch]:
-        batches = _batches(archive, args, lines.columns, losses, guard)
-        batches = in_order(batches, args.sort, output.look_of(args))
-        if args.lines is not None:
-            batches = last(batches, args.lines, kind)
-        return in_order(batches, _reversed(args), output.look_of(args))
-
+    routers = {} if args.count else by_router(opened)
+    if routers or output.names_router(args):
+        lines = output.lines_of(args, list(routers))
+    rows = rows_in_order(opened, routers, args, lines.columns, losses, guard)
     with output.paged(args):
-        if args.count:
-            out = output.Output(lines, utc=args.utc)
-            out.head(shown, b"")
-            audit.rows = sum(rows_of(batch) for batch in listed(opened))
-            common.write_out(f"{audit.rows}\n".encode())
-        elif found := by_router.by_router(opened):
-            if args.reverse or args.lines is not None:
-                raise UsageError("-n and -r: not for a folder of many routers; name one of them")
-            lines = output.lines_of_routers(args)
-            out = output.Output(lines, utc=args.utc)
-            out.head(shown, by_router.head(lines.head, args.format))
-            for piece in by_router.lines(found, listed, lines, args.format, kind):
-                audit.rows += piece.rows
-                common.write_out(piece.text)
-        else:
-            out = output.Output(lines, utc=args.utc)
-            out.head(shown, lines.head)
-            for tables, order in listed(opened):
-                audit.rows += sum(map(len, tables))
+        out = output.Output(lines, utc=args.utc)
+        out.head(shown, b"" if args.count else lines.head)
+        for tables, order in rows:
+            audit.rows += sum(map(len, tables))
+            if not args.count:
                 out.rows(tables, order)
+        if args.count:
+            common.write_out(f"{audit.rows}\n".encode())
         late = []
         if any(loss.gaps() for loss in losses.values()):
             verdict = verdict_of_listing(opened, states, now, losses)
@@ -234,14 +213,6 @@ def show(
     return audit.rows, verdict.proved
 
 
-def _reversed(args: argparse.Namespace) -> str | None:
-    """The value of --sort that puts the last line first; None without -r."""
-    if not args.reverse:
-        return None
-    sort: str = args.sort or "time"
-    return sort[1:] if sort.startswith("-") else f"-{sort}"
-
-
 def _why_empty(args: argparse.Namespace, proved: bool, *, omits: bool) -> str:
     """What it means that there is no row.  `omits`: remote ends were left out."""
     if not asks(args):
@@ -251,37 +222,6 @@ def _why_empty(args: argparse.Namespace, proved: bool, *, omits: bool) -> str:
     if proved:
         return "no match: the log covers the whole time that was asked"
     return "no match, but the log does not prove that there was none: see ctlist --coverage"
-
-
-def _batches(
-    opened: Archive,
-    args: argparse.Namespace,
-    columns: Iterable[str],
-    losses: Losses,
-    guard: Guard | None,
-) -> Iterator[Batch]:
-    """The rows, with at least `columns`.  `losses`: as of `list_connections`.  `guard`: changes
-    them.
-    """
-    from ctrecorder.listing import output
-    from ctrecorder.order.by_column import columns_of
-    from ctrecorder.query.connections import list_connections
-    from ctrecorder.query.events import by_shown_time, list_events
-
-    sorts = (args.sort, _reversed(args))
-    names = dict.fromkeys(
-        [*columns, *(n for sort in sorts for n in columns_of(sort, connections=args.connections))]
-    )
-    wanted = names if guard is None else guard.columns(names)
-    if args.connections:
-        by_end = args.format == "classic"
-        jobs = common.jobs(args.jobs)
-        batches = list_connections(opened, wanted, by_end=by_end, losses=losses, jobs=jobs)
-    else:
-        batches = list_events(opened, wanted)
-        if output.shows_stops(args):
-            batches = by_shown_time(batches)
-    return batches if guard is None else guard.batches(batches)
 
 
 def show_headers(opened: Archive, form: str) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from ctrecorder.arguments.ask import inside_addresses
 from ctrecorder.cli import common
 from ctrecorder.columns import Table
-from ctrecorder.errors import UsageError
+from ctrecorder.fleet.by_router import ByRouter, router_field
 from ctrecorder.order.by_column import columns_of
 from ctrecorder.render.holes import describe
 from ctrecorder.render.renderer import Renderer
@@ -49,17 +50,19 @@ class Lines(Protocol):
     ) -> Iterator[bytes | bytearray]: ...
 
 
-def lines_of(args: argparse.Namespace) -> Lines:
-    """What renders the rows.  Raises UsageError."""
+def lines_of(args: argparse.Namespace, routers: Sequence[str] = ()) -> Lines:
+    """What renders the rows; `routers`: of these, with the router.  Raises UsageError."""
     look = look_of(args)
     columns_of(args.sort, connections=args.connections)  # a wrong one is refused before any reading
     columns = None
     if args.columns is not None:
         columns = fields.fields_of(args.columns, connections=args.connections)
+    form = args.format if args.format in ("csv", "json") else "text"
+    added = [router_field(routers, form)] if routers else []
     if "{" in args.format:
-        return Template(args.format, look)
+        return Template(args.format, look, added)
     if columns and args.format in ("csv", "json"):
-        return Selected(args.format, columns, look)
+        return Selected(args.format, [*added, *columns], look)
     if columns or on_screen(args):
         # Of columns that were asked for, none is shortened in a pipe.
         is_wide = columns is not None and not on_screen(args)
@@ -67,22 +70,20 @@ def lines_of(args: argparse.Namespace) -> Lines:
             look,
             width=None if is_wide else shutil.get_terminal_size().columns,
             columns=columns,
+            before=added,
             signs=UNICODE if is_unicode() else ASCII,
             paint=Paint(on=wanted(args.color, terminal=is_terminal(), environment=os.environ)),
         )
-    return Renderer(
+    renderer = Renderer(
         args.format, connections=args.connections, utc=args.utc, heard=not shows_stops(args)
     )
+    return ByRouter(renderer, routers, args.format) if routers else renderer
 
 
-def lines_of_routers(args: argparse.Namespace) -> Renderer:
-    """What renders the rows of many routers: plain lines.  Raises UsageError."""
-    if args.columns is not None or args.sort or "{" in args.format:
-        raise UsageError(
-            "--columns, --sort and templates: not for a folder of many routers; name one of them"
-        )
-    form = "text" if args.format == "screen" else args.format
-    return Renderer(form, connections=args.connections, utc=args.utc, heard=not shows_stops(args))
+def names_router(args: argparse.Namespace) -> bool:
+    """If a template has the router, which lines of many routers alone have."""
+    form: str = args.format
+    return re.search(r"\{router[:}]", form) is not None
 
 
 def look_of(args: argparse.Namespace) -> fields.Look:

@@ -7,8 +7,12 @@ SHOWN = (
     "batches.batches_of",
     "by_column.columns_of",
     "by_column.in_order",
+    "by_column.key_of",
+    "by_column.reversed_order",
+    "external_sort.Key",
+    "external_sort.Keys",
     "external_sort.Sorter",
+    "last.chosen_rows",
     "last.last",
-    "last.rows_of",
     "merge.merge",
 )

@@ -1,11 +1,11 @@
-"""ctlist --sort: rows in the order of a column, in bounded memory.
+"""ctlist --sort: rows in the order of columns, in bounded memory.
 
-An address takes several passes, its last bits first: each pass keeps the order of equal rows.
+The values of a row become bytes in the same order, so that one pass sorts by all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +15,12 @@ from ctrecorder.columns import MASTER, PORTS, Array, Source, Table, bit
 from ctrecorder.ends import ends_of
 from ctrecorder.errors import UsageError
 from ctrecorder.order.batches import Batch
-from ctrecorder.order.external_sort import Sorter
+from ctrecorder.order.external_sort import Key, Keys, Sorter
 from ctrecorder.screen import fields
 from ctrecorder.screen.fields import Field, Look
 from ctrecorder.screen.grid import ENDS
 
-Key = Callable[[Table], NDArray[np.int64]]
-# The keys of values are below it; that of no value is the last one.
-_NO_VALUE = 2**63 - 2
-# An address of 16 bytes has its upper bits in one key, beyond all addresses of 4 bytes.
-_UPPER_BITS = 61
+Bytes = NDArray[np.uint8]
 _COLUMN_OF = {"proto": "l4proto", "protocol": "l4proto", "ev": "event"}
 _COLUMN_OF |= {"master_protocol": "master_l4proto"}
 _ALWAYS = ("l4proto", "event", "seen", "start_source", "end_source")
@@ -32,7 +28,7 @@ _ALWAYS = ("l4proto", "event", "seen", "start_source", "end_source")
 
 def columns_of(text: str | None, *, connections: bool) -> tuple[str, ...]:
     """The columns of tables that --sort `text` needs.  Raises UsageError."""
-    return fields.needs([_parse(text, connections)[0]]) if text else ()
+    return fields.needs([one for one, _ in _parse(text, connections)]) if text else ()
 
 
 def in_order(batches: Iterator[Batch], text: str | None, look: Look) -> Iterator[Batch]:
@@ -40,53 +36,66 @@ def in_order(batches: Iterator[Batch], text: str | None, look: Look) -> Iterator
 
     Rows of equal values are in order of time.  Rows without a value come last.
     """
-    if text:
-        field, descending = _parse(text, look.connections)
-        for key in _keys(field, descending, look):
-            batches = _sorted(batches, key, None if _is_wide(field) else look)
-    return batches
+    return _sorted(batches, key_of(text, look)) if text else batches
 
 
-def _parse(text: str, connections: bool) -> tuple[Field, bool]:
-    """The column, and whether the greatest values come first."""
-    name = text.strip()
-    if "," in name:
-        raise UsageError(
-            f"--sort {text}: name one column; rows of equal values are in order of time"
-        )
-    return fields.field_of(name.removeprefix("-"), connections=connections), name.startswith("-")
+def key_of(text: str, look: Look) -> Key:
+    """The key by which --sort `text` orders rows."""
+    columns = _parse(text, look.connections)
+    return lambda table: _keys(table, columns, look)
 
 
-def _sorted(batches: Iterator[Batch], key: Key, look: Look | None) -> Iterator[Batch]:
-    """One pass.
+def reversed_order(text: str) -> str:
+    """The value of --sort that puts the last row of --sort `text` first."""
+    names = (name.strip() for name in text.split(","))
+    return ",".join(name[1:] if name.startswith("-") else f"-{name}" for name in names)
 
-    `look`: of the times by which equal rows of different families are ordered; None: none are.
-    """
+
+def _parse(text: str, connections: bool) -> list[tuple[Field, bool]]:
+    """The columns, and whether the greatest values of each come first.  Raises UsageError."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise UsageError(f"--sort {text}: name columns, for example --sort=proto,-bytes")
+    return [
+        (fields.field_of(name.removeprefix("-"), connections=connections), name.startswith("-"))
+        for name in names
+    ]
+
+
+def _sorted(batches: Iterator[Batch], key: Key) -> Iterator[Batch]:
     with Sorter(key) as sorter:
         for batch in batches:
             for table in batch.tables:
                 sorter.add(table)
-        for tables in sorter.ready(_NO_VALUE + 1):
+        for tables in sorter.ready():
             keys = np.concatenate([key(table) for table in tables])
-            by: tuple[Array, ...] = (keys,)
-            if look is not None:
-                by = (np.concatenate([fields.row_times(table, look) for table in tables]), keys)
-            yield Batch(tables, np.lexsort(by))
+            yield Batch(tables, np.argsort(keys, kind="stable"))
 
 
-def _keys(field: Field, descending: bool, look: Look) -> list[Key]:
-    """The keys of a column's values, one for each pass, that of the last bits first."""
-    passes = 3 if _is_wide(field) else 1
+def _keys(table: Table, columns: list[tuple[Field, bool]], look: Look) -> Keys:
+    """(rows,): bytes in the order of the rows: of each column, then of the time."""
+    parts = []
+    for field, descending in columns:
+        values, known = _values(field.name, table, look)
+        part = _as_bytes(values)
+        if _is_wide(field):
+            part = _widened(part)
+        parts += [~known[:, None], ~part if descending else part]
+        parts[-1][~known] = 0
+    parts.append(_as_bytes(fields.row_times(table, look)))
+    whole = np.ascontiguousarray(np.concatenate(parts, axis=1, dtype=np.uint8, casting="unsafe"))
+    found: Keys = whole.view(f"S{whole.shape[1]}")[:, 0]
+    return found
 
-    def key(part: int) -> Key:
-        def of(table: Table) -> NDArray[np.int64]:
-            values, known = _values(field.name, table, look)
-            number = _parts(values)[part] if passes > 1 else _number(values)
-            return np.where(known, -number if descending else number, _NO_VALUE)
 
-        return of
-
-    return [key(part) for part in range(passes)]
+def _as_bytes(values: Array) -> Bytes:
+    """(rows, 8 or 16 bytes) in the order of the values."""
+    rows = len(values)
+    if values.dtype.kind == "S":
+        return np.ascontiguousarray(values).view(np.uint8).reshape(rows, -1)
+    if values.dtype.kind == "i":
+        values = values.astype(np.int64).view(np.uint64) ^ np.uint64(1 << 63)
+    return values.astype(">u8").view(np.uint8).reshape(rows, 8)
 
 
 def _is_wide(field: Field) -> bool:
@@ -94,28 +103,12 @@ def _is_wide(field: Field) -> bool:
     return field.is_address or field.name in ("helper", "labels")
 
 
-def _number(values: Array) -> NDArray[np.int64]:
-    """Numbers as keys."""
-    if values.dtype == np.uint64:
-        values = np.minimum(values, np.uint64(_NO_VALUE - 1))
-    return values.astype(np.int64)
-
-
-def _parts(addresses: Array) -> list[NDArray[np.int64]]:
-    """The bits of addresses as three keys, the last bits first; those of 4 bytes are the least."""
-    if addresses.dtype.itemsize == 4:
-        zero = np.zeros(len(addresses), np.int64)
-        return [zero, zero, addresses.astype(np.int64)]
-    halves = np.ascontiguousarray(addresses).view(">u8").reshape(-1, 2).astype(np.uint64)
-    high, low = halves[:, 0], halves[:, 1]
-    last = np.uint64(64 - _UPPER_BITS)
-    middle = (high & np.uint64(7)) << np.uint64(32) | low >> np.uint64(32)
-    upper = high >> last | np.uint64(1 << _UPPER_BITS)
-    return [
-        (low & np.uint64(0xFFFFFFFF)).astype(np.int64),
-        middle.astype(np.int64),
-        upper.astype(np.int64),
-    ]
+def _widened(part: Bytes) -> Bytes:
+    """(rows, 17): addresses of IPv4 are less than those of IPv6."""
+    found = np.zeros((len(part), 17), np.uint8)
+    found[:, 0] = part.shape[1] == 16
+    found[:, 17 - part.shape[1] :] = part
+    return found
 
 
 def _values(name: str, table: Table, look: Look) -> tuple[Array, NDArray[np.bool_]]:

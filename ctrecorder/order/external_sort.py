@@ -8,7 +8,7 @@ folder TMPDIR, else in /var/tmp.  It takes 60 to 120 bytes a row.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,9 @@ from ctrecorder import spill
 from ctrecorder.columns import Table, concat
 from ctrecorder.spill import Piece
 
-Key = Callable[[Table], NDArray[np.int64]]
+# Numbers, or bytes of one length.
+Keys = NDArray[Any]
+Key = Callable[[Table], Keys]
 
 # Rows in memory, and their bytes: 20 columns of 524,288 rows of IPv4 are 50 MiB.  With fewer, rows
 # are written to the disk sooner; with more, a router with little memory runs out of it.
@@ -30,7 +32,7 @@ _PART_ROWS = 1 << 12
 class Sorter:
     """Sorts tables of any family: `add` them, then take rows out by `ready`.
 
-    `key(table)`: (rows,) int64, the times by which rows are sorted.
+    `key(table)`: (rows,), by which rows are sorted: times, int64, or bytes.
     `held_rows`: rows in memory at most.
     Leaving its `with` closes the temporary file.
     """
@@ -39,7 +41,7 @@ class Sorter:
         self._key, self._held_rows = key, held_rows
         self._held: list[Table] = []
         self._rows = self._bytes = 0
-        self._least = 0
+        self._least: int | None = None  # of the times in memory
         self._runs: list[_Run] = []
         self._file: IO[bytes] | None = None
 
@@ -61,26 +63,29 @@ class Sorter:
         """
         if not len(table):
             return
-        least = int(self._key(table).min())
-        self._least = min(self._least, least) if self._held else least
+        keys = self._key(table)
+        if keys.dtype.kind == "i":
+            least = int(keys.min())
+            self._least = least if self._least is None else min(self._least, least)
         self._held.append(table)
         self._rows += len(table)
         self._bytes += sum(array.nbytes for array in table.columns.values())
         if self._rows > self._held_rows or self._bytes > HELD_BYTES:
             self._spill()
 
-    def ready(self, before: int) -> Iterator[list[Table]]:
-        """Take out the rows of times before `before`.
+    def ready(self, before: int | None = None) -> Iterator[list[Table]]:
+        """Take out the rows of times before `before`; None: all rows.
 
         Yields lists of tables: one table for each family, sorted; no row is earlier than a row of
         the list before.  The caller must exhaust the iterator before it adds rows again.
         """
         runs = [*self._runs, *self._take_held(before)]
         while True:
-            due = [run for run in runs if run.next_time() < before]
+            due = [run for run in runs if run.is_due(before)]
             if not due:
                 break
-            cut = min([before - 1, *(run.loaded_until() for run in due)])
+            cuts = [] if before is None else [before - 1]
+            cut = min([*cuts, *(last for run in due for last in run.loaded_until())], default=None)
             parts = [part for run in due if len(part := run.take(cut))]
             families = sorted({part.family for part in parts})
             yield [
@@ -89,9 +94,12 @@ class Sorter:
             ]
         self._runs = [run for run in self._runs if run.rows]
 
-    def _take_held(self, before: int) -> list[_Run]:
+    def _take_held(self, before: int | None) -> list[_Run]:
         """The rows in memory of times before `before`, as runs."""
-        if not self._held or self._least >= before:
+        if before is None:
+            due, self._held, self._rows, self._bytes = self._held, [], 0, 0
+            return self._sorted_runs(due)
+        if self._least is None or self._least >= before:
             return []
         due, held = [], []
         for table in self._held:
@@ -105,7 +113,7 @@ class Sorter:
                 held.append(table)
         self._held, self._rows = held, sum(map(len, held))
         self._bytes = sum(array.nbytes for table in held for array in table.columns.values())
-        self._least = min((int(self._key(table).min()) for table in held), default=0)
+        self._least = min((int(self._key(table).min()) for table in held), default=None)
         return self._sorted_runs(due)
 
     def _sorted_runs(self, tables: list[Table]) -> list[_Run]:
@@ -130,7 +138,7 @@ class Sorter:
                 self._runs.append(run)
         except OSError as error:
             raise spill.full(error) from error
-        self._held, self._rows, self._bytes = [], 0, 0
+        self._held, self._rows, self._bytes, self._least = [], 0, 0, None
 
 
 class _Run:
@@ -150,17 +158,18 @@ class _Run:
         self._table = self._table.take(np.arange(min(_PART_ROWS, self.rows)))
         self._times = self._key(self._table)
 
-    def next_time(self) -> int:
-        """The time of the next row; later than all times if there is none."""
-        return int(self._times[0]) if len(self._times) else 2**63 - 1
+    def is_due(self, before: int | None) -> bool:
+        """Whether there is a row before `before`."""
+        return len(self._times) > 0 and (before is None or int(self._times[0]) < before)
 
-    def loaded_until(self) -> int:
-        """The time up to which all rows are in memory."""
-        return int(self._times[-1]) if self._rest else 2**63 - 1
+    def loaded_until(self) -> list[Any]:
+        """[the time up to which all rows are in memory]; [] if all are."""
+        return [self._times[-1]] if self._rest else []
 
-    def take(self, cut: int) -> Table:
-        """Take out the next rows in memory, up to the time `cut`, which is included."""
-        count = int(np.searchsorted(self._times, cut, side="right"))
+    def take(self, cut: Any) -> Table:
+        """Take out the next rows in memory, up to the time `cut`, which is included; None: all."""
+        all_rows = len(self._times)
+        count = all_rows if cut is None else int(np.searchsorted(self._times, cut, side="right"))
         taken = self._table.slice(0, count)
         self._table, self._times = self._table.slice(count, len(self._times)), self._times[count:]
         self.rows -= count

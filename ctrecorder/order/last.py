@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,16 +35,20 @@ def _last_rows(batch: Batch, count: int, kind: Kind) -> Batch:
         order = np.argsort(
             np.concatenate([row_times(kind, table) for table in batch.tables]), kind="stable"
         )
-    chosen = order[len(order) - count :]
+    return chosen_rows(batch.tables, order[len(order) - count :])
+
+
+def chosen_rows(tables: Sequence[Table], chosen: NDArray[np.intp]) -> Batch:
+    """The rows of `tables` with the numbers `chosen`, counted through, in that order."""
     wanted = np.sort(chosen)
-    tables: list[Table] = []
+    found: list[Table] = []
     begin = 0
-    for table in batch.tables:
+    for table in tables:
         mine: NDArray[np.intp] = wanted[(wanted >= begin) & (wanted < begin + len(table))] - begin
         begin += len(table)
         if len(mine):
-            tables.append(table.take(mine))
-    return Batch(tables, np.searchsorted(wanted, chosen))
+            found.append(table.take(mine))
+    return Batch(found, np.searchsorted(wanted, chosen))
 
 
 def rows_of(batch: Batch) -> int:

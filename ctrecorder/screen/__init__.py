@@ -9,6 +9,7 @@ SHOWN = (
     "fields.durations",
     "fields.field_of",
     "fields.fields_of",
+    "fields.items",
     "fields.needs",
     "fields.row_times",
     "fields.sums",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,11 @@ _ALIGNED = re.compile(r"(?:[^{}]?[<>^])?[0-9]{0,3}")
 class Template:
     """The lines of a template, as of `View`."""
 
-    def __init__(self, text: str, look: Look) -> None:
-        """`look`: is exact.  Raises UsageError."""
+    def __init__(self, text: str, look: Look, added: Sequence[Field] = ()) -> None:
+        """`look`: is exact.  `added`: columns that it can have too.  Raises UsageError."""
         self.look = look
-        self._format, self._fields = _parse(text, connections=look.connections)
+        names = {one.name: one for one in added}
+        self._format, self._fields = _parse(text, names, connections=look.connections)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -55,7 +56,7 @@ class Template:
             yield "".join(self._format.format(*row) + "\n" for row in rows).encode()
 
 
-def _parse(text: str, *, connections: bool) -> tuple[str, list[Field]]:
+def _parse(text: str, added: Mapping[str, Field], *, connections: bool) -> tuple[str, list[Field]]:
     """A format string with numbers for the names, and the columns by number.  Raises UsageError."""
     text = re.sub(r"\\[tn\\]", lambda found: _ESCAPES[found[0]], text)
     made = ""
@@ -71,7 +72,8 @@ def _parse(text: str, *, connections: bool) -> tuple[str, list[Field]]:
                     "with < > or ^ before it"
                 )
             made += f"{{{len(found)}:{aligned}}}" if aligned else f"{{{len(found)}}}"
-            found.append(fields.field_of(name, connections=connections))
+            one = added.get(name) or fields.field_of(name, connections=connections)
+            found.append(one)
     except ValueError:
         raise UsageError(
             f"'{text}' in --format: a brace is open or closed without the other; {{{{ is a brace"

@@ -39,8 +39,8 @@ class View:
     """The lines of a listing on a screen.
 
     `width`: columns of the screen; None: as many as the rows need.  `columns`: what was asked for;
-    None: what fits.  `holes`: of the log, (time in ns, text), by time; each is shown before the
-    first row that is not earlier.
+    None: what fits.  `before`: columns before these.  `holes`: of the log, (time in ns, text), by
+    time; each is shown before the first row that is not earlier.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class View:
         *,
         width: int | None,
         columns: Sequence[Field] | None = None,
+        before: Sequence[Field] = (),
         signs: Signs = ASCII,
         paint: Paint | None = None,
     ) -> None:
@@ -56,7 +57,7 @@ class View:
         self.look = replace(look, decimals=3 if wide else 0)
         self._width, self._signs = width, signs
         self._paint = paint or Paint(on=False)
-        self._fields = list(columns or self._usual())
+        self._fields = [*before, *(columns or self._usual())]
         moment = fields.clock_texts(np.zeros(1, np.int64), self.look)[0]
         self._grid = Grid(self._fields, width, signs, self._paint, len(moment) + 1)
         self._day: tuple[int, int] | None = None

@@ -81,18 +81,18 @@ def test_small_pieces_keep_the_order(
 ) -> None:
     """Whatever the batches are: each router's rows come one by one here."""
     whole = run(capfd, "-s", "--format", "json", root)
-    lines = by_router.lines
+    merged = by_router.merged
 
-    def one_by_one(found: Any, listed: by_router.List, *rest: Any) -> Iterator[by_router.Piece]:
+    def one_by_one(found: Any, listed: by_router.List, *rest: Any) -> Iterator[Batch]:
         def small(archive: Archive) -> Iterator[Batch]:
             for batch in listed(archive):
                 for table in batch.tables:
                     for row in range(len(table)):
                         yield batch._replace(tables=[table.slice(row, row + 1)], order=None)
 
-        return lines(found, small, *rest)
+        return merged(found, small, *rest)
 
-    monkeypatch.setattr(by_router, "lines", one_by_one)
+    monkeypatch.setattr(by_router, "merged", one_by_one)
     assert run(capfd, "-s", "--format", "json", root) == whole
 
 
@@ -171,3 +171,48 @@ def test_cttest_checks_the_chain_of_each_router(
     out = capfd.readouterr().out
     assert "edge2" in out
     assert "edge1" not in out
+
+
+WIDE = ("--columns", "start,inside", "--format", "csv")
+
+
+def test_the_last_lines_are_those_of_all_routers(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """-n and -r, of events and of connections, as text and as JSON."""
+    for options in ([], ["-s"], ["--format", "json"], ["-s", "--format", "csv"]):
+        head = 1 if "csv" in options else 0
+        whole = run(capfd, *options, root)[1].splitlines()[head:]
+        for number in (0, 1, 3, 100):
+            last = run(capfd, *options, "-n", number, root)[1].splitlines()[head:]
+            assert last == whole[len(whole) - min(number, len(whole)) :]
+            newest = run(capfd, *options, "-r", "-n", number, root)[1].splitlines()[head:]
+            assert sorted(newest) == sorted(last)
+        turned = run(capfd, *options, "-r", root)[1].splitlines()[head:]
+        assert sorted(turned) == sorted(whole)
+        assert turned[0].split()[1:3] == whole[-1].split()[1:3] or "json" in options or head
+
+
+def test_sort_and_columns_have_the_router(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """In the order of columns over all routers; as CSV, JSON, template and on a screen."""
+    rows = list(csv.DictReader(io.StringIO(run(capfd, "-s", *WIDE, root)[1])))
+    assert list(rows[0]) == ["router", "start", "inside"]
+    found = run(capfd, "-s", *WIDE, "--sort=-inside,start", root)[1]
+    wanted = sorted(rows, key=lambda row: row["start"])
+    wanted.sort(key=lambda row: row["inside"].split(":")[0], reverse=True)
+    assert list(csv.DictReader(io.StringIO(found))) == wanted
+    found = run(capfd, "-s", "--columns", "start", "--format", "json", root)[1]
+    assert [json.loads(line)["router"] for line in found.splitlines()] == [
+        row["router"] for row in rows
+    ]
+    found = run(capfd, "-s", "--format", "{router}: {inside}", root)[1]
+    assert found.splitlines() == [f"{row['router']}: {row['inside']}" for row in rows]
+    shown = run(capfd, "-s", "--format", "screen", "--color", "never", root)[1].splitlines()
+    assert shown[0].split()[0] == "ROUTER"
+    assert [line.split()[0] for line in shown if "edge" in line] == [row["router"] for row in rows]
+
+
+def test_a_router_is_no_column_of_one_folder(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    alone = shutil.copytree(root / "edge1" / CHAIN, root.parent / "alone")
+    code, _, err = run(capfd, "--format", "{router}", alone)
+    assert (code, "no column 'router'" in err) == (2, True)

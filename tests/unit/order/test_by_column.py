@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from ctrecorder.errors import UsageError
+from ctrecorder.order import external_sort
 from ctrecorder.order.batches import Batch
-from ctrecorder.order.by_column import columns_of, in_order
+from ctrecorder.order.by_column import columns_of, in_order, reversed_order
 from ctrecorder.order.external_sort import Sorter
 from ctrecorder.screen.fields import Look, items
 from ctrecorder.uapi import AF_INET, AF_INET6
@@ -75,6 +76,16 @@ def version(row: Row) -> tuple[int, int]:
         ("orig_src", version),
         ("-orig_src", lambda row: tuple(-part for part in version(row))),
         ("-time", lambda row: -row["time"]),
+        ("bytes,-time", lambda row: (row.get("orig_bytes", 2**64), -row["time"])),
+        ("-bytes, orig_src", lambda row: (-row.get("orig_bytes", -1), version(row))),
+        (
+            "-orig_src,bytes,orig_dport",
+            lambda row: (
+                *(-part for part in version(row)),
+                row.get("orig_bytes", 2**64),
+                row["orig_dport"],
+            ),
+        ),
     ],
 )
 def test_order(text: str, key: Callable[[Row], Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +100,28 @@ def test_without_it_nothing_is_sorted() -> None:
     assert columns_of(None, connections=False) == ()
 
 
-@pytest.mark.parametrize("text", ["nothing", "time,bytes", "-", "--time"])
+@pytest.mark.parametrize(("text", "turned"), [("time", "-time"), ("-bytes, proto", "bytes,-proto")])
+def test_the_reverse_order(text: str, turned: str) -> None:
+    assert reversed_order(text) == turned
+
+
+def test_equal_values_stay_in_order_of_time_over_many_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More equal rows than are read of a run at once: runs are in the file, in turn."""
+    monkeypatch.setattr(Sorter.__init__, "__defaults__", (100,))
+    monkeypatch.setattr(external_sort, "_PART_ROWS", 10)
+    rows = [event(time=NS + number, id=number, orig_dport=number % 2) for number in range(1000)]
+    whole = table(rows)
+    batches = (Batch([whole.slice(first, first + 50)], None) for first in range(0, 1000, 50))
+    found = []
+    for tables, order in in_order(batches, "orig_dport", LOOK):
+        ids = np.concatenate([one["id"] for one in tables])
+        found += items(ids if order is None else ids[order])
+    assert found == [*range(0, 1000, 2), *range(1, 1000, 2)]
+
+
+@pytest.mark.parametrize("text", ["nothing", "time,,bytes", "-", "--time", "time,nothing", ","])
 def test_a_wrong_column_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         columns_of(text, connections=False)
