@@ -195,7 +195,7 @@ def _add_output(parser: common.Parser) -> None:
         "--jobs",
         metavar="N",
         type=int,
-        help="processes that read for -s (default: at a terminal 2, else 1)",
+        help="processes that read for -s and --top (default: at a terminal 2, else 1)",
     )
     how.add_argument(
         "-v",

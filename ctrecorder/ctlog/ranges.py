@@ -30,6 +30,8 @@ _PEAK_SAMPLE = 4096  # numbers: enough to estimate a share of 1/32
 _LEAST_NUMBERS = 256
 # For so many rows, summing all numbers costs less than counting up to each of them.
 FEW_ROWS = 256
+# With fewer numbers for each range, all are unpacked at once, else range by range.
+_NUMBERS_AT_ONCE = 150
 # Numbers from -2**62 to below 2**62 can be stored.
 LIMIT = 1 << 62
 _POWERS = [1 << exponent for exponent in range(62)]
@@ -104,18 +106,26 @@ class Ranges:
 
     def all(self) -> Numbers:
         """All numbers, (count,)."""
-        found, row = np.empty(len(self._kinds), np.uint64), 0
-        for number, rows in enumerate(map(int, self._counts)):
-            np.add(self._rests(number), self._origins[number], out=found[row : row + rows])
-            row += rows
-        numbers = np.empty(len(self._kinds), np.int64)
-        numbers[np.argsort(self._kinds, kind="stable")] = found.view(np.int64)
+        order = np.argsort(self._kinds, kind="stable")
+        if len(order) < _NUMBERS_AT_ONCE * len(self._counts):
+            first = np.cumsum(self._counts) - self._counts
+            kinds = self._kinds[order]
+            found = self._unpacked(kinds, np.arange(len(order)) - first[kinds])
+        else:
+            found, row = np.empty(len(order), np.uint64), 0
+            for number, rows in enumerate(map(int, self._counts)):
+                np.add(self._rests(number), self._origins[number], out=found[row : row + rows])
+                row += rows
+        numbers = np.empty(len(order), np.int64)
+        numbers[order] = found.view(np.int64)
         return numbers
 
     def at(self, rows: NDArray[np.intp]) -> Numbers:
         """The numbers at `rows`, ascending; faster than `all` for few rows."""
-        kinds = self._kinds[rows]
-        before = self._before(rows)
+        return self._unpacked(self._kinds[rows], self._before(rows)).view(np.int64)
+
+    def _unpacked(self, kinds: NDArray[np.uint8], before: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Numbers by their ranges `kinds`, and how many are `before` each in its range."""
         bits = self._bits[kinds]
         whole, left = bits // 8, bits % 8
         data = np.frombuffer(bytes(self._stored) + bytes(8), np.uint8)
@@ -130,7 +140,7 @@ class Ranges:
         # A shift by 64 does nothing; but then `left` is 0.
         found += np.where(left > 0, above << (8 * whole % 64).astype(np.uint64), np.uint64(0))
         found += self._origins[kinds]
-        return found.view(np.int64)
+        return found
 
     def sums(self, rows: NDArray[np.intp]) -> Numbers:
         """For each of `rows`, ascending, which should be few, the sum of all numbers up to it,

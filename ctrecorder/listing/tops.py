@@ -46,6 +46,7 @@ def show(
         plot.format_of(args.plot)
         plot.check()
     measure = fields.Measure(args.by or "connections")
+    jobs = common.jobs(args.jobs)
     tops = Tops(
         [fields.parse(text) for text in args.tops],
         measure,
@@ -53,13 +54,14 @@ def show(
         lambda seconds: seconds * 0 if args.utc else utc_offset(seconds),
         now,
         spill.Store,
+        jobs,
     )
     losses: dict[str, SilentLoss] = {}
     columns = tops.columns
     add: Add = tops.add
     if guard is not None:
         add, columns = guard.adding(add, columns), guard.columns(columns)
-    count_connections(opened, columns, add, losses)
+    count_connections(opened, columns, add, losses, tops, jobs)
     verdict = verdict_of_listing(opened, states, now, losses)
     for hole in shown_in_listing(verdict, opened.query, strict=args.strict):
         common.report("ctlist", describe(as_told(hole, args), utc=args.utc))

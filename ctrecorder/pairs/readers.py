@@ -20,6 +20,7 @@ from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.recording import Recording
 
 Read = Callable[[Recording], Iterator[Any]]
+Rest = Callable[[], Iterator[Any]]
 # With less to read, to fork costs more than it saves.
 _LEAST_BYTES = 8 << 20
 
@@ -39,9 +40,12 @@ class _Found:
 class Readers:
     """Reads segments in `jobs` processes, or in this one."""
 
-    def __init__(self, segments: Sequence[Recording], jobs: int, read: Read) -> None:
+    def __init__(
+        self, segments: Sequence[Recording], jobs: int, read: Read, rest: Rest | None = None
+    ) -> None:
         """`read`: yields what is read of a segment.  It runs in a process of its own, so all that
-        it changes stays there, but for the findings of the segment.
+        it changes stays there, but for the findings of the segment.  `rest`: yields what such a
+        process kept, when it has read all its segments.
         """
         self._read = read
         # The position in a file of the C ctrecorder is shared by all processes.
@@ -52,7 +56,7 @@ class Readers:
         self._workers: list[Worker] = []
         for number in range(jobs if jobs > 1 else 0):
             share = [one for one in mine if self._number(one) == number]
-            self._workers.append(Worker(partial(_read_all, share, read)))
+            self._workers.append(Worker(partial(_read_all, share, read, rest)))
 
     def __enter__(self) -> Self:
         return self
@@ -78,16 +82,25 @@ class Readers:
                 return
             yield found.item
 
+    def rest(self) -> Iterator[Any]:
+        """What the other processes kept, when all segments were read.  Raises ArchiveError."""
+        for worker in self._workers:
+            while not (found := worker.receive()).is_end:
+                yield found.item
+
     def _number(self, segment: Recording) -> int:
         """Of the process that reads the segment."""
         name = os.path.basename(segment.path).encode(errors="surrogateescape")
         return zlib.crc32(name) % self._jobs
 
 
-def _read_all(segments: list[Segment], read: Read) -> Iterator[_Found]:
+def _read_all(segments: list[Segment], read: Read, rest: Rest | None) -> Iterator[_Found]:
     for segment in segments:
         known = len(segment.findings)
         for item in read(segment):
             yield _Found(item, False, segment.findings[known:], set())
             known = len(segment.findings)
         yield _Found(None, True, segment.findings[known:], segment.unknown_columns)
+    for item in rest() if rest is not None else ():
+        yield _Found(item, False, [], set())
+    yield _Found(None, True, [], set())

@@ -28,13 +28,16 @@ class WholeBlocks:
     `Pairer` would return these rows as they are, and in itself none of them proves a loss.
     """
 
-    def __init__(self, query: Query, add: Callable[[Table | LazyTable], None]) -> None:
-        """`query`: of connections.  `add`: is called with the wanted rows."""
-        self._query, self._add = query, add
-        self._taken: list[tuple[Recording, Block]] = []
+    def __init__(self, add: Callable[[Table | LazyTable], None]) -> None:
+        """`add`: is called with the wanted rows."""
+        self._add = add
+        self._taken: list[tuple[Segment, Block]] = []
 
-    def take(self, segment: Recording, block: Block) -> bool:
-        """Whether it is such a block.  A damaged one is not taken: who reads it reports it."""
+    def take(self, segment: Recording, block: Block, query: Query) -> bool:
+        """Whether it is such a block.  A damaged one is not taken: who reads it reports it.
+
+        `query`: of connections.  Who asks gives the blocks that were taken to `note`.
+        """
         if not isinstance(segment, Segment) or block.form != FORM_COLUMNS:
             return False
         try:
@@ -44,14 +47,17 @@ class WholeBlocks:
         except FormatError:
             return False
         try:
-            self._give(segment, block, rows)
+            self._give(block, rows, query)
         except FormatError as error:
             segment.findings.append(damage(segment.file.placed(error, block.offset)))
-        self._taken.append((segment, block))
         return True
 
-    def _give(self, segment: Segment, block: Block, rows: LazyTable) -> None:
-        query = self._query
+    def note(self, segment: Recording, taken: list[Block]) -> None:
+        """Note blocks of a segment that were taken, by this process or another one."""
+        if isinstance(segment, Segment):
+            self._taken += [(segment, block) for block in taken]
+
+    def _give(self, block: Block, rows: LazyTable, query: Query) -> None:
         if not query.may_contain_time(block.time_min, block.time_max):
             return
         if not query.may_contain(Bounds(block.kind, rows.index)):

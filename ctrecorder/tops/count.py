@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -50,6 +51,24 @@ class Counted:
     without: int
 
 
+class Sub(NamedTuple):
+    """Keys of the top `number`, of a family."""
+
+    number: int
+    family: int
+    keyed: Keyed
+
+
+class Totals(NamedTuple):
+    """What is counted of all connections: see `Tops`.  `without`: as of `Counted`, of each top."""
+
+    connections: int
+    open: int
+    whole: int
+    unmeasured: int
+    without: list[int]
+
+
 class Tops:
     """Counts the connections of an archive.
 
@@ -65,8 +84,12 @@ class Tops:
         offsets: Offsets,
         now: int,
         store: Callable[[], Store],
+        jobs: int = 1,
     ) -> None:
-        """`now`: ns, until which an open connection lasts.  `store`: makes a temporary file."""
+        """`now`: ns, until which an open connection lasts.  `store`: makes a temporary file.
+        `jobs`: the processes that share the memory for keys.
+        """
+        self._most_bytes = _KEYS_BYTES // len(tops) // jobs
         self._tops, self._measure, self._now = tops, measure, now
         self._inside, self._offsets, self._store = inside, offsets, store
         self._counters: dict[tuple[int, int], tuple[Layout, Counter]] = {}
@@ -108,11 +131,7 @@ class Tops:
         top = self._tops[number]
         if not any(field.is_address for field in top.fields):
             family = 0
-        if (number, family) not in self._counters:
-            layout = Layout(top, family)
-            most = _KEYS_BYTES // len(self._tops) // (8 * layout.words + 16)
-            self._counters[number, family] = layout, Counter(layout.words, most, self._store)
-        layout, counter = self._counters[number, family]
+        layout, counter = self._counter(number, family)
         rows = np.bincount(found.codes, minlength=found.keys)
         chosen = np.flatnonzero(rows)
         low: Sums = rows[chosen].astype(np.uint64)
@@ -120,6 +139,34 @@ class Tops:
         if amounts is not None:
             low, high = _sums(found, chosen, amounts)
         counter.add(Keyed(found.words(layout, chosen), low, high))
+
+    def _counter(self, number: int, family: int) -> tuple[Layout, Counter]:
+        """Of a top and a family (0: without addresses)."""
+        if (number, family) not in self._counters:
+            layout = Layout(self._tops[number], family)
+            most = self._most_bytes // (8 * layout.words + 16)
+            self._counters[number, family] = layout, Counter(layout.words, most, self._store)
+        return self._counters[number, family]
+
+    def drain(self) -> Iterator[Sub | Totals]:
+        """What was counted, for `join` in another process; nothing is counted then."""
+        for (number, family), (_, counter) in self._counters.items():
+            for keyed in counter.drain():
+                yield Sub(number, family, keyed)
+        yield Totals(self.connections, self.open, self.whole, self.unmeasured, self._without)
+        self._counters, self._without = {}, [0] * len(self._tops)
+        self.connections = self.open = self.whole = self.unmeasured = 0
+
+    def join(self, found: Sub | Totals) -> None:
+        """Add what another one has yielded."""
+        if isinstance(found, Sub):
+            self._counter(found.number, found.family)[1].add(found.keyed)
+            return
+        self.connections += found.connections
+        self.open += found.open
+        self.whole += found.whole
+        self.unmeasured += found.unmeasured
+        self._without = [sum(both) for both in zip(self._without, found.without, strict=True)]
 
     def _amounts(self, rows: Table | LazyTable) -> tuple[list[Sums] | None, int]:
         """What is added up, as terms (None: each row counts 1), and of how many rows it is not

@@ -89,17 +89,28 @@ class Counter:
             if part is None:
                 continue
             counter = Counter(self._words, self._most, self._store, self._depth + 1)
-            for columns in part.read():
-                counter.add(
-                    Keyed(
-                        columns["words"].reshape(-1, self._words), columns["low"], columns["high"]
-                    )
-                )
-            part.close()
+            for keyed in self._read(part):
+                counter.add(keyed)
             best, keys = counter.best(length)
             count += keys
             found = sorted([*found, *best], key=_rank)[:length]
         return found, count
+
+    def drain(self) -> Iterator[Keyed]:
+        """All keys with their sums; a key can come several times.  The counter is then empty."""
+        if self._rows:
+            yield self._join()
+        parts, self._parts = self._parts, []
+        for part in parts:
+            if part is not None:
+                yield from self._read(part)
+
+    def _read(self, part: Store) -> Iterator[Keyed]:
+        """All of a file, which is then deleted."""
+        for columns in part.read():
+            words = columns["words"].reshape(-1, self._words)
+            yield Keyed(words, columns["low"], columns["high"])
+        part.close()
 
     def _join(self) -> Keyed:
         """All that waits, each key once, in the order of the hash; nothing waits then."""

@@ -10,15 +10,21 @@ from typing import Any
 
 import pytest
 
+from ctrecorder import spill
 from ctrecorder.ctlog.predicate import Query
+from ctrecorder.ends import Inside
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.findings import damage
+from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.pairs import readers
 from ctrecorder.pairs.readers import Readers
-from ctrecorder.query.connections import list_connections
+from ctrecorder.query.connections import count_connections, list_connections
 from ctrecorder.query.open import open_archive
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.recording import Recording
+from ctrecorder.tops import count as tops_count
+from ctrecorder.tops import fields
+from ctrecorder.tops.count import Tops
 from tests.support.holders import Log, flows
 
 HOURS = 8
@@ -33,6 +39,16 @@ def _always_forks(monkeypatch: pytest.MonkeyPatch) -> None:
 def log(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     made = Log(tmp_path_factory.mktemp("log"))
     made.write(flows(5, 400, HOURS), HOURS)
+    return made.paths
+
+
+@pytest.fixture(scope="module")
+def squeezed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The log as ctsqueeze leaves it, but for the last hour."""
+    made = Log(tmp_path_factory.mktemp("squeezed"))
+    made.write(flows(5, 400, HOURS), HOURS)
+    for path in made.paths[:-1]:
+        squeeze(path, SqueezeOptions())
     return made.paths
 
 
@@ -52,6 +68,32 @@ def listed(paths: list[str], jobs: int) -> tuple[list[bytes], str, list[str]]:
     ]
     archive.close()
     return rows, str(archive.query.stats), list(map(str, archive.findings))
+
+
+def counted(paths: list[str], jobs: int) -> list[object]:
+    """The tops, what was read, what was found."""
+    archive = open_archive(paths, Query())
+    wanted = [fields.parse(text) for text in ("port", "src,proto", "hour")]
+    tops = Tops(wanted, fields.Measure.DURATION, Inside(), lambda at: at * 0, 0, spill.Store, jobs)
+    count_connections(archive, tops.columns, tops.add, None, tops, jobs)
+    archive.close()
+    totals = tops.connections, tops.open, tops.whole, tops.unmeasured
+    return [tops.best(1000), totals, str(archive.query.stats), list(map(str, archive.findings))]
+
+
+@pytest.mark.parametrize("keys", [1 << 24, 1 << 10])
+@pytest.mark.parametrize("jobs", [2, 3])
+def test_they_change_no_top(
+    squeezed: list[str], monkeypatch: pytest.MonkeyPatch, jobs: int, keys: int
+) -> None:
+    """Also where the keys of each process wait in files."""
+    before = children()
+    expected = counted(squeezed, 1)
+    assert isinstance(expected[1], tuple)
+    assert expected[1][0] > 300
+    monkeypatch.setattr(tops_count, "_KEYS_BYTES", keys)
+    assert counted(squeezed, jobs) == expected
+    assert children() == before
 
 
 @pytest.mark.parametrize("jobs", [2, 3, 8])
