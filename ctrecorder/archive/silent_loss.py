@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ctrecorder import times
+from ctrecorder import spill, times
 from ctrecorder.archive import chain
 from ctrecorder.columns import Event, Table
 from ctrecorder.connections.parts import DESTROY
@@ -29,7 +29,7 @@ class SilentLoss:
     """
 
     def __init__(self) -> None:
-        self._unheard = Unheard()
+        self._unheard = Unheard(spill.Store)
         self.add_repeats = self._unheard.add_repeats
         self._segments: list[Recording] = []
         self._open: dict[object, tuple[int, int | None]] = {}  # GAPs, by their number

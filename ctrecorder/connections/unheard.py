@@ -8,7 +8,7 @@ What can be explained in another way proves nothing; `Unheard.proofs` has the li
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ctrecorder.columns import Source, Table, bit
 from ctrecorder.connections import flowkey
+from ctrecorder.connections.open_flows import Store
 from ctrecorder.connections.parts import DESTROY, EXISTING, NEW, Bools, Ints
 from ctrecorder.connections.proof import Proof
 from ctrecorder.connections.repeats import NAT_CLASH, Gaps
@@ -29,6 +30,8 @@ QUEUED_NS = 5 * SECOND
 # clock differ, and a packet can wait (NFQUEUE) between the creation of its flow and its insertion.
 NEAR_NS = SECOND
 _NATED = 0x30  # IPS_SRC_NAT, IPS_DST_NAT
+# Connections of a family without a DESTROY that are kept in memory, 4 MiB.
+_HELD_NEWS = 1 << 18
 
 
 class Dump(NamedTuple):
@@ -91,16 +94,19 @@ class _Window(NamedTuple):
 class Unheard:
     """Collects what one recording contains, and finds the proofs in it.
 
-    Memory: the connections without a NEW, and 16 bytes for each one without a DESTROY.
+    Memory: the connections without a NEW.  Those without a DESTROY wait in temporary files, 16
+    bytes each, if there are many.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, store: Callable[[], Store] | None = None) -> None:
+        """`store`: makes a temporary file; None: nothing leaves the memory."""
+        self._store = store
         self._dumps: list[Dump] = []
         self._gaps: list[tuple[int, int, int | None]] = []
         self._steps: list[tuple[int, int]] = []
         self._repeats: list[tuple[int, int]] = []
         self._flows: dict[int, list[_Flows]] = {}
-        self._news: dict[int, list[tuple[NDArray[np.uint64], Ints]]] = {}
+        self._news: dict[int, _News] = {}
         self._doubtful: dict[int, list[NDArray[np.uint64]]] = {}
 
     @property
@@ -164,9 +170,9 @@ class Unheard:
         if len(alone):
             # ctsqueeze drops the id of one that a dump ended.
             news = table.take(alone)
-            self._news.setdefault(table.family, []).append(
-                (flowkey.hashes(news), news["start"].astype(np.int64))
-            )
+            if table.family not in self._news:
+                self._news[table.family] = _News(self._store)
+            self._news[table.family].add(flowkey.hashes(news), news["start"].astype(np.int64))
         if "status" not in table:
             return  # then it is not known whether a flow lost a clash
         chosen = ~is_new & ((seen & (EXISTING | DESTROY)) != 0)
@@ -205,7 +211,7 @@ class Unheard:
             flows = _Flows.concat(added)
             flows = flows.take(np.argsort(flows.start, kind="stable"))
             gaps = Gaps((begin, end) for begin, end, of in self._gaps if of in (None, family))
-            news = _News(self._news.get(family, []))
+            news = self._news.get(family) or _News(None)
             # A BOUND that is no dump's end is the start of another flow of the key.
             ends = [dump.end for dump in self._dumps if dump.complete]
             flows = flows.take(
@@ -275,17 +281,42 @@ def _touch(spans: Gaps, begin: int, end: int, slack: int) -> bool:
 class _News:
     """Starts of connections that have a NEW and no DESTROY, by the hash of their key."""
 
-    def __init__(self, added: list[tuple[NDArray[np.uint64], Ints]]) -> None:
-        keys = np.concatenate([keys for keys, _ in added] or [np.empty(0, np.uint64)])
-        starts = np.concatenate([starts for _, starts in added] or [np.empty(0, np.int64)])
-        order = np.lexsort((starts, keys))
-        self._keys, self._starts = keys[order], starts[order]
+    def __init__(self, make_store: Callable[[], Store] | None) -> None:
+        self._make_store = make_store
+        self._stored: Store | None = None
+        self._held: list[tuple[NDArray[np.uint64], Ints]] = []
+        self._rows = 0  # of `_held`
+
+    def add(self, keys: NDArray[np.uint64], starts: Ints) -> None:
+        """Add connections.  Many are moved to a temporary file."""
+        self._held.append((keys, starts))
+        self._rows += len(keys)
+        if self._rows < _HELD_NEWS or self._make_store is None:
+            return
+        if self._stored is None:
+            self._stored = self._make_store()
+        sorted_keys, sorted_starts = self._sorted()
+        self._stored.append({"key": sorted_keys, "start": sorted_starts})
+        self._held, self._rows = [], 0
 
     def follow(self, key: NDArray[np.uint64], start: Ints) -> Bools:
         """(rows,): whether one has the `key` of a flow and did not begin before its `start`."""
-        if not len(self._keys):
-            return np.zeros(len(key), np.bool_)
-        last = np.maximum(np.searchsorted(self._keys, key, "right") - 1, 0)
-        found: Bools = self._keys[last] == key
-        found &= self._starts[last] >= start - NEAR_NS
+        found: Bools = np.zeros(len(key), np.bool_)
+        for keys, starts in self._pieces():
+            last = np.maximum(np.searchsorted(keys, key, "right") - 1, 0)
+            found |= (keys[last] == key) & (starts[last] >= start - NEAR_NS)
         return found
+
+    def _pieces(self) -> Iterator[tuple[NDArray[np.uint64], Ints]]:
+        """All that was added, in pieces that are sorted by key and start."""
+        if self._held:
+            yield self._sorted()
+        for columns in self._stored.read() if self._stored is not None else ():
+            yield columns["key"], columns["start"]
+
+    def _sorted(self) -> tuple[NDArray[np.uint64], Ints]:
+        """What is in memory, by key and start."""
+        keys = np.concatenate([keys for keys, _ in self._held])
+        starts = np.concatenate([starts for _, starts in self._held])
+        order = np.lexsort((starts, keys))
+        return keys[order], starts[order]

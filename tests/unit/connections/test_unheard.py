@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctrecorder import times
+from ctrecorder import spill, times
 from ctrecorder.columns import Source, Table, bit
 from ctrecorder.connections import flowkey, parts
+from ctrecorder.connections import unheard as module
 from ctrecorder.connections.pairing import Pairer
 from ctrecorder.connections.proof import Proof
 from ctrecorder.connections.unheard import NEAR_NS, QUEUED_NS, Dump, Unheard
@@ -344,7 +345,18 @@ def test_like_the_slow_model(
 ) -> None:
     made = Made(dumps, [(*span, of) for span, of in gaps], steps, connections)
     made = replace(made, watermark=watermark + 20 * SECOND)
-    unheard = Unheard()
+    for each in connections:
+        # One key for each id: l4proto is one of its columns.
+        each["l4proto"] = UDP if each["id"] % 2 else TCP
+    expected = slow(made)
+    assert fed(Unheard(), made, connections).proofs(made.watermark) == expected
+    with pytest.MonkeyPatch.context() as patch:  # each two connections go to a file
+        patch.setattr(module, "_HELD_NEWS", 2)
+        spilled = fed(Unheard(spill.Store), made, connections)
+    assert spilled.proofs(made.watermark) == expected
+
+
+def fed(unheard: Unheard, made: Made, connections: list[dict[str, int]]) -> Unheard:
     for dump in made.dumps:
         unheard.add_dump(dump)
     for gap in made.gaps:
@@ -352,11 +364,9 @@ def test_like_the_slow_model(
     for step in made.steps:
         unheard.add_step(*step)
     for each in connections:
-        # One key for each id: l4proto is one of its columns.
-        each["l4proto"] = UDP if each["id"] % 2 else TCP
         whole: Row = {**each, "present": bit("id") | bit("status")}
         unheard.add_connections(table([whole]))
-    assert unheard.proofs(made.watermark) == slow(made)
+    return unheard
 
 
 def test_updates_alone_prove_nothing() -> None:
