@@ -7,6 +7,7 @@ SHOWN = (
     "setting.WhenWrong",
     "shipping.SHIP",
     "values.ASKED",
+    "values.CLICKHOUSE",
     "values.Value",
     "values.choice",
     "values.duration",
