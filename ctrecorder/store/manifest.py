@@ -83,7 +83,7 @@ def place(text: str, password_file: str = "") -> Place:
     database, _, router = text.rpartition("/") if text.count("/") > 3 else (text, "", "")
     try:
         found = target.parse(database)
-        if router:
+        if router or database != text:
             values.router(router)
     except (UsageError, ValueError):
         found = None
