@@ -96,8 +96,8 @@ def build_parser() -> common.Parser:
     )
     where.add_argument(
         "--store",
-        metavar="clickhouse://HOST:PORT/DB",
-        help="ask the tables that ctship filled; .../DB/ROUTER: those of one router",
+        metavar="PLACE",
+        help="ask the tables that ctship filled: clickhouse://HOST:PORT/DB, or .../DB/ROUTER",
     )
     where.add_argument(
         "--password-file", metavar="FILE", help="the password of the user of --store"

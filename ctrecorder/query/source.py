@@ -31,6 +31,10 @@ class Source:
         """The receipts of what was deleted."""
         return Receipts()
 
+    def copies(self, paths: Iterable[str]) -> list[tuple[str, str]]:
+        """What is not read for one of `paths`, as in `Archive`, and not found by opening it."""
+        return []
+
     def prepare(self, asked: Iterable[tuple[Sequence[str], Query]]) -> None:
         """Get ready for queries, each to the segments with some paths."""
 

@@ -294,7 +294,7 @@ class Asked:
             scope,
             failed,
             [one for segment in archive.segments for one in segment.findings],
-            archive.copies,
+            [*archive.copies, *self._source.copies(one.path for one in archive.segments)],
             clocks(archive.segments, who_query.since, who_query.until),
             archive.query.stats,
             added,

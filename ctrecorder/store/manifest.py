@@ -33,6 +33,10 @@ FROM (SELECT * FROM counted {of_router}) AS listed
 LEFT JOIN (SELECT upload, count() AS stored FROM connections GROUP BY upload) AS there
   ON there.upload = listed.upload
 FORMAT TabSeparated"""
+_REPLACED = """\
+SELECT DISTINCT old.router, old.chain, old.sequence, old.last_hash, counted.last_hash
+FROM segments AS old INNER JOIN counted USING (router, chain, sequence)
+WHERE old.last_hash != counted.last_hash {and_router} FORMAT TabSeparated"""
 _EXPIRED = """\
 SELECT router, chain, previous_hash, hashes, toUnixTimestamp64Nano(begin),
   toUnixTimestamp64Nano(end), rows, toUnixTimestamp(expires), sequence
@@ -50,6 +54,7 @@ _LINE = re.compile(
 _EXPIRED_LINE = re.compile(
     "\t".join([r"([^\t]+)", _CHAIN, _HASH, _HASHES, _TIME, _TIME, *[_NUMBER] * 3])
 )
+_REPLACED_LINE = re.compile("\t".join([r"([^\t]+)", _CHAIN, _NUMBER, _HASH, _HASH]))
 _OLD = "its tables are of an earlier ctrecorder: run what clickhouse.sql has for them"
 
 
@@ -78,7 +83,7 @@ def place(text: str, password_file: str = "") -> Place:
     database, _, router = text.rpartition("/") if text.count("/") > 3 else (text, "", "")
     try:
         found = target.parse(database)
-        if router:
+        if router or database != text:
             values.router(router)
     except (UsageError, ValueError):
         found = None
@@ -124,7 +129,7 @@ def read(place: Place) -> Manifest:
         if is_old and not stored:
             expired = True
             continue
-        path = f"{_SCHEME}{_after_scheme(place)}/{router}/{name_of(chain, number, last_hash)}"
+        path = _path(place, router, chain, number, last_hash)
         begin, end = max(begin, BEGIN), min(end, END)
         numbered = number if chain else 0
         span = Span(path, begin, end, recorded, chain_of(router, chain), numbered, squeezed=True)
@@ -138,9 +143,22 @@ def _why_not(version: int, stored: int, rows: int) -> str:
     return "" if stored == rows else f"{stored:,} of {count(rows, 'row')} are there"
 
 
-def _after_scheme(place: Place) -> str:
-    found = place.server.target
-    return f"{found.host}/{found.folder}"
+def _path(place: Place, router: str, chain: str, number: int, last_hash: str) -> str:
+    database = place.server.target
+    name = name_of(chain, number, last_hash)
+    return f"{_SCHEME}{database.host}/{database.folder}/{router}/{name}"
+
+
+def replaced(place: Place) -> Iterator[tuple[str, str]]:
+    """The path of each whole upload that does not count, and of the segment that does.
+
+    Raises ArchiveError.
+    """
+    and_router = f"AND router = '{place.router}'" if place.router else ""
+    for fields in _lines(place, _REPLACED.format(and_router=and_router), _REPLACED_LINE):
+        router, chain, number, *hashes = fields
+        old, new = (_path(place, router, chain, int(number), each) for each in hashes)
+        yield old, new
 
 
 def expired(place: Place) -> Iterator[tuple[str, str, Receipt]]:

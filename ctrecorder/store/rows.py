@@ -58,6 +58,12 @@ _SAME = (
     *("orig_bytes", "reply_packets", "reply_bytes", "start_source", "end_source", "seen"),
     *("present", "id", "time"),
 )
+# As ctsqueeze sorts them, the most significant last: the rows of one flow as they arrived.  A
+# database gives them in any order.
+_ORDER = (
+    *("turn", "id", "zone", "orig_zone", "reply_zone", "behind_shift", "behind", "port_shift"),
+    *("public", "inside_port", "remote_port", "remote", "inside", "l4proto", "family", "block"),
+)
 _BEHIND = "if(behind = toIPv6('::'), remote, behind)"
 # The address and the port of each end, by the names that they have in the log.
 _SQL = {
@@ -141,10 +147,7 @@ def parsed(where: str, data: bytes) -> Array:
 
 def blocks(rows: Array) -> Blocks:
     """The rows of a segment as they were in its blocks.  Raises FormatError."""
-    # As ctsqueeze sorts them: parts of one flow in the order of arrival.
-    keys = ("turn", "remote_port", "remote", "inside", "l4proto", "family", "block")
-    order = np.lexsort([_sortable(rows[key]) for key in keys])
-    rows = rows[order]
+    rows = rows[np.lexsort([_sortable(rows[name]) for name in _ORDER])]
     numbers, begins = np.unique(rows["block"], return_index=True)
     each = np.split(rows, begins[1:])
     return {int(number): table_of(one) for number, one in zip(numbers, each, strict=False)}

@@ -74,6 +74,7 @@ class Store(Source):
         self._frames: dict[str, bytes] = {}
         self._rows: dict[str, tuple[frozenset[str], rows.Blocks]] = {}
         self._expired = False
+        self._replaced: dict[str, list[str]] | None = None
 
     def find(self) -> FolderListing:
         """The segments that count.  Raises ArchiveError."""
@@ -97,6 +98,14 @@ class Store(Source):
     def receipts(self) -> Receipts:
         """The receipts of what was deleted in time."""
         return _StoredReceipts(self._place if self._expired else None)
+
+    def copies(self, paths: Iterable[str]) -> list[tuple[str, str]]:
+        """The whole uploads that do not count, each with the path that is read instead."""
+        if self._replaced is None:
+            self._replaced = {}
+            for old, new in manifest.replaced(self._place):
+                self._replaced.setdefault(new, []).append(old)
+        return [(old, path) for path in paths for old in self._replaced.get(path, [])]
 
     def prepare(self, asked: Iterable[tuple[Sequence[str], Query]]) -> None:
         """Fetch what queries need, in one go.  Raises ArchiveError."""

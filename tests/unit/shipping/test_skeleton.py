@@ -1,0 +1,61 @@
+"""A segment without its connections: all that its reader sees but rows."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import pytest
+
+from ctrecorder.ctlog.frame import Kind
+from ctrecorder.errors import FormatError
+from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
+from ctrecorder.segment.reader import Segment
+from ctrecorder.shipping.skeleton import parse, pieces
+from ctrecorder.times import HOUR, SECOND
+from tests.support import holders
+from tests.support.holders import Log, T
+
+
+def test_what_a_reader_sees_of_it(tmp_path: Path) -> None:
+    log = Log(tmp_path, deaf=[(T + SECOND, T + 9 * SECOND)])
+    log.write(holders.flows(1, 300, 1), 1)
+    squeeze(log.paths[0], SqueezeOptions())
+    with Segment(log.paths[0]) as whole:
+        data = pieces(whole)
+        assert len(data) < whole.size / 3
+        descriptor = os.memfd_create("segment")
+        for offset, piece in parse(data):
+            os.pwrite(descriptor, piece, offset)
+        with Segment("stored", descriptor=descriptor) as found:
+            assert (found.header, found.totals) == (whole.header, whole.totals)
+            assert found.last_hash == whole.last_hash
+            assert (found.gaps, found.marks) == (whole.gaps, whole.marks)
+            assert len(found.gaps) == 1
+            assert found.blocks == whole.blocks
+            assert (found.times, found.watermark) == (whole.times, whole.watermark)
+            assert found.watermark == T + HOUR - 1
+            assert not found.findings
+            (first, *_) = found.blocks_of(Kind.CONNECTIONS)
+            with pytest.raises(FormatError):
+                found.read(first)
+
+
+HEAD = struct.Struct("<QQ")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"abc",
+        HEAD.pack(0, 5) + b"abcd",
+        HEAD.pack(0, 4) + b"abcd" + HEAD.pack(3, 1) + b"e",
+        HEAD.pack(1 << 41, 1) + b"a",
+        HEAD.pack(0, 1 << 63) + b"a",
+    ],
+)
+def test_what_is_none(data: bytes) -> None:
+    with pytest.raises(FormatError):
+        parse(data)
