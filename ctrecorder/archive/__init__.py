@@ -29,6 +29,7 @@ SHOWN = (
     "open.Opener",
     "open.open_placed",
     "open.open_segment",
+    "renew.renew",
     "routers.folders_below",
     "routers.router_of",
     "segments_read.SegmentRead",

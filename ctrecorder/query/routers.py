@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from ctrecorder.archive.find import Span
 from ctrecorder.archive.routers import router_of
 from ctrecorder.archive.selection import Selector
@@ -15,7 +13,7 @@ def selectors(spans: list[Span]) -> list[Selector]:
     names: dict[str, str] = {}  # by the folder
     grouped: dict[str, list[Span]] = {}
     for span in spans:
-        folder = os.path.dirname(span.path)
+        folder = span.path.rpartition("/")[0]
         if folder not in names:
             names[folder] = router_of(span.path)
         grouped.setdefault(names[folder], []).append(span)

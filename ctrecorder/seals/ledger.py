@@ -29,6 +29,8 @@ def file_name(key_id: str) -> str:
 
 def key_of(name: str) -> str:
     """The id of the key whose ledger has this name; "" if it is no such name."""
+    if not name.endswith(".ledger"):
+        return ""
     digits = name.removeprefix("seal-").removesuffix(".ledger")
     is_id = len(digits) == 16 and not set(digits) - set("0123456789abcdef")
     return digits if is_id and name == file_name(digits) else ""
