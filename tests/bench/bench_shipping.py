@@ -1,4 +1,4 @@
-"""ctship at 1,000 random points: killed, the line cut, the disk full, its sshd killed, started twice.
+"""ctship at 1,000 random points: killed, the line cut, the disk full, sshd killed, started twice.
 
 After each, all that is in its place is whole; at the end each segment is there once.  CTSHIP_POINTS
 sets another number.  A part of this is in tests/faults/test_shipping.py.
@@ -33,7 +33,7 @@ def run(report: Report) -> None:
     here = Path(tempfile.mkdtemp(prefix="ctship-bench-", dir="/var/tmp"))
     here.chmod(0o755)
     (here / "central").mkdir()
-    disk = ["mount", "-t", "tmpfs", "-o", f"{LARGE},mode=755", "tmpfs", here / "central"]
+    disk = ["mount", "-t", "tmpfs", "-o", f"{LARGE},mode=755", "tmpfs", str(here / "central")]
     subprocess.run(disk, check=True)
     try:
         with Collector(here) as site:
