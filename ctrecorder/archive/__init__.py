@@ -33,6 +33,7 @@ SHOWN = (
     "open.known",
     "open.open_placed",
     "open.open_segment",
+    "renew.renew",
     "routers.chain_of",
     "routers.folders_below",
     "routers.place",

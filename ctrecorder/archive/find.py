@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import NamedTuple
 
 from ctrecorder.archive.routers import chain_of, folders_below, router_of
@@ -11,6 +13,8 @@ from ctrecorder.ctlog.frame import FRAME, MAGIC, TRAILER, Frame, Kind, parse_fra
 from ctrecorder.ctlog.header import plain
 from ctrecorder.errors import ArchiveError, FormatError, GoneError, why
 from ctrecorder.filelock import LOCK_FILE
+from ctrecorder.kept import catalogue
+from ctrecorder.kept.catalogue import Catalogue
 from ctrecorder.seals.ledger import key_of
 from ctrecorder.segment.files import open_file
 from ctrecorder.service.unsent import UNSENT
@@ -117,12 +121,12 @@ def find(paths: list[str], *, spans: bool = False, routers: bool = True) -> Fold
     before the folder was read.
 
     `spans`: also find when each begins and ends.  No hash is checked for that, so a span may only
-    be used to choose files to read.
+    be used to choose files to read.  What a catalogue has of a folder is not read again.
     """
     found = FolderListing()
     timed: list[tuple[int, str]] = []
     for path in paths:
-        for name in _files(path, found, routers):
+        for name in _files(path, found, routers, timed if spans else None):
             try:
                 descriptor = open_file(name)
             except ArchiveError as error:
@@ -146,6 +150,7 @@ def find(paths: list[str], *, spans: bool = False, routers: bool = True) -> Fold
                 found.foreign.append(name)
             else:
                 timed.append((begun, name))
+    found.spans.sort(key=attrgetter("path"))
     found.segments = [name for _, name in sorted(timed)]
     return found
 
@@ -202,29 +207,62 @@ def is_beside(name: str) -> bool:
 def files_of(path: str) -> list[str]:
     """The files that `find` looks at for `path`.  Raises ArchiveError if that cannot be read."""
     found = FolderListing()
-    names = _files(path, found, routers=True)
+    names = list(_files(path, found, routers=True))
     if found.unreadable:
         raise ArchiveError(found.unreadable[0][1])
     return names
 
 
-def _files(path: str, found: FolderListing, routers: bool) -> list[str]:
-    """`path` itself, or the regular files in the folder `path`, and in those of `routers`."""
+def _files(
+    path: str,
+    found: FolderListing,
+    routers: bool,
+    timed: list[tuple[int, str]] | None = None,
+) -> Iterator[str]:
+    """`path` itself, or the regular files in the folder `path`, and in those of `routers`.
+
+    `timed`: gets those that are known by a catalogue, as `found.spans` does, and they are left out.
+    """
     if not os.path.isdir(path):
-        return [path]
+        yield path
+        return
     try:
         below = list(folders_below(path)) if routers else []
     except OSError as error:
         found.unreadable.append((path, f"{path}: {why(error)}"))
-        return []
-    return [name for folder in (path, *below) for name in _in_folder(folder, found)]
+        return
+    for folder in (path, *below):
+        known = None if timed is None else catalogue.read(folder, path)
+        if known is not None and timed is not None:
+            spans = _known(folder, known)
+            found.spans += spans
+            timed += [(span.recorded, span.path) for span in spans]
+        yield from _in_folder(folder, found, None if known is None else known.others)
 
 
-def _in_folder(path: str, found: FolderListing) -> list[str]:
+def _known(folder: str, known: Catalogue) -> list[Span]:
+    """The spans of the segments that a catalogue knows."""
+    router = router_of(os.path.join(folder, "any"))
+    chains = {one: chain_of(router, one) for one in {*known.chains}}
+    begin = os.path.join(folder, "")
+    columns = (
+        [begin + name for name in known.names],
+        *map(known.column, ("begin", "end", "recorded")),
+        [chains[one] for one in known.chains],
+        known.column("sequence"),
+        map(bool, known.column("squeezed")),
+    )
+    return [*map(Span._make, zip(*columns, strict=True))]
+
+
+def _in_folder(path: str, found: FolderListing, among: list[str] | None = None) -> list[str]:
     """The regular files in the folder `path`, by name, without hidden ones: ctsqueeze writes
-    such.
+    such.  `among`: only these names.
     """
     try:
+        if among is not None:
+            paths = [os.path.join(path, name) for name in among if not is_beside(name)]
+            return [name for name in paths if os.path.isfile(name)]
         with os.scandir(path) as entries:
             names = [
                 entry.name

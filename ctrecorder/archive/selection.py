@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
 import numpy as np
@@ -64,7 +63,7 @@ def selectors(spans: list[Span]) -> list[Selector]:
     names: dict[str, str] = {}  # by the folder
     grouped: dict[str, list[Span]] = {}
     for span in spans:
-        folder = os.path.dirname(span.path)
+        folder = span.path.rpartition("/")[0]
         if folder not in names:
             names[folder] = router_of(span.path)
         grouped.setdefault(names[folder], []).append(span)

@@ -145,6 +145,7 @@ def _run(args: argparse.Namespace, log: Log, keys: KeyUser, shipped_to: Any) -> 
     if args.hold or args.release is not None or args.holds or args.held:
         return _change_holds(args, log, keys)
 
+    from ctrecorder.archive.renew import renew
     from ctrecorder.maintain.expire import Expiry, Limits
     from ctrecorder.maintain.expire_all import expire_all
     from ctrecorder.maintain.metrics import archive_values
@@ -155,6 +156,7 @@ def _run(args: argparse.Namespace, log: Log, keys: KeyUser, shipped_to: Any) -> 
     work = Expiry(args.folder, limits, time.time_ns(), log, args.dry_run, keys)
     code = expire_all(work)
     if not args.dry_run:
+        renew(args.folder)
         values, succeeded = archive_values(work.summary, limits), code == ExitCode.OK
         problem = job_ended(
             "ctexpire", "expire", args.folder, values, succeeded=succeeded, config=args.config

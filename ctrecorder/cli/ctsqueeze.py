@@ -137,6 +137,7 @@ def squeeze(args: argparse.Namespace) -> int:
     folder, output, scribe = become_owner("ctsqueeze", folder, output)
     path = os.path.join(folder, os.path.basename(path)) if path else None
 
+    from ctrecorder.archive.renew import renew
     from ctrecorder.maintain.squeeze import SqueezeOptions
     from ctrecorder.maintain.squeeze_all import ArchiveSqueeze
     from ctrecorder.metrics.job import job_ended
@@ -162,6 +163,7 @@ def squeeze(args: argparse.Namespace) -> int:
         if path:
             return work.one(path, output)
         code = work.folder(folder)
+        renew(folder)
         if not args.only_sealed:  # those are some of the segments: the others wait for the night
             values = [("squeeze_backlog_segments", (), work.waiting)]
             succeeded = code != ExitCode.FAILED

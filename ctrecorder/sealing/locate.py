@@ -150,5 +150,5 @@ def _id_of(path: str) -> str:
 
 def ledgers(folder: str) -> dict[str, str]:
     """The ledgers in a folder of segments: the id of each key, and the path.  Raises OSError."""
-    with os.scandir(folder or ".") as entries:
-        return {key: entry.path for entry in entries if (key := key_of(entry.name))}
+    names = os.listdir(folder or ".")
+    return {key: os.path.join(folder or ".", name) for name in names if (key := key_of(name))}

@@ -182,10 +182,11 @@ def test_kill_9_at_random_points(site: Collector) -> None:
     assert [one for one in arrived(site.module / "all") if "/." not in one[0]] == arrived(
         site.folder
     )
-    assert _noted(folder) == {(to, path.name) for to in (site.ssh, site.daemon) for path in paths}
+    assert noted(folder) == {(to, path.name) for to in (site.ssh, site.daemon) for path in paths}
 
 
-def _noted(folder: Path) -> set[tuple[str, str]]:
+def noted(folder: Path) -> set[tuple[str, str]]:
+    """Target and segment of all that was acknowledged."""
     file = folder / "ctship.shipped"
     lines = file.read_text().splitlines() if file.exists() else []
     return {(one["to"], one["path"]) for one in map(json.loads, filter(None, lines)) if one["how"]}
@@ -258,7 +259,7 @@ def fill(site: Collector, folder: Path, paths: list[Path], size: int) -> None:
     assert "No space left on device" in said or "is the disk full?" in said
     contents = {path.read_bytes() for path in paths}
     assert all(data in contents for _, data in arrived(site.folder))
-    assert len(_noted(folder)) == len(arrived(site.folder)) < 6
+    assert len(noted(folder)) == len(arrived(site.folder)) < 6
     subprocess.run(["mount", "-o", f"remount,size={size * 4}", site.folder], check=True)
     code, said = run(site, folder, "--to", site.ssh)
     assert code == 0, said

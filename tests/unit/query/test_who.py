@@ -185,14 +185,14 @@ def text_of(end: tuple[int, int]) -> str:
 def found(folder: Path, asked: WhoQuery) -> tuple[set[tuple[Any, ...]], who.Answer]:
     """Candidates as (inside, remote, inbound, start, end)."""
     answer = who.answer([str(folder)], asked, NOW)
-    candidates = [
+    holders = [
         one
         for each in answer.tables
         for one in render_who.holders(each, *candidates.roles(each, asked.held))
     ]
     facts = [
         ("{}:{}".format(*one.inside), "{}:{}".format(*one.remote), one.inbound, one.start, one.end)
-        for one in candidates
+        for one in holders
     ]
     assert len(facts) == len(set(facts))
     return set(facts), answer
