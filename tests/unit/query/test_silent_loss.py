@@ -9,8 +9,9 @@ import pytest
 
 from ctrecorder import times
 from ctrecorder.asking import ctwho
+from ctrecorder.columns import bits
 from ctrecorder.listing.ctlist import main
-from tests.support.slow_pairing import EXISTING, NEW, SECOND, T, row
+from tests.support.slow_pairing import EXISTING, NEW, SECOND, Row, T, row
 from tests.unit.archive.test_silent_loss import BEGAN, HOUR, Folder
 
 HIDDEN, HEARD = 0xC6336407, 0xC6336408  # 198.51.100.7 and .8
@@ -20,13 +21,21 @@ ENDS = {
     "reply_src": 0xCB007109,
     "reply_dport": 4000,
 }
+
+
+def told(event: int, time: int, **columns: int) -> Row:
+    """An event whose ends were told."""
+    made = row(event, time, status=6, **ENDS, **columns)
+    return {**made, "present": made["present"] | bits(ENDS)}
+
+
 ROWS = [
-    row(NEW, BEGAN, id=9, status=6, reply_dst=HEARD, **ENDS),
-    row(EXISTING, T + HOUR, id=9, start=BEGAN, status=6, reply_dst=HEARD, **ENDS),
-    row(EXISTING, T + HOUR, start=BEGAN, status=6, reply_dst=HIDDEN, **ENDS),
+    told(NEW, BEGAN, id=9, reply_dst=HEARD),
+    told(EXISTING, T + HOUR, id=9, start=BEGAN, reply_dst=HEARD),
+    told(EXISTING, T + HOUR, start=BEGAN, reply_dst=HIDDEN),
 ]
 # In this segment is neither address; its dump lacks nothing.
-OTHER = row(NEW, T + 9 * SECOND, id=3, status=6, reply_dst=1, **ENDS)
+OTHER = told(NEW, T + 9 * SECOND, id=3, reply_dst=1)
 
 
 def recording(path: Path, *, squeezed: bool) -> Folder:
