@@ -38,7 +38,9 @@ _RECORD = (
         "a whole number, 1 to 1440",
         "Begin a new segment at every multiple of this number of minutes after midnight (UTC).",
         "Segments are squeezed, deleted and checked as a whole. One hour limits the loss if one "
-        "is damaged, and keeps the number of files small.",
+        "is damaged, and keeps the number of files small. On a router of some 50 connections an "
+        "hour, 1440 is better: squeezed, the log is a third as long, and lists of all of it are "
+        "several times as fast. It is then squeezed and sent once a day.",
         values.number(1, 1440),
     ),
     Setting(

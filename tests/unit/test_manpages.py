@@ -125,7 +125,7 @@ def rendered(path: Path, renderer: str) -> list[str]:
 
 def plain(line: str) -> str:
     """A line of literal mdoc as text."""
-    return line.replace("\\e", "\\").replace("\\&", "").rstrip()
+    return line.replace("\\e", "\\").replace("\\&", "").replace("\\-", "-").rstrip()
 
 
 @pytest.mark.parametrize("renderer", RENDERERS)
