@@ -115,7 +115,6 @@ class Recorder:
             self._guard.take_existing,
             self._guard.dumped,
         )
-
         sources = Sources(self._queue, self._receiver.socket, self._guard, self._dump)
         self._metrics = RecorderMetrics(options, sources, self.log, self._clock.wall())
 
@@ -131,6 +130,7 @@ class Recorder:
         self._guard.open(now)
         self._queue.open(now)
         self._deadlines.rotated(now)
+        self._deadlines.stepped(self._series.latest, now - self._series.latest)
         self._queue.mark(Mark.at(now, "start", {"version": __version__, **clock_facts()}))
         size = self._receiver.socket.buffer_bytes
         counters.log_started(self.log, self._queue.path, self.options.protocols, size)
