@@ -120,14 +120,19 @@ class Rows:
 
         `slack`: ns, besides what was rounded.
         """
-        agree: Bools = (self.start_rank[here] < KERNEL) | (self.start_rank[there] < KERNEL)
-        both = self.has_id[here] & self.has_id[there]
-        agree &= ~both | (self.id[here] == self.id[there])
+        agree = self.may_be_one(here, there)
         most = slack + np.maximum(self.rounded[here], self.rounded[there])
         for one, other in ((here, there), (there, here)):
             recorded = self.start_rank[other] >= EVENT
             agree &= ~recorded | (self.moment[one] >= self.start[other] - most)
         return agree & self.lived_together(here, there, slack)
+
+    def may_be_one(self, here: Ints, there: Ints) -> Bools:
+        """(pairs,): whether neither the ids nor two starts of the kernel tell two rows apart."""
+        apart: Bools = (self.start_rank[here] == KERNEL) & (self.start_rank[there] == KERNEL)
+        both = self.has_id[here] & self.has_id[there]
+        one: Bools = ~apart & (~both | (self.id[here] == self.id[there]))
+        return one
 
     def lived_together(self, here: Ints, there: Ints, slack: int) -> Bools:
         """(pairs,): whether no row lived on when the other one had ended; `slack` as above."""

@@ -15,7 +15,7 @@ recordings are matched one to one.
 
 Limit: without kernel times, where flows of one tuple follow each other within the slack and a
 recorder missed some of them, it is not known which; then the rows stay separate, and flows are
-listed twice.
+listed twice.  So are, without ids, short flows of a recorder that was late by more than SKEW_NS.
 """
 
 from __future__ import annotations
@@ -38,6 +38,10 @@ from ctrecorder.connections.parts import Bools, Ints
 _SLACKS_NS = (SKEW_NS, RACE_NS)
 # Rows of one flow can differ this much in their start, if it was recorded.
 APART_NS = _SLACKS_NS[-1] + 2 * ROUNDING_NS[-1]
+
+# Flows of one tuple that live for so long begin as long after each other, so a recorder that was
+# late by less than half of it heard the same one.
+_LONG_NS = 2 * _SLACKS_NS[-1]
 
 _Side = tuple[Bools, Bools, list[Array]]
 
@@ -103,6 +107,10 @@ class _Matching:
                 first, second = self._left(everywhere, everywhere)
                 if len(first) and len(second):
                     self._take(*find(self._rows, first, second, slack))
+        everywhere = np.ones_like(self._free)
+        first, second = self._left(everywhere, everywhere)
+        if len(first) and len(second):
+            self._take(*_by_lives(self._rows, first, second))
         return np.concatenate(self._here), np.concatenate(self._there)
 
     def _exact(self) -> None:
@@ -198,6 +206,46 @@ def _agree(rows: Rows, here: Ints, there: Ints, slack: int) -> Bools:
     """(pairs,): whether two rows can be one flow; with the last slack only by their ids."""
     agree = rows.agree(here, there, slack)
     return agree & rows.has_id[here] & rows.has_id[there] if slack == _SLACKS_NS[-1] else agree
+
+
+def _by_lives(rows: Rows, first: Ints, second: Ints) -> tuple[Ints, Ints]:
+    """Pairs of rows with equal keys that lived for _LONG_NS and began within half of that.
+
+    A table has one flow of a tuple at a time.  If the rows were two flows, one recorder would have
+    been later than the other by more than times of receipt differ.
+    """
+    long = (rows.start_rank >= EVENT) & (rows.alive - rows.moment >= _LONG_NS)
+    first, second = (
+        each[np.lexsort((rows.moment[each], rows.key[each]))]
+        for each in (first[long[first]], second[long[second]])
+    )
+    times = [
+        rows.moment[each] + shift
+        for shift in (-_LONG_NS // 2, 0, _LONG_NS // 2)
+        for each in (first, second)
+    ]
+    moments, place = np.unique(np.concatenate(times), return_inverse=True)
+    least, least_other, at, at_other, most, most_other = (
+        rows.key[each] * len(moments) + part
+        for each, part in zip(
+            (first, second) * 3,
+            np.split(place.reshape(-1), np.cumsum([len(each) for each in times])[:-1]),
+            strict=True,
+        )
+    )
+    only = _only_between(at_other, least, most)
+    back = np.append(_only_between(at, least_other, most_other), -1)
+    here = np.flatnonzero((only >= 0) & (back[only] == np.arange(len(first))))
+    one, other = first[here], second[only[here]]
+    agree = rows.may_be_one(one, other) & rows.lived_together(one, other, _SLACKS_NS[-1])
+    return one[agree], other[agree]
+
+
+def _only_between(places: Ints, least: Ints, most: Ints) -> Ints:
+    """(rows,): the one of `places`, which rise, from `least` to `most`; -1: none or several."""
+    low, high = np.searchsorted(places, least, "left"), np.searchsorted(places, most, "right")
+    only: Ints = np.where(high - low == 1, low, -1)
+    return only
 
 
 def _in_chains(rows: Rows, first: Ints, second: Ints, slack: int) -> tuple[Ints, Ints]:

@@ -30,7 +30,7 @@ MIN_ONCE_NS = MINUTE
 Hole = CoverageHole
 NOT_RECORDED, MISSING, DAMAGED = "not-recorded", "missing-segment", "damaged"
 NOT_YET, UNPROVED, NOT_RECORDING = "not-yet", "unproved", "not-recording"
-UNKNOWN = "tracking-unknown"
+UNKNOWN, NOT_RECORDABLE = "tracking-unknown", "not-recordable"
 
 
 @dataclass(frozen=True)

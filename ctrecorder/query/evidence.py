@@ -29,7 +29,7 @@ from ctrecorder.query.coverage import (
     Recording,
     SegmentSpan,
 )
-from ctrecorder.query.unknown import unknown_tracking
+from ctrecorder.query.unknown import unknown_tracking, unrecordable
 from ctrecorder.segment import live
 from ctrecorder.segment.live import LiveState
 from ctrecorder.segment.recording import Recording as Segment
@@ -170,12 +170,9 @@ def _recording(
             )
         )
     watermark = _live(members, chains, state, numbered)
-    spans[-1] = _with_holes(spans[-1], [*numbered.holes(), *unknown_tracking(members)])
+    unproved = *unknown_tracking(members), *unrecordable(members)
+    spans[-1] = replace(spans[-1], holes=(*spans[-1].holes, *numbered.holes(), *unproved))
     return Recording(spans, watermark)
-
-
-def _with_holes(span: SegmentSpan, found: Sequence[Hole]) -> SegmentSpan:
-    return replace(span, holes=(*span.holes, *found))
 
 
 class _Numbered:

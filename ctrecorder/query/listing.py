@@ -12,7 +12,7 @@ from ctrecorder.archive.silent_loss import SilentLoss
 from ctrecorder.ctlog.predicate import Query
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.query import evidence
-from ctrecorder.query.coverage import NOT_RECORDED, NOT_YET, UNKNOWN, Hole, Scope
+from ctrecorder.query.coverage import NOT_RECORDABLE, NOT_RECORDED, NOT_YET, UNKNOWN, Hole, Scope
 from ctrecorder.query.open import Archive, one_of_each
 from ctrecorder.query.verdict import Verdict, judge
 from ctrecorder.segment.live import LiveState
@@ -62,7 +62,7 @@ def shown_in_listing(verdict: Verdict, query: Query, *, strict: bool) -> list[Ho
     Unless it is `strict`, what is not recorded by intention is no news, nor what is to come,
     nor that the kernel does not tell what it tracks: ctwho says that.
     """
-    hidden = {NOT_YET, UNKNOWN} | (set() if query.protocols else {NOT_RECORDED})
+    hidden = {NOT_YET, UNKNOWN, NOT_RECORDABLE} | (set() if query.protocols else {NOT_RECORDED})
     return [hole for hole in verdict.holes if strict or hole.reason not in hidden]
 
 

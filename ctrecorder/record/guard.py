@@ -328,8 +328,10 @@ class Guard:
 
 
 def _is_unknown(state: Json) -> bool:
-    """If it is unknown of a family whether its packets are tracked."""
-    return "unknown" in state.get("tracking", {}).values()
+    """If it is unknown of a family whether its packets are tracked, or known that some are
+    translated without.
+    """
+    return "unknown" in state.get("tracking", {}).values() or bool(state.get("stateless"))
 
 
 def _as_json(gap: Gap) -> Json:

@@ -73,14 +73,12 @@ class Recorder:
         self._queue = WriteQueue(
             self._series, options.block_rows, options.memory_bytes, self.counters, log, timer
         )
-        self._segments_seen = 0
+        self._segments_seen, self._stopping = 0, False
         self._omission = Omission(options)
         # All events that the kernel gave until then were received, or are in a GAP; ns UTC.
         self._received = 0
         self._steady = 0  # the same, when the clock was seen to be as before
-        # The same, and a look after it found what hid connections until then.
-        self._watermark = 0
-        self._stopping = False
+        self._watermark = 0  # the same, and a look after it found what hid connections until then
         self.namespace_lost = False  # the reason why `run` ended
         self._namespace_due = self._clock.monotonic() if options.namespace else 0
 
@@ -131,6 +129,7 @@ class Recorder:
         self._guard.open(now)
         self._queue.open(now)
         self._deadlines.rotated(now)
+        self._deadlines.stepped(self._series.latest, now - self._series.latest)
         self._queue.mark(Mark.at(now, "start", {"version": __version__, **clock_facts()}))
         size = self._receiver.socket.buffer_bytes
         counters.log_started(self.log, self._queue.path, self.options.protocols, size)

@@ -48,6 +48,7 @@ LETTERS = {
     "not-yet": "Y",
     "unproved": "P",
     "tracking-unknown": "V",
+    "not-recordable": "J",
 }
 _OTHER_LETTER = "Z"
 

@@ -18,14 +18,23 @@ _WORDS: Mapping[str, str] = {
     "not-recorded": "not all connections are recorded",
     "not-yet": "it is not recorded yet",
     "tracking-unknown": "it is unknown if all connections were tracked",
+    "not-recordable": "packets were translated without connection tracking",
     "unproved": "nothing proves that all was recorded",
 }
 # In these the recorder did not run, or its segment is lost.
 _NOT_RECORDING = ("stopped", "crashed", "not-recording", "missing-segment")
 # In these nothing is known to be lost.
-_UNCERTAIN = ("unproved", "tracking-unknown", "not-recorded", "not-yet")
+_UNCERTAIN = ("unproved", "tracking-unknown", "not-recordable", "not-recorded", "not-yet")
 # The words of these say more than their reason.
-_DETAILED = {"not-recording", "damaged", "no-events", "not-tracked", "notrack", "unheard"}
+_DETAILED = {
+    "not-recording",
+    "damaged",
+    "no-events",
+    "not-tracked",
+    "notrack",
+    "unheard",
+    "not-recordable",
+}
 # The GAPs of these have a detail for cttest; the words of the reason are enough here.
 _KNOWN = frozenset(REASONS) - _DETAILED
 

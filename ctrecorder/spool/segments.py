@@ -99,6 +99,11 @@ class SegmentSeries:
         """The end of the segment before the open one; None: there is none."""
         return self._previous
 
+    @property
+    def latest(self) -> int:
+        """The latest time in the segments before this recorder's first one, ns UTC; 0: none."""
+        return self._previous.latest if self._previous else 0
+
     def start(self, now_ns: int) -> None:
         """Open the first segment, chained to the newest one in the folder.
 

@@ -32,6 +32,9 @@ from ctrecorder.times import DAY, MINUTE
 # one that hangs meanwhile must not keep it from starting: recording is more important than to
 # exclude that two start at the same moment.
 _LOCK_SECONDS = 5
+# A start looks into so many of the last segments for times that the clock has not reached again.
+# Fewer: a clock that was set back by hours is not seen, with a segment an hour.  More: slow starts.
+_RECENT = 24
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ class Tail(NamedTuple):
 
     `sequence`: the segment's number in the chain.  `time`: of its last block, ns UTC.  `closed`:
     in order, with a footer.  `watermark`: its last one; None if it has none.  `has_seals`: its
-    header says that it is sealed forward.  `has_coverage`: it can have watermarks.
+    header says that it is sealed forward.  `has_coverage`: it can have watermarks.  `latest`: the
+    latest time in the last segments, ns UTC; the clock was set back if it is in the future.
     """
 
     path: str
@@ -78,6 +82,7 @@ class Tail(NamedTuple):
     watermark: int | None = None
     has_seals: bool = False
     has_coverage: bool = False
+    latest: int = 0
 
     @property
     def covered(self) -> int:
@@ -124,16 +129,30 @@ def newest_segment(template: str, key: bytes = b"") -> Tail | None:
                 f"{path}: another recorder writes it; stop that one, or use another template"
             )
         found.append((chain.sequence(header), age, path))
-    tail = None
-    for _, _, path in sorted(found, reverse=True):
+    tail, latest = None, 0
+    paths = [path for _, _, path in sorted(found, reverse=True)]
+    for path in paths[:]:
         files.settle(path)
         one = _tail(path, key)
+        paths.remove(path)
+        latest = max(latest, one.latest)
         tail = one if tail is None else tail._replace(watermark=one.covered)
         # A crash right after the start leaves a segment that proves nothing, not even the GAP
         # before it: that begins where the segment before ends.
         if one.watermark is not None or not one.has_coverage:
             break
-    return tail
+    if tail is None:
+        return None
+    return tail._replace(latest=max([latest, *map(_latest_time, paths[:_RECENT])]))
+
+
+def _latest_time(path: str) -> int:
+    """The latest time in a segment, ns UTC; 0 if it cannot be read."""
+    try:
+        with Segment(path) as segment:
+            return segment.times[1]
+    except (ArchiveError, FormatError):
+        return 0
 
 
 def _tail(path: str, key: bytes) -> Tail:
@@ -152,6 +171,7 @@ def _tail(path: str, key: bytes) -> Tail:
             segment.watermark,
             header.seals is not None,
             segment.has_coverage,
+            segment.times[1],
         )
 
 

@@ -176,7 +176,7 @@ class Watcher:
             self._reading = replace(self._reading, tracking=self.conditions.tracking())
             self._read_at = now
         self._legacy = legacy
-        state = _state(sysctls, self._reading, self.state)
+        state = _state(sysctls, self._reading, self.state, accepts=self.accept_notrack)
         if state == self.state and moves < 2 and not first:
             look = Look(now, self._last, state, {}, sysctls)
         else:
@@ -333,10 +333,13 @@ class Watcher:
         )
 
 
-def _state(sysctls: dict[str, int | None], reading: RulesReading, before: Json) -> Json:
+def _state(
+    sysctls: dict[str, int | None], reading: RulesReading, before: Json, *, accepts: bool
+) -> Json:
     """The members of `state` in ctlog(5).
 
-    before: the previous ones; what rules do stays if the rules cannot be read.
+    before: the previous ones; what rules do stays if the rules cannot be read.  accepts: the
+    operator accepts what is not tracked.
     """
     read = reading.notrack
     state: Json = {
@@ -348,6 +351,8 @@ def _state(sysctls: dict[str, int | None], reading: RulesReading, before: Json) 
     stateless = before.get("stateless", []) if read is None else list(reading.stateless)
     if stateless or "stateless" in before:
         state["stateless"] = stateless
+        if accepts:
+            state["accept_notrack"] = True
     return state
 
 

@@ -13,6 +13,8 @@ from tests.model.truth import SECOND
 
 # Exit codes of commands in a folder that may hold a damaged segment.
 HARMED = (0, 1, 2)
+# Bytes of damage: some seconds of the traffic.
+STRETCH = 16_384
 
 
 def squeeze(rig: Rig) -> None:
@@ -69,15 +71,21 @@ def truncation(rig: Rig) -> None:
 
 
 def flipped(rig: Rig) -> None:
-    """Flip one bit of a closed segment."""
+    """Flip one bit of a closed segment, or one in each 512 bytes of a stretch of it.
+
+    A flow whose NEW is in a damaged block is found by its DESTROY, and one whose DESTROY is there
+    seems to be open.  Only damage to several blocks hides a flow whole.
+    """
     victim = _victim(rig)
-    at = rig.random.randrange(victim.path.stat().st_size)
+    size = victim.path.stat().st_size
+    at, length = rig.random.randrange(size), rig.random.choice((1, STRETCH))
     before = time.time_ns()
     with victim.path.open("r+b") as file:
-        file.seek(at)
-        (byte,) = file.read(1)
-        file.seek(at)
-        file.write(bytes([byte ^ 1 << rig.random.randrange(8)]))
+        for place in range(at, min(at + length, size), 512):
+            file.seek(place)
+            (byte,) = file.read(1)
+            file.seek(place)
+            file.write(bytes([byte ^ 1 << rig.random.randrange(8)]))
     _damaged(rig, "flipped byte", victim, moment(before), None)
 
 

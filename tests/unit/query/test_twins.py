@@ -371,6 +371,33 @@ def test_receipts_that_differ_as_much_as_one_can_be_late(resolution: str) -> Non
     assert len(listed([whole(squeezed=[resolution]), late], flows, stamped=False)) == len(flows)
 
 
+@pytest.mark.parametrize("resolution", ["", "us", "ms", "s"])
+@pytest.mark.parametrize("lag", [1700, 3000, 4900])
+def test_a_recorder_that_was_seconds_late(resolution: str, lag: int) -> None:
+    """Without ids and times of the kernel, lives tell: a table has one flow of a tuple at once."""
+    flows = [Flow(1, n, T + n * 20 * SECOND, T + (n * 20 + 19) * SECOND) for n in range(1, 9)]
+    late = Recording([(T - SECOND, T + LONG)], [resolution], lag=lag * MS)
+    found = listed([whole(squeezed=[resolution]), late], flows, stamped=False)
+    assert len(found) == len(flows)
+
+
+@pytest.mark.parametrize("life", [4, 9])
+def test_a_flow_that_follows_is_not_one_with_the_flow_before_it(life: int) -> None:
+    """Each recorder lost another one of two flows; by its times, the late one heard the first while
+    the second was there.
+    """
+    begin = T + 123_456_789  # a whole second looks rounded
+    border = begin + life * SECOND
+    flows = [
+        Flow(1, 7, begin, border),
+        Flow(1, 8, border + 5 * MS, border + (life + 2) * SECOND),
+    ]
+    spans = [(T - SECOND, T + LONG)]
+    late = Recording(spans, ["us"], lag=4 * SECOND, deaf=(border + MS, T + LONG))
+    other = Recording(spans, ["us"], deaf=(T - SECOND, border + MS))
+    assert len(listed([late, other], flows, stamped=False)) == 2
+
+
 def test_a_flow_that_lived_on_is_not_the_one_of_its_second_that_ended() -> None:
     """Each recorder heard of another one of two flows of one second; the ids do not tell."""
     second = T + 5 * SECOND

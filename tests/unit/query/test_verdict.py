@@ -763,6 +763,26 @@ def test_a_damaged_header(recorder: Recorder) -> None:
     assert ask(recorder.folder, T + 70 * SECOND).verdict.proved
 
 
+@pytest.mark.parametrize("accepted", [False, True])
+def test_what_is_translated_without_tracking_may_be_the_answer(
+    recorder: Recorder, accepted: bool
+) -> None:
+    """From the last look without it; a header says all, a MARK what changed."""
+    jool = {"stateless": ["Jool (NAT64)"], "accept_notrack": accepted}
+    recorder.segment(Mark(T + 299 * SECOND, T + 300 * SECOND, "state", jool), state={"events": 1})
+    recorder.segment(
+        Mark(T + HOUR + 99 * SECOND, T + HOUR + 100 * SECOND, "state", {"events": 1}), state=jool
+    )
+    recorder.segment(state={"events": 1})
+    for at, open_to_doubt in ((290, False), (305, True), (3600 + 150, True), (7200 + 100, False)):
+        found = ask(recorder.folder, T + at * SECOND)
+        assert found.verdict.proved is (accepted or not open_to_doubt), at
+        named = found.verdict.accepted if accepted else found.verdict.holes
+        assert {(one.reason, one.detail) for one in named} == (
+            {("not-recordable", "NAT by Jool (NAT64)")} if open_to_doubt else set()
+        )
+
+
 def _tracking(ipv4: str, ipv6: str = "on") -> dict[str, Any]:
     return {"tracking": {"ipv4": ipv4, "ipv6": ipv6}}
 

@@ -548,6 +548,27 @@ def test_a_dump_follows_when_the_times_that_came_twice_are_over(stage: Stage) ->
     ]
 
 
+@pytest.mark.parametrize("rotates", [False, True])
+def test_a_dump_follows_when_the_recorder_was_restarted_within_times_that_come_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rotates: bool
+) -> None:
+    first = Stage(tmp_path, monkeypatch)
+    first.machine.at(10, lambda: first.machine.step_wall(-90 * SECOND))
+    if rotates:
+        first.machine.at(15, lambda: first.signals.sent.append(signal.SIGHUP))
+    first.run(20)
+    known = first.segments()
+    end = max(gap.end for path in known for gap in gaps(path) if gap.reason == "clock")
+    second = Stage(tmp_path, monkeypatch)
+    second.machine.step_wall(-60 * SECOND)
+    second.machine.look()
+    second.run(100)
+    (path,) = set(second.segments()) - set(known)
+    *_, last = marks(path, "dump")
+    assert last.facts["detail"] == "times that came twice are over"
+    assert end < last.begin < end + 3 * SECOND
+
+
 @pytest.mark.parametrize("step", [90, -90])
 def test_events_of_before_a_step_that_were_received_after_it_are_in_a_gap(
     stage: Stage, step: int
