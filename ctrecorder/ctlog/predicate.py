@@ -98,8 +98,7 @@ class AddressRanges:
             else:
                 merged.append([low, high])
         kind = ">u4" if family == uapi.AF_INET else "S16"
-        values = b"".join(low + high for low, high in merged)
-        ranges: Array = np.frombuffer(values, kind).reshape(-1, 2)
+        ranges: Array = np.frombuffer(b"".join(map(b"".join, merged)), kind).reshape(-1, 2)
         ranges = ranges.astype("<u4") if family == uapi.AF_INET else ranges
         self.lows, self.highs = ranges[:, 0].copy(), ranges[:, 1].copy()
 
@@ -138,6 +137,12 @@ class Term:
     def ranges(self) -> dict[int, AddressRanges]:
         """The networks of each family as ranges."""
         return {family: AddressRanges(self.networks, family) for family in uapi.FAMILIES}
+
+    @cached_property
+    def few(self) -> dict[int, list[Network]]:
+        """The networks of each family that has so few that `ranges` is slower."""
+        found = {one: [each for each in self.networks if each.family == one] for one in self.ranges}
+        return {one: each for one, each in found.items() if len(each) <= _FEW_NETWORKS}
 
     @cached_property
     def names_addresses(self) -> bool:
@@ -275,8 +280,7 @@ class Query:
         """(rows,): events of the wanted kinds in the window; None: all rows."""
         matches: Bools | None = None
         if self.since > BEGIN or self.until < END:
-            time = table["time"]
-            matches = (time >= self.since) & (time < self.until)
+            matches = (table["time"] >= self.since) & (table["time"] < self.until)
         if self.events != EVERY_EVENT:
             matches = _and(matches, is_in(table["event"], self.events))
         return matches
@@ -358,10 +362,9 @@ def _in_ports(table: Table | LazyTable, name: str, term: Term) -> Bools:
 
 def _in_networks(table: Table | LazyTable, name: str, term: Term) -> Bools:
     """(rows,): whether the address in column `name` is in one of the term's networks."""
-    networks = [network for network in term.networks if network.family == table.family]
 
     def holds(addresses: Array) -> Bools:
-        if len(networks) > _FEW_NETWORKS:
+        if (networks := term.few.get(table.family)) is None:
             return term.ranges[table.family].hold(addresses)
         return _any(address_within(addresses, each.low, each.high) for each in networks)
 
@@ -381,14 +384,12 @@ def _any(masks: Iterable[Bools]) -> Bools:
 def _endpoint_may_contain(bounds: Bounds, term: Term, endpoint: tuple[str, str]) -> bool:
     """Whether one endpoint of a term can match in a block."""
     address, port = endpoint
-    if len(term.networks) > _FEW_NETWORKS:
-        ranges = term.ranges[bounds.family]
-        if not len(ranges.lows) or not ranges.may_be_in(bounds.get(address)):
-            return False
-    elif term.networks:
-        values = [_as_values(each) for each in term.networks if each.family == bounds.family]
+    if term.networks and bounds.family in term.few:
+        values = [_as_values(each) for each in term.few[bounds.family]]
         if not values or not may_be_in(bounds.get(address), values):
             return False
+    elif term.networks and not term.ranges[bounds.family].may_be_in(bounds.get(address)):
+        return False
     return not term.ports or may_be_in(bounds.get(port), term.ports)
 
 

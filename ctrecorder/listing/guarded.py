@@ -18,11 +18,11 @@ from ctrecorder.ctlog.predicate import Query, Term
 from ctrecorder.order.batches import Batch
 from ctrecorder.privacy.protection import Protection
 from ctrecorder.render.timeline import CoverageHole
-from ctrecorder.tops.count import Counted
-from ctrecorder.tops.fields import Field
 
 if TYPE_CHECKING:
     from ctrecorder.privacy.cryptopan import CryptoPan
+    from ctrecorder.tops.count import Counted
+    from ctrecorder.tops.fields import Field
 
 Add = Callable[[Table | LazyTable], None]
 Mask = NDArray[np.bool_]

@@ -6,7 +6,8 @@ the connection; where there is no NAT, the arrow runs through the column of the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 
 from ctrecorder import uapi
 from ctrecorder.screen.colour import EVENTS, Paint
@@ -101,15 +102,13 @@ class Grid:
         """A column, aligned and painted."""
         width, cut = self._widths[one.name], self._signs.cut
         texts = cells[one.name]
-        if self._width is not None:
+        if self._width is not None and max(map(len, texts), default=0) > width:
             texts = [shorten(text, width, cut) if len(text) > width else text for text in texts]
-        padded = [text.rjust(width) if one.right else text.ljust(width) for text in texts]
-        if not paint.on:
-            return padded
-        return [
-            paint(_role(one.name, text), cell) if text else cell
-            for text, cell in zip(texts, padded, strict=True)
-        ]
+        padded = list(map(str.rjust if one.right else str.ljust, texts, repeat(width)))
+        if paint.on:
+            for row, role in _roles(one.name, texts):
+                padded[row] = paint(role, padded[row])
+        return padded
 
     def _joined(self, cells: Cells, inbound: Sequence[bool], paint: Paint) -> list[str]:
         """The three ends, with arrows between them."""
@@ -171,12 +170,14 @@ class Grid:
         return shown - 3 + arrows * len(self._signs.out[self._short])
 
 
-def _role(name: str, text: str) -> str:
-    """The colour of a cell."""
+def _roles(name: str, texts: list[str]) -> Iterator[tuple[int, str]]:
+    """The rows of a column that have a colour, and which.  Most have none."""
     if name in ("ev", "event"):
-        return EVENTS.get(text[0], "")
-    if name == "public":
-        return "nat"
-    if name == "duration" and text == "open?":
-        return "start"
-    return "faint" if text.startswith("(") else ""
+        for row, text in enumerate(texts):
+            yield row, EVENTS.get(text[:1], "")
+    elif name == "public":
+        yield from ((row, "nat") for row, text in enumerate(texts) if text)
+    elif name == "duration":
+        yield from ((row, "start") for row, text in enumerate(texts) if text == "open?")
+    else:
+        yield from ((row, "faint") for row, text in enumerate(texts) if text[:1] == "(")
