@@ -68,9 +68,10 @@ class Readers:
 
     def read(self, segment: Recording) -> Iterator[Any]:
         """What is read of a segment, with its findings.  To be asked in the order of the segments,
-        of each once, and exhausted.  Raises ArchiveError, also if a process was killed.
+        of each once, and exhausted, but for one that `reads_here`.  Raises ArchiveError, also if a
+        process was killed.
         """
-        if self._jobs == 1 or id(segment) not in self._known:
+        if self.reads_here(segment):
             yield from self._read(segment)
             return
         worker = self._workers[self._number(segment)]
@@ -81,6 +82,10 @@ class Readers:
             if found.is_end:
                 return
             yield found.item
+
+    def reads_here(self, segment: Recording) -> bool:
+        """Whether this process reads the segment."""
+        return self._jobs == 1 or id(segment) not in self._known
 
     def rest(self) -> Iterator[Any]:
         """What the other processes kept, when all segments were read.  Raises ArchiveError."""

@@ -62,6 +62,8 @@ class Reading:
         own = replace(self._query, stats=ScanStats())
         may_contain = segment.may_contain(own)
         yield may_contain
+        if not may_contain:
+            yield own.stats  # of its MARKs, which come now, nothing is counted
         whole, wanted = self._whole, own.of_connections()
         taken: list[Block] = []
 
@@ -75,7 +77,8 @@ class Reading:
         query, names = own.of_flows(), self._names
         yield from _read(segment, names, query, may_contain, self._window, take)
         yield taken
-        yield own.stats
+        if may_contain:
+            yield own.stats
 
     def note(self, segment: Recording, found: list[Block] | ScanStats) -> None:
         """Note what `read` has yielded in this process or another one."""
@@ -132,6 +135,8 @@ def pair(
                         pairer.add_restart(begun)
                 elif isinstance(found, ScanStats | list):
                     reading.note(segment, found)
+                    if not is_wanted and readers.reads_here(segment):
+                        break
                 elif is_wanted:
                     if not damaged and segment.is_damaged:
                         damaged = True

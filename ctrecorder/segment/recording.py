@@ -233,8 +233,12 @@ class Recording(ABC):
     def blocks_of(self, *kinds: int) -> list[Block]:
         """The blocks of these kinds, in the file's order."""
         index = self.index
-        is_kind = index["kind"][:, np.newaxis] == np.array(kinds, np.uint8)
-        return _as_blocks(index[is_kind.any(axis=1)])
+        of_block = index["kind"]
+        is_kind = of_block == kinds[0]
+        for kind in kinds[1:]:
+            is_kind |= of_block == kind
+        found = np.flatnonzero(is_kind)
+        return _as_blocks(index[found]) if len(found) else []
 
     @property
     def watermark(self) -> int | None:
