@@ -76,9 +76,11 @@ deps:
 
 # Lint first, it is the quickest to say no; then the quick tests.  All run even if some failed: one
 # run shows all failures.  The Debian roots that tests/package boots take minutes, once on a
-# machine: they are made meanwhile.  A booted router waits most of the time: what needs nothing but
-# CPU runs beside tests/package.  The recorder under load has the machine for itself.  The units of
-# the machine are listed before and after: no test installs or enables one.
+# machine: they are made meanwhile.  tests/lab and tests/faults run one by one and wait a lot: the
+# slow unit tests take what CPU is left.  A booted router waits most of the time: what needs nothing
+# but CPU runs beside tests/package.  The units of the machine are listed before and after: no test
+# installs or enables one.
+SLOW = build/slow.log
 BESIDE = build/beside.log
 UNITS = find /etc/systemd/system /usr/lib/systemd/system /etc/rc?.d 2>/dev/null | sort
 check: deps check-lint $(FUZZER)/done $(ENGINE)/done
@@ -86,8 +88,9 @@ check: deps check-lint $(FUZZER)/done $(ENGINE)/done
 	@for kind in router build bare; do for suite in bookworm trixie; do \
 		tests/package/boot.sh root $$kind $$suite; done; done >/dev/null 2>&1 & \
 	code=0; $(PYTEST) tests/unit -m 'not slow' -n 2 || code=$$?; \
-	$(PYTEST) tests/unit -m slow -n 2 || code=$$?; \
-	$(PYTEST) tests/lab tests/faults tests/model -m 'not beside' || code=$$?; wait; \
+	nice -n 19 $(PYTEST) tests/unit -m slow >$(SLOW) 2>&1 & slow=$$!; \
+	$(PYTEST) tests/lab tests/faults tests/model -m 'not beside' || code=$$?; \
+	wait $$slow || code=$$?; cat $(SLOW); wait; \
 	$(PYTEST) tests/faults -m beside >$(BESIDE) 2>&1 & beside=$$!; \
 	$(PYTEST) tests/package $(TWO_ROUTERS) || code=$$?; \
 	wait $$beside || code=$$?; cat $(BESIDE); \

@@ -5,6 +5,7 @@ on every machine.
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,9 @@ settings.register_profile("wide", max_examples=200, derandomize=False, print_blo
 os.environ["PATH"] = f"{ROOT / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 os.environ["LC_ALL"] = "C.UTF-8"
+# A shell without job control starts what it puts in the background with SIGINT ignored, and so
+# would every command of its tests be.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
