@@ -19,12 +19,12 @@ import numpy as np
 
 from ctrecorder.columns import ADDRESSES, PORTS, Event, Table
 from ctrecorder.ctlog.frame import Mark
-from ctrecorder.ctlog.header import Header
 from ctrecorder.legacy.format import CONNECTION
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.uapi import AF_INET
 from tests.bench import archive_flows
+from tests.bench.bench_quiet import HEADER
 from tests.bench.report import Report
 
 # RFC 7422: an operator's 150 bytes a log line, 33,000 connections a household a day.
@@ -73,7 +73,7 @@ def squeezed(folder: Path, tables: list[Table], period: int, resolution: str) ->
     times = np.concatenate([table["time"] for table in tables])
     for number in np.unique(times // period).tolist():
         begin = max(number * period, int(times.min()))
-        writer = SegmentWriter.create(str(path), Header(host="bench", chain="bench"), time_ns=begin)
+        writer = SegmentWriter.create(str(path), HEADER, time_ns=begin)
         dumps = [existing(table, begin) for table in tables]
         for table in (*dumps, *(table.take(table["time"] // period == number) for table in tables)):
             for row in range(0, len(table), 1 << 16):

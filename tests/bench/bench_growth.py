@@ -1,6 +1,6 @@
-"""How the cost grows: with small blocks, as a quiet router writes them, with segments, and with
-open connections.  Each size is twice the one before; what takes more than 2.4 times as long, after
-the start of the command, grows faster than the log.
+"""How the cost grows: with small blocks, as a quiet router writes them, with segments, with open
+connections, and with the archive.  Each size is twice the one before; what takes more than 2.4
+times as long, after the start of the command, grows faster than the log.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.bench.report import Report
 from tests.support.router import CHECKOUT
 
 BEGIN = archive_flows.BEGIN
-BLOCKS, SEGMENTS, OPEN = 10_000, 1_250, 250_000
+BLOCKS, SEGMENTS, OPEN, HOURS = 10_000, 1_250, 250_000, 8
 STEPS, MOST, ROUNDS = 3, 2.4, 3
 Command = Callable[[Path], list[object]]
 LIST = CHECKOUT / "bin/ctlist"
@@ -35,16 +35,26 @@ COMMANDS: dict[str, Command] = {
         CHECKOUT / "bin/ctwho", "192.0.2.1:2077", f"@{BEGIN // SECOND + 900}", "-d", path,
     ],
     "ctsqueeze": lambda path: [CHECKOUT / "bin/ctsqueeze", "-f", path, "-o", f"{path}.new"],
+    "cttest": lambda path: [CHECKOUT / "bin/cttest", path],
+    "ctexpire": lambda path: [CHECKOUT / "bin/ctexpire", "-n", "--max-age", "36500d", path],
+    "ctship": lambda path: [
+        CHECKOUT / "bin/ctship", "-n", "--ship-raw", "--to", "rsync://localhost/log", path,
+    ],
 }  # fmt: skip
+OF_SEGMENTS = (
+    *("ctlist -s", "ctlist -s -i", "ctlist --since", "ctwho"),
+    *("cttest", "ctexpire", "ctship"),
+)
 
 
 def run(report: Report) -> None:
     """Blocks of one event, segments of 24 events, connections that stay open."""
     report.heading("Growth: each size is twice the one before")
     for what, first, make, names in (
-        ("blocks", BLOCKS, blocks, ("ctlist -s", "ctwho", "ctsqueeze")),
-        ("segments", SEGMENTS, segments, ("ctlist -s", "ctlist -s -i", "ctlist --since", "ctwho")),
-        ("open connections", OPEN, opened, ("ctlist -s", "ctsqueeze")),
+        ("blocks", BLOCKS, blocks, ("ctlist -s", "ctwho", "ctsqueeze", "cttest")),
+        ("segments", SEGMENTS, segments, OF_SEGMENTS),
+        ("open connections", OPEN, opened, ("ctlist -s", "ctsqueeze", "cttest")),
+        ("hours of an archive", HOURS, archive, ("ctlist -s", "ctlist -s -i", "ctwho", "cttest")),
     ):
         with tempfile.TemporaryDirectory(prefix="ctrecorder-bench-") as folder:
             paths = [make(Path(folder), first << step) for step in range(STEPS)]
@@ -102,8 +112,13 @@ def blocks(folder: Path, count: int) -> Path:
     return path
 
 
-def segments(folder: Path, count: int) -> Path:
-    """A folder of so many hourly segments."""
+def archive(folder: Path, count: int) -> Path:
+    """A folder of so many hourly segments of 20,000 connections."""
+    return segments(folder, count, 20_000)
+
+
+def segments(folder: Path, count: int, an_hour: int = 12) -> Path:
+    """A folder of so many hourly segments of a few connections."""
     path = folder / str(count)
     path.mkdir()
     previous, name = bytes(16), None
@@ -111,8 +126,8 @@ def segments(folder: Path, count: int) -> Path:
         begin, file = BEGIN + number * HOUR, path / f"{number:05}.ctlog"
         writer = SegmentWriter.create(str(file), _header(number + 1, name), previous, time_ns=begin)
         writer.mark(Mark(begin, begin + SECOND, "dump", {"rows": 0, "complete": True}))
-        writer.append(_events(Event.NEW, number * 12, 12, begin + 10 * SECOND))
-        writer.append(_events(Event.DESTROY, number * 12, 12, begin + 60 * SECOND))
+        writer.append(_events(Event.NEW, number * an_hour, an_hour, begin + 10 * SECOND))
+        writer.append(_events(Event.DESTROY, number * an_hour, an_hour, begin + 60 * SECOND))
         writer.mark(Mark.at(begin + HOUR - 1, "heartbeat"))
         previous, name = writer.close(), file.name
     return path
@@ -131,6 +146,6 @@ def opened(folder: Path, count: int) -> Path:
 
 def _header(sequence: int, previous: str | None = None) -> Header:
     return Header(
-        requires=(COVERAGE,), host="bench", boot_id="bench", chain="bench",
+        requires=(COVERAGE,), host="bench", boot_id="bench", chain="0123456789abcdef",
         sequence=sequence, previous=previous, netns="4:1",
     )  # fmt: skip

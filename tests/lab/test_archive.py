@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.listeners import ConntrackE, Recorder, ctwho, listed
+from tests.support.listeners import ConntrackE, Recorder, Row, ctwho, listed
 from tests.support.router import (
     CHECKOUT,
     INSIDE,
@@ -30,6 +30,40 @@ from tests.support.router import (
 )
 
 Flow = tuple[str, str, str, str]
+
+
+def test_a_squeezed_segment_is_never_larger(lab: Lab, tmp_path: Path) -> None:
+    """Of seconds, with few connections, rotated or left by a crash; what they say stays."""
+    recorder = Recorder(lab, tmp_path / "log")
+    for connections in (0, 1, 12):
+        for _ in range(connections):
+            lab.udp(INSIDE, (SERVER, 53))
+        recorder.flush()
+        rotate(recorder)
+    lab.udp(INSIDE, (SERVER, 53))
+    recorder.flush()
+    recorder.process.kill()
+    recorder.process.wait()
+    before = {path: path.stat().st_size for path in recorder.segments}
+    rows = connections_of(recorder.folder)
+    sh(CHECKOUT / "bin/ctsqueeze", recorder.folder)
+    assert len(before) == 4
+    for path, size in before.items():
+        assert path.stat().st_size < size
+    assert connections_of(recorder.folder) == rows
+    sh(CHECKOUT / "bin/cttest", "-q", recorder.folder)
+
+
+def connections_of(folder: Path) -> list[Row]:
+    """The ends of all connections of a folder, and their times."""
+    names = ("protocol", "start_source", "end_source")
+    ends = [f"{way}_{end}" for way in ("orig", "reply") for end in ("src", "dst", "sport", "dport")]
+    microseconds = len("2026-11-28T14:13:26.289716")
+    return [
+        {name: row.get(name) for name in (*names, *ends)}
+        | {name: str(row.get(name))[:microseconds] for name in ("start", "end")}
+        for row in listed("-s", folder)
+    ]
 
 
 def flows_of(lines: list[str]) -> Counter[Flow]:

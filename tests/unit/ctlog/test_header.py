@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
-from ctrecorder.ctlog.frame import FRAME, dump_json, load_json
-from ctrecorder.ctlog.header import Header, Replaced, plain
+from ctrecorder.ctlog.frame import FRAME, MAX_JSON, dump_json, load_json
+from ctrecorder.ctlog.header import Header, Replaced, packed, plain
+from ctrecorder.ctlog.index import FORM_PACKED
 from ctrecorder.errors import FormatError
 from ctrecorder.segment.reader import Segment
 
@@ -125,3 +127,32 @@ def test_the_header_of_a_golden_file_is_written_as_it_is(path: Path) -> None:
         assert segment.header.extra.keys() <= {"previous"}
     assert dump_json(segment.header.to_json()) == payload
     assert segment.header.to_json() == load_json(payload)
+
+
+def test_a_packed_header_is_the_same_and_smaller() -> None:
+    payload = dump_json({**FACTS, "replaces": [ENTRY]})
+    assert len(packed(payload)) < len(payload) // 2
+    assert plain(packed(payload), FORM_PACKED) == payload
+    assert Header.parse(packed(payload), FORM_PACKED) == Header.parse(payload)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"{}",
+        packed(b'{"format":"ctlog"}')[:-3],
+        packed(b" " * (MAX_JSON + 1)),
+        zstandard.ZstdCompressor(write_content_size=False).compress(b'{"format":"ctlog"}'),
+        zstandard.ZstdCompressor().compress(b"\xff" * 100),
+    ],
+    ids=["nothing", "plain", "cut", "too long", "of no declared length", "no JSON"],
+)
+def test_a_stranger_s_packed_header_is_refused(payload: bytes) -> None:
+    with pytest.raises(FormatError):
+        Header.parse(payload, FORM_PACKED)
+
+
+def test_a_packed_header_is_none_without_its_form() -> None:
+    with pytest.raises(FormatError):
+        Header.parse(packed(b'{"format":"ctlog"}'))
