@@ -16,6 +16,7 @@ SHOWN = (
     "server.NO_COLUMN",
     "server.RefusedError",
     "server.Server",
+    "server.TooLongError",
     "ship.Options",
     "ship.Shipping",
     "ship.dry_run",
