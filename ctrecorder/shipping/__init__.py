@@ -21,7 +21,6 @@ SHOWN = (
     "ship.Shipping",
     "ship.dry_run",
     "ship.status",
-    "skeleton.parse",
     "target.parse",
     "target.router_of",
     "waiting.name_of",

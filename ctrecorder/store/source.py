@@ -18,9 +18,9 @@ from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.kept.retention import Receipt
 from ctrecorder.query.evidence import Receipts
 from ctrecorder.query.source import Source
+from ctrecorder.segment import skeleton
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.recording import Block, Recording
-from ctrecorder.shipping import skeleton
 from ctrecorder.store import manifest, rows
 from ctrecorder.store.frames import fetch as fetch_frames
 from ctrecorder.store.manifest import Entry, Place
