@@ -12,7 +12,7 @@ SHIP = (
         "",
         "ssh://HOST:DIR, rsync://HOST/MODULE/DIR, rsync+ssh://HOST:DIR, "
         "clickhouse://USER@HOST:PORT/DB, ipfix://HOST:PORT, ipfix+tcp://HOST:PORT, "
-        "netflow9://HOST:PORT, several with spaces, or empty",
+        "netflow9://HOST:PORT, file:PATH.parquet, several with spaces, or empty",
         "The targets to which segments are sent.",
         "A second place keeps the log if this machine is lost or broken into. With ssh, cttest "
         "examines each segment there before it counts as shipped.",

@@ -26,6 +26,8 @@ SHOWN = (
     "recording.Block",
     "recording.Recording",
     "recording.family_of",
+    "skeleton.parse",
+    "skeleton.pieces",
     "tail.Tail",
     "writer.FileLocation",
     "writer.SegmentWriter",

@@ -19,10 +19,10 @@ from ctrecorder.ctlog.frame import Gap, Kind, Mark
 from ctrecorder.errors import CtrecorderError
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.recording import Recording
+from ctrecorder.segment.skeleton import pieces
 from ctrecorder.shipping.results import Result, TargetError
 from ctrecorder.shipping.rowbinary import COLUMNS, rows, text, texts, upload_bytes
 from ctrecorder.shipping.server import ACCESS_DENIED, NO_COLUMN, RefusedError, Server
-from ctrecorder.shipping.skeleton import pieces
 from ctrecorder.shipping.target import Target
 from ctrecorder.shipping.waiting import Waiting, begun_second
 

@@ -29,6 +29,10 @@ class RefusedError(TargetError):
         self.exception = exception
 
 
+class TooLongError(TargetError):
+    """An answer has more bytes than are read."""
+
+
 @dataclass(frozen=True)
 class Server:
     """The database of `target`.
@@ -81,7 +85,7 @@ class Server:
         if not any(name.lower().startswith("x-clickhouse-") for name in answer.headers):
             raise TargetError(f"{self.target.text}: what answers there is no ClickHouse")
         if len(found) >= most:
-            raise TargetError(f"{self.target.text}: its answer has more than {most:,} bytes")
+            raise TooLongError(f"{self.target.text}: its answer has more than {most:,} bytes")
         if answer.length:
             raise TargetError(f"{self.target.text}: its answer is not whole")
 

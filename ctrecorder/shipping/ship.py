@@ -23,6 +23,7 @@ from ctrecorder.service import messages
 from ctrecorder.service.log import Log
 from ctrecorder.shipping.clickhouse import Store
 from ctrecorder.shipping.collector import Exporter
+from ctrecorder.shipping.parquet import Files
 from ctrecorder.shipping.results import Result, TargetError
 from ctrecorder.shipping.rsync import Sender
 from ctrecorder.shipping.target import Target, parse
@@ -90,7 +91,11 @@ class Shipping:
         self, folder: Folder, known: Acknowledged, target: Target, ready: Sequence[Waiting]
     ) -> ExitCode:
         waiting = waiting_for(target, ready, known)
-        sender = _sender(target, self.options)
+        try:
+            sender = _sender(target, self.options)
+        except TargetError as error:
+            self._tell(target, error)
+            return ExitCode.FAILED
 
         def note(one: Waiting, result: Result) -> None:
             acknowledged.add(folder, self._shipment(target, one, result))
@@ -104,7 +109,7 @@ class Shipping:
                     for one in batch
                     if one not in whole
                 }
-                problem = ""
+                problem: TargetError | None = None
                 try:
                     if isinstance(sender, Exporter):
                         results |= sender.send(whole, note)
@@ -112,15 +117,18 @@ class Shipping:
                         results |= sender.send(whole)
                 except TargetError as error:
                     results |= error.known
-                    problem = str(error)
+                    problem = error
                 with bar.external_write_mode(file=sys.stderr):
                     code = max(code, self._note(folder, target, batch, results))
                 bar.update(sum(one.bytes for one in batch))
-                if problem:
-                    what = f"{problem}: the rest waits"
-                    self.log.send(messages.TARGET_FAILED, what, to=target.text, error=problem)
+                if problem is not None:
+                    self._tell(target, problem)
                     return ExitCode.FAILED
         return code
+
+    def _tell(self, target: Target, problem: TargetError) -> None:
+        what = f"{problem}: the rest waits"
+        self.log.send(messages.TARGET_FAILED, what, to=target.text, error=str(problem))
 
     def _is_damaged(self, one: Waiting) -> bool:
         """If the segment is damaged here: a target would refuse it, or keep it unseen."""
@@ -192,8 +200,10 @@ def is_there(target: Target, one: Waiting, known: Acknowledged) -> bool:
     return known.has(target.text, one.hashes if target.is_collector else one.hashes[:1])
 
 
-def _sender(target: Target, options: Options) -> Sender | Store | Exporter:
-    """What sends segments to `target`."""
+def _sender(target: Target, options: Options) -> Sender | Store | Exporter | Files:
+    """What sends segments to `target`.  Raises TargetError if it needs what is not here."""
+    if target.kind == "file":
+        return Files(target, options.router)
     if target.is_collector:
         return Exporter(target, options.router, options.bytes_per_second)
     if target.kind == "clickhouse":

@@ -9,7 +9,7 @@ from ctrecorder.errors import UsageError
 
 FORMS = (
     "ssh://HOST:DIR, rsync://HOST/MODULE/DIR, rsync+ssh://HOST:DIR, clickhouse://HOST:PORT/DB, "
-    "ipfix://HOST:PORT, ipfix+tcp://HOST:PORT or netflow9://HOST:PORT"
+    "ipfix://HOST:PORT, ipfix+tcp://HOST:PORT, netflow9://HOST:PORT or file:PATH.parquet"
 )
 
 
@@ -18,7 +18,7 @@ class Target(NamedTuple):
 
     `text`: as it is written.  `kind`: what is before "://".  `host`: with the user
     if there is one, and the port of a server.  `folder`: of a daemon MODULE/DIR, of ClickHouse the
-    database.
+    database, of Parquet the path.
     """
 
     text: str
@@ -39,7 +39,7 @@ class Target(NamedTuple):
     @property
     def takes_rows(self) -> bool:
         """If it takes connections, so that only squeezed segments can be sent."""
-        return self.is_collector or self.kind == "clickhouse"
+        return self.is_collector or self.kind in ("clickhouse", "file")
 
     def destination(self, below: str) -> str:
         """The folder `below` in the target's, as rsync wants it."""

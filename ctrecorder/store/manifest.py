@@ -17,7 +17,7 @@ from ctrecorder.kept.retention import Receipt
 from ctrecorder.shipping import target
 from ctrecorder.shipping.clickhouse import VERSION
 from ctrecorder.shipping.results import TargetError
-from ctrecorder.shipping.server import NO_COLUMN, RefusedError, Server
+from ctrecorder.shipping.server import NO_COLUMN, RefusedError, Server, TooLongError
 from ctrecorder.shipping.waiting import name_of
 from ctrecorder.terminal import count
 from ctrecorder.times import BEGIN, END
@@ -28,7 +28,9 @@ _MAX_LIST = 256 << 20
 _LISTED = """\
 SELECT router, chain, sequence, toString(upload), last_hash, rows,
   toUnixTimestamp64Nano(recorded), toUnixTimestamp64Nano(span_begin),
-  toUnixTimestamp64Nano(span_end), version, expires <= now(), stored
+  toUnixTimestamp64Nano(span_end), version, expires <= now(), stored,
+  (SELECT count() > 0 FROM (SELECT 1 FROM segments GROUP BY router, chain, sequence
+    HAVING uniqExact(last_hash) > 1)) AS replaced
 FROM (SELECT * FROM counted {of_router}) AS listed
 LEFT JOIN (SELECT upload, count() AS stored FROM connections GROUP BY upload) AS there
   ON there.upload = listed.upload
@@ -48,7 +50,7 @@ _UPLOAD = r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})"
 _LINE = re.compile(
     "\t".join(
         [r"([^\t]+)", _CHAIN, _NUMBER, _UPLOAD, _HASH, _NUMBER, *[_TIME] * 3]
-        + [_NUMBER, "([01])", _NUMBER]
+        + [_NUMBER, "([01])", _NUMBER, "([01])"]
     )
 )
 _EXPIRED_LINE = re.compile(
@@ -67,9 +69,11 @@ class Place:
     router: str = ""
 
     def ask(self, query: str, most: int) -> bytes:
-        """The answer to a query.  Raises ArchiveError."""
+        """The answer to a query.  Raises ArchiveError, TooLongError for more than `most` bytes."""
         try:
             return self.server.ask(query, most)
+        except TooLongError:
+            raise
         except RefusedError as error:
             if error.exception == NO_COLUMN:
                 raise ArchiveError(f"{self.text}: {_OLD}") from error
@@ -110,22 +114,27 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """`entries`: by path.  `expired`: if segments are listed whose rows were deleted in time."""
+    """`entries`: by path.  `expired`: if segments are listed whose rows were deleted in time.
+
+    `replaced`: if another content took the place of one.
+    """
 
     entries: dict[str, Entry]
-    expired: bool
+    expired: bool = False
+    replaced: bool = False
 
 
 def read(place: Place) -> Manifest:
     """The segments of an archive.  Raises ArchiveError."""
     of_router = f"WHERE router = '{place.router}'" if place.router else ""
     entries: dict[str, Entry] = {}
-    expired = False
+    expired = has_replaced = False
     for fields in _lines(place, _LISTED.format(of_router=of_router), _LINE):
         router, chain, upload, last_hash = fields[0], fields[1], fields[3], fields[4]
         number, rows, recorded, begin, end, version, is_old, stored = (
             int(fields[each]) for each in (2, 5, 6, 7, 8, 9, 10, 11)
         )
+        has_replaced |= fields[12] == "1"
         if is_old and not stored:
             expired = True
             continue
@@ -134,7 +143,7 @@ def read(place: Place) -> Manifest:
         numbered = number if chain else 0
         span = Span(path, begin, end, recorded, chain_of(router, chain), numbered, squeezed=True)
         entries[path] = Entry(span, upload, last_hash, rows, _why_not(version, stored, rows))
-    return Manifest(entries, expired)
+    return Manifest(entries, expired, has_replaced)
 
 
 def _why_not(version: int, stored: int, rows: int) -> str:

@@ -8,9 +8,11 @@ from collections.abc import Iterable
 import numpy as np
 
 from ctrecorder.columns import BY_NAME, Array, Source, Table
+from ctrecorder.connections.parts import DESTROY, NEW
 from ctrecorder.ctlog.predicate import Network, Query, Term
 from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.shipping.rowbinary import SAME, ZERO, text, upload_bytes
+from ctrecorder.shipping.server import TooLongError
 from ctrecorder.store.manifest import Entry, Place, uploads
 from ctrecorder.times import MICROSECOND
 from ctrecorder.uapi import AF_INET, AF_INET6
@@ -53,6 +55,10 @@ _COLUMNS = (
     ("time", "Int64", "<i8"),
 )
 _DTYPE = np.dtype([(name, kind) for name, _, kind in _COLUMNS])
+_HEAD = bytes([len(_COLUMNS)]) + b"".join(
+    text(word.encode())
+    for word in (*(name for name, *_ in _COLUMNS), *(kind for _, kind, _ in _COLUMNS))
+)
 _SAME = (
     *("l4proto", "status", "zone", "orig_zone", "reply_zone", "mark", "orig_packets"),
     *("orig_bytes", "reply_packets", "reply_bytes", "start_source", "end_source", "seen"),
@@ -107,6 +113,11 @@ def _as_ipv6(address: bytes) -> str:
     return f"toIPv6('{parts}')"
 
 
+# The rows of flows that can go on in another segment.
+ARE_PARTS = (
+    f"(bitAnd(seen, {NEW | DESTROY}) != {NEW | DESTROY} OR start_source IN "
+    f"({Source.UNKNOWN:d}, {Source.BOUND:d}))"
+)
 # The rows of a segment, by the number of their block.
 Blocks = dict[int, Table]
 
@@ -117,32 +128,44 @@ def fetch(place: Place, entries: list[Entry], conditions: Iterable[str]) -> dict
     Raises ArchiveError.
     """
     wanted = " OR ".join(f"({each})" for each in dict.fromkeys(conditions))
-    names = ", ".join(name for name, *_ in _COLUMNS)
     found: dict[str, Blocks] = {}
-    for first in range(0, len(entries), _MAX_UPLOADS):
-        some = entries[first : first + _MAX_UPLOADS]
-        query = (
-            f"SELECT {names} FROM connections WHERE segment_begin {uploads(some)} AND ({wanted}) "
-            "FORMAT RowBinaryWithNamesAndTypes"
-        )
-        rows = parsed(place.text, place.ask(query, _MAX_ROWS))
-        rows = rows[np.argsort(rows["upload"], kind="stable")]
-        ids = [upload_bytes(uuid.UUID(entry.upload).bytes) for entry in some]
-        begins = np.searchsorted(rows["upload"], np.array(ids, "S16"), "left")
-        ends = np.searchsorted(rows["upload"], np.array(ids, "S16"), "right")
-        for entry, begin, end in zip(some, begins, ends, strict=True):
-            found[entry.span.path] = blocks(rows[int(begin) : int(end)])
+    waiting = [entries[at : at + _MAX_UPLOADS] for at in range(0, len(entries), _MAX_UPLOADS)]
+    while waiting:
+        some = waiting.pop()
+        try:
+            found |= _fetch(place, some, wanted)
+        except TooLongError as error:
+            if len(some) == 1:
+                path = some[0].span.path
+                what = f"{path}: more than {_MAX_ROWS:,} bytes of rows: ask with a port, or --to"
+                raise ArchiveError(what) from error
+            half = len(some) // 2
+            waiting += [some[:half], some[half:]]
     return found
+
+
+def _fetch(place: Place, entries: list[Entry], wanted: str) -> dict[str, Blocks]:
+    names = ", ".join(name for name, *_ in _COLUMNS)
+    query = (
+        f"SELECT {names} FROM connections WHERE segment_begin {uploads(entries)} AND ({wanted}) "
+        "FORMAT RowBinaryWithNamesAndTypes"
+    )
+    rows = parsed(place.text, place.ask(query, _MAX_ROWS))
+    rows = rows[np.argsort(rows["upload"], kind="stable")]
+    ids = np.array([upload_bytes(uuid.UUID(one.upload).bytes) for one in entries], "S16")
+    begins = np.searchsorted(rows["upload"], ids, "left")
+    ends = np.searchsorted(rows["upload"], ids, "right")
+    return {
+        entry.span.path: blocks(rows[int(begin) : int(end)])
+        for entry, begin, end in zip(entries, begins, ends, strict=True)
+    }
 
 
 def parsed(where: str, data: bytes) -> Array:
     """The rows of an answer, of _DTYPE.  Raises ArchiveError."""
-    head = bytes([len(_COLUMNS)])
-    head += b"".join(text(name.encode()) for name, *_ in _COLUMNS)
-    head += b"".join(text(kind.encode()) for _, kind, _ in _COLUMNS)
-    if not data.startswith(head) or (len(data) - len(head)) % _DTYPE.itemsize:
+    if not data.startswith(_HEAD) or (len(data) - len(_HEAD)) % _DTYPE.itemsize:
         raise ArchiveError(f"{where}: what it answers is no list of connections")
-    return np.frombuffer(data, _DTYPE, offset=len(head))
+    return np.frombuffer(data, _DTYPE, offset=len(_HEAD))
 
 
 def blocks(rows: Array) -> Blocks:

@@ -18,15 +18,17 @@ from ctrecorder.errors import ArchiveError, FormatError
 from ctrecorder.kept.retention import Receipt
 from ctrecorder.query.evidence import Receipts
 from ctrecorder.query.source import Source
+from ctrecorder.segment import skeleton
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.recording import Block, Recording
-from ctrecorder.shipping import skeleton
 from ctrecorder.store import manifest, rows
 from ctrecorder.store.frames import fetch as fetch_frames
 from ctrecorder.store.manifest import Entry, Place
 
 # Bytes of skeletons that are kept for the next questions: those of some thousand segments.
 _MAX_FRAMES = 32 << 20
+# Segments in which an open flow is looked for at first; then as many again.
+_FOLLOWED = 24
 # Rows that are kept for them.
 _MAX_ROWS = 1 << 18
 
@@ -73,13 +75,14 @@ class Store(Source):
         self._entries: dict[str, Entry] = {}
         self._frames: dict[str, bytes] = {}
         self._rows: dict[str, tuple[frozenset[str], rows.Blocks]] = {}
-        self._expired = False
+        self._expired = self._has_replaced = False
         self._replaced: dict[str, list[str]] | None = None
 
     def find(self) -> FolderListing:
         """The segments that count.  Raises ArchiveError."""
         found = manifest.read(self._place)
-        self._entries, self._expired = found.entries, found.expired
+        self._entries = found.entries
+        self._expired, self._has_replaced = found.expired, found.replaced
         listing = FolderListing()
         for path, entry in sorted(found.entries.items()):  # as those of a folder
             if entry.why_not:
@@ -103,7 +106,7 @@ class Store(Source):
         """The whole uploads that do not count, each with the path that is read instead."""
         if self._replaced is None:
             self._replaced = {}
-            for old, new in manifest.replaced(self._place):
+            for old, new in manifest.replaced(self._place) if self._has_replaced else ():
                 self._replaced.setdefault(new, []).append(old)
         return [(old, path) for path in paths for old in self._replaced.get(path, [])]
 
@@ -173,12 +176,15 @@ class Store(Source):
         Raises ArchiveError.
         """
         later = [place[0].path for place in chains.after(path) if len(place) == 1]
-        entries = [self._entries[each] for each in later if each in self._entries]
-        if not entries:
-            return follow(path, hashes, chains, lambda _: None)
-        found = rows.fetch(self._place, entries, [rows.condition(query.of_flows())])
+        parts = f"({rows.condition(query.of_flows())}) AND {rows.ARE_PARTS}"
+        found: dict[str, rows.Blocks] = {}
 
         def keys_of(path: str) -> Keys | None:
+            if path not in found and path in self._entries:
+                at = later.index(path)
+                some = later[at : at + max(len(found), _FOLLOWED)]
+                entries = [self._entries[each] for each in some if each in self._entries]
+                found.update(rows.fetch(self._place, entries, [parts]))
             return Keys.of(found[path].values()) if path in found else None
 
         return follow(path, hashes, chains, keys_of)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ctrecorder.errors import ArchiveError
 from ctrecorder.inquiry import typed
 from ctrecorder.inquiry.ask import Asking, answer_all
 from ctrecorder.inquiry.question import Question
@@ -22,6 +23,7 @@ from ctrecorder.segment import live
 from ctrecorder.shipping.clickhouse import Store
 from ctrecorder.shipping.target import parse
 from ctrecorder.shipping.waiting import examine
+from ctrecorder.store import rows
 from ctrecorder.times import HOUR, SECOND
 from tests.support import asked as asked_archive
 from tests.support import holders
@@ -230,6 +232,26 @@ def test_rows_that_somebody_deleted_are_no_proof(server: Server, tmp_path: Path)
     assert code == 2, said
     assert "1 of 3 rows are there" in said
     assert "NOBODY: " not in said
+
+
+def test_an_answer_that_is_too_long_is_asked_in_parts(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what one segment has can be too much: then it is said."""
+    small(server, tmp_path, "gate5")
+    asked = Asking((f"{server.target}/gate5",), NOW, "root")
+    (question,) = typed.questions(
+        ["192.0.2.1", TIME], NOW, zone="", remote=None, protocols=[], tolerance=HOUR // SECOND
+    )
+    (whole,) = answer_all([question], asked)
+    assert len(whole.persons) == 1
+    head, one = len(rows._HEAD), rows._DTYPE.itemsize
+    monkeypatch.setattr(rows, "_MAX_ROWS", head + 4 * one)
+    (parts,) = answer_all([question], asked)
+    assert twin(parts, connections=True) == twin(whole, connections=True)
+    monkeypatch.setattr(rows, "_MAX_ROWS", head + 2 * one)
+    with pytest.raises(ArchiveError, match="ask with a port, or --to"):
+        answer_all([question], asked)
 
 
 def test_what_is_no_such_database_is_one_line(server: Server, tmp_path: Path) -> None:

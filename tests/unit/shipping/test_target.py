@@ -24,6 +24,13 @@ from ctrecorder.shipping.target import Target, parse, router_of
             "",
             "a.b-c.example.:65535:/a/",
         ),
+        (
+            "file:/srv/out/log.parquet",
+            "file",
+            "",
+            "/srv/out/log.parquet",
+            ":/srv/out/log.parquet/a/",
+        ),
         ("rsync://a:8730/m", "rsync", "a:8730", "m", "rsync://a:8730/m/a/"),
     ],
 )
@@ -48,6 +55,9 @@ def test_a_target(text: str, kind: str, host: str, folder: str, destination: str
         "ssh://host:/srv\n",
         "ssh://host:/a b",
         "ssh://host",
+        "file:log.parquet",
+        "file:/srv/log.csv",
+        "file:/.parquet/",
         "ssh://:/srv",
         "rsync://host",
         "rsync://host:port/m",

@@ -15,7 +15,7 @@ from ctrecorder.times import END
 
 UPLOAD = "00112233-4455-6677-8899-aabbccddeeff"
 CHAIN, HASH = "0123456789abcdef", "ab" * 16
-FIELDS = ("edge1", CHAIN, "7", UPLOAD, HASH, "5", "1000", "900", "2000", "2", "0", "5")
+FIELDS = ("edge1", CHAIN, "7", UPLOAD, HASH, "5", "1000", "900", "2000", "2", "0", "5", "0")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,9 @@ def saying(*lines: str, error: TargetError | None = None) -> Place:
 
 def line(**changed: str) -> str:
     names = ("router", "chain", "sequence", "upload", "hash", "rows", "recorded", "begin", "end")
-    named = dict(zip((*names, "version", "old", "stored"), FIELDS, strict=True)) | changed
+    named = (
+        dict(zip((*names, "version", "old", "stored", "replaced"), FIELDS, strict=True)) | changed
+    )
     return "\t".join(named.values())
 
 
@@ -67,8 +69,8 @@ def test_rows_that_are_not_there_and_rows_that_the_law_took() -> None:
     assert entry.why_not == "0 of 5 rows are there"
     (entry,) = manifest.read(saying(line(version="1"))).entries.values()
     assert "another version of ctship" in entry.why_not
-    found = manifest.read(saying(line(stored="0", old="1")))
-    assert (found.entries, found.expired) == ({}, True)
+    found = manifest.read(saying(line(stored="0", old="1", replaced="1")))
+    assert found == manifest.Manifest({}, expired=True, replaced=True)
     assert len(manifest.read(saying(line(old="1"))).entries) == 1  # not deleted yet
     (entry,) = manifest.read(saying(line(end="9" * 19))).entries.values()
     assert entry.span.end == END

@@ -12,7 +12,7 @@ from ctrecorder.ctlog.frame import Kind
 from ctrecorder.errors import FormatError
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.reader import Segment
-from ctrecorder.shipping.skeleton import parse, pieces
+from ctrecorder.segment.skeleton import parse, pieces
 from ctrecorder.times import HOUR, SECOND
 from tests.support import holders
 from tests.support.holders import Log, T
