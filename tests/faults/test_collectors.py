@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -10,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,78 @@ def test_nfcapd_reads_each_connection_once_with_its_times(
         ]
         for start, end, inside, port in wanted
     )
+
+
+_NFACCTD = """\
+daemonize: false
+nfacctd_ip: 127.0.0.1
+nfacctd_port: {port}
+plugins: print[flows]
+print_refresh_time[flows]: 1
+print_output[flows]: json
+print_output_file[flows]: {place}/flows.json
+print_output_file_append[flows]: true
+aggregate[flows]: src_host, dst_host, src_port, dst_port, proto, post_nat_src_host, \
+post_nat_dst_host, post_nat_src_port, post_nat_dst_port, nat_event, timestamp_start, timestamp_end
+"""
+
+
+@contextlib.contextmanager
+def nfacctd(place: Path) -> Iterator[int]:
+    """nfacctd of pmacct on a port; what it received is in the file flows.json in `place`."""
+    place.mkdir()
+    port, log = free_port(), place / "log"
+    (place / "conf").write_text(_NFACCTD.format(port=port, place=place))
+    libraries = {str(path.parent) for path in unpacked.pmacct().rglob("*.so.*")}
+    with log.open("wb") as file:
+        running = subprocess.Popen(
+            [unpacked.pmacct() / "usr/sbin/nfacctd", "-f", place / "conf"],
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            env={**os.environ, "TZ": "UTC", "LD_LIBRARY_PATH": ":".join(libraries)},
+        )
+    try:
+        until(lambda: "waiting for NetFlow/IPFIX data" in log.read_text())
+        yield port
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait(20)
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    """Wait for it, at most 20 s."""
+    for _ in range(200):
+        if is_so():
+            return
+        time.sleep(0.1)
+    raise AssertionError("not in 20 s")
+
+
+@pytest.mark.parametrize("kind", ["ipfix", "netflow9"])
+def test_nfacctd_reads_each_connection_once_with_its_times(
+    folder: Path, tmp_path: Path, kind: str
+) -> None:
+    with nfacctd(tmp_path / "flows") as port:
+        code, said = ship("--to", f"{kind}://127.0.0.1:{port}", folder)
+        assert code == 0, said
+        file = tmp_path / "flows" / "flows.json"
+        until(lambda: file.exists() and file.read_text().count("}\n") >= 3)
+    found = [json.loads(line) for line in file.read_text().splitlines()]
+    names = ("ip_src", "port_src", "post_nat_ip_src", "post_nat_port_src", "ip_dst", "port_dst")
+    hour = 3600 * SECOND
+    wanted = [
+        (T + 2 * hour, T + 2 * hour + 20 * SECOND, "10.0.0.5", 51001, asked.PUBLIC, 40000),
+        (T + hour + 60 * SECOND, T + hour + 90 * SECOND, "10.0.0.5", 51002, asked.PUBLIC, 40001),
+        (T + hour + 95 * SECOND, T + hour + 99 * SECOND, "10.0.0.6", 51003, asked.PUBLIC, 40001),
+    ]
+    times = ("timestamp_start", "timestamp_end")
+    assert sorted(
+        [*(one[each][:23] for each in times), *(one[each] for each in names)] for one in found
+    ) == sorted(
+        [stamp(start), stamp(end), *ends, asked.REMOTE, 443] for start, end, *ends in wanted
+    )
+    assert {(one["nat_event"], one["ip_proto"]) for one in found} == {(5, "tcp")}
 
 
 class Listener:

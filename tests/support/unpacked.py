@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -20,16 +21,29 @@ COMMANDS = {"rsync", "rrsync", "sshd", "nfcapd", "nfdump"}  # that tests run by 
 @cache
 def root() -> Path:
     """The folder in which the packages are unpacked, made at the first use."""
+    return _unpacked("unpacked-2", PACKAGES)
+
+
+@cache
+def pmacct() -> Path:
+    """The folder with pmacct and the libraries that it needs and that are not installed."""
+    command = ["apt-get", "-s", "--no-install-recommends", "install", "pmacct"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    words = [line.split() for line in said.splitlines() if line.startswith("Inst ")]
+    return _unpacked("pmacct", [name for _, name, *_ in words])
+
+
+def _unpacked(name: str, packages: Iterable[str]) -> Path:
     release = next(
         line.partition("=")[2].strip()
         for line in Path("/etc/os-release").read_text().splitlines()
         if line.startswith("VERSION_CODENAME=")
     )
-    folder = CHECKOUT / "build" / f"unpacked-2-{release}"
+    folder = CHECKOUT / "build" / f"{name}-{release}"
     if not folder.exists():
         part = folder.with_suffix(f".{os.getpid()}")
         part.mkdir(parents=True)
-        subprocess.run(["apt-get", "-q", "download", *PACKAGES], cwd=part, check=True)
+        subprocess.run(["apt-get", "-q", "download", *packages], cwd=part, check=True)
         for package in part.glob("*.deb"):
             subprocess.run(["dpkg", "-x", package, part], check=True)
             package.unlink()
