@@ -10,6 +10,7 @@ from typing import Any
 
 from ctrecorder import __version__
 from ctrecorder.fleet.verdict import FleetAnswer, Found
+from ctrecorder.holders.who import WhoQuery
 from ctrecorder.inquiry import table
 from ctrecorder.inquiry.ask import Asking
 from ctrecorder.inquiry.screen import question_rows, row, wrapped
@@ -18,7 +19,6 @@ from ctrecorder.inquiry.twin import question_json
 from ctrecorder.inquiry.verdicts import Word
 from ctrecorder.page import words
 from ctrecorder.page.shape import nanoseconds
-from ctrecorder.query.who import WhoQuery
 from ctrecorder.render.who import rfc3339
 from ctrecorder.terminal import count, printable
 

@@ -13,6 +13,7 @@ from ctrecorder import times
 from ctrecorder.archive.routers import folders_below
 from ctrecorder.errors import ArchiveError, ExitCode, NoSegmentsError
 from ctrecorder.folder import Folder
+from ctrecorder.holders import many, who
 from ctrecorder.inquiry import notes
 from ctrecorder.inquiry.persons import (
     Person,
@@ -27,7 +28,6 @@ from ctrecorder.inquiry.question import LISTENING, Question
 from ctrecorder.inquiry.verdicts import Judged, Proof, Word, judge
 from ctrecorder.kept import retention
 from ctrecorder.kept.retention import Receipt
-from ctrecorder.query import many, who
 from ctrecorder.query.coverage import NOT_RECORDED, NOT_RECORDING, Hole, Scope
 from ctrecorder.query.open import ScanStats
 from ctrecorder.query.verdict import Completeness, Verdict

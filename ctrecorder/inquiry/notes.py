@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ctrecorder.ends import is_inside
+from ctrecorder.holders import who
 from ctrecorder.inquiry.question import Question
-from ctrecorder.query import who
 
 _OMITTED = "remote ends were not recorded (omit): this rests on address and port alone"
 _MAY_LISTEN = (

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ctrecorder.columns import Source
 from ctrecorder.connections.parts import RECEIPT_LATE_NS
+from ctrecorder.holders import candidates, who
 from ctrecorder.inquiry.question import LISTENING, SERVICE, Question
-from ctrecorder.query import candidates, who
 from ctrecorder.render import who as render_who
 from ctrecorder.render.who import Holder
 from ctrecorder.times import BEGIN, END, MICROSECOND

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from ctrecorder import labels, times, uapi
 from ctrecorder.errors import UsageError
+from ctrecorder.holders import who
 from ctrecorder.moments.moment import Moment
-from ctrecorder.query import who
 
 DEFAULT_TOLERANCE_SECONDS = 1.0
 MAX_TOLERANCE_SECONDS = 7 * 86_400.0  # no clock is wrong by more than a week

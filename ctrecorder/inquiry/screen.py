@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from datetime import UTC, tzinfo
 
+from ctrecorder.holders.who import Answer, WhoQuery
 from ctrecorder.inquiry.ask import Answered
 from ctrecorder.inquiry.persons import Person
 from ctrecorder.inquiry.question import NO_PORT, Question, ReadFrom, protocols_text
@@ -15,7 +16,6 @@ from ctrecorder.inquiry.shown import seconds, stamp, stamper, zone_of
 from ctrecorder.inquiry.verdicts import Word
 from ctrecorder.query.clock import ClockState
 from ctrecorder.query.verdict import Completeness
-from ctrecorder.query.who import Answer, WhoQuery
 from ctrecorder.render import who as render_who
 from ctrecorder.terminal import count, printable
 

@@ -12,10 +12,10 @@ from typing import Any
 from ctrecorder import __version__, labels
 from ctrecorder.archive.segments_read import SegmentRead
 from ctrecorder.columns import Source
+from ctrecorder.holders import who
 from ctrecorder.inquiry.ask import Answered, Asking
 from ctrecorder.inquiry.persons import Person
 from ctrecorder.inquiry.question import LetterFacts, Question, Target, protocols_text
-from ctrecorder.query import who
 from ctrecorder.query.clock import ClockState
 from ctrecorder.query.verdict import Completeness
 from ctrecorder.render import holes

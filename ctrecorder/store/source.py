@@ -15,9 +15,9 @@ from ctrecorder.columns import Table
 from ctrecorder.ctlog.frame import Kind
 from ctrecorder.ctlog.predicate import Query
 from ctrecorder.errors import ArchiveError, FormatError
+from ctrecorder.holders.source import Source
 from ctrecorder.kept.retention import Receipt
 from ctrecorder.query.evidence import Receipts
-from ctrecorder.query.source import Source
 from ctrecorder.segment import skeleton
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.recording import Block, Recording

@@ -18,9 +18,9 @@ import numpy as np
 
 from ctrecorder.columns import Table, concat
 from ctrecorder.ctlog.frame import Kind
-from ctrecorder.query import who
-from ctrecorder.query.many import answer_each
-from ctrecorder.query.who import WhoQuery
+from ctrecorder.holders import who
+from ctrecorder.holders.many import answer_each
+from ctrecorder.holders.who import WhoQuery
 from ctrecorder.segment.reader import Segment
 from ctrecorder.times import SECOND
 from tests.bench import made_archive

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from ctrecorder.archive import find, renew
+from ctrecorder.holders import who
+from ctrecorder.holders.who import WhoQuery
 from ctrecorder.kept import catalogue
-from ctrecorder.query import who
-from ctrecorder.query.who import WhoQuery
 from ctrecorder.times import DAY
 from tests.support import asked
 from tests.support.slow_pairing import SECOND, T

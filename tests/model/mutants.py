@@ -338,7 +338,7 @@ MUTANTS = (
     ),
     Mutant(
         "what was open needs no dump",
-        "query/who.py",
+        "holders/who.py",
         (("open_flows=True", "open_flows=False"),),
         test="unit/query/test_verdict.py::test_without_dumps_a_loss_long_before_counts",
     ),
@@ -392,13 +392,13 @@ MUTANTS = (
     ),
     Mutant(
         "a file that cannot be read is no hole",
-        "query/candidates.py",
+        "holders/candidates.py",
         (("    if failed:\n        detail", "    if False:\n        detail"),),
         test="unit/query/test_verdict.py::test_a_file_that_cannot_be_read",
     ),
     Mutant(
         "a start is never received late",
-        "query/candidates.py",
+        "holders/candidates.py",
         (("== Source.RECEIPT, parts.RECEIPT_LATE_NS, 0)", "== Source.RECEIPT, 0, 0)"),),
         test="unit/query/test_who.py::test_a_start_that_was_dated_when_it_was_received_may_be_late",
     ),

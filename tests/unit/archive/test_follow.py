@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from ctrecorder.ctlog.frame import Kind
+from ctrecorder.holders import who
+from ctrecorder.holders.many import answer_many
+from ctrecorder.holders.who import Answer, WhoQuery
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
-from ctrecorder.query import who
-from ctrecorder.query.many import answer_many
-from ctrecorder.query.who import Answer, WhoQuery
 from ctrecorder.segment import live
 from ctrecorder.segment.reader import Segment
 from ctrecorder.times import HOUR, SECOND

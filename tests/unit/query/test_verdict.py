@@ -18,10 +18,10 @@ from ctrecorder.columns import BY_NAME, Table, bits
 from ctrecorder.ctlog.frame import NO_HASH, Gap, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.folder import Folder
+from ctrecorder.holders import who
 from ctrecorder.kept.retention import Receipt, add_receipt
 from ctrecorder.listing import ctlist
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
-from ctrecorder.query import who
 from ctrecorder.query.verdict import Completeness
 from ctrecorder.render.holes import describe
 from ctrecorder.segment import live

@@ -16,8 +16,8 @@ from ctrecorder.asking import ctwho
 from ctrecorder.check import verify
 from ctrecorder.columns import Event
 from ctrecorder.ctlog.header import Header
+from ctrecorder.holders import who
 from ctrecorder.listing import ctlist
-from ctrecorder.query import who
 from ctrecorder.sealing.imported import Claimed, Imports, line_of, lines_of
 from ctrecorder.seals.ledger import NO_LINE, file_name, pack_line
 from ctrecorder.segment.writer import SegmentWriter

@@ -14,8 +14,8 @@ from ctrecorder.connections import parts
 from ctrecorder.ctlog.frame import Kind
 from ctrecorder.ctlog.predicate import Query
 from ctrecorder.errors import ArchiveError, CtrecorderError, FormatError
+from ctrecorder.holders.who import parse_end
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
-from ctrecorder.query.who import parse_end
 from ctrecorder.shipping.rowbinary import COLUMNS, rows, text
 from ctrecorder.store.rows import _COLUMNS, _DTYPE, blocks, condition, parsed, table_of
 from tests.support import holders

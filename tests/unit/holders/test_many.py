@@ -17,11 +17,11 @@ from ctrecorder.archive import open as opening
 from ctrecorder.archive import shared
 from ctrecorder.ctlog.frame import Kind
 from ctrecorder.errors import ArchiveError, NoSegmentsError
+from ctrecorder.holders import who
+from ctrecorder.holders.many import answer_each, answer_many
+from ctrecorder.holders.who import Answer, WhoQuery
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
-from ctrecorder.query import who
-from ctrecorder.query.many import answer_each, answer_many
 from ctrecorder.query.verdict import Completeness
-from ctrecorder.query.who import Answer, WhoQuery
 from ctrecorder.segment import live
 from ctrecorder.segment.reader import Segment
 from ctrecorder.times import HOUR, SECOND

@@ -21,9 +21,9 @@ from ctrecorder.ctlog.frame import Gap, Mark
 from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import UsageError
 from ctrecorder.filelock import Holder
+from ctrecorder.holders import candidates, who
+from ctrecorder.holders.who import WhoQuery
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
-from ctrecorder.query import candidates, who
-from ctrecorder.query.who import WhoQuery
 from ctrecorder.render import who as render_who
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ctrecorder.ctlog.frame import Mark
 from ctrecorder.ctlog.header import Header
-from ctrecorder.query import who
-from ctrecorder.query.who import WhoQuery
+from ctrecorder.holders import who
+from ctrecorder.holders.who import WhoQuery
 from ctrecorder.segment.pending import mark_block
 from ctrecorder.segment.writer import SegmentWriter
 from tests.support import asked

@@ -14,8 +14,8 @@ from functools import partial
 from typing import Self
 
 from ctrecorder.forked import Worker
-from ctrecorder.query.source import Source
-from ctrecorder.query.who import Answer, Asked, Reach, WhoQuery
+from ctrecorder.holders.source import Source
+from ctrecorder.holders.who import Answer, Asked, Reach, WhoQuery
 
 # With fewer questions for a process, to fork costs more than it saves.
 _LEAST_QUESTIONS = 8

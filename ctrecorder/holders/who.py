@@ -40,13 +40,13 @@ from ctrecorder.ctlog.predicate import (
 from ctrecorder.errors import ArchiveError, CtrecorderError, NoSegmentsError, UsageError
 from ctrecorder.filters.values import parse_network, parse_ports
 from ctrecorder.findings import Finding
+from ctrecorder.holders.candidates import Candidates, Held, Uses, judge_answer
+from ctrecorder.holders.source import Source
 from ctrecorder.query import evidence
-from ctrecorder.query.candidates import Candidates, Held, Uses, judge_answer
 from ctrecorder.query.clock import ClockState, clock_error_ns, clocks
 from ctrecorder.query.coverage import Scope
 from ctrecorder.query.evidence import Evidence
 from ctrecorder.query.open import Archive, ScanStats, joined, open_archive
-from ctrecorder.query.source import Source
 from ctrecorder.query.verdict import Verdict, is_recorded, needs_earlier
 from ctrecorder.sealing.imported import Imports, imported
 
