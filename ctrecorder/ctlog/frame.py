@@ -1,19 +1,19 @@
 """The blocks of a segment: the frame, the JSON of HEADER, GAP and MARK, and the FOOTER.
 
 `pack_block` makes a block, `parse_frame` and `check_hash` read one.  `encoder` and `decoder` have
-the payloads of EVENTS and CONNECTIONS.  ctlog(5) is the specification.  No I/O.  Damage raises
-FormatError with its offset from the first byte of the block.
+the payloads of EVENTS and CONNECTIONS.  ctlog(5) is the specification.  Damage raises FormatError.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from hashlib import blake2b
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -316,9 +316,7 @@ def dump_json(facts: Json) -> bytes:
         facts, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
     ).encode("utf-8", "replace")
     if len(data) > MAX_JSON:
-        raise FormatError(
-            f"{len(data)} bytes of JSON, more than the {MAX_JSON} of a block", offset=FRAME.size
-        )
+        raise FormatError(f"{len(data)} bytes of JSON, more than {MAX_JSON}", offset=FRAME.size)
     return data
 
 
@@ -327,16 +325,18 @@ def load_json(data: Buffer) -> Json:
     if len(data) > MAX_JSON:
         raise FormatError(f"{len(data)} bytes of JSON, more than {MAX_JSON}", offset=FRAME.size)
     try:
-        facts = json.loads(bytes(data), parse_constant=_no_constant)
+        facts = json.loads(bytes(data), parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise FormatError(f"not JSON: {error}", offset=FRAME.size) from None
-    if not isinstance(facts, dict):
-        raise FormatError("not a JSON object", offset=FRAME.size)
-    return facts
+    if isinstance(facts, dict):
+        return facts
+    raise FormatError("not a JSON object", offset=FRAME.size)
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+def _finite(text: str) -> float:
+    if math.isfinite(number := float(text)):
+        return number
+    raise ValueError(f"{text[:20]} is not JSON")
 
 
 def pack_footer(index: NDArray[np.void], totals: Json, offset: int) -> bytes:

@@ -51,6 +51,8 @@ LETTERS = {
     "not-recordable": "J",
 }
 _OTHER_LETTER = "Z"
+# Characters of a hole's text: a stranger's has 60,000, and a file thousands of them.
+_MAX_TEXT = 1000
 
 
 def text(
@@ -186,7 +188,11 @@ def _hole(hole: CoverageHole) -> str:
     parts += ["only without NAT"] if hole.untranslated else []
     parts += ["accepted"] if hole.accepted else []
     facts = "; ".join(filter(None, (", ".join(parts), hole.detail)))
-    return f"{hole.reason}: {facts}" if facts else hole.reason
+    return _cut(f"{hole.reason}: {facts}" if facts else hole.reason)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}..."
 
 
 def _protocols(numbers: Iterable[int]) -> str:
@@ -249,7 +255,7 @@ def _covered_json(span: CoveredSpan) -> dict[str, Any]:
 
 def hole_json(hole: CoverageHole) -> dict[str, Any]:
     """The members of a hole in the verdict of a question; those without a value are absent."""
-    facts: dict[str, Any] = {"reason": hole.reason}
+    facts: dict[str, Any] = {"reason": _cut(hole.reason)}
     members = {
         "family": labels.FAMILIES.get(hole.family or 0, "").lower(),
         "protocols": [labels.protocol(number) for number in sorted(hole.protocols)],
@@ -258,7 +264,7 @@ def hole_json(hole: CoverageHole) -> dict[str, Any]:
         "untranslated": hole.untranslated,
         "at_least": hole.at_least,
         "accepted": hole.accepted,
-        "detail": hole.detail,
+        "detail": _cut(hole.detail),
     }
     facts |= {} if hole.lost is None else {"lost": hole.lost}
     return facts | {name: value for name, value in members.items() if value}

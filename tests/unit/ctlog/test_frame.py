@@ -154,6 +154,8 @@ BAD_JSON = [
     b"{",
     b"\xff{}",
     b'{"lost":NaN}',
+    b'{"lost":1e999}',
+    b'{"lost":-1e999}',
     b'{"lost":Infinity}',
     b"[" * 60000,
     b'{"a":' * 12000,

@@ -121,6 +121,14 @@ def test_two_recorders_have_a_bar_each_and_one_legend() -> None:
     )
 
 
+@pytest.mark.parametrize(("reason", "detail"), [("x" * 60_000, ""), ("clock", "x" * 60_000)])
+def test_a_strangers_text_is_cut(reason: str, detail: str) -> None:
+    hole = CoverageHole(START, START + HOUR, reason, detail=detail)
+    one = Coverage("beef", "router", 1, [CoveredSpan(START, START + DAY)], [hole])
+    assert sum(map(len, shown(one))) < 4000
+    assert len(json_text([one], WINDOW)) < 4000
+
+
 def test_a_share_is_never_rounded_up_to_all() -> None:
     hole = CoverageHole(START, START, "crashed")
     one = Coverage("c", "", 1, [CoveredSpan(START, START + 90 * DAY)], [hole])
