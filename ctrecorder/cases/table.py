@@ -40,11 +40,12 @@ def of_letter(one: LetterAnswered) -> str:
 def with_rows_of(one: LetterAnswered, text: str) -> str:
     """The lines of a letter that is a table, `text`, with columns added from its names on.
 
-    A row that was there before is no question of its own: it gets the same answers.
+    A row that asks the same as one before it is no question of its own: it gets the same answers.
     """
     answers: dict[int, list[Answered]] = {}
     for each in one.answers:
-        answers.setdefault(_line(each), []).append(each)
+        for line in (_line(each), *_again(one, each)):
+            answers.setdefault(line, []).append(each)
     # As letters count their lines; str.splitlines() knows more ends than these.
     rows = _LINE_END.split(text)
     # A row that was not read can have another number of cells.
@@ -70,6 +71,12 @@ def with_rows_of(one: LetterAnswered, text: str) -> str:
 
 def _cells(row: str, delimiter: str) -> list[str]:
     return next(csv.reader([row], delimiter=delimiter))
+
+
+def _again(one: LetterAnswered, each: Answered) -> tuple[int, ...]:
+    """The lines of the letter that ask the same again."""
+    sightings = (*one.letter.sightings, *one.letter.unread)
+    return sightings[each.question.sighting - 1].again
 
 
 def _line(one: Answered) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ctrecorder.envelopes.bounds import MAX_BYTES, MAX_SEEN, MAX_WORDS, MIB, Budget, Refused
 from ctrecorder.envelopes.clock import Clock, begin
@@ -144,7 +144,8 @@ def merged(reading: Reading) -> list[Sighting]:
         for told in same:
             both = _both(told.sighting, each)
             if both and _equal(told.sighting, each):
-                told.sighting = both
+                again = (*told.sighting.again, each.address.place.line)
+                told.sighting = replace(both, again=again)
                 told.renderings.add(rendering)
                 break
         else:

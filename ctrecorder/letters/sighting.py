@@ -29,7 +29,7 @@ class Sighting:
     person, whose clock is rougher than a machine's.  `may_listen`: the letter is of a copyright
     agent, who may have the port from a tracker: then the peer listened there, and nobody need have
     held it outside.  `problem`: "" or why it must not be asked: then `address` can be "", with the
-    place of the whole row.
+    place of the whole row.  `again`: the lines that tell the same again.
     """
 
     address: Field[str]
@@ -43,6 +43,7 @@ class Sighting:
     prose: bool = False
     may_listen: bool = False
     problem: str = ""
+    again: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -348,6 +348,15 @@ def test_rows_of_a_table_keep_their_answers(asker: Asker, tmp_path: Path) -> Non
     assert ",NOBODY," in lines[-1]
 
 
+def test_rows_that_ask_the_same_have_the_same_answer(asker: Asker, tmp_path: Path) -> None:
+    """Also if another cell, such as their number, differs."""
+    rows = "".join(f"{number},{PUBLIC},40002,{AT}Z\n" for number in (1, 2, 3))
+    path = letter(tmp_path, f"number,ip,port,time\n{rows}", "report.csv")
+    lines = asker.run(path, "--format", "csv")[1].splitlines()
+    assert [line.count(",ONE,") for line in lines] == [0, 1, 1, 1]
+    assert [line[0] for line in lines[1:]] == ["1", "2", "3"]
+
+
 def test_the_names_of_customers(asker: Asker, tmp_path: Path) -> None:
     """One host that two customers had is SEVERAL; one without a customer stays ONE."""
     names = tmp_path / "names.csv"
