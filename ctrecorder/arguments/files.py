@@ -47,7 +47,9 @@ def show_usage(args: argparse.Namespace) -> int:
     if not (found.segments or found.unreadable):
         raise ArchiveError(f"{', '.join(paths)}: no segments here; is ctrecord running?")
     used = sum(os.stat(path).st_blocks * _BLOCK for path in found.segments)
-    common.write_out(f"{count(len(found.segments), 'segment')} take {in_units(used)}\n".encode())
+    number = len(found.segments)
+    takes = "takes" if number == 1 else "take"
+    common.write_out(f"{count(number, 'segment')} {takes} {in_units(used)}\n".encode())
     return ExitCode.FAILED if found.unreadable else ExitCode.OK
 
 

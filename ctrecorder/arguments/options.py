@@ -208,7 +208,8 @@ def _add_output(parser: common.Parser) -> None:
 def _count(text: str) -> int:
     """A number of lines.  Raises ArgumentTypeError."""
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise argparse.ArgumentTypeError(f"no number of lines: '{text}'")
+        hint = "; addresses are never looked up" if text == "n" else ""  # tcpdump -nn
+        raise argparse.ArgumentTypeError(f"no number of lines: '{text}'{hint}")
     return int(text)
 
 

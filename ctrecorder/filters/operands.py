@@ -8,7 +8,7 @@ from typing import NoReturn, TypeVar
 from ctrecorder.errors import UsageError
 from ctrecorder.filters.lexer import Token, nearest, one_of, refuse, tokens_of
 from ctrecorder.filters.tree import Context, Host, Range
-from ctrecorder.filters.values import parse_amount, parse_networks, parse_ports
+from ctrecorder.filters.values import is_unit, parse_amount, parse_networks, parse_ports
 from ctrecorder.filters.words import NOT_RECORDED, WORDS
 
 One = TypeVar("One", Host, Range)
@@ -67,6 +67,9 @@ class Operands:
             self.refuse(token, f"the expression ends too early: write {one_of(words[:5])}")
         if token.word in NOT_RECORDED:
             self.refuse(token, f"'{token.text}' is not recorded, so it cannot be asked for")
+        before = self._tokens[max(self._number - 1, 0)].text
+        if before[-1:].isdigit() and is_unit(token.word):
+            self.refuse(token, f"a unit stands next to its number: write {before}{token.text}")
         like = nearest(token.text, words)
         hint = f"did you mean {one_of(like)}?" if like else f"write for example {one_of(words[:5])}"
         self.refuse(token, f"no word '{token.text}' here: {hint}")

@@ -13,7 +13,7 @@ Service = Callable[[str], int | None]
 
 _IPV4 = re.compile(r"(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})", re.ASCII)
 _FIRST_NUMBERS = re.compile(r"\d{1,3}(?:\.\d{1,3}){0,2}", re.ASCII)
-_AMOUNT = re.compile(r"(0[xX][0-9a-fA-F]+|\d+(?:\.\d+)?)([kKmMgGtT]?i?)", re.ASCII)
+_AMOUNT = re.compile(r"(0[xX][0-9a-fA-F]+|\d+(?:\.\d+)?)([kKmMgGtT]?i?[bB]?)", re.ASCII)
 _FACTORS: Mapping[str, int] = {
     "": 1,
     "k": 10**3,
@@ -118,17 +118,22 @@ def parse_ports(text: str, service: Service | None = None) -> tuple[int, int]:
 
 
 def parse_amount(text: str) -> int:
-    """The number of "1500", "10M" (of 1000), "10Mi" (of 1024), "1.5G" or "0x10".
+    """The number of "1500", "10M" (of 1000), "10Mi" (of 1024), "1.5GB" or "0x10".
 
     Raises UsageError.
     """
     found = _AMOUNT.fullmatch(text)
-    factor = _FACTORS.get(found[2].lower()) if found else None
+    factor = _FACTORS.get(found[2].lower().removesuffix("b")) if found else None
     if found is None or factor is None:
         raise UsageError(f"no number '{text}': write for example 1500, 10M, 10Mi or 0x10")
     if found[1][:2].lower() == "0x":
         return int(found[1], 16) * factor
     return _decimal(found[1], factor)
+
+
+def is_unit(word: str) -> bool:
+    """Whether it is a unit of a duration or of an amount, in lower case."""
+    return word in _UNITS or (word != "" and word.removesuffix("b") in _FACTORS)
 
 
 def parse_duration(text: str) -> int:

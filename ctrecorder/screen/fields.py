@@ -74,8 +74,8 @@ def field_of(name: str, *, connections: bool) -> Field:
         return _raw(name, connections)
     names = [*known, *(key for key in keys if key not in known)]
     near = difflib.get_close_matches(name, names, 1)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    raise UsageError(f"no column '{name}': {hint}use {', '.join(names)}")
+    hint = f"did you mean '{near[0]}'?" if near else f"use {', '.join(names)}"
+    raise UsageError(f"no column '{name}': {hint}")
 
 
 def fields_of(text: str, *, connections: bool) -> list[Field]:

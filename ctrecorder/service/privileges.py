@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import grp
 import os
@@ -84,8 +85,11 @@ def adopt_orphans() -> None:
 
 def forbid_core_dumps() -> None:
     """Have no memory of this process written to a file if it crashes."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a handler such as systemd's asks for it
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    # A later change of the user can undo that (fs.suid_dumpable).  The units forbid this call, and
+    # do not change the user.
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def ids_of(user: str | None, group: str | None) -> tuple[int, int]:

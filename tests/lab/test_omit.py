@@ -16,6 +16,7 @@ import pytest
 from ctrecorder import uapi
 from ctrecorder.ctlog.frame import Kind
 from ctrecorder.kernel.request import RequestSocket, attribute
+from ctrecorder.segment import live
 from ctrecorder.segment.reader import Segment
 from tests.support.folders import paths
 from tests.support.listeners import Recorder, ctlist, ctwho, listed
@@ -234,3 +235,39 @@ def test_an_address_that_is_not_inside_is_not_denied(lab: Lab, tmp_path: Path) -
     assert (code, "did not count as inside" in json.dumps(answer)) == (3, True)
     code, answer = said(f"{PUBLIC}:9", at, "-d", recorder.folder)
     assert code == 1, answer
+
+
+def test_a_reload_leaves_out_and_a_wrong_value_keeps_leaving_out(lab: Lab, tmp_path: Path) -> None:
+    """A new segment begins; its header says so; what is published names no address."""
+    conf = tmp_path / "some.conf"
+    conf.write_text(f"[record]\ninside = {HOME}\n")
+    recorder = Recorder(lab, tmp_path / "log", "-c", conf)
+    recorder.wait("table recorded")
+    with lab.home(INSIDE).socket(socket.SOCK_DGRAM, INSIDE, 40404) as long:
+        long.sendto(b"x", (SERVER, 9))
+        for text in (f"omit = remote\ninside = {HOME}\n", "omit = remotte\n"):
+            time.sleep(1.1)  # the name of a segment has its second
+            conf.write_text(f"[record]\n{text}")
+            recorder.rotate()
+        recorder.wait("using omit = remote")
+        recorder.wait("table recorded", 3)
+        lab.udp(INSIDE, (SERVER, 53))
+        recorder.flush()
+        with Segment(str(recorder.segments[-1])) as one:
+            published = Path(live.FOLDER, f"{one.header.chain}.json").read_text()
+        lab.flush()
+    recorder.flush()
+    recorder.stop()
+    assert '"watermark"' in published
+    assert SERVER not in published
+    found = [Segment(str(path)) for path in recorder.segments]
+    assert [one.header.omit for one in found] == [None, "remote", "remote"]
+    for one in found:
+        one.close()
+    before, *after = recorder.segments
+    assert listed(before)[0]["orig_dst"] == SERVER
+    rows = [row for path in after for row in listed(path)]
+    assert {row.get("orig_sport") for row in rows} >= {40404}
+    assert not [row for row in rows if "orig_dst" in row or SERVER in row.values()]
+    (gap,) = [line for line in recorder.log.splitlines() if "gap (not-recording)" in line][:1]
+    assert "the settings of what is recorded were changed" in gap

@@ -40,7 +40,7 @@ def test_completion() -> None:
         (["--columns", "time", "--format", "classic"], "are fixed"),
         (["--columns", "time", "--format", "{time}"], "in its braces"),
         (["--columns", "time", "-H"], "not with -H"),
-        (["--sort", "time,bytes"], "name one column"),
+        (["--sort", "time,,bytes"], "name columns, for example --sort=proto,-bytes"),
         (["--sort", "byte"], "did you mean 'bytes'?"),
         (["--color", "maybe"], "choose from"),
     ],

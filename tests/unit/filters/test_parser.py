@@ -14,6 +14,8 @@ WRONG = [
     ("host 192.0.2.7 and", 19, "the expression ends too early"),
     ("host 192.0.2.7 or or tcp", 19, "no word 'or' here"),
     ("(tcp", 1, "this parenthesis is not closed"),
+    ("bytes > 1 MB", 11, "a unit stands next to its number: write 1MB"),
+    ("duration > 5 min", 14, "a unit stands next to its number: write 5min"),
     ("tcp)", 4, "no word ')' here"),
     ("host 192.0.2.300", 6, "no address or network '192.0.2.300'"),
     ("host www.example.org", 6, "names are not looked up"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from ctrecorder.privacy.protection import without_remote
 from ctrecorder.record import omission
 from ctrecorder.record.omission import Omission
 from ctrecorder.record.options import RecorderOptions
+from ctrecorder.service import privileges
 from ctrecorder.times import SECOND
 from ctrecorder.watch import here
 from tests.support.router import CHECKOUT
@@ -151,3 +153,14 @@ def test_no_core_is_dumped() -> None:
     )
     said = subprocess.check_output([sys.executable, "-c", code], cwd=CHECKOUT, text=True)
     assert said == "(0, 0) 0\n"
+
+
+def test_the_system_calls_of_the_units_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They forbid to set limits (@resources), which Python takes for a limit that is too high."""
+
+    def refused(*_: object) -> None:
+        raise ValueError("not allowed to raise maximum limit")
+
+    monkeypatch.setattr("resource.setrlimit", refused)
+    monkeypatch.setattr("ctypes.CDLL", lambda _: SimpleNamespace(prctl=lambda *_: 0))
+    privileges.forbid_core_dumps()
