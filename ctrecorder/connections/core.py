@@ -91,11 +91,11 @@ class Core:
     def _pair(self, sorted_rows: _Sorted, batch: Parts) -> Iterator[Table]:
         flows = sorted_rows.grouped(self._flows.gaps)
         work = sorted_rows.parts
-        if not sorted_rows.ends:
-            # Only an end without a beginning is compared with flows that ended.
-            alone = flows.lone_ends
-            ends = self.ends.like(work.table.take(alone)) if len(alone) else self._empty
-            if len(ends.table):
+        if len(flows.lone_ends):
+            # An end without a beginning is compared with flows that ended, too.
+            alone = work.take(np.concatenate([flows.lone_ends, _of_dumps(work)]))
+            ends = self.ends.like(alone.table)
+            if len(ends.table) > sorted_rows.ends:
                 sorted_rows = self._sorted(batch, ends)
                 flows, work = sorted_rows.grouped(self._flows.gaps), sorted_rows.parts
         if len(flows.repeats):
@@ -132,8 +132,8 @@ class Core:
         may have to be compared with.
         """
         if ends is None:
-            has_dump = (batch.table["seen"] == EXISTING).any()
-            ends = self.ends.all() if has_dump else self._empty
+            of_dumps = _of_dumps(batch)
+            ends = self.ends.like(batch.table.take(of_dumps)) if len(of_dumps) else self._empty
         work = Parts.concat([ends, self.open, batch])
         work.table = _numbered(work, len(ends.table))
         carried = len(work.table) - len(batch.table)
@@ -162,6 +162,11 @@ class _Sorted(NamedTuple):
     def touched(self, dumps: list[Dump]) -> Touched | None:
         """What `dumps` can change of the open flows and the parts that arrived."""
         return late_dumps.touched(self.parts, self.order, self.first, self.ends, dumps)
+
+
+def _of_dumps(parts: Parts) -> Ints:
+    """(some,): the rows of dumps."""
+    return np.flatnonzero(parts.table["seen"] == EXISTING)
 
 
 def _without_time(table: Table) -> Table:

@@ -237,10 +237,6 @@ class RecentEnds:
             self._kept = [whole.take(np.flatnonzero(whole.row >= oldest))]
             self._hashes = []
 
-    def all(self) -> Parts:
-        """All of them."""
-        return Parts.concat(self._kept) if self._kept else self._empty
-
     def like(self, table: Table) -> Parts:
         """Those that have the key of a row of `table`."""
         for part in self._kept[len(self._hashes) :]:
