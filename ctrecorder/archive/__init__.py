@@ -30,6 +30,7 @@ SHOWN = (
     "open.open_placed",
     "open.open_segment",
     "renew.renew",
+    "routers.CHAIN",
     "routers.folders_below",
     "routers.router_of",
     "segments_read.SegmentRead",

@@ -83,6 +83,11 @@ def _is_finished(segment: Recording, *, raw: bool) -> bool:
     return raw or segment.header.is_squeezed
 
 
+def name_of(segment: Recording) -> str:
+    """CHAIN/SEQUENCE-HASH.ctlog of an open segment.  Raises CtrecorderError if it has no name."""
+    return _waiting(segment).name
+
+
 def _waiting(segment: Recording) -> Waiting:
     """Raises CtrecorderError if the segment cannot be named."""
     name = segment.header.chain or _NO_CHAIN
