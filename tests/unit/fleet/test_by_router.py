@@ -171,3 +171,17 @@ def test_cttest_checks_the_chain_of_each_router(
     out = capfd.readouterr().out
     assert "edge2" in out
     assert "edge1" not in out
+
+
+def test_of_many_routers_the_worst_clock_is_shown(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(12):
+        place = tmp_path / f"edge{number:02}" / CHAIN
+        place.mkdir(parents=True)
+        asked.record(place, f"10.0.1.{number}")
+    end, at = f"{asked.PUBLIC}:40000", f"@{T // SECOND + 70}"
+    assert ctwho.main(["-d", str(tmp_path), end, at]) == 0
+    out = capfd.readouterr().out
+    clocks = [line for line in out.splitlines() if line.startswith("clock")]
+    assert clocks == ["clock       12 routers, at worst edge00: synchronised, at most 0.002 s off"]
