@@ -34,6 +34,7 @@ SHOWN = (
     "open.open_placed",
     "open.open_segment",
     "renew.renew",
+    "routers.CHAIN",
     "routers.chain_of",
     "routers.folders_below",
     "routers.place",

@@ -69,6 +69,11 @@ def build_parser() -> common.Parser:
     instead.add_argument(
         "-n", "--dry-run", action="store_true", help="print what would be sent; send nothing"
     )
+    instead.add_argument(
+        "--take-over",
+        metavar="INBOX",
+        help="check what routers sent to the folders in INBOX, and copy it to DIR",
+    )
     return parser
 
 
@@ -85,6 +90,8 @@ def ship(args: argparse.Namespace) -> int:
         raise UsageError("use one of --status and --dry-run")
     for text in args.to or ():
         parse(text)
+    if args.take_over is not None:
+        return take_over(args)
     notices = merge(args, "ship")
     if not args.to:
         raise UsageError("no target: give one with --to, or in [ship] to (ctrecorder.conf(5))")
@@ -125,3 +132,19 @@ def ship(args: argparse.Namespace) -> int:
         if problem:
             log.send(SKIPPED, problem, path=folder, error=problem)
         return code
+
+
+def take_over(args: argparse.Namespace) -> int:
+    """Take over what routers sent."""
+    if args.to or args.status or args.dry_run or args.ship_raw or not args.folder:
+        raise UsageError("--take-over INBOX needs the folder DIR of an archive, and nothing else")
+
+    from ctrecorder.service.log import Log
+    from ctrecorder.shipping.takeover import TakeOver
+    from ctrecorder.witness.owner import become_owner
+
+    inbox = os.path.abspath(args.take_over)
+    folder, _, scribe = become_owner("ctship", os.path.abspath(args.folder))
+    with Log("ctship") as log:
+        log.witness(scribe)
+        return TakeOver(inbox, folder, log).run()

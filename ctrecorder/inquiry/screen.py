@@ -5,7 +5,7 @@ the answer rests on.  80 columns; each time carries its offset.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, tzinfo
 
 from ctrecorder.holders.who import Answer, WhoQuery
@@ -231,8 +231,22 @@ def _log(answered: Answered, stamps: Callable[[int], str]) -> Iterator[str]:
         yield from row(
             "", f"this one has now {shown}{f' and {number:,} more' if number > 0 else ''}"
         )
-    for clock in answer.clocks:
+    for clock in _worst_of_many(answer.clocks):
         yield from row("clock", _clock(clock, answered))
+
+
+def _worst_of_many(clocks: Sequence[ClockState]) -> list[ClockState]:
+    """The clocks; of more than can be listed those that were not synchronised, and the worst of
+    the others.
+    """
+    if len(clocks) <= _MAX_ROUTERS:
+        return [*clocks]
+    right = [one for one in clocks if one.synchronised]
+    worst = max(right, key=lambda one: one.error_us, default=None)
+    wrong = [one for one in clocks if not one.synchronised]
+    if worst is None:
+        return wrong
+    return [*wrong, worst._replace(host=f"{count(len(right), 'router')}, at worst {worst.host}")]
 
 
 def _holes(answer: Answer, stamps: Callable[[int], str]) -> Iterator[str]:

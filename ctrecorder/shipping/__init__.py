@@ -21,6 +21,7 @@ SHOWN = (
     "ship.Shipping",
     "ship.dry_run",
     "ship.status",
+    "takeover.TakeOver",
     "target.parse",
     "target.router_of",
     "waiting.name_of",

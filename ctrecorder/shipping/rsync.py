@@ -167,6 +167,7 @@ def _opened(batch: Sequence[Waiting]) -> Iterator[dict[str, _File]]:
                     sha256 = hashlib.file_digest(file, "sha256").hexdigest()
                 link = Path(stage, one.name)
                 link.parent.mkdir(exist_ok=True)
+                link.parent.chmod(0o775)  # the umask there says what of it remains
                 link.symlink_to(f"/proc/{os.getpid()}/fd/{descriptor}")
                 files[one.name] = _File(one, sha256, stage)
         yield files

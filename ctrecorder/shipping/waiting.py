@@ -93,6 +93,11 @@ def name_of(chain_name: str, number: int, last_hash: str) -> str:
     return f"{chain_name or _NO_CHAIN}/{number:08}-{last_hash[:_HASH_CHARS]}.ctlog"
 
 
+def shipped_name(segment: Recording) -> str:
+    """CHAIN/SEQUENCE-HASH.ctlog of an open segment.  Raises CtrecorderError if it has no name."""
+    return _waiting(segment).name
+
+
 def _waiting(segment: Recording) -> Waiting:
     """Raises CtrecorderError if the segment cannot be named."""
     name = segment.header.chain or _NO_CHAIN

@@ -289,13 +289,16 @@ def test_what_a_router_with_rrsync_may_do(site: Collector) -> None:
         os.chown(inbox / name, ACCOUNTS[name], ACCOUNTS[name])
         (inbox / name).chmod(0o700)
         public = (site.here / f"{key}.pub").read_text()
-        forced = f'restrict,command="rrsync -wo -no-del -no-overwrite {inbox / name}"'
+        rrsync = f"umask 007; rrsync -wo -no-del -no-overwrite {inbox / name}"
+        forced = f'restrict,command="{rrsync}"'
         site.allow(name, f"{forced} {public}")
     (site.here / "conf").write_text(f"[ship]\nssh_key = {site.here}/key1\nrouter = edge1\n")
     to = "rsync+ssh://edge1@192.0.2.2:."
     code, said = run(site, folder, "--to", to)
     assert (code, said.count("copied, not checked there")) == (0, 3), said
     assert once(paths, inbox / "edge1")
+    modes = [path.stat().st_mode & 0o777 for path in (inbox / "edge1" / "edge1").rglob("")]
+    assert modes == [0o770, 0o770]  # the group may clear it
     before = arrived(inbox / "edge1")
     name = before[0][0].removeprefix("edge1/")
     evil = site.here / "evil"

@@ -216,3 +216,17 @@ def test_a_router_is_no_column_of_one_folder(root: Path, capfd: pytest.CaptureFi
     alone = shutil.copytree(root / "edge1" / CHAIN, root.parent / "alone")
     code, _, err = run(capfd, "--format", "{router}", alone)
     assert (code, "no column 'router'" in err) == (2, True)
+
+
+def test_of_many_routers_the_worst_clock_is_shown(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(12):
+        place = tmp_path / f"edge{number:02}" / CHAIN
+        place.mkdir(parents=True)
+        asked.record(place, f"10.0.1.{number}")
+    end, at = f"{asked.PUBLIC}:40000", f"@{T // SECOND + 70}"
+    assert ctwho.main(["-d", str(tmp_path), end, at]) == 0
+    out = capfd.readouterr().out
+    clocks = [line for line in out.splitlines() if line.startswith("clock")]
+    assert clocks == ["clock       12 routers, at worst edge00: synchronised, at most 0.002 s off"]

@@ -12,8 +12,8 @@ import pytest
 from ctrecorder.archive.open import open_segment
 from ctrecorder.ctlog.frame import Kind
 from ctrecorder.errors import ArchiveError
+from ctrecorder.holders import who
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
-from ctrecorder.query import who
 from ctrecorder.segment import live
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.skeleton import pieces
