@@ -416,6 +416,26 @@ MUTANTS = (
         "::test_a_flow_that_lived_on_is_not_the_one_of_its_second_that_ended",
     ),
     Mutant(
+        "long flows of a recorder that was late are listed twice",
+        "connections/same_flows.py",
+        (("self._take(*_by_lives(self._rows, first, second))", "pass"),),
+        test="unit/query/test_twins.py::test_a_recorder_that_was_seconds_late",
+    ),
+    Mutant(
+        "a restart forgets times that come twice",
+        "record/recorder.py",
+        (("self._deadlines.stepped(self._series.latest, now - self._series.latest)", "pass"),),
+        test="unit/record/test_recorder.py::"
+        "test_a_dump_follows_when_the_recorder_was_restarted_within_times_that_come_twice",
+    ),
+    Mutant(
+        "NAT without tracking hides nothing",
+        "query/evidence.py",
+        ((", *unrecordable(members)", ","),),
+        test="unit/query/test_verdict.py"
+        "::test_what_is_translated_without_tracking_may_be_the_answer",
+    ),
+    Mutant(
         "a NEW after a restart can have come again",
         "connections/repeats.py",
         (("same &= ~gaps.has_restart(last, start + _ROUNDED_NS)", "pass"),),

@@ -2,18 +2,20 @@
 person, and what was covered is called complete.
 
 The seed is printed; MODEL_SEED=N takes another.  `python3 -m tests.model.run --seed N` alone shows
-more.  New seeds are those of `make bench`: ten in a row found nothing, but seed 1002 cried wolf in
-one of six runs on a busy machine (answers about the segment behind a damaged one, after a squeeze).
+more.  Without it, one of SEEDS is taken at random: each found nothing on a busy machine.  New seeds
+are those of `make bench`: of 27 in November 2026 none found anything in the product as it is, but
+seed 1002 cried wolf in one of 15 runs, and nobody found out why.
 """
 
 from __future__ import annotations
 
 import os
+import random
 
 from tests.model.run import run
 
-# A clock that is right, and the kernel's times, as most routers have them.
-SEED = 103
+# Of each kind: a clock that is right; a standby; a clock that is set.
+SEEDS = (103, 577215, 662607, 938293, 271828, 577742, 847493, 161803, 36403, 734956)
 # Faults are begun, and questions asked, for so many seconds.
 TIMELINE, SECONDS = 60, 88
 LEAST_QUESTIONS = 500  # on a machine that is busy with other things; else some 3,000
@@ -22,7 +24,7 @@ LEAST_SHARES = {"covered": 0.3, "hole": 0.3, "edge": 0.2}
 
 def test_never_a_false_alibi(report: list[str]) -> None:
     """The product's answers, against the truth of the traffic and the timeline of the faults."""
-    seed = int(os.environ.get("MODEL_SEED", SEED))
+    seed = int(os.environ.get("MODEL_SEED", random.choice(SEEDS)))
     report.append(f"MODEL_SEED={seed}")
     result = run(seed, TIMELINE, SECONDS)
     table, broken = result.table, result.broken()
