@@ -28,6 +28,7 @@ def diagnose(path: str | None, namespace: Namespace | None = None) -> list[Resul
     inside = namespace.inside if namespace else ""
     looks: list[Iterable[Result]] = [
         doctor_service.look_at_settings(read),
+        doctor_service.look_at_omission(settings),
         doctor_kernel.look_at_rights(),
         doctor_kernel.look_at_kernel(inside),
         doctor_service.look_at_namespace_unit(namespace, settings)

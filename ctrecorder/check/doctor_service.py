@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ctrecorder import times, uapi
 from ctrecorder.check import doctor_tools
-from ctrecorder.check.doctor_tools import Finding
+from ctrecorder.check.doctor_tools import Finding, Note
 from ctrecorder.declared.values import Value
 from ctrecorder.kernel.netns import Namespace
 from ctrecorder.sealing import locate
 from ctrecorder.service import privileges
 from ctrecorder.service.config import CHECK, DEFAULT_PATH, Configuration
+from ctrecorder.service.inside import own_networks
 from ctrecorder.service.settings import SECTIONS
 
 UNIT, INSTANCES = "ctrecord.service", "ctrecord@*.service"
@@ -51,6 +52,19 @@ def look_at_settings(read: Configuration) -> Iterator[Finding]:
         changes = "nothing: it reports what is still wrong. If nothing is, then: "
         changes += "systemctl reload ctrecord"
         yield Finding("; ".join(dict.fromkeys([what, *effects])), fix, changes)
+
+
+def look_at_omission(settings: Mapping[str, Value]) -> Iterator[Note]:
+    """What is left out on purpose, and which networks decide that."""
+    if settings["omit"] is None:
+        return
+    why = "ctwho answers by address and port alone: it cannot tell anything with --to"
+    yield Note("omit = remote: remote ends are not recorded", why)
+    if not settings["inside"] and not own_networks(certain=True):
+        yield Note(
+            "omit = remote, inside is not set, and no network of this router is known as inside",
+            "of a customer with a public address nobody is proved: name the networks in inside",
+        )
 
 
 def _changed(path: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import socket
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ctrecorder.cli import common
@@ -46,16 +47,18 @@ def show(args: argparse.Namespace, audit: Audit) -> int:
         each.start()
     here = {one: _Here(one, query, renderer, args) for one in listed if not one.host}
     both: dict[Router, RemoteList | _Here] = {**remote, **here}
-    common.write_out(head(renderer.head, args.format))
+    if not args.count:
+        common.write_out(head(renderer.head, args.format))
     pending: list[bytes] = []
     sources = [(one.name, both[one].lines()) for one in listed]
-    for line in merged(sources, args.format):
+    for line in _wanted(merged(sources, args.format), args):
         audit.rows += 1
-        pending.append(line)
+        if not args.count:
+            pending.append(line)
         if len(pending) == _TOGETHER:
             common.write_out(b"".join(pending))
             pending.clear()
-    common.write_out(b"".join(pending))
+    common.write_out(b"".join(pending) if not args.count else f"{audit.rows}\n".encode())
     for one in listed:
         for problem in both[one].problems:
             common.report("ctlist", f"{one.name}: {problem}")
@@ -67,6 +70,14 @@ def show(args: argparse.Namespace, audit: Audit) -> int:
     if args.strict and not audit.proved:
         return ExitCode.UNPROVED
     return ExitCode.NO if asks(args) and not audit.rows else ExitCode.OK
+
+
+def _wanted(lines: Iterator[bytes], args: argparse.Namespace) -> Iterable[bytes]:
+    """The last lines with -n, the newest first with -r."""
+    if args.lines is None:
+        return lines
+    last = deque(lines, args.lines)
+    return reversed(last) if args.reverse else last
 
 
 # Lines that are written at once.
@@ -82,9 +93,7 @@ def _check(args: argparse.Namespace) -> None:
         ("--follow", args.follow),
         ("--columns", args.columns is not None),
         ("--sort", args.sort),
-        ("-n", args.lines is not None),
-        ("-r", args.reverse),
-        ("-c", args.count),
+        ("-r without -n", args.reverse and args.lines is None),
         ("--top", args.tops),
         ("--histogram", args.histogram is not None),
         ("--plot", args.plot),
@@ -102,6 +111,7 @@ def _words(args: argparse.Namespace, query: Query) -> list[str]:
 
     words = ["--utc", "--strict", "--format", args.format]
     words += ["-s"] if args.connections else []
+    words += ["-n", str(args.lines)] if args.lines is not None else []
     words += ["--times", args.times] if args.times == "heard" else []
     for option, given in (("-i", args.ip), ("-p", args.port), ("--protocol", args.protocol)):
         words += [word for value in given for word in (option, value)]
@@ -142,8 +152,10 @@ class _Here:
     def _lines(self) -> Iterator[bytes]:
         from ctrecorder.archive import find
         from ctrecorder.archive.silent_loss import SilentLoss
+        from ctrecorder.ctlog.frame import Kind
         from ctrecorder.errors import ArchiveError, NoSegmentsError
         from ctrecorder.listing.output import shows_stops
+        from ctrecorder.order.last import last
         from ctrecorder.query.connections import list_connections
         from ctrecorder.query.events import by_shown_time, list_events
         from ctrecorder.query.evidence import live_states
@@ -165,6 +177,9 @@ class _Here:
             batches = list_events(opened, self._renderer.columns)
             if shows_stops(self._args):
                 batches = by_shown_time(batches)
+        if self._args.lines is not None:
+            kind = Kind.CONNECTIONS if self._args.connections else Kind.EVENTS
+            batches = last(batches, self._args.lines, kind)
         for tables, order in batches:
             for text in self._renderer.lines(tables, order):
                 yield from bytes(text).splitlines()

@@ -147,7 +147,7 @@ def _end(table: Table, row: int, end: tuple[str, str]) -> End:
     if int(table["l4proto"][row]) in _ICMP:
         port = _ICMP_ID.get(end, port)
     present = int(table["present"][row])
-    if not present & bits([address]):
+    if not present & bits([address]) and not int(number):
         return End("", None)
     is_known = present & bits([port])
     return End(str(number), int(table[port][row]) if is_known else None)

@@ -75,3 +75,25 @@ def test_a_sealed_recording_is_squeezed_soon(
     assert finding.fix == "systemctl enable --now ctsqueeze-sealed.timer"
     states["ctsqueeze-sealed.timer"] = "active"
     assert list(doctor_service.look_at_timers()) == []
+
+
+@pytest.mark.parametrize(
+    ("omit", "inside", "own", "said"),
+    [
+        (None, (), [], []),
+        ("remote", ("192.0.2.0/24",), [], ["remote ends are not recorded"]),
+        ("remote", (), ["192.0.2.0/24"], ["remote ends are not recorded"]),
+        ("remote", (), [], ["remote ends are not recorded", "inside is not set"]),
+    ],
+)
+def test_what_is_left_out_on_purpose_is_noted(
+    monkeypatch: pytest.MonkeyPatch,
+    omit: str | None,
+    inside: tuple[str, ...],
+    own: list[str],
+    said: list[str],
+) -> None:
+    monkeypatch.setattr(doctor_service, "own_networks", lambda certain: own)
+    found = list(doctor_service.look_at_omission({"omit": omit, "inside": inside}))
+    assert len(found) == len(said)
+    assert all(text in note.what for text, note in zip(said, found, strict=True))

@@ -152,3 +152,19 @@ def test_what_does_not_go_together(fleet: Fleet, words: list[str]) -> None:
     code, _, err = fleet.run(*words)
     assert code == 2
     assert "--fleet" in err[0]
+
+
+@pytest.mark.parametrize("words", [[], ["-s"], ["-s", "--format", "csv"]])
+def test_the_last_lines_and_how_many_there_are(fleet: Fleet, words: list[str]) -> None:
+    """-n, -r and -c are about the lines of all routers together."""
+    head = 1 if "csv" in words else 0
+    whole = fleet.run(*words)[1].splitlines()
+    whole, first = whole[head:], whole[:head]
+    for number in (0, 1, 3, 100):
+        last = whole[len(whole) - min(number, len(whole)) :]
+        assert fleet.run(*words, "-n", str(number))[1].splitlines() == first + last
+        turned = fleet.run(*words, "-r", "-n", str(number))[1].splitlines()
+        assert turned == first + last[::-1]
+    assert fleet.run(*words, "-c")[1] == f"{len(whole)}\n"
+    code, _, err = fleet.run(*words, "-r")
+    assert (code, "-r without -n cannot be used with --fleet" in err[0]) == (2, True)
