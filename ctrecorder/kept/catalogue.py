@@ -142,6 +142,9 @@ def write(folder: Folder, entries: Iterable[Entry]) -> None:
     numbers = np.array(rows, "<i8").reshape(-1, len(_COLUMNS))
     body = json.dumps(facts).encode() + b"\n" + numbers.tobytes()
     folder.remove(_ASIDE)
-    with os.fdopen(folder.create(_ASIDE, 0o644), "wb") as file:
-        file.write(_digest(body) + body)
-    folder.rename(_ASIDE, NAME)
+    try:
+        with os.fdopen(folder.create(_ASIDE, 0o644), "wb") as file:
+            file.write(_digest(body) + body)
+        folder.rename(_ASIDE, NAME)
+    finally:
+        folder.remove(_ASIDE)  # of half a catalogue, on a full disk

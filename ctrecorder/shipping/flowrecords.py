@@ -44,8 +44,19 @@ class Field:
         return np.dtype(self.kind).itemsize
 
 
-def fields(family: int) -> tuple[Field, ...]:
-    """The fields of the records of a family, in order."""
+# What few logs have: counters of both directions, as nfdump and pmacct name them (in, out), and the
+# zone, as the VRF.
+_COUNTED = (
+    Field(1, "orig_bytes", ">u8"),
+    Field(2, "orig_packets", ">u8"),
+    Field(23, "reply_bytes", ">u8"),
+    Field(24, "reply_packets", ">u8"),
+    Field(234, "zone", ">u4"),
+)
+
+
+def fields(family: int, *, counted: bool = False) -> tuple[Field, ...]:
+    """The fields of the records of a family, in order.  `counted`: with counters and the zone."""
     numbers, kind = (_IPV4, ">u4") if family == AF_INET else (_IPV6, "V16")
     src, dst, reply_src, reply_dst = (
         Field(number, column, kind) for number, column in zip(numbers, ADDRESSES, strict=True)
@@ -60,6 +71,7 @@ def fields(family: int) -> tuple[Field, ...]:
         Field(228, "reply_sport", ">u2"),
         Field(4, "l4proto", "u1"),
         Field(230, "", "u1"),
+        *(_COUNTED if counted else ()),
     )
 
 
@@ -68,9 +80,18 @@ def ended(table: Table) -> Table:
     return table.take(table["end_source"] != Source.UNKNOWN)
 
 
-def _records(table: Table) -> Array:
+def _is_counted(table: Table) -> Array:
+    """(rows,): which have a counter or a zone."""
+    found = np.zeros(len(table), np.bool_)
+    for one in _COUNTED:
+        if one.column in table:
+            found |= table[one.column] != 0
+    return found
+
+
+def _records(table: Table, *, counted: bool) -> Array:
     """The records of `table`, (rows,)."""
-    known = fields(table.family)
+    known = fields(table.family, counted=counted)
     dtype = [(str(number), one.kind) for number, one in enumerate(known)]
     out = np.zeros(len(table), np.dtype(dtype))
     for number, one in enumerate(known):
@@ -82,18 +103,20 @@ def _records(table: Table) -> Array:
             out[str(number)] = moment // _MILLISECOND
         elif one.kind == "V16":
             out[str(number)] = np.ascontiguousarray(table[one.column]).view("V16")
-        else:
-            out[str(number)] = table[one.column] if one.column else _SESSION_DELETE
+        elif not one.column:
+            out[str(number)] = _SESSION_DELETE
+        elif one not in _COUNTED or one.column in table:
+            out[str(number)] = table[one.column]
     return out
 
 
-def _template_number(family: int) -> int:
-    return 256 if family == AF_INET else 257
+def _template_number(family: int, *, counted: bool) -> int:
+    return (256 if family == AF_INET else 257) + (2 if counted else 0)
 
 
-def _template_set(version: int, family: int) -> bytes:
-    known = fields(family)
-    body = struct.pack(">HH", _template_number(family), len(known))
+def _template_set(version: int, family: int, *, counted: bool) -> bytes:
+    known = fields(family, counted=counted)
+    body = struct.pack(">HH", _template_number(family, counted=counted), len(known))
     body += b"".join(struct.pack(">HH", one.element, one.size) for one in known)
     return struct.pack(">HH", 2 if version == IPFIX else 0, len(body) + 4) + body
 
@@ -113,17 +136,24 @@ class Messages:
 
     def of(self, table: Table, now: int) -> Iterator[bytes]:
         """The messages with the connections of `table`.  `now`: ns UTC."""
-        records = _records(table)
+        has = _is_counted(table)
+        for counted in (False, True):
+            if (has == counted).any():
+                yield from self._of(table.take(has == counted), now, counted=counted)
+
+    def _of(self, table: Table, now: int, *, counted: bool) -> Iterator[bytes]:
+        """The messages with connections of one template."""
+        records = _records(table, counted=counted)
         together = _MAX_RECORDS // records.dtype.itemsize
         for first in range(0, len(records), together):
             part = records[first : first + together]
             body = part.tobytes()
             body += b"\0" * (-len(body) % 4)
-            number = _template_number(table.family)
+            number = _template_number(table.family, counted=counted)
             body = struct.pack(">HH", number, len(body) + 4) + body
             count = len(part)
             if self._made % TEMPLATE_EACH == 0 or first == 0:
-                body = _template_set(self.version, table.family) + body
+                body = _template_set(self.version, table.family, counted=counted) + body
                 count += 1
             self._made += 1
             yield self._header(len(body), count, now) + body

@@ -14,13 +14,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
+from ctrecorder.shipping.flowrecords import IPFIX, NETFLOW9, Messages
 from tests.support import asked, unpacked
 from tests.support.router import CHECKOUT
 from tests.support.slow_pairing import SECOND, T
-from tests.unit.shipping.test_flowrecords import read
+from tests.unit.shipping.test_flowrecords import flows, read
 
 CHAIN = "00c0ffee00c0ffee"
 
@@ -121,6 +123,34 @@ def test_nfcapd_reads_each_connection_once_with_its_times(
         ]
         for start, end, inside, port in wanted
     )
+
+
+@pytest.mark.parametrize("version", [IPFIX, NETFLOW9])
+def test_nfcapd_keeps_counters_of_both_directions(tmp_path: Path, version: int) -> None:
+    table = flows(2)
+    for at, name in enumerate(("orig_bytes", "orig_packets", "reply_bytes", "reply_packets")):
+        table.columns[name] = np.array([0, 1000 + at], "u8")
+    with (
+        nfcapd(tmp_path / "flows") as port,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line,
+    ):
+        messages = Messages(version, 7)
+        for each in (table, flows(1, 10)):
+            for message in messages.of(each, time.time_ns()):
+                line.sendto(message, ("127.0.0.1", port))
+    done = subprocess.run(
+        [unpacked.program("nfdump"), "-R", str(tmp_path / "flows"), "-q", "-N"]
+        + ["-o", "fmt:%sp,%byt,%pkt,%obyt,%opkt,%nsap", "-6"],
+        capture_output=True,
+        text=True,
+        env=unpacked.environment(),
+        check=True,
+    )
+    cells = [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines()]
+    assert ["1", "1000", "1001", "1002", "1003", "192.0.2.1:40000"] in cells
+    assert ["0", "0", "0", "0", "0", "192.0.2.1:40000"] in cells
+    # NAT of IPv6: dropped by its reader of IPFIX, kept by that of NetFlow 9.
+    assert ("2001:db8::c000:201.40000" in [cell[-1] for cell in cells]) == (version == NETFLOW9)
 
 
 _NFACCTD = """\

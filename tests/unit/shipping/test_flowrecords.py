@@ -132,3 +132,18 @@ def test_only_what_has_ended() -> None:
     table.columns["start_source"] = np.zeros(1, "u1")
     (record,) = read(list(Messages(IPFIX, 1).of(table, NOW)))
     assert record[152] == record[153]
+
+
+@pytest.mark.parametrize("version", [IPFIX, NETFLOW9])
+def test_counters_and_zones_where_there_are_any(version: int) -> None:
+    table = flows(6)
+    numbers = {"orig_bytes": 1, "orig_packets": 2, "reply_bytes": 23, "reply_packets": 24}
+    for name, element in numbers.items():
+        table.columns[name] = np.array([0, 0, 0, 0, element, element << 33], "u8")
+    table.columns["zone"] = np.array([0, 0, 0, 7, 0, 0], "u2")
+    records = read(list(Messages(version, 7).of(table, NOW)))
+    assert [record[7] for record in records] == list(range(6))
+    assert [1 in record for record in records] == [False] * 3 + [True] * 3
+    assert records[3][234] == 7
+    for element in numbers.values():
+        assert [record[element] for record in records[3:]] == [0, element, element << 33]
