@@ -139,8 +139,8 @@ def take_over(args: argparse.Namespace) -> int:
     if args.to or args.status or args.dry_run or args.ship_raw or not args.folder:
         raise UsageError("--take-over INBOX needs the folder DIR of an archive, and nothing else")
 
+    from ctrecorder.inbox.takeover import TakeOver
     from ctrecorder.service.log import Log
-    from ctrecorder.shipping.takeover import TakeOver
     from ctrecorder.witness.owner import become_owner
 
     inbox = os.path.abspath(args.take_over)

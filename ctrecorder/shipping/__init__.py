@@ -21,8 +21,8 @@ SHOWN = (
     "ship.Shipping",
     "ship.dry_run",
     "ship.status",
-    "takeover.TakeOver",
     "target.parse",
     "target.router_of",
     "waiting.name_of",
+    "waiting.shipped_name",
 )

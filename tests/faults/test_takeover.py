@@ -144,8 +144,8 @@ def test_one_router_keeps_nothing_from_another(place: Path) -> None:
 
 
 def test_what_arrived_long_ago_is_cleared(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ctrecorder.inbox.takeover import TakeOver
     from ctrecorder.service.log import Log
-    from ctrecorder.shipping.takeover import TakeOver
 
     now = time.time_ns()
     monkeypatch.setattr(time, "time_ns", lambda: now + 25 * 3600 * 10**9)
