@@ -258,7 +258,7 @@ MUTANTS = (
                 "    if segment:\n        return\n    index = segment.index",
             ),
         ),
-        faults=("flipped byte",),
+        test="unit/query/test_verdict.py::test_a_damaged_block",
     ),
     Mutant(
         "each segment follows on the one before",
