@@ -169,12 +169,12 @@ class BlockFile:
         hash.  Raises FormatError.
         """
         data = self.read(offset, FRAME.size + frame.length)
-        self.check_hash(data, data[FRAME.size : FRAME.size + self._hashed(offset, frame)])
+        self.check_hash(data, data[FRAME.size : FRAME.size + self.hashed(offset, frame)])
         return data[FRAME.size :]
 
     def check(self, offset: int, frame: Frame) -> None:
         """Check the hash of the block at `offset`.  Raises FormatError."""
-        length = FRAME.size + self._hashed(offset, frame)
+        length = FRAME.size + self.hashed(offset, frame)
         data = self.read(offset, length) if length > _MAX_WINDOWED else self.read_on(offset, length)
         self.check_hash(data, data[FRAME.size :])
 
@@ -183,7 +183,7 @@ class BlockFile:
         if self.key is not None:
             check_hash(frame, part, self.key)
 
-    def _hashed(self, offset: int, frame: Frame) -> int:
+    def hashed(self, offset: int, frame: Frame) -> int:
         """Bytes of the payload that the frame's hash covers: all, in form COLUMNS the index."""
         if frame.form != FORM_COLUMNS:
             return frame.length
@@ -198,7 +198,7 @@ class BlockFile:
             hashed, frame = 0, None
             try:
                 frame = self.frame(offset)
-                hashed = self._hashed(offset, frame)
+                hashed = self.hashed(offset, frame)
             except FormatError:
                 frame = None
             if not budget.spend(hashed):

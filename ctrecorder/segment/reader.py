@@ -75,6 +75,7 @@ class Segment(Recording):
 
     `version`: of the format.
     `footer_at`: the offset of the FOOTER; 0: there is none.
+    `is_listed`: the FOOTER has a record of each block.
     """
 
     def __init__(self, path: str, key: bytes = b"", descriptor: int | None = None) -> None:
@@ -88,7 +89,7 @@ class Segment(Recording):
         """
         super().__init__(path, BlockFile(path, descriptor))
         self.version = VERSION
-        self.footer_at = 0
+        self.footer_at, self.is_listed = 0, False
         self._index: NDArray[np.void] | None = None
         self._gaps: list[Gap] | None = None
         self._marks: list[Mark] | None = None
@@ -148,7 +149,8 @@ class Segment(Recording):
             self.findings.append(self.file.finding(error, self.footer_at))
             return False
         self.state, self._index = "closed", index if len(index) <= _KEPT_RECORDS else None
-        if not len(index):
+        self.is_listed = bool(len(index))
+        if not self.is_listed:
             self._scan()
         return True
 

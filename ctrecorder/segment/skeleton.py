@@ -1,7 +1,8 @@
 """A squeezed segment without its connections: what its frames prove, as bytes.
 
 Header, GAPs, MARKs, SEALs and the footer stay where they are in the file, so a reader of it sees
-the segment; its connections are in a table.
+the segment; its connections are in a table.  If the footer lists no blocks, a reader follows them:
+then of each block all that its hash covers stays too.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import struct
 from ctrecorder.ctlog.frame import FRAME, TABLES, Kind
 from ctrecorder.errors import FormatError
 from ctrecorder.segment.reader import Segment
-from ctrecorder.segment.recording import Block
 
 _PIECE = struct.Struct("<QQ")
 _LEFT_OUT = (*TABLES, Kind.ADDRESSES)
@@ -28,17 +28,17 @@ def pieces(segment: Segment) -> bytes:
     """
     spans: list[list[int]] = []
     for block in segment.blocks:
+        frame = segment.file.frame(block.offset)
         if block.kind not in _LEFT_OUT:
-            _join(spans, block.offset, _end_of(segment, block))
+            _join(spans, block.offset, block.offset + FRAME.size + frame.length)
+        elif not segment.is_listed:
+            hashed = segment.file.hashed(block.offset, frame)
+            _join(spans, block.offset, block.offset + FRAME.size + hashed)
     _join(spans, segment.footer_at, segment.size)
     return b"".join(
         _PIECE.pack(begin, end - begin) + segment.file.read(begin, end - begin)
         for begin, end in spans
     )
-
-
-def _end_of(segment: Segment, block: Block) -> int:
-    return block.offset + FRAME.size + segment.file.frame(block.offset).length
 
 
 def _join(spans: list[list[int]], begin: int, end: int) -> None:

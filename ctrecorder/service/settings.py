@@ -113,9 +113,10 @@ _RECORD = (
         "no",
         "",
         "yes or no",
-        "Accept rules that keep packets from connection tracking (notrack).",
-        "With yes, an answer names the connections that such a rule hides, and can be complete "
-        "without them. With no, an answer that such a rule affects is not complete.",
+        "Accept rules that keep packets from connection tracking (notrack), and NAT without "
+        "connection tracking (rules of nftables that write addresses, Jool).",
+        "With yes, an answer names what they hide, and can be complete without it. With no, an "
+        "answer that they affect is not complete.",
         values.switch,
     ),
     Setting(

@@ -35,6 +35,9 @@ def answering(answer: bytes) -> Iterator[Store]:
                 with line:
                     line.recv(1 << 16)
                     line.sendall(answer)
+                    line.shutdown(socket.SHUT_WR)
+                    while line.recv(1 << 16):  # closed with unread bytes, it would be a reset
+                        pass
 
         thread = threading.Thread(target=serve)
         thread.start()
