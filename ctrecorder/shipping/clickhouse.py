@@ -21,7 +21,7 @@ from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.recording import Recording
 from ctrecorder.segment.skeleton import pieces
 from ctrecorder.shipping.results import Result, TargetError
-from ctrecorder.shipping.rowbinary import COLUMNS, rows, text, texts, upload_bytes
+from ctrecorder.shipping.rowbinary import COLUMNS, row_bytes, rows, text, texts, upload_bytes
 from ctrecorder.shipping.server import ACCESS_DENIED, NO_COLUMN, RefusedError, Server
 from ctrecorder.shipping.target import Target
 from ctrecorder.shipping.waiting import Waiting, begun_second
@@ -96,17 +96,20 @@ class Store:
     def _store(self, segment: Recording, one: Waiting) -> None:
         if not isinstance(segment, Segment) or segment.is_damaged:
             raise CtrecorderError(f"damaged here: {segment.findings[0]}")
-        upload, begun = uuid.uuid4().bytes, one.begun
-        data = b"".join(
-            rows(segment.read(block), upload, begun, self.router, number)
-            for number, block in enumerate(segment.blocks_of(Kind.CONNECTIONS))
+        upload, blocks = uuid.uuid4().bytes, list(segment.blocks_of(Kind.CONNECTIONS))
+        # Block by block as they are sent: a segment can have more rows than there is memory.
+        data = (
+            rows(segment.read(block), upload, one.begun, self.router, number)
+            for number, block in enumerate(blocks)
         )
-        if data:
+        length = sum(block.rows for block in blocks) * row_bytes(self.router)
+        if length:
             names = ", ".join(name for name, _ in COLUMNS)
             query = f"INSERT INTO connections ({names}) FORMAT RowBinary"
-            self._server.insert(query, data, _ONE_PART)
+            self._server.insert(query, data, length, _ONE_PART)
         query = f"INSERT INTO segments ({', '.join(_MANIFEST)}) FORMAT RowBinary"
-        self._server.insert(query, self._manifest(segment, one, upload), _ONE_PART)
+        manifest = self._manifest(segment, one, upload)
+        self._server.insert(query, [manifest], len(manifest), _ONE_PART)
 
     def _manifest(self, segment: Segment, one: Waiting, upload: bytes) -> bytes:
         """The row of the table `segments`, of the columns _MANIFEST."""

@@ -65,12 +65,8 @@ def rows(table: Table, upload: bytes, begin: int, router: str, block: int = 0) -
     """
     if block > _MAX_BLOCK or any((table[name] % MICROSECOND).any() for name in ("start", "end")):
         raise CtrecorderError("it cannot be stored as rows: squeeze it with this version")
-    name = router.encode()  # at most 63 bytes, so its length is one byte
-    dtype = [
-        (column, f"V{len(name) + 1}" if kind == "V" else kind.replace("S", "V"))
-        for column, kind in COLUMNS
-    ]
-    out = np.zeros(len(table), np.dtype(dtype))
+    name = router.encode()
+    out = np.zeros(len(table), _row(router))
     out["upload"] = np.void(upload_bytes(upload))
     out["segment_begin"] = min(max(begin // SECOND, 0), _MAX_SECOND)
     out["router"] = np.void(bytes([len(name)]) + name)
@@ -92,6 +88,21 @@ def rows(table: Table, upload: bytes, begin: int, router: str, block: int = 0) -
         out[column] = table[column]
     out["family"], out["block"], out["turn"] = table.family, block, _turns(table)
     return out.tobytes()
+
+
+def row_bytes(router: str) -> int:
+    """Bytes of each row of a router."""
+    return _row(router).itemsize
+
+
+def _row(router: str) -> np.dtype[np.void]:
+    length = len(router.encode()) + 1  # the name has at most 63 bytes, so its length is one byte
+    return np.dtype(
+        [
+            (column, f"V{length}" if kind == "V" else kind.replace("S", "V"))
+            for column, kind in COLUMNS
+        ]
+    )
 
 
 def upload_bytes(upload: bytes) -> bytes:

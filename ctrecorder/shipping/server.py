@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
@@ -43,18 +43,23 @@ class Server:
     target: Target
     password_file: str = ""
 
-    def insert(self, query: str, data: bytes, settings: Mapping[str, int]) -> None:
-        """Run an INSERT with `data`.  Raises TargetError."""
-        self._post({"query": query, **settings}, data, _MAX_ANSWER)
+    def insert(
+        self, query: str, data: Iterable[bytes], length: int, settings: Mapping[str, int]
+    ) -> None:
+        """Run an INSERT with `data`, of `length` bytes in all.  Raises TargetError."""
+        self._post({"query": query, **settings}, data, length, _MAX_ANSWER)
 
     def ask(self, query: str, most: int = _MAX_ANSWER) -> bytes:
         """The answer to a SELECT, of at most `most` bytes.  Raises TargetError."""
-        return self._post({}, query.encode(), most)
+        asked = query.encode()
+        return self._post({}, [asked], len(asked), most)
 
-    def _post(self, asked: Mapping[str, str | int], data: bytes, most: int) -> bytes:
+    def _post(
+        self, asked: Mapping[str, str | int], data: Iterable[bytes], length: int, most: int
+    ) -> bytes:
         user, _, place = self.target.host.rpartition("@")
         asked = {"database": self.target.folder, "wait_end_of_query": 1, **asked}
-        headers = {"Content-Type": "application/octet-stream"}
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(length)}
         if user:
             secret = f"{user}:{self._password()}".encode()
             headers["Authorization"] = f"Basic {base64.b64encode(secret).decode()}"

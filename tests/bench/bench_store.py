@@ -116,7 +116,8 @@ def _ship(report: Report, server: Server, folder: Path, out: Path, size: int) ->
     begin = time.monotonic()
     for data in made:
         asked = Asked(parse(server.target))
-        asked.insert(f"INSERT INTO connections ({names}) FORMAT RowBinary", data, _ONE_PART)
+        query = f"INSERT INTO connections ({names}) FORMAT RowBinary"
+        asked.insert(query, [data], len(data), _ONE_PART)
     alone = time.monotonic() - begin
     server.ask("TRUNCATE TABLE connections")
     cost = timed([CHECKOUT / "bin/ctship", "--router", "edge1", "--to", server.target, folder], out)

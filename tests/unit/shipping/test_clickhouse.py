@@ -1,21 +1,27 @@
-"""What is no answer of ClickHouse acknowledges nothing."""
+"""What is no answer of ClickHouse acknowledges nothing; rows are sent in bounded memory."""
 
 from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ctrecorder.columns import Table
 from ctrecorder.ctlog.header import Header
+from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.shipping.clickhouse import Store
 from ctrecorder.shipping.results import Result, TargetError
+from ctrecorder.shipping.rowbinary import rows
+from ctrecorder.shipping.server import Server
 from ctrecorder.shipping.target import parse
 from ctrecorder.shipping.waiting import Waiting, examine
+from tests.support import asked
 
 OK = b"HTTP/1.1 200 OK\r\n"
 OURS = b"X-ClickHouse-Query-Id: 1\r\n"
@@ -76,3 +82,32 @@ def test_what_is_no_answer_of_clickhouse(batch: list[Waiting], answer: bytes, sa
 def test_an_answer_of_clickhouse(batch: list[Waiting]) -> None:
     with answering(OK + OURS + b"Content-Length: 0\r\n\r\n") as store:
         assert store.send(batch) == {batch[0].name: Result("stored")}
+
+
+def test_rows_are_read_while_they_are_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A segment can have more rows than there is memory: none is read before it can be sent."""
+    for path in asked.record(tmp_path, chain="0123456789abcdef"):
+        squeeze(path, SqueezeOptions())
+    read: list[int] = []
+    sent: list[list[int]] = []
+
+    def count(table: Table, *args: Any) -> bytes:
+        read.append(len(table))
+        return rows(table, *args)
+
+    def insert(
+        self: Server, query: str, data: Iterable[bytes], length: int, settings: object
+    ) -> None:
+        before = len(read)
+        pieces = list(data)
+        assert sum(map(len, pieces)) == length
+        if "INTO connections" in query:
+            sent.append(read[before:])
+
+    monkeypatch.setattr("ctrecorder.shipping.clickhouse.rows", count)
+    monkeypatch.setattr(Server, "insert", insert)
+    monkeypatch.setattr(Server, "ask", lambda *_: b"")
+    batch = examine(str(tmp_path), raw=False).ready
+    Store(parse("clickhouse://127.0.0.1/log"), "edge1").send(batch)
+    assert len(sent) == 3
+    assert all(sent)
