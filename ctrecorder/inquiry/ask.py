@@ -19,6 +19,7 @@ from ctrecorder.inquiry.persons import (
     Person,
     count_of,
     doubts_of_names,
+    doubts_of_receipts,
     named,
     persons_of,
     shares_address,
@@ -247,6 +248,7 @@ def _judged(
             *_doubts(question, asking, answer),
             *_listening(question, persons),
             *doubts_of_names(persons, asked, unread),
+            *doubts_of_receipts(persons, asked),
         ),
     )
     judged = judge(count_of(persons), proof)

@@ -15,7 +15,7 @@ from ctrecorder.holders import candidates, who
 from ctrecorder.inquiry.question import LISTENING, SERVICE, Question
 from ctrecorder.render import who as render_who
 from ctrecorder.render.who import Holder
-from ctrecorder.times import BEGIN, END, MICROSECOND
+from ctrecorder.times import BEGIN, END, MICROSECOND, SECOND
 
 if TYPE_CHECKING:
     from ctrecorder.names.directory import Directory
@@ -204,6 +204,26 @@ def is_only_by_tolerance(flow: Holder, begin: int, end: int) -> bool:
     is_exact = flow.start_source in (Source.KERNEL, Source.RECEIPT)
     late = RECEIPT_LATE_NS if flow.start_source == Source.RECEIPT else 0
     return ended or (is_exact and flow.start - late >= end)
+
+
+def doubts_of_receipts(persons: Iterable[Person], asked: who.WhoQuery) -> Iterator[str]:
+    """Why it is not certain that anybody held the address in the span of `asked`: an event that the
+    kernel does not date is dated when it is received, which can be late.
+    """
+    flows = [flow for person in persons for flow in person.flows]
+    if flows and all(_may_be_outside(flow, asked) for flow in flows):
+        late = RECEIPT_LATE_NS / SECOND
+        yield (
+            f"a time of receipt can be {late:g} s late, so no connection is certain to have been "
+            "open at that time"
+        )
+
+
+def _may_be_outside(flow: Holder, asked: who.WhoQuery) -> bool:
+    """If a connection was open in the span of `asked` only if an event was, or was not, late."""
+    began = flow.start_source == Source.RECEIPT and flow.start >= asked.until
+    ended = flow.end_source == Source.RECEIPT and flow.end - RECEIPT_LATE_NS < asked.since
+    return began or ended
 
 
 def _person(key: tuple[str, int, int], flows: list[Holder], question: Question) -> Person:

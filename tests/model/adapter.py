@@ -110,11 +110,14 @@ def _state(found: dict[str, Any], code: int) -> str:
     if complete == "version 1.0":
         return VERSION_1
     if complete is True:
-        agrees = verdict == ("NOBODY", "ONE", "SEVERAL")[min(persons, 2)] and code == (not persons)
-        return COMPLETE if agrees else FAILED
+        # Whoever is known only if a receipt was late, or was not, is not proved.
+        late = "a time of receipt can be" in found.get("why", "")
+        words = ["NOBODY", "ONE KNOWN (not proved)" if late else "ONE", "SEVERAL"]
+        code_of = 3 if late else int(not persons)
+        return COMPLETE if (verdict, code) == (words[min(persons, 2)], code_of) else FAILED
     # Code 2 if a file could not be read; the holes tell why it is not complete.
-    words = [("ONE KNOWN (not proved)",), ("SEVERAL",)][min(persons, 2) - 1] if persons else NOBODY
-    if complete is not False or verdict not in words or code not in (2, 3) or not found["holes"]:
+    fit = [("ONE KNOWN (not proved)",), ("SEVERAL",)][min(persons, 2) - 1] if persons else NOBODY
+    if complete is not False or verdict not in fit or code not in (2, 3) or not found["holes"]:
         return FAILED
     return NOT_YET if "complete_until" in found else NOT_COMPLETE
 

@@ -183,3 +183,28 @@ def test_a_start_by_receipt_may_be_late(
     log(folder, late)
     found = ask(folder, capfd, f"{PUBLIC}:40000", "--tolerance", "2")
     assert [one["only_by_tolerance"] for one in found["persons"]] == [only]
+
+
+@pytest.mark.parametrize(
+    ("begun", "ended", "verdict"),
+    [
+        (60, 90, "ONE"),
+        (70.9, 90, "ONE"),
+        (71.3, 90, "ONE KNOWN (not proved)"),
+        (40, 72, "ONE"),
+        (40, 71.2, "ONE KNOWN (not proved)"),
+    ],
+)
+def test_a_receipt_that_may_be_late_proves_nobody(
+    folder: Path, capfd: pytest.CaptureFixture[str], begun: float, ended: float, verdict: str
+) -> None:
+    """The second from 70 s on: who is known only if a receipt was late, or was not, may not have
+    had the address in it.
+    """
+    one = connection("tcp", ("10.0.0.3 1", f"{SERVER} 443"), (f"{SERVER} 443", f"{PUBLIC} 40000"))
+    one[0]["time"], one[1]["time"] = T + int(begun * SECOND), T + int(ended * SECOND)
+    log(folder, one)
+    code = 0 if verdict == "ONE" else 3
+    found = ask(folder, capfd, f"{PUBLIC}:40000", "--tolerance", "0", code=code)
+    assert (found["verdict"], hosts(found)) == (verdict, ["10.0.0.3"])
+    assert ("a time of receipt can be 1.5 s late" in found.get("why", "")) is bool(code)
