@@ -29,6 +29,7 @@ _TAIL = 1 << 12
 # bytes, sorted by name.
 _HEAD = 1 << 11
 _CHAIN, _SEQUENCE, _SQUEEZED = b'"chain":"', b'"sequence":', b'"squeezed":'
+_SET_BACK = b'"set_back":true'
 # Files in an archive (`retention`, `acknowledged`, `service.unsent`) that are neither segments nor
 # foreign files, and neither are ledgers.
 SIDE_FILES = frozenset(("ctexpire.holds", "ctexpire.receipts", "ctship.shipped", UNSENT))
@@ -83,9 +84,10 @@ def legacy_start(descriptor: int) -> int | None:
 class Span(NamedTuple):
     """When a segment begins and ends, ns UTC, by its first and last frame.
 
-    BEGIN and END where these are missing or damaged.  A squeezed segment begins with its oldest
-    connection; `recorded`: the time of the HEADER.  `chain`: "" if it has none.  `sequence`: 0 if
-    it has none.  `squeezed`: ctsqueeze wrote it.
+    BEGIN and END where these are missing or damaged.  BEGIN also if the clock was set back before
+    its recorder started: it has a GAP of times before its HEADER.  A squeezed segment begins with
+    its oldest connection; `recorded`: the time of the HEADER.  `chain`: "" if it has none.
+    `sequence`: 0 if it has none.  `squeezed`: ctsqueeze wrote it.
     """
 
     path: str
@@ -165,14 +167,15 @@ def _span(path: str, descriptor: int, head: bytes, header: Frame | None) -> Span
     first = max(size - _TAIL, 0)
     tail = os.pread(descriptor, _TAIL, first)
     trailer = parse_trailer(tail[-TRAILER.size :])
+    earliest = BEGIN if _SET_BACK in facts else recorded
     if trailer is None or trailer[0] >= size:
-        return Span(path, recorded, END, recorded, chain, sequence)
+        return Span(path, earliest, END, recorded, chain, sequence)
     at = trailer[0] - first
     try:
         footer = parse_frame(tail[at:] if at >= 0 else os.pread(descriptor, FRAME.size, trailer[0]))
     except FormatError:
         return Span(path, BEGIN, END, recorded, chain, sequence)
-    begin, end = min(recorded, footer.time_min), max(recorded, footer.time_max)
+    begin, end = min(earliest, footer.time_min), max(recorded, footer.time_max)
     return Span(path, begin, end, recorded, chain, sequence, _SQUEEZED in facts)
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ctrecorder.archive.find import Span
-from ctrecorder.times import END
+from ctrecorder.times import BEGIN, END
 
 
 class Near(NamedTuple):
@@ -76,6 +76,8 @@ class _Chain:
         for number, following in enumerate(begins[1:]):
             if ends[number] == END:
                 ends[number] = max(begins[number], following)  # it has no footer
+        unknown = [any(span.begin == BEGIN for span in place) for place in self.places]
+        self._reaches = np.where(unknown, BEGIN, np.array(begins, np.int64))
         self._begins, self._ends = np.array(begins, np.int64), np.array(ends, np.int64)
         self._order = np.argsort(self._begins, kind="stable")
         self._ordered = self._begins[self._order]
@@ -86,7 +88,7 @@ class _Chain:
         The clock of a recorder can be wrong for a while, so each place is judged by itself; the
         one that was begun last before `since` is among them, and reaches to the next.
         """
-        found = np.flatnonzero((self._begins < until) & (self._ends >= since)).astype(np.int64)
+        found = np.flatnonzero((self._reaches < until) & (self._ends >= since)).astype(np.int64)
         at = int(np.searchsorted(self._ordered, since, "right"))
         last = int(self._order[max(at - 1, 0)])
         return sorted({*map(int, found), last})

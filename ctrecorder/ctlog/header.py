@@ -147,6 +147,7 @@ class Header:
     chain: str | None = None
     sequence: int | None = None
     previous: str | None = None
+    set_back: bool | None = None
     squeezed: Mapping[str, Any] | None = None
     legacy: Mapping[str, Any] | None = None
     recording: str | None = None

@@ -54,7 +54,7 @@ class Clock:
         monotonic: Reading = time.monotonic_ns,
         boottime: Reading = _boottime,
     ) -> None:
-        self.wall, self.monotonic, self._boottime = wall, monotonic, boottime
+        self.wall, self.monotonic, self.boottime = wall, monotonic, boottime
         self._last_wall, self._last_monotonic, self._last_boottime = wall(), monotonic(), boottime()
 
     def wait(self, sources: Collection[HasFileno], wait_ns: int) -> set[int]:
@@ -67,7 +67,7 @@ class Clock:
 
     def look(self) -> ClockChange | None:
         """The change since the last look; None if there was no step and no suspend."""
-        wall, monotonic, boottime = self.wall(), self.monotonic(), self._boottime()
+        wall, monotonic, boottime = self.wall(), self.monotonic(), self.boottime()
         awake = monotonic - self._last_monotonic
         suspended = boottime - self._last_boottime - awake
         step = wall - self._last_wall - (boottime - self._last_boottime)

@@ -127,9 +127,9 @@ class Recorder:
         self._loss.reset(now)
         # The GAPs of its first look come before the segment, and are written behind its MARK.
         self._guard.open(now)
-        self._queue.open(now)
+        repeated = self._queue.open(now, self._clock.boottime())
         self._deadlines.rotated(now)
-        self._deadlines.stepped(self._series.latest, now - self._series.latest)
+        self._deadlines.stepped(repeated, now - repeated)
         self._queue.mark(Mark.at(now, "start", {"version": __version__, **clock_facts()}))
         size = self._receiver.socket.buffer_bytes
         counters.log_started(self.log, self._queue.path, self.options.protocols, size)
@@ -383,7 +383,8 @@ class Recorder:
         if self._stopping:  # so that the last MARK carries the watermark
             self._look()
         facts = {"events": self.counters.total, "lost": self.counters.lost}
-        self._queue.mark(Mark.at(now, "stop", dict(facts)))
+        mark = Mark.at(now, "stop", {**facts, "boottime_ns": self._clock.boottime()})
+        self._queue.mark(mark)
         closed = "is closed" if self._queue.close(now, self._watermark) else "could not be closed"
         self._guard.close()
         self._metrics.stopped(gone=self.namespace_lost)

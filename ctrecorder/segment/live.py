@@ -106,6 +106,7 @@ class Publisher:
         if self._process.get("pid") != pid:
             self._process = {"pid": pid, "start_ticks": start_ticks(pid)}
         facts = {**self._process, "boottime_ns": boottime_ns(), **asdict(state)}
+        facts["time_ns"] = time.time_ns()
         name, aside = f"{state.chain}.json", f".{state.chain}.{pid}"
         try:
             self._folder.remove(aside)
@@ -163,6 +164,15 @@ def unwritten_losses(chain: str, segment: str, folder: str | None = None) -> int
     here = status.st_dev, status.st_ino, status.st_size
     same = here == (facts.get("device"), facts.get("inode"), size)
     return unwritten if same and type(unwritten) is int and unwritten > 0 else 0
+
+
+def last_published(chain: str, folder: str | None = None) -> tuple[int, int] | None:
+    """When the recorder of `chain` published last: ns of CLOCK_BOOTTIME, and ns UTC.  None: it
+    ended in order, or not in this boot, or nothing is known.
+    """
+    facts = _facts(chain, folder or FOLDER) or {}
+    boottime, moment = facts.get("boottime_ns"), facts.get("time_ns")
+    return (boottime, moment) if type(boottime) is int and type(moment) is int else None
 
 
 def _read(chain: str, folder: str) -> LiveState | None:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from ctrecorder.columns import Table
 from ctrecorder.ctlog.frame import Gap, Kind, Mark
 from ctrecorder.errors import ArchiveError, CtrecorderError
-from ctrecorder.segment.live import unwritten_losses
+from ctrecorder.segment import live
 from ctrecorder.segment.pending import PendingBlock, gap_block, mark_block
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.service import messages
@@ -121,26 +121,25 @@ class WriteQueue:
         """The memory that blocks take until they are synced."""
         return self._blocks.memory_bytes
 
-    def open(self, now_ns: int) -> None:
+    def open(self, now_ns: int, boottime_ns: int | None = None) -> int:
         """Open the first segment, chained to the newest one in the folder; the time between the two
         becomes a GAP.  If the disk is full, all waits in memory, as it does later.
 
+        `boottime_ns`: CLOCK_BOOTTIME at `now_ns`.  Returns until when times come twice, ns UTC,
+        because the clock was set back since the segments before; 0: there is none.
         Raises ArchiveError.
         """
         try:
-            self.series.start(now_ns)
+            self.series.start(now_ns, live.boottime_ns() if boottime_ns is None else boottime_ns)
         except ArchiveError as error:
             if not (self.series.chain and is_full(error)):
                 raise
             self._fail(error)
-        tail = self.series.previous
-        if tail is not None:
-            reason = "stopped" if tail.closed else "crashed"
-            detail = f"no recorder ran after {os.path.basename(tail.path)}"
-            lost = 0 if tail.closed else unwritten_losses(tail.chain, tail.path)
-            since = min(tail.covered, now_ns)
-            facts = {"at_least": True} if lost else {}
-            self.gap(Gap(since, now_ns, reason, lost or None, detail, facts))
+        tail, gap = self.series.previous, self.series.gap
+        if tail is None or gap is None:
+            return 0
+        self.gap(gap)
+        return max(tail.latest, gap.end)
 
     def add(self, table: Table, existing: bool = False) -> None:
         """Take rows of events, or (`existing`) of a table dump.

@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ctrecorder import times
-from ctrecorder.ctlog.frame import FRAME, NO_HASH
+from ctrecorder.ctlog.frame import FRAME, NO_HASH, Gap
 from ctrecorder.ctlog.header import Header
 from ctrecorder.errors import ArchiveError, CtrecorderError
 from ctrecorder.folder import open_file
@@ -29,6 +29,7 @@ from ctrecorder.segment import files
 from ctrecorder.segment.writer import FileLocation, SegmentWriter
 from ctrecorder.service import messages
 from ctrecorder.service.log import Log
+from ctrecorder.spool.gaps import before_start
 from ctrecorder.spool.target import Tail, Target, folder_locked, newest_segment
 
 # Replaced segments that wait for their disk.  The pause before each new one doubles, up to ten
@@ -52,6 +53,7 @@ class SegmentSeries:
     Attributes:
     `writer`: the open segment, None while none could be opened.
     `opened`: the number of segments opened so far.
+    `gap`: between the segments before this recorder and its start; None: there are none.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class SegmentSeries:
         self.target, self.log = target, log
         self.writer: SegmentWriter | None = None
         self.opened = 0
+        self.gap: Gap | None = None
         self._header, self._key, self._seals = header, key, seals
         self._previous: Tail | None = None
         self._chain = ""
@@ -99,15 +102,10 @@ class SegmentSeries:
         """The end of the segment before the open one; None: there is none."""
         return self._previous
 
-    @property
-    def latest(self) -> int:
-        """The latest time in the segments before this recorder's first one, ns UTC; 0: none."""
-        return self._previous.latest if self._previous else 0
-
-    def start(self, now_ns: int) -> None:
+    def start(self, now_ns: int, boottime_ns: int) -> None:
         """Open the first segment, chained to the newest one in the folder.
 
-        If that fails, `ready` can open it later.
+        If that fails, `ready` can open it later.  `boottime_ns`: CLOCK_BOOTTIME at `now_ns`.
         """
         with folder_locked(self.target.folder):
             tail = self._previous = newest_segment(self.target.template, self._key)
@@ -119,6 +117,8 @@ class SegmentSeries:
                     "make one with ctrecord --setup-seal"
                 )
             self._chain = tail.chain if tail else secrets.token_hex(8)
+            if tail is not None:
+                self.gap = before_start(tail, now_ns, boottime_ns, self._header().boot_id)
             self.writer = self._open(now_ns)
 
     def ready(self, now_ns: int) -> SegmentWriter:
@@ -254,6 +254,7 @@ class SegmentSeries:
             template=os.path.basename(self.target.template),
             previous=os.path.basename(tail.path) if tail else None,
             seals=self._seals.header() if self._seals is not None else None,
+            set_back=True if not self.opened and self.gap and self.gap.end > now_ns else None,
         )
         previous_hash = tail.last_hash if tail else NO_HASH
         writer = SegmentWriter.create(

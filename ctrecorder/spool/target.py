@@ -71,6 +71,8 @@ class Tail(NamedTuple):
     in order, with a footer.  `watermark`: its last one; None if it has none.  `has_seals`: its
     header says that it is sealed forward.  `has_coverage`: it can have watermarks.  `latest`: the
     latest time in the last segments, ns UTC; the clock was set back if it is in the future.
+    `boot_id`: of the boot in which `covered` was.  `boottime`: CLOCK_BOOTTIME of that in ns, if the
+    recorder was stopped in order; else 0.
     """
 
     path: str
@@ -83,6 +85,8 @@ class Tail(NamedTuple):
     has_seals: bool = False
     has_coverage: bool = False
     latest: int = 0
+    boot_id: str | None = None
+    boottime: int = 0
 
     @property
     def covered(self) -> int:
@@ -136,7 +140,10 @@ def newest_segment(template: str, key: bytes = b"") -> Tail | None:
         one = _tail(path, key)
         paths.remove(path)
         latest = max(latest, one.latest)
-        tail = one if tail is None else tail._replace(watermark=one.covered)
+        if tail is None:
+            tail = one
+        else:
+            tail = tail._replace(watermark=one.covered, boot_id=one.boot_id, boottime=one.boottime)
         # A crash right after the start leaves a segment that proves nothing, not even the GAP
         # before it: that begins where the segment before ends.
         if one.watermark is not None or not one.has_coverage:
@@ -172,7 +179,16 @@ def _tail(path: str, key: bytes) -> Tail:
             header.seals is not None,
             segment.has_coverage,
             segment.times[1],
+            header.boot_id,
+            _stopped_at(segment),
         )
+
+
+def _stopped_at(segment: Segment) -> int:
+    """CLOCK_BOOTTIME at which the recorder was stopped in order, ns; 0: it was not, or unknown."""
+    last = segment.marks[-1:]
+    found = last[0].facts.get("boottime_ns", 0) if last and last[0].what == "stop" else 0
+    return found if type(found) is int else 0
 
 
 def _last_time(segment: Segment) -> int:

@@ -919,3 +919,22 @@ def test_without_remote_ends_an_address_that_nat_gives_out_is_proved(recorder: R
     recorder.segment([row], requires=(*COVERAGE, "omit"), omit="remote", inside=("10.0.0.0/8",))
     found = ask(recorder.folder, T + 70 * SECOND)
     assert (len(found), found.verdict.proved) == (1, True)
+
+
+@pytest.mark.parametrize("squeezed", [False, True])
+def test_what_came_twice_before_a_start_far_from_the_segment_of_the_first_time(
+    recorder: Recorder, squeezed: bool
+) -> None:
+    """The clock was set back by hours while no recorder ran: the GAP is in a later segment."""
+    opened = flow(NEW, T + 60 * SECOND)
+    paths = [recorder.segment([opened]), *(recorder.segment() for _ in range(3))]
+    begin, first = T + HOUR + 1800 * SECOND, T + 1200 * SECOND
+    gap = Gap(first, T + 4 * HOUR + 600 * SECOND, "stopped")
+    paths.append(recorder.segment(gap, begin=begin, start=True, set_back=True))
+    paths.append(recorder.segment(begin=begin + HOUR))
+    if squeezed:
+        for path in paths:
+            squeeze(path, SqueezeOptions())
+    for moment in (first + 60 * SECOND, T + HOUR + 600 * SECOND, T + 4 * HOUR + 300 * SECOND):
+        assert "stopped" in reasons(ask(recorder.folder, moment))
+    assert ask(recorder.folder, first - 60 * SECOND).verdict.proved

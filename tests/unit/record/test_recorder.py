@@ -652,7 +652,7 @@ def test_stop_takes_what_is_queued_and_closes_the_segment(
         assert segment.state == "closed"
     assert ids(path) == list(range(5))
     (stop,) = marks(path, "stop")
-    assert stop.facts == {"events": 5, "lost": 0}
+    assert stop.facts == {"events": 5, "lost": 0, "boottime_ns": 110 * SECOND}
     assert stage.log.entries[-1] == (messages.STOPPED, f"stopped; {path} is closed")
     assert stage.reports[0] == "READY=1"
     assert stage.reports[-1] == "STOPPING=1"

@@ -65,10 +65,13 @@ def queue(
     block_rows: int = 65536,
     memory_bytes: int = BIG,
     timer: SyncTimer | None = None,
+    boot_id: str | None = None,
 ) -> WriteQueue:
     log = Told()
     series = SegmentSeries(
-        Target(str(folder / template), 60, 0o640), lambda: Header(host="router"), log
+        Target(str(folder / template), 60, 0o640),
+        lambda: Header(host="router", boot_id=boot_id),
+        log,
     )
     return WriteQueue(series, block_rows, memory_bytes, Counters(), log, timer)
 
@@ -439,7 +442,7 @@ def test_what_was_written_again_is_cut_off_when_its_disk_is_back(tmp_path: Path)
     folder, away, beneath = tmp_path / "log", tmp_path / "away", tmp_path / "beneath"
     folder.mkdir()
     series = queue(folder).series
-    series.start(NOON)
+    series.start(NOON, 0)
     old = Path(series.path)
     writer = series.ready(NOON)
     writer.append(rows(0, 10))
@@ -685,3 +688,76 @@ def restarted(ours: WriteQueue, start: Callable[[], WriteQueue]) -> WriteQueue:
     assert ours.series.writer is not None
     ours.series.writer.abandon()
     return start()
+
+
+UPTIME = 10 * DAY  # of the machine when the first recorder ends
+
+
+def ended(folder: Path, boot: str, *, closed: bool = True) -> str:
+    """The segment of a recorder that recorded from NOON for an hour."""
+    before = queue(folder, boot_id=boot)
+    before.open(NOON, UPTIME - 60 * MINUTE)
+    last = NOON + 60 * MINUTE
+    if closed:
+        before.mark(Mark.at(last, "stop", {"boottime_ns": UPTIME}))
+        before.close(last, last)
+    else:
+        before.mark(Mark.at(last, "heartbeat"))
+        before.flush(last, last)
+        assert before.series.writer is not None
+        before.series.writer.abandon()
+    return before.path
+
+
+@pytest.mark.parametrize(
+    ("boot", "stopped", "step", "gap"),
+    [
+        ("a", 10, 0, (60, 70)),
+        ("a", 10, 30, (60, 100)),  # set forward: what was skipped is in it
+        ("a", 10, -30, (30, 70)),  # started at 40: nobody knows which times came before
+        ("a", 50, -30, (30, 110)),  # started at 80, behind the end, and yet set back
+        ("b", 10, -30, (20, 60)),  # another boot, 20 minutes ago
+        ("b", 80, -30, (60, 110)),
+    ],
+)
+def test_times_that_come_twice_while_no_recorder_runs_are_a_gap(
+    tmp_path: Path, boot: str, stopped: int, step: int, gap: tuple[int, int]
+) -> None:
+    ended(tmp_path, "a")
+    now = NOON + (60 + stopped + step) * MINUTE
+    after = queue(tmp_path, boot_id=boot)
+    until = after.open(now, UPTIME + stopped * MINUTE if boot == "a" else 20 * MINUTE)
+    after.close(now)
+    with Segment(after.path) as segment:
+        (found,) = segment.gaps
+        assert segment.header.set_back is (True if gap[1] > 60 + stopped + step else None)
+    assert (found.begin, found.end) == tuple(NOON + each * MINUTE for each in gap)
+    assert found.reason == "stopped"
+    assert until == NOON + max(gap[1], 60) * MINUTE
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_a_crash_is_as_long_as_the_published_state_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, published: bool
+) -> None:
+    run, folder = tmp_path / "run", tmp_path / "log"
+    run.mkdir()
+    folder.mkdir()
+    monkeypatch.setattr(live, "FOLDER", str(run))
+    path = ended(folder, "a", closed=False)
+    with Segment(path) as segment:
+        chain = segment.header.chain
+    last = NOON + 60 * MINUTE
+    if published:
+        state = {"boottime_ns": UPTIME + SECOND, "time_ns": last + SECOND}
+        (run / f"{chain}.json").write_text(json.dumps(state))
+    after = queue(folder, boot_id="a")
+    after.open(last - 20 * MINUTE, UPTIME + 10 * MINUTE)
+    after.close(last - 20 * MINUTE)
+    with Segment(after.path) as segment:
+        (gap,) = segment.gaps
+    assert gap.reason == "crashed"
+    known = (last - 30 * MINUTE, last + 10 * MINUTE)
+    assert (gap.begin, gap.end) == (
+        known if published else (last - 20 * MINUTE - UPTIME - 10 * MINUTE, last)
+    )
