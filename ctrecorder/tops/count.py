@@ -17,7 +17,7 @@ from ctrecorder.tops.fields import Measure, Top
 from ctrecorder.tops.keys import Distinct, Layout, keys
 from ctrecorder.tops.values import Offsets, Values
 
-# Bytes of keys in memory, of all tops together.  Joining them takes three times as much.
+# Bytes of keys in memory, of all tops together.  Joining them takes as much again.
 _KEYS_BYTES = 24 << 20
 # Rows whose sums are exact as 64-bit floating point numbers of halves: 2**52 / 2**32.
 _EXACT_ROWS = 1 << 20

@@ -20,6 +20,8 @@ from ctrecorder.tops.coded import Words
 Sums = NDArray[np.uint64]
 # A part of a division into this many parts: 2**32 keys are divided twice.
 _FANOUT_BITS = 6
+# The arrays of a few keys take as much memory by themselves as so many keys.
+_ROWS_OF_ARRAYS = 16
 _HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
@@ -66,7 +68,7 @@ class Counter:
     def add(self, keyed: Keyed) -> None:
         """Add keys, of which some may be equal.  low < 2**52, high < 2**52."""
         self._waiting.append(keyed)
-        self._rows += len(keyed.low)
+        self._rows += len(keyed.low) + _ROWS_OF_ARRAYS
         if self._rows > self._most:
             joined = self._join()
             if len(joined.low) > self._most // 2:
@@ -118,17 +120,26 @@ class Counter:
         if not waiting:
             empty = np.zeros(0, np.uint64)
             return Keyed(np.zeros((0, self._words), np.uint64), empty, empty)
-        keyed = Keyed(*(np.concatenate(arrays) for arrays in zip(*waiting, strict=True)))
+        # One column after the other: what is joined is freed before the next one is made.
+        columns = [list(column) for column in zip(*waiting, strict=True)]
         waiting.clear()
-        hashes = _hash(keyed.words)
+        words, low, high = (_taken_together(column) for column in columns)
+        hashes = _hash(words)
         # Words of one length have another hash each; equal hashes of several are told apart.
-        order = np.argsort(hashes) if self._words == 1 else np.lexsort((*keyed.words.T, hashes))
-        keyed = keyed.take(order)
-        changes = (keyed.words[1:] != keyed.words[:-1]).any(axis=1)
+        order = np.argsort(hashes) if self._words == 1 else np.lexsort((*words.T, hashes))
+        del hashes
+        words = words[order]
+        low = low[order]
+        high = high[order]
+        del order
+        changes = (words[1:] != words[:-1]).any(axis=1)
         first = np.flatnonzero(np.concatenate(([True], changes)))
-        low = np.add.reduceat(keyed.low, first)
-        high = np.add.reduceat(keyed.high, first) + (low >> _HALF)
-        return Keyed(keyed.words[first], low & _LOW, high)
+        words = words[first]
+        low = np.add.reduceat(low, first)
+        high = np.add.reduceat(high, first)
+        high += low >> _HALF
+        low &= _LOW
+        return Keyed(words, low, high)
 
     def _spill(self, joined: Keyed) -> None:
         """Write keys, in the order of their hashes, to the files of their parts."""
@@ -144,6 +155,13 @@ class Counter:
             store = self._parts[number] = self._parts[number] or self._store()
             some = joined.take(slice(begin, end))
             store.append({"words": some.words.reshape(-1), "low": some.low, "high": some.high})
+
+
+def _taken_together(arrays: list[Array]) -> Array:
+    """The arrays as one; the list is then empty."""
+    found = np.concatenate(arrays)
+    arrays.clear()
+    return found
 
 
 def _rank(one: Ranked) -> tuple[int, tuple[int, ...]]:

@@ -35,8 +35,25 @@ class Part(NamedTuple):
     has: Mask | None = None
 
 
+class _Sides(NamedTuple):
+    """What decides about the ends of the rows."""
+
+    source: Coded
+    called: Coded
+    answers: Coded
+    source_in: Mask
+    target_in: Mask
+
+    @property
+    def inbound(self) -> Mask:
+        return self.target_in & ~self.source_in
+
+
 class Values:
     """The values of the rows of a table.
+
+    Nothing refers back to it: a cycle would keep the arrays of hundreds of blocks in memory, until
+    Python searches for cycles (`cli.common` lets it do so seldom).
 
     `inside`: the addresses that are inside.  `offsets`: of local time, for hours and days.
     """
@@ -116,14 +133,18 @@ class Values:
         """The inside, public or remote end: what `ends.ends_of` says, without its columns of ports
         where addresses decide.
         """
-        sides = self._sides = self._sides or _Sides(self)
+        sides = self._sides = self._sides or self._decided()
         every = np.ones(len(self._rows), np.bool_)
+        # The source as the other end sees it.
+        translated = self._of_reply("reply_dst", "orig_src")
+        # From inside to an inside address, and on to an outside one.
+        sent_inside = sides.source_in & ~sides.target_in & self._contains(sides.called)
         choices = {
             "inside": [(sides.inbound, sides.answers), (every, sides.source)],
-            "public": [(sides.inbound, sides.called), (every, sides.translated)],
+            "public": [(sides.inbound, sides.called), (every, translated)],
             "remote": [
                 (sides.inbound, sides.source),
-                (sides.sent_inside, sides.answers),
+                (sent_inside, sides.answers),
                 (every, sides.called),
             ],
         }
@@ -133,12 +154,12 @@ class Values:
         one_inside = sides.source_in ^ sides.target_in
         if name == "remote":
             told = np.where(sides.inbound, self._known("orig_src"), self._known("orig_dst"))
-            return Part(found, one_inside & (told | sides.sent_inside))
+            return Part(found, one_inside & (told | sent_inside))
         outside = ~_PRIVATE.contains(found.entries, self._rows.family)[found.codes]
         has = np.where(
             sides.inbound,
             ~is_same(sides.called, sides.answers),
-            ~is_same(sides.source, sides.translated),
+            ~is_same(sides.source, translated),
         )
         has |= one_inside & outside
         rest = np.flatnonzero(~has)
@@ -151,43 +172,22 @@ class Values:
             has[rest] = ends.ends_of(part, self._inside).has_public
         return Part(found, has)
 
-    def contains(self, one: Coded) -> Mask:
+    def _decided(self) -> _Sides:
+        source, called = self._column("orig_src"), self._column("orig_dst")
+        answers = self._of_reply("reply_src", "orig_dst")
+        return _Sides(source, called, answers, self._contains(source), self._contains(answers))
+
+    def _contains(self, one: Coded) -> Mask:
         """(rows,): which values, addresses, are inside."""
         found: Mask = self._inside.contains(one.entries, self._rows.family)[one.codes]
         return found
 
-    def of_reply(self, name: str, instead: str) -> Coded:
+    def _of_reply(self, name: str, instead: str) -> Coded:
         """A column of the reply tuple; where that was not recorded, the one without NAT."""
         known = self._known(name)
         if known.all():
             return self._column(name)
         return choose([(known, self._column(name)), (~known, self._column(instead))], len(known))
-
-    def column(self, name: str) -> Coded:
-        """A column."""
-        return self._column(name)
-
-
-class _Sides:
-    """What decides about the ends of the rows."""
-
-    def __init__(self, values: Values) -> None:
-        self.source, self.called = values.column("orig_src"), values.column("orig_dst")
-        self.answers = values.of_reply("reply_src", "orig_dst")
-        self._values = values
-        self.source_in = values.contains(self.source)
-        self.target_in = values.contains(self.answers)
-        self.inbound = self.target_in & ~self.source_in
-
-    @property
-    def translated(self) -> Coded:
-        """The source as the other end sees it."""
-        return self._values.of_reply("reply_dst", "orig_src")
-
-    @property
-    def sent_inside(self) -> Mask:
-        """From inside to an inside address, and on to an outside one."""
-        return self.source_in & ~self.target_in & self._values.contains(self.called)
 
 
 def networks(addresses: Array, prefix: int) -> Array:
