@@ -137,6 +137,21 @@ def test_what_was_left_out_stays_so_whatever_is_inside_now() -> None:
         assert int(found.inside[1]) == ROUTER
 
 
+def test_who_is_reached_by_nat_is_kept_though_not_inside(machine: Machine) -> None:
+    """Else "who had the router's port 8080?" is answered "nobody", for the router knows its own."""
+    other, pool = 0xC63364C9, 0xC00002C8  # a server and a public address that are not inside
+    forwarded = (REMOTE, 999, ROUTER, 8080, other, 80, REMOTE, 999)
+    of_pool = (REMOTE, 999, pool, 8080, other, 80, REMOTE, 999)
+    relayed = (REMOTE, 999, ROUTER, 8080, other, 80, ROUTER, 40000)
+    through = (REMOTE, 999, other, 80, other, 80, pool, 40000)
+    found = Omission(OPTIONS).apply(rows(forwarded, of_pool, relayed, through))
+    assert found["orig_src"].tolist() == [0, 0, REMOTE, REMOTE]
+    assert found["reply_dst"].tolist() == [0, 0, ROUTER, pool]
+    assert found["orig_dst"].tolist() == [ROUTER, pool, ROUTER, 0]
+    assert found["orig_dport"].tolist() == [8080, 8080, 8080, 0]
+    assert found["reply_src"].tolist() == [other, other, other, 0]
+
+
 def test_notes_have_no_networks() -> None:
     gap = Gap(1, 2, "notrack", 3, "to 203.0.113.0/24", {"networks": ["203.0.113.0/24"]})
     assert without_networks(gap) == Gap(1, 2, "notrack", 3, "", {})
