@@ -42,25 +42,26 @@ class Omission:
         self._protection: Protection | None = None
         if options.omit is not None:
             forbid_core_dumps()
-            self._read()
+            self._read(here.own())
 
     def look(self, monotonic: int) -> bool:
         """If other networks are inside than before, so that a new segment has to begin.
 
-        `monotonic`: ns.  Addresses are compared: each network of the router has one of them.
+        `monotonic`: ns.  Addresses are compared: each network of the router has one of them.  If
+        there is none, the kernel did not say them, and those of before count.
         """
         if self._protection is None or monotonic < self._due:
             return False
         self._due = monotonic + _LOOK_NS
-        before = self._protection.inside.networks
-        if sorted(here.own()) == self._own:
+        before, own = self._protection.inside.networks, here.own()
+        if not own or sorted(own) == self._own:
             return False
-        self._read()
+        self._read(own)
         return self._protection.inside.networks != before
 
-    def _read(self) -> None:
+    def _read(self, own: list[str]) -> None:
         """The router itself counts as inside: who calls it is a remote end."""
-        self._own = sorted(here.own())
+        self._own = sorted(own)
         networks = self._written or (*NETWORKS, *own_networks(certain=True))
         self._protection = Protection(
             omit=True, inside=Inside(dict.fromkeys((*networks, *self._own)))

@@ -120,6 +120,9 @@ def test_another_address_of_the_router_is_seen(machine: Machine) -> None:
     assert {"198.51.100.128/25", "198.51.100.200/32"} <= set(inside)
     machine.own.reverse()
     assert not found.look(30 * SECOND), "the order of addresses means nothing"
+    machine.own.clear()
+    assert not found.look(50 * SECOND), "the kernel did not say them"
+    assert found.apply(rows(TO_ROUTER))["orig_src"].tolist() == [0]
 
 
 def test_what_was_left_out_stays_so_whatever_is_inside_now() -> None:
