@@ -125,6 +125,22 @@ def test_another_address_of_the_router_is_seen(machine: Machine) -> None:
     assert found.apply(rows(TO_ROUTER))["orig_src"].tolist() == [0]
 
 
+def test_a_call_to_a_former_address_ends_without_its_caller(machine: Machine) -> None:
+    """Its end has the ends of its beginning, too: else the two would not pair."""
+    found = Omission(OPTIONS)
+    begun = found.apply(rows(TO_ROUTER))
+    for number in range(40):
+        machine.own = [f"192.0.2.{100 + number}"]
+        assert found.look((number + 1) * 12 * SECOND)
+        if number == 9:
+            ended = found.apply(rows(TO_ROUTER))
+            for name in (*NAMES, *REPLY, "present"):
+                assert ended[name].tolist() == begun[name].tolist()
+    inside = found.header(Header()).inside or ()
+    former = [one for one in inside if one.startswith("192.0.2.")]
+    assert former == ["192.0.2.139/32", *(f"192.0.2.{number}/32" for number in range(138, 122, -1))]
+
+
 def test_what_was_left_out_stays_so_whatever_is_inside_now() -> None:
     """A reader, or ctsqueeze, that has other networks inside takes the recorder's word."""
     there = Inside(["192.0.2.1/32", "10.0.0.0/8"])
