@@ -97,6 +97,7 @@ class Ends(NamedTuple):
     `..._port`: uint16.  ICMP has no ports: 0.
     `omitted`: the remote end was left out: of THROUGH, the destination.
     `translated`: the public end differs from the inside end, or THROUGH from the source: NAT.
+    `target_translated`: who answers differs from who was called.
     `far`, `far_port`: the other end as the source called it; of WITHIN and THROUGH the only
     destination, orig_dst.
     """
@@ -113,6 +114,7 @@ class Ends(NamedTuple):
     has_remote: Mask
     omitted: Mask
     translated: Mask
+    target_translated: Mask
     far: Array
     far_port: Array
 
@@ -167,6 +169,7 @@ def ends_of(table: Table, inside: Inside) -> Ends:
         has_remote=(inbound | outbound) & ~called & ~calls,
         omitted=called | calls,
         translated=translated,
+        target_translated=target_nat,
         far=np.where(inbound, orig_src, orig_dst),
         far_port=np.where(
             is_icmp, zero, np.where(inbound, table["orig_sport"], table["orig_dport"])

@@ -9,8 +9,18 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from ctrecorder.archive.routers import chain_of, folders_below, router_of
-from ctrecorder.ctlog.frame import FRAME, MAGIC, TRAILER, Frame, Kind, parse_frame, parse_trailer
+from ctrecorder.ctlog.frame import (
+    FRAME,
+    MAGIC,
+    MAX_JSON,
+    TRAILER,
+    Frame,
+    Kind,
+    parse_frame,
+    parse_trailer,
+)
 from ctrecorder.ctlog.header import plain
+from ctrecorder.ctlog.index import FORM_PACKED
 from ctrecorder.errors import ArchiveError, FormatError, GoneError, why
 from ctrecorder.filelock import LOCK_FILE
 from ctrecorder.kept import catalogue
@@ -160,7 +170,10 @@ def find(paths: list[str], *, spans: bool = False, routers: bool = True) -> Fold
 def _span(path: str, descriptor: int, head: bytes, header: Frame | None) -> Span:
     if header is None:
         return Span(path, BEGIN, END)
-    facts = _facts(head[FRAME.size : FRAME.size + header.length], header.form)
+    length = FRAME.size + header.length
+    if header.form == FORM_PACKED and len(head) < length <= FRAME.size + MAX_JSON:
+        head = os.pread(descriptor, length, 0)  # of a part nothing can be unpacked
+    facts = _facts(head[FRAME.size : length], header.form)
     chain, sequence = _place(facts)
     chain = chain_of(router_of(path), chain)
     size, recorded = os.fstat(descriptor).st_size, header.time_min

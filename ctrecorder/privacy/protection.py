@@ -54,12 +54,18 @@ def without_remote(table: Table, inside: Inside) -> Table:
     """The rows without their remote ends, before and behind NAT.
 
     Of a connection into the inside that is the source, of any other one the destination: where no
-    end is inside, the source is who is asked for.  Where both ends are inside there is no remote
-    end.  A row without one of its ends stays as it is: which one was remote was known before.
+    end is inside, the source is who is asked for.  But if NAT gave the call to another one, that is
+    asked for instead, and if NAT changed the source too, both are.  Where both ends are inside
+    there is no remote end.  A row without one of its ends stays as it is: which one was remote was
+    known before.
     """
     columns, present = dict(table.columns), table["present"]
     is_whole = (present & _BOTH) == _BOTH
-    kind = np.where(is_whole, ends_of(table, inside).kind, np.uint8(Kind.WITHIN))
+    ends = ends_of(table, inside)
+    diverted = (ends.kind == Kind.THROUGH) & ends.target_translated
+    asked_for = np.where(ends.translated, np.uint8(Kind.WITHIN), np.uint8(Kind.IN))
+    kind = np.where(diverted, asked_for, ends.kind)
+    kind = np.where(is_whole, kind, np.uint8(Kind.WITHIN))
     for names, gone in (
         (_SOURCE, kind == Kind.IN),
         (_TARGET, (kind == Kind.OUT) | (kind == Kind.THROUGH)),

@@ -17,8 +17,9 @@ _PIECE = struct.Struct("<QQ")
 _LEFT_OUT = (*TABLES, Kind.ADDRESSES)
 # Bytes of one; an hour with a GAP each second has 1 MiB.
 MAX_BYTES = 64 << 20
-# Bytes of the file that one can be of.
-_MAX_FILE = 1 << 40
+# Bytes of the file that one can be of: 1,000,000,000 connections.  More: a lie of a few bytes makes
+# a reader search such a hole for blocks, 0.4 s a GiB.
+_MAX_FILE = 1 << 34
 
 
 def pieces(segment: Segment) -> bytes:

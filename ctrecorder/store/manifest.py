@@ -20,7 +20,7 @@ from ctrecorder.shipping.results import TargetError
 from ctrecorder.shipping.server import NO_COLUMN, RefusedError, Server, TooLongError
 from ctrecorder.shipping.waiting import name_of
 from ctrecorder.terminal import count
-from ctrecorder.times import BEGIN, END
+from ctrecorder.times import BEGIN, END, SECOND
 
 _SCHEME = "clickhouse://"
 # Bytes of a list: 1,000,000 segments.
@@ -139,11 +139,15 @@ def read(place: Place) -> Manifest:
             expired = True
             continue
         path = _path(place, router, chain, number, last_hash)
-        begin, end = max(begin, BEGIN), min(end, END)
+        recorded, begin, end = map(_time, (recorded, begin, end))
         numbered = number if chain else 0
         span = Span(path, begin, end, recorded, chain_of(router, chain), numbered, squeezed=True)
         entries[path] = Entry(span, upload, last_hash, rows, _why_not(version, stored, rows))
     return Manifest(entries, expired, has_replaced)
+
+
+def _time(ns: int) -> int:
+    return min(max(ns, BEGIN), END)
 
 
 def _why_not(version: int, stored: int, rows: int) -> str:
@@ -176,11 +180,10 @@ def expired(place: Place) -> Iterator[tuple[str, str, Receipt]]:
     for fields in _lines(place, _EXPIRED.format(and_router=and_router), _EXPIRED_LINE):
         router, chain, previous, hashes = fields[:4]
         begin, end, rows, deleted, number = map(int, fields[4:])
+        begin, end, deleted = map(_time, (begin, end, deleted * SECOND))
         listed = hashes.split()
         name = name_of(chain, number, listed[0] if listed else "")
-        receipt = Receipt(
-            *(name, begin, end, rows, 0, listed, "", previous, deleted * 10**9, "expired")
-        )
+        receipt = Receipt(*(name, begin, end, rows, 0, listed, "", previous, deleted, "expired"))
         yield router, chain_of(router, chain), receipt
 
 

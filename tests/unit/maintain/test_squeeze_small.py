@@ -165,3 +165,18 @@ def test_a_segment_that_version_1_0_reads_stays_so(tmp_path: Path) -> None:
     with Segment(str(path)) as new:
         assert new.version == VERSION
         assert new.frame(new.blocks[0]).form == WHOLE
+
+
+def test_a_long_header_has_its_place_in_the_chain(tmp_path: Path) -> None:
+    """Of a router whose rules do not track hundreds of networks: all of it has to be unpacked."""
+    draw = random.Random(1)
+    networks = [f"198.18.{draw.randrange(256)}.{draw.randrange(256)}/32" for _ in range(1500)]
+    rule = {"family": 2, "networks": networks}
+    long = replace(HEADER, state={**(HEADER.state or {}), "notrack": [rule]})
+    SegmentWriter.create(str(tmp_path / "a"), long, bytes(16), time_ns=T).close({})
+    assert squeeze(str(tmp_path / "a"), SqueezeOptions()) is not None
+    (span,) = find([str(tmp_path)], spans=True).spans
+    assert (span.chain, span.sequence, span.squeezed) == (HEADER.chain, HEADER.sequence, True)
+    with Segment(str(tmp_path / "a")) as segment:
+        assert segment.file.frame(0).form == FORM_PACKED
+        assert segment.file.frame(0).length > 1 << 11

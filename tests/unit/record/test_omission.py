@@ -120,6 +120,25 @@ def test_another_address_of_the_router_is_seen(machine: Machine) -> None:
     assert {"198.51.100.128/25", "198.51.100.200/32"} <= set(inside)
     machine.own.reverse()
     assert not found.look(30 * SECOND), "the order of addresses means nothing"
+    machine.own.clear()
+    assert not found.look(50 * SECOND), "the kernel did not say them"
+    assert found.apply(rows(TO_ROUTER))["orig_src"].tolist() == [0]
+
+
+def test_a_call_to_a_former_address_ends_without_its_caller(machine: Machine) -> None:
+    """Its end has the ends of its beginning, too: else the two would not pair."""
+    found = Omission(OPTIONS)
+    begun = found.apply(rows(TO_ROUTER))
+    for number in range(40):
+        machine.own = [f"192.0.2.{100 + number}"]
+        assert found.look((number + 1) * 12 * SECOND)
+        if number == 9:
+            ended = found.apply(rows(TO_ROUTER))
+            for name in (*NAMES, *REPLY, "present"):
+                assert ended[name].tolist() == begun[name].tolist()
+    inside = found.header(Header()).inside or ()
+    former = [one for one in inside if one.startswith("192.0.2.")]
+    assert former == ["192.0.2.139/32", *(f"192.0.2.{number}/32" for number in range(138, 122, -1))]
 
 
 def test_what_was_left_out_stays_so_whatever_is_inside_now() -> None:
@@ -135,6 +154,21 @@ def test_what_was_left_out_stays_so_whatever_is_inside_now() -> None:
         assert not found.has_remote.any()
         assert found.omitted.tolist() == [True, True]
         assert int(found.inside[1]) == ROUTER
+
+
+def test_who_is_reached_by_nat_is_kept_though_not_inside(machine: Machine) -> None:
+    """Else "who had the router's port 8080?" is answered "nobody", for the router knows its own."""
+    other, pool = 0xC63364C9, 0xC00002C8  # a server and a public address that are not inside
+    forwarded = (REMOTE, 999, ROUTER, 8080, other, 80, REMOTE, 999)
+    of_pool = (REMOTE, 999, pool, 8080, other, 80, REMOTE, 999)
+    relayed = (REMOTE, 999, ROUTER, 8080, other, 80, ROUTER, 40000)
+    through = (REMOTE, 999, other, 80, other, 80, pool, 40000)
+    found = Omission(OPTIONS).apply(rows(forwarded, of_pool, relayed, through))
+    assert found["orig_src"].tolist() == [0, 0, REMOTE, REMOTE]
+    assert found["reply_dst"].tolist() == [0, 0, ROUTER, pool]
+    assert found["orig_dst"].tolist() == [ROUTER, pool, ROUTER, 0]
+    assert found["orig_dport"].tolist() == [8080, 8080, 8080, 0]
+    assert found["reply_src"].tolist() == [other, other, other, 0]
 
 
 def test_notes_have_no_networks() -> None:

@@ -58,7 +58,7 @@ HEAD = struct.Struct("<QQ")
         b"abc",
         HEAD.pack(0, 5) + b"abcd",
         HEAD.pack(0, 4) + b"abcd" + HEAD.pack(3, 1) + b"e",
-        HEAD.pack(1 << 41, 1) + b"a",
+        HEAD.pack((1 << 34) + 1, 1) + b"a",
         HEAD.pack(0, 1 << 63) + b"a",
     ],
 )

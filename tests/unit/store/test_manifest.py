@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import pytest
 
+from ctrecorder.archive.selection import selectors
 from ctrecorder.errors import ArchiveError, UsageError
 from ctrecorder.shipping.results import TargetError
 from ctrecorder.shipping.server import RefusedError, Server
 from ctrecorder.store import manifest
 from ctrecorder.store.manifest import Place, place
-from ctrecorder.times import END
+from ctrecorder.times import BEGIN, END
 
 UPLOAD = "00112233-4455-6677-8899-aabbccddeeff"
 CHAIN, HASH = "0123456789abcdef", "ab" * 16
@@ -74,6 +75,19 @@ def test_rows_that_are_not_there_and_rows_that_the_law_took() -> None:
     assert len(manifest.read(saying(line(old="1"))).entries) == 1  # not deleted yet
     (entry,) = manifest.read(saying(line(end="9" * 19))).entries.values()
     assert entry.span.end == END
+
+
+@pytest.mark.parametrize("far", ["9" * 19, f"-{'9' * 19}"])
+@pytest.mark.parametrize("name", ["recorded", "begin", "end"])
+def test_times_that_no_clock_has_are_the_nearest_that_one_has(name: str, far: str) -> None:
+    ((path, entry),) = manifest.read(saying(line(**{name: far}))).entries.items()
+    assert getattr(entry.span, name) == (BEGIN if far[0] == "-" else END)
+    (selector,) = selectors([entry.span])
+    assert selector.select(900, 2000, 1, 1).paths == [path]
+    fields = ("edge1", CHAIN, "cd" * 16, HASH, far, far, "5", "9" * 19, "7")
+    ((_, _, receipt),) = manifest.expired(saying("\t".join(fields)))
+    assert receipt.since == getattr(entry.span, name)
+    assert receipt.deleted == END
 
 
 @pytest.mark.parametrize(
