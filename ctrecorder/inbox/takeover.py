@@ -127,7 +127,7 @@ class TakeOver:
                 number = f"{match[1]}-"
                 if any(one.startswith(number) for one in _names(target)):
                     raise RefusedError("the archive has another segment with this number")
-                self._copy(file.fileno(), target, name)
+                self._copy(file.fileno(), status.st_size, target, name)
                 path = os.path.join(target.path, name)
                 what = f"took over {path}: {status.st_size:,} bytes"
                 facts = {"bytes": status.st_size, "name": name, "how": "checked"}
@@ -135,11 +135,15 @@ class TakeOver:
         if status.st_ctime_ns < time.time_ns() - _LEFT_NS:
             source.unlink(name)
 
-    def _copy(self, descriptor: int, target: Folder, name: str) -> None:
-        """Copy an open file, check the copy, and give it its name.  Raises RefusedError."""
+    def _copy(self, descriptor: int, size: int, target: Folder, name: str) -> None:
+        """Copy an open file, check the copy, and give it its name.  Raises RefusedError.
+
+        `size`: bytes that it had; one that grows on, faster than it is copied, would fill the disk.
+        """
         aside = target.create(_ASIDE, 0o640)
         try:
-            while data := os.read(descriptor, _READ):
+            while data := os.read(descriptor, min(_READ, size)):
+                size -= len(data)
                 with memoryview(data) as left:
                     at = 0
                     while at < len(left):
