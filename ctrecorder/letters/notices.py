@@ -198,6 +198,8 @@ def _times(
             yield one, None
         return
     joined = False
+    days: list[Field[Moment]] = []
+    found: list[Field[Moment]] = []
     for label, below in pairwise([*labels, None]):
         if joined or label is None:
             joined = False
@@ -207,7 +209,11 @@ def _times(
         if moment is None and label.name in _TIME:
             moment = _time(label, source)
         if moment:
-            yield moment, None
+            is_day = label.name in _DAY and not joined and ":" not in label.value
+            (days if is_day else found).append(moment)
+    # A day beside a time with its time of day is that of the letter.
+    for each in found or days:
+        yield each, None
 
 
 def _joined(day: Label, clock: Label | None, source: Source) -> Field[Moment] | None:

@@ -26,7 +26,7 @@ _A_NAME = re.compile(r"[A-Za-z_][\w .()/-]{0,40}")
 _OF_ADDRESS = re.compile(r"ip|addr|src|source|dst|host", re.IGNORECASE)
 _MAX_COLUMNS = 300
 # Lines of a table that only rule it: "+-----+-----+", "|---|:-:|".
-_RULE = re.compile(r"[\s+|:=-]*[-=+][\s+|:=-]*")
+_RULE = re.compile(r"[\s+|:=-]+")
 _TOO_GREAT = re.compile(r"\d{5,20}", re.ASCII)
 # A cell is shown up to this length.
 _SHOWN = 60
