@@ -53,6 +53,8 @@ _TIME |= {"datumentijd", "dateetheure", "dateheure", "horodatage", "fechayhora",
 _TIME |= {"datum", "fecha"}
 # A day and the time of day in the line below it.
 _DAY = {"date", "datum", "fecha", "incidentdate", "attackdate", "eventdate"}
+# These can be the date of the letter.
+_DATE = {"date", "datum", "fecha"}
 _CLOCK = {"time", "uhrzeit", "zeit", "heure", "tijd", "hora", "incidenttime", "attacktime"}
 _CLOCK |= {"eventtime", "timeutc"}
 # Labels of copyright agents: "Port:" beside one of these is the infringer's.
@@ -68,7 +70,8 @@ _COPYRIGHT |= {
 _COPYRIGHT |= {"initialinfringementtimestamp", "recentinfringementtimestamp"}
 _PROTOCOL = {"protocol", "transport", "transportprotocol"}
 # The headers of a quoted mail have a date of their own.
-_MAIL = {"from", "subject", "to", "sent"}
+_MAIL = {"from", "subject", "to", "sent", "betreff", "gesendet", "objet", "envoye"}
+_MAIL |= {"onderwerp", "verzonden", "asunto", "enviado"}
 _REFERENCE = {"noticeid", "caseid", "referenceid", "reference", "ticketid", "incidentid", "caseno"}
 
 
@@ -210,8 +213,8 @@ def _times(
             moment = _time(label, source)
         if moment:
             is_day = label.name in _DAY and not joined and ":" not in label.value
-            (days if is_day else found).append(moment)
-    # A day beside a time with its time of day is that of the letter.
+            (days if is_day or label.name in _DATE else found).append(moment)
+    # Beside a time of the event they are of the letter.
     for each in found or days:
         yield each, None
 

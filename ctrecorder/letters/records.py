@@ -28,7 +28,8 @@ _REMOTE_PORT: tuple[str, ...] = ("dstport", "destport", "destinationport", "targ
 _REMOTE_PORT += ("victimport", "serverport", "idrespp")
 _PROTOCOL = ("proto", "protocol", "transport", "networktransport")
 # The first that is there counts: a plain "timestamp" can be that of the report.
-_TIME: tuple[str, ...] = ("eventtime", "eventstart", "detectedat", "observedat")
+# Of a flow, Suricata's is when it was forgotten.
+_TIME: tuple[str, ...] = ("flowstart", "eventtime", "eventstart", "detectedat", "observedat")
 _TIME += ("timestamp", "datetime", "time", "ts", "firstseen", "date")
 _ZONE = ("timezone", "tz", "eventtimezone")
 _NAME = re.compile(r"[^a-z0-9]+")

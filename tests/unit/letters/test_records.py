@@ -95,6 +95,14 @@ def test_the_time_of_a_record() -> None:
     }
     (found,) = questions(json.dumps(record), "America/New_York")
     assert f"{found.time:%d %H:%M:%S}" == "24 06:00:05"
+    flow = {
+        "timestamp": "2026-11-24T06:05:00Z",
+        "src_ip": "198.51.100.1",
+        "src_port": 40000,
+        "flow": {"start": "2026-11-24T06:00:05Z", "end": "2026-11-24T06:01:00Z"},
+    }
+    (found,) = questions(json.dumps(flow))
+    assert f"{found.time:%d %H:%M:%S}" == "24 06:00:05"
 
 
 def test_events_in_a_record() -> None:
