@@ -136,7 +136,8 @@ def ship(args: argparse.Namespace) -> int:
 
 def take_over(args: argparse.Namespace) -> int:
     """Take over what routers sent."""
-    if args.to or args.status or args.dry_run or args.ship_raw or not args.folder:
+    others = args.to or args.status or args.dry_run or args.ship_raw
+    if others or not args.folder or not args.take_over:
         raise UsageError("--take-over INBOX needs the folder DIR of an archive, and nothing else")
 
     from ctrecorder.inbox.takeover import TakeOver

@@ -38,7 +38,7 @@ _NOTES = (
     ),
     # The same in German, French, Dutch and Spanish.
     re.compile(
-        r"\b(?:zeiten|zeitangaben|uhrzeiten|heures|tijden|horas)(?: \w{1,12}){0,3}"
+        r"(?<!\d )\b(?:zeiten|zeitangaben|uhrzeiten|heures|tijden|horas)(?: \w{1,12}){0,3}"
         rf" (?:in|en|sind|zijn|son)(?: in)? {_ZONE}",
         re.IGNORECASE,
     ),

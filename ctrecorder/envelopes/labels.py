@@ -22,11 +22,12 @@ _NAME = re.compile(r"[^a-z0-9]+")
 _QUOTED = re.compile(r"""(["'*])(.*)\1""")
 _NAME_BEHIND = re.compile(r"(?: {1,4}\([\w .-]*\))?")
 _COMMENT = re.compile(r"\s#.*")
-# "40000, 40001", "40000-40010": more than one port.
+# "40000, 40001", "40000-40010": more than one port.  Blanks alone
+# are one branch: if they could be matched in two, a letter could let this take for ever.
 SEVERAL_PORTS = re.compile(
-    r"\d{1,5}(?:\s{0,3}(?:[-,;/ ]|and|to|bis|und)\s{0,3}\d{1,5}){1,31}", re.ASCII
+    r"\d{1,5}(?:(?:\s{0,3}(?:[-,;/]|and|to|bis|und)\s{0,3}|\s{1,7})\d{1,5}){1,31}", re.ASCII
 )
-_LIST = re.compile(r"\d{1,5}(?:\s{0,3}(?:[,;/ ]|and|und)\s{0,3}\d{1,5}){1,31}", re.ASCII)
+_LIST = re.compile(r"\d{1,5}(?:(?:\s{0,3}(?:[,;/]|and|und)\s{0,3}|\s{1,7})\d{1,5}){1,31}", re.ASCII)
 _NUMBER = re.compile(r"\d{1,5}", re.ASCII)
 
 

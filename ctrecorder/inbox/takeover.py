@@ -108,11 +108,13 @@ class TakeOver:
             raise RefusedError("is no name of a recording")
         with Folder(chain, within=sent) as source, kept.below(chain, 0o750) as target:
             target.remove(_ASIDE)
+            numbers = {one.partition("-")[0] for one in _names(target)}
             for name in _names(source):
                 path = os.path.join(source.path, name)
-                self._try(path, partial(self._segment, source, target, name))
+                self._try(path, partial(self._segment, source, target, name, numbers))
 
-    def _segment(self, source: Folder, target: Folder, name: str) -> None:
+    def _segment(self, source: Folder, target: Folder, name: str, numbers: set[str]) -> None:
+        """`numbers`: of the segments in `target`."""
         match = _NAME.fullmatch(name)
         if match is None:
             raise RefusedError("is no name of a segment")
@@ -124,10 +126,10 @@ class TakeOver:
                 if not same:
                     raise RefusedError("the archive has another file with this name")
             else:
-                number = f"{match[1]}-"
-                if any(one.startswith(number) for one in _names(target)):
+                if match[1] in numbers:
                     raise RefusedError("the archive has another segment with this number")
-                self._copy(file.fileno(), target, name)
+                self._copy(file.fileno(), status.st_size, target, name)
+                numbers.add(match[1])
                 path = os.path.join(target.path, name)
                 what = f"took over {path}: {status.st_size:,} bytes"
                 facts = {"bytes": status.st_size, "name": name, "how": "checked"}
@@ -135,11 +137,15 @@ class TakeOver:
         if status.st_ctime_ns < time.time_ns() - _LEFT_NS:
             source.unlink(name)
 
-    def _copy(self, descriptor: int, target: Folder, name: str) -> None:
-        """Copy an open file, check the copy, and give it its name.  Raises RefusedError."""
+    def _copy(self, descriptor: int, size: int, target: Folder, name: str) -> None:
+        """Copy an open file, check the copy, and give it its name.  Raises RefusedError.
+
+        `size`: bytes that it had; one that grows on, faster than it is copied, would fill the disk.
+        """
         aside = target.create(_ASIDE, 0o640)
         try:
-            while data := os.read(descriptor, _READ):
+            while data := os.read(descriptor, min(_READ, size)):
+                size -= len(data)
                 with memoryview(data) as left:
                     at = 0
                     while at < len(left):

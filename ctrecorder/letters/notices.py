@@ -53,6 +53,8 @@ _TIME |= {"datumentijd", "dateetheure", "dateheure", "horodatage", "fechayhora",
 _TIME |= {"datum", "fecha"}
 # A day and the time of day in the line below it.
 _DAY = {"date", "datum", "fecha", "incidentdate", "attackdate", "eventdate"}
+# These can be the date of the letter.
+_DATE = {"date", "datum", "fecha"}
 _CLOCK = {"time", "uhrzeit", "zeit", "heure", "tijd", "hora", "incidenttime", "attacktime"}
 _CLOCK |= {"eventtime", "timeutc"}
 # Labels of copyright agents: "Port:" beside one of these is the infringer's.
@@ -68,7 +70,8 @@ _COPYRIGHT |= {
 _COPYRIGHT |= {"initialinfringementtimestamp", "recentinfringementtimestamp"}
 _PROTOCOL = {"protocol", "transport", "transportprotocol"}
 # The headers of a quoted mail have a date of their own.
-_MAIL = {"from", "subject", "to", "sent"}
+_MAIL = {"from", "subject", "to", "sent", "betreff", "gesendet", "objet", "envoye"}
+_MAIL |= {"onderwerp", "verzonden", "asunto", "enviado"}
 _REFERENCE = {"noticeid", "caseid", "referenceid", "reference", "ticketid", "incidentid", "caseno"}
 
 
@@ -198,6 +201,8 @@ def _times(
             yield one, None
         return
     joined = False
+    days: list[Field[Moment]] = []
+    found: list[Field[Moment]] = []
     for label, below in pairwise([*labels, None]):
         if joined or label is None:
             joined = False
@@ -207,7 +212,11 @@ def _times(
         if moment is None and label.name in _TIME:
             moment = _time(label, source)
         if moment:
-            yield moment, None
+            is_day = label.name in _DAY and not joined and ":" not in label.value
+            (days if is_day or label.name in _DATE else found).append(moment)
+    # Beside a time of the event they are of the letter.
+    for each in found or days:
+        yield each, None
 
 
 def _joined(day: Label, clock: Label | None, source: Source) -> Field[Moment] | None:

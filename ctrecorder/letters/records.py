@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from ctrecorder.envelopes import endpoints
 from ctrecorder.envelopes.clock import Clock
 from ctrecorder.envelopes.jsontext import BadJson, Value, parse
+from ctrecorder.envelopes.labels import SEVERAL_PORTS
 from ctrecorder.envelopes.text import Field, Text
 from ctrecorder.letters.forms import Reading, Source
 from ctrecorder.letters.sighting import Role, Sighting
@@ -26,8 +27,11 @@ _REMOTE += ("destinationaddress", "targetip", "victimip", "serverip", "idresph")
 _REMOTE_PORT: tuple[str, ...] = ("dstport", "destport", "destinationport", "targetport")
 _REMOTE_PORT += ("victimport", "serverport", "idrespp")
 _PROTOCOL = ("proto", "protocol", "transport", "networktransport")
-_TIME: tuple[str, ...] = ("timestamp", "time", "datetime", "eventtime", "ts", "date", "detectedat")
-_TIME += ("observedat", "eventstart", "firstseen")
+# The first that is there counts: a plain "timestamp" can be that of the report.
+# Of a flow, Suricata's is when it was forgotten.
+_TIME: tuple[str, ...] = ("flowstart", "eventtime", "eventstart", "detectedat", "observedat")
+_TIME += ("timestamp", "datetime", "time", "ts", "firstseen", "date")
+_ZONE = ("timezone", "tz", "eventtimezone")
 _NAME = re.compile(r"[^a-z0-9]+")
 # A list of events can be in an object, and that in another one.
 _MAX_DEPTH = 4
@@ -45,18 +49,34 @@ def read(source: Source) -> Reading | None:
         except BadJson:
             continue
         for value in values:
-            found.add(*_sightings(value, text, source.clock, 0))
-    return found if found.sightings else None
+            for each in _sightings(value, text, source.clock, 0):
+                if each.problem:
+                    found.refuse(each)
+                else:
+                    found.add(each)
+    return found if found.sightings or found.rows else None
 
 
 def _sightings(value: Value, text: Text, clock: Clock, depth: int) -> Iterator[Sighting]:
     """The sightings of a record, or of the records in it."""
-    sighting = _sighting(_Fields(value, text, clock)) if value.members is not None else None
+    sighting = None
+    # Whose those of a list are, and whether the time outside is theirs, is not known.
+    if value.members is not None and not any(map(_has_events, value.members.values())):
+        sighting = _sighting(_Fields(value, text, clock))
     if sighting:
         yield sighting
     elif depth < _MAX_DEPTH:
         for each in (*(value.items or ()), *(value.members or {}).values()):
             yield from _sightings(each, text, clock, depth + 1)
+
+
+def _has_events(value: Value) -> bool:
+    """Whether it is a list of records with times."""
+    return any(
+        _NAME.sub("", name.lower()) in _TIME
+        for item in value.items or ()
+        for name in item.members or ()
+    )
 
 
 class _Fields:
@@ -89,10 +109,31 @@ class _Fields:
         found = endpoints.whole(value.word) if value else ""
         return self.text.field(found, *value.span) if value and found else None
 
-    def port(self, names: tuple[str, ...]) -> Field[int] | None:
-        value = self.value(names)
-        number = endpoints.port(value.word) if value else 0
-        return self.text.field(number, *value.span) if value and number else None
+    def port(
+        self, names: tuple[str, ...], addresses: tuple[str, ...], whose: Field[str] | None
+    ) -> Value | None:
+        """The first port that is there and not another one's: "client_port" is that of
+        "client_ip", one of `addresses`.
+        """
+        for name in names:
+            stem = name.removesuffix("port").removesuffix("p")
+            owners = [
+                self._values[each]
+                for each in addresses
+                if each in self._values and each.startswith(stem)
+            ]
+            others = [
+                each
+                for each in owners
+                if not (whose and each and endpoints.whole(each.word) == whose.value)
+            ]
+            if (value := self._values.get(name)) and not others:
+                return value
+        return None
+
+    def number(self, port: Value | None) -> Field[int] | None:
+        number = endpoints.port(port.word) if port else 0
+        return self.text.field(number, *port.span) if port and number else None
 
     def protocol(self) -> Field[str] | None:
         value = self.value(_PROTOCOL)
@@ -100,8 +141,9 @@ class _Fields:
         return self.text.field(found, *value.span) if value and found else None
 
     def time(self) -> Field[Moment] | None:
-        value = self.value(_TIME)
-        moment = self.clock.moment(value.word) if value else None
+        value, zone = self.value(_TIME), self.value(_ZONE)
+        zones = {"noted": zone.word} if zone else {}
+        moment = self.clock.moment(value.word, **zones) if value else None
         return self.text.field(moment, *value.span) if value and moment else None
 
 
@@ -110,14 +152,18 @@ def _sighting(fields: _Fields) -> Sighting | None:
     address, first = fields.address(_ADDRESS), fields.time()
     if address is None or first is None:
         return None
-    port = fields.port(_PORT)
+    named = fields.port(_PORT, _ADDRESS, address)
+    if named and SEVERAL_PORTS.fullmatch(named.word):
+        return Sighting(address, first=first, problem=f"'{named.word}' is no single port")
+    port = fields.number(named)
+    remote = fields.address(_REMOTE)
     return Sighting(
         address,
         port,
         Role.SOURCE if port else Role.NONE,
         first,
         None,
-        fields.address(_REMOTE),
-        fields.port(_REMOTE_PORT),
+        remote,
+        fields.number(fields.port(_REMOTE_PORT, _REMOTE, remote)),
         fields.protocol(),
     )

@@ -26,7 +26,8 @@ _A_NAME = re.compile(r"[A-Za-z_][\w .()/-]{0,40}")
 _OF_ADDRESS = re.compile(r"ip|addr|src|source|dst|host", re.IGNORECASE)
 _MAX_COLUMNS = 300
 # Lines of a table that only rule it: "+-----+-----+", "|---|:-:|".
-_RULE = re.compile(r"[\s+|:=-]*[-=+][\s+|:=-]*")
+_RULE = re.compile(r"[\s+|:=-]+")
+_RULE_SIGN = re.compile("[-=+]")
 _TOO_GREAT = re.compile(r"\d{5,20}", re.ASCII)
 # A cell is shown up to this length.
 _SHOWN = 60
@@ -177,7 +178,7 @@ def _tables(part: Part) -> Iterator[tuple[_Table, list[list[_Cell]]]]:
     for record in _records(part.text.text):
         start, end = record
         line = part.text.text[start:end]
-        if "-" in line[:MAX_LINE] and _RULE.fullmatch(line[:MAX_LINE]):
+        if _RULE_SIGN.search(line[:MAX_LINE]) and _RULE.fullmatch(line[:MAX_LINE]):
             continue
         if table is not None:
             cells = list(_cells(line, start, table.delimiter))
@@ -211,6 +212,7 @@ def names_columns(line: str) -> bool:
     """Whether the cells of a line are names of columns with addresses, also of unknown ones."""
     delimiter = max(_DELIMITERS, key=line.count)
     cells = [cell.word for cell in _cells(line, 0, delimiter)] if delimiter in line else []
+    cells = list(filter(None, cells))  # beside the outer signs of a ruled table
     return any(_OF_ADDRESS.search(cell) for cell in cells) and all(map(_A_NAME.fullmatch, cells))
 
 

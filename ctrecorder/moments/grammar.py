@@ -110,8 +110,9 @@ _FORMS = (
     *(f"{_PREFIX}{day} {_CLOCK}(?: <inner>)? {_YEAR}<zone>" for day in _NO_YEAR[:2]),
     *(f"{_PREFIX}{day}{_BETWEEN}{_CLOCK}<zone>" for day in _NO_YEAR),
     *(f"{_CLOCK}(?: ?<inner>)?,? (?:on )?{_PREFIX}{day}<zone>" for day, _ in _DATES),
-    # Suricata and Snort: always the month first.
-    rf"(?P<month>\d\d)/(?P<day>\d\d)/{_YEAR}-{_CLOCK}<zone>",
+    # Suricata: always the month first, and always microseconds.
+    rf"(?P<month>\d\d)/(?P<day>\d\d)/{_YEAR}-(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
+    r"\.(?P<fraction>\d{6})<zone>",
     rf"{_YEAR}(?P<month>\d\d)(?P<day>\d\d)t(?P<hour>\d\d)(?P<minute>\d\d)(?P<second>\d\d)"
     r"(?:[.,](?P<fraction>\d{1,9}))?<zone>",
 )

@@ -21,7 +21,7 @@ from tests.support.history import NOON, rows
 from tests.support.router import CHECKOUT
 
 
-def take_over(inbox: Path, root: Path) -> tuple[int, str]:
+def take_over(inbox: Path | str, root: Path) -> tuple[int, str]:
     done = subprocess.run(
         [CHECKOUT / "bin" / "ctship", "--take-over", inbox, root],
         capture_output=True,
@@ -154,3 +154,25 @@ def test_what_arrived_long_ago_is_cleared(place: Path, monkeypatch: pytest.Monke
         assert TakeOver(str(place / "in"), str(place / "root"), log).run() == 0
     assert contents(place / "in") == {}
     assert contents(place / "root") == before
+
+
+def test_a_file_that_grows_is_copied_to_its_size(place: Path) -> None:
+    """One that is written on faster than it is copied would fill the disk of the archive."""
+    from ctrecorder.folder import Folder
+    from ctrecorder.inbox.takeover import RefusedError, TakeOver
+    from ctrecorder.service.log import Log
+
+    endless = os.open("/dev/zero", os.O_RDONLY)
+    target = next((place / "root" / "edge1").iterdir())
+    with Log("ctship") as log, Folder(str(target)) as folder, pytest.raises(RefusedError):
+        TakeOver(str(place / "in"), str(place / "root"), log)._copy(
+            endless, 5000, folder, "00000009-0123456789abcdef.ctlog"
+        )
+    os.close(endless)
+    assert len(contents(place / "root")) == 8
+
+
+def test_the_inbox_has_a_name(place: Path) -> None:
+    """An empty variable in a script is not the folder where it runs."""
+    code, said = take_over("", place / "root")
+    assert (code, said.count("\n")) == (2, 1), said

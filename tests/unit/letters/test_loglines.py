@@ -141,3 +141,13 @@ def test_lines_of_more_programs(line: str, port: int | None) -> None:
     (found,) = questions(mail(f"All times are UTC.\n\n{line}\n"))
     assert (found.address, found.port) == ("198.51.100.1", port)
     assert f"{found.time:%d.%m. %H:%M:%S}" == "24.11. 06:00:05"
+
+
+def test_only_suricata_settles_the_order_of_day_and_month() -> None:
+    """It writes microseconds; of another program's "05/11/2026-" it is not known."""
+    text = (
+        "All times are UTC.\n\n05/11/2026-06:00:05{}  {{UDP}} 198.51.100.1:40000 -> 192.0.2.7:53\n"
+    )
+    (found,) = questions(mail(text.format(".500000")))
+    assert f"{found.time:%d.%m.}" == "11.05."
+    assert not letter(mail(text.format(""))).sightings

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from ctrecorder.times import SECOND
@@ -155,3 +157,40 @@ def test_several_source_ports() -> None:
         found = letter(mail(text.format(value)))
         assert not found.sightings
         assert found.problem.endswith(f"'{value}' is no single port")
+
+
+def test_the_day_of_the_letter_is_not_asked() -> None:
+    text = "Datum: 25.11.2026\nIP-Adresse: 198.51.100.1\nQuellport: 40000\nTatzeit: {}\n"
+    (found,) = questions(mail(text.format("24.11.2026 07:00:05 MEZ")), "Europe/Berlin")
+    assert f"{found.time:%d %H:%M:%S}" == "24 06:00:05"
+
+
+def test_what_seems_a_list_takes_no_time() -> None:
+    """Blanks between numbers: a pattern that can split them in many ways never ends."""
+    value = "    ".join(["1"] * 30) + "x"
+    text = f"Source IP: 198.51.100.1\nSource Port: {value}\nTime: {TIME}\n"
+    begin = time.process_time()
+    assert ports(mail(text)) == [("198.51.100.1", None, "none")]
+    assert time.process_time() - begin < 1
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "Von: a\nGesendet: 25.11.2026 12:00:00\nDatum: 25.11.2026 12:00:00\nBetreff: x",
+        "De: a\nFecha: 25 de noviembre de 2026 12:00:00\nPara: b\nAsunto: x",
+        "Van: a\nDatum: 25-11-2026 12:00:00\nOnderwerp: x",
+        "De: a\nDate: 25/11/2026 12:00:00\nObjet: x",
+    ],
+    ids=["German", "Spanish", "Dutch", "French"],
+)
+def test_the_heads_of_quoted_mails_are_not_asked(lines: str) -> None:
+    text = "IP: 198.51.100.1\nSource Port: 40000\n"
+    assert not letter(mail(f"{text}\n{lines}\n"), "Europe/Berlin").sightings
+    assert not letter(mail(f"{lines}\n{text}"), "Europe/Berlin").sightings
+
+
+def test_the_date_of_the_letter_is_not_asked() -> None:
+    text = "Date: 2026-11-25 12:00:00Z\nIP: 198.51.100.1\nTimestamp: 2026-11-24 06:00:05Z\n"
+    (found,) = questions(mail(text))
+    assert f"{found.time:%d %H:%M:%S}" == "24 06:00:05"

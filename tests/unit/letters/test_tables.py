@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.support.letter_cases import letter, mail, ports, questions
@@ -188,3 +190,34 @@ def test_tables_of_html() -> None:
         (found,) = questions(mail(text, kind="text/html"))
         assert (found.address, found.port, found.role) == ("198.51.100.1", 40000, "source")
         assert f"{found.time:%H:%M:%S}" == "06:00:05"
+
+
+def test_what_seems_a_rule_takes_no_time() -> None:
+    text = "ip,port,timestamp\n" + ("-" * 4095 + "x\n") * 100
+    begin = time.process_time()
+    assert not letter(mail(text)).sightings
+    assert time.process_time() - begin < 2  # 7 s, if the pattern tries each way to split it
+
+
+def test_a_table_ruled_with_equal_signs() -> None:
+    """Its zone is in its head."""
+    head = "+------+----+\n| Source IP | Port | Time (UTC) |\n+======+====+\n"
+    row = "| 198.51.100.1 | 40000 | 2026-11-24 06:00:05 |\n+------+----+\n"
+    (found,) = questions(mail(head + row), "Europe/Berlin")
+    assert f"{found.time:%H:%M:%S}" == "06:00:05"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("plain", "| Destination IP | Time |\n|---|---|\n| 192.0.2.7 | 2026-11-24 06:00:05Z |\n"),
+        (
+            "html",
+            "<table><tr><th>Destination IP</th><th>Time</th></tr>"
+            "<tr><td>192.0.2.7</td><td>2026-11-24 06:00:05Z</td></tr></table>",
+        ),
+    ],
+    ids=["ruled", "HTML"],
+)
+def test_an_address_of_another_column_is_not_asked(kind: str, text: str) -> None:
+    assert not letter(mail(text, kind=f"text/{kind}")).sightings
