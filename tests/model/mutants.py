@@ -400,7 +400,7 @@ MUTANTS = (
         "a start is never received late",
         "holders/candidates.py",
         (("== Source.RECEIPT, parts.RECEIPT_LATE_NS, 0)", "== Source.RECEIPT, 0, 0)"),),
-        test="unit/query/test_who.py::test_a_start_that_was_dated_when_it_was_received_may_be_late",
+        test="unit/holders/test_who.py::test_a_start_that_was_dated_when_it_was_received_may_be_late",
     ),
     Mutant(
         "no dump when tracking is not unknown any more",
@@ -417,14 +417,14 @@ MUTANTS = (
     ),
     Mutant(
         "long flows of a recorder that was late are listed twice",
-        "connections/same_flows.py",
+        "beside/same_flows.py",
         (("self._take(*_by_lives(self._rows, first, second))", "pass"),),
         test="unit/query/test_twins.py::test_a_recorder_that_was_seconds_late",
     ),
     Mutant(
         "a restart forgets times that come twice",
         "record/recorder.py",
-        (("self._deadlines.stepped(self._series.latest, now - self._series.latest)", "pass"),),
+        (("self._deadlines.stepped(repeated, now - repeated)", "pass"),),
         test="unit/record/test_recorder.py::"
         "test_a_dump_follows_when_the_recorder_was_restarted_within_times_that_come_twice",
     ),
@@ -478,7 +478,7 @@ MUTANTS = (
         "a question has the damage of the one before",
         "archive/shared.py",
         (("[*found.findings]", "found.findings"),),
-        test="unit/query/test_many.py::test_damage_is_met_by_the_question_that_reads_it",
+        test="unit/holders/test_many.py::test_damage_is_met_by_the_question_that_reads_it",
     ),
 )
 
