@@ -419,6 +419,18 @@ def test_recorders_that_did_not_run_at_one_time_heard_no_event_together(
     check(found, recordings, SECOND if squeezed else 0)
 
 
+@pytest.mark.parametrize("squeezed", ["", "us"])
+def test_what_a_dump_has_after_a_restart_is_not_the_flow_that_ended_before(squeezed: str) -> None:
+    """One tuple and id twice: the second flow began while no recorder ran, and was killed in."""
+    first = Flow(2, 1, T + 2 * SECOND, T + 29 * SECOND // 10)
+    second = Flow(2, 1, T + 31 * SECOND // 10, T + LONG)
+    spans = [(T, T + 3 * SECOND), (T + 4 * SECOND, T + 6 * SECOND)]
+    one = Recording(spans, [squeezed] * 2 if squeezed else [])
+    found = listed([one], [first, second], stamped=False)
+    assert len(found) == 2
+    check(found, [one], SECOND if squeezed else 0)
+
+
 def test_a_flow_that_lived_on_is_not_the_one_of_its_second_that_ended() -> None:
     """Each recorder heard of another one of two flows of one second; the ids do not tell."""
     second = T + 5 * SECOND
