@@ -13,7 +13,7 @@ import numpy as np
 from ctrecorder.columns import TUPLE, Array, Source, Table, bit
 from ctrecorder.connections import flowkey
 from ctrecorder.connections.merging import RANK
-from ctrecorder.connections.parts import Bools, Ints
+from ctrecorder.connections.parts import DESTROY, NEW, Bools, Ints
 from ctrecorder.times import SECOND
 
 # The rounding of times, ns: none, then what ctsqueeze can have rounded to.  A time shows by itself
@@ -36,6 +36,8 @@ class Rows:
     moment: the first time at which the flow is known to have been alive.
     alive: the last such time.
     rounded: how its times were rounded.
+    seen: of which events it consists.
+    began, ended: when its recording was made.
     """
 
     key: Ints
@@ -48,9 +50,12 @@ class Rows:
     moment: Ints
     alive: Ints
     rounded: Ints
+    seen: Array
+    began: Ints
+    ended: Ints
 
     @classmethod
-    def of(cls, table: Table, connection_table: Ints) -> Rows:
+    def of(cls, table: Table, connection_table: Ints, spans: Ints) -> Rows:
         # The number of the connection table takes the place of the id.
         columns = {**table.select(_KEY).columns, "id": connection_table.astype(np.uint32)}
         order, first = flowkey.sort(Table(table.family, len(table), columns))
@@ -75,6 +80,9 @@ class Rows:
             moment,
             alive,
             _rounding_of_both(start, end),
+            np.array(table["seen"]),
+            spans[:, 0],
+            spans[:, 1],
         )
 
     @property
@@ -128,8 +136,13 @@ class Rows:
         return agree & self.lived_together(here, there, slack)
 
     def may_be_one(self, here: Ints, there: Ints) -> Bools:
-        """(pairs,): whether neither the ids nor two starts of the kernel tell two rows apart."""
+        """(pairs,): whether neither the ids, nor two starts of the kernel, nor events that two
+        recorders cannot both have heard tell two rows apart.
+        """
         apart: Bools = (self.start_rank[here] == KERNEL) & (self.start_rank[there] == KERNEL)
+        heard = (self.seen[here] & self.seen[there] & (NEW | DESTROY)) != 0
+        earlier, later = self.ended[here] < self.began[there], self.ended[there] < self.began[here]
+        apart |= heard & (earlier | later)
         both = self.has_id[here] & self.has_id[there]
         one: Bools = ~apart & (~both | (self.id[here] == self.id[there]))
         return one

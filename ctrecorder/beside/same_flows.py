@@ -10,7 +10,8 @@ two rows are one flow if they have the same place in it:
   that the other can be one flow with.  Or both recorders heard of as many flows that follow each
   other, or one of them only of the first or of the last: these are matched in turn.
 
-Ids must be equal where both rows have one.  Rows of one recording are never one flow.  Rows of two
+Two recorders heard one NEW, or one DESTROY, only if they ran at one time.  Ids must be equal where
+both rows have one.  Rows of one recording are never one flow.  Rows of two
 recordings are matched one to one.
 
 Limit: without kernel times, where flows of one tuple follow each other within the slack and a
@@ -46,13 +47,14 @@ _LONG_NS = 2 * _SLACKS_NS[-1]
 _Side = tuple[Bools, Bools, list[Array]]
 
 
-def same_flows(table: Table, recording: Ints, connection_table: Ints) -> Ints:
+def same_flows(table: Table, recording: Ints, connection_table: Ints, spans: Ints) -> Ints:
     """(rows,): the number of one row of its flow, the same for all rows of a flow.
 
     `table`: connections of one family, with KEY, SPAN and `present`; `time` where it is known.
-    `recording`, `connection_table`: (rows,) numbers.
+    `recording`, `connection_table`: (rows,) numbers.  `spans`: (rows, 2) ns, when the recording of
+    each row was made.
     """
-    rows = Rows.of(table, connection_table)
+    rows = Rows.of(table, connection_table, spans)
     flow = np.arange(len(table))
     several = np.bincount(rows.key, minlength=1)[rows.key] > 1
     first: Ints = np.empty(0, np.int64)

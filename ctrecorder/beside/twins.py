@@ -19,6 +19,8 @@ from ctrecorder.connections.flowkey import KEY
 from ctrecorder.connections.merging import join
 from ctrecorder.connections.parts import Bools, Ints
 from ctrecorder.ctlog.frame import Kind, row_times
+from ctrecorder.spans import Span
+from ctrecorder.times import BEGIN, END
 
 # Rows are compared when so many came, or as many as wait on.  With fewer, those that wait on are
 # compared too often; with more, they do not fit in the processor's cache.  Of flows that follow
@@ -43,9 +45,13 @@ class Twins:
     for each start of a recorder.
     """
 
-    def __init__(self, tables: Sequence[int]) -> None:
-        """`tables`: the number of the connection table of each recording."""
+    def __init__(self, tables: Sequence[int], spans: Sequence[Span] = ()) -> None:
+        """`tables`: the number of the connection table of each recording.
+
+        `spans`: when each was recorded, ns; (): all at one time.
+        """
         self._tables = np.array(tables, np.int64)
+        self._spans = np.array(spans or [(BEGIN, END)] * len(tables), np.int64).reshape(-1, 2)
         self._has_twin = np.bincount(self._tables)[self._tables] > 1
         self._families: dict[int, _Family] = {}
         # Rows that were fed since the last comparison, and those that wait on after it.
@@ -84,7 +90,7 @@ class Twins:
 
     def _family(self, family: int) -> _Family:
         if family not in self._families:
-            self._families[family] = _Family(family, self._tables)
+            self._families[family] = _Family(family, self._tables, self._spans)
         return self._families[family]
 
     def _settle(self, before: int | None) -> list[Table]:
@@ -101,8 +107,8 @@ class _Family:
     hashes, in order of hash; `_is_late`: (rows,) those that are part of no flow yet.
     """
 
-    def __init__(self, family: int, tables: Ints) -> None:
-        self._tables = tables
+    def __init__(self, family: int, tables: Ints, spans: Ints) -> None:
+        self._tables, self._spans = tables, spans
         self._empty = Table(family, 0, {})
         self._waiting: list[Table] = []
         self._added_late: list[Table] = []
@@ -130,7 +136,7 @@ class _Family:
         if not len(rows):
             return self._empty
         recording = rows[_RECORDING].astype(np.int64)
-        flow = same_flows(rows, recording, self._tables[recording])
+        flow = same_flows(rows, recording, self._tables[recording], self._spans[recording])
         order, begin = by_end(rows, flow)
         flows = join(rows, order, begin, best_starts(rows, flow))
         times = row_times(Kind.CONNECTIONS, flows)

@@ -92,7 +92,7 @@ def group(
     order, first = by_key
     rows = _Sorted(order, first, order >= carried, parts.table["seen"][order])
     if (rows.seen == EXISTING).any():
-        rows = rows.take(np.flatnonzero(~_stale(parts, rows)))
+        rows = rows.take(np.flatnonzero(~_stale(parts, rows, gaps)))
     ends = _repeated_ends(parts, rows, gaps)
     repeats = rows.part[ends]
     if len(ends):
@@ -118,8 +118,11 @@ def _last_other(first: Bools, skipped: Bools) -> Ints:
     return np.where(other >= begin, other, -1)
 
 
-def _stale(parts: Parts, rows: _Sorted) -> Bools:
-    """(rows,): EXISTING rows that arrived after the DESTROY of their flow."""
+def _stale(parts: Parts, rows: _Sorted, gaps: Gaps) -> Bools:
+    """(rows,): EXISTING rows that arrived after the DESTROY of their flow.
+
+    A recorder that was started after the DESTROY made its dump after it: what is in it is alive.
+    """
     start, start_source = parts.table["start"], parts.table["start_source"]
     existing = (rows.seen == EXISTING) & rows.arrived
     other = _last_other(rows.first, existing)
@@ -131,6 +134,7 @@ def _stale(parts: Parts, rows: _Sorted) -> Bools:
     apart = np.abs(start[here] - start[there])
     close = np.where(both_exact, (apart == 0) | (close & (apart <= SKEW_NS)), close)
     close &= parts.row[here] - parts.row[there] <= RACE_ROWS
+    close &= ~gaps.has_restart(parts.last_time[there], parts.last_time[here])
     # A row that is not stale begins a flow, and the EXISTING rows after it belong to that flow.
     fresh: Array = np.full(len(rows), -1, np.int64)
     fresh[after[~close]] = after[~close]

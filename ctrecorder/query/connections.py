@@ -130,7 +130,7 @@ def _join_twins(
 
     Whether a connection is wanted is decided when all is known of it.
     """
-    wanted, twins = archive.query.of_connections(), Twins(runs.tables)
+    wanted, twins = archive.query.of_connections(), Twins(runs.tables, runs.spans)
     with Sorter(_start_times) as sorter:
         reading = Reading(archive, names)
         for _ in pair(

@@ -398,6 +398,39 @@ def test_a_flow_that_follows_is_not_one_with_the_flow_before_it(life: int) -> No
     assert len(listed([late, other], flows, stamped=False)) == 2
 
 
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize("squeezed", ["", "us"])
+def test_recorders_that_did_not_run_at_one_time_heard_no_event_together(
+    squeezed: str, ended: bool
+) -> None:
+    """One tuple and id twice within seconds: the flow of the second recorder was gone, because it
+    was killed before the flow ended.
+    """
+    border = T + 3 * SECOND
+    first = Flow(2, 1, T + 2 * SECOND, T + 29 * SECOND // 10)
+    second = Flow(2, 1, T + 4 * SECOND, T + 45 * SECOND // 10 if ended else T + LONG)
+    kept = [squeezed] if squeezed else []
+    recordings = [
+        Recording([(T, border)], kept),
+        Recording([(border + MS, border + 3 * SECOND)], kept),
+    ]
+    found = listed(recordings, [first, second], stamped=False)
+    assert sorted(one["start"] for one in found) == [first.start, second.start]
+    check(found, recordings, SECOND if squeezed else 0)
+
+
+@pytest.mark.parametrize("squeezed", ["", "us"])
+def test_what_a_dump_has_after_a_restart_is_not_the_flow_that_ended_before(squeezed: str) -> None:
+    """One tuple and id twice: the second flow began while no recorder ran, and was killed in."""
+    first = Flow(2, 1, T + 2 * SECOND, T + 29 * SECOND // 10)
+    second = Flow(2, 1, T + 31 * SECOND // 10, T + LONG)
+    spans = [(T, T + 3 * SECOND), (T + 4 * SECOND, T + 6 * SECOND)]
+    one = Recording(spans, [squeezed] * 2 if squeezed else [])
+    found = listed([one], [first, second], stamped=False)
+    assert len(found) == 2
+    check(found, [one], SECOND if squeezed else 0)
+
+
 def test_a_flow_that_lived_on_is_not_the_one_of_its_second_that_ended() -> None:
     """Each recorder heard of another one of two flows of one second; the ids do not tell."""
     second = T + 5 * SECOND
