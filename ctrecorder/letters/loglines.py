@@ -26,6 +26,7 @@ _CONNECTED = re.compile(
     r"|\bSRC=|\brhost=|\{\w{3,9}\} "
     r"|\bsrc(?:_?ip)?=|^)$"
 )
+_FROM = re.compile(r"\bfrom[ =](?:[\w.-]{1,80})?[\[(]?$")
 # Apache's "vhost_combined" has the name of the site before the address.
 _SITE = re.compile(r"[\s>]{0,20}[\w.-]{1,100}:\d{1,5} $", re.ASCII)
 # A log line begins with its time, also behind the name of its file, or its time is in brackets.
@@ -101,20 +102,30 @@ def _connected(texts: Iterable[Text], clock: Clock) -> Iterator[Sighting]:
         for offset, line in text.lines():
             if line.lower().lstrip("> \t").startswith("received:"):
                 continue
-            for each in endpoints.find(line):
-                before = line[max(0, each.start - 100) : each.start]
-                if each.start > 100:
-                    before = " " + before
-                logged = line.startswith((" - ", " -> "), each.stop)
-                if not (_CONNECTED.search(before) or (logged and _SITE.match(before))):
-                    continue
-                # At the beginning of the line only a web server's log has an address.
-                if not each.start and not logged:
-                    continue
-                sighting = _line(text, offset, line, each, clock)
-                if sighting:
-                    yield sighting
-                break
+            found = [each for each in endpoints.find(line) if _is_named(line, each)]
+            # Before a "from" can stand what a stranger typed: "invalid user from ADDRESS from ...".
+            others = len({each.address for each in found}) > 1
+            if not found or (others and _FROM.search(_before(line, found[0]))):
+                continue
+            sighting = _line(text, offset, line, found[0], clock)
+            if sighting:
+                yield sighting
+
+
+def _is_named(line: str, each: Endpoint) -> bool:
+    """Whether a line of a log names this address as that of who connected."""
+    before = _before(line, each)
+    logged = line.startswith((" - ", " -> "), each.stop)
+    if not (_CONNECTED.search(before) or (logged and _SITE.match(before))):
+        return False
+    # At the beginning of the line only a web server's log has an address.
+    return each.start > 0 or logged
+
+
+def _before(line: str, each: Endpoint) -> str:
+    """What stands before an address."""
+    before = line[max(0, each.start - 100) : each.start]
+    return " " + before if each.start > 100 else before
 
 
 def _line(text: Text, offset: int, line: str, each: Endpoint, clock: Clock) -> Sighting | None:

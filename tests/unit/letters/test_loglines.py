@@ -151,3 +151,23 @@ def test_only_suricata_settles_the_order_of_day_and_month() -> None:
     (found,) = questions(mail(text.format(".500000")))
     assert f"{found.time:%d.%m.}" == "11.05."
     assert not letter(mail(text.format(""))).sightings
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Nov 24 06:00:05 h sshd[1]: Failed password for invalid user from 203.0.113.9 from "
+        "198.51.100.1 port 40000 ssh2",
+        "11/24/2026-06:00:05.500000  [**] [1:1:1] from 203.0.113.9 [**] {UDP} 198.51.100.1:40000 "
+        "-> 192.0.2.7:53",
+    ],
+    ids=["name of a user", "Suricata"],
+)
+def test_an_address_that_the_attacker_typed_is_not_asked(line: str) -> None:
+    assert not letter(mail(f"All times are UTC.\n\n{line}\n")).sightings
+
+
+def test_what_a_browser_says_of_itself_hides_nobody() -> None:
+    line = '198.51.100.1 - - [24/Nov/2026:06:00:05 +0000] "GET / HTTP/1.1" 200 1 "from 203.0.113.9"'
+    (found,) = questions(mail(line + "\n"))
+    assert found.address == "198.51.100.1"
