@@ -938,3 +938,18 @@ def test_what_came_twice_before_a_start_far_from_the_segment_of_the_first_time(
     for moment in (first + 60 * SECOND, T + HOUR + 600 * SECOND, T + 4 * HOUR + 300 * SECOND):
         assert "stopped" in reasons(ask(recorder.folder, moment))
     assert ask(recorder.folder, first - 60 * SECOND).verdict.proved
+
+
+def test_a_host_is_named_though_the_recorder_before_heard_one_with_its_key(
+    recorder: Recorder,
+) -> None:
+    """Both recorders were killed; the second one has another template, so another chain."""
+    recorder.facts["netns"] = "1"
+    rows = [flow(NEW, T + 2 * SECOND), flow(DESTROY, T + 3 * SECOND)]
+    recorder.segment(rows, watermark=T + 3 * SECOND, start=True, close=False)
+    later = Recorder(recorder.folder, "d", {"netns": "1"})
+    begin, held = T + 4 * SECOND, T + 6 * SECOND
+    later.segment([flow(NEW, held)], begin=begin, start=True, close=False, watermark=T + 9 * SECOND)
+    found = ask(recorder.folder, held + SECOND)
+    assert found.verdict.proved
+    assert [table["start"].tolist() for table in found.tables] == [[held]]
