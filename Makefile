@@ -15,7 +15,8 @@ CHECK = $(DEMO) conntrackd python3-venv python3-pytest python3-pytest-xdist pyth
 	iptables mandoc man-db bash-completion systemd-container e2fsprogs btrfs-progs faketime \
 	mmdebstrap zstd dbus git fail2ban rsync tmux less openssh-client python3-matplotlib \
 	python3-cryptography nfdump
-BENCH = $(DEMO) conntrackd gcc libc6-dev ulogd2 nfdump e2fsprogs faketime mount
+BENCH = $(DEMO) conntrackd gcc libc6-dev ulogd2 nfdump e2fsprogs faketime mount rsync \
+	openssh-client python3-pytest
 OTHER = mmdebstrap git mount
 BROWSER = chromium poppler-utils fonts-dejavu-core util-linux
 BUILD = $(shell sed -n '/^Build-Depends:/,/^[^ ]*:/s/^ \([a-z0-9.+-]*\).*/\1/p' debian/control)

@@ -323,6 +323,6 @@ def test_every_look_has_a_fault_here_or_a_unit_test() -> None:
         "timers",
         "settings",
     )
-    there = ("table", "segments", "traffic_control", "jool", "addresses", "unheard")
+    there = ("table", "segments", "traffic_control", "jool", "addresses", "unheard", "omission")
     # That of namespaces is in test_namespaces.py.
     assert looks == {f"look_at_{one}" for one in (*here, *there, "namespace_unit")}
