@@ -87,12 +87,13 @@ def _parse(raw: bytes) -> Catalogue | None:
         facts = json.loads(head)
         if facts["version"] != _VERSION:
             return None
+        names, chains = facts["names"], facts["chains"]
         numbers = np.frombuffer(rest, "<i8").reshape(-1, len(_COLUMNS))
-        known = Catalogue(facts["names"], facts["chains"], numbers, [])
-        names = "".join(known.names) + "".join(known.chains)
-        if not len(known.names) == len(known.chains) == len(numbers) or "/" in names:
+        if not (isinstance(names, list) and isinstance(chains, list)):
             return None
-        return known
+        if "/" in "".join([*names, *chains]) or not len(names) == len(chains) == len(numbers):
+            return None
+        return Catalogue(names, chains, numbers, [])
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
