@@ -9,7 +9,7 @@ answered, and again share what they read.
 from __future__ import annotations
 
 import selectors
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Self
 
@@ -62,8 +62,8 @@ class Engine:
 
 
 def _processes(questions: Sequence[WhoQuery], jobs: int) -> int:
-    """How many processes share the questions, of `jobs`; with none of their own: at most one."""
-    return min(jobs, len(questions) // _LEAST_QUESTIONS)
+    """How many processes share the questions: 1, or up to `jobs`."""
+    return max(1, min(jobs, len(questions) // _LEAST_QUESTIONS))
 
 
 def answer_each(
@@ -82,8 +82,9 @@ def answer_each(
     killed.
     """
     jobs = _processes(questions, jobs)
-    if jobs <= 1:
-        yield from _answer_here(paths, questions, now, live_folder)
+    asked = partial(Asked, paths, now, live_folder, jobs)
+    if jobs == 1:
+        yield from _answer_here(asked, questions)
         return
     order = sorted(range(len(questions)), key=lambda number: questions[number].since)
     shares = [order[len(order) * n // jobs : len(order) * (n + 1) // jobs] for n in range(jobs)]
@@ -92,7 +93,7 @@ def answer_each(
         with selectors.DefaultSelector() as ready:
             for share, numbers in enumerate(shares):
                 mine = [questions[number] for number in numbers]
-                workers.append(Worker(partial(_answer_here, paths, mine, now, live_folder, jobs)))
+                workers.append(Worker(partial(_answer_here, asked, mine)))
                 ready.register(workers[-1], selectors.EVENT_READ, share)
             waiting = list(map(len, shares))
             while any(waiting):
@@ -108,14 +109,10 @@ def answer_each(
 
 
 def _answer_here(
-    paths: list[str] | Source,
-    questions: Sequence[WhoQuery],
-    now: int,
-    live_folder: str | None = None,
-    jobs: int = 1,
+    archive: Callable[[], Asked], questions: Sequence[WhoQuery]
 ) -> Iterator[tuple[int, Answer]]:
-    """`answer_each` in one process, one of `jobs`."""
-    with Asked(paths, now, live_folder, jobs) as asked:
+    """`answer_each` in one process, which opens `archive` itself."""
+    with archive() as asked:
         yield from _answers_of(asked, questions)
 
 
