@@ -61,12 +61,6 @@ def _person(one: Json) -> Json:
     return {**one, "flows": flows}
 
 
-def remote_addresses(whole: Json) -> set[Address]:
-    """The remote addresses of a twin that are not at the same time ours.  Raises TwinError."""
-    answers = twin.known(whole)
-    return set(_remotes(answers)) - set(_ours(answers))
-
-
 def _remotes(answers: Json) -> Iterator[Address]:
     """The addresses that stand where a remote end stands."""
     for answer in answers["questions"]:
