@@ -24,8 +24,8 @@ from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.writer import SegmentWriter
 from ctrecorder.uapi import AF_INET
 from tests.bench import archive_flows
-from tests.bench.bench_quiet import HEADER
 from tests.bench.report import Report
+from tests.support.recorded import HEADER
 
 # RFC 7422: an operator's 150 bytes a log line, 33,000 connections a household a day.
 LINE_BYTES, A_DAY, DAYS = 150, 33_000, 30

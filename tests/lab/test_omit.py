@@ -135,7 +135,9 @@ def test_no_remote_end_is_recorded_and_the_inside_end_is(lab: Lab, tmp_path: Pat
         assert six["reply_dst"] == PUBLIC6
         (over,) = [row for row in rows if row.get("orig_sport") == 40404]
         assert (over["start_source"], over["end_source"]) == ("kernel", "kernel")
-        assert {"new", "destroy"} <= {str(each).lower() for each in over["seen"]}  # type: ignore[attr-defined]
+        seen = over["seen"]
+        assert isinstance(seen, list)
+        assert {"new", "destroy"} <= {str(each).lower() for each in seen}
         code, answer = said(f"{PUBLIC}:40404", at, "-d", recorder.folder)
         assert code == 0, answer
         assert INSIDE in json.dumps(answer)

@@ -16,35 +16,11 @@ from ctrecorder.maintain.squeeze import SqueezeOptions, squeeze
 from ctrecorder.segment.pending import mark_block, table_blocks
 from ctrecorder.segment.reader import Segment
 from ctrecorder.segment.writer import SegmentWriter
-from tests.support import sealed
+from tests.support import recorded, sealed
 from tests.support.slow_pairing import DESTROY, NEW, SECOND, V6, Row, T, row, table
 
 MINUTE = 60 * SECOND
-CLOCK = {"synchronised": True, "error_us": 4000, "offset_us": -3}
-# As a recorder writes it.
-HEADER = Header(
-    boot_id="6c0e4d3a-8f1b-4f7e-9d55-0a7d1c2b3e4f",
-    buffer_bytes=67_108_864,
-    chain="0123456789abcdef",
-    host="router",
-    kernel="6.1.0-43-amd64",
-    nat_only=False,
-    netns="4026531840",
-    previous="20261124-050000.ctlog",
-    protocols=(),
-    requires=("coverage",),
-    sequence=7,
-    state={
-        "clock": CLOCK,
-        "events": 1,
-        "notrack": [],
-        "timestamps": 1,
-        "tracking": {"ipv4": "on", "ipv6": "on"},
-    },
-    sysctls={"nf_conntrack_acct": 1, "nf_conntrack_events": 1, "nf_conntrack_timestamp": 1},
-    template="%Y%m%d-%H%M%S.ctlog",
-    updates=False,
-)
+HEADER = replace(recorded.HEADER, previous="20261124-050000.ctlog", sequence=7)
 
 
 def flow(draw: random.Random, begin: int, end: int, family: int, *, is_open: bool) -> list[Row]:
@@ -80,7 +56,7 @@ def record(
                 for block in table_blocks(table(part)):
                     writer.write(block.with_watermark(begin + MINUTE))
         if not here and minutes:
-            beat = mark_block(Mark.at(begin + MINUTE, "heartbeat", {"clock": CLOCK}))
+            beat = mark_block(Mark.at(begin + MINUTE, "heartbeat", {"clock": recorded.CLOCK}))
             writer.write(beat.with_watermark(begin + MINUTE))
     if is_closed:
         writer.close({})
@@ -151,7 +127,7 @@ def test_a_small_one_says_all_that_the_other_readers_look_for(tmp_path: Path) ->
         assert new.state == "closed"
         assert not new.findings
     (span,) = find([str(tmp_path)], spans=True).spans
-    assert (span.chain, span.sequence, span.squeezed) == ("0123456789abcdef", 7, True)
+    assert (span.chain, span.sequence, span.squeezed) == (HEADER.chain, HEADER.sequence, True)
     assert span.recorded == T
     assert span.end == times[1]
 
